@@ -1,0 +1,230 @@
+// Package config turns the YAML file and the environment into checked, plain,
+// comparable data. Every fault is reported at once, with its place and what to
+// do about it; nothing is guessed, and defaults are filled in in one place.
+//
+// It opens no connections, starts nothing, and its results hold no live objects.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/target"
+)
+
+// Config is one complete, valid configuration.
+type Config struct {
+	File              string // the file it came from; "" for the built-in defaults
+	Enabled           bool   // false: ways through proxies go direct, every reject stays
+	Default           Ways   // for hosts that no route and no exchange entry serves
+	Pools             []Pool // the named ones in file order, then the inline ones
+	Exchanges         []Exchange
+	Routes            []Route
+	Listen            []Listener
+	Admin             Admin
+	Log               Log
+	AllowPrivate      []netip.Prefix // private addresses that direct connections may reach
+	Drain             time.Duration
+	StopGrace         time.Duration
+	Watch             bool
+	OnRemoved         string // "keep" or "drain"
+	DrainAfter        time.Duration
+	Upgrade           Upgrade
+	Tunnel            Tunnel
+	Attempt           time.Duration // most that one attempt may take while other members are left
+	RetryTargetErrors bool
+	MaxTunnels        int     // 0: derived from the file descriptor limit
+	Warnings          []Fault // not faults: what an operator should know
+}
+
+// Ways holds a way for each kind; nil means not set.
+type Ways struct {
+	HTTP, Websocket *Way
+}
+
+// Of returns the way for a kind, nil when none is set.
+func (w Ways) Of(k catalog.Kind) *Way {
+	if k == catalog.KindWebsocket {
+		return w.Websocket
+	}
+	return w.HTTP
+}
+
+// Action says what a way does with a connection.
+type Action uint8
+
+// The actions.
+const (
+	Direct Action = iota + 1 // from this machine, without a proxy
+	Reject                   // refuse
+	Use                      // through the pool that Way.Pool names
+)
+
+// Way is where a connection leaves. A URL in the file is a pool of one.
+type Way struct {
+	Action  Action
+	Pool    string        // a Pool.Name, for Use
+	Timeout time.Duration // the whole way to the target
+	Source  string        // the key path it was written at, such as "exchanges.binance.http"
+}
+
+// Pool is a set of upstreams and how to choose among them.
+type Pool struct {
+	Name     string // a named pool's name; an inline pool's key path
+	Inline   bool
+	Strategy Strategy
+	HashOver string // "host" or "exchange", for the hash strategy
+	Proxies  []Proxy
+	Limits   Limits
+	Health   Health
+	Eject    Eject
+}
+
+// Strategy is how a pool chooses its first member.
+type Strategy string
+
+// The strategies.
+const (
+	RoundRobin       Strategy = "round_robin"
+	Random           Strategy = "random"
+	LeastConnections Strategy = "least_connections"
+	LowestLatency    Strategy = "lowest_latency"
+	Failover         Strategy = "failover"
+	Hash             Strategy = "hash"
+)
+
+// Proxy is a pool's member. Identity, and so health and counters, belongs to
+// Name; Weight, Tier, Enabled and Limits belong to this membership.
+type Proxy struct {
+	Name    string // unique for an identity; "host:port" unless set
+	URL     URL
+	TLS     TLS
+	Via     *Way // the hop before; nil when dialled from this machine
+	Weight  int
+	Tier    int // 1 is used first
+	Enabled bool
+	Exit    string // members with the same exit share budgets
+	Limits  Limits
+}
+
+// Scheme is how an upstream is spoken to.
+type Scheme string
+
+// The schemes.
+const (
+	SchemeDirect  Scheme = "direct"
+	SchemeHTTP    Scheme = "http"
+	SchemeHTTPS   Scheme = "https"
+	SchemeSOCKS4  Scheme = "socks4"
+	SchemeSOCKS4A Scheme = "socks4a"
+	SchemeSOCKS5  Scheme = "socks5"
+	SchemeSOCKS5H Scheme = "socks5h"
+)
+
+// URL is an upstream's address. It cannot print its credentials.
+type URL struct {
+	Scheme    Scheme
+	User      Secret // masked too: residential proxies keep account names in it
+	Password  Secret
+	HasAuth   bool        // userinfo was given, even an empty one
+	Host      target.Host // unset for direct
+	Port      uint16
+	Source    netip.Addr // direct://ADDR: the local address to dial from
+	Interface string     // direct://…?interface=NAME
+}
+
+// TLS is how the connection to an https upstream is verified.
+type TLS struct {
+	CAFile, CertFile, KeyFile, ServerName string
+	Insecure                              bool
+}
+
+// Limits are budgets of new and of open connections. Zero means none.
+type Limits struct {
+	Connects       int
+	Per            time.Duration
+	MaxConnections int
+	Queue          time.Duration
+	Published      bool // take the exchange's published figures
+}
+
+// Health is a pool's active check. Method "" means none.
+type Health struct {
+	Method            string // tcp, connect, exchange
+	Interval, Timeout time.Duration
+	Rise, Fall        int
+}
+
+// Eject is when a member that fails is taken out of use, and for how long.
+type Eject struct {
+	After      int
+	Base, Max  time.Duration
+	MaxPercent int
+}
+
+// Exchange is what the file says of one exchange.
+type Exchange struct {
+	ID     string // canonical id: catalogue's, or a venue of the user's own
+	Custom bool   // not in the catalogue
+	Ways   Ways
+	Hosts  []Host
+	Limits Limits
+}
+
+// Host is a user's host for an exchange.
+type Host struct {
+	Pattern target.Pattern
+	Kind    catalog.Kind
+}
+
+// Route sends hosts a way, before the exchanges are looked at.
+type Route struct {
+	Hosts []target.Pattern
+	Way   Way
+}
+
+// Listener is where clients connect.
+type Listener struct {
+	Address string       // as written, "host:port"
+	Default bool         // one of the built-in addresses; may be skipped when it cannot be bound for lack of IPv6
+	Use     *Way         // everything that enters here leaves this way
+	Kind    catalog.Kind // for hosts that serve both kinds
+	Users   []User       // none: no authentication
+	Allow   []netip.Prefix
+	TLSCert string
+	TLSKey  string
+}
+
+// User is a client's credentials.
+type User struct {
+	Name     string
+	Password Secret
+}
+
+// Admin is where the admin server listens. Address "" turns it off.
+type Admin struct {
+	Address string // host:port, or unix:/path
+	Allow   []netip.Prefix
+	Hosts   []string
+	Token   Secret
+	Pprof   bool
+}
+
+// Log is how the log is written.
+type Log struct {
+	Level  string // debug, info, warn, error
+	Format string // auto, console, json
+}
+
+// Upgrade is what happens to tunnels when the binary is replaced.
+type Upgrade struct {
+	Tunnels string // drain or move
+	Drain   time.Duration
+}
+
+// Tunnel is the limits of a tunnel in use. Zero means no limit.
+type Tunnel struct {
+	Idle, HalfClose, Stall time.Duration
+	StallBytes             int64
+}

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Fault is one thing that is wrong, or, as a warning, that deserves attention.
+type Fault struct {
+	File string // "" when the place is an environment variable or the whole
+	Line int    // from 1; 0 when there is no line
+	Col  int
+	Var  string // the environment variable at fault
+	Key  string // key path, such as "exchanges.binance.http"
+	What string // what is wrong
+	Do   string // what to do
+}
+
+// String is "FILE:LINE:COL: key.path: what is wrong; what to do".
+func (f Fault) String() string {
+	var b strings.Builder
+	switch {
+	case f.Var != "":
+		b.WriteString("env " + f.Var + ": ")
+	case f.File != "" && f.Line > 0:
+		fmt.Fprintf(&b, "%s:%d:%d: ", f.File, f.Line, f.Col)
+	case f.File != "":
+		b.WriteString(f.File + ": ")
+	}
+	if f.Key != "" {
+		b.WriteString(f.Key + ": ")
+	}
+	b.WriteString(f.What)
+	if f.Do != "" {
+		b.WriteString("; " + f.Do)
+	}
+	return b.String()
+}
+
+// Faults is every fault of a configuration, in the order of the file.
+type Faults []Fault
+
+// Error is one fault a line.
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i, x := range f {
+		lines[i] = x.String()
+	}
+	return strings.Join(lines, "\n")
+}

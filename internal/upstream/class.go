@@ -1,0 +1,55 @@
+package upstream
+
+import "time"
+
+// Class is the closed list of what can go wrong with a request, shared by
+// answers, log and metrics.
+type Class string
+
+// The classes, and who is to blame.
+const (
+	ClassBadRequest          Class = "bad_request"          // client
+	ClassAuth                Class = "auth"                 // client
+	ClassDenied              Class = "denied"               // policy
+	ClassNoUpstream          Class = "no_upstream"          // upstream: no usable member
+	ClassBudget              Class = "budget"               // policy
+	ClassUpstreamDNS         Class = "upstream_dns"         // upstream: its name is not found
+	ClassUpstreamUnreachable Class = "upstream_unreachable" // upstream: no route to it
+	ClassUpstreamRefused     Class = "upstream_refused"     // upstream
+	ClassUpstreamTLS         Class = "upstream_tls"         // upstream
+	ClassUpstreamProtocol    Class = "upstream_protocol"    // upstream: garbage, or closed early
+	ClassUpstreamAuth        Class = "upstream_auth"        // upstream: our credentials were rejected
+	ClassUpstreamDenied      Class = "upstream_denied"      // upstream: it says no to this target
+	ClassUpstreamTimeout     Class = "upstream_timeout"     // upstream: before it had our request
+	ClassTargetRefused       Class = "target_refused"       // target
+	ClassTargetUnreachable   Class = "target_unreachable"   // target
+	ClassTargetDNS           Class = "target_dns"           // target
+	ClassTargetTimeout       Class = "target_timeout"       // target, cannot tell
+	ClassLocal               Class = "local"                // our own machine
+	ClassDraining            Class = "draining"             // policy
+	ClassOverload            Class = "overload"             // policy
+)
+
+// Error is a failure to open a way to a target.
+type Error struct {
+	Class      Class
+	Upstream   string        // the member, "" when there was none
+	Text       string        // what happened, in words that a client may see
+	Hint       string        // what to do about it; may be ""
+	Status     int           // an HTTP upstream's status, 0 if none
+	Unsure     bool          // "target, cannot tell": the next member is tried
+	RetryAfter time.Duration // when it may be worth to try again; 0 unknown
+	Tried      []Attempt     // all attempts, the last one included
+	Err        error         // the cause, for the log's debug level
+}
+
+// Error is the text, led by the upstream's name.
+func (e *Error) Error() string {
+	if e.Upstream == "" {
+		return e.Text
+	}
+	return e.Upstream + " " + e.Text
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }

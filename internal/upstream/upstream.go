@@ -1,0 +1,47 @@
+// Package upstream holds the ways out: how to dial a target through one
+// upstream, how to choose among many, and what is remembered of how they did.
+//
+// It knows nothing of clients, of routing rules, or of bytes once a way is open.
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"proxyd/internal/catalog"
+)
+
+// Target is where a connection goes, normalised once at the border.
+type Target struct {
+	Host     string     // a name, or an address's canonical text
+	IP       netip.Addr // set when Host is an address
+	Port     uint16
+	Exchange string // "" when the host is no exchange's
+	Kind     catalog.Kind
+	Trusted  bool // a route names this host and says direct: private addresses are allowed
+}
+
+// Way is an open way to a target. The caller owns Conn and must call Release
+// once, when the connection has ended.
+type Way struct {
+	Conn    net.Conn // a bare *net.TCPConn unless TLS ends in it
+	Early   []byte   // what the upstream sent behind its reply
+	Member  *Upstream
+	Tried   []Attempt     // the failed attempts before this one
+	Queued  time.Duration // waited for a budget or a free dial slot
+	Dial    time.Duration // what the successful attempt took
+	Release func()
+}
+
+// Attempt is one failed try to open a way.
+type Attempt struct {
+	Upstream string // the member's name
+	Class    Class
+	Took     time.Duration
+	Text     string // a few words, free of credentials
+}
+
+// ContextDialer has the shape of net.Dialer's DialContext.
+type ContextDialer func(ctx context.Context, network, address string) (net.Conn, error)

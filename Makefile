@@ -1,0 +1,68 @@
+# `make help` lists what there is. Only Go and make are needed for run, build and test;
+# -race (in check) also wants a C compiler.
+
+GO       ?= go
+FUZZTIME ?= 20s
+BENCH    ?= .
+RACE     ?= -race
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# Run by `go run`, not `go tool`: as a tool it would put hundreds of modules into go.mod.
+GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop interop-clients schema clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build, and start the daemon (CONFIG=file; without it: its own search, else built-in defaults)
+	bin/proxyd run $(if $(CONFIG),-c $(CONFIG))
+
+build: ## bin/proxyd: static, reproducible
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/proxyd ./cmd/proxyd
+
+test: ## the tests
+	$(GO) test -timeout 20m ./...
+
+# The tests come last, so that the last lines are the test runner's own.
+check: fmt vet cross lint build test-race ## what must pass before a change lands: format, vet, lint, build, tests with -race
+
+fmt: ## no file that gofmt would change
+	@files=$$(gofmt -l .) && if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+
+cross: ## go vet for the other systems
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
+lint: ## golangci-lint (the first time it is built, which takes minutes)
+	$(GOLANGCI) run ./...
+
+test-race: ## the tests with the race detector
+	$(GO) test $(RACE) -timeout 20m ./...
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "== $$(dirname $$file) $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+		done; \
+	done
+
+bench: ## the Go benchmarks, with allocations (BENCH=regexp)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd
+	interop/run.sh
+
+interop-clients: build ## real client libraries against bin/proxyd
+	interop/clients.sh
+
+schema: ## write configs/schema.json again from the types
+	$(GO) generate ./...
+
+clean: ## remove what was built
+	rm -rf bin

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxQuoted bounds what an error repeats of its input.
@@ -21,12 +22,17 @@ func quote(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		s, cut = s[i:], "***"
 	}
-	more := ""
-	if len(s) > maxQuoted {
-		s, more = s[:maxQuoted], "..."
+	shown := ""
+	for s != "" {
+		_, n := utf8.DecodeRuneInString(s)
+		q := strconv.QuoteToASCII(s[:n])
+		if q = q[1 : len(q)-1]; len(shown)+len(q) > maxQuoted {
+			shown += "..."
+			break
+		}
+		shown, s = shown+q, s[n:]
 	}
-	q := strconv.QuoteToASCII(s)
-	return `"` + cut + q[1:len(q)-1] + more + `"`
+	return `"` + cut + shown + `"`
 }
 
 // badByte says why a byte cannot stand in a host.

@@ -1,0 +1,107 @@
+// Command proxyd is a local forward proxy for market-data feed clients: it
+// sends each connection through the upstream that one YAML file names for its
+// exchange. This package turns commands and flags into options, signals into
+// contexts and errors into exit codes; it does nothing else.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/config"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// usageError is a fault in how the command was called: exit code 2.
+type usageError struct{ error }
+
+// Unwrap gives the cause.
+func (u usageError) Unwrap() error { return u.error }
+
+// errSilent ends with exit code 1 when all has been said already.
+var errSilent = errors.New("")
+
+// execute runs one command and gives its exit code: 0, 1 for a fault, 2 for a
+// wrong call.
+func execute(args []string, out, errOut io.Writer) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	var usage usageError
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+		fmt.Fprintf(errOut, "proxyd: %v\nRun 'proxyd --help' for usage.\n", err)
+		return 2
+	}
+	if !errors.Is(err, errSilent) {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintln(errOut, "proxyd:", line)
+		}
+	}
+	return 1
+}
+
+func rootCommand() *cobra.Command {
+	run := runCommand()
+	root := &cobra.Command{
+		Use:   "proxyd",
+		Short: "Send each exchange's connections through the proxy that one YAML file names",
+		Long: `proxyd is a local forward proxy beside market-data feed clients. It accepts
+HTTP CONNECT, plain HTTP and SOCKS on one port and sends each connection through
+the upstream proxy that proxyd.yaml names for its exchange, or directly.
+
+Without a command it runs the daemon.`,
+		Example: `  proxyd                                  run, with ./proxyd.yaml if there is one
+  eval "$(proxyd env)"                    point this shell's clients at it
+  proxyd check                            is the file right?
+  proxyd route stream.binance.com:9443    which way, and why`,
+		Args:          usageArgs(cobra.NoArgs),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          run.RunE,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
+	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), healthCommand(), versionCommand())
+	return root
+}
+
+// usageArgs makes a wrong number of arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// oneOf makes a flag value outside a list a usage error.
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return usageError{fmt.Errorf("--%s %s: must be one of %s", flag, value, strings.Join(allowed, ", "))}
+}
+
+// configPath finds the configuration file of a command.
+func configPath(cmd *cobra.Command) string {
+	flag, _ := cmd.Flags().GetString("config")
+	path, _ := config.FindFile(flag, os.Environ())
+	return path
+}

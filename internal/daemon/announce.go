@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"net"
+	"runtime"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+)
+
+// announce writes the first lines: which configuration is in force, where
+// proxyd listens and for whom, what goes direct, and what to do next.
+func (d *Daemon) announce() {
+	snap := d.snapshot.Load()
+	c := snap.Config()
+	d.log.Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
+		zap.String("catalogue", catalog.Date()), zap.String("config", fileName(c)))
+	for _, l := range c.Listen {
+		b := d.boundAt(l.Address)
+		if b == nil {
+			d.log.Info("not listening", zap.String("address", l.Address), zap.String("why", "this machine has no IPv6 loopback"))
+			continue
+		}
+		d.log.Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
+	}
+	limit := c.MaxTunnels
+	if limit == 0 {
+		limit = maxTunnels(d.files)
+	}
+	d.log.Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", limit))
+	d.warn(snap)
+	d.log.Info("ready", zap.String("next", `eval "$(proxyd env)"`))
+}
+
+// warn logs what an operator should know of a configuration.
+func (d *Daemon) warn(snap *router.Router) {
+	for _, w := range snap.Config().Warnings {
+		d.log.Warn("configuration", zap.String("warning", w.String()))
+	}
+}
+
+func (d *Daemon) boundAt(address string) *boundListener {
+	for i := range d.bound {
+		if d.bound[i].address == address {
+			return &d.bound[i]
+		}
+	}
+	return nil
+}
+
+// audience says who may use a listener.
+func audience(l config.Listener, at net.Addr) string {
+	tcp, ok := at.(*net.TCPAddr)
+	who := "anybody who can reach it"
+	if ok && tcp.IP.IsLoopback() {
+		who = "this machine only"
+	}
+	var need []string
+	if len(l.Allow) > 0 {
+		nets := make([]string, len(l.Allow))
+		for i, p := range l.Allow {
+			nets[i] = p.String()
+		}
+		need = append(need, "from "+strings.Join(nets, ", "))
+	}
+	if len(l.Users) > 0 {
+		need = append(need, "with a password")
+	}
+	if len(need) == 0 {
+		return who
+	}
+	return who + ", " + strings.Join(need, ", ")
+}
+
+func fileName(c *config.Config) string {
+	if c.File == "" {
+		return "built-in defaults (no proxyd.yaml here or in /etc/proxyd)"
+	}
+	return c.File
+}
+
+// maxTunnels is how many tunnels the limit of open files has room for: two
+// descriptors each, beside those that proxyd needs itself.
+func maxTunnels(files uint64) int {
+	const ownFiles = 64
+	if files == 0 {
+		return 0
+	}
+	if files <= ownFiles+2 {
+		return 1
+	}
+	return int((min(files, 1<<30) - ownFiles) / 2)
+}

@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"proxyd/internal/tunnel"
+)
+
+// record writes one record into the log: tunnels at info, refusals at warn,
+// plain requests and clients that left at debug.
+func (d *Daemon) record(r tunnel.Record) {
+	level, msg := zapcore.InfoLevel, ""
+	switch r.Event {
+	case tunnel.Opened:
+		msg = "tunnel open"
+	case tunnel.Ended:
+		msg = "tunnel"
+	case tunnel.Served:
+		level, msg = zapcore.DebugLevel, "request"
+	case tunnel.Refused:
+		level, msg = zapcore.WarnLevel, "refused"
+		if r.Class == tunnel.ClassGone {
+			level = zapcore.DebugLevel
+		}
+	}
+	if r.Quiet {
+		return
+	}
+	entry := d.log.Check(level, msg)
+	if entry == nil {
+		return
+	}
+	entry.Write(recordFields(r)...)
+}
+
+// recordFields are the fields of a line, in the order in which people read it.
+func recordFields(r tunnel.Record) []zap.Field {
+	fields := make([]zap.Field, 0, 24)
+	fields = append(fields,
+		zap.String("id", r.ID), zap.Stringer("client", r.Client), zap.String("user", r.Label),
+		zap.String("exchange", r.Exchange), zap.Stringer("kind", r.Kind),
+		zap.String("host", r.Host), zap.Uint16("port", r.Port), zap.String("protocol", r.Protocol),
+		zap.String("rule", r.Rule), zap.String("pool", r.Pool), zap.String("upstream", r.Upstream),
+		zap.Int("attempts", attempts(r)), zap.Float64("dial_ms", float64(r.Dial.Microseconds())/1000))
+	if len(r.Attempts) > 0 {
+		fields = append(fields, zap.String("tried", tried(r)))
+	}
+	if r.Queued > 0 {
+		fields = append(fields, zap.Float64("queued_ms", float64(r.Queued.Microseconds())/1000))
+	}
+	switch r.Event {
+	case tunnel.Ended, tunnel.Served:
+		fields = append(fields, zap.Float64("duration_s", float64(r.Duration.Milliseconds())/1000),
+			zap.Int64("bytes_up", r.Up), zap.Int64("bytes_down", r.Down),
+			zap.String("closed_by", r.ClosedBy), zap.String("reason", string(r.Reason)), zap.String("class", string(r.Class)))
+	case tunnel.Refused:
+		fields = append(fields, zap.String("class", string(r.Class)), zap.String("step", r.Step))
+	}
+	if r.Text != "" {
+		fields = append(fields, zap.String("text", r.Text))
+	}
+	if r.Repeated > 0 {
+		fields = append(fields, zap.Int("repeated", r.Repeated))
+	}
+	return fields
+}
+
+// attempts counts the tries: the failed ones and, unless all failed, the one
+// that opened the way.
+func attempts(r tunnel.Record) int {
+	if r.Event == tunnel.Refused {
+		return len(r.Attempts)
+	}
+	return len(r.Attempts) + 1
+}
+
+func tried(r tunnel.Record) string {
+	parts := make([]string, len(r.Attempts))
+	for i, a := range r.Attempts {
+		parts[i] = a.Upstream + " " + string(a.Class)
+	}
+	return strings.Join(parts, ", ")
+}

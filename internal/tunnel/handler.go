@@ -1,0 +1,230 @@
+// Package tunnel is one client's way to one target: route, dial, carry bytes,
+// account for it; and the same for one plain HTTP request. It speaks no client
+// protocol; inbound does. It chooses no upstream; the route's pool does.
+package tunnel
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"proxyd/internal/relay"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// maxDials is how many ways may be in the making at once; more wait for a
+// place inside their own time budget.
+const maxDials = 256
+
+// Options are what a Handler needs.
+type Options struct {
+	Snapshot   func() *router.Router // the configuration in force; asked once for each request
+	Relay      *relay.Engine
+	Record     func(Record) // must not block
+	MaxTunnels int          // used where the configuration sets none; 0 is no limit
+}
+
+// Handler opens tunnels and serves plain requests.
+type Handler struct {
+	snapshot   func() *router.Router
+	relay      *relay.Engine
+	emit       func(Record)
+	maxTunnels int
+	dials      chan struct{}
+	throttle   throttle
+	idPrefix   string
+	idLast     atomic.Uint64
+	draining   atomic.Bool
+	closing    atomic.Bool
+
+	mu      sync.Mutex
+	tunnels map[*Tunnel]struct{}
+	none    chan struct{} // closed when the last tunnel has ended, while somebody waits
+}
+
+// NewHandler makes a Handler. It starts nothing.
+func NewHandler(o Options) *Handler {
+	var seed [3]byte
+	_, _ = rand.Read(seed[:]) // never fails (crypto/rand)
+	return &Handler{
+		snapshot:   o.Snapshot,
+		relay:      o.Relay,
+		emit:       o.Record,
+		maxTunnels: o.MaxTunnels,
+		dials:      make(chan struct{}, maxDials),
+		idPrefix:   hex.EncodeToString(seed[:]) + "-",
+		tunnels:    map[*Tunnel]struct{}{},
+	}
+}
+
+// Open routes and dials, inside the route's time budget. On success the caller
+// answers the client and then calls Carry or Abandon exactly once. The error
+// is a *Refusal; it has been recorded. ctx ends when the client leaves.
+func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
+	start := time.Now()
+	snap := h.snapshot()
+	route, refusal := h.admit(snap, r, start)
+	if refusal != nil {
+		return nil, refusal
+	}
+	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
+	defer cancel()
+	queued, err := h.dialSlot(ctx)
+	if err != nil {
+		return nil, h.refuseDial(r, route, start, err)
+	}
+	way, err := route.Pool.Dial(ctx, route.Target)
+	<-h.dials
+	if err != nil {
+		return nil, h.refuseDial(r, route, start, err)
+	}
+	t := &Tunnel{h: h, way: way, limits: snap.Config().Tunnel, record: h.newRecord(r, start)}
+	t.record.fill(route)
+	t.record.Upstream = way.Member.Name()
+	t.record.Attempts = way.Tried
+	t.record.Dial = time.Since(start)
+	t.record.Queued = queued + way.Queued
+	h.add(t)
+	return t, nil
+}
+
+// admit routes a request and checks what would forbid it whatever its way.
+func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router.Route, *Refusal) {
+	if h.draining.Load() {
+		return router.Route{}, h.refuse(r, start, "limit", Refusal{
+			Class: upstream.ClassDraining, RetryAfter: time.Second,
+			Text: "proxyd is shutting down", Hint: "reconnect in a moment",
+		})
+	}
+	route, err := snap.Route(r.Host, r.Port, r.Hint)
+	if err != nil {
+		return route, h.refuseRoute(r, start, err)
+	}
+	limit := snap.Config().MaxTunnels
+	if limit == 0 {
+		limit = h.maxTunnels
+	}
+	if limit > 0 && h.Active() >= limit {
+		return route, h.refuse(r, start, "limit", Refusal{
+			Class: upstream.ClassOverload, Target: route.Target, Rule: route.Rule, RetryAfter: time.Second,
+			Text: fmt.Sprintf("%d tunnels are open, which is the limit", limit),
+			Hint: "raise max_tunnels, and the limit of open files with it",
+		})
+	}
+	return route, nil
+}
+
+// dialSlot waits for a place among the dials under way.
+func (h *Handler) dialSlot(ctx context.Context) (time.Duration, error) {
+	select {
+	case h.dials <- struct{}{}:
+		return 0, nil
+	default:
+	}
+	start := time.Now()
+	select {
+	case h.dials <- struct{}{}:
+		return time.Since(start), nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return 0, ctx.Err()
+		}
+		return 0, &upstream.Error{
+			Class: upstream.ClassOverload, RetryAfter: time.Second,
+			Text: fmt.Sprintf("%d connections are being opened already, no place came free in %.1f s", maxDials, time.Since(start).Seconds()),
+			Hint: "open fewer connections at once",
+		}
+	}
+}
+
+func (h *Handler) refuseRoute(r Request, start time.Time, err error) *Refusal {
+	var denied *router.Denied
+	if errors.As(err, &denied) {
+		return h.refuse(r, start, "route", Refusal{
+			Class: upstream.ClassDenied, Target: denied.Target, Rule: denied.Rule, Text: denied.Text, Hint: denied.Hint, Err: err,
+		})
+	}
+	return h.refuse(r, start, "request", Refusal{Class: upstream.ClassBadRequest, Text: err.Error(), Err: err})
+}
+
+func (h *Handler) refuseDial(r Request, route router.Route, start time.Time, err error) *Refusal {
+	f := Refusal{Target: route.Target, Rule: route.Rule, Pool: route.Pool.Name(), Err: err}
+	var e *upstream.Error
+	switch {
+	case errors.As(err, &e):
+		f.Class, f.Upstream, f.Hint, f.Tried, f.RetryAfter = e.Class, e.Upstream, e.Hint, e.Tried, e.RetryAfter
+		f.Text = e.Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Class = upstream.ClassTargetTimeout
+		f.Text = fmt.Sprintf("no way to the target within %g s", route.Timeout.Seconds())
+		f.Hint = "if it is only slow, raise timeout_seconds"
+	default:
+		f.Class, f.Text = ClassGone, "the client left before the way was open"
+	}
+	return h.refuse(r, start, "dial", f)
+}
+
+// Refuse completes and records a refusal that the front end itself decided
+// (bad_request, auth, denied). status overrides the class's HTTP status (408,
+// 431, 501 …); 0 keeps it.
+func (h *Handler) Refuse(r Request, class upstream.Class, status int, text, hint string) *Refusal {
+	return h.refuse(r, time.Now(), "request", Refusal{Class: class, Status: status, Text: text, Hint: hint})
+}
+
+// refuse gives f its id and its delay, and records it.
+func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Refusal {
+	rec := h.newRecord(r, start)
+	f.ID = rec.ID
+	if f.Target.Host != "" {
+		rec.Host, rec.Exchange, rec.Kind = f.Target.Host, f.Target.Exchange, f.Target.Kind
+	}
+	rec.Event, rec.Step, rec.Class, rec.Text = Refused, step, f.Class, f.Text
+	rec.Rule, rec.Pool, rec.Upstream, rec.Attempts = f.Rule, f.Pool, f.Upstream, f.Tried
+	rec.Duration = time.Since(start)
+	rec.Quiet, rec.Repeated, f.Delay = h.throttle.hit(refusalKey{r.Client.Addr(), f.Class, rec.Host, r.Port}, time.Now())
+	h.emit(rec)
+	return &f
+}
+
+// newRecord starts the record of a request; its host is replaced by the
+// normalised one as soon as there is one.
+func (h *Handler) newRecord(r Request, start time.Time) Record {
+	return Record{
+		ID: h.idPrefix + strconv.FormatUint(h.idLast.Add(1), 36), Client: r.Client, Label: r.Label,
+		Protocol: r.Protocol, Host: printable(r.Host), Port: r.Port, Start: start,
+	}
+}
+
+func (r *Record) fill(route router.Route) {
+	r.Host, r.Exchange, r.Kind = route.Target.Host, route.Target.Exchange, route.Target.Kind
+	r.Rule, r.Pool = route.Rule, route.Pool.Name()
+}
+
+// printable keeps a client's text from writing lines or escapes into a log.
+func printable(s string) string {
+	const most = 255
+	if len(s) > most {
+		s = s[:most]
+	}
+	clean := true
+	for i := 0; i < len(s); i++ {
+		clean = clean && s[i] > ' ' && s[i] < 0x7f
+	}
+	if clean {
+		return s
+	}
+	return strings.Map(func(c rune) rune {
+		if c <= ' ' || c >= 0x7f {
+			return '?'
+		}
+		return c
+	}, s)
+}

@@ -1,0 +1,59 @@
+package tunnel
+
+import (
+	"net/netip"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/relay"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// Request is what a client asks for.
+type Request struct {
+	Client   netip.AddrPort
+	Protocol string // "connect", "http", "socks5", "socks4"
+	Label    string // the proxy username, "" if none
+	Host     string // as the client wrote it
+	Port     uint16
+	Hint     router.Hint
+}
+
+// Event says what a Record reports.
+type Event uint8
+
+// The events.
+const (
+	Opened  Event = iota + 1 // a tunnel begins to carry bytes
+	Ended                    // and has ended
+	Refused                  // a client did not get what it asked for
+	Served                   // a plain HTTP request was answered to its last byte
+)
+
+// Record is one tunnel, refusal or plain request, for log, counters and status.
+type Record struct {
+	Event          Event
+	ID             string
+	Client         netip.AddrPort
+	Label          string // the proxy username, "" if none
+	Protocol       string
+	Host           string // normalised, or cleaned when it cannot be
+	Port           uint16
+	Exchange       string
+	Kind           catalog.Kind
+	Rule           string
+	Pool, Upstream string
+	Attempts       []upstream.Attempt // the failed ones
+	Dial, Queued   time.Duration
+	Start          time.Time
+	Duration       time.Duration // of the whole, for Ended and Served
+	Up, Down       int64
+	ClosedBy       string
+	Reason         relay.Reason
+	Class          upstream.Class // of a refusal
+	Step           string         // where a refusal came about: "request", "route", "limit", "dial"
+	Text           string
+	Quiet          bool // an identical refusal was logged a moment ago: count it, do not log it
+	Repeated       int  // quiet ones since the last that was logged
+}

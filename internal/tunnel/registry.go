@@ -1,0 +1,65 @@
+package tunnel
+
+import "context"
+
+// Active is the number of tunnels that are open.
+func (h *Handler) Active() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.tunnels)
+}
+
+// Drain refuses new requests from now on. Tunnels go on.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// Wait blocks until no tunnel is open, or ctx ends.
+func (h *Handler) Wait(ctx context.Context) error {
+	h.mu.Lock()
+	if len(h.tunnels) == 0 {
+		h.mu.Unlock()
+		return nil
+	}
+	if h.none == nil {
+		h.none = make(chan struct{})
+	}
+	none := h.none
+	h.mu.Unlock()
+	select {
+	case <-none:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// CloseAll ends every tunnel now. Wait tells when they are gone.
+func (h *Handler) CloseAll() {
+	h.closing.Store(true)
+	h.mu.Lock()
+	open := make([]*Tunnel, 0, len(h.tunnels))
+	for t := range h.tunnels {
+		open = append(open, t)
+	}
+	h.mu.Unlock()
+	for _, t := range open {
+		if f := t.flow.Load(); f != nil {
+			f.Close()
+		}
+	}
+}
+
+func (h *Handler) add(t *Tunnel) {
+	h.mu.Lock()
+	h.tunnels[t] = struct{}{}
+	h.mu.Unlock()
+}
+
+func (h *Handler) remove(t *Tunnel) {
+	h.mu.Lock()
+	delete(h.tunnels, t)
+	if len(h.tunnels) == 0 && h.none != nil {
+		close(h.none)
+		h.none = nil
+	}
+	h.mu.Unlock()
+}

@@ -1,5 +1,7 @@
 package catalog
 
+import "errors"
+
 // Kind is what a host or a connection is used for. The zero Kind is unknown.
 type Kind uint8
 
@@ -23,5 +25,20 @@ func (k Kind) String() string {
 		return "both"
 	default:
 		return ""
+	}
+}
+
+// ParseKind reads a kind as people write it: http or rest, websocket or ws,
+// both. Case does not matter.
+func ParseKind(s string) (Kind, error) {
+	switch lower(s) {
+	case "http", "rest":
+		return KindHTTP, nil
+	case "websocket", "ws":
+		return KindWebsocket, nil
+	case "both":
+		return KindBoth, nil
+	default:
+		return KindUnknown, errors.New("not a kind: write http, websocket or both")
 	}
 }

@@ -54,7 +54,7 @@ func (t *Tunnel) Carry(client net.Conn, early []byte) {
 // Abandon closes the way: the client left before the reply was written.
 func (t *Tunnel) Abandon(cause error) {
 	_ = t.way.Conn.Close()
-	t.ended(relay.Stats{ClosedBy: "client", Reason: ReasonAbandoned, Err: cause})
+	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause})
 }
 
 // ReasonAbandoned ends a tunnel whose client left before the reply.
@@ -68,7 +68,7 @@ func (t *Tunnel) ended(s relay.Stats) {
 	r.Event = Ended
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down
-	r.ClosedBy, r.Reason = s.ClosedBy, s.Reason
+	r.ClosedBy, r.Reason = string(s.ClosedBy), s.Reason
 	if s.Err != nil {
 		r.Text = s.Err.Error()
 	}

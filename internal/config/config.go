@@ -34,8 +34,9 @@ type Config struct {
 	Tunnel            Tunnel
 	Attempt           time.Duration // most that one attempt may take while other members are left
 	RetryTargetErrors bool
-	MaxTunnels        int     // 0: derived from the file descriptor limit
-	Warnings          []Fault // not faults: what an operator should know
+	MaxTunnels        int      // 0: derived from the file descriptor limit
+	SecretFiles       []string // the files that ${file:…} named
+	Warnings          Faults   // not faults: what an operator should know
 }
 
 // Ways holds a way for each kind; nil means not set.

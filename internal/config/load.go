@@ -1,5 +1,18 @@
 package config
 
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+
+	"proxyd/internal/config/internal/raw"
+)
+
 // Options change how a configuration is read.
 type Options struct {
 	NoSecrets bool // treat missing secrets as given (for checks in CI)
@@ -13,5 +26,130 @@ func Load(path string, environ []string) (*Config, error) {
 
 // LoadWith is Load with options.
 func LoadWith(path string, environ []string, o Options) (*Config, error) {
-	panic("written in the next commit")
+	root, s, faults := readTree(path, environ)
+	if root == nil {
+		return nil, faults
+	}
+	shaped, _ := s.value(root, fileType, "").(map[string]any)
+	faults = append(faults, s.faults...)
+	file, err := decode(shaped)
+	if err != nil {
+		// The shaper lets nothing through that viper refuses; should it, say so.
+		faults = append(faults, Fault{File: path, What: err.Error(), Do: "mend the value"})
+		return nil, sorted(faults)
+	}
+	b := newBuilder(path, environ, o, s.at, root)
+	c := b.config(file)
+	faults = append(faults, b.faults...)
+	if len(faults) > 0 {
+		return nil, sorted(faults)
+	}
+	c.Warnings = sorted(append(c.Warnings, b.warnings...))
+	return c, nil
+}
+
+// readTree reads the file and lays the environment over it. The tree is nil
+// when there is nothing to go on with.
+func readTree(path string, environ []string) (*node, *shaper, Faults) {
+	s := &shaper{at: map[string]place{}}
+	root := &node{kind: mapping}
+	var faults Faults
+	if path != "" {
+		text, fault := readFile(path)
+		if fault != nil {
+			return nil, nil, Faults{*fault}
+		}
+		root, faults = parse(path, text)
+		if root == nil || root.kind != mapping {
+			return nil, nil, sorted(faults)
+		}
+		s.inBlock = unwrap(root)
+	}
+	layEnvironment(root, environ)
+	return root, s, faults
+}
+
+// decode has viper turn the shaped maps into the raw types, strictly. A fresh
+// instance each time: viper's own file and environment handling loses keys.
+func decode(shaped map[string]any) (*raw.File, error) {
+	v := viper.NewWithOptions(viper.KeyDelimiter("\x1f"))
+	if err := v.MergeConfigMap(shaped); err != nil {
+		return nil, err
+	}
+	var file raw.File
+	err := v.UnmarshalExact(&file, func(d *mapstructure.DecoderConfig) {
+		d.WeaklyTypedInput = false
+		d.DecodeHook = nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &file, nil
+}
+
+// sorted puts faults in the order of the file; those of the environment last.
+func sorted(f Faults) Faults {
+	slices.SortStableFunc(f, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Var, b.Var), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	return slices.Compact(f)
+}
+
+// FindFile gives the file that a command reads: the flag, $PROXYD_CONFIG,
+// ./proxyd.yaml, /etc/proxyd/proxyd.yaml, or "" for the built-in defaults.
+// named is true if somebody named it, so that it must exist.
+func FindFile(flag string, environ []string) (path string, named bool) {
+	if flag != "" {
+		return flag, true
+	}
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, "PROXYD_CONFIG="); ok && v != "" {
+			return v, true
+		}
+	}
+	for _, p := range []string{"proxyd.yaml", "/etc/proxyd/proxyd.yaml"} {
+		if _, err := os.Stat(p); err == nil {
+			return p, false
+		}
+	}
+	return "", false
+}
+
+// AdminAddress reads the address of the admin server alone, so that commands
+// find the daemon even when the rest of its file is faulty.
+func AdminAddress(path string, environ []string) (string, error) {
+	root, s, faults := readTree(path, environ)
+	if root == nil {
+		return "", faults
+	}
+	n := root.child("admin")
+	if n == nil || n.kind == null {
+		return defaultAdmin, nil
+	}
+	if n.kind == mapping {
+		n = n.child("address")
+		if n == nil {
+			return defaultAdmin, nil
+		}
+	}
+	if n.kind != scalar {
+		s.bad(n, "admin", "must be an address", "")
+		return "", s.faults
+	}
+	return n.text, nil
+}
+
+// orDefault gives what is pointed at, or the default.
+func orDefault[T any](p *T, def T) T {
+	if p == nil {
+		return def
+	}
+	return *p
+}
+
+func quoted(s string) string {
+	if len(s) > 60 {
+		s = s[:60] + "..."
+	}
+	return fmt.Sprintf("%q", s)
 }

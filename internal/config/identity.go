@@ -1,0 +1,139 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Identity is what makes two proxies the same upstream. The password is not
+// part of it.
+type Identity struct {
+	Scheme    Scheme
+	User      string
+	Host      string
+	Port      uint16
+	Via       string
+	TLS       TLS
+	Source    netip.Addr
+	Interface string
+}
+
+// String masks the user.
+func (i Identity) String() string { return string(i.Scheme) + "://" + i.Host }
+
+// identity of a proxy; via is the identity of the hop before, or its pool.
+func identity(p Proxy, pools map[string]*Pool) Identity {
+	scheme := p.URL.Scheme
+	if scheme == SchemeSOCKS5H {
+		scheme = SchemeSOCKS5 // both send the name
+	}
+	id := Identity{Scheme: scheme, User: p.URL.User.Reveal(), Host: p.URL.Host.Name, Port: p.URL.Port, TLS: p.TLS, Source: p.URL.Source, Interface: p.URL.Interface}
+	if p.Via != nil {
+		id.Via = p.Via.Pool
+		if hop := pools[p.Via.Pool]; hop != nil && hop.Inline && len(hop.Proxies) == 1 && hop.Proxies[0].Via == nil {
+			id.Via = hop.Proxies[0].URL.String()
+		}
+	}
+	return id
+}
+
+// autoName is what a proxy is called without a name.
+func autoName(p Proxy) string {
+	switch {
+	case p.Name != "":
+		return p.Name
+	case p.URL.Scheme != SchemeDirect:
+		return p.URL.Authority()
+	case p.URL.Source.IsValid():
+		return p.URL.Source.String()
+	case p.URL.Interface != "":
+		return "direct-" + p.URL.Interface
+	}
+	return "direct"
+}
+
+// namePools gives every member its name: one for each identity, so that log and
+// metrics speak of the same upstream wherever it is used.
+func (b *builder) namePools(pools []Pool) {
+	byName := map[string]Identity{}
+	names := map[Identity]string{}
+	table := map[string]*Pool{}
+	for i := range pools {
+		table[pools[i].Name] = &pools[i]
+	}
+	each := func(do func(key string, p *Proxy, id Identity)) {
+		for i := range pools {
+			for j := range pools[i].Proxies {
+				p := &pools[i].Proxies[j]
+				do(fmt.Sprintf("%s.proxies[%d]", b.poolKey(pools[i]), j), p, identity(*p, table))
+			}
+		}
+	}
+	each(func(key string, p *Proxy, id Identity) { // names that were given come first
+		if p.Name == "" {
+			return
+		}
+		if other, ok := names[id]; ok && other != p.Name {
+			b.fault(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
+			return
+		}
+		if other, ok := byName[p.Name]; ok && other != id {
+			b.fault(key, "give it another name", "another upstream is called %s already", p.Name)
+			return
+		}
+		byName[p.Name], names[id] = id, p.Name
+	})
+	each(func(key string, p *Proxy, id Identity) {
+		if p.Name == "" {
+			p.Name = names[id]
+		}
+		if p.Name == "" {
+			base := autoName(*p)
+			p.Name = base
+			for n := 2; ; n++ {
+				if _, taken := byName[p.Name]; !taken {
+					break
+				}
+				p.Name = fmt.Sprintf("%s#%d", base, n)
+			}
+			if p.Name != base {
+				b.warn(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
+			}
+			byName[p.Name], names[id] = id, p.Name
+		}
+		if p.Exit == "" {
+			p.Exit = p.Name
+		}
+	})
+}
+
+// viaCycles refuses a chain that leads back to itself.
+func (b *builder) viaCycles(pools []Pool) {
+	table := map[string]*Pool{}
+	for i := range pools {
+		table[pools[i].Name] = &pools[i]
+	}
+	state := map[string]int{} // 1: being walked, 2: done
+	var walk func(p *Pool, path string)
+	walk = func(p *Pool, path string) {
+		state[p.Name] = 1
+		for _, m := range p.Proxies {
+			if m.Via == nil || table[m.Via.Pool] == nil {
+				continue
+			}
+			hop := table[m.Via.Pool]
+			switch state[hop.Name] {
+			case 1:
+				b.fault(b.poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
+			case 0:
+				walk(hop, path+" → "+hop.Name)
+			}
+		}
+		state[p.Name] = 2
+	}
+	for i := range pools {
+		if state[pools[i].Name] == 0 {
+			walk(&pools[i], pools[i].Name)
+		}
+	}
+}

@@ -1,0 +1,284 @@
+// Package raw is the configuration file as it is written: the types that viper
+// decodes into and from which the schema is generated. A value's many spellings
+// (a way as a string or as a mapping) are one type here, whose field with the
+// key "=" holds the short spelling.
+//
+// It checks nothing. What the values must be is said in package config.
+package raw
+
+// Short is the key under which the short spelling of a mapping stands once the
+// file has been read. Nobody can write it.
+const Short = "="
+
+// File is the whole file.
+type File struct {
+	// Where clients connect: an address, or a list of addresses and mappings. Default: 127.0.0.1:8877 and [::1]:8877.
+	Listen []Listener `mapstructure:"listen" shape:"one"`
+	// Where the admin server listens: an address, unix:/path, "" for nowhere, or a mapping. Default: 127.0.0.1:8878.
+	Admin *Admin `mapstructure:"admin"`
+	// How the log is written.
+	Log *Log `mapstructure:"log"`
+	// CIDRs that direct connections may reach although they are private.
+	AllowPrivate []string `mapstructure:"allow_private"`
+	// false: ways through proxies go direct, every reject stays. Default: true.
+	Enabled *bool `mapstructure:"enabled"`
+	// The way of every host that no route and no exchange serves. Default: direct, with a warning.
+	Default *Ways `mapstructure:"default"`
+	// Sets of upstream proxies, by name.
+	Pools map[string]Pool `mapstructure:"pools"`
+	// The ways of the exchanges, by id or alias.
+	Exchanges map[string]Exchange `mapstructure:"exchanges"`
+	// Looked at before the exchanges, in this order; the first match wins.
+	Routes []Route `mapstructure:"routes"`
+	// How long a stop waits for tunnels. Default: 10.
+	DrainSeconds *float64 `mapstructure:"drain_seconds"`
+	// What happens between the signal to stop and the drain.
+	Stop *Stop `mapstructure:"stop"`
+	// Reload when the file is saved. Default: true.
+	Watch *bool `mapstructure:"watch"`
+	// What becomes of the tunnels of upstreams that a reload has removed: keep or drain. Default: keep.
+	OnRemoved *string `mapstructure:"on_removed" enum:"keep,drain"`
+	// Time in which on_removed: drain closes them. Default: 60.
+	DrainAfterSeconds *float64 `mapstructure:"drain_after_seconds"`
+	// What becomes of tunnels when the binary is replaced.
+	Upgrade *Upgrade `mapstructure:"upgrade"`
+	// Limits of tunnels in use. Default: none.
+	Tunnel *Tunnel `mapstructure:"tunnel"`
+	// Most that one attempt may take while other members are left. Default: 1.5.
+	AttemptSeconds *float64 `mapstructure:"attempt_seconds"`
+	// Try the next member too when the target refuses. Default: false.
+	RetryTargetErrors *bool `mapstructure:"retry_target_errors"`
+	// Most tunnels at once. Default: (file descriptor limit - 64) / 2.
+	MaxTunnels *int `mapstructure:"max_tunnels"`
+}
+
+// Listener is where clients connect: an address, or this mapping.
+type Listener struct {
+	Text *string `mapstructure:"="`
+	// host:port; port 0 is any free one.
+	Address *string `mapstructure:"address"`
+	// The way of all that enters here.
+	Use *Way `mapstructure:"use"`
+	// The kind of hosts that serve both kinds or are unknown.
+	Kind *string `mapstructure:"kind" enum:"http,websocket"`
+	// Who may connect, by name and password.
+	Auth *Auth `mapstructure:"auth"`
+	// Client addresses that may connect.
+	Allow []string `mapstructure:"allow"`
+	// Speak TLS with clients.
+	TLS *ServerTLS `mapstructure:"tls"`
+}
+
+// Auth is who may connect.
+type Auth struct {
+	Users []User `mapstructure:"users"`
+}
+
+// User is one client's credentials.
+type User struct {
+	Name     *string `mapstructure:"name"`
+	Password *string `mapstructure:"password"`
+}
+
+// ServerTLS is a listener's certificate.
+type ServerTLS struct {
+	CertFile *string `mapstructure:"cert_file"`
+	KeyFile  *string `mapstructure:"key_file"`
+}
+
+// Admin is where the admin server listens: an address, or this mapping.
+type Admin struct {
+	Text *string `mapstructure:"="`
+	// host:port, unix:/path, or "" for nowhere.
+	Address *string `mapstructure:"address"`
+	// Who else than this machine may read /metrics, /healthz and /readyz.
+	Allow []string `mapstructure:"allow"`
+	// Names in the Host header that it answers to.
+	Hosts []string `mapstructure:"hosts"`
+	// Opens everything else from elsewhere than this machine.
+	Token *string `mapstructure:"token"`
+	// Serve profiles. Default: false.
+	Pprof *bool `mapstructure:"pprof"`
+}
+
+// Log is how the log is written.
+type Log struct {
+	// Default: info.
+	Level *string `mapstructure:"level" enum:"debug,info,warn,error"`
+	// auto is console on a terminal, json otherwise. Default: auto.
+	Format *string `mapstructure:"format" enum:"auto,console,json"`
+}
+
+// Ways is one way for both kinds, or one for each.
+type Ways struct {
+	Way `mapstructure:",squash"`
+	// The way of REST connections.
+	HTTP *Way `mapstructure:"http" alias:"rest"`
+	// The way of websocket connections.
+	Websocket *Way `mapstructure:"websocket" alias:"ws"`
+}
+
+// Way is where a connection leaves: direct, reject, a URL, a pool's name, or this mapping.
+type Way struct {
+	Text *string `mapstructure:"=" group:"way"`
+	// direct, reject, or a proxy's URL.
+	URL *string `mapstructure:"url" group:"way"`
+	// A pool's name, or a pool.
+	Pool *PoolRef `mapstructure:"pool" group:"way"`
+	// The whole time to the target, all attempts included: 1 to 300. Default: 4.
+	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
+	// The hop before: how the proxy itself is reached.
+	Via *Way `mapstructure:"via"`
+	// Budgets of connections that go this way, for an exchange.
+	Limits *Limits `mapstructure:"limits"`
+	// The name of the proxy at url. Default: its host:port.
+	Name *string `mapstructure:"name"`
+	// Proxies with the same exit share budgets. Default: the name.
+	Exit *string `mapstructure:"exit"`
+	// How an https proxy is verified.
+	TLS *TLS `mapstructure:"tls"`
+}
+
+// PoolRef is a pool's name, or a pool.
+type PoolRef struct {
+	Text *string `mapstructure:"=" group:"pool"`
+	Pool `mapstructure:",squash"`
+}
+
+// Pool is a set of upstream proxies.
+type Pool struct {
+	// How the first one is chosen. Default: round_robin.
+	Strategy *string `mapstructure:"strategy" enum:"round_robin,random,least_connections,lowest_latency,failover,hash"`
+	// What the hash strategy looks at. Default: exchange.
+	HashOver *string `mapstructure:"hash_over" enum:"host,exchange"`
+	// The members.
+	Proxies []Proxy `mapstructure:"proxies" group:"pool"`
+	// How the members are reached.
+	Via *Way `mapstructure:"via"`
+	// Budgets of all connections through the pool.
+	Limits *Limits `mapstructure:"limits"`
+	// Active checks.
+	HealthCheck *Health `mapstructure:"health_check"`
+	// When a failing member is taken out of use.
+	Eject *Eject `mapstructure:"eject"`
+}
+
+// Proxy is a member of a pool: a URL, direct, or this mapping.
+type Proxy struct {
+	Text *string `mapstructure:"="`
+	// The proxy's URL, or direct.
+	URL *string `mapstructure:"url"`
+	// How it is called in logs and metrics. Default: its host:port.
+	Name *string `mapstructure:"name"`
+	// Its share of new connections: 1 to 1000. Default: 1.
+	Weight *int `mapstructure:"weight"`
+	// Members of tier 2 are used when none of tier 1 can be. Default: 1.
+	Tier *int `mapstructure:"tier"`
+	// false: it stays in the file and is not used. Default: true.
+	Enabled *bool `mapstructure:"enabled"`
+	// Proxies with the same exit share budgets. Default: the name.
+	Exit *string `mapstructure:"exit"`
+	// Budgets of all connections through it.
+	Limits *Limits `mapstructure:"limits"`
+	// How an https proxy is verified.
+	TLS *TLS `mapstructure:"tls"`
+	// How it is reached.
+	Via *Way `mapstructure:"via"`
+}
+
+// TLS is how the connection to an https proxy is verified.
+type TLS struct {
+	// Certificates to trust in place of the system's.
+	CAFile *string `mapstructure:"ca_file"`
+	// A certificate to show, with key_file.
+	CertFile *string `mapstructure:"cert_file"`
+	KeyFile  *string `mapstructure:"key_file"`
+	// The name in the proxy's certificate. Default: the host in the URL.
+	ServerName *string `mapstructure:"server_name"`
+	// Believe any certificate. Default: false.
+	Insecure *bool `mapstructure:"insecure"`
+}
+
+// Limits are budgets: published (the exchange's own figures), or this mapping.
+type Limits struct {
+	Text *string `mapstructure:"="`
+	// New connections in any window, such as 300/5m.
+	Connects *string `mapstructure:"connects"`
+	// Connections at once.
+	MaxConnections *int `mapstructure:"max_connections"`
+	// How long a connection may wait for room. Default: 0.
+	QueueSeconds *float64 `mapstructure:"queue_seconds"`
+}
+
+// Health is how the members of a pool are checked.
+type Health struct {
+	// tcp: the proxy accepts; connect: it opens a way; exchange: the exchange answers through it. Default: connect.
+	Method *string `mapstructure:"method" enum:"tcp,connect,exchange"`
+	// Default: 30.
+	IntervalSeconds *float64 `mapstructure:"interval_seconds"`
+	// Default: 5.
+	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
+	// Good checks in a row that bring a member back. Default: 2.
+	Rise *int `mapstructure:"rise"`
+	// Bad checks in a row that take it out. Default: 3.
+	Fall *int `mapstructure:"fall"`
+}
+
+// Eject is when a failing member is taken out of use, and for how long.
+type Eject struct {
+	// Failures in a row. Default: 3.
+	After *int `mapstructure:"after"`
+	// The first time out. Default: 5.
+	BaseSeconds *float64 `mapstructure:"base_seconds"`
+	// The longest time out. Default: 300.
+	MaxSeconds *float64 `mapstructure:"max_seconds"`
+	// Most of a pool that may be out at once. Default: 100.
+	MaxPercent *int `mapstructure:"max_percent"`
+}
+
+// Exchange is a way for both kinds, or one for each, and what else is said of an exchange.
+type Exchange struct {
+	Ways `mapstructure:",squash"`
+	// Hosts that the catalogue lacks.
+	Hosts *Hosts `mapstructure:"hosts"`
+}
+
+// Hosts is a list of hosts for both kinds, or one list for each.
+type Hosts struct {
+	Both      []string `mapstructure:"="`
+	HTTP      []string `mapstructure:"http" alias:"rest"`
+	Websocket []string `mapstructure:"websocket" alias:"ws"`
+}
+
+// Route sends hosts a way before the exchanges are looked at.
+type Route struct {
+	// Names, *.names, addresses, CIDRs, or * for all.
+	Hosts []string `mapstructure:"hosts"`
+	// The way, for both kinds.
+	Use *Way `mapstructure:"use"`
+}
+
+// Stop is what happens between the signal to stop and the drain.
+type Stop struct {
+	// How long new connections are still served. Default: 0.
+	GraceSeconds *float64 `mapstructure:"grace_seconds"`
+}
+
+// Upgrade is what becomes of tunnels when the binary is replaced.
+type Upgrade struct {
+	// drain: the old process serves them to their end; move: the new one takes them. Default: drain.
+	Tunnels *string `mapstructure:"tunnels" enum:"drain,move"`
+	// How long the old process serves them. Default: 86400.
+	DrainSeconds *float64 `mapstructure:"drain_seconds"`
+}
+
+// Tunnel is the limits of a tunnel in use; 0 is no limit.
+type Tunnel struct {
+	// Closed when no byte has passed for so long.
+	IdleSeconds *float64 `mapstructure:"idle_seconds"`
+	// Closed so long after one side has ended.
+	HalfCloseSeconds *float64 `mapstructure:"half_close_seconds"`
+	// Closed when fewer than stall_bytes have passed in so long.
+	StallSeconds *float64 `mapstructure:"stall_seconds"`
+	StallBytes   *int     `mapstructure:"stall_bytes"`
+}

@@ -1,0 +1,86 @@
+// Package schema makes the JSON schema of the configuration file from the raw
+// types. Only the generator and its test use it; the daemon embeds the result.
+package schema
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"github.com/invopop/jsonschema"
+
+	"proxyd/internal/config/internal/raw"
+)
+
+// Generate reflects raw.File; dir is where its source is, for the descriptions.
+func Generate(dir string) ([]byte, error) {
+	r := &jsonschema.Reflector{FieldNameTag: "mapstructure", RequiredFromJSONSchemaTags: true, DoNotReference: false}
+	if err := r.AddGoComments("proxyd/internal/config/internal/raw", dir); err != nil {
+		return nil, err
+	}
+	comments := map[string]string{}
+	for k, v := range r.CommentMap {
+		comments["proxyd/internal/config/internal/raw"+k[strings.LastIndex(k, "/raw")+len("/raw"):]] = v
+	}
+	r.CommentMap = comments
+	s := r.Reflect(&raw.File{})
+	s.ID = ""
+	s.Title = "proxyd configuration"
+	for name, def := range s.Definitions {
+		s.Definitions[name] = adapt(types[name], def)
+	}
+	return json.Marshal(s)
+}
+
+// types are the raw types by name.
+var types = collect(reflect.TypeFor[raw.File](), map[string]reflect.Type{})
+
+func collect(t reflect.Type, seen map[string]reflect.Type) map[string]reflect.Type {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return collect(t.Elem(), seen)
+	case reflect.Struct:
+		if _, ok := seen[t.Name()]; ok {
+			return seen
+		}
+		seen[t.Name()] = t
+		for i := range t.NumField() {
+			collect(t.Field(i).Type, seen)
+		}
+	}
+	return seen
+}
+
+// adapt adds what the tags say beyond the fields' types: the short spelling, a
+// key's other name, the words that a value may be.
+func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
+	if t == nil || def.Properties == nil {
+		return def
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		key, _, _ := strings.Cut(f.Tag.Get("mapstructure"), ",")
+		p, ok := def.Properties.Get(key)
+		if !ok {
+			continue
+		}
+		if words := f.Tag.Get("enum"); words != "" {
+			p.Enum = nil
+			for w := range strings.SplitSeq(words, ",") {
+				p.Enum = append(p.Enum, w)
+			}
+		}
+		if f.Tag.Get("shape") == "one" {
+			one := *p.Items
+			def.Properties.Set(key, &jsonschema.Schema{Description: p.Description, AnyOf: []*jsonschema.Schema{&one, {Type: "array", Items: p.Items}}})
+		}
+		if other := f.Tag.Get("alias"); other != "" {
+			def.Properties.Set(other, p)
+		}
+	}
+	short, ok := def.Properties.Get(raw.Short)
+	if !ok {
+		return def
+	}
+	def.Properties.Delete(raw.Short)
+	return &jsonschema.Schema{Description: def.Description, AnyOf: []*jsonschema.Schema{{Type: short.Type, Items: short.Items}, def, {Type: "null"}}}
+}

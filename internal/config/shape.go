@@ -1,0 +1,299 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"proxyd/internal/config/internal/raw"
+)
+
+// shaper checks a tree against the raw types, strictly, and turns it into the
+// plain maps that viper decodes: every short spelling becomes its mapping, every
+// alias its key. It remembers where each value stands.
+type shaper struct {
+	faults  Faults
+	at      map[string]place
+	inBlock bool // the file is a pasted proxy block with keys of other programs beside it
+}
+
+var fileType = reflect.TypeFor[raw.File]()
+
+// value shapes one node as t; nil means not set.
+func (s *shaper) value(n *node, t reflect.Type, path string) any {
+	if n == nil || n.kind == null {
+		return nil
+	}
+	if _, known := s.at[path]; !known {
+		s.at[path] = n.at
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return s.structure(n, t, path)
+	case reflect.Map:
+		return s.table(n, t, path)
+	case reflect.Slice:
+		return s.slice(n, t, path)
+	default:
+		return s.scalar(n, t, path)
+	}
+}
+
+func (s *shaper) structure(n *node, t reflect.Type, path string) any {
+	fields := fieldsOf(t)
+	if n.kind != mapping {
+		short, ok := fields[raw.Short]
+		if !ok {
+			s.bad(n, path, "must be a mapping, not "+n.what(), "write its keys below it: "+strings.Join(names(fields), ", "))
+			return nil
+		}
+		if n.kind == list && short.Type.Kind() != reflect.Slice {
+			s.bad(n, path, "must be text or a mapping, not a list", "")
+			return nil
+		}
+		v := s.value(n, short.Type, path)
+		if v == nil {
+			return nil
+		}
+		return map[string]any{raw.Short: v}
+	}
+	out := map[string]any{}
+	for _, e := range n.keys {
+		key, at := e.key, e.at
+		f, ok := fields[key]
+		if !ok {
+			if real := aliasOf(fields, key); real != "" {
+				if n.child(real) != nil {
+					s.faults = append(s.faults, at.fault(join(path, key), "is the same as "+real+", which is set too", "keep one of the two"))
+					continue
+				}
+				key, f, ok = real, fields[real], true
+			}
+		}
+		if !ok {
+			s.unknown(at, path, key, fields)
+			continue
+		}
+		s.at[join(path, key)] = keyPlace(at, e.val)
+		if v := s.value(e.val, f.Type, join(path, strings.TrimPrefix(key, raw.Short))); v != nil {
+			if key == raw.Short {
+				s.at[path] = e.val.at
+			}
+			s.enum(e.val, f, join(path, key), v)
+			out[key] = v
+		}
+	}
+	return out
+}
+
+// keyPlace is where a fault about a key's value is shown: at the value, or at
+// the key if it has none.
+func keyPlace(at place, val *node) place {
+	if val == nil || val.kind == null || val.kind == mapping || val.kind == list {
+		return at
+	}
+	return val.at
+}
+
+func (s *shaper) enum(n *node, f reflect.StructField, path string, v any) {
+	allowed := f.Tag.Get("enum")
+	text, ok := v.(string)
+	if allowed == "" || !ok {
+		return
+	}
+	words := strings.Split(allowed, ",")
+	if slices.Contains(words, text) {
+		return
+	}
+	s.bad(n, path, strconv.Quote(text)+" is not known here", "use one of "+strings.Join(words, ", ")+didYouMean(text, words))
+}
+
+func (s *shaper) table(n *node, t reflect.Type, path string) any {
+	if n.kind != mapping {
+		s.bad(n, path, "must be a mapping of names, not "+n.what(), "")
+		return nil
+	}
+	out := map[string]any{}
+	for _, e := range n.keys {
+		p := join(path, e.key)
+		s.at[p] = keyPlace(e.at, e.val)
+		if !validName(e.key) {
+			s.faults = append(s.faults, e.at.fault(p, strconv.Quote(e.key)+" is not a name", "use letters, digits, and single . _ - between them"))
+			continue
+		}
+		if v := s.value(e.val, t.Elem(), p); v != nil {
+			out[e.key] = v
+		}
+	}
+	return out
+}
+
+func (s *shaper) slice(n *node, t reflect.Type, path string) any {
+	if n.kind != list {
+		if n.kind == scalar && n.tag == "" && t.Elem().Kind() == reflect.String { // from the environment
+			var out []any
+			for part := range strings.SplitSeq(n.text, ",") {
+				if part = strings.TrimSpace(part); part != "" {
+					out = append(out, part)
+				}
+			}
+			return out
+		}
+		if path == "listen" { // the one list that may be written as its only item
+			if v := s.value(n, t.Elem(), path); v != nil {
+				return []any{v}
+			}
+			return nil
+		}
+		s.bad(n, path, "must be a list, not "+n.what(), "write it as [a, b]")
+		return nil
+	}
+	out := []any{}
+	for i, item := range n.items {
+		p := fmt.Sprintf("%s[%d]", path, i)
+		if item.kind == null {
+			s.bad(item, p, "is empty", "remove it or give it a value")
+			continue
+		}
+		if v := s.value(item, t.Elem(), p); v != nil {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
+	if n.kind != scalar {
+		s.bad(n, path, "must be "+wanted(t)+", not "+n.what(), "")
+		return nil
+	}
+	loose := n.tag == ""
+	switch t.Kind() {
+	case reflect.String:
+		if loose || n.tag == "!!str" {
+			return n.text
+		}
+		s.bad(n, path, "must be text, not "+n.what(), "put it in quotes")
+	case reflect.Bool:
+		if v, err := strconv.ParseBool(n.text); err == nil && (loose || n.tag == "!!bool") {
+			return v
+		}
+		s.bad(n, path, "must be true or false, not "+n.what(), "")
+	case reflect.Int:
+		if v, err := strconv.Atoi(n.text); err == nil && (loose || n.tag == "!!int") {
+			return v
+		}
+		s.bad(n, path, "must be a whole number, not "+n.what(), "")
+	case reflect.Float64:
+		if v, err := strconv.ParseFloat(n.text, 64); err == nil && (loose || n.tag == "!!int" || n.tag == "!!float") && v == v && v < 1e12 && v > -1e12 {
+			return v
+		}
+		do := ""
+		if strings.HasSuffix(path, "_seconds") {
+			do = "write seconds as a plain number, such as 4 or 0.5"
+		}
+		s.bad(n, path, "must be a number, not "+n.what(), do)
+	}
+	return nil
+}
+
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	}
+	return "text"
+}
+
+func (s *shaper) bad(n *node, path, what, do string) {
+	s.faults = append(s.faults, n.at.fault(path, what, do))
+}
+
+// unknown reports a key that is not one, with the nearest that is: a slip of
+// the fingers, or a key that belongs a level further out or in.
+func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.StructField) {
+	do := "remove it; known here: " + strings.Join(names(fields), ", ")
+	switch near := nearest(key, names(fields)); {
+	case path == "" && s.inBlock:
+		do = "if this is another program's file, copy the proxy block into its own file"
+	case path != "" && hasField(fileType, key):
+		do = "did you mean the top-level key " + key + "? move it out to the first column"
+	case innerKey(fields, key) != "":
+		do = "did you mean " + join(path, innerKey(fields, key)) + "." + key + "? move it one level in"
+	case near != "":
+		do = "did you mean " + near + "?"
+	}
+	s.faults = append(s.faults, at.fault(join(path, key), "unknown key", do))
+}
+
+// innerKey finds the key below which another one would be right.
+func innerKey(fields map[string]reflect.StructField, key string) string {
+	for _, name := range names(fields) {
+		if inner := structOf(fields[name].Type); inner != nil && hasField(inner, key) {
+			return name
+		}
+	}
+	return ""
+}
+
+// fieldsOf lists the keys of a raw type, those of embedded types too.
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	out := map[string]reflect.StructField{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, option, _ := strings.Cut(f.Tag.Get("mapstructure"), ",")
+		if option == "squash" {
+			for k, v := range fieldsOf(f.Type) {
+				out[k] = v
+			}
+			continue
+		}
+		out[name] = f
+	}
+	return out
+}
+
+func hasField(t reflect.Type, key string) bool {
+	_, ok := fieldsOf(t)[key]
+	return ok
+}
+
+// structOf gives the struct behind pointers, nil if there is none.
+func structOf(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	return t
+}
+
+func names(fields map[string]reflect.StructField) []string {
+	var list []string
+	for name := range fields {
+		if name != raw.Short {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func aliasOf(fields map[string]reflect.StructField, key string) string {
+	for name, f := range fields {
+		if f.Tag.Get("alias") == key {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,265 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	maxFileSize = 1 << 20
+	maxDepth    = 32
+)
+
+// place is where a value was written.
+type place struct {
+	file      string
+	line, col int
+	env       string
+}
+
+// fault is a fault at a place.
+func (p place) fault(key, what, do string) Fault {
+	if p.env != "" {
+		return Fault{Var: p.env, Key: key, What: what, Do: do}
+	}
+	return Fault{File: p.file, Line: p.line, Col: p.col, Key: key, What: what, Do: do}
+}
+
+// nodeKind is the shape of a node.
+type nodeKind uint8
+
+const (
+	scalar nodeKind = iota + 1
+	mapping
+	list
+	null
+)
+
+// node is a value of the file, of an environment variable, or of both laid
+// over one another, and knows where it comes from.
+type node struct {
+	kind  nodeKind
+	at    place
+	tag   string // of a scalar: !!str, !!int, !!float, !!bool; "" from the environment: whatever is wanted
+	text  string
+	keys  []entry
+	items []*node
+}
+
+// entry is one key of a mapping, in lower case, and its value.
+type entry struct {
+	key string
+	at  place
+	val *node
+}
+
+func (n *node) child(key string) *node {
+	for i := range n.keys {
+		if n.keys[i].key == key {
+			return n.keys[i].val
+		}
+	}
+	return nil
+}
+
+func (n *node) set(key string, at place, val *node) {
+	for i := range n.keys {
+		if n.keys[i].key == key {
+			n.keys[i].val = val
+			return
+		}
+	}
+	n.keys = append(n.keys, entry{key, at, val})
+}
+
+func (n *node) remove(key string) {
+	for i := range n.keys {
+		if n.keys[i].key == key {
+			n.keys = append(n.keys[:i:i], n.keys[i+1:]...)
+			return
+		}
+	}
+}
+
+// what names a node's shape for people.
+func (n *node) what() string {
+	switch n.kind {
+	case mapping:
+		return "a mapping"
+	case list:
+		return "a list"
+	case null:
+		return "nothing"
+	}
+	switch n.tag {
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	}
+	return "text"
+}
+
+// readFile reads at most maxFileSize bytes of the file at path.
+func readFile(path string) ([]byte, *Fault) {
+	f, err := os.Open(path)
+	if err != nil {
+		what, do := "cannot be read", "check its name and permissions"
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			what, do = "does not exist", "create it, or run without it for the built-in defaults"
+		case errors.Is(err, os.ErrPermission):
+			what, do = "may not be read by this user", "chmod or chown it"
+		}
+		return nil, &Fault{File: path, What: what, Do: do}
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, &Fault{File: path, What: "cannot be read: " + rootCause(err), Do: "name a file"}
+	}
+	if len(raw) > maxFileSize {
+		return nil, &Fault{File: path, What: "is larger than 1 MiB", Do: "is it the right file?"}
+	}
+	return raw, nil
+}
+
+func rootCause(err error) string {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err.Error()
+		}
+		err = next
+	}
+}
+
+// parse reads YAML into nodes. file is the name in faults.
+func parse(file string, raw []byte) (*node, Faults) {
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	var doc yaml.Node
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) || (err == nil && len(doc.Content) == 0) {
+		return nil, Faults{{File: file, What: "is empty", Do: "write at least one key, such as default: direct"}}
+	}
+	if err != nil {
+		return nil, Faults{yamlFault(file, err)}
+	}
+	p := &parser{file: file}
+	root := p.node(&doc, "", 0)
+	var second yaml.Node
+	if err := dec.Decode(&second); err == nil {
+		p.faults = append(p.faults, Fault{File: file, Line: second.Line, Col: 1, What: "a second document begins here", Do: "keep one document in the file"})
+	} else if !errors.Is(err, io.EOF) {
+		p.faults = append(p.faults, yamlFault(file, err))
+	}
+	if root != nil && root.kind == null {
+		p.faults = append(p.faults, Fault{File: file, What: "is empty", Do: "write at least one key, such as default: direct"})
+	} else if root != nil && root.kind != mapping {
+		p.faults = append(p.faults, root.at.fault("", "the file must be a mapping of keys, not "+root.what(), "begin with a key, such as default: direct"))
+	}
+	return root, p.faults
+}
+
+// yamlFault turns "yaml: line 3: did not find …" into a fault. The parser's
+// syntax errors quote nothing of the file.
+func yamlFault(file string, err error) Fault {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	f := Fault{File: file, Line: 1, Col: 1, Do: "mend the YAML syntax"}
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if n, what, ok := strings.Cut(rest, ": "); ok {
+			if line, err := strconv.Atoi(n); err == nil {
+				f.Line, text = line, what
+			}
+		}
+	}
+	if strings.Contains(text, "cannot start any token") {
+		f.Do = "indent with spaces, and put values with special characters in quotes"
+	}
+	f.What = text
+	return f
+}
+
+type parser struct {
+	file   string
+	faults Faults
+}
+
+func (p *parser) node(y *yaml.Node, path string, depth int) *node {
+	at := place{file: p.file, line: y.Line, col: y.Column}
+	if depth > maxDepth {
+		p.faults = append(p.faults, at.fault(path, fmt.Sprintf("is nested deeper than %d levels", maxDepth), "flatten it"))
+		return &node{kind: null, at: at}
+	}
+	switch y.Kind {
+	case yaml.DocumentNode:
+		return p.node(y.Content[0], path, depth)
+	case yaml.AliasNode:
+		p.faults = append(p.faults, at.fault(path, "aliases (*name) are not read", "write the value out"))
+		return &node{kind: null, at: at}
+	case yaml.SequenceNode:
+		n := &node{kind: list, at: at}
+		for i, c := range y.Content {
+			n.items = append(n.items, p.node(c, fmt.Sprintf("%s[%d]", path, i), depth+1))
+		}
+		return n
+	case yaml.MappingNode:
+		return p.mapping(y, at, path, depth)
+	}
+	if y.ShortTag() == "!!null" {
+		return &node{kind: null, at: at}
+	}
+	return &node{kind: scalar, at: at, tag: y.ShortTag(), text: y.Value}
+}
+
+func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
+	n := &node{kind: mapping, at: at}
+	for i := 0; i+1 < len(y.Content); i += 2 {
+		k := y.Content[i]
+		keyAt := place{file: p.file, line: k.Line, col: k.Column}
+		if k.Kind != yaml.ScalarNode || k.Value == "" || k.Value == "=" {
+			p.faults = append(p.faults, keyAt.fault(path, "a key must be a plain word", "mend the key"))
+			continue
+		}
+		key := strings.ToLower(k.Value)
+		val := p.node(y.Content[i+1], join(path, key), depth+1)
+		for _, e := range n.keys {
+			if e.key == key {
+				p.faults = append(p.faults, keyAt.fault(join(path, key), fmt.Sprintf("is also set in line %d (keys ignore case)", e.at.line), "keep one of the two"))
+			}
+		}
+		n.set(key, keyAt, val)
+	}
+	return n
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// unwrap takes a pasted `proxy:` block out of its key: its keys become those of
+// the file. Keys of other programs beside it are what shows that somebody else's
+// whole file was given.
+func unwrap(root *node) (inBlock bool) {
+	block := root.child("proxy")
+	if block == nil || block.kind != mapping {
+		return false
+	}
+	root.remove("proxy")
+	for _, e := range block.keys {
+		if root.child(e.key) == nil {
+			root.set(e.key, e.at, e.val)
+		}
+	}
+	return true
+}

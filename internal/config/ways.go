@@ -1,0 +1,281 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"proxyd/internal/config/internal/raw"
+)
+
+// ways reads a way for both kinds, or one for each; the latter beats the former.
+func (b *builder) ways(key string, r *raw.Ways) Ways {
+	if r == nil {
+		return Ways{}
+	}
+	var out Ways
+	if r.Text != nil || r.URL != nil || r.Pool != nil {
+		w := b.way(key, &r.Way)
+		out = Ways{w, w}
+	} else if r.HTTP == nil && r.Websocket == nil && (r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.TLS != nil) {
+		b.fault(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
+	}
+	if r.HTTP != nil {
+		out.HTTP = b.way(key+".http", r.HTTP)
+	}
+	if r.Websocket != nil {
+		out.Websocket = b.way(key+".websocket", r.Websocket)
+	}
+	return out
+}
+
+// way reads one way; nil after a fault.
+func (b *builder) way(key string, r *raw.Way) *Way {
+	w := &Way{Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, defaultTimeout, 1, 300), Source: key}
+	via := b.via(key+".via", r.Via)
+	text, at := "", key
+	switch {
+	case r.URL != nil && r.Pool != nil:
+		b.fault(key, "keep one of the two", "has both url and pool")
+		return nil
+	case r.Text != nil:
+		text = *r.Text
+	case r.URL != nil:
+		text, at = *r.URL, key+".url"
+	case r.Pool != nil && r.Pool.Text != nil:
+		return b.poolWay(key, key+".pool", w, *r.Pool.Text, via)
+	case r.Pool != nil:
+		p := b.pool(key+".pool", r.Pool.Pool)
+		p.Name, p.Inline = key, true
+		b.pushVia(&p, via)
+		b.inline = append(b.inline, p)
+		w.Action, w.Pool = Use, p.Name
+		return w
+	default:
+		b.fault(key, "add url or pool", "names no way")
+		return nil
+	}
+	switch word := strings.ToLower(strings.TrimSpace(text)); {
+	case word == "direct":
+		w.Action = Direct
+		if via != nil {
+			b.fault(key+".via", "remove it, or name a proxy", "has no effect on direct")
+		}
+	case word == "reject":
+		w.Action = Reject
+	case isURL(text):
+		m, ok := b.proxy(at, raw.Proxy{URL: &text, Name: r.Name, Exit: r.Exit, TLS: r.TLS})
+		if !ok {
+			return nil
+		}
+		m.Via = via
+		b.inline = append(b.inline, Pool{Name: key, Inline: true, Strategy: RoundRobin, HashOver: "exchange", Proxies: []Proxy{m}, Eject: defaultEject()})
+		w.Action, w.Pool = Use, key
+	default:
+		if r.URL != nil {
+			b.fault(at, "write it as socks5://host:1080; a pool's name goes under pool", "%s is not a URL", quoted(text))
+			return nil
+		}
+		return b.poolWay(key, at, w, text, via)
+	}
+	return w
+}
+
+// isURL tells a URL from a name. A lone ${…} is one.
+func isURL(s string) bool { return strings.Contains(s, "://") || strings.HasPrefix(s, "${") }
+
+// poolWay makes w lead to a named pool; with via, to a copy of it that is
+// reached so.
+func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
+	name = strings.ToLower(strings.TrimSpace(name))
+	i, ok := b.byName[name]
+	if !ok {
+		known := append([]string{"direct", "reject"}, b.poolOrder...)
+		do := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + didYouMean(name, known)
+		b.fault(at, do, "there is no pool called %s", quoted(name))
+		return nil
+	}
+	w.Action, w.Pool = Use, name
+	if via == nil {
+		return w
+	}
+	if b.pools[i].Name == "" {
+		b.fault(at, "name the hops the other way round", "pool %s is not read yet where it is reached by via", name)
+		return nil
+	}
+	p := b.pools[i]
+	p.Name, p.Inline, p.Proxies = key, true, append([]Proxy(nil), p.Proxies...)
+	for j := range p.Proxies {
+		p.Proxies[j].Name = strings.TrimSpace(autoName(p.Proxies[j]) + " via " + b.hopName(via))
+		p.Proxies[j].Via = via
+	}
+	b.inline = append(b.inline, p)
+	w.Pool = p.Name
+	return w
+}
+
+// via reads the hop before; nil when none is named.
+func (b *builder) via(key string, r *raw.Way) *Way {
+	if r == nil {
+		return nil
+	}
+	w := b.way(key, r)
+	if w == nil || w.Action == Direct {
+		return nil
+	}
+	if w.Action == Reject {
+		b.fault(key, "name a proxy, a pool, or direct", "cannot be reject")
+		return nil
+	}
+	return w
+}
+
+// pushVia gives the members without a hop of their own the pool's.
+func (b *builder) pushVia(p *Pool, via *Way) {
+	if via == nil {
+		return
+	}
+	for i := range p.Proxies {
+		if p.Proxies[i].Via == nil && p.Proxies[i].URL.Scheme != SchemeDirect {
+			p.Proxies[i].Via = via
+		}
+	}
+}
+
+func (b *builder) hopName(via *Way) string {
+	for _, p := range b.inline {
+		if p.Name == via.Pool && len(p.Proxies) == 1 {
+			return autoName(p.Proxies[0])
+		}
+	}
+	return via.Pool
+}
+
+// pool reads a pool; its name is the caller's business.
+func (b *builder) pool(key string, r raw.Pool) Pool {
+	p := Pool{
+		Strategy: Strategy(orDefault(r.Strategy, string(RoundRobin))), HashOver: orDefault(r.HashOver, "exchange"),
+		Eject: b.eject(key+".eject", r.Eject), Health: b.health(key+".health_check", r.HealthCheck),
+	}
+	if r.Limits != nil {
+		p.Limits = b.limits(key+".limits", r.Limits)
+	}
+	if len(r.Proxies) == 0 {
+		b.fault(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
+	}
+	for i, m := range r.Proxies {
+		if proxy, ok := b.proxy(fmt.Sprintf("%s.proxies[%d]", key, i), m); ok {
+			p.Proxies = append(p.Proxies, proxy)
+		}
+	}
+	b.pushVia(&p, b.via(key+".via", r.Via))
+	return p
+}
+
+// proxy reads a pool's member.
+func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
+	text, at := orDefault(r.Text, ""), key
+	if r.URL != nil {
+		text = *r.URL
+		if _, ok := b.at[key+".url"]; ok {
+			at = key + ".url"
+		}
+	}
+	p := Proxy{
+		Name: strings.ToLower(orDefault(r.Name, "")), Weight: b.whole(key+".weight", r.Weight, 1, 1, 1000),
+		Tier: b.whole(key+".tier", r.Tier, 1, 1, 100), Enabled: orDefault(r.Enabled, true), Exit: orDefault(r.Exit, ""),
+		Via: b.via(key+".via", r.Via),
+	}
+	if r.Limits != nil {
+		p.Limits = b.limits(key+".limits", r.Limits)
+	}
+	if p.Name != "" && !validName(p.Name) {
+		b.fault(key+".name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(p.Name))
+	}
+	u, ok := b.url(at, text)
+	if !ok {
+		return Proxy{}, false
+	}
+	p.URL = u
+	if r.TLS != nil {
+		p.TLS = b.tls(key+".tls", u, r.TLS)
+	}
+	if p.Via != nil && u.Scheme == SchemeDirect {
+		b.fault(key+".via", "remove it", "has no effect on direct")
+	}
+	return p, true
+}
+
+func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
+	t := TLS{CAFile: orDefault(r.CAFile, ""), CertFile: orDefault(r.CertFile, ""), KeyFile: orDefault(r.KeyFile, ""),
+		ServerName: orDefault(r.ServerName, ""), Insecure: orDefault(r.Insecure, false)}
+	if u.Scheme != SchemeHTTPS {
+		b.fault(key, "use https:// if TLS is spoken with the proxy", "has no effect on %s://", u.Scheme)
+	}
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		b.fault(key, "", "needs both cert_file and key_file, or neither")
+	}
+	if t.Insecure {
+		b.warn(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")
+	}
+	return t
+}
+
+func (b *builder) limits(key string, r *raw.Limits) Limits {
+	if r.Text != nil {
+		if *r.Text != "published" {
+			b.fault(key, "write published, or {connects: 300/5m}", "%s is not known here", quoted(*r.Text))
+		}
+		return Limits{Published: true}
+	}
+	l := Limits{MaxConnections: b.whole(key+".max_connections", r.MaxConnections, 0, 1, 10_000_000), Queue: b.seconds(key+".queue_seconds", r.QueueSeconds, 0, 0, 300)}
+	if r.Connects != nil {
+		n, per, err := parseRate(*r.Connects)
+		if err != nil {
+			b.fault(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
+		}
+		l.Connects, l.Per = n, per
+	}
+	return l
+}
+
+// parseRate reads 300/5m, 100/1s, 20/m.
+func parseRate(s string) (n int, per time.Duration, err error) {
+	count, window, ok := strings.Cut(s, "/")
+	if _, err := fmt.Sscanf(count+"\n", "%d\n", &n); err != nil || !ok || n < 1 {
+		return 0, 0, fmt.Errorf("no count")
+	}
+	if window != "" && (window[0] < '0' || window[0] > '9') {
+		window = "1" + window
+	}
+	per, err = time.ParseDuration(window)
+	if err == nil && per <= 0 {
+		err = fmt.Errorf("no time")
+	}
+	return n, per, err
+}
+
+func (b *builder) health(key string, r *raw.Health) Health {
+	if r == nil {
+		return Health{}
+	}
+	return Health{
+		Method: orDefault(r.Method, "connect"), Interval: b.seconds(key+".interval_seconds", r.IntervalSeconds, 30, 1, 86400),
+		Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, 5, 0.1, 300),
+		Rise:    b.whole(key+".rise", r.Rise, 2, 1, 100), Fall: b.whole(key+".fall", r.Fall, 3, 1, 100),
+	}
+}
+
+func defaultEject() Eject {
+	return Eject{After: 3, Base: 5 * time.Second, Max: 300 * time.Second, MaxPercent: 100}
+}
+
+func (b *builder) eject(key string, r *raw.Eject) Eject {
+	if r == nil {
+		return defaultEject()
+	}
+	return Eject{
+		After: b.whole(key+".after", r.After, 3, 1, 1000), Base: b.seconds(key+".base_seconds", r.BaseSeconds, 5, 0.1, 86400),
+		Max: b.seconds(key+".max_seconds", r.MaxSeconds, 300, 0.1, 86400), MaxPercent: b.whole(key+".max_percent", r.MaxPercent, 100, 0, 100),
+	}
+}

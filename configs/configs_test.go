@@ -63,7 +63,7 @@ func TestEveryDocumentedConfigLoads(t *testing.T) {
 // TestEveryKeyIsDocumented walks the schema, which is generated from the types
 // that the configuration is read into.
 func TestEveryKeyIsDocumented(t *testing.T) {
-	raw, err := os.ReadFile("schema.json")
+	raw, err := os.ReadFile("../internal/config/schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}

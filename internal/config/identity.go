@@ -37,6 +37,10 @@ func identity(p Proxy, pools map[string]*Pool) Identity {
 	return id
 }
 
+// IdentityOf is the identity of a named member; the hop before counts by its
+// pool.
+func IdentityOf(p Proxy) Identity { return identity(p, nil) }
+
 // autoName is what a proxy is called without a name.
 func autoName(p Proxy) string {
 	switch {

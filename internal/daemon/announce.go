@@ -38,6 +38,9 @@ func (d *Daemon) announce() {
 
 // warn logs what an operator should know of a configuration.
 func (d *Daemon) warn(snap *router.Router) {
+	for _, w := range snap.Warnings() {
+		d.log.Warn("configuration", zap.String("warning", w))
+	}
 	for _, w := range snap.Config().Warnings {
 		d.log.Warn("configuration", zap.String("warning", w.String()))
 	}

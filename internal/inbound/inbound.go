@@ -1,42 +1,219 @@
 // Package inbound speaks to clients: it tells SOCKS from HTTP on one port,
 // parses, authenticates, and answers in the client's own protocol. It neither
 // dials nor copies; tunnel does.
+//
+// goproxy dispatches CONNECT and plain HTTP, go-socks5 parses SOCKS5. Request
+// heads and the framing of request bodies are read here, strictly, before any
+// library sees them: what two readers could understand differently is refused.
 package inbound
 
 import (
+	"context"
+	"log"
 	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/elazarl/goproxy"
+	"github.com/things-go/go-socks5"
 
 	"proxyd/internal/config"
 	"proxyd/internal/tunnel"
 )
 
+const (
+	handshakeTime = 10 * time.Second // from accept until the request is complete; nothing extends it
+	idleTime      = 90 * time.Second // a kept plain HTTP connection between two requests
+	lingerTime    = 2 * time.Second  // for the client to read the answer, before its connection is closed
+)
+
 // Options are what a Server needs.
 type Options struct {
 	Handler *tunnel.Handler
+	// HopToken is the name that this process gives itself in Via fields: a
+	// request that bears it has been here before. "" looks for none.
+	HopToken string
 	// Debug takes what the protocol libraries have to say; nil drops it.
 	Debug func(msg string)
 	// Panicked is told of a panic in one connection's handling, with its stack; nil drops it.
 	Panicked func(v any, stack []byte)
-	// AcceptFailed is told of a failed accept (out of descriptors, say); Serve goes on.
+	// AcceptFailed is told of failed accepts (out of descriptors, say), at most
+	// once a second; Serve goes on.
 	AcceptFailed func(err error)
 }
 
 // Server serves clients on any number of listeners.
-type Server struct{}
+type Server struct {
+	handler *tunnel.Handler
+	opts    Options
+	ctx     context.Context // ends with Close; what is being opened for a client hangs on it
+	cancel  context.CancelFunc
+	proxy   *goproxy.ProxyHttpServer
+	socks   *socks5.Server
+	plain   *http.Server
+	queue   *handed // connections on their way to plain
+
+	draining atomic.Bool
+
+	mu      sync.Mutex
+	closed  bool
+	serving bool // plain has been started
+	conns   map[*client]struct{}
+	done    sync.WaitGroup // one for each of conns, one for plain
+}
 
 // New makes a Server. It starts nothing.
-func New(o Options) *Server { panic("written in the next commit") }
+func New(o Options) *Server {
+	s := &Server{handler: o.Handler, opts: o, queue: newHanded(), conns: map[*client]struct{}{}}
+	// The one context that does not come from a caller: it lives as long as the Server.
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.proxy = s.newProxy()
+	s.socks = newSOCKS5()
+	s.plain = &http.Server{
+		Handler:                      http.HandlerFunc(s.servePlain),
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(debugWriter{o.Debug}, "", 0),
+		BaseContext:                  func(net.Listener) context.Context { return s.ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, plainKey{}, c)
+		},
+	}
+	return s
+}
 
 // Serve accepts on ln until it is closed, and returns nil then. settings is
 // asked once for each connection, so that a reload takes effect without a new
 // listener. Serve owns ln.
 func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
-	panic("written in the next commit")
+	defer ln.Close()
+	s.startPlain()
+	d := &door{s: s, settings: settings}
+	return d.accept(ln)
 }
 
 // Drain lets kept plain HTTP connections end after their current request and
 // answers no new ones; connections in their handshake go on.
-func (s *Server) Drain() { panic("written in the next commit") }
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.plain.SetKeepAlivesEnabled(false)
+}
 
-// Close ends all connections that are not yet tunnels and waits for them.
-func (s *Server) Close() { panic("written in the next commit") }
+// Close ends all connections that are not yet tunnels and waits for them. A
+// client that still waits for its answer sees a reset: some take an orderly
+// end without an answer for an invitation to ask again at once.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	conns := make([]*client, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	s.cancel()
+	s.queue.Close()
+	s.plain.Close()
+	for _, c := range conns {
+		c.reset()
+	}
+	s.done.Wait()
+}
+
+// startPlain starts the server of plain HTTP, the first time. It ends with Close.
+func (s *Server) startPlain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving || s.closed {
+		return
+	}
+	s.serving = true
+	s.done.Go(func() { _ = s.plain.Serve(s.queue) })
+}
+
+// enter counts a new connection in; false: the server is closed.
+func (s *Server) enter(c *client) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.done.Add(1)
+	return true
+}
+
+// leave counts a connection out that is closed or has become a tunnel.
+func (s *Server) leave(c *client) {
+	s.mu.Lock()
+	_, there := s.conns[c]
+	delete(s.conns, c)
+	s.mu.Unlock()
+	if there {
+		s.done.Done()
+	}
+}
+
+func (s *Server) panicked(v any, stack []byte) {
+	if s.opts.Panicked != nil {
+		s.opts.Panicked(v, stack)
+	}
+}
+
+// debugWriter passes the lines of a library's log on.
+type debugWriter struct{ debug func(string) }
+
+// Write takes one line.
+func (w debugWriter) Write(p []byte) (int, error) {
+	if w.debug != nil {
+		w.debug(string(p))
+	}
+	return len(p), nil
+}
+
+// Printf is goproxy's idea of a logger.
+func (w debugWriter) Printf(format string, v ...any) {
+	if w.debug != nil {
+		w.debug(cleanf(format, v...))
+	}
+}
+
+// handed is a listener that is fed by hand.
+type handed struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHanded() *handed {
+	return &handed{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// give hands a connection to whoever accepts; false: nobody does any more.
+func (h *handed) give(c net.Conn) bool {
+	select {
+	case h.conns <- c:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+// Accept takes the next connection.
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (h *handed) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr is of no use to anybody.
+func (h *handed) Addr() net.Addr { return &net.TCPAddr{} }

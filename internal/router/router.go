@@ -1,13 +1,19 @@
 // Package router says which way serves a host. A Router is one configuration,
 // immutable and without I/O; looking up costs no allocation beyond the
-// normalised name.
+// normalised name, however many hosts are listed.
+//
+// It opens nothing and remembers nothing: whether a way works is not its
+// matter, nor is what an address that a name resolves to may be.
 package router
 
 import (
+	"errors"
+	"strings"
 	"time"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/target"
 	"proxyd/internal/upstream"
 )
 
@@ -46,22 +52,183 @@ func (b *BadTarget) Error() string { return b.Err.Error() }
 // Unwrap gives the cause.
 func (b *BadTarget) Unwrap() error { return b.Err }
 
-// Router is one configuration's rules.
-type Router struct{}
+// Router is one configuration's rules. Everything that can be decided before
+// a host is known is decided in New, the sentences included.
+type Router struct {
+	config    *config.Config
+	set       *upstream.Set
+	exact     map[string]*node    // names that a route, an exchange or the catalogue lists
+	below     map[string]*node    // by what stands behind "*."
+	other     *node               // names that nothing lists
+	addresses addressRules        // targets without a name
+	listeners map[string]listener // by address
+}
 
-// New builds the router of c over the upstreams of s.
-func New(c *config.Config, s *upstream.Set) (*Router, error) {
-	panic("written in the next commit")
+// node is what is known of a name, or of all names below one.
+type node struct {
+	route    *decision // the first route that matches; nil if none
+	exchange string    // "" when it is no exchange's
+	host     string    // the listed host that made it the exchange's, "*." included
+	listed   bool      // by the configuration, not by the catalogue
+	kind     catalog.Kind
+	ways     [2]*decision // where no route matches: for http, for websocket
+}
+
+func (n *node) way(k catalog.Kind) *decision {
+	if k == catalog.KindWebsocket {
+		return n.ways[1]
+	}
+	return n.ways[0]
+}
+
+type listener struct {
+	use  *decision
+	kind catalog.Kind
+}
+
+// decision is the end of a look-up.
+type decision struct {
+	rule, source string
+	pool         *upstream.Pool // nil: refused
+	timeout      time.Duration
+	trusted      bool   // a route other than * says direct
+	why, hint    string // of a refusal
 }
 
 // Config is the configuration that the router was built from.
-func (r *Router) Config() *config.Config { panic("written in the next commit") }
+func (r *Router) Config() *config.Config { return r.config }
 
 // Set is the router's upstreams.
-func (r *Router) Set() *upstream.Set { panic("written in the next commit") }
+func (r *Router) Set() *upstream.Set { return r.set }
 
 // Route finds the way for a host as a client wrote it. The error is a
 // *BadTarget or a *Denied.
 func (r *Router) Route(host string, port uint16, h Hint) (Route, error) {
-	panic("written in the next commit")
+	f, err := r.find(host, port, h)
+	if err != nil {
+		return Route{}, err
+	}
+	return f.route(port)
+}
+
+// finding is a look-up's outcome and how it came about.
+type finding struct {
+	host    target.Host
+	node    *node // nil for an address
+	kind    catalog.Kind
+	from    kindSource
+	chosen  *decision
+	trusted bool
+}
+
+var errPort = errors.New("the target's port is not between 1 and 65535")
+
+// find looks a host up. The order is the one that the documentation promises:
+// routes, of which only those that refuse beat a listener's use, then that,
+// then the exchange's entry for the kind, the default for the kind, direct.
+func (r *Router) find(host string, port uint16, h Hint) (finding, error) {
+	name, err := target.ParseHost(host)
+	if err != nil {
+		return finding{}, &BadTarget{err}
+	}
+	if port == 0 {
+		return finding{}, &BadTarget{errPort}
+	}
+	var l listener
+	if h.Listener != "" {
+		l = r.listeners[h.Listener]
+	}
+	f := finding{host: name}
+	var route, last *decision
+	if name.IsIP() {
+		f.kind, f.from = decideKind(catalog.KindUnknown, l.kind, h.Kind)
+		route, last = r.addresses.match(name.IP), r.addresses.last(f.kind)
+	} else {
+		f.node = r.lookup(name.Name)
+		f.kind, f.from = decideKind(f.node.kind, l.kind, h.Kind)
+		route, last = f.node.route, f.node.way(f.kind)
+	}
+	switch {
+	case port == mailPort:
+		f.chosen = noMail
+	case route != nil && (l.use == nil || route.pool == nil):
+		f.chosen = route
+	case l.use != nil:
+		f.chosen = l.use
+	default:
+		f.chosen = last
+	}
+	f.trusted = route != nil && route.trusted
+	return f, nil
+}
+
+// lookup finds what is known of a normalised name. Each node has been worked
+// out with regard to all rules that cover it, so that the first one found is
+// the answer.
+func (r *Router) lookup(name string) *node {
+	if n, ok := r.exact[name]; ok {
+		return n
+	}
+	if len(r.below) == 0 {
+		return r.other
+	}
+	for rest := name; ; {
+		dot := strings.IndexByte(rest, '.')
+		if dot < 0 {
+			return r.other
+		}
+		rest = rest[dot+1:]
+		if n, ok := r.below[rest]; ok {
+			return n
+		}
+	}
+}
+
+// route turns a finding into what the caller gets.
+func (f *finding) route(port uint16) (Route, error) {
+	t := upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Kind: f.kind, Trusted: f.trusted}
+	if f.node != nil {
+		t.Exchange = f.node.exchange
+	}
+	d := f.chosen
+	if d.pool == nil {
+		text := "target " + t.Host + " " + d.why
+		return Route{}, &Denied{Target: t, Rule: d.rule, Text: text, Hint: d.hint}
+	}
+	return Route{Target: t, Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout}, nil
+}
+
+// mailPort is refused whatever the rules say: a proxy that reaches it is
+// abused for mail.
+const mailPort = 25
+
+var noMail = &decision{
+	rule: "port 25",
+	why:  "is refused on port 25, which is for mail",
+	hint: "any other port is allowed",
+}
+
+// kindSource says how a kind was decided.
+type kindSource uint8
+
+const (
+	kindOfHost kindSource = iota + 1
+	kindOfListener
+	kindAsked
+	kindAssumed
+)
+
+// decideKind gives the kind of a connection. What is known of the host stands
+// above what anybody says.
+func decideKind(host, listener, asked catalog.Kind) (catalog.Kind, kindSource) {
+	single := func(k catalog.Kind) bool { return k == catalog.KindHTTP || k == catalog.KindWebsocket }
+	switch {
+	case single(host):
+		return host, kindOfHost
+	case single(listener):
+		return listener, kindOfListener
+	case single(asked):
+		return asked, kindAsked
+	}
+	return catalog.KindHTTP, kindAssumed
 }

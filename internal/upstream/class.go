@@ -43,9 +43,10 @@ type Error struct {
 	Err        error         // the cause, for the log's debug level
 }
 
-// Error is the text, led by the upstream's name.
+// Error is the text, led by the upstream's name. After several attempts the
+// text names each upstream itself.
 func (e *Error) Error() string {
-	if e.Upstream == "" {
+	if e.Upstream == "" || len(e.Tried) > 1 {
 		return e.Text
 	}
 	return e.Upstream + " " + e.Text

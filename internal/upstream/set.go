@@ -1,77 +1,115 @@
 package upstream
 
 import (
-	"context"
-	"net/http"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/target"
 )
 
+// shared is what lives as long as the process, whatever the configuration.
+type shared struct {
+	token    string
+	resolver *resolver
+}
+
 // Set is every upstream and pool of one configuration. It never changes.
-type Set struct{}
+type Set struct {
+	shared      *shared
+	guard       *guard
+	attempt     time.Duration
+	retryTarget bool
+	pools       map[string]*Pool
+	direct      *Pool
+	upstreams   map[config.Identity]*Upstream
+}
 
 // NewSet builds the set of c. What did not change since prev (nil at start)
-// keeps its object, and so its health and counters. own tells proxyd's real
-// listen addresses, which direct connections must not reach.
+// keeps its object, and so its counters. own tells proxyd's real listen
+// addresses, which direct connections must not reach.
 func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, error) {
-	panic("written in the next commit")
+	s := &Set{
+		guard: newGuard(c, own), attempt: c.Attempt, retryTarget: c.RetryTargetErrors,
+		pools: map[string]*Pool{}, upstreams: map[config.Identity]*Upstream{},
+	}
+	if prev != nil {
+		s.shared = prev.shared
+	} else {
+		var b [4]byte
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+		s.shared = &shared{hex.EncodeToString(b[:]), newResolver(nil)}
+	}
+	s.direct = &Pool{set: s, name: "direct", strategy: config.Failover}
+	if err := s.add(s.direct, config.Proxy{Name: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}, prev); err != nil {
+		return nil, err
+	}
+	for _, p := range c.Pools { // all of them first: via may name a later one
+		s.pools[p.Name] = &Pool{set: s, name: p.Name, strategy: p.Strategy}
+	}
+	for _, p := range c.Pools {
+		for _, m := range p.Proxies {
+			if err := s.add(s.pools[p.Name], m, prev); err != nil {
+				return nil, err
+			}
+		}
+		s.pools[p.Name].weights = make([]int, len(p.Proxies))
+	}
+	s.direct.weights = make([]int, 1)
+	return s, nil
+}
+
+// add makes m a member of p. Each Set has its own upstream objects for what
+// hangs on the configuration; the counters behind them are carried over.
+func (s *Set) add(p *Pool, m config.Proxy, prev *Set) error {
+	id := config.IdentityOf(m)
+	u := s.upstreams[id]
+	if u == nil {
+		tlsConfig, err := newTLSConfig(m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), tls: tlsConfig, counters: &counters{}}
+		if prev != nil && prev.upstreams[id] != nil {
+			u.counters = prev.upstreams[id].counters
+		}
+		if m.Via != nil {
+			u.via = s.pools[m.Via.Pool]
+		}
+		s.upstreams[id] = u
+	}
+	p.members = append(p.members, Member{u, max(1, m.Weight), max(1, m.Tier), m.Enabled})
+	return nil
 }
 
 // Direct is the pool of the plain direct way.
-func (s *Set) Direct() *Pool { panic("written in the next commit") }
+func (s *Set) Direct() *Pool { return s.direct }
 
 // Pool gives the pool that config.Way.Pool names, nil if there is none.
-func (s *Set) Pool(name string) *Pool { panic("written in the next commit") }
+func (s *Set) Pool(name string) *Pool { return s.pools[name] }
 
 // Upstreams lists every upstream of the set, once each, by name.
-func (s *Set) Upstreams() []*Upstream { panic("written in the next commit") }
-
-// Pool is a choice among members.
-type Pool struct{}
-
-// Name is the pool's name or, for an inline one, its key path.
-func (p *Pool) Name() string { panic("written in the next commit") }
-
-// Members lists the members in the order of the file.
-func (p *Pool) Members() []Member { panic("written in the next commit") }
-
-// Member is an upstream in a pool.
-type Member struct {
-	*Upstream
-	Weight, Tier int
-	Enabled      bool
+func (s *Set) Upstreams() []*Upstream {
+	list := slices.Collect(maps.Values(s.upstreams))
+	slices.SortFunc(list, func(a, b *Upstream) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return list
 }
 
-// Dial opens a way to t through the first member that can, inside ctx's
-// deadline. The error is an *Error, or ctx's when the caller gave up.
-func (p *Pool) Dial(ctx context.Context, t Target) (*Way, error) {
-	panic("written in the next commit")
+// hostOf is a hop's address as a target of the hop before it.
+func hostOf(u config.URL) Target {
+	h := u.Host
+	if h == (target.Host{}) {
+		return Target{}
+	}
+	return Target{Host: h.Name, IP: h.IP, Port: u.Port, Trusted: true}
 }
-
-// RoundTrip sends one plain HTTP request to t through the first member that
-// can and gives its answer; req.URL and req.Host already name the target.
-// budget bounds only the way to the target, not the answer. Connections are
-// kept and used again. The error is an *Error, or the request context's.
-func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
-	panic("written in the next commit")
-}
-
-// Trip tells which member served a plain HTTP request.
-type Trip struct {
-	Member *Upstream
-	Tried  []Attempt
-}
-
-// Upstream is one way out. It lives as long as some configuration names it.
-type Upstream struct{}
-
-// Name is the upstream's name.
-func (u *Upstream) Name() string { panic("written in the next commit") }
-
-// URL is the upstream's address, credentials masked.
-func (u *Upstream) URL() string { panic("written in the next commit") }
-
-// Live is the number of open connections that leave through it.
-func (u *Upstream) Live() int64 { panic("written in the next commit") }

@@ -20,7 +20,8 @@ type Target struct {
 	Port     uint16
 	Exchange string // "" when the host is no exchange's
 	Kind     catalog.Kind
-	Trusted  bool // a route names this host and says direct: private addresses are allowed
+	Trusted  bool   // a route names this host and says direct: private addresses are allowed
+	Hops     string // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
 }
 
 // Way is an open way to a target. The caller owns Conn and must call Release

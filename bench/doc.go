@@ -1,0 +1,6 @@
+//go:build !linux
+
+// Command bench measures forward proxies on loopback; it needs Linux.
+package main
+
+func main() {}

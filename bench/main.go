@@ -1,0 +1,46 @@
+//go:build linux
+
+// Command bench measures a forward proxy on loopback beside others, in one run:
+//
+//	client -> candidate -> upstream (a plain CONNECT proxy) -> origin
+//
+// Each round takes every candidate in another order; the report gives medians
+// and ratios to the path without a candidate. CPU is the candidate's own, from
+// the kernel's accounting of its processes. run.sh prepares the candidates.
+//
+// It sends traffic to 127.0.0.0/8 only and needs Linux.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "origin" { // the child that plays upstream and origin
+		serveOrigin()
+		return
+	}
+	var o options
+	flag.StringVar(&o.bins, "bins", "", "candidates as NAME=BINARY, separated by commas; known names: "+strings.Join(knownNames(), ", "))
+	flag.StringVar(&o.works, "work", "setup,bulk,messages,fast,pingpong,idle,get", "workloads, separated by commas")
+	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds")
+	flag.DurationVar(&o.time, "time", 4*time.Second, "length of one measurement")
+	flag.IntVar(&o.idle, "idle", 3000, "tunnels of the idle workload")
+	flag.StringVar(&o.curve, "curve", "", "instead: CPU and memory of the first candidate at these numbers of tunnels, separated by commas")
+	flag.StringVar(&o.table, "table", "", "write the Markdown table to this file too")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	bins, works, table, curve string
+	rounds, idle              int
+	time                      time.Duration
+}

@@ -1,0 +1,189 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// messageSize is that of a small book update inside TLS.
+const messageSize = 250
+
+// serveOrigin runs the plain upstream and the origin until standard input
+// ends, and prints their addresses: upstream, origin, http.
+func serveOrigin() {
+	up, origin, web := listen(), listen(), listen()
+	go serveEach(up, plainUpstream)
+	go serveEach(origin, serveByLetter)
+	go func() {
+		body := bytes.Repeat([]byte("x"), 512)
+		_ = http.Serve(web, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+	}()
+	fmt.Println(up.Addr(), origin.Addr(), web.Addr())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+func listen() net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	return l
+}
+
+func serveEach(l net.Listener, serve func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		go serve(c)
+	}
+}
+
+// serveByLetter does what the first byte asks: E echo, D flood, T tick for
+// every eight bytes that follow (the interval in nanoseconds).
+func serveByLetter(c net.Conn) {
+	defer c.Close()
+	var b [32 << 10]byte
+	if _, err := io.ReadFull(c, b[:1]); err != nil {
+		return
+	}
+	switch b[0] {
+	case 'E':
+		_, _ = c.Write(b[:1])
+		for {
+			n, err := c.Read(b[:])
+			if err != nil {
+				return
+			}
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	case 'D':
+		big := make([]byte, 256<<10)
+		for {
+			if _, err := c.Write(big); err != nil {
+				return
+			}
+		}
+	case 'T':
+		if _, err := io.ReadFull(c, b[:8]); err != nil {
+			return
+		}
+		tick := time.NewTicker(time.Duration(binary.BigEndian.Uint64(b[:8])))
+		defer tick.Stop()
+		go func() { _, _ = c.Read(b[9:10]); c.Close() }()
+		var msg [messageSize]byte
+		for range tick.C {
+			binary.BigEndian.PutUint64(msg[:], uint64(time.Now().UnixNano()))
+			if _, err := c.Write(msg[:]); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// plainUpstream is a CONNECT and absolute-form proxy that does nothing else.
+func plainUpstream(c net.Conn) {
+	defer c.Close()
+	br := bufio.NewReaderSize(c, 4<<10)
+	line, err := br.ReadString('\n')
+	if err != nil {
+		return
+	}
+	f := strings.Fields(line)
+	if len(f) < 3 {
+		return
+	}
+	target, isConnect := f[1], f[0] == "CONNECT"
+	if !isConnect {
+		target = strings.TrimPrefix(target, "http://")
+		target, _, _ = strings.Cut(target, "/")
+	}
+	if !isConnect {
+		o, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		defer o.Close()
+		_, _ = io.WriteString(o, line)
+		pipeBoth(c, br, o)
+		return
+	}
+	for {
+		h, err := br.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if h == "\r\n" {
+			break
+		}
+	}
+	o, err := net.Dial("tcp", target)
+	if err != nil {
+		_, _ = io.WriteString(c, "HTTP/1.1 502 Bad Gateway\r\n\r\n")
+		return
+	}
+	defer o.Close()
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+	pipeBoth(c, br, o)
+}
+
+func pipeBoth(c net.Conn, from *bufio.Reader, o net.Conn) {
+	go func() {
+		if n := from.Buffered(); n > 0 {
+			b, _ := from.Peek(n)
+			_, _ = o.Write(b)
+		}
+		_, _ = io.Copy(o, c)
+		_ = o.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(c, o)
+}
+
+// connect opens a tunnel to target through an HTTP proxy at address; with no
+// address it goes straight through the plain upstream's place in the chain.
+func connect(proxy, target string) (net.Conn, error) {
+	c, err := net.DialTimeout("tcp", proxy, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(8 * time.Second))
+	if _, err := io.WriteString(c, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n"); err != nil {
+		c.Close()
+		return nil, err
+	}
+	var b [512]byte
+	for n := 0; n < len(b); {
+		m, err := c.Read(b[n:])
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+		n += m
+		if bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) {
+			if status, _ := strconv.Atoi(string(b[9:12])); status != 200 {
+				c.Close()
+				return nil, fmt.Errorf("answer %.60q", b[:n])
+			}
+			_ = c.SetDeadline(time.Time{})
+			return c, nil
+		}
+	}
+	c.Close()
+	return nil, fmt.Errorf("long answer")
+}

@@ -1,0 +1,108 @@
+package inbound
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+const (
+	minPause = 5 * time.Millisecond // after a failed accept; doubles from failure to failure
+	maxPause = time.Second
+)
+
+// keepAlive finds a dead client within 45 s.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// door is one listener and what is derived from its settings.
+type door struct {
+	s        *Server
+	settings func() config.Listener
+
+	mu    sync.Mutex
+	users *users
+	certs *certs
+}
+
+// accept gives each connection a goroutine, which ends when the connection has
+// become a tunnel or is closed; Server.Close waits for it. A failing accept
+// (no descriptors left, say) is tried again ever more slowly: what it needs
+// comes back when a tunnel ends.
+func (d *door) accept(ln net.Listener) error {
+	var pause time.Duration
+	var told time.Time
+	failed := 0
+	for {
+		conn, err := ln.Accept()
+		if err == nil {
+			pause = 0
+			go d.serve(conn, time.Now())
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		failed++
+		if now := time.Now(); d.s.opts.AcceptFailed != nil && now.Sub(told) >= time.Second {
+			d.s.opts.AcceptFailed(fmt.Errorf("accept on %s failed %d times since the last such line: %w", ln.Addr(), failed, err))
+			told, failed = now, 0
+		}
+		pause = min(max(2*pause, minPause), maxPause)
+		select {
+		case <-time.After(pause):
+		case <-d.s.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// serve is the life of one connection until it is a tunnel. It owns conn.
+func (d *door) serve(conn net.Conn, now time.Time) {
+	c := &client{s: d.s, conn: conn, door: d, deadline: now.Add(handshakeTime)}
+	c.tcp, _ = conn.(*net.TCPConn)
+	if !d.s.enter(c) {
+		conn.Close()
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			c.crash(v, debug.Stack())
+		}
+	}()
+	if c.tcp != nil {
+		_ = c.tcp.SetKeepAliveConfig(keepAlive) // TCP_NODELAY is on already
+	}
+	conn.SetDeadline(c.deadline)
+	c.listener = d.settings()
+	c.users = d.usersOf(c.listener.Users)
+	c.addr = addrPort(conn.RemoteAddr())
+	c.serve()
+}
+
+// usersOf digests the users of a listener, once for each configuration.
+func (d *door) usersOf(list []config.User) *users {
+	if len(list) == 0 {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.users.of(list) {
+		d.users = newUsers(list)
+	}
+	return d.users
+}
+
+// certsOf is the certificate of a listener that speaks TLS.
+func (d *door) certsOf(l *config.Listener) *certs {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.certs == nil || d.certs.certFile != l.TLSCert || d.certs.keyFile != l.TLSKey {
+		d.certs = newCerts(l.TLSCert, l.TLSKey)
+	}
+	return d.certs
+}

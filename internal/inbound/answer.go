@@ -1,0 +1,137 @@
+package inbound
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"proxyd/internal/tunnel"
+)
+
+// established opens a tunnel: this and nothing else, in one write. Some
+// clients take a body, a length or a second write for something else.
+const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+
+// maxReason bounds the reason phrase. It is all that many clients show a human.
+const maxReason = 120
+
+// answer is how a refusal is put to an HTTP client.
+type answer struct {
+	*tunnel.Refusal
+	proxy string // the error type of Proxy-Status when it is not the class's own
+	head  bool   // the request was HEAD: no body
+	keep  bool   // the connection stays
+}
+
+// status is the refusal's own, else its class's.
+func (a answer) status() int {
+	if a.Status != 0 {
+		return a.Status
+	}
+	return tunnel.AnswerTo(a.Class).HTTP
+}
+
+// bytes is the whole answer. Whatever came from elsewhere is cleaned: nothing
+// in it can end a line.
+func (a answer) bytes() []byte {
+	table := tunnel.AnswerTo(a.Class)
+	status, text := a.status(), clean(a.Text)
+	body := text
+	if a.Hint != "" {
+		body += "; " + clean(a.Hint)
+	}
+	body += "\n"
+	proxy := a.proxy
+	if proxy == "" {
+		proxy = table.Proxy
+	}
+	b := make([]byte, 0, 512+len(body)+len(text))
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	b = append(b, cut("proxyd: "+string(a.Class)+": "+text, maxReason)...)
+	b = append(b, "\r\nProxy-Status: proxyd; error="...)
+	b = append(b, proxy...)
+	b = append(b, "; details="...)
+	b = appendString(b, text)
+	b = append(b, "\r\nX-Proxyd-Error: class="...)
+	b = append(b, a.Class...)
+	b = append(b, " exchange="...)
+	b = append(b, orDash(a.Target.Exchange)...)
+	b = append(b, " upstream="...)
+	b = append(b, orDash(a.Upstream)...)
+	b = append(b, " tried="...)
+	b = strconv.AppendInt(b, int64(len(a.Tried)), 10)
+	b = append(b, "\r\nX-Proxyd-Request-Id: "...)
+	b = append(b, clean(a.ID)...)
+	b = append(b, "\r\n"...)
+	b = a.appendParticular(b, status, table)
+	b = append(b, "Content-Type: text/plain\r\nContent-Length: "...)
+	b = strconv.AppendInt(b, int64(len(body)), 10)
+	if a.keep {
+		b = append(b, "\r\nConnection: keep-alive\r\n\r\n"...)
+	} else {
+		b = append(b, "\r\nConnection: close\r\n\r\n"...)
+	}
+	if !a.head {
+		b = append(b, body...)
+	}
+	return b
+}
+
+// appendParticular adds the fields that only some answers carry.
+func (a answer) appendParticular(b []byte, status int, table tunnel.Answer) []byte {
+	switch status {
+	case http.StatusProxyAuthRequired:
+		b = append(b, "Proxy-Authenticate: Basic realm=\"proxyd\"\r\n"...)
+	case http.StatusMethodNotAllowed:
+		b = append(b, "Allow: CONNECT, GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)
+	}
+	if table.RetryAfter {
+		seconds := max(1, int64((a.RetryAfter+time.Second-1)/time.Second))
+		b = append(b, "Retry-After: "...)
+		b = strconv.AppendInt(b, seconds, 10)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+// appendString appends an sf-string (RFC 8941 section 3.3.3) of printable ASCII.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
+
+// orDash makes a name one word.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.ReplaceAll(clean(s), " ", "_")
+}
+
+// refuseHTTP records a refusal, answers it and closes the connection.
+func (c *client) refuseHTTP(r *tunnel.Request, f *fault) {
+	c.sendRefusal(answer{Refusal: c.record(r, f), proxy: f.proxy}, f.delay)
+}
+
+// sendRefusal answers and closes the connection, unless the answer keeps it;
+// then it says whether the connection lives on.
+func (c *client) sendRefusal(a answer, delay time.Duration) bool {
+	if a.Class == tunnel.ClassGone || !c.wait(a.Delay+delay) || !c.say(a.bytes()) {
+		c.close()
+		return false
+	}
+	if a.keep {
+		return true
+	}
+	c.linger()
+	return false
+}

@@ -1,0 +1,187 @@
+package inbound
+
+// The most that is accepted of what surrounds the data of a chunked body.
+const (
+	maxChunkDigits = 15 // of a chunk's size: fits an int64 for certain
+	maxChunkExt    = 256
+	maxTrailer     = 8 << 10
+	maxTrailers    = 32
+)
+
+// chunks reads along a chunked body (RFC 9112 section 7.1) to find its end,
+// and refuses what others might read differently: sizes with a sign, a prefix
+// or too many digits, bare line feeds, control characters, and trailers that
+// would change the message. It changes nothing.
+type chunks struct {
+	state   chunkState
+	size    int64  // of the chunk; what is left of its data
+	count   int    // digits, bytes of extension, bytes of trailers
+	fields  int    // trailers
+	trailer []byte // the line at hand
+	done    bool
+}
+
+type chunkState uint8
+
+const (
+	chunkSize chunkState = iota
+	chunkExt
+	chunkSizeLF
+	chunkData
+	chunkDataCR
+	chunkDataLF
+	chunkTrailer
+	chunkTrailerLF
+)
+
+// feed looks at the next bytes and tells how many of them belong to the body.
+// All of them do unless the body ends among them or one is wrong.
+func (c *chunks) feed(b []byte) (int, *fault) {
+	for i := 0; i < len(b); {
+		if c.state == chunkData {
+			n := int(min(c.size, int64(len(b)-i)))
+			i += n
+			if c.size -= int64(n); c.size == 0 {
+				c.state = chunkDataCR
+			}
+			continue
+		}
+		if f := c.step(b[i]); f != nil {
+			return i, f
+		}
+		i++
+		if c.done {
+			return i, nil
+		}
+	}
+	return len(b), nil
+}
+
+var (
+	badChunkSize  = bad("the body's chunk size is not a hexadecimal number that ends in CR LF")
+	badChunkEnd   = bad("a chunk of the body is longer than its size says")
+	badChunkExt   = bad("a chunk's extension is too long or has a control character in it")
+	badTrailer    = bad("a trailer behind the body is malformed, or a field that cannot stand there")
+	tooManyTrails = badStatus(431, "the trailers behind the body are longer than 8 KiB or more than 32", "")
+)
+
+// step takes one byte that is not data.
+func (c *chunks) step(b byte) *fault {
+	switch c.state {
+	case chunkSize:
+		return c.sizeByte(b)
+	case chunkExt:
+		if b == '\r' {
+			c.state = chunkSizeLF
+			return nil
+		}
+		if c.count++; c.count > maxChunkExt || b < ' ' && b != '\t' || b == 0x7f {
+			return badChunkExt
+		}
+	case chunkSizeLF:
+		if b != '\n' {
+			return badChunkSize
+		}
+		c.count = 0
+		c.state = chunkData
+		if c.size == 0 {
+			c.state = chunkTrailer
+		}
+	case chunkDataCR:
+		if b != '\r' {
+			return badChunkEnd
+		}
+		c.state = chunkDataLF
+	case chunkDataLF:
+		if b != '\n' {
+			return badChunkEnd
+		}
+		c.state = chunkSize
+	case chunkTrailer:
+		return c.trailerByte(b)
+	case chunkTrailerLF:
+		return c.trailerEnd(b)
+	}
+	return nil
+}
+
+func (c *chunks) sizeByte(b byte) *fault {
+	digit, ok := unhex(b)
+	switch {
+	case ok && c.count < maxChunkDigits:
+		c.size = c.size<<4 | int64(digit)
+		c.count++
+		return nil
+	case c.count == 0 || ok:
+		return badChunkSize
+	case b == '\r':
+		c.state = chunkSizeLF
+		return nil
+	case b == ';':
+		c.count, c.state = 0, chunkExt
+		return nil
+	}
+	return badChunkSize
+}
+
+func (c *chunks) trailerByte(b byte) *fault {
+	if b == '\r' {
+		c.state = chunkTrailerLF
+		return nil
+	}
+	if b == '\n' {
+		return badTrailer
+	}
+	if c.count++; c.count > maxTrailer {
+		return tooManyTrails
+	}
+	c.trailer = append(c.trailer, b)
+	return nil
+}
+
+// trailerEnd takes the line feed behind a trailer, or behind the body.
+func (c *chunks) trailerEnd(b byte) *fault {
+	if b != '\n' {
+		return badTrailer
+	}
+	if len(c.trailer) == 0 {
+		c.done = true
+		return nil
+	}
+	x, f := parseField(c.trailer)
+	if f != nil || !mayTrail(x) {
+		return badTrailer
+	}
+	if c.fields++; c.fields > maxTrailers {
+		return tooManyTrails
+	}
+	c.trailer, c.state = c.trailer[:0], chunkTrailer
+	return nil
+}
+
+// mayTrail refuses trailers that would say something else about the message
+// than its head has said (RFC 9110 section 6.5.1).
+func mayTrail(f field) bool {
+	for _, name := range []string{
+		"content-length", "transfer-encoding", "trailer", "host", "connection", "upgrade", "te", "expect",
+		"content-encoding", "content-type", "content-range", "authorization", "cookie", "proxy-authorization",
+		"proxy-connection", "keep-alive", "max-forwards",
+	} {
+		if f.is(name) {
+			return false
+		}
+	}
+	return true
+}
+
+func unhex(b byte) (byte, bool) {
+	switch {
+	case '0' <= b && b <= '9':
+		return b - '0', true
+	case 'a' <= b && b <= 'f':
+		return b - 'a' + 10, true
+	case 'A' <= b && b <= 'F':
+		return b - 'A' + 10, true
+	}
+	return 0, false
+}

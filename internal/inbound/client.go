@@ -1,0 +1,256 @@
+package inbound
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// client is one accepted connection until it is a tunnel.
+type client struct {
+	s        *Server
+	door     *door
+	conn     net.Conn     // what is spoken on: tcp, or TLS over it
+	tcp      *net.TCPConn // nil only if the listener is no TCP listener
+	addr     netip.AddrPort
+	listener config.Listener
+	users    *users
+	deadline time.Time // of the handshake
+	in       input
+	req      request // the request being served, but for plain HTTP
+	way      *tunnel.Tunnel
+	refusal  *tunnel.Refusal
+}
+
+// serve tells the protocols apart by the first byte.
+func (c *client) serve() {
+	c.in.conn = c.conn
+	if !c.allowed() {
+		c.turnAway()
+		return
+	}
+	if c.listener.TLSCert != "" && !c.startTLS() {
+		return
+	}
+	first, ok := c.first()
+	if !ok {
+		return
+	}
+	switch {
+	case first == 5:
+		c.serveSOCKS5()
+	case first == 4:
+		c.serveSOCKS4()
+	case isLetter(first):
+		c.serveHTTP(nil)
+	case first == 0x16:
+		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, plainPort)
+	default:
+		c.drop("unknown", cleanf("first byte 0x%02x: neither HTTP nor SOCKS", first))
+	}
+}
+
+var (
+	plainPort = &fault{
+		class: upstream.ClassBadRequest, text: "this port speaks plain HTTP, use http:// in the proxy URL",
+		hint: "the client began a TLS handshake",
+	}
+	tlsPort = &fault{
+		class: upstream.ClassBadRequest, text: "this port speaks TLS, use https:// in the proxy URL",
+		hint: "the listener has a certificate (tls), so nothing is accepted in clear",
+	}
+)
+
+// first reads until there is a first byte, and leaves it where it is. false:
+// there is none, and the connection is closed.
+func (c *client) first() (byte, bool) {
+	if len(c.in.pending()) == 0 {
+		if err := c.in.fill(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.drop("unknown", "the client sent nothing for 10 s")
+			} else {
+				c.close() // it left without a word, as port probes do
+			}
+			return 0, false
+		}
+	}
+	return c.in.pending()[0], true
+}
+
+// allowed checks the listener's list of client addresses.
+func (c *client) allowed() bool {
+	if len(c.listener.Allow) == 0 {
+		return true
+	}
+	for _, p := range c.listener.Allow {
+		if p.Contains(c.addr.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// turnAway answers a client that may not connect here without reading what it
+// wants: only which protocol it speaks, and that for a short time.
+func (c *client) turnAway() {
+	f := &fault{
+		class: upstream.ClassDenied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
+		hint: "add it to the listener's allow",
+	}
+	c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	err := c.in.fill()
+	switch {
+	case err != nil:
+		c.record(&tunnel.Request{Protocol: "unknown"}, f)
+		c.reset()
+		c.leave()
+	case c.in.pending()[0] == 5:
+		c.record(&tunnel.Request{Protocol: "socks5"}, f)
+		c.say([]byte{5, 0xff})
+		c.linger()
+	case c.in.pending()[0] == 4:
+		c.record(&tunnel.Request{Protocol: "socks4"}, f)
+		c.say(socks4Refused)
+		c.linger()
+	default:
+		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, f)
+	}
+}
+
+// open asks for a way to the target. The client's leaving ends the attempt.
+func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
+	ctx, cancel := context.WithCancel(c.s.ctx)
+	defer cancel()
+	w := startWatch(c.tcp, cancel)
+	t, err := c.s.handler.Open(ctx, r)
+	w.stop()
+	if err != nil {
+		return nil, asRefusal(err)
+	}
+	if ctx.Err() != nil {
+		t.Abandon(errLeft)
+		return nil, &tunnel.Refusal{Class: tunnel.ClassGone, Text: errLeft.Error()}
+	}
+	return t, nil
+}
+
+var errLeft = errors.New("the client left before the reply")
+
+func asRefusal(err error) *tunnel.Refusal {
+	var r *tunnel.Refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	return &tunnel.Refusal{Class: upstream.ClassLocal, Text: "internal error", Err: err}
+}
+
+// carry makes the connection a tunnel. The client has had its reply.
+func (c *client) carry(t *tunnel.Tunnel) {
+	early := c.in.take()
+	c.leave()
+	t.Carry(c.conn, early)
+}
+
+// wait delays an answer; false: the client left meanwhile.
+func (c *client) wait(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(c.s.ctx, d)
+	defer cancel()
+	w := startWatch(c.tcp, cancel)
+	<-ctx.Done()
+	w.stop()
+	return errors.Is(ctx.Err(), context.DeadlineExceeded)
+}
+
+// complete adds to what a protocol knows of a request what the
+// connection knows.
+func (c *client) complete(r *tunnel.Request) tunnel.Request {
+	r.Client = c.addr
+	r.Hint.Listener = c.listener.Address
+	return *r
+}
+
+// record counts and logs a refusal that is decided here.
+func (c *client) record(r *tunnel.Request, f *fault) *tunnel.Refusal {
+	return c.s.handler.Refuse(c.complete(r), f.class, f.status, f.text, f.hint)
+}
+
+// drop closes a connection that cannot be answered in any protocol, and says why in the log.
+func (c *client) drop(protocol, why string) {
+	c.record(&tunnel.Request{Protocol: protocol, Hint: router.Hint{}}, &fault{class: upstream.ClassBadRequest, text: why})
+	c.close()
+}
+
+// say writes a reply, in one write.
+func (c *client) say(b []byte) bool {
+	c.conn.SetWriteDeadline(time.Now().Add(handshakeTime))
+	_, err := c.conn.Write(b)
+	return err == nil
+}
+
+// linger ends a connection so that the client can read what was said: bytes
+// that it sent and nobody read would make a plain close a reset, and a reset
+// discards the answer.
+func (c *client) linger() {
+	defer c.close()
+	if t, ok := c.conn.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+	}
+	var raw net.Conn = c.conn
+	if c.tcp != nil {
+		raw = c.tcp
+		c.tcp.CloseWrite()
+	}
+	raw.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{raw}, make([]byte, 4<<10))
+}
+
+// close ends the connection.
+func (c *client) close() {
+	c.conn.Close()
+	c.in.release()
+	c.leave()
+}
+
+// reset ends the connection's socket with a reset. The goroutine that serves
+// it notices and leaves.
+func (c *client) reset() {
+	if c.tcp != nil {
+		_ = c.tcp.SetLinger(0)
+		c.tcp.Close()
+		return
+	}
+	c.conn.Close()
+}
+
+func (c *client) leave() { c.s.leave(c) }
+
+// crash ends a connection whose handling has panicked.
+func (c *client) crash(v any, stack []byte) {
+	c.s.panicked(v, stack)
+	c.reset()
+	c.leave()
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+func isLetter(b byte) bool { return 'A' <= b && b <= 'Z' || 'a' <= b && b <= 'z' }

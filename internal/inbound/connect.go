@@ -1,0 +1,144 @@
+package inbound
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// serveHTTP serves requests until one of them has the connection for itself or
+// ends it. Only an answer 407 lets another one follow here; plain HTTP goes to
+// net/http, which brings the connection back for what it shall not see. f is
+// what is wrong with the request at hand, if that is known already.
+func (c *client) serveHTTP(f *fault) {
+	const mostTries = 16 // of authentication
+	var h head
+	for range mostTries {
+		if f == nil {
+			if err := c.in.readHead(&h); err != nil {
+				if f = c.headFault(err); f == nil {
+					c.close()
+					return
+				}
+			}
+		}
+		if f != nil {
+			c.refuseHTTP(&tunnel.Request{Protocol: "http"}, f)
+			return
+		}
+		if f = c.decide(&h, &c.req); f == nil {
+			c.start(&h)
+			return
+		}
+		keep := f.class == upstream.ClassAuth && !h.hasBody()
+		a := answer{Refusal: c.record(&c.req.Request, f), proxy: f.proxy, head: c.req.head, keep: keep}
+		c.in.use(len(h.raw))
+		if !c.sendRefusal(a, f.delay) {
+			return
+		}
+		c.conn.SetDeadline(time.Now().Add(handshakeTime))
+		f = nil
+	}
+	c.linger()
+}
+
+// headFault is what to answer when a head did not come, nil for nothing.
+func (c *client) headFault(err error) *fault {
+	var f *fault
+	switch {
+	case errors.As(err, &f):
+		return f
+	case isTimeout(err) && len(c.in.pending()) > 0:
+		return tooSlow()
+	}
+	return nil
+}
+
+// start does what a request asks for.
+func (c *client) start(h *head) {
+	switch c.req.do {
+	case doConnect:
+		c.in.use(len(h.raw))
+		c.connect()
+	case doUpgrade:
+		c.upgrade(h)
+	default:
+		c.handToPlain(h)
+	}
+}
+
+// connect serves a CONNECT. goproxy calls handleConnect, then Hijack, then finishConnect.
+func (c *client) connect() {
+	r := http.Request{
+		Method: http.MethodConnect, URL: &url.URL{Host: c.req.Host}, Host: c.req.Host,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+	}
+	c.s.proxy.ServeHTTP((*connectWriter)(c), r.WithContext(context.WithValue(c.s.ctx, clientKey{}, c)))
+}
+
+type clientKey struct{}
+
+func clientOf(r *http.Request) *client { return r.Context().Value(clientKey{}).(*client) }
+
+// newProxy makes goproxy a dispatcher: it dials nothing and copies nothing of
+// a CONNECT, and of the environment, which it reads, nothing is left.
+func (s *Server) newProxy() *goproxy.ProxyHttpServer {
+	p := goproxy.NewProxyHttpServer()
+	p.ConnectDial, p.ConnectDialWithReq = nil, nil
+	p.Tr = &http.Transport{Proxy: nil, DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("goproxy must not dial")
+	}}
+	p.KeepAcceptEncoding = true
+	p.Logger = debugWriter{s.opts.Debug}
+	take := &goproxy.ConnectAction{
+		Action: goproxy.ConnectHijack,
+		Hijack: func(r *http.Request, _ net.Conn, _ *goproxy.ProxyCtx) { clientOf(r).finishConnect() },
+	}
+	p.OnRequest().HandleConnectFunc(func(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
+		c := clientOf(ctx.Req)
+		c.way, c.refusal = c.open(c.complete(&c.req.Request))
+		return take, host
+	})
+	p.OnRequest().DoFunc(s.forward)
+	return p
+}
+
+// finishConnect answers, and lets the tunnel begin.
+func (c *client) finishConnect() {
+	if c.way == nil {
+		c.sendRefusal(answer{Refusal: c.refusal}, 0)
+		return
+	}
+	if _, err := io.WriteString(c.conn, established); err != nil {
+		c.way.Abandon(err)
+		c.close()
+		return
+	}
+	c.carry(c.way)
+}
+
+// connectWriter is the client as goproxy wants to see one: it takes the
+// connection, and writes nothing.
+type connectWriter client
+
+// Header is never sent.
+func (w *connectWriter) Header() http.Header { return http.Header{} }
+
+// Write drops.
+func (w *connectWriter) Write(p []byte) (int, error) { return len(p), nil }
+
+// WriteHeader drops.
+func (w *connectWriter) WriteHeader(int) {}
+
+// Hijack gives the connection. What was read ahead stays in the client's input.
+func (w *connectWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.conn, nil, nil }

@@ -1,0 +1,61 @@
+package inbound
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"proxyd/internal/upstream"
+)
+
+// fault is why a front end refuses a request by itself; a Refusal is made from
+// it when the refusal is recorded.
+type fault struct {
+	class  upstream.Class
+	status int    // of HTTP when it is not the class's own
+	text   string // what is wrong
+	hint   string // what to do
+	proxy  string // the error type of Proxy-Status when it is not the class's own
+	delay  time.Duration
+}
+
+// Error is the text.
+func (f *fault) Error() string { return f.text }
+
+// bad is a malformed request.
+func bad(text string) *fault { return &fault{class: upstream.ClassBadRequest, text: text} }
+
+// badStatus is one with a status of its own.
+func badStatus(status int, text, hint string) *fault {
+	return &fault{class: upstream.ClassBadRequest, status: status, text: text, hint: hint}
+}
+
+// clean makes foreign text fit for one line of ASCII.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func cleanf(format string, v ...any) string {
+	return clean(strings.TrimSpace(fmt.Sprintf(format, v...)))
+}
+
+// cut shortens s to at most n bytes, at a space if there is one near the end.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	const dots = "..."
+	s = s[:n-len(dots)]
+	if i := strings.LastIndexByte(s, ' '); i > len(s)-20 && i > 0 {
+		s = s[:i]
+	}
+	return s + dots
+}
+
+// quote repeats a little of what a client wrote.
+func quote(b []byte) string { return `"` + cut(clean(string(b)), 40) + `"` }

@@ -1,0 +1,164 @@
+package inbound
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// servePlain serves one plain HTTP request. goproxy calls forward and
+// roundTrip, and copies the answer into the writer.
+func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
+	p := r.Context().Value(plainKey{}).(*plainConn)
+	req := p.next()
+	if req == nil {
+		p.takeBack(w)
+		return
+	}
+	x := &exchange{p: p, req: req, plainWriter: plainWriter{w: w, length: -1}}
+	defer p.answered.Add(1)
+	defer func() {
+		x.end()
+		if v := recover(); v != nil {
+			if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+				s.panicked(v, debug.Stack())
+			}
+			p.cutHard.Store(req.old)
+			panic(http.ErrAbortHandler) // net/http closes the connection
+		}
+	}()
+	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	if x.refused == nil {
+		return
+	}
+	if _, _, err := w.(http.Hijacker).Hijack(); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	p.detach()
+	p.c.sendRefusal(*x.refused, 0)
+}
+
+// takeBack goes on with what is not for net/http. All answers before it have
+// been written.
+func (p *plainConn) takeBack(w http.ResponseWriter) {
+	if _, _, err := w.(http.Hijacker).Hijack(); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	p.detach()
+	defer func() {
+		if v := recover(); v != nil {
+			p.c.crash(v, debug.Stack())
+		}
+	}()
+	p.c.conn.SetReadDeadline(time.Now().Add(handshakeTime))
+	p.c.serveHTTP(p.wrong)
+}
+
+// exchange is one plain request and its answer. It is the ResponseWriter that
+// goproxy writes to.
+type exchange struct {
+	plainWriter
+	p       *plainConn
+	req     *request
+	body    *requestBody // nil when there is none
+	refused *answer
+}
+
+type exchangeKey struct{}
+
+// forward is goproxy's hook before a request is sent: it makes the request
+// what the next hop shall see.
+func (s *Server) forward(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+	x := r.Context().Value(exchangeKey{}).(*exchange)
+	stripRequest(r.Header)
+	if _, ok := r.Header["User-Agent"]; !ok {
+		r.Header["User-Agent"] = nil // else net/http would add its own
+	}
+	if n, err := strconv.Atoi(r.Header.Get("Max-Forwards")); err == nil {
+		r.Header.Set("Max-Forwards", strconv.Itoa(n-1))
+	}
+	if x.req.userinfo != "" && r.Header.Get("Authorization") == "" {
+		r.Header.Set("Authorization", x.req.authorization())
+	}
+	r.URL.Scheme, r.URL.User, r.URL.Host, r.Host = "http", nil, x.req.authority, x.req.authority
+	r.Close = false // the client's wish concerns its own connection
+	if r.Body != nil && r.Body != http.NoBody {
+		c, cancel := context.WithCancelCause(r.Context())
+		r = r.WithContext(c)
+		x.body = &requestBody{ReadCloser: r.Body, p: x.p, cancel: cancel}
+		r.Body = x.body
+	}
+	ctx.RoundTripper = goproxy.RoundTripperFunc(s.roundTrip)
+	return r, nil
+}
+
+// requestBody ends the whole request when the client's body cannot be read: it
+// left, or its framing is wrong. No upstream is to blame for that.
+type requestBody struct {
+	io.ReadCloser
+	p      *plainConn
+	cancel context.CancelCauseFunc
+}
+
+// Read reads on.
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.cancel(err)
+	}
+	return n, err
+}
+
+// fault is what is wrong with the body's framing, nil for nothing.
+func (p *plainConn) fault() *fault {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	var f *fault
+	if errors.As(p.broken, &f) {
+		return f
+	}
+	return nil
+}
+
+var errRefused = errors.New("refused")
+
+// roundTrip is goproxy's way out. A refusal is kept for servePlain, which
+// writes it in our own form; what goproxy makes of the error goes nowhere.
+func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+	x := r.Context().Value(exchangeKey{}).(*exchange)
+	req := x.p.c.complete(&x.req.Request)
+	resp, err := s.handler.RoundTrip(r, req)
+	if err != nil {
+		refusal := asRefusal(err)
+		if x.body != nil {
+			if f := x.p.fault(); f != nil {
+				refusal = x.p.c.record(&x.req.Request, f)
+			}
+		}
+		return nil, x.refuse(refusal)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body.Close()
+		return nil, x.refuse(s.handler.Refuse(req, upstream.ClassUpstreamProtocol, 0,
+			"the server answered 101 to a request that asked for no upgrade", ""))
+	}
+	stripResponse(resp.Header)
+	x.length = resp.ContentLength
+	resp.Body = &answerBody{resp.Body, x}
+	return resp, nil
+}
+
+func (x *exchange) refuse(r *tunnel.Refusal) error {
+	x.silent = true
+	x.refused = &answer{Refusal: r, head: x.req.head}
+	return errRefused
+}

@@ -1,0 +1,312 @@
+package inbound
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// plainConn is a connection as net/http sees it: it gives one message at a
+// time, each with a head and a framing that have been checked here. What is
+// not for net/http (a head that is refused, a CONNECT, a websocket) shows as
+// backHead, whose turn comes after all answers before it; the handler then
+// takes the connection back.
+//
+// net/http sets only deadlines in the past, to interrupt a read; how long a
+// read may take is decided here.
+type plainConn struct {
+	c *client
+
+	reading sync.Mutex // held by the one Read at a time
+	out     []byte     // checked, to be handed out
+	length  int64      // left of a body with a length
+	chunks  *chunks    // of a chunked body; nil otherwise
+	broken  error      // what ended the reading for good
+	given   bool       // backHead has been handed out
+	wrong   *fault     // what is wrong with the head behind backHead, if known
+
+	mu       sync.Mutex
+	stopped  bool       // a deadline in the past is set
+	detached bool       // no longer net/http's
+	coming   []*request // handed out, not yet served; nil stands for backHead
+	asked    int        // requests handed out
+	answered atomic.Int64
+
+	cutHard atomic.Bool // close with a reset: the answer must not look complete
+}
+
+// backHead stands for what is not for net/http.
+const backHead = "GET / HTTP/1.1\r\nHost: proxyd\r\n\r\n"
+
+type plainKey struct{}
+
+// handToPlain gives the connection to net/http; h is the first request, already
+// decided upon in c.req.
+func (c *client) handToPlain(h *head) {
+	p := &plainConn{c: c}
+	c.conn.SetDeadline(time.Time{})
+	r := c.req
+	p.hand(h, &r)
+	if !c.s.queue.give(p) {
+		c.reset()
+		c.leave()
+	}
+}
+
+// hand makes a head the next thing to be read, and its body what follows.
+func (p *plainConn) hand(h *head, r *request) {
+	p.out = h.raw
+	p.length = h.length
+	p.chunks = nil
+	if h.chunked {
+		p.chunks = &chunks{}
+	}
+	p.c.in.use(len(h.raw))
+	p.push(r)
+}
+
+func (p *plainConn) push(r *request) {
+	p.mu.Lock()
+	p.coming = append(p.coming, r)
+	p.asked++
+	p.mu.Unlock()
+}
+
+// next is the request that net/http has just given to the handler; nil: the
+// connection is to be taken back.
+func (p *plainConn) next() *request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.coming[0]
+	p.coming = p.coming[1:]
+	return r
+}
+
+// Read gives what has been checked, up to the end of a message.
+func (p *plainConn) Read(b []byte) (int, error) {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	for {
+		if len(p.out) > 0 {
+			n := copy(b, p.out)
+			p.out = p.out[n:]
+			return n, nil
+		}
+		switch {
+		case p.broken != nil:
+			return 0, p.broken
+		case p.given:
+			return 0, errTakenBack
+		case p.length > 0:
+			return p.readBody(b)
+		case p.chunks != nil:
+			if err := p.readChunked(); err != nil {
+				return 0, err
+			}
+		default:
+			if err := p.readNext(); err != nil {
+				return 0, err
+			}
+		}
+	}
+}
+
+var errTakenBack = errors.New("the connection is no longer net/http's")
+
+// readBody gives bytes of a body with a length.
+func (p *plainConn) readBody(b []byte) (n int, err error) {
+	b = b[:min(int64(len(b)), p.length)]
+	if have := p.c.in.pending(); len(have) > 0 {
+		n = copy(b, have)
+		p.c.in.use(n)
+	} else {
+		if err := p.allow(time.Time{}); err != nil {
+			return 0, err
+		}
+		n, err = p.c.conn.Read(b)
+	}
+	p.length -= int64(n)
+	return n, err
+}
+
+// readChunked makes the next checked part of a chunked body what is handed out.
+func (p *plainConn) readChunked() error {
+	if len(p.c.in.pending()) == 0 {
+		if err := p.allow(time.Time{}); err != nil {
+			return err
+		}
+		if err := p.c.in.fill(); err != nil {
+			if errors.Is(err, io.EOF) {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	have := p.c.in.pending()
+	n, f := p.chunks.feed(have)
+	p.out = have[:n]
+	p.c.in.use(n)
+	if p.chunks.done {
+		p.chunks = nil
+	}
+	if f != nil {
+		p.broken = f
+		if n == 0 {
+			return f
+		}
+	}
+	return nil
+}
+
+// readNext waits for the next head. While an answer is under way it waits
+// without a limit: net/http listens there for the client to leave.
+func (p *plainConn) readNext() error {
+	in := &p.c.in
+	busy := p.busy()
+	if !busy && p.c.s.draining.Load() {
+		return io.EOF
+	}
+	if len(in.pending()) == 0 {
+		limit := time.Now().Add(idleTime)
+		if busy {
+			limit = time.Time{}
+		}
+		if err := p.allow(limit); err != nil {
+			return err
+		}
+		if err := in.fill(); err != nil {
+			if isTimeout(err) && !p.interrupted() {
+				return io.EOF // idle for too long
+			}
+			return err
+		}
+	}
+	// Old clients send an empty line behind a body (RFC 9112 section 2.2).
+	if b := in.pending(); len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+		in.use(2)
+		return nil
+	}
+	limit := time.Now().Add(handshakeTime)
+	if busy {
+		limit = time.Time{}
+	}
+	if err := p.allow(limit); err != nil {
+		return err
+	}
+	var h head
+	switch err := in.readHead(&h); {
+	case err == nil:
+		r := new(request)
+		if p.c.decide(&h, r) == nil && r.do == doForward {
+			p.hand(&h, r)
+			return nil
+		}
+	case isTimeout(err) && p.interrupted():
+		return err
+	default:
+		if p.wrong = p.c.headFault(err); p.wrong == nil {
+			return err
+		}
+	}
+	in.rescan()
+	p.out, p.given = []byte(backHead), true
+	p.push(nil)
+	return nil
+}
+
+// busy reports whether an answer is still owed.
+func (p *plainConn) busy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int64(p.asked) > p.answered.Load()
+}
+
+// allow lets the next read take until t, unless reading has been interrupted.
+func (p *plainConn) allow(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.detached {
+		return errTakenBack
+	}
+	if p.stopped {
+		return os.ErrDeadlineExceeded
+	}
+	return p.c.conn.SetReadDeadline(t)
+}
+
+func (p *plainConn) interrupted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopped || p.detached
+}
+
+// SetReadDeadline interrupts a read if t has passed, and does nothing else.
+func (p *plainConn) SetReadDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = !t.IsZero() && !t.After(time.Now())
+	if p.stopped {
+		return p.c.conn.SetReadDeadline(longAgo)
+	}
+	return nil
+}
+
+// SetWriteDeadline does nothing: an answer takes as long as its client takes to read it.
+func (p *plainConn) SetWriteDeadline(time.Time) error { return nil }
+
+// SetDeadline is SetReadDeadline.
+func (p *plainConn) SetDeadline(t time.Time) error { return p.SetReadDeadline(t) }
+
+// detach takes the connection from net/http after a hijack. A read that some
+// transport has still under way for the request's body ends first; none begins
+// afterwards. The deadline is off then.
+func (p *plainConn) detach() {
+	p.mu.Lock()
+	p.detached = true
+	p.c.conn.SetReadDeadline(longAgo)
+	p.mu.Unlock()
+	p.reading.Lock()
+	p.broken = errTakenBack
+	p.out = nil
+	p.reading.Unlock()
+	p.c.conn.SetDeadline(time.Time{})
+}
+
+// Write writes to the client.
+func (p *plainConn) Write(b []byte) (int, error) { return p.c.conn.Write(b) }
+
+// CloseWrite ends our side, for net/http's own way to end a connection.
+func (p *plainConn) CloseWrite() error {
+	if t, ok := p.c.conn.(interface{ CloseWrite() error }); ok {
+		return t.CloseWrite()
+	}
+	return nil
+}
+
+// Close ends the connection; net/http has done with it. The buffer is left to
+// the garbage collector: some transport may still read from it.
+func (p *plainConn) Close() error {
+	p.mu.Lock()
+	mine := !p.detached
+	p.mu.Unlock()
+	if !mine {
+		return nil
+	}
+	if p.cutHard.Load() {
+		p.c.reset()
+	} else {
+		p.c.conn.Close()
+	}
+	p.c.leave()
+	return nil
+}
+
+// LocalAddr is the connection's.
+func (p *plainConn) LocalAddr() net.Addr { return p.c.conn.LocalAddr() }
+
+// RemoteAddr is the connection's.
+func (p *plainConn) RemoteAddr() net.Addr { return p.c.conn.RemoteAddr() }

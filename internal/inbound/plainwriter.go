@@ -1,0 +1,128 @@
+package inbound
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// flushAfter is how long an answer's head may wait for the first byte of its body.
+const flushAfter = 20 * time.Millisecond
+
+// plainWriter is what goproxy writes an answer to. Everything reaches the
+// client at once, and nothing is added that the server did not say.
+type plainWriter struct {
+	w      http.ResponseWriter
+	length int64 // of the answer's body; -1 unknown
+	silent bool  // what is written goes nowhere
+
+	mu      sync.Mutex // the late flush is another goroutine's
+	written int64
+	ended   bool
+}
+
+// Header is the answer's, or nobody's.
+func (w *plainWriter) Header() http.Header {
+	if w.silent {
+		return http.Header{}
+	}
+	return w.w.Header()
+}
+
+// WriteHeader writes the head.
+func (w *plainWriter) WriteHeader(status int) {
+	if w.silent {
+		return
+	}
+	h := w.w.Header()
+	for _, name := range []string{"Content-Type", "Date"} { // net/http would add them
+		if _, ok := h[name]; !ok {
+			h[name] = nil
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.w.WriteHeader(status)
+}
+
+// Write passes bytes on, to the client at once unless they are the last: then
+// net/http's own flush follows.
+func (w *plainWriter) Write(p []byte) (int, error) {
+	if w.silent {
+		return len(p), nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := w.w.Write(p)
+	w.written += int64(n)
+	if err == nil && (w.length < 0 || w.written < w.length) {
+		err = http.NewResponseController(w.w).Flush()
+	}
+	return n, err
+}
+
+// Flush is for the trailers' sake.
+func (w *plainWriter) Flush() {
+	if w.silent {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = http.NewResponseController(w.w).Flush()
+}
+
+// flushLate sends the head if the body keeps it waiting. It runs by itself
+// and does nothing once the exchange has ended.
+func (w *plainWriter) flushLate() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended && w.written == 0 {
+		_ = http.NewResponseController(w.w).Flush()
+	}
+}
+
+// end keeps flushLate away from an answer that is no longer ours.
+func (w *plainWriter) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+}
+
+// answerBody is an answer's body. If it breaks off, so does the client's
+// connection: an answer that is not whole must not look whole.
+type answerBody struct {
+	io.ReadCloser
+	x *exchange
+}
+
+var copyBufs = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// WriteTo copies to the client (io.Copy asks for it).
+func (b *answerBody) WriteTo(w io.Writer) (int64, error) {
+	buf := copyBufs.Get().(*[32 << 10]byte)
+	defer copyBufs.Put(buf)
+	late := time.AfterFunc(flushAfter, b.x.flushLate)
+	defer late.Stop()
+	var total int64
+	for {
+		n, err := b.Read(buf[:])
+		if total == 0 {
+			late.Stop()
+		}
+		if n > 0 {
+			m, werr := w.Write(buf[:n])
+			total += int64(m)
+			if werr != nil {
+				return total, werr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+			return total, nil
+		case err != nil:
+			panic(http.ErrAbortHandler)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package inbound
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/things-go/go-socks5"
+	"github.com/things-go/go-socks5/statute"
+
+	"proxyd/internal/router"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// newSOCKS5 makes go-socks5 a parser: names are not resolved here, nothing is
+// dialled, and of the commands there is CONNECT alone.
+func newSOCKS5() *socks5.Server {
+	return socks5.NewServer(
+		// Its order decides, not the client's: a name may be a label, so it is asked for whenever it is offered.
+		socks5.WithAuthMethods([]socks5.Authenticator{byPassword{}, byNothing{}}),
+		socks5.WithResolver(noResolver{}),
+		socks5.WithConnectHandle(func(_ context.Context, w io.Writer, r *socks5.Request) error {
+			return w.(*socksConn).connect(r)
+		}),
+		socks5.WithBindHandle(noCommand),
+		socks5.WithAssociateHandle(noCommand),
+	)
+}
+
+// serveSOCKS5 parses what the client says up to its request. Every read is
+// inside the handshake's deadline.
+func (c *client) serveSOCKS5() {
+	s := &socksConn{client: c}
+	s.r.Protocol = "socks5"
+	err := c.s.socks.ServeConn(s)
+	switch {
+	case s.ended:
+	case s.settled:
+		c.linger()
+	case isTimeout(s.readErr):
+		c.drop("socks5", "the SOCKS5 handshake was not complete within 10 s")
+	case s.readErr != nil:
+		c.close() // it left in the middle
+	case errors.Is(err, statute.ErrNoSupportedAuth):
+		f := bad("the client offers no SOCKS5 method that is spoken here: 00 (none) or 02 (user and password)")
+		if c.users != nil {
+			f = &fault{
+				class: upstream.ClassAuth, text: "the client offers no user and password, which this listener needs",
+				hint: "put them into the proxy URL: socks5h://NAME:PASSWORD@HOST:PORT",
+			}
+		}
+		c.record(&s.r, f)
+		c.linger()
+	default:
+		c.record(&s.r, bad(cleanf("malformed SOCKS5 request: %v", err)))
+		c.linger()
+	}
+}
+
+// socksConn is a client as go-socks5 sees it. Its Close does nothing: what
+// becomes of the connection is decided in serveSOCKS5.
+type socksConn struct {
+	*client
+	r       tunnel.Request
+	readErr error
+	settled bool // refused, recorded and answered
+	ended   bool // a tunnel, or closed
+}
+
+// Read gives what was read already, then reads on.
+func (s *socksConn) Read(b []byte) (int, error) {
+	if p := s.in.pending(); len(p) > 0 {
+		n := copy(b, p)
+		s.in.use(n)
+		return n, nil
+	}
+	n, err := s.conn.Read(b)
+	if err != nil {
+		s.readErr = err
+	}
+	return n, err
+}
+
+// Write writes to the client.
+func (s *socksConn) Write(b []byte) (int, error) { return s.conn.Write(b) }
+
+// Close does nothing.
+func (s *socksConn) Close() error { return nil }
+
+// LocalAddr is not told: replies bear 0.0.0.0:0.
+func (s *socksConn) LocalAddr() net.Addr { return nil }
+
+// RemoteAddr is not needed: the client knows it.
+func (s *socksConn) RemoteAddr() net.Addr { return nil }
+
+// SetDeadline is not go-socks5's to do.
+func (s *socksConn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline is not go-socks5's to do.
+func (s *socksConn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline is not go-socks5's to do.
+func (s *socksConn) SetWriteDeadline(time.Time) error { return nil }
+
+// connect serves the CONNECT command.
+func (s *socksConn) connect(r *socks5.Request) error {
+	br := r.Reader.(*bufio.Reader)
+	r.Reader = nil
+	ahead, _ := br.Peek(br.Buffered())
+	early := append(append([]byte(nil), ahead...), s.in.pending()...)
+	if s.r.Host = r.DestAddr.FQDN; s.r.Host == "" && len(r.DestAddr.IP) > 0 {
+		s.r.Host = r.DestAddr.IP.String()
+	}
+	s.r.Port = uint16(r.DestAddr.Port)
+	t, refusal := s.open(s.complete(&s.r))
+	if refusal != nil {
+		s.refused(refusal)
+		return nil
+	}
+	s.ended = true
+	if _, err := s.conn.Write(socks5Reply(statute.RepSuccess)); err != nil {
+		t.Abandon(err)
+		s.close()
+		return nil
+	}
+	s.in.release()
+	s.leave()
+	t.Carry(s.conn, early)
+	return nil
+}
+
+// refused answers from the one table.
+func (s *socksConn) refused(r *tunnel.Refusal) {
+	s.settled = true
+	if r.Class == tunnel.ClassGone || !s.wait(r.Delay) {
+		s.ended = true
+		s.close()
+		return
+	}
+	s.say(socks5Reply(tunnel.AnswerTo(r.Class).SOCKS5))
+}
+
+// socks5Reply bears no address of ours: it would be of no use, and nobody's business.
+func socks5Reply(code byte) []byte { return []byte{5, code, 0, 1, 0, 0, 0, 0, 0, 0} }
+
+func noCommand(_ context.Context, w io.Writer, _ *socks5.Request) error {
+	s := w.(*socksConn)
+	s.settled = true
+	s.record(&s.r, bad("a SOCKS5 command other than CONNECT: neither BIND nor UDP is served"))
+	s.say(socks5Reply(statute.RepCommandNotSupported))
+	return nil
+}
+
+// noResolver leaves names alone: they travel to the upstream whole.
+type noResolver struct{}
+
+// Resolve does nothing.
+func (noResolver) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
+	return ctx, nil, nil
+}
+
+// byPassword is method 02, RFC 1929.
+type byPassword struct{}
+
+// GetCode is the method's number.
+func (byPassword) GetCode() uint8 { return statute.MethodUserPassAuth }
+
+// Authenticate reads the credentials. Without users any will do, and the name is a label.
+func (byPassword) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
+	s := w.(*socksConn)
+	if _, err := w.Write([]byte{statute.VersionSocks5, statute.MethodUserPassAuth}); err != nil {
+		return nil, err
+	}
+	up, err := statute.ParseUserPassRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	id, f := s.users.identify(string(up.User), string(up.Pass))
+	if f != nil {
+		s.settled = true
+		refusal := s.record(&s.r, f)
+		if s.wait(refusal.Delay + f.delay) {
+			s.say([]byte{statute.UserPassAuthVersion, statute.AuthFailure})
+		}
+		return nil, statute.ErrUserAuthFailed
+	}
+	s.r.Label = id.label
+	s.r.Hint = router.Hint{Kind: id.kind}
+	_, err = w.Write([]byte{statute.UserPassAuthVersion, statute.AuthSuccess})
+	return &socks5.AuthContext{Method: statute.MethodUserPassAuth}, err
+}
+
+// byNothing is method 00.
+type byNothing struct{}
+
+// GetCode is the method's number.
+func (byNothing) GetCode() uint8 { return statute.MethodNoAuth }
+
+// Authenticate lets everybody in, unless the listener has users.
+func (byNothing) Authenticate(_ io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
+	if w.(*socksConn).users != nil {
+		_, _ = w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
+		return nil, statute.ErrNoSupportedAuth
+	}
+	_, err := w.Write([]byte{statute.VersionSocks5, statute.MethodNoAuth})
+	return &socks5.AuthContext{Method: statute.MethodNoAuth}, err
+}

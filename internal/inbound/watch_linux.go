@@ -1,0 +1,32 @@
+package inbound
+
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// left waits until the peer has ended its side or reset the connection; false:
+// the read deadline came first. It asks poll for POLLRDHUP, so bytes that wait
+// to be read do not hide the end behind them. The runtime's poller is
+// edge-triggered: it wakes up for new bytes and for the end, not for what is there.
+func left(c *net.TCPConn) bool {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	_ = rc.Read(func(fd uintptr) bool {
+		p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		for {
+			n, err := unix.Poll(p[:], 0)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			gone = err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+			return gone
+		}
+	})
+	return gone
+}

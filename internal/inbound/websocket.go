@@ -1,0 +1,197 @@
+package inbound
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+const (
+	maxReplyHead = 16 << 10
+	maxInterim   = 5 // answers 1xx before the real one
+	replyTime    = 10 * time.Second
+)
+
+// upgrade serves a websocket in plain HTTP: a way to the server is opened as
+// for CONNECT, the head is sent on in origin-form, and what the server answers
+// is passed on; after 101 exactly as it is.
+func (c *client) upgrade(h *head) {
+	onward := upgradeHead(h, &c.req)
+	c.in.use(len(h.raw))
+	r := c.complete(&c.req.Request)
+	t, refusal := c.open(r)
+	if refusal != nil {
+		c.sendRefusal(answer{Refusal: refusal}, 0)
+		return
+	}
+	reply, err := c.askServer(t, onward)
+	switch {
+	case errors.Is(err, errLeft):
+		t.Abandon(err)
+		c.close()
+	case err != nil:
+		t.Abandon(err)
+		text := "the server's answer to the websocket upgrade: " + clean(err.Error())
+		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: text})
+	default:
+		t.SetEarly(reply)
+		c.carry(t)
+	}
+}
+
+// upgradeHead is what the server shall see: the client's fields as they were
+// written, without those that concern the client's connection to us.
+func upgradeHead(h *head, r *request) []byte {
+	b := make([]byte, 0, len(h.raw)+64)
+	b = append(b, "GET "+r.path+" HTTP/1.1\r\nHost: "+r.authority+"\r\n"...)
+	if r.userinfo != "" && h.value("authorization") == "" {
+		b = append(b, "Authorization: "+r.authorization()+"\r\n"...)
+	}
+	for _, f := range h.fields {
+		if f.is("host") || f.is("max-forwards") || f.isHopByHop(h) || hasPrefixFold(f.name, "proxy-") {
+			continue
+		}
+		b = appendField(b, f)
+	}
+	return append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"...)
+}
+
+func appendField(b []byte, f field) []byte {
+	b = append(append(b, f.name...), ": "...)
+	return append(append(b, f.value...), "\r\n"...)
+}
+
+// isHopByHop reports whether a field concerns one connection alone.
+func (f field) isHopByHop(h *head) bool {
+	for _, name := range hopByHop {
+		if f.is(strings.ToLower(name)) {
+			return true
+		}
+	}
+	return h.has("connection", string(f.name))
+}
+
+func hasPrefixFold(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && strings.EqualFold(string(b[:len(prefix)]), prefix)
+}
+
+// askServer sends the head and waits for the answer's: everything that came is
+// returned, its head made fit for the client. The client's leaving ends it.
+func (c *client) askServer(t *tunnel.Tunnel, onward []byte) ([]byte, error) {
+	conn, early := t.Conn()
+	gone := make(chan struct{})
+	w := startWatch(c.tcp, func() {
+		close(gone)
+		conn.SetDeadline(longAgo)
+	})
+	conn.SetDeadline(time.Now().Add(replyTime))
+	reply, err := exchangeHeads(conn, early, onward)
+	w.stop()
+	select {
+	case <-gone:
+		return nil, errLeft
+	default:
+	}
+	conn.SetDeadline(time.Time{})
+	return reply, err
+}
+
+func exchangeHeads(conn net.Conn, got, onward []byte) ([]byte, error) {
+	if _, err := conn.Write(onward); err != nil {
+		return nil, err
+	}
+	in := input{conn: conn, b: append(make([]byte, 0, maxReplyHead), got...)}
+	for range maxInterim + 1 {
+		n, err := replyHead(&in)
+		if err != nil {
+			return nil, err
+		}
+		raw := in.pending()[:n]
+		status, f := parseReply(raw)
+		if f != nil {
+			return nil, f
+		}
+		if status == 101 {
+			return in.pending(), nil
+		}
+		if status >= 200 {
+			return append(closingHead(raw), in.pending()[n:]...), nil
+		}
+		in.use(n)
+	}
+	return nil, errors.New("more than 5 interim answers")
+}
+
+// replyHead reads until a reply's head is complete and gives its length.
+func replyHead(in *input) (int, error) {
+	for {
+		b := in.pending()
+		if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
+			return i + 4, nil
+		}
+		if len(b) >= maxReplyHead {
+			return 0, errors.New("its head is longer than 16 KiB")
+		}
+		if err := in.fill(); err != nil {
+			switch {
+			case isTimeout(err):
+				return 0, errors.New("none within " + replyTime.String())
+			case errors.Is(err, io.EOF):
+				return 0, errors.New("it closed the connection instead")
+			}
+			return 0, err
+		}
+	}
+}
+
+// parseReply checks a reply's head and gives its status.
+func parseReply(raw []byte) (int, *fault) {
+	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {
+		return 0, bad("it begins with " + quote(line) + ", which is not HTTP")
+	}
+	status, err := strconv.Atoi(string(line[9:12]))
+	if err != nil || status < 100 || status > 999 {
+		return 0, bad("it begins with " + quote(line) + ", which is not HTTP")
+	}
+	for {
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		if len(line) == 0 {
+			return status, nil
+		}
+		if _, f := parseField(line); f != nil {
+			return 0, f
+		}
+	}
+}
+
+// closingHead is the head of an answer other than 101: the connection is of no
+// use for another request after it.
+func closingHead(raw []byte) []byte {
+	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
+	b := append(append(make([]byte, 0, len(raw)+32), line...), "\r\n"...)
+	var h head
+	for {
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		if len(line) == 0 {
+			break
+		}
+		f, _ := parseField(line)
+		h.fields = append(h.fields, f)
+	}
+	for _, f := range h.fields {
+		framing := f.is("transfer-encoding") || f.is("trailer")
+		if !framing && f.isHopByHop(&h) || f.is("proxy-connection") || f.is("proxy-authenticate") {
+			continue
+		}
+		b = appendField(b, f)
+	}
+	return append(b, "Connection: close\r\n\r\n"...)
+}

@@ -1,0 +1,71 @@
+package router
+
+import (
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+)
+
+// howToList says what to write so that the default no longer refuses the hosts
+// of an exchange, "" for those of none.
+func (b *builder) howToList(exchange string, k catalog.Kind) string {
+	entry := b.entries[exchange]
+	switch {
+	case exchange == "":
+		return "list the host under routes, or under the hosts of an exchange"
+	case entry != nil && entry.Ways != config.Ways{}:
+		way := "direct"
+		if w, ok := wayWord(b.config, entry.Ways.Of(other(k))); ok && w != "reject" {
+			way = w
+		}
+		return `add "` + k.String() + ": " + way + `" to exchanges.` + exchange
+	}
+	x, _ := catalog.Get(exchange)
+	for _, peer := range x.Family {
+		p := b.entries[peer]
+		if p == nil || p.Ways.Of(k) == nil || p.Ways.Of(k).Action == config.Reject {
+			continue
+		}
+		if way, ok := waysWord(b.config, p.Ways); ok {
+			return `add "` + exchange + ": " + way + `" under exchanges: ` + peer + ", of the same family, has it"
+		}
+		return "add " + exchange + " under exchanges, with the way that " + peer + ", of the same family, has"
+	}
+	return `add "` + exchange + `: direct" (or a pool, or a proxy's URL) under exchanges`
+}
+
+// wayWord is a way as it is written; not ok for one that is not set or that
+// was written as a URL or a pool in place, which is not repeated since it may
+// hold credentials.
+func wayWord(c *config.Config, w *config.Way) (word string, ok bool) {
+	switch {
+	case w == nil:
+		return "", false
+	case w.Action == config.Direct:
+		return "direct", true
+	case w.Action == config.Reject:
+		return "reject", true
+	}
+	for i := range c.Pools {
+		if c.Pools[i].Name == w.Pool {
+			return w.Pool, !c.Pools[i].Inline
+		}
+	}
+	return w.Pool, true
+}
+
+// waysWord is the ways of both kinds as they are written.
+func waysWord(c *config.Config, ways config.Ways) (string, bool) {
+	h, okH := wayWord(c, ways.HTTP)
+	w, okW := wayWord(c, ways.Websocket)
+	switch {
+	case okH && okW && h == w:
+		return h, true
+	case okH && okW:
+		return "{http: " + h + ", websocket: " + w + "}", true
+	case okH && ways.Websocket == nil:
+		return "{http: " + h + "}", true
+	case okW && ways.HTTP == nil:
+		return "{websocket: " + w + "}", true
+	}
+	return "", false
+}

@@ -1,0 +1,162 @@
+package router
+
+import (
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/target"
+	"proxyd/internal/upstream"
+)
+
+// Explanation is a look-up for people: what was found, by which rule, and what
+// they may not have expected.
+type Explanation struct {
+	Target   upstream.Target // as far as the host could be read
+	Host     string          // the listed host that made it the exchange's, such as "*.kucoin.com"; "" if none
+	KindFrom string          // how the kind was decided
+	Rule     string
+	Source   string // the key path of the way
+	Pool     *upstream.Pool
+	Route    Route    // as Route returns it
+	Err      error    // as Route returns it
+	Warnings []string // sentences without a full stop
+}
+
+// Explain is Route with its reasons.
+func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
+	f, err := r.find(host, port, h)
+	if err != nil {
+		return Explanation{Err: err}
+	}
+	x := Explanation{Rule: f.chosen.rule, Source: f.chosen.source, Pool: f.chosen.pool}
+	x.Route, x.Err = f.route(port)
+	x.Target = upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Kind: f.kind, Trusted: f.trusted}
+	switch f.from {
+	case kindOfHost:
+		x.KindFrom = "the host serves only that"
+	case kindOfListener:
+		x.KindFrom = "the kind of listener " + h.Listener
+	case kindAsked:
+		x.KindFrom = "asked for"
+	default:
+		x.KindFrom = "assumed: nothing says websocket"
+	}
+	if f.node == nil {
+		return x
+	}
+	x.Target.Exchange, x.Host = f.node.exchange, f.node.host
+	if f.from == kindOfHost {
+		x.KindFrom = "the catalogue's for " + f.node.host
+		if f.node.listed {
+			x.KindFrom = "the configuration's for " + f.node.host
+		}
+	}
+	x.Warnings = r.doubts(f)
+	return x
+}
+
+// doubts are what people may not have expected of the way of a name.
+func (r *Router) doubts(f finding) (list []string) {
+	n := f.node
+	if f.chosen != n.way(f.kind) {
+		return nil // a route or a listener decides: nothing to doubt
+	}
+	if n.kind != catalog.KindHTTP && n.kind != catalog.KindWebsocket && !sameWay(r.effective(n.exchange, catalog.KindHTTP), r.effective(n.exchange, catalog.KindWebsocket)) {
+		what := f.host.Name + " serves both kinds, which have different ways "
+		if n.exchange == "" {
+			what = f.host.Name + " is unknown, and the kinds have different ways "
+		}
+		list = append(list, what+r.bothWords(n.exchange)+": "+tellKinds)
+	}
+	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Ways == config.Ways{}) {
+		list = append(list, r.familyWarnings(n.exchange)...)
+	}
+	if f.chosen.source == "" && f.chosen.pool != nil && r.config.Default.Of(f.kind) == nil {
+		subject := "unlisted host"
+		if n.exchange != "" {
+			subject = n.exchange + "." + f.kind.String()
+		}
+		list = append(list, subject+": "+directNoDefault)
+	}
+	return list
+}
+
+// tellKinds says how the kind of a connection to such a host is told.
+const tellKinds = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise"
+
+func (r *Router) entry(id string) *config.Exchange {
+	for i := range r.config.Exchanges {
+		if r.config.Exchanges[i].ID == id {
+			return &r.config.Exchanges[i]
+		}
+	}
+	return nil
+}
+
+// effective is the way of an exchange ("" for hosts of none) for a kind, nil
+// where it is direct because nothing is written.
+func (r *Router) effective(exchange string, k catalog.Kind) *config.Way {
+	if e := r.entry(exchange); e != nil && e.Ways.Of(k) != nil {
+		return e.Ways.Of(k)
+	}
+	return r.config.Default.Of(k)
+}
+
+// sameWay reports whether two ways lead the same way; nil is direct.
+func sameWay(a, b *config.Way) bool {
+	direct := config.Way{Action: config.Direct}
+	if a == nil {
+		a = &direct
+	}
+	if b == nil {
+		b = &direct
+	}
+	return a.Action == b.Action && a.Pool == b.Pool
+}
+
+// bothWords is the two ways of an exchange, for people.
+func (r *Router) bothWords(exchange string) string {
+	word := func(k catalog.Kind) string {
+		w := r.effective(exchange, k)
+		if w == nil {
+			return directNoDefault
+		}
+		if s, ok := wayWord(r.config, w); ok {
+			return s
+		}
+		return w.Source
+	}
+	return "(http: " + word(catalog.KindHTTP) + ", websocket: " + word(catalog.KindWebsocket) + ")"
+}
+
+// servesBoth lists the hosts of an exchange that serve both kinds, those in
+// live use first.
+func (r *Router) servesBoth(exchange string) []string {
+	var live, test []string
+	x, _ := catalog.Get(exchange)
+	for _, h := range x.Hosts {
+		n := r.exact[h.Name]
+		switch {
+		case n == nil || n.kind != catalog.KindBoth || n.exchange != exchange || n.listed:
+		case h.Env == "live":
+			live = append(live, h.Name)
+		default:
+			test = append(test, h.Name)
+		}
+	}
+	var own []string
+	if e := r.entry(exchange); e != nil {
+		seen := map[target.Pattern]bool{}
+		for _, h := range e.Hosts {
+			name, wild := patternName(h.Pattern)
+			n := r.exact[name]
+			if wild {
+				n = r.below[name]
+			}
+			if n != nil && n.kind == catalog.KindBoth && n.exchange == exchange && !seen[h.Pattern] {
+				seen[h.Pattern] = true
+				own = append(own, h.Pattern.String())
+			}
+		}
+	}
+	return append(append(own, live...), test...)
+}

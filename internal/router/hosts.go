@@ -1,0 +1,98 @@
+package router
+
+import (
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/target"
+)
+
+// hostRow says whose a listed host is.
+type hostRow struct {
+	exchange string
+	pattern  string // as listed
+	kind     catalog.Kind
+	users    bool // listed by the configuration
+}
+
+// hostRows is every host of every exchange, by name and by what stands behind
+// "*.": the user's, and those of the catalogue that the user's leave room for.
+type hostRows struct{ exact, below map[string]hostRow }
+
+// find gives the row for a name, or for the names below it: the exact one,
+// else the longest wildcard's.
+func (h hostRows) find(name string, below bool) hostRow {
+	if row, ok := h.exact[name]; ok && !below {
+		return row
+	}
+	if row, ok := h.below[name]; ok && below {
+		return row
+	}
+	row, _ := h.above(name)
+	return row
+}
+
+// above gives the row of the longest wildcard that covers a name.
+func (h hostRows) above(name string) (hostRow, bool) {
+	for rest, ok := parent(name); ok; rest, ok = parent(rest) {
+		if row, ok := h.below[rest]; ok {
+			return row, true
+		}
+	}
+	return hostRow{}, false
+}
+
+// parent is a name without its first label.
+func parent(name string) (string, bool) {
+	_, rest, ok := strings.Cut(name, ".")
+	return rest, ok
+}
+
+// hostRows lists the hosts. The user's beat the catalogue's, wildcards of the
+// user's too, with one exception: where a wildcard without a kind covers a
+// catalogue host of the same exchange, the catalogue knows the host better.
+func (b *builder) hostRows() hostRows {
+	users := hostRows{map[string]hostRow{}, map[string]hostRow{}}
+	for _, e := range b.config.Exchanges {
+		for _, h := range e.Hosts {
+			if h.Pattern.Kind != target.Exact && h.Pattern.Kind != target.Wildcard {
+				b.fault("exchanges.%s.hosts: %s is neither a name nor a wildcard", e.ID, h.Pattern)
+				continue
+			}
+			name, wild := patternName(h.Pattern)
+			m := users.exact
+			if wild {
+				m = users.below
+			}
+			row, twice := m[name]
+			switch {
+			case !twice:
+				m[name] = hostRow{e.ID, h.Pattern.String(), h.Kind, true}
+			case row.exchange == e.ID && row.kind != h.Kind:
+				row.kind = catalog.KindBoth
+				m[name] = row
+			}
+		}
+	}
+	all := hostRows{make(map[string]hostRow, len(users.exact)+600), make(map[string]hostRow, len(users.below)+1)}
+	for _, x := range catalog.Exchanges() {
+		for _, h := range x.Hosts {
+			name, wild := strings.CutPrefix(h.Name, "*.")
+			m := all.exact
+			if wild {
+				m = all.below
+			}
+			over, covered := users.above(name)
+			if !covered || over.exchange == x.ID && over.kind == catalog.KindBoth {
+				m[name] = hostRow{x.ID, h.Name, h.Kind, false}
+			}
+		}
+	}
+	for name, row := range users.exact {
+		all.exact[name] = row
+	}
+	for name, row := range users.below {
+		all.below[name] = row
+	}
+	return all
+}

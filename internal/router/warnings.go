@@ -1,0 +1,176 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+)
+
+const directNoDefault = "DIRECT (no default)"
+
+// DirectUnlisted lists what goes direct because nothing else is written:
+// "unlisted hosts", "binance.websocket". It is empty when a default is set for
+// both kinds.
+func (r *Router) DirectUnlisted() []string {
+	if r.other.route != nil {
+		return nil // a * in routes: nothing gets past them
+	}
+	d := r.config.Default
+	var list []string
+	switch {
+	case d.HTTP == nil && d.Websocket == nil:
+		list = append(list, "unlisted hosts")
+	case d.HTTP == nil:
+		list = append(list, "unlisted hosts (http)")
+	case d.Websocket == nil:
+		list = append(list, "unlisted hosts (websocket)")
+	}
+	for i := range r.config.Exchanges {
+		e := &r.config.Exchanges[i]
+		for _, k := range kinds {
+			if e.Ways.Of(k) == nil && d.Of(k) == nil && r.serves(e, k) {
+				list = append(list, e.ID+"."+k.String())
+			}
+		}
+	}
+	return list
+}
+
+// DirectSummary is DirectUnlisted as a sentence, "" when there is nothing to
+// say: "unlisted hosts and binance.websocket: DIRECT (no default)".
+func (r *Router) DirectSummary() string {
+	list := r.DirectUnlisted()
+	if len(list) == 0 {
+		return ""
+	}
+	return joinAnd(list) + ": " + directNoDefault
+}
+
+// serves reports whether some host of an exchange may be used for a kind.
+func (r *Router) serves(e *config.Exchange, k catalog.Kind) bool {
+	for _, h := range e.Hosts {
+		if h.Kind != other(k) {
+			return true
+		}
+	}
+	x, _ := catalog.Get(e.ID)
+	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != other(k) })
+}
+
+// Warnings are what start, reload and check say of the rules as a whole: that
+// proxied ways go direct, that one client id reaches exchanges that leave by
+// different ways, that a host serves both kinds and those leave by different
+// ways, and what goes direct since nothing else is written.
+func (r *Router) Warnings() []string {
+	var list []string
+	if !r.config.Enabled {
+		list = append(list, "enabled is false: every way through a proxy goes DIRECT; what is refused stays refused")
+	}
+	list = append(list, r.familyWarnings("")...)
+	list = append(list, r.bothWarnings()...)
+	if s := r.DirectSummary(); s != "" {
+		list = append(list, s)
+	}
+	return list
+}
+
+// familyWarnings names the exchanges without an entry whose family has one
+// with another way. With an id it speaks of that one alone.
+func (r *Router) familyWarnings(only string) (list []string) {
+	for _, family := range catalog.Families() {
+		var listed *config.Exchange
+		var missing []string
+		for _, id := range family {
+			if e := r.entry(id); e != nil && e.Ways != (config.Ways{}) {
+				if listed == nil && !r.waysLikeDefault(e) {
+					listed = e
+				}
+			} else if only == "" || id == only {
+				missing = append(missing, id)
+			}
+		}
+		if listed == nil || len(missing) == 0 {
+			continue
+		}
+		have := " have no entry: "
+		if len(missing) == 1 {
+			have = " has no entry: "
+		}
+		add := "; give " + missing[0] + " the way of " + listed.ID + " too"
+		if way, ok := waysWord(r.config, listed.Ways); ok {
+			add = "; add " + missing[0] + ": " + way
+		}
+		list = append(list, strings.Join(missing, ", ")+have+r.defaultWords()+add)
+	}
+	return list
+}
+
+// waysLikeDefault reports whether hosts of e leave as unlisted ones do.
+func (r *Router) waysLikeDefault(e *config.Exchange) bool {
+	for _, k := range kinds {
+		if w := e.Ways.Of(k); w != nil && !sameWay(w, r.config.Default.Of(k)) {
+			return false
+		}
+	}
+	return true
+}
+
+// defaultWords says where hosts of an exchange without an entry go.
+func (r *Router) defaultWords() string {
+	d := r.config.Default
+	if d.HTTP == nil && d.Websocket == nil {
+		return directNoDefault
+	}
+	if sameWay(d.HTTP, d.Websocket) && d.HTTP != nil && d.Websocket != nil {
+		if s, ok := wayWord(r.config, d.HTTP); ok {
+			return "default (" + s + ")"
+		}
+	}
+	if _, ok := waysWord(r.config, d); !ok {
+		return "default"
+	}
+	return "default " + r.bothWords("")
+}
+
+// bothWarnings names the hosts that serve both kinds where the kinds leave by
+// different ways: REST and streams cannot be told apart inside TLS.
+func (r *Router) bothWarnings() (list []string) {
+	for i := range r.config.Exchanges {
+		id := r.config.Exchanges[i].ID
+		if r.config.Exchanges[i].Ways == (config.Ways{}) || sameWay(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
+			continue
+		}
+		hosts := r.servesBoth(id)
+		if len(hosts) == 0 {
+			continue
+		}
+		verb := " serve"
+		if len(hosts) == 1 {
+			verb = " serves"
+		}
+		list = append(list, "exchange "+id+": "+joinFew(hosts)+verb+" both kinds, which have different ways "+r.bothWords(id)+": "+tellKinds)
+	}
+	d := r.config.Default
+	if r.other.route == nil && !sameWay(d.HTTP, d.Websocket) {
+		list = append(list, "unlisted hosts that serve both kinds, and unknown ones, have different ways "+r.bothWords("")+": "+tellKinds)
+	}
+	return list
+}
+
+// joinFew names the first three and counts the rest.
+func joinFew(list []string) string {
+	if len(list) > 4 {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:3], ", "), len(list)-3)
+	}
+	return joinAnd(list)
+}
+
+func joinAnd(list []string) string {
+	if n := len(list); n > 1 {
+		return strings.Join(list[:n-1], ", ") + " and " + list[n-1]
+	}
+	return list[0]
+}

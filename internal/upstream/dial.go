@@ -1,0 +1,145 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// nextAddress is how long an address may be alone before the next one is tried
+// beside it (RFC 8305 section 5).
+const nextAddress = 250 * time.Millisecond
+
+// keepAlive finds a dead peer of an idle connection within 45 s.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// dialer opens TCP connections from this machine.
+type dialer struct {
+	source netip.Addr // the local address; invalid: the kernel's choice
+	iface  string     // the network interface; "": the kernel's choice
+	check  func(netip.AddrPort) error
+}
+
+// errNoFamily is a target without an address of the source's family.
+var errNoFamily = errors.New("no address of the source address's family")
+
+// dial connects to the first of addrs that answers. Before that address is
+// known, no connection outlives the call.
+func (d *dialer) dial(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
+	if d.source.IsValid() {
+		addrs = sameFamily(addrs, d.source)
+	}
+	switch len(addrs) {
+	case 0:
+		return nil, errNoFamily
+	case 1:
+		return d.one(ctx, netip.AddrPortFrom(addrs[0], port))
+	}
+	return d.race(ctx, addrs, port)
+}
+
+func (d *dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error) {
+	nd := net.Dialer{KeepAliveConfig: keepAlive} // TCP_NODELAY is Go's default
+	if d.source.IsValid() {
+		nd.LocalAddr = &net.TCPAddr{IP: d.source.AsSlice(), Zone: d.source.Zone()}
+	}
+	if d.check != nil || d.source.IsValid() || d.iface != "" {
+		nd.ControlContext = d.control
+	}
+	// Not DialTCP: it binds even without a source address, a system call that
+	// moreover ties up a local port for each connection.
+	conn, err := nd.DialContext(ctx, "tcp", a.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil //nolint:errcheck // network "tcp" gives nothing else
+}
+
+// control runs on the new socket just before it connects to address.
+func (d *dialer) control(_ context.Context, _, address string, c syscall.RawConn) error {
+	if d.check != nil {
+		a, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		if err := d.check(a); err != nil {
+			return err
+		}
+	}
+	var failed error
+	err := c.Control(func(fd uintptr) { failed = bindSource(fd, d.source.IsValid(), d.iface) })
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+type dialled struct {
+	conn *net.TCPConn
+	err  error
+}
+
+// race is Happy Eyeballs (RFC 8305): the next address is tried when the ones
+// before have failed, or beside them after a while.
+func (d *dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan dialled, len(addrs)) // one place for each, so that none ever blocks
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var won *net.TCPConn
+	var worst error
+	running := 0
+	for won == nil && (running > 0 || len(addrs) > 0) {
+		next := timer.C
+		if len(addrs) == 0 {
+			next = nil
+		}
+		select {
+		case <-next:
+			a := netip.AddrPortFrom(addrs[0], port)
+			addrs = addrs[1:]
+			running++
+			go func() { // ends with ctx at the latest; collected below
+				conn, err := d.one(ctx, a)
+				results <- dialled{conn, err}
+			}()
+			timer.Reset(nextAddress)
+		case r := <-results:
+			running--
+			won, worst = r.conn, moreTelling(worst, r.err)
+			timer.Reset(0)
+		}
+	}
+	cancel()
+	for ; running > 0; running-- {
+		if r := <-results; r.conn != nil {
+			_ = r.conn.Close()
+		}
+	}
+	if won != nil {
+		return won, nil
+	}
+	return nil, worst
+}
+
+// moreTelling picks the error that says more about the far end: that it
+// refused rather than that one of its addresses is out of reach from here.
+func moreTelling(a, b error) error {
+	if a == nil || (b != nil && errnoKind(b) >= errnoKind(a)) {
+		return b
+	}
+	return a
+}
+
+func sameFamily(addrs []netip.Addr, as netip.Addr) []netip.Addr {
+	var same []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() == as.Unmap().Is4() {
+			same = append(same, a)
+		}
+	}
+	return same
+}

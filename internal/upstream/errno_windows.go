@@ -1,0 +1,43 @@
+package upstream
+
+import "syscall"
+
+// The numbers of winsock2.h, which package syscall does not have.
+const (
+	wsaEACCES        = syscall.Errno(10013)
+	wsaEINVAL        = syscall.Errno(10022)
+	wsaEMFILE        = syscall.Errno(10024)
+	wsaEAFNOSUPPORT  = syscall.Errno(10047)
+	wsaEADDRINUSE    = syscall.Errno(10048)
+	wsaEADDRNOTAVAIL = syscall.Errno(10049)
+	wsaENETDOWN      = syscall.Errno(10050)
+	wsaENETUNREACH   = syscall.Errno(10051)
+	wsaENOBUFS       = syscall.Errno(10055)
+	wsaETIMEDOUT     = syscall.Errno(10060)
+	wsaECONNREFUSED  = syscall.Errno(10061)
+	wsaEHOSTDOWN     = syscall.Errno(10064)
+	wsaEHOSTUNREACH  = syscall.Errno(10065)
+)
+
+const errnoTooManyFiles, errnoNoAddress = wsaEMFILE, wsaEADDRNOTAVAIL
+
+var errnoKinds = []struct {
+	errno syscall.Errno
+	kind  dialKind
+}{
+	{wsaECONNREFUSED, dialRefused},
+	{syscall.WSAECONNRESET, dialReset},
+	{syscall.WSAECONNABORTED, dialReset},
+	{wsaETIMEDOUT, dialTimeout},
+	{wsaENETUNREACH, dialUnreachable},
+	{wsaEHOSTUNREACH, dialUnreachable},
+	{wsaENETDOWN, dialUnreachable},
+	{wsaEHOSTDOWN, dialUnreachable},
+	{wsaEACCES, dialUnreachable},
+	{wsaEINVAL, dialUnreachable},
+	{wsaEAFNOSUPPORT, dialUnreachable},
+	{wsaEADDRNOTAVAIL, dialLocal},
+	{wsaEADDRINUSE, dialLocal},
+	{wsaEMFILE, dialLocal},
+	{wsaENOBUFS, dialLocal},
+}

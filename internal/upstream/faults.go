@@ -1,0 +1,95 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+)
+
+// fault makes the error of one attempt through one upstream.
+func fault(c Class, format string, args ...any) *Error {
+	return &Error{Class: c, Text: fmt.Sprintf(format, args...)}
+}
+
+// with adds the cause, and the hint when it is not "".
+func (e *Error) with(err error, hint string) *Error {
+	e.Err = err
+	if hint != "" {
+		e.Hint = hint
+	}
+	return e
+}
+
+// unsure marks a fault of which one cannot tell whose it is.
+func (e *Error) unsure() *Error {
+	e.Unsure = true
+	return e
+}
+
+// isClosed reports whether the peer ended the connection.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// localFault says what is wrong with our own machine, "" if nothing is.
+func localFault(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "the source address is not on this machine, or no local port is free"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "this machine is out of file descriptors"
+	case errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+		return "this machine is out of socket memory"
+	case errors.Is(err, syscall.ENODEV):
+		return "the interface is not on this machine"
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		return "this machine does not permit the connection (a firewall, or a missing capability)"
+	}
+	return ""
+}
+
+// dialFault classifies a failed TCP connection to an upstream.
+func dialFault(err error, took time.Duration) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if text := localFault(err); text != "" {
+		return fault(ClassLocal, "cannot be dialled: %s", text).with(err, "")
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fault(ClassUpstreamRefused, "refused the connection").with(err, "is the proxy running at that address?")
+	case isTimeout(err):
+		return fault(ClassUpstreamTimeout, "did not accept TCP within %s", seconds(took)).with(err, "")
+	case isClosed(err):
+		return fault(ClassUpstreamProtocol, "closed the connection while it was being opened").with(err, "")
+	}
+	return fault(ClassUpstreamUnreachable, "cannot be reached (%s)", reason(err)).with(err, "check the network route to the proxy")
+}
+
+// targetFault classifies a failed direct connection.
+func targetFault(err error, took time.Duration) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if text := localFault(err); text != "" {
+		return fault(ClassLocal, "%s", text).with(err, "")
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fault(ClassTargetRefused, "the target refused the connection").with(err, "")
+	case isTimeout(err):
+		return fault(ClassTargetTimeout, "the target did not accept TCP within %s", seconds(took)).with(err, "")
+	}
+	return fault(ClassTargetUnreachable, "the target cannot be reached (%s)", reason(err)).with(err, "")
+}
+
+// reason is the innermost cause in the system's words, which name no address.
+func reason(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	return "network error"
+}

@@ -1,0 +1,71 @@
+package upstream
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Two daemons on one machine may be each other's upstream by mistake. A request
+// would then go round until its time is over. So a CONNECT to an HTTP upstream
+// on this machine carries a Via line (RFC 9110 section 7.6.3) with a mark of
+// this process, and those that came with the request. Nobody else sees it: it
+// would tell a remote proxy what runs here.
+
+const (
+	hopPrefix  = "1.1 proxyd-"
+	hopLength  = len(hopPrefix) + 8
+	hopMaximum = 8 // markers passed on; a chain that long is a loop already
+)
+
+// Hops takes the markers of proxyd processes out of a Via header's value, in
+// the form in which Target.Hops passes them on. Everything else is dropped.
+func Hops(via string) string {
+	var found []string
+	for part := range strings.SplitSeq(via, ",") {
+		part = strings.TrimSpace(part)
+		if len(part) == hopLength && strings.HasPrefix(part, hopPrefix) && isHex(part[len(hopPrefix):]) && len(found) < hopMaximum {
+			found = append(found, part)
+		}
+	}
+	return strings.Join(found, ", ")
+}
+
+// HopToken marks requests of this process: `Via: 1.1 proxyd-TOKEN`. It is the
+// same for every set that was built from one another.
+func (s *Set) HopToken() string { return s.shared.token }
+
+// Looped reports whether a request with this Via header has been here before.
+func (s *Set) Looped(via string) bool {
+	return strings.Contains(via, hopPrefix+s.shared.token)
+}
+
+// via is the value of the Via line for a hop on this machine.
+func (s *Set) via(t Target) string {
+	if t.Hops == "" {
+		return hopPrefix + s.shared.token
+	}
+	return t.Hops + ", " + hopPrefix + s.shared.token
+}
+
+// markPlain puts the marker on a plain request to an upstream on this machine.
+func (s *Set) markPlain(h http.Header, t Target) {
+	via := s.via(t)
+	if old := h.Values("Via"); len(old) > 0 {
+		via = strings.Join(old, ", ") + ", " + hopPrefix + s.shared.token
+	}
+	h.Set("Via", via)
+}
+
+func isHex(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// onThisMachine reports whether an upstream that is reached at addr is a
+// process beside us.
+func onThisMachine(addr netip.Addr) bool { return addr.Unmap().IsLoopback() }

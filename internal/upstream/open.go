@@ -1,0 +1,216 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+// counters are what is remembered of an upstream beyond one configuration.
+type counters struct{ live atomic.Int64 }
+
+// Upstream is one way out.
+type Upstream struct {
+	name     string
+	url      config.URL
+	cred     *credentials
+	tls      *tls.Config
+	via      *Pool
+	counters *counters
+}
+
+// Name is the upstream's name.
+func (u *Upstream) Name() string { return u.name }
+
+// URL is the upstream's address, credentials masked.
+func (u *Upstream) URL() string { return u.url.String() }
+
+// Live is the number of open connections that leave through it.
+func (u *Upstream) Live() int64 { return u.counters.live.Load() }
+
+// open makes one way to t.
+func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
+	way := &Way{Member: u, Release: func() { u.counters.live.Add(-1) }}
+	if u.url.Scheme == config.SchemeDirect {
+		conn, err := u.openDirect(ctx, s, t)
+		if err != nil {
+			return nil, err
+		}
+		u.counters.live.Add(1)
+		way.Conn = conn
+		return way, nil
+	}
+	if !speakable(t) {
+		return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
+	}
+	conn, release, err := u.hop(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	early, outer, fail := u.shake(ctx, s, conn, t)
+	if fail != nil {
+		_ = conn.Close()
+		release()
+		return nil, fail
+	}
+	u.counters.live.Add(1)
+	way.Conn, way.Early = outer, early
+	way.Release = func() { u.counters.live.Add(-1); release() }
+	return way, nil
+}
+
+// hop connects to the upstream itself: from here, or through the hop before.
+func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
+	start := time.Now()
+	if u.via == nil {
+		addrs := []netip.Addr{u.url.Host.IP}
+		if !u.url.Host.IsIP() {
+			var err error
+			if addrs, err = s.shared.resolver.kept(ctx, u.url.Host.Name); err != nil {
+				return nil, nil, fault(ClassUpstreamDNS, "its name %s is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
+			}
+		}
+		conn, err := (&dialer{}).dial(ctx, addrs, u.url.Port)
+		if err != nil {
+			return nil, nil, dialFault(err, time.Since(start))
+		}
+		return conn, func() {}, nil
+	}
+	way, err := u.via.Dial(ctx, hostOf(u.url))
+	if err == nil {
+		return way.Conn, way.Release, nil
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		return nil, nil, err
+	}
+	class, ok := map[Class]Class{
+		ClassTargetRefused: ClassUpstreamRefused, ClassTargetUnreachable: ClassUpstreamUnreachable,
+		ClassTargetDNS: ClassUpstreamDNS, ClassTargetTimeout: ClassUpstreamTimeout,
+	}[e.Class]
+	if !ok {
+		class = e.Class
+	}
+	return nil, nil, fault(class, "via %s: %s", u.via.name, e.Error()).with(err, e.Hint)
+}
+
+// shake speaks the upstream's protocol on a connection to it.
+func (u *Upstream) shake(ctx context.Context, s *Set, conn net.Conn, t Target) (early []byte, outer net.Conn, fail error) {
+	stop := interruptOn(ctx, conn)
+	buf := scratch.Get().(*[2 << 10]byte)
+	defer scratch.Put(buf)
+	var e *Error
+	outer = conn
+	if u.tls != nil {
+		var c *tls.Conn
+		if c, e = startTLS(conn, u.tls); e == nil {
+			outer = c
+		}
+	}
+	k := &talk{conn: outer, scheme: u.url.Scheme, buf: buf[:]}
+	if e == nil {
+		e = u.ask(ctx, s, k, t)
+	}
+	if e = settle(stop, e); e != nil {
+		return nil, nil, e
+	}
+	return k.rest(), outer, nil
+}
+
+func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
+	switch u.url.Scheme {
+	case config.SchemeHTTP, config.SchemeHTTPS:
+		mark := ""
+		if a, ok := k.conn.RemoteAddr().(*net.TCPAddr); ok && onThisMachine(a.AddrPort().Addr()) {
+			mark = s.via(t)
+		}
+		return k.httpConnect(t, u.cred, mark)
+	case config.SchemeSOCKS5, config.SchemeSOCKS5H:
+		return k.socks5Connect(t, u.cred)
+	}
+	ip := t.IP
+	if u.url.Scheme == config.SchemeSOCKS4 && !ip.IsValid() {
+		addrs, err := s.shared.resolver.fresh(ctx, "ip4", t.Host)
+		if err != nil || len(addrs) == 0 {
+			return fault(ClassTargetDNS, "the target's name is not found on this machine, where socks4 needs it").with(err, "use socks4a:// or socks5://")
+		}
+		ip = addrs[0]
+	}
+	return k.socks4Connect(t, ip, u.cred)
+}
+
+// openDirect connects from this machine, past the guard.
+func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, error) {
+	start := time.Now()
+	addrs := []netip.Addr{t.IP}
+	if !t.IP.IsValid() {
+		if slices.Contains(metadataNames, t.Host) {
+			return nil, fault(ClassDenied, "%s is a cloud's metadata service, which is never proxied", t.Host)
+		}
+		var err error
+		if addrs, err = s.shared.resolver.fresh(ctx, "ip", t.Host); err != nil {
+			if isTimeout(err) {
+				return nil, fault(ClassTargetTimeout, "the target's name was not resolved within %s", seconds(time.Since(start))).with(err, "")
+			}
+			return nil, fault(ClassTargetDNS, "the target's name is not found").with(err, "")
+		}
+	}
+	var allowed []netip.Addr
+	var denied *Error
+	for _, a := range addrs {
+		if e := s.guard.check(netip.AddrPortFrom(a, t.Port), t.Trusted); e != nil {
+			denied = e
+			continue
+		}
+		if len(allowed) < 8 {
+			allowed = append(allowed, a)
+		}
+	}
+	if len(allowed) == 0 && denied != nil {
+		return nil, denied
+	}
+	conn, err := (&dialer{source: u.url.Source, iface: u.url.Interface}).dial(ctx, allowed, t.Port)
+	if err != nil {
+		return nil, targetFault(err, time.Since(start))
+	}
+	return conn, nil
+}
+
+// answerTime is how long a plain request's answer may take to begin.
+const answerTime = 60 * time.Second
+
+// oneRequest sends one plain request over a way of its own, which ends with the
+// answer's body.
+func oneRequest(way *Way, req *http.Request) (*http.Response, error) {
+	tr := &http.Transport{
+		DisableCompression: true, DisableKeepAlives: true, ResponseHeaderTimeout: answerTime,
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return &released{Conn: way.Conn, release: way.Release}, nil
+		},
+	}
+	return tr.RoundTrip(req)
+}
+
+// released tells when it is closed.
+type released struct {
+	net.Conn
+	release func()
+	once    atomic.Bool
+}
+
+// Close closes and releases, the first time.
+func (r *released) Close() error {
+	err := r.Conn.Close()
+	if r.once.CompareAndSwap(false, true) {
+		r.release()
+	}
+	return err
+}

@@ -1,0 +1,178 @@
+package upstream
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// headScan looks for the end of a response head that arrives bit by bit. It
+// tells at the first byte that cannot belong to one, so that a server of
+// another protocol, which may wait for us, is known at once.
+type headScan struct{ seen int }
+
+// statusShape is how every status line begins; 'x' and 'N' are digits.
+const statusShape = "HTTP/1.x NNN"
+
+// more looks at all of the bytes so far. end is the length of the head once it
+// is whole, else 0; ok is false when the bytes are no HTTP/1 response.
+func (s *headScan) more(b []byte) (end int, ok bool) {
+	for s.seen < len(b) {
+		i := s.seen
+		c := b[i]
+		if i < len(statusShape) {
+			ok = c == statusShape[i]
+			switch statusShape[i] {
+			case 'x':
+				ok = c == '0' || c == '1'
+			case 'N':
+				ok = c >= '0' && c <= '9'
+			}
+		} else {
+			ok = headByte(b, i)
+		}
+		if !ok {
+			return 0, false
+		}
+		s.seen++
+		if c == '\n' && i > 0 && (b[i-1] == '\n' || (b[i-1] == '\r' && b[i-2] == '\n')) {
+			return s.seen, true
+		}
+	}
+	return 0, true
+}
+
+// headByte judges a byte behind the status code.
+func headByte(b []byte, i int) bool {
+	c := b[i]
+	if i == len(statusShape) { // a fourth digit, say
+		return c == ' ' || c == '\r' || c == '\n'
+	}
+	if b[i-1] == '\r' {
+		return c == '\n'
+	}
+	return c >= ' ' && c != 0x7f || c == '\t' || c == '\r' || c == '\n'
+}
+
+// reply is what a response head says that matters here.
+type reply struct {
+	status     int
+	reason     string
+	challenges []string // Proxy-Authenticate, the schemes in lower case
+	retryAfter time.Duration
+	hasRetry   bool
+}
+
+// parseReply reads a whole head, up to and with its empty line.
+func parseReply(head []byte) (reply, bool) {
+	line, rest, _ := bytes.Cut(head, []byte("\n"))
+	line = bytes.TrimRight(line, "\r")
+	var r reply
+	r.status, _ = strconv.Atoi(string(line[len(statusShape)-3 : len(statusShape)]))
+	if r.status < 100 || r.status > 599 {
+		return r, false
+	}
+	if r.status >= 300 { // nobody reads the words of a success
+		r.reason = clean(string(line[len(statusShape):]), 60)
+	}
+	for {
+		line, rest, _ = bytes.Cut(rest, []byte("\n"))
+		line = bytes.TrimRight(line, "\r")
+		if len(line) == 0 {
+			return r, true
+		}
+		if line[0] == ' ' || line[0] == '\t' { // folded
+			continue
+		}
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found || len(name) == 0 || bytes.ContainsAny(name, " \t") {
+			return r, false
+		}
+		if r.status >= 300 {
+			r.field(string(name), strings.TrimSpace(string(value)))
+		}
+	}
+}
+
+func (r *reply) field(name, value string) {
+	switch {
+	case strings.EqualFold(name, "Proxy-Authenticate"):
+		for part := range strings.SplitSeq(value, ",") {
+			word, _, _ := strings.Cut(strings.TrimSpace(part), " ")
+			if word != "" && !strings.Contains(word, "=") {
+				r.challenges = append(r.challenges, strings.ToLower(word))
+			}
+		}
+	case strings.EqualFold(name, "Retry-After"):
+		r.retryAfter, r.hasRetry = parseRetryAfter(value, time.Now())
+	}
+}
+
+// parseRetryAfter reads seconds or a date (RFC 9110 section 10.2.3), at most a day.
+func parseRetryAfter(v string, now time.Time) (time.Duration, bool) {
+	const most = 24 * time.Hour
+	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
+		return min(time.Duration(n)*time.Second, most), true
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return min(max(at.Sub(now), 0), most), true
+	}
+	return 0, false
+}
+
+// refusal says what a failure status to CONNECT means. c is what was sent, so that it is never quoted back.
+func (r reply) refusal(t Target, c *credentials) *Error {
+	e := &Error{Class: ClassUpstreamDenied, Status: r.status, RetryAfter: r.retryAfter}
+	e.Text = "answered " + r.quote(c) + " to CONNECT " + hostPort(t)
+	switch {
+	case r.status == http.StatusProxyAuthRequired || r.status == http.StatusUnauthorized:
+		e.Class = ClassUpstreamAuth
+		e.Hint = r.authHint(c.given)
+	case r.status == http.StatusServiceUnavailable && r.hasRetry:
+	case r.status == 500 || r.status == 502 || r.status == 503 || r.status == 504:
+		// So tinyproxy and squid answer for a dead target.
+		e.Class, e.Unsure = ClassTargetUnreachable, true
+	case r.status < 400:
+		e.Class = ClassUpstreamProtocol
+		e.Hint = "a redirect is no proxy's answer: check that nothing stands before it"
+	case t.Port != 443 && (r.status == 403 || r.status == 405 || r.status == 400):
+		p := strconv.Itoa(int(t.Port))
+		e.Hint = "many proxies allow CONNECT only to port 443; let it allow " + p + " (squid: acl SSL_ports port " + p + ")"
+	case r.status == 400 || r.status == 404 || r.status == 405 || r.status == 501:
+		e.Hint = "check that it is a proxy and allows CONNECT"
+	}
+	return e
+}
+
+// quote is the status and the reason, unless the reason repeats credentials.
+func (r reply) quote(c *credentials) string {
+	s := strconv.Itoa(r.status)
+	if r.reason == "" || c.repeatedIn(r.reason) {
+		return s
+	}
+	return s + " " + r.reason
+}
+
+func (r reply) authHint(sent bool) string {
+	basic, other := len(r.challenges) == 0, ""
+	for _, c := range r.challenges {
+		switch c {
+		case "basic":
+			basic = true
+		case "negotiate", "ntlm":
+			other = "Negotiate or NTLM"
+		case "digest", "bearer":
+			other = strings.ToUpper(c[:1]) + c[1:]
+		}
+	}
+	switch {
+	case !basic && other != "":
+		return "it wants " + other + ", which proxyd does not speak: have Basic allowed there, or put a local helper such as cntlm before it"
+	case sent:
+		return "check the user and the password in its URL"
+	default:
+		return "put the user and the password into its URL"
+	}
+}

@@ -1,0 +1,134 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+// newTLSConfig reads the files that p names and builds the settings of its
+// connections: verified against the upstream's own name, TLS 1.2 or newer, and
+// HTTP/1.1 alone, since a CONNECT by HTTP/2 is another protocol.
+func newTLSConfig(p config.Proxy) (*tls.Config, error) {
+	c := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+		ServerName:         p.TLS.ServerName,
+		InsecureSkipVerify: p.TLS.Insecure, //nolint:gosec // written in the configuration, and warned about there
+		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+	}
+	if c.ServerName == "" {
+		c.ServerName = p.URL.Host.Name
+	}
+	if p.TLS.CAFile != "" {
+		pem, err := os.ReadFile(p.TLS.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls.ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls.ca_file: %s holds no PEM certificate", p.TLS.CAFile)
+		}
+	}
+	if p.TLS.CertFile != "" || p.TLS.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(p.TLS.CertFile, p.TLS.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls.cert_file and tls.key_file: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// startTLS speaks TLS over conn, which the caller closes on a fault and has
+// made to fail when the time is over.
+func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *Error) {
+	start := time.Now()
+	secured := tls.Client(conn, c)
+	err := secured.Handshake() //nolint:noctx // interruptOn ends it, without the goroutine that HandshakeContext takes
+	if err == nil {
+		return secured, nil
+	}
+	if isTimeout(err) {
+		return nil, &Error{
+			Class: ClassUpstreamTimeout, Err: err,
+			Text: "accepted TCP, then silent at the TLS handshake for " + seconds(time.Since(start)),
+		}
+	}
+	return nil, tlsFault(err)
+}
+
+// tlsFault puts a failed handshake into words.
+func tlsFault(err error) *Error {
+	e := &Error{Class: ClassUpstreamTLS, Err: err}
+	var (
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+		name      x509.HostnameError
+		record    tls.RecordHeaderError
+		alert     tls.AlertError
+	)
+	switch {
+	case errors.As(err, &authority):
+		e.Text = "has a certificate of an authority that this machine does not trust"
+		e.Hint = "give the authority's certificate as tls.ca_file"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		e.Text = "has a certificate that is not valid now" + validity(invalid.Cert)
+		e.Hint = "renew it there, and check this machine's clock"
+	case errors.As(err, &invalid):
+		e.Text = "has an invalid certificate"
+	case errors.As(err, &name):
+		e.Text = "has a certificate for another name than " + clean(name.Host, 100) + certNames(name.Certificate)
+		e.Hint = "if that is right, set tls.server_name"
+	case errors.As(err, &record):
+		e.Text = "does not speak TLS"
+		if like := looksLike(record.RecordHeader[:]); like != "" {
+			e.Text += ", but what looks like " + like
+		}
+		e.Hint = "if it is a plain proxy, write http:// in its URL"
+	case errors.As(err, &alert):
+		e.Text = "refused the TLS handshake (" + clean(strings.TrimPrefix(alert.Error(), "tls: "), 60) + ")"
+		e.Hint = "it may want a client certificate (tls.cert_file) or other versions"
+	case errors.Is(err, io.EOF):
+		e.Text = "closed the connection in the TLS handshake"
+	case isReset(err):
+		e.Text = "reset the connection in the TLS handshake"
+	default:
+		e.Text = "failed the TLS handshake (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"
+	}
+	return e
+}
+
+func validity(c *x509.Certificate) string {
+	if c == nil {
+		return ""
+	}
+	const day = "2006-01-02"
+	return " (" + c.NotBefore.Format(day) + " to " + c.NotAfter.Format(day) + ")"
+}
+
+func certNames(c *x509.Certificate) string {
+	if c == nil {
+		return ""
+	}
+	names := c.DNSNames
+	for _, ip := range c.IPAddresses {
+		names = append(names[:len(names):len(names)], ip.String())
+	}
+	if len(names) == 0 {
+		return " (it names none)"
+	}
+	more := ""
+	if len(names) > 3 {
+		names, more = names[:3], ", ..."
+	}
+	return " (it is for " + clean(strings.Join(names, ", "), 120) + more + ")"
+}

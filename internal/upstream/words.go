@@ -1,0 +1,169 @@
+package upstream
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+// hostPort is "host:port" of a target, brackets around IPv6.
+func hostPort(t Target) string { return string(appendHostPort(nil, t)) }
+
+// appendHostPort appends "host:port". Only parts that were normalised at the
+// border are used, never text as a client wrote it.
+func appendHostPort(b []byte, t Target) []byte {
+	switch {
+	case t.IP.IsValid() && t.IP.Is6():
+		b = append(b, '[')
+		b = t.IP.AppendTo(b)
+		b = append(b, ']')
+	case t.IP.IsValid():
+		b = t.IP.AppendTo(b)
+	default:
+		b = append(b, t.Host...)
+	}
+	b = append(b, ':')
+	return strconv.AppendUint(b, uint64(t.Port), 10)
+}
+
+// speakable reports whether a target may be put into a handshake. It always
+// may, since the border normalises; this is the last fence before the wire.
+func speakable(t Target) bool {
+	if t.Port == 0 {
+		return false
+	}
+	if t.IP.IsValid() {
+		return true
+	}
+	if t.Host == "" || len(t.Host) > 253 {
+		return false
+	}
+	for i := 0; i < len(t.Host); i++ {
+		switch c := t.Host[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '.', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// seconds is a duration for people: "1.5 s", "40 ms".
+func seconds(d time.Duration) string {
+	if d < 95*time.Millisecond {
+		return strconv.FormatInt(d.Round(time.Millisecond).Milliseconds(), 10) + " ms"
+	}
+	return decimal(d) + " s"
+}
+
+// decimal is a duration's seconds with at most one decimal.
+func decimal(d time.Duration) string {
+	return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64)
+}
+
+// clean makes a far end's text fit for a sentence of ours: printable ASCII, at
+// most limit bytes.
+func clean(s string, limit int) string {
+	s = strings.TrimSpace(s)
+	cut := len(s) > limit
+	if cut {
+		s = s[:limit]
+	}
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if cut {
+		s += "..."
+	}
+	return s
+}
+
+// looksLike guesses what speaks in place of a proxy; "" if it cannot be told.
+func looksLike(b []byte) string {
+	s := string(b[:min(len(b), 64)])
+	has := func(prefix string) bool { return strings.HasPrefix(s, prefix) }
+	switch {
+	case has("SSH-"):
+		return "SSH"
+	case has("\x15\x03"), has("\x16\x03"):
+		return "TLS"
+	case has("HTTP/"):
+		return "HTTP"
+	case has("CONNECT "):
+		return "our own request sent back"
+	case has("\x05"):
+		return "SOCKS5"
+	case has("\x00Z"), has("\x00["), has("\x00\\"), has("\x00]"):
+		return "SOCKS4"
+	case has("<"):
+		return "HTML"
+	case has("220"), has("* OK"), has("+OK"):
+		return "a mail or FTP server"
+	case has("RFB "):
+		return "VNC"
+	default:
+		return ""
+	}
+}
+
+// garbage is the fault of a far end that does not speak the expected protocol.
+func garbage(b []byte, scheme config.Scheme) *Error {
+	e := &Error{Class: ClassUpstreamProtocol, Text: "answered with garbage"}
+	like := looksLike(b)
+	if like != "" {
+		e.Text += " that looks like " + like
+	}
+	switch {
+	case like == "TLS" && scheme == config.SchemeHTTP:
+		e.Hint = "if it is a TLS proxy, write https:// in its URL"
+	case like == "SOCKS5" && !isSOCKS(scheme):
+		e.Hint = "if it is a SOCKS proxy, write socks5:// in its URL"
+	case like == "HTTP" && isSOCKS(scheme):
+		e.Hint = "if it is an HTTP proxy, write http:// in its URL"
+	default:
+		e.Hint = "check the scheme and the port in its URL"
+	}
+	return e
+}
+
+func isSOCKS(s config.Scheme) bool {
+	switch s {
+	case config.SchemeSOCKS4, config.SchemeSOCKS4A, config.SchemeSOCKS5, config.SchemeSOCKS5H:
+		return true
+	default:
+		return false
+	}
+}
+
+// endpoint is an upstream's address for people and for dialling by a hop.
+func endpoint(u config.URL) string {
+	return net.JoinHostPort(u.Host.Name, strconv.Itoa(int(u.Port)))
+}
+
+// showURL is an upstream's URL without its credentials.
+func showURL(u config.URL) string {
+	if u.Scheme == config.SchemeDirect {
+		s := "direct"
+		if u.Source != (netip.Addr{}) {
+			s += "://" + u.Source.String()
+		} else if u.Interface != "" {
+			s += "://"
+		}
+		if u.Interface != "" {
+			s += "?interface=" + u.Interface
+		}
+		return s
+	}
+	auth := ""
+	if u.HasAuth {
+		auth = "***@"
+	}
+	return string(u.Scheme) + "://" + auth + endpoint(u)
+}

@@ -40,12 +40,12 @@ type Daemon struct {
 	level    zap.AtomicLevel
 	lines    *lineWriter
 	snapshot atomic.Pointer[router.Router]
-	set      *upstream.Set // of the snapshot; touched by New and reload alone
-	relay    *relay.Engine
-	handler  *tunnel.Handler
-	inbound  *inbound.Server
-	bound    []boundListener
-	files    uint64 // the limit of open files
+
+	relay   *relay.Engine
+	handler *tunnel.Handler
+	inbound *inbound.Server
+	bound   []boundListener
+	files   uint64 // the limit of open files
 }
 
 // Snapshot builds the router of a configuration, without any effect. prev

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net/http"
 	"net/netip"
 	"strings"
 )
@@ -46,15 +45,6 @@ func (s *Set) via(t Target) string {
 		return hopPrefix + s.shared.token
 	}
 	return t.Hops + ", " + hopPrefix + s.shared.token
-}
-
-// markPlain puts the marker on a plain request to an upstream on this machine.
-func (s *Set) markPlain(h http.Header, t Target) {
-	via := s.via(t)
-	if old := h.Values("Via"); len(old) > 0 {
-		via = strings.Join(old, ", ") + ", " + hopPrefix + s.shared.token
-	}
-	h.Set("Via", via)
 }
 
 func isHex(s string) bool {

@@ -74,7 +74,10 @@ func (s *Set) add(p *Pool, m config.Proxy, prev *Set) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), tls: tlsConfig, counters: &counters{}}
+		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), counters: &counters{}}
+		if m.URL.Scheme == config.SchemeHTTPS {
+			u.tls = tlsConfig
+		}
 		if prev != nil && prev.upstreams[id] != nil {
 			u.counters = prev.upstreams[id].counters
 		}

@@ -1,0 +1,65 @@
+// Package testkit gives tests real peers on loopback: fake exchanges, fake
+// upstream proxies that are kind or unkind on request, plain TCP servers, and
+// clients with control over every byte. Whatever it starts is closed, and waited
+// for, when the test ends.
+//
+// It is for tests only. It asserts nothing about proxyd and resolves no names:
+// the fake proxies find a name in their own table of hosts or say that there is none.
+package testkit
+
+import (
+	"os"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// Patience is how long the helpers wait for what must happen. It is far more
+// than anything takes, so that a busy machine fails no test.
+const Patience = 10 * time.Second
+
+// Eventually polls until done reports true, and fails the test when that takes
+// longer than d.
+func Eventually(t testing.TB, d time.Duration, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
+		if done() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, d)
+		}
+	}
+}
+
+// Resources is a count of what a process can leak.
+type Resources struct {
+	FDs        int // open file descriptors; 0 where the system does not tell
+	Goroutines int
+}
+
+// Count counts now.
+func Count() Resources {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return Resources{Goroutines: runtime.NumGoroutine()}
+	}
+	return Resources{len(entries) - 1, runtime.NumGoroutine()} // less the descriptor that reads the directory
+}
+
+// WaitBack waits until no more is open than r counted, plus slack descriptors;
+// after Patience the test fails, with the stacks of what still runs.
+func (r Resources) WaitBack(t testing.TB, slack int) {
+	t.Helper()
+	var now Resources
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		now = Count()
+		if now.FDs <= r.FDs+slack && now.Goroutines <= r.Goroutines {
+			return
+		}
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	t.Errorf("left open: %d descriptors and %d goroutines, were %d and %d\n%s",
+		now.FDs, now.Goroutines, r.FDs, r.Goroutines, stacks)
+}

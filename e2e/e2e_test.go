@@ -1,0 +1,113 @@
+// Package e2e tests what a user is promised, through real sockets: a daemon with
+// a real configuration file between clients that control every byte and fakes
+// of upstream proxies and exchanges. It knows no inner parts of proxyd: neither
+// how a thing is done nor by which package.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"proxyd/internal/daemon"
+)
+
+func TestMain(m *testing.M) {
+	// A test never waits for a real name server.
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		removeBinary()
+		os.Exit(code)
+	}))
+}
+
+// output is a log that can be read while it is written.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// loopback lets direct connections reach the fakes.
+const loopback = "allow_private: [127.0.0.0/8, \"::1\"]\n"
+
+// proxyd is a daemon in this process.
+type proxyd struct {
+	Addr   string   // of the first listener
+	Addrs  []string // of all
+	Log    *output
+	File   string
+	reload chan struct{}
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// start runs a daemon with this configuration on a free port, unless the text
+// has a listen key of its own. It stops when the test ends.
+func start(t testing.TB, yaml string, environ ...string) *proxyd {
+	t.Helper()
+	p := &proxyd{Log: &output{}, File: writeConfig(t, yaml), reload: make(chan struct{}), done: make(chan struct{})}
+	d, err := daemon.New(daemon.Options{ConfigPath: p.File, Environ: environ, Stderr: p.Log, Version: "test"})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, yaml)
+	}
+	for _, a := range d.Addrs() {
+		p.Addrs = append(p.Addrs, a.String())
+	}
+	p.Addr = p.Addrs[0]
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	go func() { // ends with cancel; stop waits for it
+		defer close(p.done)
+		if err := d.Run(ctx, p.reload, ctx.Done()); err != nil {
+			t.Errorf("the daemon ended: %v", err)
+		}
+	}()
+	t.Cleanup(p.stop)
+	return p
+}
+
+// stop ends the daemon at once.
+func (p *proxyd) stop() { p.cancel(); <-p.done }
+
+// line gives the first line of the log that holds all of what, "" if there is none.
+func (p *proxyd) line(what ...string) string {
+next:
+	for l := range strings.SplitSeq(p.Log.String(), "\n") {
+		for _, w := range what {
+			if !strings.Contains(l, w) {
+				continue next
+			}
+		}
+		return l
+	}
+	return ""
+}
+
+func writeConfig(t testing.TB, yaml string) string {
+	t.Helper()
+	if !strings.Contains(yaml, "listen:") {
+		yaml = "listen: 127.0.0.1:0\n" + yaml
+	}
+	file := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

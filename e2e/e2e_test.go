@@ -7,11 +7,13 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -19,7 +21,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A test never waits for a real name server.
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16") // most of them wait for a time budget
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		removeBinary()
 		os.Exit(code)
@@ -98,6 +101,16 @@ next:
 		return l
 	}
 	return ""
+}
+
+// waitLine is line for one that may still be on its way: the log is written
+// behind the answers.
+func (p *proxyd) waitLine(what ...string) string {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if l := p.line(what...); l != "" || time.Now().After(end) {
+			return l
+		}
+	}
 }
 
 func writeConfig(t testing.TB, yaml string) string {

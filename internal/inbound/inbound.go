@@ -111,12 +111,12 @@ func (s *Server) Close() {
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
+	for _, c := range conns {
+		c.reset() // before anything can end them in order
+	}
 	s.cancel()
 	s.queue.Close()
 	s.plain.Close()
-	for _, c := range conns {
-		c.reset()
-	}
 	s.done.Wait()
 }
 

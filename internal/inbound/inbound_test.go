@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -26,7 +27,11 @@ import (
 	"proxyd/internal/upstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16") // most of them wait for a deadline
+	goleak.VerifyTestMain(m)
+}
 
 // local lets tests reach their own servers, which are on loopback.
 const local = `
@@ -260,7 +265,7 @@ func echo(t testing.TB) string {
 	return listen(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
-// silentPort accepts nothing: connecting to it stays open until the test ends.
+// refusedPort is an address at which nobody listens.
 func refusedPort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -290,7 +295,7 @@ func (c *bytesConn) Read(p []byte) (int, error) {
 
 func (c *bytesConn) SetReadDeadline(time.Time) error { return nil }
 
-// whole and splits are ways in which the same bytes may arrive.
+// whole and byteByByte are ways in which the same bytes may arrive.
 func whole(b []byte) [][]byte { return [][]byte{append([]byte(nil), b...)} }
 
 func byteByByte(b []byte) [][]byte {

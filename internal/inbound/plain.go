@@ -36,6 +36,11 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // net/http closes the connection
 		}
 	}()
+	if r.Body != http.NoBody {
+		// Else net/http would itself read from a body that is still being sent on,
+		// when the answer begins, and those bytes would be missing there.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
 	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 	if x.refused == nil {
 		return

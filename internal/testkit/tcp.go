@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -113,7 +114,7 @@ func (r *Recorder) Handle(c net.Conn) {
 		buf.Write(block[:n])
 		if err != nil {
 			end := err
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				end = nil
 			}
 			r.ends = append(r.ends, end)

@@ -55,7 +55,7 @@ func (d *dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil //nolint:errcheck // network "tcp" gives nothing else
+	return conn.(*net.TCPConn), nil // network "tcp" gives nothing else
 }
 
 // control runs on the new socket just before it connects to address.

@@ -4,8 +4,6 @@ package upstream
 
 import "syscall"
 
-const errnoTooManyFiles, errnoNoAddress = syscall.EMFILE, syscall.EADDRNOTAVAIL
-
 var errnoKinds = []struct {
 	errno syscall.Errno
 	kind  dialKind

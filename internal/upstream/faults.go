@@ -22,12 +22,6 @@ func (e *Error) with(err error, hint string) *Error {
 	return e
 }
 
-// unsure marks a fault of which one cannot tell whose it is.
-func (e *Error) unsure() *Error {
-	e.Unsure = true
-	return e
-}
-
 // isClosed reports whether the peer ended the connection.
 func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)

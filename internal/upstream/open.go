@@ -75,6 +75,9 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 		if !u.url.Host.IsIP() {
 			var err error
 			if addrs, err = s.shared.resolver.kept(ctx, u.url.Host.Name); err != nil {
+				if isTimeout(err) {
+					return nil, nil, fault(ClassUpstreamTimeout, "its name %s was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
+				}
 				return nil, nil, fault(ClassUpstreamDNS, "its name %s is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
 			}
 		}
@@ -136,10 +139,13 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
 	case config.SchemeSOCKS5, config.SchemeSOCKS5H:
 		return k.socks5Connect(t, u.cred)
 	}
-	ip := t.IP
+	ip, fail := socks4Address(t, u.url.Scheme)
+	if fail != nil {
+		return fail
+	}
 	if u.url.Scheme == config.SchemeSOCKS4 && !ip.IsValid() {
 		addrs, err := s.shared.resolver.fresh(ctx, "ip4", t.Host)
-		if err != nil || len(addrs) == 0 {
+		if err != nil {
 			return fault(ClassTargetDNS, "the target's name is not found on this machine, where socks4 needs it").with(err, "use socks4a:// or socks5://")
 		}
 		ip = addrs[0]

@@ -11,7 +11,10 @@ import (
 // headScan looks for the end of a response head that arrives bit by bit. It
 // tells at the first byte that cannot belong to one, so that a server of
 // another protocol, which may wait for us, is known at once.
-type headScan struct{ seen int }
+type headScan struct {
+	seen   int
+	fields bool // past the status line
+}
 
 // statusShape is how every status line begins; 'x' and 'N' are digits.
 const statusShape = "HTTP/1.x NNN"
@@ -31,12 +34,13 @@ func (s *headScan) more(b []byte) (end int, ok bool) {
 				ok = c >= '0' && c <= '9'
 			}
 		} else {
-			ok = headByte(b, i)
+			ok = s.headByte(b, i)
 		}
 		if !ok {
 			return 0, false
 		}
 		s.seen++
+		s.fields = s.fields || c == '\n'
 		if c == '\n' && i > 0 && (b[i-1] == '\n' || (b[i-1] == '\r' && b[i-2] == '\n')) {
 			return s.seen, true
 		}
@@ -44,8 +48,9 @@ func (s *headScan) more(b []byte) (end int, ok bool) {
 	return 0, true
 }
 
-// headByte judges a byte behind the status code.
-func headByte(b []byte, i int) bool {
+// headByte judges a byte behind the status code. A reason phrase may hold
+// anything: it is cleaned before it is quoted.
+func (s *headScan) headByte(b []byte, i int) bool {
 	c := b[i]
 	if i == len(statusShape) { // a fourth digit, say
 		return c == ' ' || c == '\r' || c == '\n'
@@ -53,7 +58,7 @@ func headByte(b []byte, i int) bool {
 	if b[i-1] == '\r' {
 		return c == '\n'
 	}
-	return c >= ' ' && c != 0x7f || c == '\t' || c == '\r' || c == '\n'
+	return !s.fields || c >= ' ' && c != 0x7f || c == '\t' || c == '\r' || c == '\n'
 }
 
 // reply is what a response head says that matters here.

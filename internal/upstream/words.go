@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -140,30 +138,4 @@ func isSOCKS(s config.Scheme) bool {
 	default:
 		return false
 	}
-}
-
-// endpoint is an upstream's address for people and for dialling by a hop.
-func endpoint(u config.URL) string {
-	return net.JoinHostPort(u.Host.Name, strconv.Itoa(int(u.Port)))
-}
-
-// showURL is an upstream's URL without its credentials.
-func showURL(u config.URL) string {
-	if u.Scheme == config.SchemeDirect {
-		s := "direct"
-		if u.Source != (netip.Addr{}) {
-			s += "://" + u.Source.String()
-		} else if u.Interface != "" {
-			s += "://"
-		}
-		if u.Interface != "" {
-			s += "?interface=" + u.Interface
-		}
-		return s
-	}
-	auth := ""
-	if u.HasAuth {
-		auth = "***@"
-	}
-	return string(u.Scheme) + "://" + auth + endpoint(u)
 }

@@ -55,7 +55,7 @@ func (b *builder) indexRoutes() routeIndex {
 			case target.Wildcard:
 				keepFirst(x.below, p.Name, h)
 			case target.Any:
-				x.addAny(h, r.Way.Action)
+				x.addAny(h, b.holds(&r.Way))
 			case target.CIDR:
 				if p.Prefix.IsSingleIP() {
 					keepFirst(x.single, p.Prefix.Addr(), h)
@@ -76,14 +76,14 @@ func keepFirst[K comparable](m map[K]*routeHit, key K, h *routeHit) {
 	}
 }
 
-// addAny notes a *. It serves addresses too, but for one that says direct: an
-// address hides the name that another rule may be about, and what another rule
-// may keep in does not leave because of a *.
-func (x *routeIndex) addAny(h *routeHit, a config.Action) {
+// addAny notes a *. It serves addresses too, but for one that leads direct
+// (enabled: false included): an address hides the name that another rule may be
+// about, and what another rule may keep in does not leave because of a *.
+func (x *routeIndex) addAny(h *routeHit, holds bool) {
 	if h.before(x.any) {
 		x.any = h
 	}
-	if a != config.Direct && h.before(x.anyAddress) {
+	if holds && h.before(x.anyAddress) {
 		x.anyAddress = h
 	}
 }

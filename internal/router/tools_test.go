@@ -1,0 +1,82 @@
+package router_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// pools is what the tables below name as ways.
+const pools = `
+pools:
+  asia: {proxies: ["socks5://tokyo.example:1080"]}
+  europe: {proxies: ["http://fra.example:3128"]}
+`
+
+// load builds the router of a file with the pools asia and europe.
+func load(t testing.TB, text string) *router.Router {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(pools+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return build(t, c)
+}
+
+func build(t testing.TB, c *config.Config) *router.Router {
+	t.Helper()
+	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := router.New(c, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// found is a look-up's outcome as the tables write it: "EXCHANGE KIND POOL",
+// "-" for no exchange, or "refused: TEXT", or "bad: TEXT".
+func found(t testing.TB, r *router.Router, host string, h router.Hint) string {
+	t.Helper()
+	return outcome(t, r, host, 443, h)
+}
+
+func outcome(t testing.TB, r *router.Router, host string, port uint16, h router.Hint) string {
+	t.Helper()
+	got, err := r.Route(host, port, h)
+	var denied *router.Denied
+	var bad *router.BadTarget
+	switch {
+	case errors.As(err, &denied):
+		return "refused: " + denied.Text
+	case errors.As(err, &bad):
+		return "bad: " + bad.Error()
+	case err != nil:
+		t.Fatalf("Route(%q) gives a %T: %v", host, err, err)
+	case got.Pool == nil || got.Rule == "" || got.Timeout <= 0 || got.Target.Port != port:
+		t.Fatalf("Route(%q) lacks something: %+v", host, got)
+	}
+	exchange := got.Target.Exchange
+	if exchange == "" {
+		exchange = "-"
+	}
+	return exchange + " " + got.Target.Kind.String() + " " + got.Pool.Name()
+}
+
+var (
+	none      = router.Hint{}
+	websocket = router.Hint{Kind: catalog.KindWebsocket}
+)

@@ -1,0 +1,205 @@
+// Package proxyd_test holds the architecture: which package may import which.
+package proxyd_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// The line of packages. Each may import those that stand to its right, and
+// nothing else of the project:
+//
+//	cmd/proxyd → daemon → everything
+//	inbound → tunnel → router → upstream → config → catalog → target
+//	             └→ relay
+//
+// A new arrow is a change to this table, reviewed as one.
+var arrows = map[string]struct {
+	may   string // packages of the project, without internal/
+	tests string // what only tests may import beside those; everybody's may import testkit
+}{
+	"cmd/proxyd":        {may: "daemon router config catalog target"}, // beside daemon for check, route, exchanges
+	"internal/daemon":   {may: "inbound tunnel relay router upstream config catalog target"},
+	"internal/inbound":  {may: "tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
+	"internal/tunnel":   {may: "relay router upstream config catalog target"},
+	"internal/relay":    {},
+	"internal/router":   {may: "upstream config catalog target"},
+	"internal/upstream": {may: "config catalog target"},
+	"internal/config":   {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
+	"internal/catalog":  {may: "target"},
+	"internal/target":   {},
+
+	"internal/config/internal/raw":    {},
+	"internal/config/internal/schema": {may: "config/internal/raw"},
+	"internal/config/gen":             {may: "config/internal/schema"}, // run by go generate
+
+	"internal/testkit": {}, // knows nothing of what it tests
+	"e2e":              {tests: "daemon inbound tunnel relay router upstream config catalog target"},
+	"configs":          {tests: "config"},
+	"bench":            {}, // measures programs from outside
+	".":                {},
+}
+
+// Who may import which module of others.
+var modules = map[string]struct {
+	by    string // packages without internal/, tests included
+	tests bool   // everybody's tests may
+}{
+	"github.com/spf13/cobra":              {by: "cmd/proxyd"},
+	"go.uber.org/zap":                     {by: "daemon cmd/proxyd"}, // others hand over records
+	"github.com/elazarl/goproxy":          {by: "inbound"},
+	"github.com/things-go/go-socks5":      {by: "inbound"},
+	"github.com/spf13/viper":              {by: "config"},
+	"github.com/go-viper/mapstructure/v2": {by: "config"},                 // viper's decoder, made strict
+	"go.yaml.in/yaml/v3":                  {by: "config"},                 // viper drops the places of keys
+	"github.com/invopop/jsonschema":       {by: "config/internal/schema"}, // not linked into the binary
+	"golang.org/x/sys":                    {by: "relay inbound"},          // relay: splice, TCP_INFO; inbound: one look at whether a client is still there
+	"golang.org/x/net/idna":               {by: "target"},
+	"github.com/coder/websocket":          {by: "testkit e2e"},
+	"github.com/google/go-cmp":            {tests: true},
+	"go.uber.org/goleak":                  {tests: true},
+}
+
+// TestArrows reads the imports of every file, whatever system it is for.
+func TestArrows(t *testing.T) {
+	for _, fault := range wrongArrows(t, os.DirFS(".")) {
+		t.Error(fault)
+	}
+}
+
+// wrongArrows lists the imports that the tables do not allow, and what the
+// tables say of packages that are not there.
+func wrongArrows(t *testing.T, tree fs.FS) (faults []string) {
+	t.Helper()
+	seen := map[string]bool{}
+	err := fs.WalkDir(tree, ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := path.Base(file)
+		if d.IsDir() {
+			if file != "." && (base[0] == '.' || base[0] == '_' || base == "testdata") {
+				return fs.SkipDir // as the go command does
+			}
+			return nil
+		}
+		if !strings.HasSuffix(base, ".go") {
+			return nil
+		}
+		src, err := fs.ReadFile(tree, file)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		from := path.Dir(file)
+		if _, known := arrows[from]; !known {
+			faults = append(faults, file+": package "+from+" is not in the table of packages")
+			return nil
+		}
+		seen[from] = true
+		for _, i := range f.Imports {
+			to, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			if why := wrong(from, to, strings.HasSuffix(base, "_test.go")); why != "" {
+				faults = append(faults, file+" imports "+to+": "+why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range arrows {
+		if !seen[pkg] {
+			faults = append(faults, "the table names "+pkg+", which has no files")
+		}
+	}
+	slices.Sort(faults)
+	return faults
+}
+
+// wrong says why a file of package from must not import to, "" if it may.
+func wrong(from, to string, test bool) string {
+	if rest, ours := strings.CutPrefix(to, "proxyd/"); ours {
+		rest = strings.TrimPrefix(rest, "internal/")
+		rule := arrows[from]
+		switch {
+		case has(rule.may, rest):
+		case test && (rest == "testkit" || has(rule.tests, rest) || "internal/"+rest == from):
+		case rest == "testkit" || rest == "e2e":
+			return "it is for tests"
+		default:
+			return "the table has no arrow from " + from + " to it"
+		}
+		return ""
+	}
+	if first, _, _ := strings.Cut(to, "/"); !strings.Contains(first, ".") {
+		return "" // the standard library
+	}
+	for module, m := range modules {
+		if to == module || strings.HasPrefix(to, module+"/") {
+			if has(m.by, strings.TrimPrefix(from, "internal/")) || test && m.tests {
+				return ""
+			}
+			who := m.by
+			if m.tests {
+				who = "tests"
+			}
+			return "that is for " + who + " alone"
+		}
+	}
+	return "the table does not know this module"
+}
+
+func has(words, word string) bool { return slices.Contains(strings.Fields(words), word) }
+
+// TestWrongArrowsAreFound shows that each rule of the tables bites.
+func TestWrongArrowsAreFound(t *testing.T) {
+	for _, c := range []struct{ name, file, imports, want string }{
+		{"leftwards", "internal/router/x.go", "proxyd/internal/tunnel", "the table has no arrow from internal/router to it"},
+		{"leftwards in a test", "internal/router/x_test.go", "proxyd/internal/tunnel", "the table has no arrow from internal/router to it"},
+		{"leftwards on another system", "internal/relay/x_windows.go", "proxyd/internal/config", "the table has no arrow from internal/relay to it"},
+		{"what only tests may", "internal/inbound/x.go", "proxyd/internal/relay", "the table has no arrow from internal/inbound to it"},
+		{"testkit outside tests", "internal/daemon/x.go", "proxyd/internal/testkit", "it is for tests"},
+		{"testkit knows nobody", "internal/testkit/x.go", "proxyd/internal/target", "the table has no arrow from internal/testkit to it"},
+		{"e2e", "cmd/proxyd/x.go", "proxyd/e2e", "it is for tests"},
+		{"cobra", "internal/daemon/x.go", "github.com/spf13/cobra", "that is for cmd/proxyd alone"},
+		{"zap, a package below", "internal/tunnel/x.go", "go.uber.org/zap/zapcore", "that is for daemon cmd/proxyd alone"},
+		{"goproxy", "internal/tunnel/x.go", "github.com/elazarl/goproxy", "that is for inbound alone"},
+		{"go-socks5, a package below", "internal/upstream/x.go", "github.com/things-go/go-socks5/statute", "that is for inbound alone"},
+		{"viper", "cmd/proxyd/x.go", "github.com/spf13/viper", "that is for config alone"},
+		{"x/sys", "internal/upstream/x_linux.go", "golang.org/x/sys/unix", "that is for relay inbound alone"},
+		{"idna", "internal/router/x.go", "golang.org/x/net/idna", "that is for target alone"},
+		{"a test's library outside tests", "internal/target/x.go", "github.com/google/go-cmp/cmp", "that is for tests alone"},
+		{"a module that nobody knows", "internal/target/x.go", "example.org/left/pad", "the table does not know this module"},
+		{"the rest of x/net", "internal/target/x.go", "golang.org/x/net/proxy", "the table does not know this module"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tree := fstest.MapFS{c.file: {Data: []byte("package x\n\nimport _ \"" + c.imports + "\"\n")}}
+			want := c.file + " imports " + c.imports + ": " + c.want
+			if got := wrongArrows(t, tree); !slices.Contains(got, want) {
+				t.Errorf("got %q, want %q among them", got, want)
+			}
+		})
+	}
+	t.Run("a package that the table lacks", func(t *testing.T) {
+		tree := fstest.MapFS{"internal/util/x.go": {Data: []byte("package util\n")}}
+		want := "internal/util/x.go: package internal/util is not in the table of packages"
+		if got := wrongArrows(t, tree); !slices.Contains(got, want) {
+			t.Errorf("got %q, want %q among them", got, want)
+		}
+	})
+}

@@ -12,7 +12,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 	switch {
 	case exchange == "":
 		return "list the host under routes, or under the hosts of an exchange"
-	case entry != nil && entry.Ways != config.Ways{}:
+	case entry != nil: // it may have hosts alone; the same key twice would be a fault
 		way := "direct"
 		if w, ok := wayWord(b.config, entry.Ways.Of(other(k))); ok && w != "reject" {
 			way = w

@@ -1,0 +1,84 @@
+package router_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const toldApart = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise"
+
+// What start, reload and check say of the rules as a whole.
+func TestWarnings(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		want       []string
+	}{
+		{"nothing written", ``, []string{"unlisted hosts: DIRECT (no default)"}},
+		{"the default says direct: no doubt", `default: direct`, nil},
+		{"a kill-switch: no doubt", "default: reject\nexchanges: {bitstamp: asia}", nil},
+		{"one kind of an exchange and no default", `exchanges: {bitstamp: {http: asia}}`, []string{
+			"unlisted hosts and bitstamp.websocket: DIRECT (no default)",
+		}},
+		{"three of them", "exchanges: {bitstamp: {http: asia}, bitvavo: {websocket: asia}}", []string{
+			"unlisted hosts, bitstamp.websocket and bitvavo.http: DIRECT (no default)",
+		}},
+		{"an exchange of one kind lacks no other", "exchanges: {venue: {hosts: {http: [a.v.example]}, http: asia}}", []string{
+			"unlisted hosts: DIRECT (no default)",
+		}},
+		{"a default for one kind", "default: {websocket: direct}", []string{"unlisted hosts (http): DIRECT (no default)"}},
+		{"a default for the other kind", "default: {http: direct}", []string{"unlisted hosts (websocket): DIRECT (no default)"}},
+		{"* in routes leaves nothing unlisted", "routes: [{hosts: ['*'], use: direct}]", nil},
+		{"disabled", "enabled: false\ndefault: asia", []string{
+			"enabled is false: every way through a proxy goes DIRECT; what is refused stays refused",
+		}},
+
+		{"a family in part, no default", "exchanges: {kraken: asia}", []string{
+			"kraken_futures has no entry: DIRECT (no default); add kraken_futures: asia",
+			"unlisted hosts: DIRECT (no default)",
+		}},
+		{"a family in part, default direct", "default: direct\nexchanges: {binance: asia}", []string{
+			"binance_futures, binance_delivery have no entry: default (direct); add binance_futures: asia",
+		}},
+		{"a family in part, default reject", "default: reject\nexchanges: {binance: asia, binance_delivery: europe}", []string{
+			"binance_futures has no entry: default (reject); add binance_futures: asia",
+		}},
+		{"a family that is whole", "default: direct\nexchanges: {kraken: asia, kraken_futures: europe}", nil},
+		{"a family whose entry leaves as the default does", "default: asia\nexchanges: {kraken: asia}", nil},
+		{"a family's way by kind", "default: direct\nexchanges: {kraken: {http: direct, websocket: asia}, kraken_futures: direct}", nil},
+		{"a family's way by kind is repeated by kind", "default: direct\nexchanges: {okx: {http: europe, websocket: asia}}", []string{
+			"okx_us, okx_eea have no entry: default (direct); add okx_us: {http: europe, websocket: asia}",
+		}},
+		{"a family's URL is not repeated", "default: direct\nexchanges: {kraken: 'socks5://user:s3cret@one.example:1080'}", []string{
+			"kraken_futures has no entry: default (direct); give kraken_futures the way of kraken too",
+		}},
+		{"two families", "default: europe\nexchanges: {kraken: asia, bybit: direct}", []string{
+			"kraken_futures has no entry: default (europe); add kraken_futures: asia",
+			"bybit_eu has no entry: default (europe); add bybit_eu: direct",
+		}},
+
+		{"hosts of both kinds, different ways", "default: direct\nexchanges: {bitkub: {http: europe, websocket: asia}}", []string{
+			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: europe, websocket: asia): " + toldApart,
+		}},
+		{"hosts of both kinds, one way", "default: direct\nexchanges: {bitkub: asia}", nil},
+		{"hosts of both kinds, the default for one", "default: direct\nexchanges: {bitkub: {websocket: asia}}", []string{
+			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,
+		}},
+		{"the user's host of both kinds", "default: direct\nexchanges: {venue: {hosts: [a.v.example, '*.b.v.example'], websocket: asia}}", []string{
+			"exchange venue: a.v.example and *.b.v.example serve both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,
+		}},
+		{"the user says what it serves", "default: direct\nexchanges: {bitkub: {hosts: {http: [api.bitkub.com]}, http: europe, websocket: asia}}", nil},
+		{"many hosts are counted", "default: direct\nexchanges: {huobi: {websocket: asia}, huobi_dm: direct, huobi_swap: direct}", []string{
+			"exchange huobi: api-aws.huobi.pro, api.htx.com, api.huobi.pro and 2 more serve both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,
+		}},
+		{"defaults that differ", "default: {http: europe, websocket: asia}", []string{
+			"unlisted hosts that serve both kinds, and unknown ones, have different ways (http: europe, websocket: asia): " + toldApart,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if d := cmp.Diff(c.want, load(t, c.file).Warnings()); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}

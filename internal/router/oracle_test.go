@@ -1,0 +1,156 @@
+package router_test
+
+import (
+	"strings"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/target"
+)
+
+// verdict is what the oracle says of a look-up.
+type verdict struct {
+	refused  bool
+	pool     string
+	timeout  time.Duration
+	exchange string
+	kind     catalog.Kind
+	trusted  bool
+}
+
+// judge decides slowly and one rule after the other, as the documentation
+// tells it: no index, no precomputed names.
+func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdict {
+	var listen config.Listener
+	for _, l := range c.Listen {
+		if l.Address == hint.Listener {
+			listen = l
+		}
+	}
+	exchange, serves := "", catalog.KindUnknown
+	if !h.IsIP() {
+		exchange, serves = owner(c, h)
+	}
+	v := verdict{exchange: exchange, kind: catalog.KindHTTP}
+	for _, k := range []catalog.Kind{hint.Kind, listen.Kind, serves} { // the last word counts
+		if k == catalog.KindHTTP || k == catalog.KindWebsocket {
+			v.kind = k
+		}
+	}
+	route := firstRoute(c, h)
+	if route != nil && route.Way.Action == config.Direct {
+		for _, p := range route.Hosts {
+			v.trusted = v.trusted || p.Kind != target.Any && p.Match(h)
+		}
+	}
+	switch {
+	case port == 25:
+		v.refused = true
+	case route != nil && (route.Way.Action == config.Reject || listen.Use == nil):
+		v.take(c, &route.Way)
+	case listen.Use != nil:
+		v.take(c, listen.Use)
+	case h.IsIP():
+		fallback := c.Default.Of(v.kind)
+		if !leavesDirect(c, fallback) || allDirect(c) {
+			v.take(c, fallback)
+		} else {
+			v.refused = true
+		}
+	default:
+		way := c.Default.Of(v.kind)
+		for _, e := range c.Exchanges {
+			if e.ID == exchange && e.Ways.Of(v.kind) != nil {
+				way = e.Ways.Of(v.kind)
+			}
+		}
+		v.take(c, way)
+	}
+	return v
+}
+
+// take notes a way; nil is direct.
+func (v *verdict) take(c *config.Config, w *config.Way) {
+	v.pool, v.timeout = "direct", 4*time.Second
+	if w == nil {
+		return
+	}
+	if w.Timeout != 0 {
+		v.timeout = w.Timeout
+	}
+	switch {
+	case w.Action == config.Reject:
+		v.refused, v.pool, v.timeout = true, "", 0
+	case w.Action == config.Use && c.Enabled:
+		v.pool = w.Pool
+	}
+}
+
+func leavesDirect(c *config.Config, w *config.Way) bool {
+	return w == nil || w.Action == config.Direct || w.Action == config.Use && !c.Enabled
+}
+
+// allDirect reports whether no rule about names leads elsewhere than direct.
+func allDirect(c *config.Config) bool {
+	ways := []*config.Way{c.Default.HTTP, c.Default.Websocket}
+	for i := range c.Exchanges {
+		ways = append(ways, c.Exchanges[i].Ways.HTTP, c.Exchanges[i].Ways.Websocket)
+	}
+	for i := range c.Routes {
+		ways = append(ways, &c.Routes[i].Way)
+	}
+	for _, w := range ways {
+		if !leavesDirect(c, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// firstRoute tries the routes in order. A * that leads direct is none for an
+// address.
+func firstRoute(c *config.Config, h target.Host) *config.Route {
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		for _, p := range r.Hosts {
+			if p.Match(h) && !(h.IsIP() && p.Kind == target.Any && leavesDirect(c, &r.Way)) {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// owner says whose a name is, and for what kind it is listed: the user's exact
+// host, else the user's longest wildcard against what the catalogue says.
+func owner(c *config.Config, h target.Host) (string, catalog.Kind) {
+	var exchange, pattern string
+	var kind catalog.Kind
+	for _, e := range c.Exchanges {
+		for _, l := range e.Hosts {
+			switch p := l.Pattern; {
+			case !p.Match(h):
+			case p.String() == pattern: // listed twice: the first exchange, both kinds
+				if e.ID == exchange && kind != l.Kind {
+					kind = catalog.KindBoth
+				}
+			case pattern == "" || p.Kind == target.Exact || strings.HasPrefix(pattern, "*") && len(p.Name)+2 > len(pattern):
+				exchange, pattern, kind = e.ID, p.String(), l.Kind
+			}
+		}
+	}
+	known, knownExchange, knownKind, ok := catalog.Find(h.Name)
+	switch {
+	case !ok:
+		return exchange, kind
+	case pattern == "":
+		return knownExchange, knownKind
+	// A wildcard of the same exchange that says nothing of the kind: the
+	// catalogue knows the hosts below it better.
+	case pattern[0] == '*' && exchange == knownExchange && kind == catalog.KindBoth && len(known) > len(pattern)-2:
+		return knownExchange, knownKind
+	}
+	return exchange, kind
+}

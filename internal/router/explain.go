@@ -23,13 +23,13 @@ type Explanation struct {
 
 // Explain is Route with its reasons.
 func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
-	f, err := r.find(host, port, h)
-	if err != nil {
+	var f finding
+	if err := r.find(&f, host, port, h); err != nil {
 		return Explanation{Err: err}
 	}
 	x := Explanation{Rule: f.chosen.rule, Source: f.chosen.source, Pool: f.chosen.pool}
 	x.Route, x.Err = f.route(port)
-	x.Target = upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Kind: f.kind, Trusted: f.trusted}
+	x.Target = f.target(port)
 	switch f.from {
 	case kindOfHost:
 		x.KindFrom = "the host serves only that"
@@ -43,19 +43,19 @@ func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 	if f.node == nil {
 		return x
 	}
-	x.Target.Exchange, x.Host = f.node.exchange, f.node.host
+	x.Host = f.node.host
 	if f.from == kindOfHost {
 		x.KindFrom = "the catalogue's for " + f.node.host
 		if f.node.listed {
 			x.KindFrom = "the configuration's for " + f.node.host
 		}
 	}
-	x.Warnings = r.doubts(f)
+	x.Warnings = r.doubts(&f)
 	return x
 }
 
 // doubts are what people may not have expected of the way of a name.
-func (r *Router) doubts(f finding) (list []string) {
+func (r *Router) doubts(f *finding) (list []string) {
 	n := f.node
 	if f.chosen != n.way(f.kind) {
 		return nil // a route or a listener decides: nothing to doubt

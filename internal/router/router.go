@@ -104,8 +104,8 @@ func (r *Router) Set() *upstream.Set { return r.set }
 // Route finds the way for a host as a client wrote it. The error is a
 // *BadTarget or a *Denied.
 func (r *Router) Route(host string, port uint16, h Hint) (Route, error) {
-	f, err := r.find(host, port, h)
-	if err != nil {
+	var f finding
+	if err := r.find(&f, host, port, h); err != nil {
 		return Route{}, err
 	}
 	return f.route(port)
@@ -126,19 +126,19 @@ var errPort = errors.New("the target's port is not between 1 and 65535")
 // find looks a host up. The order is the one that the documentation promises:
 // routes, of which only those that refuse beat a listener's use, then that,
 // then the exchange's entry for the kind, the default for the kind, direct.
-func (r *Router) find(host string, port uint16, h Hint) (finding, error) {
+func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 	name, err := target.ParseHost(host)
 	if err != nil {
-		return finding{}, &BadTarget{err}
+		return &BadTarget{err}
 	}
 	if port == 0 {
-		return finding{}, &BadTarget{errPort}
+		return &BadTarget{errPort}
 	}
 	var l listener
 	if h.Listener != "" {
 		l = r.listeners[h.Listener]
 	}
-	f := finding{host: name}
+	f.host = name
 	var route, last *decision
 	if name.IsIP() {
 		f.kind, f.from = decideKind(catalog.KindUnknown, l.kind, h.Kind)
@@ -159,7 +159,7 @@ func (r *Router) find(host string, port uint16, h Hint) (finding, error) {
 		f.chosen = last
 	}
 	f.trusted = route != nil && route.trusted
-	return f, nil
+	return nil
 }
 
 // lookup finds what is known of a normalised name. Each node has been worked
@@ -168,9 +168,6 @@ func (r *Router) find(host string, port uint16, h Hint) (finding, error) {
 func (r *Router) lookup(name string) *node {
 	if n, ok := r.exact[name]; ok {
 		return n
-	}
-	if len(r.below) == 0 {
-		return r.other
 	}
 	for rest := name; ; {
 		dot := strings.IndexByte(rest, '.')
@@ -186,16 +183,20 @@ func (r *Router) lookup(name string) *node {
 
 // route turns a finding into what the caller gets.
 func (f *finding) route(port uint16) (Route, error) {
-	t := upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Kind: f.kind, Trusted: f.trusted}
-	if f.node != nil {
-		t.Exchange = f.node.exchange
-	}
 	d := f.chosen
 	if d.pool == nil {
-		text := "target " + t.Host + " " + d.why
-		return Route{}, &Denied{Target: t, Rule: d.rule, Text: text, Hint: d.hint}
+		text := "target " + f.host.Name + " " + d.why
+		return Route{}, &Denied{Target: f.target(port), Rule: d.rule, Text: text, Hint: d.hint}
 	}
-	return Route{Target: t, Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout}, nil
+	return Route{Target: f.target(port), Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout}, nil
+}
+
+func (f *finding) target(port uint16) upstream.Target {
+	exchange := ""
+	if f.node != nil {
+		exchange = f.node.exchange
+	}
+	return upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Exchange: exchange, Kind: f.kind, Trusted: f.trusted}
 }
 
 // mailPort is refused whatever the rules say: a proxy that reaches it is

@@ -56,18 +56,7 @@ func TestEveryFailureInEveryProtocol(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "exchanges: {binance: {http: "+f.way+"}}\n")
-			for _, protocol := range []testkit.Protocol{testkit.CONNECT11, testkit.CONNECT10, testkit.SOCKS5, testkit.SOCKS4A} {
-				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target, Early: "early bytes"})
-				holds(t, protocol, reply, f.want)
-				if reply.Took > 1900*time.Millisecond {
-					t.Errorf("%s: answered after %v, the budget is 1 s", protocol, reply.Took)
-				}
-				if protocol.HTTP() && !strings.Contains(reply.Body, f.words) {
-					t.Errorf("%s: the body %q lacks %q", protocol, reply.Body, f.words)
-				}
-				c.ExpectEOF()
-			}
-			plain(t, p, "http://api.binance.com:443/", f)
+			refusedAlike(t, p, target, f.want, f.words)
 			if line := p.waitLine(`"msg":"refused"`, `"class":"`+f.want.class+`"`, `"host":"api.binance.com"`); line == "" {
 				t.Errorf("no line in the log says so:\n%s", p.Log)
 			}
@@ -78,13 +67,28 @@ func TestEveryFailureInEveryProtocol(t *testing.T) {
 	}
 }
 
-// plain asks the same by a plain request, whose answer must be like CONNECT's.
-func plain(t *testing.T, p *proxyd, url string, f failing) {
+// asking is every protocol in which a client can ask for a name.
+var asking = []testkit.Protocol{testkit.CONNECT11, testkit.CONNECT10, testkit.SOCKS5, testkit.SOCKS4A}
+
+// refusedAlike asks for a target in every protocol, and by a plain request, and
+// wants the same answer each time, within a budget of one second.
+func refusedAlike(t *testing.T, p *proxyd, target string, want outcome, words string) {
 	t.Helper()
+	for _, protocol := range asking {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target, Early: "early bytes"})
+		holds(t, protocol, reply, want)
+		if reply.Took > 1900*time.Millisecond {
+			t.Errorf("%s: answered after %v, the budget is 1 s", protocol, reply.Took)
+		}
+		if protocol.HTTP() && !strings.Contains(reply.Body, words) {
+			t.Errorf("%s: the body %q lacks %q", protocol, reply.Body, words)
+		}
+		c.ExpectEOF()
+	}
 	c := testkit.Dial(t, p.Addr)
-	c.Send("GET " + url + " HTTP/1.1\r\nHost: api.binance.com:443\r\n\r\n")
+	c.Send("GET http://" + target + "/ HTTP/1.1\r\nHost: " + target + "\r\n\r\n")
 	reply := c.ReadHTTP("GET")
-	holds(t, "GET", reply, f.want)
+	holds(t, "GET", reply, want)
 	c.ExpectEOF()
 }
 

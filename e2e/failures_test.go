@@ -52,6 +52,7 @@ type failing struct {
 }
 
 func TestEveryFailureInEveryProtocol(t *testing.T) {
+	t.Parallel()
 	for _, f := range failures(t) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()

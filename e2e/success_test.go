@@ -91,6 +91,7 @@ func targetOf(f front, w way, exchange string) string {
 }
 
 func TestEveryClientProtocolThroughEveryScheme(t *testing.T) {
+	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, w := range ways(t, echo.Addr, "") {
 		p := start(t, loopback+"exchanges: {binance: "+w.yaml+", here: {hosts: [localhost], http: "+w.yaml+"}}\n"+
@@ -169,6 +170,7 @@ func arrivedWhole(t *testing.T, w way, f front, target string) {
 // Some servers speak first, and so may the first bytes of a tunnel come in one
 // segment with the upstream's reply.
 func TestEarlyBytesOfTheUpstreamAreKept(t *testing.T) {
+	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, w := range ways(t, echo.Addr, "the server speaks first") {
 		if w.proxy == nil {
@@ -189,6 +191,7 @@ func TestEarlyBytesOfTheUpstreamAreKept(t *testing.T) {
 }
 
 func TestRepliesThatComeByteByByte(t *testing.T) {
+	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, scheme := range []string{"http", "socks4a", "socks5"} {
 		up := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: scheme, User: "u", Password: "p", Split: true, Early: "hi", Hosts: map[string]string{"*": echo.Addr}})
@@ -209,6 +212,7 @@ func TestRepliesThatComeByteByByte(t *testing.T) {
 // A half-close is passed on as one, in both directions, and the other direction
 // stays open.
 func TestHalfCloseBothWays(t *testing.T) {
+	t.Parallel()
 	bye := &testkit.HalfCloser{Greeting: []byte("the server is done")}
 	server := testkit.NewTCP(t, bye.Handle)
 	ended := 0
@@ -239,6 +243,7 @@ func TestHalfCloseBothWays(t *testing.T) {
 }
 
 func TestAResetIsPassedOnAsAReset(t *testing.T) {
+	t.Parallel()
 	server := testkit.NewTCP(t, testkit.ResetAfter(1))
 	rec := &testkit.Recorder{Answer: []byte("hi")}
 	recorder := testkit.NewTCP(t, rec.Handle)

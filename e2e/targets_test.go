@@ -10,6 +10,7 @@ import (
 // What can go wrong at the far end of a direct connection, and on our own
 // machine before there is one.
 func TestEveryFailureOfADirectConnection(t *testing.T) {
+	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	here := "localhost:" + testkit.Port(echo.Addr)
 	for name, tc := range map[string]struct {
@@ -43,6 +44,7 @@ func TestEveryFailureOfADirectConnection(t *testing.T) {
 
 // A pool without a usable member is an error, and never a direct connection.
 func TestAPoolWithoutAMemberInUseNeverGoesDirect(t *testing.T) {
+	t.Parallel()
 	exchange := testkit.NewTCP(t, testkit.Echo)
 	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exchange.Addr}})
 	p := start(t, loopback+`
@@ -60,6 +62,7 @@ routes: [{hosts: [127.0.0.0/8], use: off}]
 }
 
 func TestOverload(t *testing.T) {
+	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	p := start(t, loopback+"max_tunnels: 1\ndefault: direct\n")
 	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: echo.Addr})
@@ -92,6 +95,7 @@ var metadata = []string{
 }
 
 func TestDirectConnectionsReachNothingPrivate(t *testing.T) {
+	t.Parallel()
 	server := testkit.NewTCP(t, testkit.Echo)
 	p := start(t, "default: direct\n")
 	for _, host := range private {
@@ -108,6 +112,7 @@ func TestDirectConnectionsReachNothingPrivate(t *testing.T) {
 
 // Resolvers read these as addresses of this machine; nobody else should.
 func TestAddressesInOddSpellingsAreNoTargets(t *testing.T) {
+	t.Parallel()
 	server := testkit.NewTCP(t, testkit.Echo)
 	p := start(t, loopback+"default: direct\n")
 	for _, host := range []string{"127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.0.0.01", "127.0.0.1.5"} {
@@ -120,6 +125,7 @@ func TestAddressesInOddSpellingsAreNoTargets(t *testing.T) {
 
 // No configuration opens these.
 func TestMetadataAndProxydItselfAreNeverReached(t *testing.T) {
+	t.Parallel()
 	const everything = "allow_private: [0.0.0.0/0, \"::/0\"]\nroutes: [{hosts: [0.0.0.0/0, \"::/0\", \"localhost\", \"metadata.google.internal\"], use: direct}]\ndefault: direct\n"
 	for name, listen := range map[string]string{
 		"loopback":          "listen: 127.0.0.1:0\n",

@@ -168,6 +168,7 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	lastCtx, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancelLast()
 	_ = d.handler.Wait(lastCtx)
+	d.snapshot.Load().Set().Close()
 	d.log.Info("stopped", zap.Uint64("log_lines_dropped", d.lines.Dropped()))
 }
 
@@ -193,6 +194,7 @@ func (d *Daemon) apply(c *config.Config) error {
 		return err
 	}
 	d.snapshot.Store(snap)
+	snap.Set().CloseIdle()
 	d.level.SetLevel(logLevel(c.Log.Level))
 	return nil
 }

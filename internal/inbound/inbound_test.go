@@ -44,6 +44,7 @@ type front struct {
 	t       testing.TB
 	server  *Server
 	handler *tunnel.Handler
+	set     *upstream.Set
 	addr    string
 
 	mu       sync.Mutex
@@ -78,6 +79,7 @@ func startFront(t testing.TB, text string, change func(*config.Listener)) *front
 		if err := f.handler.Wait(ctx); err != nil {
 			t.Errorf("tunnels left: %v", err)
 		}
+		f.set.Close()
 	})
 	return f
 }
@@ -100,7 +102,7 @@ func newFront(t testing.TB, text string) *front {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &front{t: t, listener: config.Listener{Address: "127.0.0.1:0"}}
+	f := &front{t: t, set: set, listener: config.Listener{Address: "127.0.0.1:0"}}
 	f.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: func() *router.Router { return r }, Relay: relay.NewEngine(), Record: f.record,
 	})

@@ -49,7 +49,7 @@ func (c *client) decide(h *head, r *request) *fault {
 		return f
 	case unknown != nil:
 		return unknown
-	case c.s.loops(h):
+	case c.s.loops(h, r):
 		return &fault{
 			class: upstream.ClassDenied, proxy: "proxy_loop_detected",
 			text: "proxy_loop_detected: the request has passed through this proxyd before",
@@ -57,7 +57,7 @@ func (c *client) decide(h *head, r *request) *fault {
 		}
 	}
 	if r.do == doUpgrade {
-		r.Hint.Kind = catalog.KindWebsocket
+		r.Hint.Kind, r.Upgrade = catalog.KindWebsocket, true
 		return clearOnTLSPort(r.Port)
 	}
 	return nil
@@ -229,12 +229,10 @@ func clearOnTLSPort(port uint16) *fault {
 	return nil
 }
 
-// loops reports whether a Via names this very process.
-func (s *Server) loops(h *head) bool {
+// loops reports whether a Via names this very process. The marks of others are
+// kept in r: they have to go on with the request.
+func (s *Server) loops(h *head, r *request) bool {
 	token := s.opts.HopToken
-	if token == "" {
-		return false
-	}
 	for _, f := range h.fields {
 		if !f.is("via") {
 			continue
@@ -244,6 +242,7 @@ func (s *Server) loops(h *head) bool {
 				return true
 			}
 		}
+		r.Hops = upstream.Hops(r.Hops + "," + string(f.value))
 	}
 	return false
 }

@@ -20,10 +20,11 @@ const (
 )
 
 // upgrade serves a websocket in plain HTTP: a way to the server is opened as
-// for CONNECT, the head is sent on in origin-form, and what the server answers
+// for CONNECT, the head is sent on in origin-form (in absolute form to an HTTP
+// upstream that denies CONNECT), and what the server answers
 // is passed on; after 101 exactly as it is.
 func (c *client) upgrade(h *head) {
-	onward := upgradeHead(h, &c.req)
+	fields := upgradeFields(h, &c.req)
 	c.in.use(len(h.raw))
 	r := c.complete(&c.req.Request)
 	t, refusal := c.open(r)
@@ -31,11 +32,18 @@ func (c *client) upgrade(h *head) {
 		c.sendRefusal(answer{Refusal: refusal}, 0)
 		return
 	}
-	reply, err := c.askServer(t, onward)
+	line := "GET " + c.req.path + " HTTP/1.1\r\n"
+	if f := t.Forward(); f != nil {
+		line = "GET http://" + c.req.authority + c.req.path + " HTTP/1.1\r\n" + f.Fields.Reveal()
+	}
+	reply, err := c.askServer(t, append([]byte(line), fields...))
 	switch {
 	case errors.Is(err, errLeft):
 		t.Abandon(err)
 		c.close()
+	case errors.Is(err, errProxyAuth):
+		t.Abandon(err)
+		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamAuth, text: err.Error(), hint: "check the user and the password in its URL"})
 	case err != nil:
 		t.Abandon(err)
 		text := "the server's answer to the websocket upgrade: " + clean(err.Error())
@@ -46,11 +54,14 @@ func (c *client) upgrade(h *head) {
 	}
 }
 
-// upgradeHead is what the server shall see: the client's fields as they were
+// errProxyAuth is an answer for us and not for the client.
+var errProxyAuth = errors.New("the websocket upgrade was answered with 407 Proxy Authentication Required")
+
+// upgradeFields is what the server shall see: the client's fields as they were
 // written, without those that concern the client's connection to us.
-func upgradeHead(h *head, r *request) []byte {
+func upgradeFields(h *head, r *request) []byte {
 	b := make([]byte, 0, len(h.raw)+64)
-	b = append(b, "GET "+r.path+" HTTP/1.1\r\nHost: "+r.authority+"\r\n"...)
+	b = append(b, "Host: "+r.authority+"\r\n"...)
 	if r.userinfo != "" && h.value("authorization") == "" {
 		b = append(b, "Authorization: "+r.authorization()+"\r\n"...)
 	}
@@ -120,6 +131,9 @@ func exchangeHeads(conn net.Conn, got, onward []byte) ([]byte, error) {
 		}
 		if status == 101 {
 			return in.pending(), nil
+		}
+		if status == 407 {
+			return nil, errProxyAuth
 		}
 		if status >= 200 {
 			return append(closingHead(raw), in.pending()[n:]...), nil

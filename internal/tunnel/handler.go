@@ -108,6 +108,7 @@ func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router
 	if err != nil {
 		return route, h.refuseRoute(r, start, err)
 	}
+	route.Target.Hops, route.Target.Upgrade = r.Hops, r.Upgrade
 	limit := snap.Config().MaxTunnels
 	if limit == 0 {
 		limit = h.maxTunnels

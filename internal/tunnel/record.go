@@ -18,6 +18,8 @@ type Request struct {
 	Host     string // as the client wrote it
 	Port     uint16
 	Hint     router.Hint
+	Hops     string // the marks of proxyd processes that it has passed (upstream.Hops)
+	Upgrade  bool   // a plain request that asks for an upgrade
 }
 
 // Event says what a Record reports.

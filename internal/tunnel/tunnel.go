@@ -26,6 +26,9 @@ func (t *Tunnel) ID() string { return t.record.ID }
 // target before it carries (a websocket upgrade). Early comes first.
 func (t *Tunnel) Conn() (conn net.Conn, early []byte) { return t.way.Conn, t.way.Early }
 
+// Forward is set when Conn awaits a request in absolute form (see upstream.Way).
+func (t *Tunnel) Forward() *upstream.Forward { return t.way.Forward }
+
 // SetEarly replaces the bytes from the server that Carry gives the client
 // first; nil when the front end has read them itself.
 func (t *Tunnel) SetEarly(b []byte) { t.way.Early = b }

@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"net/netip"
+	"net"
 	"strings"
 )
 
@@ -12,7 +12,8 @@ import (
 // would tell a remote proxy what runs here.
 
 const (
-	hopPrefix  = "1.1 proxyd-"
+	hopName    = "proxyd-"
+	hopPrefix  = "1.1 " + hopName
 	hopLength  = len(hopPrefix) + 8
 	hopMaximum = 8 // markers passed on; a chain that long is a loop already
 )
@@ -30,14 +31,9 @@ func Hops(via string) string {
 	return strings.Join(found, ", ")
 }
 
-// HopToken marks requests of this process: `Via: 1.1 proxyd-TOKEN`. It is the
-// same for every set that was built from one another.
-func (s *Set) HopToken() string { return s.shared.token }
-
-// Looped reports whether a request with this Via header has been here before.
-func (s *Set) Looped(via string) bool {
-	return strings.Contains(via, hopPrefix+s.shared.token)
-}
+// HopToken is the name by which requests of this process are marked: `Via: 1.1
+// TOKEN`. It is the same for every set that was built from one another.
+func (s *Set) HopToken() string { return hopName + s.shared.token }
 
 // via is the value of the Via line for a hop on this machine.
 func (s *Set) via(t Target) string {
@@ -56,6 +52,9 @@ func isHex(s string) bool {
 	return true
 }
 
-// onThisMachine reports whether an upstream that is reached at addr is a
-// process beside us.
-func onThisMachine(addr netip.Addr) bool { return addr.Unmap().IsLoopback() }
+// isBeside reports whether an upstream that is reached at addr is a process on
+// this machine.
+func isBeside(addr net.Addr) bool {
+	a, ok := addr.(*net.TCPAddr)
+	return ok && a.IP.IsLoopback()
+}

@@ -5,9 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,12 +59,36 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 	if fail != nil {
 		_ = conn.Close()
 		release()
+		if t.Upgrade && u.forwards() && fail.Class == ClassUpstreamDenied {
+			return u.openForward(ctx, s, t)
+		}
 		return nil, fail
 	}
 	u.counters.live.Add(1)
 	way.Conn, way.Early = outer, early
 	way.Release = func() { u.counters.live.Add(-1); release() }
 	return way, nil
+}
+
+// openForward is a way to an HTTP upstream that is itself asked for the target,
+// in absolute form.
+func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, error) {
+	conn, release, err := u.hopTLS(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var fields strings.Builder
+	if u.cred.given {
+		fields.WriteString("Proxy-Authorization: " + u.cred.basic.Reveal() + "\r\n")
+	}
+	if isBeside(conn.RemoteAddr()) {
+		fields.WriteString("Via: " + s.via(t) + "\r\n")
+	}
+	u.counters.live.Add(1)
+	return &Way{
+		Conn: conn, Member: u, Forward: &Forward{config.NewSecret(fields.String())},
+		Release: func() { u.counters.live.Add(-1); release() },
+	}, nil
 }
 
 // hop connects to the upstream itself: from here, or through the hop before.
@@ -106,7 +130,7 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 }
 
 // shake speaks the upstream's protocol on a connection to it.
-func (u *Upstream) shake(ctx context.Context, s *Set, conn net.Conn, t Target) (early []byte, outer net.Conn, fail error) {
+func (u *Upstream) shake(ctx context.Context, s *Set, conn net.Conn, t Target) (early []byte, outer net.Conn, fail *Error) {
 	stop := interruptOn(ctx, conn)
 	buf := scratch.Get().(*[2 << 10]byte)
 	defer scratch.Put(buf)
@@ -132,7 +156,7 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
 	switch u.url.Scheme {
 	case config.SchemeHTTP, config.SchemeHTTPS:
 		mark := ""
-		if a, ok := k.conn.RemoteAddr().(*net.TCPAddr); ok && onThisMachine(a.AddrPort().Addr()) {
+		if isBeside(k.conn.RemoteAddr()) {
 			mark = s.via(t)
 		}
 		return k.httpConnect(t, u.cred, mark)
@@ -188,21 +212,6 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 		return nil, targetFault(err, time.Since(start))
 	}
 	return conn, nil
-}
-
-// answerTime is how long a plain request's answer may take to begin.
-const answerTime = 60 * time.Second
-
-// oneRequest sends one plain request over a way of its own, which ends with the
-// answer's body.
-func oneRequest(way *Way, req *http.Request) (*http.Response, error) {
-	tr := &http.Transport{
-		DisableCompression: true, DisableKeepAlives: true, ResponseHeaderTimeout: answerTime,
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return &released{Conn: way.Conn, release: way.Release}, nil
-		},
-	}
-	return tr.RoundTrip(req)
 }
 
 // released tells when it is closed.

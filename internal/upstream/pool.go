@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -161,6 +160,9 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx contex
 
 // goesOn says whether the next member may do better.
 func (p *Pool) goesOn(e *Error) bool {
+	if e.final {
+		return false
+	}
 	switch e.Class {
 	case ClassDenied:
 		return false
@@ -206,35 +208,4 @@ func (p *Pool) Dial(ctx context.Context, t Target) (*Way, error) {
 	}
 	way.Tried = tried
 	return way, nil
-}
-
-// Trip tells which member served a plain HTTP request.
-type Trip struct {
-	Member *Upstream
-	Tried  []Attempt
-}
-
-// RoundTrip sends one plain HTTP request to t through the first member that
-// can and gives its answer; req.URL and req.Host already name the target.
-// budget bounds only the way to the target, not the answer. The error is an
-// *Error, or the request context's.
-func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
-	ctx, cancel := context.WithTimeout(req.Context(), budget)
-	defer cancel()
-	way, err := p.Dial(ctx, t)
-	if err != nil {
-		return nil, nil, err
-	}
-	resp, err := oneRequest(way, req)
-	if err != nil {
-		if req.Context().Err() != nil {
-			return nil, nil, req.Context().Err()
-		}
-		e := fault(ClassTargetUnreachable, "the target closed the connection without an answer").with(err, "")
-		if isTimeout(err) {
-			e = fault(ClassTargetTimeout, "the target did not answer within %s", seconds(answerTime)).with(err, "")
-		}
-		return nil, nil, e
-	}
-	return resp, &Trip{way.Member, way.Tried}, nil
 }

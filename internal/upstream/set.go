@@ -17,6 +17,7 @@ import (
 type shared struct {
 	token    string
 	resolver *resolver
+	kept     *kept
 }
 
 // Set is every upstream and pool of one configuration. It never changes.
@@ -43,7 +44,7 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 	} else {
 		var b [4]byte
 		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-		s.shared = &shared{hex.EncodeToString(b[:]), newResolver(nil)}
+		s.shared = &shared{hex.EncodeToString(b[:]), newResolver(nil), newKept()}
 	}
 	s.direct = &Pool{set: s, name: "direct", strategy: config.Failover}
 	if err := s.add(s.direct, config.Proxy{Name: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}, prev); err != nil {
@@ -89,6 +90,13 @@ func (s *Set) add(p *Pool, m config.Proxy, prev *Set) error {
 	p.members = append(p.members, Member{u, max(1, m.Weight), max(1, m.Tier), m.Enabled})
 	return nil
 }
+
+// CloseIdle closes the connections that plain HTTP keeps, those of other
+// configurations too: after a reload they would lead old ways.
+func (s *Set) CloseIdle() { s.shared.kept.closeAll(false) }
+
+// Close is CloseIdle for good: no connection is kept any longer.
+func (s *Set) Close() { s.shared.kept.closeAll(true) }
 
 // Direct is the pool of the plain direct way.
 func (s *Set) Direct() *Pool { return s.direct }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/config"
 )
 
 // Target is where a connection goes, normalised once at the border.
@@ -22,6 +23,7 @@ type Target struct {
 	Kind     catalog.Kind
 	Trusted  bool   // a route names this host and says direct: private addresses are allowed
 	Hops     string // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
+	Upgrade  bool   // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
 }
 
 // Way is an open way to a target. The caller owns Conn and must call Release
@@ -29,11 +31,17 @@ type Target struct {
 type Way struct {
 	Conn    net.Conn // a bare *net.TCPConn unless TLS ends in it
 	Early   []byte   // what the upstream sent behind its reply
+	Forward *Forward // set when Conn leads to an HTTP upstream that awaits the request in absolute form
 	Member  *Upstream
 	Tried   []Attempt     // the failed attempts before this one
 	Queued  time.Duration // waited for a budget or a free dial slot
 	Dial    time.Duration // what the successful attempt took
 	Release func()
+}
+
+// Forward is what a request in absolute form needs beyond the client's fields.
+type Forward struct {
+	Fields config.Secret // whole lines for its head, credentials among them; may be empty
 }
 
 // Attempt is one failed try to open a way.

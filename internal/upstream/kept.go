@@ -1,0 +1,135 @@
+package upstream
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	keptTime    = 20 * time.Second // an idle connection is kept so long: shorter than most servers do
+	keptPerWay  = 4                // idle ones to one target through one member
+	keptInTotal = 128
+)
+
+// keptKey is what a kept connection may be used for: one target through one
+// member of one configuration.
+type keptKey struct {
+	member *Upstream
+	host   string
+	port   uint16
+}
+
+// kept holds the idle connections of plain HTTP. It lives as long as the process.
+type kept struct {
+	mu     sync.Mutex
+	idle   map[keptKey][]*keptConn // the last used last
+	total  int
+	closed bool
+}
+
+func newKept() *kept { return &kept{idle: map[keptKey][]*keptConn{}} }
+
+// keptConn is one connection for plain requests, in use or idle.
+type keptConn struct {
+	client *http.ClientConn
+	conn   net.Conn
+	key    keptKey
+	pool   *kept
+	timer  *time.Timer // ends it when idle; under pool.mu
+}
+
+func newKeptConn(c *http.ClientConn, conn net.Conn, key keptKey, pool *kept) *keptConn {
+	k := &keptConn{client: c, conn: conn, key: key, pool: pool}
+	c.SetStateHook(func(c *http.ClientConn) {
+		switch {
+		case c.Err() != nil:
+			pool.drop(k)
+		case c.Available() > 0:
+			pool.put(k)
+		}
+	})
+	return k
+}
+
+// take gives an idle connection, nil if there is none.
+func (p *kept) take(key keptKey) *keptConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for list := p.idle[key]; len(list) > 0; list = p.idle[key] {
+		c := list[len(list)-1]
+		p.remove(c, len(list)-1)
+		if c.client.Err() == nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// put keeps a connection whose answer has been read to its end.
+func (p *kept) put(c *keptConn) {
+	p.mu.Lock()
+	list := p.idle[c.key]
+	full := p.closed || len(list) >= keptPerWay || p.total >= keptInTotal
+	if !full && !slices.Contains(list, c) {
+		p.idle[c.key] = append(list, c)
+		p.total++
+		c.timer = time.AfterFunc(keptTime, func() { p.end(c) })
+	}
+	p.mu.Unlock()
+	if full {
+		_ = c.client.Close()
+	}
+}
+
+// drop forgets a connection that has ended by itself.
+func (p *kept) drop(c *keptConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.idle[c.key], c); i >= 0 {
+		p.remove(c, i)
+	}
+}
+
+// end closes a connection if it is still idle.
+func (p *kept) end(c *keptConn) {
+	p.mu.Lock()
+	i := slices.Index(p.idle[c.key], c)
+	if i >= 0 {
+		p.remove(c, i)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		_ = c.client.Close()
+	}
+}
+
+// closeAll closes the idle connections; for good: also those that come later.
+func (p *kept) closeAll(forGood bool) {
+	p.mu.Lock()
+	p.closed = p.closed || forGood
+	var all []*keptConn
+	for _, list := range p.idle {
+		all = append(all, list...)
+	}
+	for _, c := range all {
+		p.remove(c, slices.Index(p.idle[c.key], c))
+	}
+	p.mu.Unlock()
+	for _, c := range all {
+		_ = c.client.Close()
+	}
+}
+
+// remove takes the i-th idle connection of c's key out. p.mu is held.
+func (p *kept) remove(c *keptConn, i int) {
+	c.timer.Stop()
+	p.total--
+	if list := slices.Delete(p.idle[c.key], i, i+1); len(list) > 0 {
+		p.idle[c.key] = list
+	} else {
+		delete(p.idle, c.key)
+	}
+}

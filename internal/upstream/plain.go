@@ -1,0 +1,244 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+const (
+	answerTime = 60 * time.Second // a plain request's answer may take so long to begin
+	answerHead = 256 << 10        // and its head may have so many bytes
+)
+
+// Trip tells which member served a plain HTTP request.
+type Trip struct {
+	Member *Upstream
+	Tried  []Attempt
+}
+
+// RoundTrip sends one plain HTTP request to t through the first member that
+// can and gives its answer; req.URL and req.Host already name the target.
+// Through an http or https upstream it goes in absolute form (RFC 9112 section
+// 3.2.2), else over a way of its own. budget bounds the way, not the answer.
+// The error is an *Error, or the request context's.
+func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
+	deadline := time.Now().Add(budget)
+	var resp *http.Response
+	var member *Upstream
+	tried, err := p.walk(req.Context(), deadline, func(ctx context.Context, u *Upstream) (err error) {
+		member = u
+		resp, err = u.roundTrip(ctx, p.set, req, t)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return resp, &Trip{member, tried}, nil
+}
+
+// roundTrip sends req over a kept connection or a new one; ctx bounds only the
+// making of one.
+func (u *Upstream) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target) (*http.Response, error) {
+	again := repeatable(req)
+	key := keptKey{u, t.Host, t.Port}
+	if again { // over a connection that may just be ending only what can be sent again
+		if c := s.shared.kept.take(key); c != nil {
+			if resp, err := c.roundTrip(req, u, s, t); err == nil || !hadEnded(err) {
+				return resp, err
+			}
+		}
+	}
+	c, err := u.connect(ctx, s, t, key)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.roundTrip(req, u, s, t)
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.final = !again
+	}
+	return resp, err
+}
+
+// hadEnded reports whether a request on a kept connection failed as it does
+// when the far end has closed it meanwhile.
+func hadEnded(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Class == ClassUpstreamProtocol || e.Class == ClassTargetUnreachable)
+}
+
+// repeatable reports whether a request may be sent twice: it has no body, and
+// sending it twice does what sending it once does (RFC 9110 section 9.2.2).
+func repeatable(req *http.Request) bool {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return req.Body == nil || req.Body == http.NoBody
+	default:
+		return false
+	}
+}
+
+// connect makes a connection for plain requests: to an HTTP upstream itself,
+// which is asked in absolute form, or through another to the target.
+func (u *Upstream) connect(ctx context.Context, s *Set, t Target, key keptKey) (*keptConn, error) {
+	dialled := &plainDial{}
+	var release func()
+	if u.forwards() {
+		if !speakable(t) {
+			return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
+		}
+		conn, done, err := u.hopTLS(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		u.counters.live.Add(1)
+		dialled.conn = conn
+		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
+		release = func() { u.counters.live.Add(-1); done() }
+	} else {
+		way, err := u.open(ctx, s, t)
+		if err != nil {
+			return nil, err
+		}
+		dialled.conn, release = way.Conn, way.Release
+		if len(way.Early) > 0 {
+			dialled.conn = &early{way.Conn, way.Early}
+		}
+	}
+	dialled.conn = &released{Conn: dialled.conn, release: release}
+	cc, err := plainTransport.NewClientConn(context.WithValue(context.WithoutCancel(ctx), plainDial{}, dialled), "http", hostPort(t))
+	if err != nil { // the connection is there: nothing is left that could fail
+		_ = dialled.conn.Close()
+		return nil, fault(ClassLocal, "this machine cannot use the connection").with(err, "")
+	}
+	return newKeptConn(cc, dialled.conn, key, s.shared.kept), nil
+}
+
+// forwards reports whether u takes plain requests in absolute form.
+func (u *Upstream) forwards() bool {
+	return u.url.Scheme == config.SchemeHTTP || u.url.Scheme == config.SchemeHTTPS
+}
+
+// hopTLS is hop, and TLS on it where the upstream speaks it.
+func (u *Upstream) hopTLS(ctx context.Context, s *Set) (net.Conn, func(), error) {
+	conn, release, err := u.hop(ctx, s)
+	if err != nil || u.tls == nil {
+		return conn, release, err
+	}
+	stop := interruptOn(ctx, conn)
+	secured, e := startTLS(conn, u.tls)
+	if e = settle(stop, e); e != nil {
+		_ = conn.Close()
+		release()
+		return nil, nil, e
+	}
+	return secured, release, nil
+}
+
+// plainDial hands a connection that is already open to plainTransport.
+type plainDial struct {
+	conn  net.Conn
+	proxy *url.URL // set when requests on it are in absolute form
+}
+
+// plainTransport speaks HTTP/1 over connections of our own making; it neither
+// dials nor keeps any.
+var plainTransport = &http.Transport{
+	DisableCompression: true, ResponseHeaderTimeout: answerTime, MaxResponseHeaderBytes: answerHead,
+	Proxy: func(r *http.Request) (*url.URL, error) {
+		return r.Context().Value(plainDial{}).(*plainDial).proxy, nil
+	},
+	DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return ctx.Value(plainDial{}).(*plainDial).conn, nil
+	},
+}
+
+// roundTrip sends one request and turns a failure into an *Error.
+func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (*http.Response, error) {
+	if u.forwards() {
+		req = u.dress(req, s, c.conn.RemoteAddr())
+	}
+	resp, err := c.client.RoundTrip(req)
+	switch {
+	case err == nil && u.forwards() && resp.StatusCode == http.StatusProxyAuthRequired:
+		defer resp.Body.Close()
+		return nil, authFault(resp, t, u.cred)
+	case err == nil:
+		return resp, nil
+	case req.Context().Err() != nil:
+		return nil, req.Context().Err()
+	}
+	return nil, answerFault(err, u.forwards())
+}
+
+// dress gives a copy of req the fields that are for an HTTP upstream alone.
+func (u *Upstream) dress(req *http.Request, s *Set, addr net.Addr) *http.Request {
+	mark := isBeside(addr)
+	if !u.cred.given && !mark {
+		return req
+	}
+	r := *req
+	r.Header = req.Header.Clone()
+	if u.cred.given {
+		r.Header.Set("Proxy-Authorization", u.cred.basic.Reveal())
+	}
+	if mark {
+		r.Header.Add("Via", hopPrefix+s.shared.token)
+	}
+	return &r
+}
+
+// authFault is the upstream's 407, which is for us and not for the client.
+func authFault(resp *http.Response, t Target, c *credentials) *Error {
+	r := reply{status: resp.StatusCode, reason: clean(http.StatusText(resp.StatusCode), 60)}
+	for _, v := range resp.Header.Values("Proxy-Authenticate") {
+		r.field("Proxy-Authenticate", v)
+	}
+	e := r.refusal(t, c)
+	e.Text = "answered " + r.quote(c) + " to a request for " + hostPort(t)
+	return e
+}
+
+// answerFault puts an answer that did not come into words.
+func answerFault(err error, forwards bool) *Error {
+	e := &Error{Class: ClassTargetUnreachable, Err: err}
+	who := "the target "
+	if forwards {
+		e.Class, who = ClassUpstreamProtocol, ""
+	}
+	switch {
+	case isTimeout(err):
+		e.Class, e.Unsure = ClassTargetTimeout, forwards
+		e.Text = who + "had the request and did not answer within " + seconds(answerTime)
+	case isClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
+		e.Text = who + "closed the connection without an answer"
+	default:
+		e.Text = who + "did not answer in HTTP"
+		if forwards {
+			e.Hint = "check the scheme and the port in its URL"
+		}
+	}
+	return e
+}
+
+// early is a connection that gives some bytes first.
+type early struct {
+	net.Conn
+	first []byte
+}
+
+// Read gives what came early, then what comes.
+func (c *early) Read(p []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}

@@ -30,7 +30,11 @@ func TestPlainRequestsAreForwarded(t *testing.T) {
 		t.Run(scheme, func(t *testing.T) {
 			o.User, o.Password, o.Hosts = "lane 1", "p@ss", map[string]string{"*": x.HTTP}
 			up := testkit.NewProxy(t, o)
-			p := start(t, fmt.Sprintf("default: {url: %q, tls: {ca_file: %q}}\n", up.URL(), ca.File))
+			secured := ""
+			if scheme == "https" {
+				secured = fmt.Sprintf(", tls: {ca_file: %q}", ca.File)
+			}
+			p := start(t, fmt.Sprintf("default: {url: %q%s}\n", up.URL(), secured))
 			c := testkit.Dial(t, p.Addr)
 			for i := range 3 {
 				c.Send(plainGet(fmt.Sprintf("status/%d", 400+i)))

@@ -125,7 +125,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 // fault is what is wrong with the body's framing, nil for nothing.
 func (p *plainConn) fault() *fault {
-	p.reading.Lock()
+	if !p.reading.TryLock() {
+		return nil // what is being waited for lies behind the body, or in it: nothing is wrong so far
+	}
 	defer p.reading.Unlock()
 	var f *fault
 	if errors.As(p.broken, &f) {

@@ -180,7 +180,7 @@ func summed(e *Error, tried []Attempt) *Error {
 		for _, a := range tried[:n-1] {
 			before = append(before, a.Upstream+" "+a.Text)
 		}
-		e.Text += fmt.Sprintf("; before that: %s; %d tried", strings.Join(before, "; "), n)
+		e.Text = e.Upstream + " " + e.Text + fmt.Sprintf("; before that: %s; %d tried", strings.Join(before, "; "), n)
 	}
 	if e.Hint == "" && (e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout) {
 		e.Hint = "if it is only slow, raise timeout_seconds"

@@ -12,6 +12,7 @@ import (
 
 	"proxyd/internal/config"
 	"proxyd/internal/daemon"
+	"proxyd/internal/router"
 )
 
 // checked is the machine-readable result of a check.
@@ -50,11 +51,8 @@ then come the warnings. Exit code 0 if there is no fault, else 1.`,
 				return err
 			}
 			path := configPath(cmd)
-			c, err := load(path, config.Options{NoSecrets: noSecrets})
-			result, err := collect(path, c, err)
-			if err != nil {
-				return err
-			}
+			c, snap, err := load(path, config.Options{NoSecrets: noSecrets})
+			result := collect(path, snap, err)
 			if strict && len(result.Warnings) > 0 {
 				result.OK = false
 			}
@@ -87,20 +85,18 @@ then come the warnings. Exit code 0 if there is no fault, else 1.`,
 
 // load reads a configuration and builds its snapshot, so that what can only be
 // found by building (a certificate file, say) is found too.
-func load(path string, o config.Options) (*config.Config, error) {
+func load(path string, o config.Options) (*config.Config, *router.Router, error) {
 	c, err := config.LoadWith(path, os.Environ(), o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, err := daemon.Snapshot(c, nil, func(netip.AddrPort) bool { return false }); err != nil {
-		return nil, err
-	}
-	return c, nil
+	snap, err := daemon.Snapshot(c, nil, func(netip.AddrPort) bool { return false })
+	return c, snap, err
 }
 
-// collect turns the outcome of a load into a result; errors that are not about
-// the configuration stay errors.
-func collect(path string, c *config.Config, err error) (checked, error) {
+// collect turns the outcome of a load into a result, with the warnings that
+// the start of the daemon logs.
+func collect(path string, snap *router.Router, err error) checked {
 	r := checked{File: path, OK: err == nil, Faults: []checkedFault{}, Warnings: []checkedFault{}}
 	var faults config.Faults
 	switch {
@@ -109,9 +105,12 @@ func collect(path string, c *config.Config, err error) (checked, error) {
 	case err != nil:
 		r.Faults = checkedFaults(config.Faults{{File: path, What: err.Error()}})
 	default:
-		r.Warnings = checkedFaults(c.Warnings)
+		r.Warnings = checkedFaults(snap.Config().Warnings)
+		for _, w := range snap.Warnings() {
+			r.Warnings = append(r.Warnings, checkedFault{What: w})
+		}
 	}
-	return r, nil
+	return r
 }
 
 func checkedFaults(faults []config.Fault) []checkedFault {
@@ -136,7 +135,11 @@ func writeChecked(out io.Writer, r checked) {
 		name = "built-in defaults"
 	}
 	if len(r.Faults) == 0 {
-		fmt.Fprintf(out, "%s: ok, %d warnings\n", name, len(r.Warnings))
+		s := "s"
+		if len(r.Warnings) == 1 {
+			s = ""
+		}
+		fmt.Fprintf(out, "%s: ok, %d warning%s\n", name, len(r.Warnings), s)
 	}
 }
 

@@ -34,7 +34,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	var member *Upstream
 	tried, err := p.walk(req.Context(), deadline, func(ctx context.Context, u *Upstream) (err error) {
 		member = u
-		resp, err = u.roundTrip(ctx, p.set, req, t)
+		resp, err = u.roundTrip(ctx, p.set, req, t) //nolint:bodyclose // it is the caller's
 		return err
 	})
 	if err != nil {

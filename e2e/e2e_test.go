@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"proxyd/internal/daemon"
+	"proxyd/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -86,6 +87,19 @@ func start(t testing.TB, yaml string, environ ...string) *proxyd {
 	return p
 }
 
+// apply writes another configuration and has it loaded.
+func (p *proxyd) apply(t testing.TB, yaml string) {
+	t.Helper()
+	if err := os.WriteFile(p.File, []byte(withListen(yaml)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := strings.Count(p.Log.String(), `"msg":"reloaded"`)
+	p.reload <- struct{}{}
+	testkit.Eventually(t, testkit.Patience, "the reload", func() bool {
+		return strings.Count(p.Log.String(), `"msg":"reloaded"`) > before
+	})
+}
+
 // stop ends the daemon at once.
 func (p *proxyd) stop() { p.cancel(); <-p.done }
 
@@ -113,13 +127,18 @@ func (p *proxyd) waitLine(what ...string) string {
 	}
 }
 
+// withListen has the daemon listen on a free port, unless the text says where.
+func withListen(yaml string) string {
+	if strings.Contains(yaml, "listen:") {
+		return yaml
+	}
+	return "listen: 127.0.0.1:0\n" + yaml
+}
+
 func writeConfig(t testing.TB, yaml string) string {
 	t.Helper()
-	if !strings.Contains(yaml, "listen:") {
-		yaml = "listen: 127.0.0.1:0\n" + yaml
-	}
 	file := filepath.Join(t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(withListen(yaml)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file

@@ -37,7 +37,7 @@ func (b *buffer) String() string {
 }
 
 // start runs a daemon on a free port and gives its address and log.
-func start(t *testing.T, yaml string, environ ...string) (addr string, log *buffer) {
+func start(t testing.TB, yaml string, environ ...string) (addr string, log *buffer) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "proxyd.yaml")
 	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	"proxyd/internal/config"
 )
@@ -18,12 +19,15 @@ type boundListener struct {
 	ln      net.Listener
 }
 
+// keepAlive finds a dead client within 45 s.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
+
 // bind opens every listener or none. A built-in address is left out where the
 // machine has no IPv6.
 func bind(listen []config.Listener) ([]boundListener, error) {
 	var bound []boundListener
 	for _, l := range listen {
-		ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", l.Address)
+		ln, err := listenConfig().Listen(context.Background(), "tcp", l.Address)
 		if err != nil && l.Default && noFamily(err) {
 			continue
 		}

@@ -16,9 +16,6 @@ const (
 	maxPause = time.Second
 )
 
-// keepAlive finds a dead client within 45 s.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
-
 // door is one listener and what is derived from its settings.
 type door struct {
 	s        *Server
@@ -74,9 +71,6 @@ func (d *door) serve(conn net.Conn, now time.Time) {
 			c.crash(v, debug.Stack())
 		}
 	}()
-	if c.tcp != nil {
-		_ = c.tcp.SetKeepAliveConfig(keepAlive) // TCP_NODELAY is on already
-	}
 	conn.SetDeadline(c.deadline)
 	c.listener = d.settings()
 	c.users = d.usersOf(c.listener.Users)

@@ -85,7 +85,7 @@ func New(o Options) *Server {
 
 // Serve accepts on ln until it is closed, and returns nil then. settings is
 // asked once for each connection, so that a reload takes effect without a new
-// listener. Serve owns ln.
+// listener. Serve owns ln, whose connections are expected to have keepalive on.
 func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 	defer ln.Close()
 	s.startPlain()

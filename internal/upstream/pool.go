@@ -125,15 +125,13 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx contex
 	var order []int
 	for first := at; ; {
 		left := len(p.members) > 1 && (order == nil || len(order) > 0)
+		start := time.Now()
 		end := deadline
-		if soon := time.Now().Add(p.set.attempt); left && soon.Before(end) {
+		if soon := start.Add(p.set.attempt); left && soon.Before(end) {
 			end = soon
 		}
-		start := time.Now()
-		tryCtx, cancel := context.WithDeadline(ctx, end)
 		u := p.members[at].Upstream
-		err := try(tryCtx, u)
-		cancel()
+		err := tryUntil(ctx, end, u, try)
 		if err == nil {
 			return tried, nil
 		}
@@ -156,6 +154,16 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx contex
 		}
 		at, order = order[0], order[1:]
 	}
+}
+
+// tryUntil runs one attempt. Most need no timer beside the one that ctx has.
+func tryUntil(ctx context.Context, end time.Time, u *Upstream, try func(context.Context, *Upstream) error) error {
+	if have, ok := ctx.Deadline(); ok && !have.After(end) {
+		return try(ctx, u)
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	return try(ctx, u)
 }
 
 // goesOn says whether the next member may do better.

@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"net"
+	"syscall"
+	"testing"
+
+	"proxyd/internal/config"
+)
+
+// A dead client must be found whether or not it has sent a request.
+func TestAcceptedConnectionsHaveKeepalive(t *testing.T) {
+	bound, err := bind([]config.Listener{{Address: "127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(bound)
+	c, err := net.Dial("tcp", bound[0].ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := bound[0].ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	raw, err := s.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []struct {
+		what              string
+		level, name, want int
+	}{
+		{"SO_KEEPALIVE", syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
+		{"TCP_KEEPIDLE", syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 15},
+		{"TCP_KEEPINTVL", syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 10},
+		{"TCP_KEEPCNT", syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 3},
+		{"TCP_NODELAY", syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
+	} {
+		err := raw.Control(func(fd uintptr) {
+			if got, err := syscall.GetsockoptInt(int(fd), o.level, o.name); err != nil || got != o.want {
+				t.Errorf("%s is %d (%v), want %d", o.what, got, err, o.want)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -33,7 +33,7 @@ func NewTCPOn(t testing.TB, host string, handle func(net.Conn)) *TCP {
 
 // Echo sends back what it gets, and ends when the peer has.
 func Echo(c net.Conn) {
-	_, _ = io.Copy(c, c)
+	_, _ = copyAll(c, c)
 	CloseWrite(c)
 }
 

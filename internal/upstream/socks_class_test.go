@@ -1,0 +1,132 @@
+package upstream
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"proxyd/internal/config"
+)
+
+// What a SOCKS5 reply means, by RFC 1928 and by what servers do in fact.
+func TestSOCKS5ReplyClass(t *testing.T) {
+	tests := []struct {
+		code   byte
+		want   Class
+		unsure bool
+	}{
+		{1, ClassTargetUnreachable, true},
+		{2, ClassUpstreamDenied, false},
+		{3, ClassTargetUnreachable, false},
+		{4, ClassTargetUnreachable, false},
+		{5, ClassTargetRefused, false},
+		{6, ClassTargetTimeout, true},
+		{7, ClassUpstreamDenied, false},
+		{8, ClassUpstreamDenied, false},
+		{9, ClassUpstreamProtocol, false},
+		{0x5a, ClassUpstreamProtocol, false},
+		{255, ClassUpstreamProtocol, false},
+	}
+	for _, tt := range tests {
+		for _, form := range []struct{ name, rest string }{{"whole", "\x00\x01\x00\x00\x00\x00\x00\x00"}, {"two bytes", ""}} {
+			t.Run(fmt.Sprint(tt.code, " ", form.name), func(t *testing.T) {
+				conn, _ := converse(t, step{"\x05\x01\x00", "\x05\x00"}, step{"\x05\x01\x00\x03", "\x05" + string([]byte{tt.code}) + form.rest})
+				_, fault := shake(conn, config.SchemeSOCKS5, venue, nobody)
+				if fault == nil || fault.Class != tt.want || fault.Unsure != tt.unsure {
+					t.Errorf("got %+v, want %s, unsure %v", fault, tt.want, tt.unsure)
+				}
+			})
+		}
+	}
+}
+
+// Everything that may go wrong before the request.
+func TestSOCKS5Greeting(t *testing.T) {
+	plain, with := "\x05\x01\x00", "\x05\x02\x00\x02"
+	sent := step{"\x01\x01u\x02pw", ""}
+	tests := []struct {
+		name       string
+		cred       *credentials
+		steps      []step
+		want       Class
+		text, hint string
+	}{
+		{"no login, refused", nobody, []step{{plain, "\x05\xff"}}, ClassUpstreamAuth, "wants a user and a password", "put them into its URL"},
+		{"no login, wants one", nobody, []step{{plain, "\x05\x02"}}, ClassUpstreamAuth, "wants a user and a password", "put them into its URL"},
+		{"login, refused", login("u", "pw"), []step{{with, "\x05\xff"}}, ClassUpstreamAuth, "takes neither user and password nor none", "no other SOCKS5 method"},
+		{"login, rejected", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x01\x01"}}, ClassUpstreamAuth, "rejected the user or the password", "check both"},
+		{"login, rejected by version 5", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x05\xff"}}, ClassUpstreamAuth, "rejected the user or the password", "check both"},
+		{"login, a strange version", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x02\x00"}}, ClassUpstreamProtocol, "garbage", ""},
+		{"login, more than an answer", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x01\x00\x00"}}, ClassUpstreamProtocol, "sent more than an answer to the SOCKS user", ""},
+		{"GSSAPI", nobody, []step{{plain, "\x05\x01"}}, ClassUpstreamProtocol, "method 1, which was not offered", ""},
+		{"more than an answer", nobody, []step{{plain, "\x05\x00\x05\x00\x00\x01"}}, ClassUpstreamProtocol, "sent more than an answer to the SOCKS greeting", ""},
+		{"SOCKS4", nobody, []step{{plain, "\x00\x5b\x00\x00\x00\x00\x00\x00"}}, ClassUpstreamProtocol, "looks like SOCKS4", "check the scheme and the port"},
+		{"HTTP", nobody, []step{{plain, "HTTP/1.1 400 Bad Request\r\n\r\n"}}, ClassUpstreamProtocol, "looks like HTTP", "write http:// in its URL"},
+		{"SSH, which speaks first", nobody, []step{{"", "SSH-2.0-OpenSSH_9.6\r\n"}}, ClassUpstreamProtocol, "looks like SSH", "check the scheme and the port"},
+		{"an unknown address type", nobody, []step{{plain, "\x05\x00"}, {"\x05\x01", "\x05\x00\x00\x02\x00\x00"}}, ClassUpstreamProtocol, "unknown address type, 2", ""},
+		{"a reply of another version", nobody, []step{{plain, "\x05\x00"}, {"\x05\x01", "\x04\x00\x00\x01\x00\x00\x00\x00\x00\x00"}}, ClassUpstreamProtocol, "garbage", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, _ := converse(t, tt.steps...)
+			_, fault := shake(conn, config.SchemeSOCKS5, venue, tt.cred)
+			if fault == nil || fault.Class != tt.want || !strings.Contains(fault.Text, tt.text) || !strings.Contains(fault.Hint, tt.hint) {
+				t.Errorf("got %+v\nwant %s, %q, hint %q", fault, tt.want, tt.text, tt.hint)
+			}
+		})
+	}
+}
+
+// A server may choose no authentication although a login was offered. It does not get it then.
+func TestSOCKS5LoginNotWanted(t *testing.T) {
+	conn, heard := converse(t, step{"\x05\x02\x00\x02", "\x05\x00"}, step{"\x05\x01\x00\x03", "\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"})
+	if _, fault := shake(conn, config.SchemeSOCKS5, venue, login("user", "secret")); fault != nil {
+		t.Fatal(fault)
+	}
+	if got := heard(); strings.Contains(got, "secret") || strings.Contains(got, "user") {
+		t.Errorf("it was sent %q", got)
+	}
+}
+
+func TestSOCKS4ReplyClass(t *testing.T) {
+	tests := []struct {
+		say    string
+		want   Class
+		unsure bool
+	}{
+		{"\x00\x5b\x00\x00\x00\x00\x00\x00", ClassTargetUnreachable, true},
+		{"\x00\x5b", ClassTargetUnreachable, true},
+		{"\x00\x5c\x00\x00\x00\x00\x00\x00", ClassUpstreamAuth, false},
+		{"\x00\x5d\x00\x00\x00\x00\x00\x00", ClassUpstreamAuth, false},
+		{"\x00\x5e\x00\x00\x00\x00\x00\x00", ClassUpstreamProtocol, false},
+		{"\x00\x00\x00\x00\x00\x00\x00\x00", ClassUpstreamProtocol, false},
+		{"\x04\x5a\x00\x00\x00\x00\x00\x00", ClassUpstreamProtocol, false},
+		{"\x05\xff", ClassUpstreamProtocol, false},
+		{"HTTP/1.1 400 Bad Request\r\n\r\n", ClassUpstreamProtocol, false},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%q", tt.say), func(t *testing.T) {
+			conn, _ := converse(t, step{"\x04\x01", tt.say})
+			_, fault := shake(conn, config.SchemeSOCKS4A, venue, nobody)
+			if fault == nil || fault.Class != tt.want || fault.Unsure != tt.unsure {
+				t.Errorf("got %+v, want %s, unsure %v", fault, tt.want, tt.unsure)
+			}
+		})
+	}
+}
+
+// SOCKS4 has room for IPv4 addresses alone, and 0.0.0.x says that a name follows.
+func TestSOCKS4CannotCarry(t *testing.T) {
+	for _, addr := range []string{"[2001:db8::1]:443", "0.0.0.0:443", "0.0.0.9:443"} {
+		t.Run(addr, func(t *testing.T) {
+			conn, heard := converse(t)
+			_, fault := shake(conn, config.SchemeSOCKS4A, at(addr), nobody)
+			if fault == nil || fault.Class != ClassUpstreamDenied || fault.Text != "cannot carry "+addr+": socks4a has IPv4 addresses alone" {
+				t.Errorf("got %+v", fault)
+			}
+			if got := heard(); got != "" {
+				t.Errorf("it was sent %q", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,166 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"proxyd/internal/config"
+	"proxyd/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The target of most tests. No machine here can resolve it.
+var venue = Target{Host: "stream.venue.example", Port: 9443}
+
+// at is an address as a target.
+func at(addr string) Target {
+	a := netip.MustParseAddrPort(addr)
+	return Target{Host: a.Addr().String(), IP: a.Addr(), Port: a.Port()}
+}
+
+// login is what an upstream is given.
+func login(user, password string) *credentials {
+	return newCredentials(config.URL{HasAuth: true, User: config.NewSecret(user), Password: config.NewSecret(password)})
+}
+
+var nobody = newCredentials(config.URL{})
+
+// step is one turn of a far end: it waits for so many bytes as hear has, and
+// then says something.
+type step struct{ hear, say string }
+
+// converse is a far end that takes these turns on one connection and then
+// listens to the end. heard is all that came, once the client has closed.
+func converse(t testing.TB, steps ...step) (conn net.Conn, heard func() string) {
+	t.Helper()
+	all := make(chan string, 1)
+	far := testkit.NewTCP(t, func(c net.Conn) {
+		got := &recording{Conn: c}
+		for _, s := range steps {
+			if _, err := io.ReadFull(got, make([]byte, len(s.hear))); err != nil {
+				break
+			}
+			_, _ = io.WriteString(c, s.say)
+		}
+		testkit.Hang(got)
+		all <- string(got.all)
+	})
+	conn, err := net.Dial("tcp", far.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn, func() string {
+		_ = conn.Close()
+		return <-all
+	}
+}
+
+type recording struct {
+	net.Conn
+	all []byte
+}
+
+// Read keeps what it reads.
+func (r *recording) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.all = append(r.all, p[:n]...)
+	return n, err
+}
+
+// shake asks the far end of conn for a way, in the language of scheme.
+func shake(conn net.Conn, scheme config.Scheme, to Target, c *credentials) (*talk, *Error) {
+	k := &talk{conn: conn, scheme: scheme, buf: make([]byte, 2<<10)}
+	switch scheme {
+	case config.SchemeHTTP, config.SchemeHTTPS:
+		return k, k.httpConnect(to, c, "")
+	case config.SchemeSOCKS4, config.SchemeSOCKS4A:
+		ip, fault := socks4Address(to, scheme)
+		if fault != nil {
+			return k, fault
+		}
+		return k, k.socks4Connect(to, ip, c)
+	default:
+		return k, k.socks5Connect(to, c)
+	}
+}
+
+// load builds the set of a file. Names are looked up in names alone.
+func load(t testing.TB, text string, names map[string]string) *Set {
+	t.Helper()
+	return reload(t, nil, text, names)
+}
+
+// reload is load with the set before.
+func reload(t testing.TB, prev *Set, text string, names map[string]string) *Set {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSet(c, prev, func(netip.AddrPort) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.shared.resolver.lookup = func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		a, ok := names[host]
+		if !ok {
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+		}
+		return []netip.Addr{netip.MustParseAddr(a)}, nil
+	}
+	return s
+}
+
+// budget is a context with the time that a whole way may take.
+func budget(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// open dials and fails the test when that fails. The way is closed at the end.
+func open(t testing.TB, p *Pool, to Target) *Way {
+	t.Helper()
+	way, err := p.Dial(budget(t, testkit.Patience), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = way.Conn.Close() })
+	return way
+}
+
+// denied dials, wants a failure of this class, and gives it.
+func denied(t testing.TB, p *Pool, to Target, d time.Duration, want Class) *Error {
+	t.Helper()
+	way, err := p.Dial(budget(t, d), to)
+	if err == nil {
+		_ = way.Conn.Close()
+		way.Release()
+		t.Fatalf("a way through %s, want %s", way.Member.Name(), want)
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got a %T: %v", err, err)
+	}
+	if e.Class != want {
+		t.Fatalf("got %s: %v\nwant %s", e.Class, e, want)
+	}
+	return e
+}

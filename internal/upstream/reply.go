@@ -64,7 +64,7 @@ func (s *headScan) headByte(b []byte, i int) bool {
 // reply is what a response head says that matters here.
 type reply struct {
 	status     int
-	reason     string
+	reason     string   // as it came: see quote
 	challenges []string // Proxy-Authenticate, the schemes in lower case
 	retryAfter time.Duration
 	hasRetry   bool
@@ -80,7 +80,7 @@ func parseReply(head []byte) (reply, bool) {
 		return r, false
 	}
 	if r.status >= 300 { // nobody reads the words of a success
-		r.reason = clean(string(line[len(statusShape):]), 60)
+		r.reason = string(line[len(statusShape):])
 	}
 	for {
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))
@@ -151,13 +151,16 @@ func (r reply) refusal(t Target, c *credentials) *Error {
 	return e
 }
 
-// quote is the status and the reason, unless the reason repeats credentials.
+// quote is the status and the reason, unless the reason repeats credentials. It
+// is cleaned after that: a cut might leave a part of a password, which nobody
+// would recognise.
 func (r reply) quote(c *credentials) string {
 	s := strconv.Itoa(r.status)
-	if r.reason == "" || c.repeatedIn(r.reason) {
+	reason := clean(r.reason, 60)
+	if reason == "" || c.repeatedIn(r.reason) {
 		return s
 	}
-	return s + " " + r.reason
+	return s + " " + reason
 }
 
 func (r reply) authHint(sent bool) string {

@@ -164,3 +164,15 @@ func denied(t testing.TB, p *Pool, to Target, d time.Duration, want Class) *Erro
 	}
 	return e
 }
+
+// only is the one pool of a set, beside the direct one.
+func only(t testing.TB, s *Set) *Pool {
+	t.Helper()
+	if len(s.pools) != 1 {
+		t.Fatalf("%d pools", len(s.pools))
+	}
+	for _, p := range s.pools {
+		return p
+	}
+	return nil
+}

@@ -10,8 +10,8 @@ import (
 // direction is one way of a flow: it moves what src has to dst.
 type direction struct {
 	flow     *Flow
+	up       bool // from client to server
 	src, dst net.Conn
-	from, to Side
 	n        atomic.Int64 // bytes written to dst
 	eof      atomic.Bool  // src has ended, and that was passed on
 }
@@ -22,13 +22,28 @@ type sideError struct {
 	err  error
 }
 
+// from and to are not fields: an idle tunnel would hold them twice.
+func (d *direction) from() Side {
+	if d.up {
+		return Client
+	}
+	return Server
+}
+
+func (d *direction) to() Side {
+	if d.up {
+		return Server
+	}
+	return Client
+}
+
 // run moves everything until src ends or something fails.
 func (d *direction) run(first []byte) {
 	if len(first) > 0 {
 		n, err := d.dst.Write(first)
 		d.n.Add(int64(n))
 		if err != nil {
-			d.flow.ended(d, &sideError{d.to, err})
+			d.flow.ended(d, &sideError{d.to(), err})
 			return
 		}
 	}
@@ -86,11 +101,11 @@ func (d *direction) write(p []byte, readErr error) *sideError {
 		n, err := d.dst.Write(p)
 		d.n.Add(int64(n))
 		if err != nil {
-			return &sideError{d.to, err}
+			return &sideError{d.to(), err}
 		}
 	}
 	if readErr != nil && !errors.Is(readErr, io.EOF) {
-		return &sideError{d.from, readErr}
+		return &sideError{d.from(), readErr}
 	}
 	return nil
 }

@@ -91,36 +91,37 @@ func (o Options) limited() bool { return o.Idle > 0 || o.HalfClose > 0 || o.Stal
 // watched is what the engine remembers of a flow between two looks.
 type watched struct {
 	bytes     int64 // both ways, when they last changed
-	since     time.Time
-	halfSince time.Time
+	since     int64 // Unix nanoseconds, as the others: a time.Time takes three words
+	halfSince int64
 	downBytes int64 // when the stall window began
-	stallFrom time.Time
+	stallFrom int64
 }
 
 // look ends a flow that is past one of its limits or has lost a peer.
 func (f *Flow) look(now time.Time, paths bool, deadAfter time.Duration) {
 	up, down := f.Bytes()
-	w, o := &f.watch, f.options
-	if w.since.IsZero() || up+down != w.bytes {
-		w.bytes, w.since = up+down, now
+	w, o, at := &f.watch, f.options, now.UnixNano()
+	past := func(since int64, limit time.Duration) bool { return limit > 0 && at-since >= int64(limit) }
+	if w.since == 0 || up+down != w.bytes {
+		w.bytes, w.since = up+down, at
 	}
-	if w.stallFrom.IsZero() {
-		w.stallFrom, w.downBytes = now, down
+	if w.stallFrom == 0 {
+		w.stallFrom, w.downBytes = at, down
 	}
 	half := f.up.eof.Load() || f.down.eof.Load()
-	if half && w.halfSince.IsZero() {
-		w.halfSince = now
+	if half && w.halfSince == 0 {
+		w.halfSince = at
 	}
 	switch {
-	case o.Idle > 0 && now.Sub(w.since) >= o.Idle:
+	case past(w.since, o.Idle):
 		f.end(Proxyd, ReasonIdle, nil)
-	case o.HalfClose > 0 && half && now.Sub(w.halfSince) >= o.HalfClose:
+	case half && past(w.halfSince, o.HalfClose):
 		f.end(Proxyd, ReasonHalf, nil)
-	case o.Stall > 0 && now.Sub(w.stallFrom) >= o.Stall:
+	case past(w.stallFrom, o.Stall):
 		if down-w.downBytes < o.StallBytes {
 			f.end(Proxyd, ReasonStall, nil)
 		}
-		w.stallFrom, w.downBytes = now, down
+		w.stallFrom, w.downBytes = at, down
 	}
 	if !paths {
 		return

@@ -16,11 +16,12 @@ type Flow struct {
 	client, server net.Conn
 	up, down       direction
 	running        atomic.Int32 // directions that have not ended
-	done           chan struct{}
 
 	mu     sync.Mutex
-	stats  Stats // why it ends, set by the first who knows
-	ending bool  // both conns are being closed
+	stats  Stats         // why it ends, set by the first who knows
+	ending bool          // both conns are being closed
+	over   bool          // Options.Done has returned
+	done   chan struct{} // closed then; made only if somebody waits
 
 	watch watched // the engine's alone
 }
@@ -29,12 +30,12 @@ type Flow struct {
 // ended. It owns both conns from here on, clears their deadlines, and closes
 // them. early is written to the server first, and toClient to the client.
 func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Options) *Flow {
-	f := &Flow{engine: e, options: o, client: client, server: server, done: make(chan struct{})}
+	f := &Flow{engine: e, options: o, client: client, server: server}
 	f.running.Store(2)
 	_ = client.SetDeadline(time.Time{}) // a conn that is closed already says so when it is read
 	_ = server.SetDeadline(time.Time{})
-	f.up = direction{flow: f, src: client, dst: server, from: Client, to: Server}
-	f.down = direction{flow: f, src: server, dst: client, from: Server, to: Client}
+	f.up = direction{flow: f, up: true, src: client, dst: server}
+	f.down = direction{flow: f, src: server, dst: client}
 	e.add(f)
 	// Two fresh goroutines, so that the stack that set-up has grown is not kept
 	// for the life of the tunnel (11-12 KiB a tunnel became 7.8). They end when
@@ -46,6 +47,14 @@ func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Option
 
 // Wait blocks until the flow has ended and Options.Done has returned.
 func (f *Flow) Wait() Stats {
+	f.mu.Lock()
+	if f.done == nil {
+		f.done = make(chan struct{})
+		if f.over {
+			close(f.done)
+		}
+	}
+	f.mu.Unlock()
 	<-f.done
 	return f.stats
 }
@@ -64,7 +73,7 @@ func (f *Flow) ended(d *direction, fault *sideError) {
 	default:
 		f.mu.Lock()
 		if f.stats.Reason == "" {
-			f.stats.ClosedBy, f.stats.Reason = d.from, ReasonEOF
+			f.stats.ClosedBy, f.stats.Reason = d.from(), ReasonEOF
 		}
 		f.mu.Unlock()
 		d.eof.Store(true)
@@ -129,7 +138,12 @@ func (f *Flow) finish() {
 	if f.options.Done != nil {
 		f.options.Done(f.stats)
 	}
-	close(f.done)
+	f.mu.Lock()
+	f.over = true
+	if f.done != nil {
+		close(f.done)
+	}
+	f.mu.Unlock()
 }
 
 func isReset(err error) bool {

@@ -27,17 +27,17 @@ type mover struct {
 func (d *direction) moveTCP(src, dst *net.TCPConn) *sideError {
 	source, err := src.SyscallConn()
 	if err != nil {
-		return &sideError{d.from, err}
+		return &sideError{d.from(), err}
 	}
 	sink, err := dst.SyscallConn()
 	if err != nil {
-		return &sideError{d.to, err}
+		return &sideError{d.to(), err}
 	}
 	m := &mover{d: d, sink: sink}
 	m.flush, m.drain = m.flushRest, m.drainPipe
 	err = source.Read(m.readable)
 	if m.fault == nil && err != nil && !m.eof {
-		m.fault = &sideError{d.from, err}
+		m.fault = &sideError{d.from(), err}
 	}
 	return m.fault
 }
@@ -57,7 +57,7 @@ func (m *mover) readable(fd uintptr) bool {
 		case errno == syscall.EINTR:
 			continue
 		case errno != 0:
-			m.fault = &sideError{m.d.from, errno}
+			m.fault = &sideError{m.d.from(), errno}
 			return true
 		case n == 0:
 			m.eof = true
@@ -92,7 +92,7 @@ func (m *mover) flushRest(fd uintptr) bool {
 			return false
 		case errno == syscall.EINTR:
 		case errno != 0:
-			m.fault = &sideError{m.d.to, errno}
+			m.fault = &sideError{m.d.to(), errno}
 			return true
 		default:
 			m.rest = m.rest[n:]
@@ -105,7 +105,7 @@ func (m *mover) flushRest(fd uintptr) bool {
 // wrote looks at how a wait for the sink ended.
 func (m *mover) wrote(err error) bool {
 	if err != nil && m.fault == nil {
-		m.fault = &sideError{m.d.to, err}
+		m.fault = &sideError{m.d.to(), err}
 	}
 	return m.fault == nil
 }
@@ -130,7 +130,7 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 		case errno == syscall.EINTR:
 			continue
 		case errno != 0:
-			m.fault = &sideError{m.d.from, errno}
+			m.fault = &sideError{m.d.from(), errno}
 			return false, true
 		case n == 0:
 			m.eof = true
@@ -152,7 +152,7 @@ func (m *mover) drainPipe(fd uintptr) bool {
 			return false
 		case errno == syscall.EINTR:
 		case errno != 0:
-			m.fault = &sideError{m.d.to, errno}
+			m.fault = &sideError{m.d.to(), errno}
 			return true
 		default:
 			m.inPipe -= n

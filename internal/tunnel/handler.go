@@ -86,7 +86,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	if err != nil {
 		return nil, h.refuseDial(r, route, start, err)
 	}
-	t := &Tunnel{h: h, way: way, limits: snap.Config().Tunnel, record: h.newRecord(r, start)}
+	t := &Tunnel{h: h, way: way, limits: snap.Config().Tunnel, record: h.opening(r, start)}
 	t.record.fill(route)
 	t.record.Upstream = way.Member.Name()
 	t.record.Attempts = way.Tried
@@ -182,7 +182,7 @@ func (h *Handler) Refuse(r Request, class upstream.Class, status int, text, hint
 
 // refuse gives f its id and its delay, and records it.
 func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Refusal {
-	rec := h.newRecord(r, start)
+	rec := Record{Opening: h.opening(r, start)}
 	f.ID = rec.ID
 	if f.Target.Host != "" {
 		rec.Host, rec.Exchange, rec.Kind = f.Target.Host, f.Target.Exchange, f.Target.Kind
@@ -195,16 +195,16 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 	return &f
 }
 
-// newRecord starts the record of a request; its host is replaced by the
-// normalised one as soon as there is one.
-func (h *Handler) newRecord(r Request, start time.Time) Record {
-	return Record{
+// opening is what a record begins with; the host is replaced by the normalised
+// one as soon as there is one.
+func (h *Handler) opening(r Request, start time.Time) Opening {
+	return Opening{
 		ID: h.idPrefix + strconv.FormatUint(h.idLast.Add(1), 36), Client: r.Client, Label: r.Label,
 		Protocol: r.Protocol, Host: printable(r.Host), Port: r.Port, Start: start,
 	}
 }
 
-func (r *Record) fill(route router.Route) {
+func (r *Opening) fill(route router.Route) {
 	r.Host, r.Exchange, r.Kind = route.Target.Host, route.Target.Exchange, route.Target.Kind
 	r.Rule, r.Pool = route.Rule, route.Pool.Name()
 }

@@ -25,7 +25,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	if err != nil {
 		return nil, h.refuseDial(r, route, start, err)
 	}
-	rec := h.newRecord(r, start)
+	rec := Record{Opening: h.opening(r, start)}
 	rec.fill(route)
 	rec.Event = Served
 	rec.Upstream, rec.Attempts = trip.Member.Name(), trip.Tried

@@ -33,9 +33,9 @@ const (
 	Served                   // a plain HTTP request was answered to its last byte
 )
 
-// Record is one tunnel, refusal or plain request, for log, counters and status.
-type Record struct {
-	Event          Event
+// Opening is what is known of a tunnel when it opens; all that it holds of its
+// record while it lives.
+type Opening struct {
 	ID             string
 	Client         netip.AddrPort
 	Label          string // the proxy username, "" if none
@@ -49,13 +49,19 @@ type Record struct {
 	Attempts       []upstream.Attempt // the failed ones
 	Dial, Queued   time.Duration
 	Start          time.Time
-	Duration       time.Duration // of the whole, for Ended and Served
-	Up, Down       int64
-	ClosedBy       string
-	Reason         relay.Reason
-	Class          upstream.Class // of a refusal
-	Step           string         // where a refusal came about: "request", "route", "limit", "dial"
-	Text           string
-	Quiet          bool // an identical refusal was logged a moment ago: count it, do not log it
-	Repeated       int  // quiet ones since the last that was logged
+}
+
+// Record is one tunnel, refusal or plain request, for log, counters and status.
+type Record struct {
+	Event Event
+	Opening
+	Duration time.Duration // of the whole, for Ended and Served
+	Up, Down int64
+	ClosedBy string
+	Reason   relay.Reason
+	Class    upstream.Class // of a refusal
+	Step     string         // where a refusal came about: "request", "route", "limit", "dial"
+	Text     string
+	Quiet    bool // an identical refusal was logged a moment ago: count it, do not log it
+	Repeated int  // quiet ones since the last that was logged
 }

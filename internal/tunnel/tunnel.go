@@ -15,7 +15,7 @@ type Tunnel struct {
 	h      *Handler
 	way    *upstream.Way
 	limits config.Tunnel
-	record Record
+	record Opening
 	flow   atomic.Pointer[relay.Flow]
 }
 
@@ -37,8 +37,7 @@ func (t *Tunnel) SetEarly(b []byte) { t.way.Early = b }
 // returns at once. early is what the client sent behind its request. It ends
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
-	t.record.Event = Opened
-	t.h.emit(t.record)
+	t.h.emit(Record{Event: Opened, Opening: t.record})
 	toClient := t.way.Early
 	t.way.Early = nil
 	flow := t.h.relay.Start(client, t.way.Conn, early, toClient, relay.Options{
@@ -67,8 +66,7 @@ const ReasonAbandoned relay.Reason = "client_gone"
 func (t *Tunnel) ended(s relay.Stats) {
 	t.way.Release()
 	t.h.remove(t)
-	r := t.record
-	r.Event = Ended
+	r := Record{Event: Ended, Opening: t.record}
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down
 	r.ClosedBy, r.Reason = string(s.ClosedBy), s.Reason

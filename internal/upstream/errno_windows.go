@@ -19,8 +19,6 @@ const (
 	wsaEHOSTUNREACH  = syscall.Errno(10065)
 )
 
-const errnoTooManyFiles, errnoNoAddress = wsaEMFILE, wsaEADDRNOTAVAIL
-
 var errnoKinds = []struct {
 	errno syscall.Errno
 	kind  dialKind

@@ -24,22 +24,27 @@ func (e *Error) with(err error, hint string) *Error {
 
 // isClosed reports whether the peer ended the connection.
 func isClosed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isReset(err)
 }
 
 // localFault says what is wrong with our own machine, "" if nothing is.
 func localFault(err error) string {
+	if n, ok := errors.AsType[*noInterface](err); ok && !errors.Is(err, syscall.EPERM) {
+		return n.Error()
+	}
 	switch {
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
+	case errors.Is(err, errNoFamily):
+		return "the source address is of the other family than the addresses to dial"
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EADDRINUSE):
 		return "the source address is not on this machine, or no local port is free"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return "this machine is out of file descriptors"
 	case errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
 		return "this machine is out of socket memory"
-	case errors.Is(err, syscall.ENODEV):
-		return "the interface is not on this machine"
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		return "this machine does not permit the connection (a firewall, or a missing capability)"
+	case errnoKind(err) == dialLocal: // windows has numbers of its own
+		return "this machine cannot open the connection (" + reason(err) + ")"
 	}
 	return ""
 }
@@ -53,7 +58,7 @@ func dialFault(err error, took time.Duration) *Error {
 		return fault(ClassLocal, "cannot be dialled: %s", text).with(err, "")
 	}
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errnoKind(err) == dialRefused:
 		return fault(ClassUpstreamRefused, "refused the connection").with(err, "is the proxy running at that address?")
 	case isTimeout(err):
 		return fault(ClassUpstreamTimeout, "did not accept TCP within %s", seconds(took)).with(err, "")
@@ -72,7 +77,7 @@ func targetFault(err error, took time.Duration) *Error {
 		return fault(ClassLocal, "%s", text).with(err, "")
 	}
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errnoKind(err) == dialRefused:
 		return fault(ClassTargetRefused, "the target refused the connection").with(err, "")
 	case isTimeout(err):
 		return fault(ClassTargetTimeout, "the target did not accept TCP within %s", seconds(took)).with(err, "")

@@ -1,0 +1,176 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+func addrs(list ...string) (all []netip.Addr) {
+	for _, a := range list {
+		all = append(all, netip.MustParseAddr(a))
+	}
+	return all
+}
+
+func portOf(t testing.TB, addr string) uint16 {
+	t.Helper()
+	return netip.MustParseAddrPort(addr).Port()
+}
+
+// listenOn serves a port of another address than the one it is on. It counts.
+func listenOn(t testing.TB, host string, port uint16) net.Listener {
+	t.Helper()
+	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(host), port)))
+	if err != nil {
+		t.Skipf("this system has no %s: %v", host, err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	return ln
+}
+
+// With the first address silent the second is tried beside it after 250 ms.
+func TestRaceFirstAddressSilent(t *testing.T) {
+	t.Parallel()
+	hole := portOf(t, testkit.BlackHole(t))
+	listenOn(t, "::1", hole)
+	start := time.Now()
+	conn, err := (&dialer{}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), hole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	took := time.Since(start)
+	if conn.RemoteAddr().(*net.TCPAddr).IP.String() != "::1" {
+		t.Errorf("connected to %s", conn.RemoteAddr())
+	}
+	if took < nextAddress || took > 4*nextAddress {
+		t.Errorf("it took %v, want a little more than %v", took, nextAddress)
+	}
+}
+
+// With the first address refusing nobody waits.
+func TestRaceFirstAddressRefuses(t *testing.T) {
+	port := portOf(t, testkit.ClosedPort(t))
+	listenOn(t, "::1", port)
+	start := time.Now()
+	conn, err := (&dialer{}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if took := time.Since(start); took >= nextAddress {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// The first address wins when it answers, and the others are left alone.
+func TestRaceFirstAddressAnswers(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	port := portOf(t, ln.Addr().String())
+	second := listenOn(t, "::1", port).(*net.TCPListener)
+	conn, err := (&dialer{}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = second.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	if c, err := second.Accept(); err == nil {
+		_ = c.Close()
+		t.Error("the second address was dialled too")
+	}
+}
+
+// Every connection that loses the race is closed before the call returns.
+func TestRaceLeavesNothingOpen(t *testing.T) {
+	t.Parallel()
+	hole := portOf(t, testkit.BlackHole(t))
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+	defer cancel()
+	_, err := (&dialer{}).dial(ctx, addrs("127.0.0.1", "127.0.0.1", "127.0.0.1"), hole)
+	if !isTimeout(err) || time.Since(start) > 2*time.Second {
+		t.Errorf("got %v after %v", err, time.Since(start))
+	}
+}
+
+// The most telling failure is kept, whichever came last.
+func TestRaceFailures(t *testing.T) {
+	port := portOf(t, testkit.ClosedPort(t))
+	for name, list := range map[string][]netip.Addr{
+		"refused first": addrs("127.0.0.1", "255.255.255.255"),
+		"refused last":  addrs("255.255.255.255", "127.0.0.1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := (&dialer{}).dial(budget(t, testkit.Patience), list, port)
+			if !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestMoreTelling(t *testing.T) {
+	refused, unreachable, local := error(syscall.ECONNREFUSED), error(syscall.ENETUNREACH), error(syscall.EADDRNOTAVAIL)
+	tests := []struct {
+		name       string
+		a, b, want error
+	}{
+		{"the first", nil, local, local},
+		{"nothing new", refused, nil, refused},
+		{"refused after unreachable", unreachable, refused, refused},
+		{"unreachable after refused", refused, unreachable, refused},
+		{"a timeout after local", local, context.DeadlineExceeded, context.DeadlineExceeded},
+		{"local after a timeout", context.DeadlineExceeded, local, context.DeadlineExceeded},
+		{"of the same kind, the last", unreachable, syscall.EHOSTUNREACH, syscall.EHOSTUNREACH},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := moreTelling(tt.a, tt.b); !errors.Is(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// A source address has a family; targets of the other one are our own fault.
+func TestSourceOfAnotherFamily(t *testing.T) {
+	d := &dialer{source: netip.MustParseAddr("127.0.0.1")}
+	_, err := d.dial(t.Context(), addrs("::1"), 443)
+	if !errors.Is(err, errNoFamily) {
+		t.Fatalf("got %v", err)
+	}
+	for name, e := range map[string]*Error{"target": targetFault(err, 0), "upstream": dialFault(err, 0)} {
+		if e.Class != ClassLocal {
+			t.Errorf("%s: got %s: %s", name, e.Class, e.Text)
+		}
+	}
+}
+
+// The check sees the address that is dialled, and its error comes out whole.
+func TestCheckSeesTheAddress(t *testing.T) {
+	far := testkit.NewTCP(t, testkit.Hang)
+	no := fault(ClassDenied, "no")
+	var seen []netip.AddrPort
+	d := &dialer{check: func(a netip.AddrPort) error { seen = append(seen, a); return no }}
+	_, err := d.dial(budget(t, testkit.Patience), addrs("127.0.0.1"), portOf(t, far.Addr))
+	if e, ok := errors.AsType[*Error](err); !ok || e != no || targetFault(err, 0) != no {
+		t.Errorf("got %v", err)
+	}
+	if len(seen) != 1 || seen[0].String() != far.Addr {
+		t.Errorf("asked about %v", seen)
+	}
+	if far.Accepted() != 0 {
+		t.Error("it was dialled all the same")
+	}
+}

@@ -1,0 +1,262 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// signal sends one and waits until the log shows that it was taken: the system
+// makes one of two that come close together.
+func (p *process) signal(t *testing.T, s os.Signal, taken string) {
+	t.Helper()
+	before := strings.Count(p.Log.String(), taken)
+	if err := p.Cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, testkit.Patience, taken, func() bool { return strings.Count(p.Log.String(), taken) > before })
+}
+
+const stopping, reloaded, reloadRefused = `"msg":"stopping"`, `"msg":"reloaded"`, `"msg":"reload refused`
+
+// tunnel opens one and shows that it carries.
+func (p *process) tunnel(t *testing.T, target string) *testkit.Conn {
+	t.Helper()
+	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
+	if !reply.OK {
+		t.Fatalf("%v\n%s", reply, p.Log)
+	}
+	works(c)
+	return c
+}
+
+// works shows that a tunnel to an echo carries.
+func works(c *testkit.Conn) {
+	c.Send("still here?")
+	c.Expect("still here?")
+}
+
+func TestTheFirstLinesOfTheLog(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "", "exchanges: {binance: {http: \"socks5://px.example:1080\"}}\n")
+	lines := strings.Split(p.Log.String(), "\n")
+	for _, want := range []string{
+		`"msg":"proxyd"`, `"config":"` + p.Cmd.Args[len(p.Cmd.Args)-1] + `"`, `"address":"` + p.Addr + `","for":"this machine only"`,
+		`unlisted hosts`, `binance.websocket`, `DIRECT (no default)`, `eval \"$(proxyd env)\"`,
+	} {
+		if !strings.Contains(strings.Join(lines, "\n"), want) {
+			t.Errorf("the first lines lack %s:\n%s", want, p.Log)
+		}
+	}
+	if len(lines) > 12 || !strings.Contains(lines[0], `"msg":"proxyd"`) {
+		t.Errorf("they are not the first:\n%s", p.Log)
+	}
+}
+
+func TestSIGTERMDrains(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	for name, s := range map[string]os.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": os.Interrupt} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := launch(t, "", loopback+"drain_seconds: 30\n")
+			c := p.tunnel(t, echo.Addr)
+			asks, kept, speaks := testkit.Dial(t, p.Addr), testkit.Dial(t, p.Addr), testkit.Dial(t, p.Addr)
+			asks.Send("CONNECT ")
+			kept.Send("GET http://" + echo.Addr + "/ HTTP/1.1\r\n")
+			speaks.Send("\x05\x01\x00")
+			speaks.Expect("\x05\x00") // so it was accepted, and those before it were
+			p.signal(t, s, stopping)
+			works(c)
+			asks.Send(echo.Addr + " HTTP/1.1\r\n\r\n")
+			holds(t, testkit.CONNECT11, asks.ReadHTTP("CONNECT"), outcome{"draining", 503, 1})
+			kept.Send("Host: " + echo.Addr + "\r\n\r\n")
+			holds(t, "GET", kept.ReadHTTP("GET"), outcome{"draining", 503, 1})
+			speaks.Send("\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50")
+			speaks.Expect("\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00")
+			if n, err := net.DialTimeout("tcp", p.Addr, time.Second); err == nil {
+				_ = n.Close()
+				t.Error("a new connection was accepted")
+			} else if !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Error(err)
+			}
+			works(c)
+			c.CloseWrite()
+			c.ExpectEOF()
+			if code := p.ended(t, 3*time.Second); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if !strings.Contains(p.Log.String(), `"msg":"stopped"`) {
+				t.Errorf("the last line is missing:\n%s", p.Log)
+			}
+		})
+	}
+}
+
+func TestADrainEnds(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	p := launch(t, "", loopback+"drain_seconds: 0.7\n")
+	c := p.tunnel(t, echo.Addr)
+	p.signal(t, syscall.SIGTERM, stopping)
+	from := time.Now()
+	if code := p.ended(t, 4*time.Second); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(from); took < 500*time.Millisecond {
+		t.Errorf("ended after %v, drain_seconds is 0.7", took)
+	}
+	if got, err := c.ReadAll(); got != "" {
+		t.Errorf("%q and %v came", got, err)
+	}
+	if !strings.Contains(p.Log.String(), `"closed_by":"proxyd","reason":"closed"`) {
+		t.Errorf("the log does not say who closed:\n%s", p.Log)
+	}
+}
+
+func TestASecondSignalClosesAtOnce(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	p := launch(t, "", loopback+"drain_seconds: 60\n")
+	c := p.tunnel(t, echo.Addr)
+	p.signal(t, syscall.SIGTERM, stopping)
+	works(c)
+	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.ended(t, time.Second); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	_, _ = c.ReadAll()
+}
+
+func TestSIGHUPLoadsTheFileAnew(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
+	p := launch(t, "", "default: \""+up.URL()+"\"\n")
+	file := p.Cmd.Args[len(p.Cmd.Args)-1]
+	write := func(yaml string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte("listen: 127.0.0.1:0\n"+yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func() testkit.Reply {
+		t.Helper()
+		_, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target})
+		return reply
+	}
+	c := p.tunnel(t, target)
+	write("default: reject\n")
+	if reply := ask(); !reply.OK {
+		t.Errorf("a file that was only saved took effect: %v", reply)
+	}
+	p.signal(t, syscall.SIGHUP, reloaded)
+	works(c)
+	holds(t, testkit.SOCKS5, ask(), denied)
+	for name, yaml := range map[string]string{
+		"faulty": "default: nosuchpool\nunknown: key\n", "not YAML": "default: [", "a port missing": "default: http://px.example\n", "no certificate": "default: {url: \"https://px.example:1\", tls: {ca_file: /no/such}}\n",
+	} {
+		write(yaml)
+		p.signal(t, syscall.SIGHUP, reloadRefused)
+		works(c)
+		if reply := ask(); reply.OK || reply.Code != denied.code {
+			t.Errorf("%s: what was in force has changed: %v", name, reply)
+		}
+	}
+	if log := p.Log.String(); !strings.Contains(log, file+":2:10: default: ") || !strings.Contains(log, file+":3:1: unknown: ") {
+		t.Errorf("the faults are not in the log, all with their lines:\n%s", log)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(t, syscall.SIGHUP, reloadRefused)
+	write("default: \"" + up.URL() + "\"\n")
+	p.signal(t, syscall.SIGHUP, reloaded)
+	if reply := ask(); !reply.OK {
+		t.Errorf("after a good file: %v", reply)
+	}
+	works(c)
+}
+
+// Out of descriptors proxyd waits for some, without spinning and with at most a
+// line a second, and serves on.
+func TestOutOfDescriptors(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	p := launch(t, "ulimit -n 64", loopback+"max_tunnels: 1000\ndefault: direct\n")
+	c := p.tunnel(t, echo.Addr)
+	var idle []net.Conn
+	for range 80 {
+		n, err := net.DialTimeout("tcp", p.Addr, testkit.Patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, n)
+	}
+	t.Cleanup(func() {
+		for _, n := range idle {
+			_ = n.Close()
+		}
+	})
+	accept := func() int { return strings.Count(p.Log.String(), `"msg":"accept"`) }
+	testkit.Eventually(t, testkit.Patience, "no descriptor is left", func() bool { return accept() > 0 })
+	from := time.Now()
+	testkit.Eventually(t, testkit.Patience, "a second line", func() bool { return accept() > 1 })
+	testkit.Eventually(t, testkit.Patience, "a third line", func() bool { return accept() > 2 })
+	if took := time.Since(from); took < 1900*time.Millisecond {
+		t.Errorf("three lines within %v", took)
+	}
+	works(c)
+	for _, n := range idle {
+		_ = n.Close()
+	}
+	testkit.Eventually(t, testkit.Patience, "it serves again", func() bool {
+		n, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr})
+		defer n.Close()
+		return reply.OK
+	})
+	works(c)
+	_ = c.Close()
+	p.signal(t, syscall.SIGTERM, stopping)
+	if code := p.ended(t, testkit.Patience); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if cpu := p.Cmd.ProcessState.UserTime() + p.Cmd.ProcessState.SystemTime(); cpu > time.Second {
+		t.Errorf("it took %v of CPU time", cpu)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	taken := testkit.SilentListener(t)
+	for name, tc := range map[string]struct {
+		args []string
+		want int
+		say  string
+	}{
+		"a faulty file":    {[]string{"run", "-c", writeConfig(t, "default: x\n")}, 1, "there is no pool"},
+		"no such file":     {[]string{"run", "-c", "/no/such/file.yaml"}, 1, "/no/such/file.yaml"},
+		"an address taken": {[]string{"run", "-c", writeConfig(t, fmt.Sprintf("listen: %q\n", taken))}, 1, "the port is taken"},
+		"open to all":      {[]string{"run", "-c", writeConfig(t, "listen: \"0.0.0.0:0\"\n")}, 1, "auth"},
+		"unknown command":  {[]string{"fly"}, 2, "fly"},
+		"unknown flag":     {[]string{"run", "--fast"}, 2, "--fast"},
+		"check":            {[]string{"check", "-c", writeConfig(t, "default: x\n")}, 1, "default"},
+		"nobody there":     {[]string{"health", "-c", writeConfig(t, fmt.Sprintf("listen: %q\n", testkit.ClosedPort(t)))}, 1, "nothing answers"},
+		"nobody answers":   {[]string{"health", "--timeout-seconds", "0.2", "-c", writeConfig(t, fmt.Sprintf("listen: %q\n", taken))}, 1, "does not answer"},
+		"refused":          {[]string{"route", "-c", writeConfig(t, "default: reject\n"), "a.example"}, 1, "refused"},
+	} {
+		out, code := run(t, nil, tc.args...)
+		if code != tc.want || !strings.Contains(out, tc.say) {
+			t.Errorf("%s: %d, %q; want %d and %q", name, code, out, tc.want, tc.say)
+		}
+	}
+}

@@ -56,7 +56,6 @@ func hops(t *testing.T, ca *testkit.CA, place string, hosts map[string]string) m
 // Every hop is told the name of the next one, and only the last one that of
 // the target.
 func TestChainsOfEveryScheme(t *testing.T) {
-	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	ca := testkit.NewCA(t)
 	hosts := map[string]string{}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,28 +83,36 @@ var asking = []testkit.Protocol{testkit.CONNECT11, testkit.CONNECT10, testkit.SO
 // wants the same answer each time, within a budget of one second.
 func refusedAlike(t *testing.T, p *proxyd, target string, want outcome, words string) {
 	t.Helper()
-	refusedInTunnels(t, p, target, want, words)
-	c := testkit.Dial(t, p.Addr)
-	c.Send("GET http://" + target + "/ HTTP/1.1\r\nHost: " + target + "\r\n\r\n")
-	reply := c.ReadHTTP("GET")
-	holds(t, "GET", reply, want)
-	c.ExpectEOF()
+	var all sync.WaitGroup
+	all.Go(func() { refusedInTunnels(t, p, target, want, words) })
+	all.Go(func() {
+		c := testkit.Dial(t, p.Addr)
+		c.Send("GET http://" + target + "/ HTTP/1.1\r\nHost: " + target + "\r\n\r\n")
+		reply := c.ReadHTTP("GET")
+		holds(t, "GET", reply, want)
+		c.ExpectEOF()
+	})
+	all.Wait()
 }
 
 // refusedInTunnels is refusedAlike without the plain request.
 func refusedInTunnels(t *testing.T, p *proxyd, target string, want outcome, words string) {
 	t.Helper()
-	for _, protocol := range asking {
-		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target, Early: "early bytes"})
-		holds(t, protocol, reply, want)
-		if reply.Took > 1900*time.Millisecond {
-			t.Errorf("%s: answered after %v, the budget is 1 s", protocol, reply.Took)
-		}
-		if protocol.HTTP() && !strings.Contains(reply.Body, words) {
-			t.Errorf("%s: the body %q lacks %q", protocol, reply.Body, words)
-		}
-		c.ExpectEOF()
+	var all sync.WaitGroup
+	for _, protocol := range asking { // at once, since they may all wait for the budget's end
+		all.Go(func() {
+			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target, Early: "early bytes"})
+			holds(t, protocol, reply, want)
+			if reply.Took > 1900*time.Millisecond {
+				t.Errorf("%s: answered after %v, the budget is 1 s", protocol, reply.Took)
+			}
+			if protocol.HTTP() && !strings.Contains(reply.Body, words) {
+				t.Errorf("%s: the body %q lacks %q", protocol, reply.Body, words)
+			}
+			c.ExpectEOF()
+		})
 	}
+	all.Wait()
 }
 
 var (

@@ -51,7 +51,6 @@ func TestTwoDaemonsAsEachOthersUpstream(t *testing.T) {
 // SOCKS has no place for a mark. Such a loop ends with the budget of the first
 // request, and with it all that it has opened.
 func TestALoopBySOCKSEndsWithItsBudget(t *testing.T) {
-	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	const here = loopback + "exchanges: {here: {hosts: [localhost], http: direct}}\n"
 	a := start(t, here)

@@ -19,7 +19,6 @@ var commands = [][]string{
 }
 
 func TestPasswordsShowInNoCommand(t *testing.T) {
-	t.Parallel()
 	m := newMarked(t)
 	file := writeConfig(t, m.yaml)
 	for _, args := range commands {
@@ -65,7 +64,6 @@ var broken = map[string]string{
 }
 
 func TestPasswordsShowInNoFault(t *testing.T) {
-	t.Parallel()
 	mark := markBefore + "00" + markAfter
 	d := start(t, "log: {level: debug}\n")
 	good, err := os.ReadFile(d.File)
@@ -106,7 +104,6 @@ func TestPasswordsShowInNoFault(t *testing.T) {
 
 // Nothing that proxyd does puts a password into the list of processes.
 func TestPasswordsShowInNoProcess(t *testing.T) {
-	t.Parallel()
 	m := newMarked(t)
 	p := launch(t, "", m.yaml, m.environ...)
 	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: "lit0.example:80", User: "lit", Password: secret(1)})

@@ -120,7 +120,6 @@ func newMarked(t *testing.T) marked {
 }
 
 func TestPasswordsShowNowhereInADaemon(t *testing.T) {
-	t.Parallel()
 	m := newMarked(t)
 	p := start(t, m.yaml, m.environ...)
 	seen := &strings.Builder{}

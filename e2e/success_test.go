@@ -91,7 +91,6 @@ func targetOf(f front, w way, exchange string) string {
 }
 
 func TestEveryClientProtocolThroughEveryScheme(t *testing.T) {
-	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, w := range ways(t, echo.Addr, "") {
 		p := start(t, loopback+"exchanges: {binance: "+w.yaml+", here: {hosts: [localhost], http: "+w.yaml+"}}\n"+
@@ -212,7 +211,6 @@ func TestRepliesThatComeByteByByte(t *testing.T) {
 // A half-close is passed on as one, in both directions, and the other direction
 // stays open.
 func TestHalfCloseBothWays(t *testing.T) {
-	t.Parallel()
 	bye := &testkit.HalfCloser{Greeting: []byte("the server is done")}
 	server := testkit.NewTCP(t, bye.Handle)
 	ended := 0

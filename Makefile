@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop interop-clients schema clean
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop schema clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,11 +55,8 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 bench: ## the Go benchmarks, with allocations (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd
-	interop/run.sh
-
-interop-clients: build ## real client libraries against bin/proxyd
-	interop/clients.sh
+interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd (Linux, root)
+	GO='$(GO)' interop/run.sh
 
 schema: ## write internal/config/schema.json again from the types
 	$(GO) generate ./...

@@ -43,6 +43,7 @@ var arrows = map[string]struct {
 
 	"internal/testkit": {}, // knows nothing of what it tests
 	"e2e":              {tests: "daemon inbound tunnel relay router upstream config catalog target"},
+	"interop":          {}, // programs from outside, behind a build tag
 	"configs":          {tests: "config"},
 	"bench":            {}, // measures programs from outside
 	".":                {},
@@ -63,7 +64,7 @@ var modules = map[string]struct {
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"}, // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound"},          // relay: splice, TCP_INFO; inbound: one look at whether a client is still there
 	"golang.org/x/net/idna":               {by: "target"},
-	"github.com/coder/websocket":          {by: "testkit e2e"},
+	"github.com/coder/websocket":          {by: "testkit e2e interop"},
 	"github.com/google/go-cmp":            {tests: true},
 	"go.uber.org/goleak":                  {tests: true},
 }

@@ -1,0 +1,9 @@
+// Package interop runs the built proxyd between programs that nobody here
+// wrote: curl as the client; tinyproxy, squid, microsocks and dante as the
+// upstreams. run.sh installs them, makes a private network in which the names
+// of exchanges mean this machine, and starts the tests there.
+//
+// The tests have the build tag interop, so that `go test ./...` needs none of
+// these programs. They test no corner that a fake can show better: those are in
+// e2e and in the packages' own tests.
+package interop

@@ -1,0 +1,146 @@
+//go:build interop
+
+package interop
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+var (
+	dir    = os.Getenv("INTEROP_DIR") // of run.sh; its end removes it
+	counts struct{ cases, failed int }
+)
+
+func TestMain(m *testing.M) {
+	if dir == "" {
+		fmt.Fprintln(os.Stderr, "interop: started by interop/run.sh alone")
+		os.Exit(1)
+	}
+	code := m.Run()
+	fmt.Printf("interop: %d cases, %d failed\n", counts.cases, counts.failed)
+	if counts.cases == 0 {
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// TestInterop starts everything once; the cases follow one another, because
+// each looks at what the upstreams' logs say of it.
+func TestInterop(t *testing.T) {
+	w := newWorld(t)
+	t.Run("carried", w.carried)
+	t.Run("dead_targets", w.deadTargets)
+	t.Run("upstream_refuses", w.upstreamRefuses)
+	t.Run("pools_and_chains", w.poolsAndChains)
+	t.Run("listeners", w.listeners)
+	t.Run("secrets", w.secrets)
+}
+
+// run is one case, with one line that says how it went.
+func run(t *testing.T, name string, do func(t *testing.T)) {
+	t.Helper()
+	counts.cases++
+	if t.Run(name, do) {
+		fmt.Println("ok  ", name)
+		return
+	}
+	counts.failed++
+	fmt.Println("FAIL", name)
+}
+
+// world is all that the cases share.
+type world struct {
+	exchange  *testkit.Exchange
+	upstreams []*upstream
+	proxyd    *program
+	cert, key string // for TLS listeners and the TLS proxy; the exchange's CA signed it
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{exchange: testkit.NewExchange(t)}
+	w.cert, w.key = w.exchange.CA.Files(t, "localhost", "127.0.0.1", "tls-proxy.test")
+	w.upstreams = upstreams()
+	serveNames(t, w.upstreams)
+	serveTargets(t, w.exchange, w.upstreams)
+	w.startUpstreams(t)
+	w.proxyd = startProxyd(t, w)
+	return w
+}
+
+// program is a process whose output is kept.
+type program struct {
+	name string
+	mu   sync.Mutex
+	out  bytes.Buffer
+	done chan struct{} // closed when it has ended
+}
+
+// start runs a program until the test ends.
+func start(t *testing.T, environ []string, name string, args ...string) *program {
+	t.Helper()
+	p := &program{name: filepath.Base(name), done: make(chan struct{})}
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), environ...)
+	cmd.Stdout, cmd.Stderr = p, p
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the process
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		select {
+		case <-p.done:
+		case <-time.After(testkit.Patience): // a child of its own holds the output; the end of the namespace takes it
+		}
+		if t.Failed() {
+			lines := strings.Split(strings.TrimSpace(p.text()), "\n")
+			t.Logf("the last that %s said:\n%s", p.name, strings.Join(lines[max(0, len(lines)-10):], "\n"))
+		}
+	})
+	return p
+}
+
+// Write keeps what the process says.
+func (p *program) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *program) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// file writes a file that programs with a user of their own may read.
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -104,7 +104,7 @@ func TestTheAnswerNamesEachThatWasTried(t *testing.T) {
 	for _, at := range []string{target, exchange.Addr} {
 		refusedInTunnels(t, p, at, badAuth, "")
 		_, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: at})
-		for _, words := range []string{"tokyo", "refused", "osaka", "403 Not You"} {
+		for _, words := range []string{"tokyo", "refused", "osaka", "403 Not You", "seoul"} {
 			if !strings.Contains(reply.Body, words) {
 				t.Errorf("%s: the body %q lacks %q", at, reply.Body, words)
 			}

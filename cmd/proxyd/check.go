@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"proxyd/internal/config"
-	"proxyd/internal/daemon"
 	"proxyd/internal/router"
 )
 
@@ -81,17 +78,6 @@ then come the warnings. Exit code 0 if there is no fault, else 1.`,
 	cmd.Flags().BoolVar(&strict, "strict", false, "let warnings count as faults")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
 	return cmd
-}
-
-// load reads a configuration and builds its snapshot, so that what can only be
-// found by building (a certificate file, say) is found too.
-func load(path string, o config.Options) (*config.Config, *router.Router, error) {
-	c, err := config.LoadWith(path, os.Environ(), o)
-	if err != nil {
-		return nil, nil, err
-	}
-	snap, err := daemon.Snapshot(c, nil, func(netip.AddrPort) bool { return false })
-	return c, snap, err
 }
 
 // collect turns the outcome of a load into a result, with the warnings that

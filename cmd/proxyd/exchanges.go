@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/config"
 )
 
 // listedExchange is the machine-readable form of one exchange.
@@ -72,7 +73,7 @@ func unknownExchange(name string) error {
 	if len(like) > 0 {
 		return fmt.Errorf("exchange %q is not in the catalogue; similar: %s", name, strings.Join(like, ", "))
 	}
-	return fmt.Errorf("exchange %q is not in the catalogue; list them with: proxyd exchanges", name)
+	return fmt.Errorf("exchange %q is not in the catalogue; list them with: proxyd exchanges%s", name, config.DidYouMean(name, catalog.IDs()))
 }
 
 func listed(list []catalog.Exchange) []listedExchange {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -19,7 +20,12 @@ import (
 // version is set when a release is built.
 var version = "dev"
 
-func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// net/http tells the standard logger of servers that speak out of turn, in
+	// their words; our own log has said what came of it.
+	log.SetOutput(io.Discard)
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // usageError is a fault in how the command was called: exit code 2.
 type usageError struct{ error }

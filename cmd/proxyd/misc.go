@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,9 +35,10 @@ func schemaCommand() *cobra.Command {
 func versionCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version and the catalogue's date",
-		Args:  usageArgs(cobra.NoArgs),
+		Use:     "version",
+		Short:   "Print the version and the catalogue's date",
+		Example: "  proxyd version --format json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
@@ -83,7 +85,8 @@ protocol level, so that a daemon that hangs is found, not only one that is gone.
 			if err != nil {
 				return err
 			}
-			if err := greet(dialable(c.Listen[0].Address), time.Duration(timeout*float64(time.Second))); err != nil {
+			l := c.Listen[0]
+			if err := greet(dialable(l.Address), l.TLSCert != "", time.Duration(timeout*float64(time.Second))); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "ok")
@@ -95,15 +98,18 @@ protocol level, so that a daemon that hangs is found, not only one that is gone.
 	return cmd
 }
 
-// greet offers SOCKS5 with both methods and wants a well-formed choice back: no
-// target is named, so nothing is dialled and no refusal is logged.
-func greet(address string, timeout time.Duration) error {
+// greet offers SOCKS5 with both methods and wants a well-formed choice back, be
+// it that none will do: no target is named, so nothing is dialled.
+func greet(address string, secured bool, timeout time.Duration) error {
 	conn, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		return fmt.Errorf("nothing answers at %s: %w", address, err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(timeout))
+	if secured {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // no secret is sent, and nothing believed but that it lives
+	}
 	if _, err := conn.Write([]byte{5, 2, 0, 2}); err != nil {
 		return fmt.Errorf("%s: %w", address, err)
 	}
@@ -111,7 +117,7 @@ func greet(address string, timeout time.Duration) error {
 	if _, err := io.ReadFull(conn, reply[:]); err != nil {
 		return fmt.Errorf("%s accepts connections but does not answer: %w", address, err)
 	}
-	if reply[0] != 5 || reply[1] == 0xff {
+	if reply[0] != 5 {
 		return errors.New(address + " answers, but not as proxyd does")
 	}
 	return nil

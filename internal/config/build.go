@@ -60,6 +60,10 @@ func (b *builder) place(key string) place {
 		if p, ok := b.at[k]; ok {
 			return p
 		}
+		if name, ok := strings.CutSuffix(k, nameItself); ok { // from a variable
+			k = name
+			continue
+		}
 		i := strings.LastIndexAny(k, ".[")
 		if i < 0 {
 			break
@@ -71,6 +75,11 @@ func (b *builder) place(key string) place {
 
 func (b *builder) fault(key, do, format string, args ...any) {
 	b.faults = append(b.faults, b.place(key).fault(key, fmt.Sprintf(format, args...), do))
+}
+
+// nameFault is fault for a name that is itself at fault, not its value.
+func (b *builder) nameFault(key, do, format string, args ...any) {
+	b.faults = append(b.faults, b.place(key+nameItself).fault(key, fmt.Sprintf(format, args...), do))
 }
 
 func (b *builder) warn(key, do, format string, args ...any) {
@@ -208,10 +217,10 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 		if id, ok := catalog.Resolve(name); ok {
 			x.ID = id
 		} else if x.Custom = true; len(x.Hosts) == 0 {
-			b.fault(key, "list its hosts, or see: proxyd exchanges"+didYouMean(name, catalog.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
+			b.nameFault(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, catalog.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
 		}
 		if other, twice := seen[x.ID]; twice {
-			b.fault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)
+			b.nameFault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)
 		}
 		seen[x.ID] = name
 		for _, h := range x.Hosts {

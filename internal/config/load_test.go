@@ -124,7 +124,7 @@ routs: []
 `)
 	want := []string{
 		"proxyd.yaml:1:9: listen: ", "proxyd.yaml:2:14: log.level: ", "proxyd.yaml:3:16: drain_seconds: ", "proxyd.yaml:4:10: enabled: ",
-		"proxyd.yaml:6:20: pools.asia.strategy: ", "proxyd.yaml:6:44: pools.asia.proxies[0]: ", "proxyd.yaml:7:3: pools.empty", "proxyd.yaml:9:12: exchanges.binanse: ",
+		"proxyd.yaml:6:20: pools.asia.strategy: ", "proxyd.yaml:6:44: pools.asia.proxies[0]: ", "proxyd.yaml:7:3: pools.empty", "proxyd.yaml:9:3: exchanges.binanse: ",
 		"proxyd.yaml:10:11: exchanges.kraken: ", "proxyd.yaml:11:33: exchanges.okx.http.timeout_seconds: ", "proxyd.yaml:12:1: routs: ",
 	}
 	if len(got) != len(want) {

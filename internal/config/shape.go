@@ -91,6 +91,10 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 	return out
 }
 
+// nameItself, behind a path that ends in a name of the user's, finds the place
+// of the name instead of its value's.
+const nameItself = "#"
+
 // keyPlace is where a fault about a key's value is shown: at the value, or at
 // the key if it has none.
 func keyPlace(at place, val *node) place {
@@ -110,7 +114,7 @@ func (s *shaper) enum(n *node, f reflect.StructField, path string, v any) {
 	if slices.Contains(words, text) {
 		return
 	}
-	s.bad(n, path, strconv.Quote(text)+" is not known here", "use one of "+strings.Join(words, ", ")+didYouMean(text, words))
+	s.bad(n, path, strconv.Quote(text)+" is not known here", "use one of "+strings.Join(words, ", ")+DidYouMean(text, words))
 }
 
 func (s *shaper) table(n *node, t reflect.Type, path string) any {
@@ -122,6 +126,7 @@ func (s *shaper) table(n *node, t reflect.Type, path string) any {
 	for _, e := range n.keys {
 		p := join(path, e.key)
 		s.at[p] = keyPlace(e.at, e.val)
+		s.at[p+nameItself] = e.at
 		if !validName(e.key) {
 			s.faults = append(s.faults, e.at.fault(p, strconv.Quote(e.key)+" is not a name", "use letters, digits, and single . _ - between them"))
 			continue

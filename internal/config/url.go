@@ -157,7 +157,7 @@ func (b *builder) url(key, text string) (URL, bool) {
 	}
 	u := URL{Scheme: Scheme(strings.ToLower(scheme))}
 	if !u.known() {
-		b.fault(key, "use one of http, https, socks4, socks4a, socks5, socks5h, direct"+didYouMean(scheme, schemeWords()), "unknown scheme %s", quoted(scheme))
+		b.fault(key, "use one of http, https, socks4, socks4a, socks5, socks5h, direct"+DidYouMean(scheme, schemeWords()), "unknown scheme %s", quoted(scheme))
 		return URL{}, false
 	}
 	authority, tail := rest, ""

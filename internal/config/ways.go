@@ -91,7 +91,7 @@ func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
 	i, ok := b.byName[name]
 	if !ok {
 		known := append([]string{"direct", "reject"}, b.poolOrder...)
-		do := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + didYouMean(name, known)
+		do := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + DidYouMean(name, known)
 		b.fault(at, do, "there is no pool called %s", quoted(name))
 		return nil
 	}

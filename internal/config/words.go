@@ -19,8 +19,8 @@ func validName(s string) bool {
 	return !sep
 }
 
-// didYouMean is " (did you mean x?)", or "" if nothing is near.
-func didYouMean(word string, known []string) string {
+// DidYouMean is "; did you mean x?", or "" if nothing is near.
+func DidYouMean(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
 		return "; did you mean " + near + "?"
 	}

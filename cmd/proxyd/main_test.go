@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"proxyd/internal/catalog"
+)
+
+// call runs one command in this process.
+func call(args ...string) (out, errOut string, code int) {
+	var o, e bytes.Buffer
+	code = execute(args, &o, &e)
+	return o.String(), e.String(), code
+}
+
+// file writes a configuration.
+func file(t *testing.T, yaml string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const twoWays = `
+pools:
+  asia: {proxies: ["socks5://bob:${PW}@tokyo.example:1080", {url: "http://osaka.example:3128", tier: 2, weight: 3}, {url: "http://off.example:1", enabled: false}]}
+exchanges: {binance: {http: direct, websocket: asia}, kraken: reject}
+default: direct
+`
+
+func TestExitCodes(t *testing.T) {
+	good, faulty, warned, empty := file(t, twoWays), file(t, "exchanges: {binence: direct}\n"), file(t, "default: direct\nwatch: false\n"), file(t, "")
+	tests := []struct {
+		name string
+		args []string
+		code int
+		says string // somewhere in the output
+	}{
+		{"check", []string{"check", "-c", warned}, 0, "ok, 1 warning\n"},
+		{"check of a faulty file", []string{"check", "-c", faulty}, 1, `:1:13: exchanges.binence: `},
+		{"check of an empty file", []string{"check", "-c", empty}, 1, "empty"},
+		{"check of no file", []string{"check", "-c", "/nonexistent/proxyd.yaml"}, 1, "/nonexistent/proxyd.yaml"},
+		{"check without the secret", []string{"check", "-c", good}, 1, `"PW" is not set`},
+		{"check --no-secrets", []string{"check", "-c", good, "--no-secrets"}, 0, "ok"},
+		{"check --strict", []string{"check", "-c", warned, "--strict"}, 1, "not yet in effect"},
+		{"check with an argument", []string{"check", "-c", good, "x"}, 2, "Run 'proxyd --help'"},
+		{"check in no format", []string{"check", "--format", "xml"}, 2, "text, json"},
+		{"route", []string{"route", "-c", good, "api.binance.com"}, 0, "pool      direct"},
+		{"route of a rejected host", []string{"route", "-c", good, "api.binance.com", "api.kraken.com"}, 1, "refused"},
+		{"route of no host", []string{"route", "-c", good}, 2, "requires at least 1 arg"},
+		{"route of a broken host", []string{"route", "-c", good, "a b"}, 1, "refused"},
+		{"route with a kind of no kind", []string{"route", "-c", good, "--kind", "ftp", "a.example"}, 2, "ftp"},
+		{"route at a listener that is none", []string{"route", "-c", good, "--listener", "127.0.0.1:1", "a.example"}, 2, "127.0.0.1:8877"},
+		{"route with a faulty file", []string{"route", "-c", faulty, "a.example"}, 1, "binance"},
+		{"run of a file that is missing", []string{"run", "-c", "/nonexistent/proxyd.yaml"}, 1, "/nonexistent/proxyd.yaml"},
+		{"run of a faulty file", []string{"run", "-c", faulty}, 1, ":1:13: exchanges.binence: "},
+		{"run of an empty file", []string{"run", "-c", empty}, 1, "empty"},
+		{"run with an argument", []string{"run", "x"}, 2, "Run 'proxyd --help'"},
+		{"an unknown command", []string{"rnu"}, 2, "Run 'proxyd --help'"},
+		{"an unknown flag", []string{"check", "--verbose"}, 2, "--verbose"},
+		{"exchanges", []string{"exchanges"}, 0, "binance_futures"},
+		{"exchanges by alias", []string{"exchanges", "BINANCE"}, 0, "api.binance.com"},
+		{"exchanges unknown", []string{"exchanges", "binanse"}, 1, "binance"},
+		{"env for nobody", []string{"env", "-c", good, "--for", "netscape"}, 2, "ccxt"},
+		{"env for no shell", []string{"env", "-c", good, "--shell", "tcsh"}, 2, "powershell"},
+		{"completion", []string{"completion", "bash"}, 0, "proxyd"},
+		{"help", []string{"--help"}, 0, "Examples:"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			out, errOut, code := call(tt.args...)
+			if code != tt.code || !strings.Contains(out+errOut, tt.says) {
+				t.Errorf("exit code %d, want %d and %q in\n%s%s", code, tt.code, tt.says, out, errOut)
+			}
+		})
+	}
+}
+
+// Every command helps with an example.
+func TestHelpHasExamples(t *testing.T) {
+	for _, cmd := range rootCommand().Commands() {
+		if name := cmd.Name(); name != "completion" && name != "help" {
+			out, _, code := call(name, "--help")
+			if code != 0 || !strings.Contains(out, "Examples:") || cmd.Short == "" {
+				t.Errorf("%s: exit code %d\n%s", name, code, out)
+			}
+		}
+	}
+}
+
+func TestCheckForPrograms(t *testing.T) {
+	out, _, code := call("check", "-c", file(t, "exchanges: {binence: direct}\nwatch: 7\n"), "--format", "json")
+	var got checked
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 {
+		t.Fatalf("%v, exit code %d\n%s", err, code, out)
+	}
+	if len(got.Faults) != 2 || got.OK || got.Faults[0].Line != 1 || got.Faults[0].Col != 13 || got.Faults[0].Key != "exchanges.binence" || got.Faults[1].Line != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestCheckPrintsWithoutSecrets(t *testing.T) {
+	t.Setenv("PW", "geheim-7")
+	out, errOut, code := call("check", "-c", file(t, twoWays), "--print")
+	if code != 0 || !strings.Contains(out, "tokyo.example:1080") || !strings.Contains(out, "attempt_seconds: 1.5") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	if strings.Contains(out+errOut, "geheim-7") || strings.Contains(out+errOut, "bob") {
+		t.Errorf("a secret is printed:\n%s%s", out, errOut)
+	}
+}
+
+func TestRouteForPrograms(t *testing.T) {
+	out, _, code := call("route", "-c", file(t, twoWays), "--format", "json", "stream.binance.com:9443", "api.kraken.com")
+	var got []routed
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got) != 2 {
+		t.Fatalf("%v, exit code %d\n%s", err, code, out)
+	}
+	w := got[0]
+	if w.Port != 9443 || w.Exchange != "binance" || w.Kind != "websocket" || w.Pool != "asia" || w.Timeout != 4 || len(w.Members) != 3 || w.Refused != "" {
+		t.Errorf("%+v", w)
+	}
+	if m := w.Members[1]; m != (routeMember{"osaka.example:3128", "http://osaka.example:3128", 2, 3, true}) || w.Members[2].Enabled {
+		t.Errorf("%+v", w.Members)
+	}
+	if strings.Contains(out, "bob") || got[1].Refused == "" || got[1].Pool != "" {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestEnvInEveryShell(t *testing.T) {
+	path := file(t, "listen: 127.0.0.1:9999\n")
+	for shell, want := range map[string]string{
+		"sh":         "export https_proxy=http://127.0.0.1:9999\n",
+		"fish":       "set -gx HTTPS_PROXY http://127.0.0.1:9999\n",
+		"powershell": "$env:WSS_PROXY = \"http://127.0.0.1:9999\"\n",
+		"docker":     "-e ALL_PROXY=http://127.0.0.1:9999\n",
+	} {
+		out, _, code := call("env", "-c", path, "--shell", shell)
+		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "169.254.169.254") || strings.Count(out, "\n") < 12 {
+			t.Errorf("%s: exit code %d, want %q in\n%s", shell, code, want, out)
+		}
+	}
+	for _, client := range clientNames() {
+		if out, _, code := call("env", "-c", path, "--for", client); code != 0 || !strings.Contains(out, "9999") {
+			t.Errorf("%s: exit code %d\n%s", client, code, out)
+		}
+	}
+}
+
+func TestVersionShowsTheCataloguesDate(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"version", "--format", "json"}} {
+		if out, _, code := call(args...); code != 0 || !strings.Contains(out, catalog.Date()) || !strings.Contains(out, version) {
+			t.Errorf("%v: exit code %d\n%s", args, code, out)
+		}
+	}
+}
+
+// A daemon that does not answer is as unhealthy as one that is gone.
+func TestHealthOfWhatDoesNotAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	path := file(t, "listen: "+address+"\n")
+	if _, errOut, code := call("health", "-c", path, "--timeout-seconds", "0.2"); code != 1 || !strings.Contains(errOut, "does not answer") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+	l.Close()
+	if _, errOut, code := call("health", "-c", path); code != 1 || !strings.Contains(errOut, "nothing answers at "+address) {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}

@@ -26,7 +26,7 @@ test: ## the tests
 	$(GO) test -timeout 20m ./...
 
 # The tests come last, so that the last lines are the test runner's own.
-check: fmt vet cross build test-race ## what must pass before a change lands; lint is apart until its findings are mended
+check: fmt vet lint cross build test-race ## what must pass before a change lands
 
 fmt: ## no file that gofmt would change
 	@files=$$(gofmt -l .) && if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -99,6 +100,12 @@ func (w *world) deniesPort80(t *testing.T, u *upstream) {
 	run(t, "curl, proxytunnel to port 80 → "+u.name+": denied", func(t *testing.T) {
 		a := w.curl(t, "-v", "--proxytunnel", "-x", "http://"+open, "http://"+u.rest+"/")
 		a.says(t, 56, "proxyd: upstream_denied", "403", "class=upstream_denied", "upstream="+u.name, "CONNECT tunnel failed, response 502")
+
+		// curl throws the body of the answer to a CONNECT away.
+		_, r := testkit.Open(t, open, testkit.Ask{Protocol: testkit.CONNECT11, Target: u.rest + ":80"})
+		if !strings.Contains(r.Body, "443") {
+			t.Errorf("the body has no hint that such proxies allow port 443 alone: %q", r.Body)
+		}
 	})
 }
 

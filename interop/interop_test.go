@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 func TestInterop(t *testing.T) {
 	w := newWorld(t)
 	t.Run("carried", w.carried)
+	t.Run("plain_http", w.plainHTTP)
 	t.Run("dead_targets", w.deadTargets)
 	t.Run("upstream_refuses", w.upstreamRefuses)
 	t.Run("pools_and_chains", w.poolsAndChains)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 )
 
 // direction is one way of a flow: it moves what src has to dst.
@@ -47,7 +48,24 @@ func (d *direction) run(first []byte) {
 			return
 		}
 	}
-	d.flow.ended(d, d.move())
+	fault := d.move()
+	if d.cut(fault) {
+		fault = &sideError{d.from(), syscall.ECONNRESET}
+	}
+	d.flow.ended(d, fault)
+}
+
+// cut tells a reset of src that looks like an end, because the write of the
+// other direction has got the error.
+func (d *direction) cut(fault *sideError) bool {
+	if fault != nil && (fault.side != d.from() || !errors.Is(fault.err, io.ErrUnexpectedEOF)) { // which is what TLS says
+		return false
+	}
+	other := &d.flow.up
+	if d.up {
+		other = &d.flow.down
+	}
+	return cutOff(d.src) && !other.eof.Load() // asked last: behind it a FIN is sent
 }
 
 // move picks the cheapest way that the two conns allow.

@@ -117,9 +117,9 @@ func (f *Flow) end(by Side, why Reason, err error) {
 	f.mu.Unlock()
 	if why == ReasonReset {
 		if by == Client {
-			resetOnClose(f.server)
+			reset(f.server)
 		} else {
-			resetOnClose(f.client)
+			reset(f.client)
 		}
 	}
 	_ = f.client.Close()
@@ -159,11 +159,13 @@ func closeWrite(c net.Conn) {
 	_ = c.Close()
 }
 
-func resetOnClose(c net.Conn) {
+// reset closes the socket itself: TLS would say first that all is in order.
+func reset(c net.Conn) {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = t.NetConn()
 	}
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
+		_ = t.Close()
 	}
 }

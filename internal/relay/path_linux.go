@@ -8,25 +8,45 @@ import (
 
 // pathDead asks the kernel whether what was sent over a conn has gone
 // unanswered for longer than ms milliseconds.
-func pathDead(c net.Conn, ms uint32) bool {
+func pathDead(c net.Conn, ms uint32) (dead bool) {
+	ask(c, func(_ int, info *unix.TCPInfo) {
+		dead = unanswered(info.Unacked, info.Probes, info.Last_ack_recv, ms)
+	})
+	return dead
+}
+
+// cutOff tells whether the end that a read of c has found is that of a reset.
+// The kernel hands the error of a reset out once: if a write got it, a read
+// finds a mere end. It holds only while nobody has sent a FIN over c.
+func cutOff(c net.Conn) (cut bool) {
+	const closed = 7 // TCP_CLOSE; after a FIN it is TCP_CLOSE_WAIT
+	ask(c, func(fd int, info *unix.TCPInfo) {
+		if info.State == closed {
+			// A reset behind a FIN leaves EPIPE here.
+			left, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+			cut = err == nil && left == 0
+		}
+	})
+	return cut
+}
+
+func ask(c net.Conn, look func(fd int, info *unix.TCPInfo)) {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = t.NetConn()
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
-		return false
+		return
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return false
+		return
 	}
-	dead := false
 	_ = raw.Control(func(fd uintptr) { // fails only when the conn is closed, which is not our business
 		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			dead = unanswered(info.Unacked, info.Probes, info.Last_ack_recv, ms)
+			look(int(fd), info)
 		}
 	})
-	return dead
 }
 
 // unanswered is the decision: data or probes are in flight, and the last

@@ -14,3 +14,6 @@ func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
 
 // pathDead cannot be told here; the kernel's keepalive finds idle dead peers.
 func pathDead(net.Conn, uint32) bool { return false }
+
+// cutOff cannot be told here.
+func cutOff(net.Conn) bool { return false }

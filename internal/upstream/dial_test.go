@@ -156,21 +156,3 @@ func TestSourceOfAnotherFamily(t *testing.T) {
 		}
 	}
 }
-
-// The check sees the address that is dialled, and its error comes out whole.
-func TestCheckSeesTheAddress(t *testing.T) {
-	far := testkit.NewTCP(t, testkit.Hang)
-	no := fault(ClassDenied, "no")
-	var seen []netip.AddrPort
-	d := &dialer{check: func(a netip.AddrPort) error { seen = append(seen, a); return no }}
-	_, err := d.dial(budget(t, testkit.Patience), addrs("127.0.0.1"), portOf(t, far.Addr))
-	if e, ok := errors.AsType[*Error](err); !ok || e != no || targetFault(err, 0) != no {
-		t.Errorf("got %v", err)
-	}
-	if len(seen) != 1 || seen[0].String() != far.Addr {
-		t.Errorf("asked about %v", seen)
-	}
-	if far.Accepted() != 0 {
-		t.Error("it was dialled all the same")
-	}
-}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"proxyd/internal/config"
 	"proxyd/internal/target"
@@ -77,9 +78,13 @@ func (g *guard) check(a netip.AddrPort, trusted bool) *Error {
 	if what == "" {
 		return nil
 	}
-	hint := "to allow it, add allow_private: [" + netip.PrefixFrom(ip, ip.BitLen()).String() + "]"
+	cidr := netip.PrefixFrom(ip, ip.BitLen()).String()
+	if ip.Is6() { // "::1/128" is no YAML without quotes
+		cidr = strconv.Quote(cidr)
+	}
+	hint := "to allow it, add allow_private: [" + cidr + "]"
 	if ip.IsLoopback() {
-		hint = "have the client keep local addresses to itself (NO_PROXY=localhost,127.0.0.1,::1), or add allow_private: [" + netip.PrefixFrom(ip, ip.BitLen()).String() + "]"
+		hint = "have the client keep local addresses to itself (NO_PROXY=localhost,127.0.0.1,::1), or add allow_private: [" + cidr + "]"
 	}
 	return fault(ClassDenied, "%s is %s, which direct connections do not reach", ip, what).with(nil, hint)
 }

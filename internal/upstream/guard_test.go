@@ -1,0 +1,218 @@
+package upstream
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"proxyd/internal/target"
+	"proxyd/internal/testkit"
+)
+
+// guarded builds the guard of a file.
+func guarded(t testing.TB, text string, own ...string) *guard {
+	t.Helper()
+	g := load(t, text, nil).guard
+	g.own = func(a netip.AddrPort) bool {
+		for _, o := range own {
+			if a == netip.MustParseAddrPort(o) {
+				return true
+			}
+		}
+		return false
+	}
+	return g
+}
+
+// spelled is an address as the border reads what a client wrote, or "" when
+// the border refuses it: that too is no way in.
+func spelled(t testing.TB, s string) netip.Addr {
+	t.Helper()
+	h, err := target.ParseHost(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	if !h.IsIP() {
+		t.Fatalf("%q is the name %s", s, h.Name)
+	}
+	return h.IP
+}
+
+// Every spelling of an address that is not the public internet (attacks.md, TGT).
+func TestGuardRefuses(t *testing.T) {
+	tests := []struct{ name, host, what string }{
+		{"this machine", "127.0.0.1", "this machine"},
+		{"all of it", "127.255.255.254", "this machine"},
+		{"one number", "2130706433", ""},
+		{"octal", "0177.0.0.1", ""},
+		{"hexadecimal", "0x7f.1", ""},
+		{"short", "127.1", ""},
+		{"zero", "0", ""},
+		{"unspecified", "0.0.0.0", "an unspecified address"},
+		{"this network", "0.1.2.3", "an unspecified address"},
+		{"mapped", "[::ffff:127.0.0.1]", "this machine"},
+		{"mapped, hexadecimal", "[::ffff:7f00:1]", "this machine"},
+		{"IPv6", "[::1]", "this machine"},
+		{"IPv6, long", "[0:0:0:0:0:0:0:1]", "this machine"},
+		{"IPv6, unspecified", "[::]", "an unspecified address"},
+		{"a trailing dot", "127.0.0.1.", "this machine"},
+		{"NAT64", "[64:ff9b::7f00:1]", "an IPv6 form that hides 127.0.0.1"},
+		{"NAT64 of a public address", "[64:ff9b::808:808]", "an IPv6 form that hides 8.8.8.8"},
+		{"local NAT64, /96", "[64:ff9b:1::7f00:1]", "an IPv6 form that hides 127.0.0.1"},
+		{"local NAT64, /48", "[64:ff9b:1:0a00:0:100::]", "an IPv6 form that hides 10.0.0.1"},
+		{"6to4", "[2002:7f00:1::]", "an IPv6 form that hides 127.0.0.1"},
+		{"Teredo", "[2001:0:0:0:0:0:80ff:fffe]", "an IPv6 form that hides 127.0.0.1"},
+		{"IPv4-compatible", "[::127.0.0.1]", "an IPv6 form that hides 127.0.0.1"},
+		{"IPv4-translated", "[::ffff:0:127.0.0.1]", "an IPv6 form that hides 127.0.0.1"},
+		{"a zone", "[fe80::1%25eth0]", ""},
+		{"private, 10", "10.1.2.3", "a private address"},
+		{"private, 172", "172.31.255.255", "a private address"},
+		{"private, 192", "192.168.0.1", "a private address"},
+		{"private, mapped", "[::ffff:10.1.2.3]", "a private address"},
+		{"unique local", "[fd12:3456::1]", "a private address"},
+		{"link-local", "169.254.1.1", "a link-local address"},
+		{"link-local, IPv6", "[fe80::1]", "a link-local address"},
+		{"site-local", "[fec0::1]", "a site-local address"},
+		{"multicast", "224.0.0.1", "a multicast address"},
+		{"multicast, IPv6", "[ff02::1]", "a multicast address"},
+		{"carrier", "100.64.0.1", "a carrier's private address"},
+		{"benchmarks", "198.19.255.255", "a benchmarking address"},
+		{"reserved", "240.0.0.1", "a reserved address"},
+		{"broadcast", "255.255.255.255", "a reserved address"},
+		{"protocol assignments", "192.0.0.8", "a reserved address"},
+	}
+	g := guarded(t, "default: direct\n")
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ip := spelled(t, tt.host)
+			if ip.IsValid() != (tt.what != "") {
+				t.Fatalf("the border reads %q as %v", tt.host, ip)
+			}
+			if tt.what == "" {
+				return
+			}
+			e := g.check(netip.AddrPortFrom(ip, 443), false)
+			ip = ip.Unmap()
+			want := fmt.Sprintf("%s is %s, which direct connections do not reach", ip, tt.what)
+			if e == nil || e.Class != ClassDenied || e.Text != want {
+				t.Fatalf("got %+v, want %q", e, want)
+			}
+			line := fmt.Sprintf("add allow_private: [%s/%d]", ip, ip.BitLen())
+			if ip.Is6() {
+				line = fmt.Sprintf("add allow_private: [%q]", netip.PrefixFrom(ip, ip.BitLen()))
+			}
+			if !strings.Contains(e.Hint, line) {
+				t.Errorf("the hint is %q, want %q in it", e.Hint, line)
+			}
+			if allowing := guarded(t, line[len("add "):]+"\n"); allowing.check(netip.AddrPortFrom(ip, 443), false) != nil {
+				t.Errorf("the hint's line does not allow it: %q", e.Hint)
+			}
+			if g.check(netip.AddrPortFrom(ip, 443), true) != nil {
+				t.Error("a route that names the host and says direct is not enough")
+			}
+		})
+	}
+}
+
+// The public internet is free, up to the very edges.
+func TestGuardAllows(t *testing.T) {
+	g := guarded(t, "default: direct\n")
+	for _, a := range []string{
+		"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255",
+		"172.15.255.255", "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
+		"2606:4700::1111", "2001:4860:4860::8888", "2003::1", "64:ff9a::1", "64:ff9b:2::1",
+	} {
+		t.Run(a, func(t *testing.T) {
+			if e := g.check(netip.AddrPortFrom(netip.MustParseAddr(a), 443), false); e != nil {
+				t.Errorf("got %v", e)
+			}
+		})
+	}
+}
+
+// What hands out a machine's credentials is never reached, whatever is allowed.
+func TestGuardMetadata(t *testing.T) {
+	g := guarded(t, "allow_private: [0.0.0.0/0, \"::/0\"]\nroutes: [{hosts: [169.254.0.0/16], use: direct}]\n")
+	for _, a := range []string{
+		"169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254",
+		"::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254", "::ffff:0:169.254.169.254", "64:ff9b:1::a9fe:a9fe",
+	} {
+		t.Run(a, func(t *testing.T) {
+			for _, trusted := range []bool{false, true} {
+				e := g.check(netip.AddrPortFrom(netip.MustParseAddr(a), 80), trusted)
+				if e == nil || e.Class != ClassDenied || !strings.Contains(e.Text, "metadata service, which is never proxied") || !strings.Contains(e.Hint, "NO_PROXY=169.254.169.254") {
+					t.Errorf("trusted %v: got %+v", trusted, e)
+				}
+			}
+		})
+	}
+	if e := g.check(netip.MustParseAddrPort("169.254.169.253:80"), false); e != nil {
+		t.Errorf("the address beside it: %v", e)
+	}
+}
+
+// Their names are refused without a look-up.
+func TestGuardMetadataNames(t *testing.T) {
+	s := load(t, "allow_private: [0.0.0.0/0]\n", map[string]string{"metadata.google.internal": "127.0.0.1", "metadata": "127.0.0.1"})
+	for _, host := range []string{"metadata.google.internal", "metadata"} {
+		t.Run(host, func(t *testing.T) {
+			e := denied(t, s.Direct(), Target{Host: host, Port: 80, Trusted: true}, testkit.Patience, ClassDenied)
+			if !strings.Contains(e.Text, "metadata service") {
+				t.Errorf("got %q", e.Text)
+			}
+		})
+	}
+}
+
+// Our own listeners are never reached, in any spelling and whatever is allowed.
+func TestGuardOwnListeners(t *testing.T) {
+	g := guarded(t, "allow_private: [0.0.0.0/0, \"::/0\"]\n", "127.0.0.1:8877", "[::1]:8877")
+	tests := []struct {
+		addr string
+		own  bool
+	}{
+		{"127.0.0.1:8877", true},
+		{"[::ffff:127.0.0.1]:8877", true},
+		{"[64:ff9b::7f00:1]:8877", true},
+		{"[2002:7f00:1::]:8877", true},
+		{"[::127.0.0.1]:8877", true},
+		{"[::1]:8877", true},
+		{"127.0.0.1:8878", false},
+		{"[::2]:8877", false},
+		{"10.0.0.1:8877", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.addr, func(t *testing.T) {
+			e := g.check(netip.MustParseAddrPort(tt.addr), true)
+			if (e != nil) != tt.own {
+				t.Fatalf("got %v", e)
+			}
+			if e != nil && (e.Class != ClassDenied || !strings.Contains(e.Text, "is proxyd itself")) {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+}
+
+// What the configuration allows: allow_private, and the CIDRs of direct routes,
+// not those of other routes.
+func TestGuardConfigured(t *testing.T) {
+	g := guarded(t, `
+allow_private: [10.1.0.0/16, "fd00:1::/32"]
+routes:
+  - {hosts: [10.2.0.0/16, "*.corp.example"], use: direct}
+  - {hosts: [10.3.0.0/16], use: reject}
+  - {hosts: [10.4.0.0/16], use: "http://px.example:3128"}
+`)
+	for addr, want := range map[string]bool{
+		"10.1.2.3": true, "::ffff:10.1.2.3": true, "fd00:1::7": true, "10.2.0.0": true, "10.3.0.1": false, "10.4.0.1": false,
+		"10.5.0.1": false, "fd00:2::7": false, "64:ff9b::a01:203": false, "127.0.0.1": false,
+	} {
+		t.Run(addr, func(t *testing.T) {
+			if e := g.check(netip.AddrPortFrom(netip.MustParseAddr(addr), 443), false); (e == nil) != want {
+				t.Errorf("got %v", e)
+			}
+		})
+	}
+}

@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop schema clean
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop schema clean compare profile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,17 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 
 bench: ## the Go benchmarks, with allocations (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+compare: ## proxyd beside other proxies on this machine (ROUNDS=5; about 15 minutes)
+	bench/run.sh
+
+profile: ## where set-up and messages spend their time and memory
+	@mkdir -p bin
+	$(GO) test ./internal/daemon -run '^$$' -bench 'Setup|PingPong' -benchmem -benchtime 5s \
+		-cpuprofile bin/cpu.pprof -memprofile bin/mem.pprof -memprofilerate 4096 -o bin/daemon.test
+	$(GO) tool pprof -top -nodecount=25 bin/daemon.test bin/cpu.pprof
+	$(GO) tool pprof -top -cum -nodecount=40 -focus 'proxyd/internal' bin/daemon.test bin/cpu.pprof
+	$(GO) tool pprof -top -nodecount=25 -sample_index=alloc_objects bin/daemon.test bin/mem.pprof
 
 interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd (Linux, root)
 	GO='$(GO)' interop/run.sh

@@ -3,6 +3,7 @@
 // Command bench measures a forward proxy on loopback beside others, in one run:
 //
 //	client -> candidate -> upstream (a plain CONNECT proxy) -> origin
+//	client -> candidate -> origin                        with -direct, by SOCKS5
 //
 // Each round takes every candidate in another order; the report gives medians
 // and ratios to the path without a candidate. CPU is the candidate's own, from
@@ -24,6 +25,10 @@ func main() {
 		serveOrigin()
 		return
 	}
+	if len(os.Args) > 3 && os.Args[1] == "copy" { // the candidate io.Copy
+		serveCopy(os.Args[2], os.Args[3])
+		return
+	}
 	var o options
 	flag.StringVar(&o.bins, "bins", "", "candidates as NAME=BINARY, separated by commas; known names: "+strings.Join(knownNames(), ", "))
 	flag.StringVar(&o.works, "work", "setup,bulk,messages,fast,pingpong,idle,get", "workloads, separated by commas")
@@ -31,6 +36,7 @@ func main() {
 	flag.DurationVar(&o.time, "time", 4*time.Second, "length of one measurement")
 	flag.IntVar(&o.idle, "idle", 3000, "tunnels of the idle workload")
 	flag.StringVar(&o.curve, "curve", "", "instead: CPU and memory of the first candidate at these numbers of tunnels, separated by commas")
+	flag.BoolVar(&o.direct, "direct", false, "candidates are asked by SOCKS5 and dial the origin themselves")
 	flag.StringVar(&o.table, "table", "", "write the Markdown table to this file too")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -42,5 +48,6 @@ func main() {
 type options struct {
 	bins, works, table, curve string
 	rounds, idle              int
+	direct                    bool
 	time                      time.Duration
 }

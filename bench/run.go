@@ -25,7 +25,8 @@ type recipe struct{ file, config, args string }
 type site struct{ Dir, Host, Port, UpHost, UpPort string }
 
 var recipes = map[string]recipe{
-	"proxyd": {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: http://{{.UpHost}}:{{.UpPort}}\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
+	"io.Copy": {"copy.txt", "", "copy {{.Host}}:{{.Port}} {{.UpHost}}:{{.UpPort}}"},
+	"proxyd":  {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: http://{{.UpHost}}:{{.UpPort}}\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
 	"tinyproxy": {"tinyproxy.conf", "Port {{.Port}}\nListen {{.Host}}\nTimeout 600\nMaxClients 20000\nAllow 127.0.0.1\nDisableViaHeader Yes\nUpstream http {{.UpHost}}:{{.UpPort}}\nLogLevel Error\nLogFile \"{{.Dir}}/tinyproxy.log\"\n",
 		"-d -c {{.Dir}}/tinyproxy.conf"},
 	"squid": {"squid.conf", "http_port {{.Host}}:{{.Port}}\npid_filename {{.Dir}}/squid.pid\naccess_log none\ncache_log {{.Dir}}/squid.log\ncache deny all\nvia off\nhttp_access allow all\nmax_filedescriptors 20000\n" +
@@ -34,11 +35,30 @@ var recipes = map[string]recipe{
 	"glider": {"glider.txt", "", "-listen http://{{.Host}}:{{.Port}} -forward http://{{.UpHost}}:{{.UpPort}}"},
 }
 
-func knownNames() []string { return slices.Sorted(maps.Keys(recipes)) }
+// direct are the recipes of -direct.
+var direct = map[string]recipe{
+	"proxyd":     {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: direct\nallow_private: [127.0.0.0/8]\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
+	"microsocks": {"microsocks.txt", "", "-i {{.Host}} -p {{.Port}}"},
+	"dante": {"danted.conf", "logoutput: {{.Dir}}/danted.log\ninternal: {{.Host}} port = {{.Port}}\nexternal: {{.Host}}\nclientmethod: none\nsocksmethod: none\nuser.privileged: root\nuser.unprivileged: nobody\n" +
+		"client pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }\nsocks pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }\n", "-f {{.Dir}}/danted.conf -p {{.Dir}}/danted.pid"},
+}
+
+func knownNames() []string {
+	return slices.Compact(slices.Sorted(maps.Keys(merged(recipes, direct))))
+}
+
+func merged(a, b map[string]recipe) map[string]recipe {
+	m := maps.Clone(a)
+	maps.Copy(m, b)
+	return m
+}
 
 // candidate is a proxy under test; the one without a binary is the path
 // without a proxy.
-type candidate struct{ name, bin string }
+type candidate struct {
+	name, bin string
+	recipe    recipe
+}
 
 const baseline = "no proxy"
 
@@ -49,12 +69,17 @@ var workloads = map[string]func(place, options) (figures, error){
 // run measures all candidates and prints the table.
 func run(o options) error {
 	list := []candidate{{name: baseline}}
+	known := recipes
+	if o.direct {
+		known = direct
+	}
 	for pair := range strings.SplitSeq(o.bins, ",") {
 		name, bin, ok := strings.Cut(pair, "=")
-		if _, known := recipes[name]; !ok || !known {
-			return fmt.Errorf("-bins %q: want NAME=BINARY with a NAME of %s", pair, strings.Join(knownNames(), ", "))
+		r, there := known[name]
+		if !ok || !there {
+			return fmt.Errorf("-bins %q: want NAME=BINARY with a NAME of %s", pair, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
-		list = append(list, candidate{name, bin})
+		list = append(list, candidate{name, bin, r})
 	}
 	back, stop, err := startOrigin()
 	if err != nil {
@@ -123,7 +148,7 @@ func startOrigin() (backends, func(), error) {
 
 // one starts a candidate afresh, measures and stops it.
 func one(c candidate, back backends, o options, measure func(place, options) (figures, error)) (figures, error) {
-	p := place{proxy: back.upstream, origin: back.origin, web: back.web}
+	p := place{proxy: back.upstream, origin: back.origin, web: back.web, direct: o.direct}
 	if c.bin != "" {
 		addr, pid, stop, err := start(c, back.upstream)
 		if err != nil {
@@ -141,7 +166,7 @@ func start(c candidate, upstream string) (addr string, pid int, stop func(), err
 		return "", 0, nil, err
 	}
 	addr = freeAddress()
-	r := recipes[c.name]
+	r := c.recipe
 	s := site{Dir: dir}
 	s.Host, s.Port, _ = net.SplitHostPort(addr)
 	s.UpHost, s.UpPort, _ = net.SplitHostPort(upstream)

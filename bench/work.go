@@ -21,7 +21,20 @@ type figures map[string]float64
 // place is where a measurement goes: the proxy under test and what is behind.
 type place struct {
 	proxy, origin, web string
-	pid                int // of the candidate; 0 when there is none
+	pid                int  // of the candidate; 0 when there is none
+	direct             bool // the candidate is asked by SOCKS5 and dials the origin itself
+}
+
+// connect opens a tunnel to the origin.
+func (p place) connect() (net.Conn, error) {
+	switch {
+	case !p.direct:
+		return connectHTTP(p.proxy, p.origin)
+	case p.pid == 0:
+		return net.DialTimeout("tcp", p.origin, 5*time.Second)
+	default:
+		return connectSOCKS5(p.proxy, p.origin)
+	}
 }
 
 func (p place) cpu() float64 {
@@ -33,7 +46,7 @@ func (p place) cpu() float64 {
 
 // hello opens a tunnel to the echo and exchanges one byte.
 func (p place) hello() (net.Conn, error) {
-	c, err := connect(p.proxy, p.origin)
+	c, err := p.connect()
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +91,7 @@ func setup(p place, o options) (figures, error) {
 
 // bulk: one tunnel, as fast as it goes.
 func bulk(p place, o options) (figures, error) {
-	c, err := connect(p.proxy, p.origin)
+	c, err := p.connect()
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +129,7 @@ func messages(rate int) func(place, options) (figures, error) {
 		}()
 		var measuring atomic.Bool
 		for range tunnels {
-			c, err := connect(p.proxy, p.origin)
+			c, err := p.connect()
 			if err != nil {
 				return nil, err
 			}

@@ -1,0 +1,191 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// tries are the names and classes of attempts: "a upstream_denied, b ...".
+func tries(list []Attempt) string {
+	var words []string
+	for _, a := range list {
+		words = append(words, a.Upstream+" "+string(a.Class))
+	}
+	return strings.Join(words, ", ")
+}
+
+// Which failures of the first member the second one is asked after.
+func TestNextMember(t *testing.T) {
+	request, accept := testkit.AtRequest, testkit.AtAccept
+	tests := []struct {
+		name  string
+		fault *testkit.Fault
+		want  Class // of the first attempt
+		next  bool
+	}{
+		{"closes", testkit.On(accept, testkit.Close), ClassUpstreamProtocol, true},
+		{"resets", testkit.On(request, testkit.Reset), ClassUpstreamProtocol, true},
+		{"garbage", testkit.On(accept, testkit.Say("SSH-2.0-x\r\n")), ClassUpstreamProtocol, true},
+		{"wants a login", testkit.On(testkit.AtGreeting, testkit.Say("\x05\xff")), ClassUpstreamAuth, true},
+		{"silent before it has the request", testkit.On(accept, testkit.Hang), ClassUpstreamTimeout, true},
+		{"silent when it has the request", testkit.On(request, testkit.Hang), ClassTargetTimeout, true},
+		{"SOCKS 1: failure", testkit.On(request, testkit.SOCKS5Reply(1)), ClassTargetUnreachable, true},
+		{"SOCKS 2: not allowed", testkit.On(request, testkit.SOCKS5Reply(2)), ClassUpstreamDenied, true},
+		{"SOCKS 3: network", testkit.On(request, testkit.SOCKS5Reply(3)), ClassTargetUnreachable, false},
+		{"SOCKS 4: host", testkit.On(request, testkit.SOCKS5Reply(4)), ClassTargetUnreachable, false},
+		{"SOCKS 5: refused", testkit.On(request, testkit.SOCKS5Reply(5)), ClassTargetRefused, false},
+		{"SOCKS 6: TTL", testkit.On(request, testkit.SOCKS5Reply(6)), ClassTargetTimeout, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			list := proxies(t, 2)
+			list[0].SetFault(tt.fault)
+			text := poolOf(list, "failover")
+			p := only(t, load(t, text, nil))
+			if !tt.next {
+				e := denied(t, p, venue, testkit.Patience, tt.want)
+				if e.Upstream != "a" || tries(e.Tried) != "a "+string(tt.want) || list[1].Accepted() != 0 {
+					t.Errorf("got %q of %s, tried %s, the second was asked %d times", e, e.Upstream, tries(e.Tried), list[1].Accepted())
+				}
+				p = only(t, load(t, text+"retry_target_errors: true\n", nil)) // then they go on too
+			}
+			way := open(t, p, venue)
+			defer way.Release()
+			if way.Member.Name() != "b" || tries(way.Tried) != "a "+string(tt.want) {
+				t.Errorf("a way through %s, tried %s", way.Member.Name(), tries(way.Tried))
+			}
+		})
+	}
+}
+
+// Members that cannot be connected to are passed over as well.
+func TestNextMemberAfterADeadOne(t *testing.T) {
+	p := only(t, load(t, fmt.Sprintf(`
+default: p
+pools:
+  p:
+    strategy: failover
+    proxies: [{name: a, url: "socks5://%s"}, {name: b, url: "http://nosuch.example:1"}, {name: c, url: "%s"}]
+`, testkit.ClosedPort(t), proxies(t, 1)[0].URL()), nil))
+	way := open(t, p, venue)
+	defer way.Release()
+	if got, want := tries(way.Tried), "a upstream_refused, b upstream_dns"; got != want || way.Member.Name() != "c" {
+		t.Errorf("got %s and then %s, want %s and then c", got, way.Member.Name(), want)
+	}
+}
+
+// The order after the first: its own tier in turn, then the next tiers.
+func TestOrderAfterAFailure(t *testing.T) {
+	tests := []struct {
+		name, strategy string
+		extra          []string
+		want           []string // of one dial after the other
+	}{
+		{"failover", "failover", nil, []string{"a b c d", "a b c d"}},
+		{"failover by tier", "failover", []string{"tier: 3", "tier: 2", "tier: 1", "tier: 2"}, []string{"c b d a"}},
+		{"round robin", "round_robin", nil, []string{"a b c d", "b c d a", "c d a b", "d a b c"}},
+		{"round robin by tier", "round_robin", []string{"tier: 2", "", "", "tier: 2"}, []string{"b c d a", "c b d a"}},
+		{"not those that are off", "round_robin", []string{"", "enabled: false", "", "tier: 9, enabled: false"}, []string{"a c", "c a"}},
+	}
+	list := proxies(t, 4)
+	for _, p := range list {
+		p.SetFault(testkit.On(testkit.AtAccept, testkit.Close))
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := only(t, load(t, poolOf(list, tt.strategy, tt.extra...), nil))
+			for i, want := range tt.want {
+				e := denied(t, p, venue, testkit.Patience, ClassUpstreamProtocol)
+				var got []string
+				for _, a := range e.Tried {
+					got = append(got, a.Upstream)
+				}
+				if strings.Join(got, " ") != want {
+					t.Errorf("dial %d tried %v, want %s", i, got, want)
+				}
+			}
+		})
+	}
+}
+
+// A pool without a usable member is an error, at once, and nothing leaves by another way.
+func TestEmptyPoolIsAnError(t *testing.T) {
+	list := proxies(t, 2)
+	direct := testkit.NewTCP(t, testkit.Echo)
+	s := load(t, poolOf(list, "round_robin", "enabled: false", "enabled: false")+"allow_private: [127.0.0.0/8]\n", nil)
+	for _, strategy := range []string{"round_robin", "random", "least_connections", "failover"} {
+		t.Run(strategy, func(t *testing.T) {
+			p := only(t, load(t, poolOf(list, strategy, "enabled: false", "enabled: false")+"allow_private: [127.0.0.0/8]\n", nil))
+			e := denied(t, p, at(direct.Addr), testkit.Patience, ClassNoUpstream)
+			if e.RetryAfter <= 0 || !strings.Contains(e.Text, "pool p has no member that is enabled") {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+	if n := direct.Accepted() + list[0].Accepted() + list[1].Accepted(); n != 0 {
+		t.Errorf("%d connections left all the same", n)
+	}
+	way := open(t, s.Direct(), at(direct.Addr)) // the way that was not taken does work
+	way.Release()
+}
+
+// With several attempts the text names each, with the last one's class.
+func TestAttemptsInWords(t *testing.T) {
+	list := proxies(t, 3)
+	list[0].SetFault(testkit.On(testkit.AtRequest, testkit.Close))
+	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Say("SSH-2.0-x\r\n")))
+	list[2].SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2)))
+	e := denied(t, only(t, load(t, poolOf(list, "failover"), nil)), venue, testkit.Patience, ClassUpstreamDenied)
+	want := "c does not allow connections to stream.venue.example:9443 (SOCKS reply 2)" +
+		"; before that: a closed the connection at the SOCKS reply; b answered with garbage that looks like SSH; 3 tried"
+	if e.Error() != want || e.Upstream != "c" {
+		t.Errorf("got %q, want %q", e, want)
+	}
+}
+
+// A caller who leaves ends the walk: no other member is asked for nothing.
+func TestCallerLeaves(t *testing.T) {
+	list := proxies(t, 2)
+	asked := make(chan struct{})
+	list[0].SetFault(testkit.On(testkit.AtRequest, testkit.Hang))
+	patient := strings.Replace(poolOf(list, "failover"), "attempt_seconds: 0.3", "attempt_seconds: 10", 1)
+	ctx, cancel := context.WithCancel(budget(t, testkit.Patience))
+	go func() { // ends when the first proxy has been asked, or the test is over
+		defer close(asked)
+		for ctx.Err() == nil && len(list[0].Asked()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	way, err := only(t, load(t, patient, nil)).Dial(ctx, venue)
+	<-asked
+	if !errors.Is(err, context.Canceled) || way != nil || list[1].Accepted() != 0 {
+		t.Errorf("got %v, %v; the second was asked %d times", way, err, list[1].Accepted())
+	}
+}
+
+// A way carries bytes, those that came early first.
+func TestWayCarries(t *testing.T) {
+	echo := testkit.NewTCP(t, testkit.Echo)
+	for _, o := range []testkit.ProxyOptions{{Scheme: "http"}, {Scheme: "socks4a"}, {Scheme: "socks5"}, {Scheme: "socks5", User: "u", Password: "p"}} {
+		t.Run(o.Scheme+o.User, func(t *testing.T) {
+			o.Hosts, o.Early, o.Split = map[string]string{"*": echo.Addr}, "hello", true
+			way := open(t, only(t, load(t, "default: "+testkit.NewProxy(t, o).URL(), nil)), venue)
+			defer way.Release()
+			_, _ = io.WriteString(way.Conn, ", world")
+			got := append(make([]byte, 0, 12), way.Early...)
+			n, err := io.ReadFull(way.Conn, got[len(got):cap(got)])
+			if got = got[:len(got)+n]; string(got) != "hello, world" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}

@@ -20,9 +20,9 @@ func TestEveryFailureOfADirectConnection(t *testing.T) {
 	}{
 		"nothing listens":            {"default: direct\n", "localhost:" + testkit.Port(testkit.ClosedPort(t)), targetRefused, "refused"},
 		"nothing listens at address": {"default: direct\n", testkit.ClosedPort(t), targetRefused, "refused"},
-		"no route":                   {"default: direct\nroutes: [{hosts: [224.0.0.1], use: direct}]\n", "224.0.0.1:443", targetAway, "cannot be reached"},
-		"no such name":               {"default: direct\n", "api.onion:443", targetNoName, "not found"},
-		"a black hole":               {"default: {url: direct, timeout_seconds: 1}\n", testkit.BlackHole(t), slowTarget, "did not accept TCP"},
+		"no route":                   {"default: direct\nroutes: [{hosts: [224.0.0.1], use: direct}]\n", "224.0.0.1:443", targetAway, "cannot reach"},
+		"no such name":               {"default: direct\n", "api.onion:443", targetNoName, "does not find"},
+		"a black hole":               {"default: {url: direct, timeout_seconds: 1}\n", testkit.BlackHole(t), slowTarget, "not answered by the target"},
 		"a source address not here":  {"exchanges: {here: {hosts: [localhost], http: \"direct://203.0.113.10\"}}\n", here, local, "source address"},
 		"an interface not here":      {"exchanges: {here: {hosts: [localhost], http: \"direct://?interface=nosuch0\"}}\n", here, local, "interface"},
 	} {

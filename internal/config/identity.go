@@ -56,6 +56,12 @@ func autoName(p Proxy) string {
 	return "direct"
 }
 
+// first is where an upstream stands first, and the password that it has there.
+type first struct {
+	password Secret
+	key      string
+}
+
 // namePools gives every member its name: one for each identity, so that log and
 // metrics speak of the same upstream wherever it is used.
 func (b *builder) namePools(pools []Pool) {
@@ -73,6 +79,14 @@ func (b *builder) namePools(pools []Pool) {
 			}
 		}
 	}
+	passwords := map[Identity]first{}
+	each(func(key string, p *Proxy, id Identity) {
+		if seen, ok := passwords[id]; !ok {
+			passwords[id] = first{p.URL.Password, key}
+		} else if seen.password.Reveal() != p.URL.Password.Reveal() {
+			b.fault(key, "use one password for it, or different users", "is the same upstream as %s, with another password", seen.key)
+		}
+	})
 	each(func(key string, p *Proxy, id Identity) { // names that were given come first
 		if p.Name == "" {
 			return

@@ -203,7 +203,7 @@ func TestHints(t *testing.T) {
 		{"an entry", "exchanges: {binance: {http: reject}}", httpHost, "exchange binance (catalogue host api.binance.com, http) exchanges.binance.http", "to let it out, change exchanges.binance.http"},
 		{"a listener", "listen: [{address: 127.0.0.1:7000, use: reject}]", httpHost, "listener 127.0.0.1:7000 use", "to let it out, change listen[0].use"},
 		{"an address", "default: direct\nexchanges: {binance: asia}", "52.1.2.3", "an address without a name", "use socks5h:// or http://, or list the CIDR under routes"},
-		{"an address, reject by default", "default: reject", "52.1.2.3", "default", "list its CIDR under routes"},
+		{"an address, reject by default", "default: reject", "52.1.2.3", "default", "use socks5h:// or http:// in the client, so that it sends the name, or list the CIDR under routes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := load(t, c.file).Route(c.host, 443, router.Hint{Listener: "127.0.0.1:7000"})

@@ -168,7 +168,7 @@ func (b *builder) addressRules() addressRules {
 			a.fallbacks[i] = b.decide(w, decision{
 				rule: orElse(w.Source, "default"),
 				why:  "is refused: no CIDR under routes lists it and " + orElse(w.Source, "default") + " is reject",
-				hint: "list its CIDR under routes",
+				hint: "use socks5h:// or http:// in the client, so that it sends the name, or list the CIDR under routes",
 			})
 		case b.anyHolds():
 			a.fallbacks[i] = &decision{

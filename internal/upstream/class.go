@@ -47,7 +47,7 @@ type Error struct {
 // Error is the text, led by the upstream's name. After several attempts the
 // text names each upstream itself.
 func (e *Error) Error() string {
-	if e.Upstream == "" || len(e.Tried) > 1 {
+	if e.Upstream == "" || len(e.Tried) > 1 || e.Class == ClassDenied {
 		return e.Text
 	}
 	return e.Upstream + " " + e.Text

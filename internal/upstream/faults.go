@@ -74,15 +74,15 @@ func targetFault(err error, took time.Duration) *Error {
 		return e
 	}
 	if text := localFault(err); text != "" {
-		return fault(ClassLocal, "%s", text).with(err, "")
+		return fault(ClassLocal, "cannot dial: %s", text).with(err, "")
 	}
 	switch {
 	case errnoKind(err) == dialRefused:
-		return fault(ClassTargetRefused, "the target refused the connection").with(err, "")
+		return fault(ClassTargetRefused, "was refused by the target").with(err, "")
 	case isTimeout(err):
-		return fault(ClassTargetTimeout, "the target did not accept TCP within %s", seconds(took)).with(err, "")
+		return fault(ClassTargetTimeout, "was not answered by the target within %s", seconds(took)).with(err, "")
 	}
-	return fault(ClassTargetUnreachable, "the target cannot be reached (%s)", reason(err)).with(err, "")
+	return fault(ClassTargetUnreachable, "cannot reach the target (%s)", reason(err)).with(err, "")
 }
 
 // reason is the innermost cause in the system's words, which name no address.

@@ -100,9 +100,9 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 			var err error
 			if addrs, err = s.shared.resolver.kept(ctx, u.url.Host.Name); err != nil {
 				if isTimeout(err) {
-					return nil, nil, fault(ClassUpstreamTimeout, "its name %s was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
+					return nil, nil, fault(ClassUpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
 				}
-				return nil, nil, fault(ClassUpstreamDNS, "its name %s is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
+				return nil, nil, fault(ClassUpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
 			}
 		}
 		conn, err := (&dialer{}).dial(ctx, addrs, u.url.Port)
@@ -170,7 +170,7 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
 	if u.url.Scheme == config.SchemeSOCKS4 && !ip.IsValid() {
 		addrs, err := s.shared.resolver.fresh(ctx, "ip4", t.Host)
 		if err != nil {
-			return fault(ClassTargetDNS, "the target's name is not found on this machine, where socks4 needs it").with(err, "use socks4a:// or socks5://")
+			return fault(ClassTargetDNS, "needs the target's address, and this machine does not find its name").with(err, "use socks4a:// or socks5://")
 		}
 		ip = addrs[0]
 	}
@@ -188,9 +188,9 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 		var err error
 		if addrs, err = s.shared.resolver.fresh(ctx, "ip", t.Host); err != nil {
 			if isTimeout(err) {
-				return nil, fault(ClassTargetTimeout, "the target's name was not resolved within %s", seconds(time.Since(start))).with(err, "")
+				return nil, fault(ClassTargetTimeout, "did not resolve the target's name within %s", seconds(time.Since(start))).with(err, "")
 			}
-			return nil, fault(ClassTargetDNS, "the target's name is not found").with(err, "")
+			return nil, fault(ClassTargetDNS, "does not find the target's name").with(err, "")
 		}
 	}
 	var allowed []netip.Addr

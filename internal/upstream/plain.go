@@ -208,7 +208,7 @@ func authFault(resp *http.Response, t Target, c *credentials) *Error {
 // answerFault puts an answer that did not come into words.
 func answerFault(err error, forwards bool) *Error {
 	e := &Error{Class: ClassTargetUnreachable, Err: err}
-	who := "the target "
+	who := "reached the target, which "
 	if forwards {
 		e.Class, who = ClassUpstreamProtocol, ""
 	}

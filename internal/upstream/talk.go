@@ -95,6 +95,10 @@ func (k *talk) take(n int) {
 // garbage is the fault of an answer in the wrong protocol.
 func (k *talk) garbage() *Error { return garbage(k.buf[:k.have], k.scheme) }
 
+// mayBeOther is the hint for a proxy that says nothing: one of another protocol
+// waits for a line that never comes.
+const mayBeOther = "it may speak another protocol: check the scheme and the port in its URL; if it is only slow, raise timeout_seconds"
+
 // broken puts a failed read or write into words.
 func (k *talk) broken(err error) *Error {
 	e := &Error{Class: ClassUpstreamProtocol, Err: err}
@@ -106,6 +110,9 @@ func (k *talk) broken(err error) *Error {
 			e.Class, e.Unsure = ClassTargetTimeout, true
 		}
 		e.Text = "accepted TCP, then silent at " + k.step + " for " + seconds(time.Since(k.since))
+		if k.have == 0 && k.scheme != config.SchemeHTTP {
+			e.Hint = mayBeOther
+		}
 		if k.have > 0 {
 			e.Text = "sent only a part of " + k.step + " in " + seconds(time.Since(k.since))
 		}

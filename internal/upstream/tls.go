@@ -60,7 +60,7 @@ func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *Error) {
 	if isTimeout(err) {
 		return nil, &Error{
 			Class: ClassUpstreamTimeout, Err: err,
-			Text: "accepted TCP, then silent at the TLS handshake for " + seconds(time.Since(start)),
+			Text: "accepted TCP, then silent at the TLS handshake for " + seconds(time.Since(start)), Hint: mayBeOther,
 		}
 	}
 	return nil, tlsFault(err)

@@ -20,6 +20,19 @@ type outcome struct {
 	code   byte // SOCKS5
 }
 
+// budget is the timeout_seconds to ask for: short where it will be spent, and
+// else so long that a busy machine does not spend it.
+func (o outcome) budget() string {
+	if strings.HasSuffix(o.class, "_timeout") {
+		return "timeout_seconds: 1"
+	}
+	return "timeout_seconds: 20"
+}
+
+// soon is by when an answer is here whose budget is one second. A budget that
+// was not heeded, the default of four seconds, takes longer.
+const soon = 3 * time.Second
+
 // The answers of the failures, as docs promise them.
 var (
 	refused       = outcome{"upstream_refused", 502, 1}
@@ -80,7 +93,7 @@ func TestEveryFailureInEveryProtocol(t *testing.T) {
 var asking = []testkit.Protocol{testkit.CONNECT11, testkit.CONNECT10, testkit.SOCKS5, testkit.SOCKS4A}
 
 // refusedAlike asks for a target in every protocol, and by a plain request, and
-// wants the same answer each time, within a budget of one second.
+// wants the same answer each time, and soon.
 func refusedAlike(t *testing.T, p *proxyd, target string, want outcome, words string) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -103,8 +116,8 @@ func refusedInTunnels(t *testing.T, p *proxyd, target string, want outcome, word
 		all.Go(func() {
 			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target, Early: "early bytes"})
 			holds(t, protocol, reply, want)
-			if reply.Took > 1900*time.Millisecond {
-				t.Errorf("%s: answered after %v, the budget is 1 s", protocol, reply.Took)
+			if reply.Took > soon {
+				t.Errorf("%s: answered only after %v", protocol, reply.Took)
 			}
 			if protocol.HTTP() && !strings.Contains(reply.Body, words) {
 				t.Errorf("%s: the body %q lacks %q", protocol, reply.Body, words)
@@ -173,7 +186,7 @@ func failures(t *testing.T) []failing {
 	var list []failing
 	add := func(name, url string, want outcome, words string, more ...string) {
 		tunnels := strings.HasPrefix(url, "http://") && (want == slowTarget || strings.HasSuffix(name, "HTTP/9.9"))
-		list = append(list, failing{name, fmt.Sprintf("{url: %q, timeout_seconds: 1%s}", url, strings.Join(more, "")), want, words, tunnels})
+		list = append(list, failing{name, fmt.Sprintf("{url: %q, %s%s}", url, want.budget(), strings.Join(more, "")), want, words, tunnels})
 	}
 	closed, silent, hole := testkit.ClosedPort(t), testkit.SilentListener(t), testkit.BlackHole(t)
 	for _, scheme := range []string{"http", "https", "socks4a", "socks5", "socks5h"} {
@@ -221,7 +234,7 @@ func httpFailures(t *testing.T, fake func(string, *testkit.Fault) string) []fail
 	}
 	var list []failing
 	add := func(name string, f *testkit.Fault, want outcome, words string) {
-		list = append(list, failing{"http " + name, fmt.Sprintf("{url: %q, timeout_seconds: 1}", fake("http", f)), want, words, !strings.HasPrefix(name, "answers 407")})
+		list = append(list, failing{"http " + name, fmt.Sprintf("{url: %q, %s}", fake("http", f), want.budget()), want, words, !strings.HasPrefix(name, "answers 407")})
 	}
 	add("answers 402", answer("402 Pay Up"), saysNo, "402 Pay Up")
 	add("answers 403", answer("403 Forbidden"), saysNo, "403 Forbidden")
@@ -250,7 +263,7 @@ func httpFailures(t *testing.T, fake func(string, *testkit.Fault) string) []fail
 func socksFailures(fake func(string, *testkit.Fault) string) []failing {
 	var list []failing
 	add := func(scheme, name string, f *testkit.Fault, want outcome, words string) {
-		list = append(list, failing{scheme + " " + name, fmt.Sprintf("{url: %q, timeout_seconds: 1}", fake(scheme, f)), want, words, false})
+		list = append(list, failing{scheme + " " + name, fmt.Sprintf("{url: %q, %s}", fake(scheme, f), want.budget()), want, words, false})
 	}
 	for code, want := range map[byte]outcome{
 		1: targetAway, 2: saysNo, 3: targetAway, 4: targetAway, 5: targetRefused, 6: slowTarget, 7: saysNo, 8: saysNo, 99: garbage,
@@ -287,9 +300,9 @@ func tlsFailures(t *testing.T) []failing {
 		"wants a certificate of us":    wantsCert,
 	} {
 		p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", TLS: conf})
-		list = append(list, failing{"https " + name, fmt.Sprintf("{url: %q, timeout_seconds: 1, tls: {ca_file: %q}}", p.URL(), ca.File), badTLS, "", false})
+		list = append(list, failing{"https " + name, fmt.Sprintf("{url: %q, %s, tls: {ca_file: %q}}", p.URL(), badTLS.budget(), ca.File), badTLS, "", false})
 	}
 	p := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtAccept, testkit.Say("HTTP/1.1 400 Bad Request\r\n\r\n"))})
-	list = append(list, failing{"https is plain http", fmt.Sprintf("{url: \"https://%s\", timeout_seconds: 1}", p.Addr), badTLS, "", false})
+	list = append(list, failing{"https is plain http", fmt.Sprintf("{url: \"https://%s\", %s}", p.Addr, badTLS.budget()), badTLS, "", false})
 	return list
 }

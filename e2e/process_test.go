@@ -129,7 +129,7 @@ func TestASecondSignalClosesAtOnce(t *testing.T) {
 	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.ended(t, time.Second); code != 0 {
+	if code := p.ended(t, soon); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	_, _ = c.ReadAll()

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"net/netip"
@@ -17,7 +18,11 @@ import (
 	"proxyd/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16") // those that are parallel wait for a deadline
+	goleak.VerifyTestMain(m)
+}
 
 // The target of most tests. No machine here can resolve it.
 var venue = Target{Host: "stream.venue.example", Port: 9443}

@@ -1,0 +1,162 @@
+package upstream
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// chained is a file with one proxy behind the hops of a pool.
+func chained(proxy string, hops ...string) string {
+	return fmt.Sprintf("exchanges: {binance: {url: %q, via: hops}}\npools: {hops: {strategy: failover, proxies: [%s]}}\nattempt_seconds: 0.3\n", proxy, strings.Join(hops, ", "))
+}
+
+// last is the pool of the binance entry, whose hop before is the pool hops.
+func last(t testing.TB, s *Set) *Pool {
+	t.Helper()
+	for name, p := range s.pools {
+		if name != "hops" {
+			return p
+		}
+	}
+	t.Fatal("no such pool")
+	return nil
+}
+
+// Through every pair of schemes: each hop is asked for the next one's name, the
+// last for the target's; nothing is resolved here, and bytes get through.
+func TestChain(t *testing.T) {
+	ca := testkit.NewCA(t)
+	echo := testkit.NewTCP(t, testkit.Echo)
+	schemes := []string{"http", "https", "socks4a", "socks5"}
+	for _, first := range schemes {
+		for _, second := range schemes {
+			t.Run(first+" "+second, func(t *testing.T) {
+				two := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: second, User: "u2", TLS: ca.Server(t, "exit.example"), Hosts: map[string]string{venue.Host: echo.Addr}})
+				one := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: first, User: "u1", TLS: ca.Server(t), Hosts: map[string]string{"exit.example": two.Addr}})
+				tls := func(scheme string) string {
+					if scheme == "https" {
+						return fmt.Sprintf(", tls: {ca_file: %q}", ca.File)
+					}
+					return ""
+				}
+				text := fmt.Sprintf("exchanges: {binance: {url: %q, via: hops%s}}\npools: {hops: {proxies: [{url: %q%s}]}}\n",
+					second+"://u2@exit.example:8443", tls(second), first+"://u1@"+one.Addr, tls(first))
+				s := load(t, text, nil)
+				way := open(t, last(t, s), venue)
+				_, _ = io.WriteString(way.Conn, "there and back")
+				got := make([]byte, 14)
+				if _, err := io.ReadFull(way.Conn, got); err != nil || string(got) != "there and back" {
+					t.Errorf("got %q, %v", got, err)
+				}
+				if a := one.Asked()[0]; a.Host != "exit.example" || a.Port != "8443" || a.User != "u1" {
+					t.Errorf("the first hop was asked for %s:%s by %s", a.Host, a.Port, a.User)
+				}
+				if a := two.Asked()[0]; a.Host != venue.Host || a.Port != "9443" || a.User != "u2" {
+					t.Errorf("the second hop was asked for %s:%s by %s", a.Host, a.Port, a.User)
+				}
+				hop := s.pools["hops"].Members()[0].Upstream
+				if way.Member.Live() != 1 || hop.Live() != 1 {
+					t.Errorf("%d and %d connections are counted", way.Member.Live(), hop.Live())
+				}
+				way.Release()
+				if way.Member.Live() != 0 || hop.Live() != 0 {
+					t.Errorf("%d and %d connections are left", way.Member.Live(), hop.Live())
+				}
+			})
+		}
+	}
+}
+
+// Failures of the hop before, and how they are blamed and worded.
+func TestChainFailures(t *testing.T) {
+	good := proxies(t, 1)[0]
+	closed, hole := testkit.ClosedPort(t), testkit.SilentListener(t)
+	hop := func(f *testkit.Fault) string {
+		return testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"closed.example": closed}, Fault: f}).URL()
+	}
+	tests := []struct {
+		name, proxy, hop string
+		want             Class
+		text             string
+	}{
+		{"the hop is down", good.URL(), "socks5://" + closed, ClassUpstreamRefused, "via hops: h refused the connection"},
+		{"the hop is silent", good.URL(), "socks5://" + hole, ClassUpstreamTimeout, "via hops: h accepted TCP, then silent at the SOCKS greeting for "},
+		{"the hop does not know the proxy", "http://nosuch.example:3128", hop(nil), ClassUpstreamUnreachable, "via hops: h cannot reach the host of nosuch.example:3128"},
+		{"the proxy refuses the hop", "http://closed.example:3128", hop(nil), ClassUpstreamRefused, "via hops: h found that closed.example:3128 refused the connection"},
+		{"the hop does not allow the proxy", "http://nosuch.example:3128", hop(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2))), ClassUpstreamDenied, "via hops: h does not allow connections to nosuch.example:3128"},
+		{"the hop waits for the proxy", "http://nosuch.example:3128", hop(testkit.On(testkit.AtRequest, testkit.Hang)), ClassUpstreamTimeout, "via hops: h accepted TCP, then silent at the SOCKS reply"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := load(t, chained(tt.proxy, fmt.Sprintf("{name: h, url: %q}", tt.hop)), nil)
+			e := denied(t, last(t, s), venue, 700*time.Millisecond, tt.want)
+			if !strings.HasPrefix(e.Text, tt.text) {
+				t.Errorf("got %q, want %q", e.Text, tt.text)
+			}
+			for _, u := range s.Upstreams() {
+				if u.Live() != 0 {
+					t.Errorf("%s counts %d", u.Name(), u.Live())
+				}
+			}
+		})
+	}
+}
+
+// The hop before is a pool like any other: its members follow one another
+// within the time of one attempt.
+func TestChainFailsOver(t *testing.T) {
+	exit := proxies(t, 1)[0]
+	hop := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exit.Addr}})
+	s := load(t, chained(exit.URL(), fmt.Sprintf("{name: dead, url: %q}", "socks5://"+testkit.ClosedPort(t)), fmt.Sprintf("{name: h, url: %q}", hop.URL())), nil)
+	way := open(t, last(t, s), venue)
+	defer way.Release()
+	if hop.Accepted() != 1 || exit.Accepted() != 1 || len(way.Tried) != 0 {
+		t.Errorf("the second hop was asked %d times, the exit %d times, tried %s", hop.Accepted(), exit.Accepted(), tries(way.Tried))
+	}
+}
+
+// A chain of three, written one in the other.
+func TestChainOfThree(t *testing.T) {
+	list := proxies(t, 1)
+	hop := func(to string) *testkit.Proxy {
+		return testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": to}})
+	}
+	two := hop(list[0].Addr)
+	one := hop(two.Addr)
+	s := load(t, fmt.Sprintf(`
+exchanges: {binance: {url: "socks5://three.example:1", via: {url: "http://two.example:2", via: hops}}}
+pools: {hops: {proxies: [%q]}}
+`, one.URL()), nil)
+	var way *Way
+	for name, p := range s.pools {
+		if strings.HasSuffix(name, "binance") {
+			way = open(t, p, venue)
+			defer way.Release()
+		}
+	}
+	if way == nil {
+		t.Fatalf("no pool of binance among %d", len(s.pools))
+	}
+	got := one.Asked()[0].Host + " " + two.Asked()[0].Host + " " + list[0].Asked()[0].Host
+	if want := "two.example three.example " + venue.Host; got != want {
+		t.Errorf("asked for %s, want %s", got, want)
+	}
+}
+
+// An upstream behind direct://ADDR leaves from there, and is exempt from the guard.
+func TestChainThroughASourceAddress(t *testing.T) {
+	p := proxies(t, 1)[0]
+	s := load(t, chained(p.URL(), "direct://127.0.0.1"), nil)
+	way := open(t, last(t, s), venue)
+	defer way.Release()
+	if ip := netip.MustParseAddrPort(way.Conn.LocalAddr().String()).Addr(); ip != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("it left from %s", ip)
+	}
+}

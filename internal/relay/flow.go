@@ -115,6 +115,8 @@ func (f *Flow) end(by Side, why Reason, err error) {
 	f.ending = true
 	f.stats.ClosedBy, f.stats.Reason, f.stats.Err = by, why, err
 	f.mu.Unlock()
+	wake(f.client)
+	wake(f.server)
 	if why == ReasonReset {
 		if by == Client {
 			reset(f.server)
@@ -144,6 +146,15 @@ func (f *Flow) finish() {
 		close(f.done)
 	}
 	f.mu.Unlock()
+}
+
+// wake ends all waits for a plain TCP conn. A direction waits for room in one
+// conn inside a read of the other, and Close of the other waits for that read.
+// A TLS conn has no such wait; if woken, it would give its close_notify 5 s.
+func wake(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 func isReset(err error) bool {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -182,3 +183,5 @@ func eventually(t testing.TB, what string, is func() bool) {
 		}
 	}
 }
+
+var errTimeout = os.ErrDeadlineExceeded

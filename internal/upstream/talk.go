@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -102,7 +101,6 @@ const mayBeOther = "it may speak another protocol: check the scheme and the port
 // broken puts a failed read or write into words.
 func (k *talk) broken(err error) *Error {
 	e := &Error{Class: ClassUpstreamProtocol, Err: err}
-	var alert tls.AlertError
 	switch {
 	case isTimeout(err):
 		e.Class = ClassUpstreamTimeout
@@ -116,7 +114,7 @@ func (k *talk) broken(err error) *Error {
 		if k.have > 0 {
 			e.Text = "sent only a part of " + k.step + " in " + seconds(time.Since(k.since))
 		}
-	case errors.As(err, &alert):
+	case alertOf(err) != nil: // in TLS 1.3 our side is open before a certificate of ours is judged
 		return tlsFault(err)
 	case errors.Is(err, io.EOF) && k.have > 0:
 		e.Text = "closed the connection in the middle of " + k.step

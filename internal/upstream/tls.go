@@ -74,7 +74,6 @@ func tlsFault(err error) *Error {
 		invalid   x509.CertificateInvalidError
 		name      x509.HostnameError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -94,8 +93,8 @@ func tlsFault(err error) *Error {
 			e.Text += ", but what looks like " + like
 		}
 		e.Hint = "if it is a plain proxy, write http:// in its URL"
-	case errors.As(err, &alert):
-		e.Text = "refused the TLS handshake (" + clean(strings.TrimPrefix(alert.Error(), "tls: "), 60) + ")"
+	case alertOf(err) != nil:
+		e.Text = "refused the TLS handshake (" + clean(strings.TrimPrefix(alertOf(err).Error(), "tls: "), 60) + ")"
 		e.Hint = "it may want a client certificate (tls.cert_file) or other versions"
 	case errors.Is(err, io.EOF):
 		e.Text = "closed the connection in the TLS handshake"
@@ -105,6 +104,15 @@ func tlsFault(err error) *Error {
 		e.Text = "failed the TLS handshake (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"
 	}
 	return e
+}
+
+// alertOf is the alert with which the far end ended TLS, nil if there was none.
+// tls.AlertError is for QUIC alone: over TCP it is in a net.OpError of this kind.
+func alertOf(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return op.Err
+	}
+	return nil
 }
 
 func validity(c *x509.Certificate) string {

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -18,7 +20,7 @@ var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9_]+_)?(SERVICE_.*|PORT(_.*
 
 // layEnvironment lays the variables over the tree: those with PROXYD_ replace
 // what the file says, those of cryptofeed only fill what it leaves open.
-func layEnvironment(root *node, environ []string) {
+func layEnvironment(root *node, environ []string) (faults Faults) {
 	vars := map[string]string{}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok {
@@ -34,43 +36,50 @@ func layEnvironment(root *node, environ []string) {
 		switch {
 		case name == "PROXYD_CONFIG" || serviceLink.MatchString(name) || name == "CRYPTOFEED_PROXY_ENABLED":
 		case strings.HasPrefix(name, envPrefix):
-			lay(root, name, strings.TrimPrefix(name, envPrefix), vars[name], true)
+			faults = append(faults, lay(root, name, strings.TrimPrefix(name, envPrefix), vars[name], true)...)
 		case strings.HasPrefix(name, cryptofeedPrefix):
-			lay(root, name, strings.TrimPrefix(name, cryptofeedPrefix), vars[name], false)
+			faults = append(faults, lay(root, name, strings.TrimPrefix(name, cryptofeedPrefix), vars[name], false)...)
 		}
 	}
+	return faults
 }
 
 // lay puts one variable in its place.
-func lay(root *node, name, path, value string, replace bool) {
+func lay(root *node, name, path, value string, replace bool) Faults {
 	at := place{env: name}
 	parts := strings.Split(strings.ToLower(path), "__")
+	if slices.Contains(parts, "") {
+		return Faults{at.fault("", "names no key", "write two underscores between the levels, such as PROXYD_EXCHANGES__BINANCE__URL")}
+	}
 	n := root
 	for i, key := range parts {
 		last := i == len(parts)-1
-		if index, err := strconv.Atoi(key); err == nil && n.kind == list && index >= 0 && index <= len(n.items) {
-			if index == len(n.items) {
-				n.items = append(n.items, &node{kind: null, at: at})
+		if n.kind == list {
+			if !replace && n.at.env == "" { // the file's own list
+				return nil
 			}
-			if last {
-				n.items[index] = envNode(at, value)
-				return
+			next, fault := n.item(at, key, parts[:i])
+			if fault != nil {
+				return fault
 			}
-			n = n.items[index]
+			if n = next; last {
+				*n = *envNode(at, value)
+				return nil
+			}
 			n.open(at, parts[i+1])
 			continue
 		}
-		if n.kind != mapping {
-			n.open(at, key)
-		}
 		next := n.child(key)
-		if !replace && (last && next != nil || next != nil && next.kind != mapping || rival(n, key)) {
-			return
+		if next != nil && next.kind == null { // as if it were not written
+			next = nil
+		}
+		if !replace && (next != nil && (last || next.kind == scalar) || rival(n, key)) {
+			return nil
 		}
 		if last {
 			replaceRivals(n, key)
 			n.set(key, at, envNode(at, value))
-			return
+			return nil
 		}
 		if next == nil {
 			replaceRivals(n, key)
@@ -80,6 +89,20 @@ func lay(root *node, name, path, value string, replace bool) {
 		next.open(at, parts[i+1])
 		n = next
 	}
+	return nil
+}
+
+// item is a list's item by its number; the one behind the last is made.
+func (n *node) item(at place, number string, above []string) (*node, Faults) {
+	i, err := strconv.Atoi(number)
+	switch {
+	case err != nil || i < 0 || i > len(n.items):
+		key := strings.Join(above, ".")
+		return nil, Faults{at.fault(key, fmt.Sprintf("is a list, and %s is not the number of an item or of the next one (%d)", quoted(number), len(n.items)), "number them from 0 on, without a gap")}
+	case i == len(n.items):
+		n.items = append(n.items, &node{kind: null, at: at})
+	}
+	return n.items[i], nil
 }
 
 // open makes a node one that has children: a scalar way becomes its mapping.

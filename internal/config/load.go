@@ -32,13 +32,14 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	}
 	shaped, _ := s.value(root, fileType, "").(map[string]any)
 	faults = append(faults, s.faults...)
+	s.faults = faults
 	file, err := decode(shaped)
 	if err != nil {
 		// The shaper lets nothing through that viper refuses; should it, say so.
 		faults = append(faults, Fault{File: path, What: err.Error(), Do: "mend the value"})
 		return nil, sorted(faults)
 	}
-	b := newBuilder(path, environ, o, s.at, root)
+	b := newBuilder(path, environ, o, s, root)
 	c := b.config(file)
 	faults = append(faults, b.faults...)
 	if len(faults) > 0 {
@@ -63,10 +64,11 @@ func readTree(path string, environ []string) (*node, *shaper, Faults) {
 		if root == nil || root.kind != mapping {
 			return nil, nil, sorted(faults)
 		}
-		s.inBlock = unwrap(root)
+		var twice Faults
+		s.inBlock, twice = unwrap(root)
+		faults = append(faults, twice...)
 	}
-	layEnvironment(root, environ)
-	return root, s, faults
+	return root, s, append(faults, layEnvironment(root, environ)...)
 }
 
 // decode has viper turn the shaped maps into the raw types, strictly. A fresh

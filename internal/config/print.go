@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -19,7 +21,7 @@ func Print(c *Config) string {
 	if err != nil { // nodes made of text alone cannot fail
 		return "# " + err.Error() + "\n"
 	}
-	return string(out)
+	return strings.TrimRight(string(out), "\n") + "\n"
 }
 
 type printer struct{ pools map[string]*Pool }
@@ -60,11 +62,7 @@ func (p printer) config(c *Config) *object {
 		listen = append(listen, p.listener(l))
 	}
 	o.put("listen", listen)
-	admin := newObject().put("address", c.Admin.Address)
-	if !c.Admin.Token.IsZero() {
-		admin.put("token", c.Admin.Token.String())
-	}
-	o.put("admin", admin)
+	o.put("admin", admin(c.Admin))
 	o.put("log", newObject().put("level", c.Log.Level).put("format", c.Log.Format))
 	if len(c.AllowPrivate) > 0 {
 		o.put("allow_private", texts(c.AllowPrivate))
@@ -88,6 +86,7 @@ func (p printer) config(c *Config) *object {
 		if len(x.Hosts) > 0 {
 			e.put("hosts", hostsObject(x.Hosts))
 		}
+		putLimits(e, x.Limits)
 		exchanges.put(x.ID, e)
 	}
 	if len(exchanges.n.Content) > 0 {
@@ -119,6 +118,49 @@ func texts[T interface{ String() string }](list []T) []string {
 		out[i] = v.String()
 	}
 	return out
+}
+
+func admin(a Admin) *object {
+	o := newObject().put("address", a.Address)
+	if len(a.Allow) > 0 {
+		o.put("allow", texts(a.Allow))
+	}
+	if len(a.Hosts) > 0 {
+		o.put("hosts", a.Hosts)
+	}
+	if !a.Token.IsZero() {
+		o.put("token", a.Token.String())
+	}
+	return o.put("pprof", a.Pprof)
+}
+
+func putLimits(o *object, l Limits) {
+	switch {
+	case l == (Limits{}):
+	case l.Published:
+		o.put("limits", "published")
+	default:
+		x := newObject()
+		if l.Connects > 0 {
+			x.put("connects", strconv.Itoa(l.Connects)+"/"+period(l.Per))
+		}
+		if l.MaxConnections > 0 {
+			x.put("max_connections", l.MaxConnections)
+		}
+		o.put("limits", x.put("queue_seconds", secs(l.Queue)))
+	}
+}
+
+// period is 5m where Go says 5m0s.
+func period(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func (p printer) listener(l Listener) *object {
@@ -167,12 +209,8 @@ func (p printer) way(w *Way) *object {
 		switch {
 		case q == nil || !q.Inline:
 			o.put("pool", w.Pool)
-		case len(q.Proxies) == 1:
-			m := q.Proxies[0]
-			o.put("url", m.URL.String())
-			if m.Via != nil {
-				o.put("via", p.way(m.Via))
-			}
+		case single(q):
+			p.proxy(o, q.Proxies[0])
 		default:
 			o.put("pool", p.pool(q))
 		}
@@ -180,28 +218,69 @@ func (p printer) way(w *Way) *object {
 	return o.put("timeout_seconds", secs(w.Timeout))
 }
 
+// single reports whether a pool is no more than its one URL.
+func single(q *Pool) bool {
+	if len(q.Proxies) != 1 {
+		return false
+	}
+	m := q.Proxies[0]
+	return m.Weight == 1 && m.Tier == 1 && m.Enabled && m.Limits == (Limits{}) && q.Limits == (Limits{}) && q.Health == (Health{}) && q.Eject == defaultEject()
+}
+
 func (p printer) pool(q *Pool) *object {
 	o := newObject().put("strategy", string(q.Strategy))
+	if q.Strategy == Hash {
+		o.put("hash_over", q.HashOver)
+	}
 	var members []*object
 	for _, m := range q.Proxies {
-		x := newObject()
-		if validName(m.Name) {
-			x.put("name", m.Name)
-		}
-		x.put("url", m.URL.String()).put("weight", m.Weight).put("tier", m.Tier)
+		x := p.proxy(newObject(), m).put("weight", m.Weight).put("tier", m.Tier)
 		if !m.Enabled {
 			x.put("enabled", false)
 		}
-		if m.TLS != (TLS{}) {
-			x.put("tls", newObject().put("ca_file", m.TLS.CAFile).put("cert_file", m.TLS.CertFile).put("key_file", m.TLS.KeyFile).
-				put("server_name", m.TLS.ServerName).put("insecure", m.TLS.Insecure))
-		}
-		if m.Via != nil {
-			x.put("via", p.way(m.Via))
-		}
+		putLimits(x, m.Limits)
 		members = append(members, x)
 	}
-	return o.put("proxies", members)
+	o.put("proxies", members)
+	putLimits(o, q.Limits)
+	if h := q.Health; h.Method != "" {
+		o.put("health_check", newObject().put("method", h.Method).put("interval_seconds", secs(h.Interval)).put("timeout_seconds", secs(h.Timeout)).
+			put("rise", h.Rise).put("fall", h.Fall))
+	}
+	if e := q.Eject; e != defaultEject() {
+		o.put("eject", newObject().put("after", e.After).put("base_seconds", secs(e.Base)).put("max_seconds", secs(e.Max)).put("max_percent", e.MaxPercent))
+	}
+	return o
+}
+
+// proxy puts what says which upstream it is, and how it is reached.
+func (p printer) proxy(o *object, m Proxy) *object {
+	nameless := m
+	nameless.Name = ""
+	if validName(m.Name) && m.Name != autoName(nameless) {
+		o.put("name", m.Name)
+	}
+	o.put("url", m.URL.String())
+	if m.Exit != m.Name {
+		o.put("exit", m.Exit)
+	}
+	if m.TLS != (TLS{}) {
+		o.put("tls", p.tls(m.TLS))
+	}
+	if m.Via != nil {
+		o.put("via", p.way(m.Via))
+	}
+	return o
+}
+
+func (p printer) tls(t TLS) *object {
+	o := newObject()
+	for _, f := range []struct{ key, text string }{{"ca_file", t.CAFile}, {"cert_file", t.CertFile}, {"key_file", t.KeyFile}, {"server_name", t.ServerName}} {
+		if f.text != "" {
+			o.put(f.key, f.text)
+		}
+	}
+	return o.put("insecure", t.Insecure)
 }
 
 func hostsObject(list []Host) *object {

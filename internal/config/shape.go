@@ -163,13 +163,22 @@ func (s *shaper) slice(n *node, t reflect.Type, path string) any {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		if item.kind == null {
 			s.bad(item, p, "is empty", "remove it or give it a value")
-			continue
 		}
-		if v := s.value(item, t.Elem(), p); v != nil {
-			out = append(out, v)
+		v := s.value(item, t.Elem(), p)
+		if v == nil { // at fault: the next ones keep their number all the same
+			v = nothing(t.Elem())
 		}
+		out = append(out, v)
 	}
 	return out
+}
+
+// nothing is an item without content.
+func nothing(t reflect.Type) any {
+	if t.Kind() == reflect.Struct {
+		return map[string]any{}
+	}
+	return reflect.Zero(t).Interface()
 }
 
 func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
@@ -188,12 +197,12 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		if v, err := strconv.ParseBool(n.text); err == nil && (loose || n.tag == "!!bool") {
 			return v
 		}
-		s.bad(n, path, "must be true or false, not "+n.what(), "")
+		s.bad(n, path, "must be true or false, not "+n.what(), "write true or false, without quotes")
 	case reflect.Int:
 		if v, err := strconv.Atoi(n.text); err == nil && (loose || n.tag == "!!int") {
 			return v
 		}
-		s.bad(n, path, "must be a whole number, not "+n.what(), "")
+		s.bad(n, path, "must be a whole number, not "+n.number(), "")
 	case reflect.Float64:
 		if v, err := strconv.ParseFloat(n.text, 64); err == nil && (loose || n.tag == "!!int" || n.tag == "!!float") && v == v && v < 1e12 && v > -1e12 {
 			return v
@@ -202,7 +211,7 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		if strings.HasSuffix(path, "_seconds") {
 			do = "write seconds as a plain number, such as 4 or 0.5"
 		}
-		s.bad(n, path, "must be a number, not "+n.what(), do)
+		s.bad(n, path, "must be a number, not "+n.number(), do)
 	}
 	return nil
 }
@@ -296,7 +305,7 @@ func names(fields map[string]reflect.StructField) []string {
 
 func aliasOf(fields map[string]reflect.StructField, key string) string {
 	for name, f := range fields {
-		if f.Tag.Get("alias") == key {
+		if key != "" && f.Tag.Get("alias") == key {
 			return name
 		}
 	}

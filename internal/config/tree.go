@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,6 +106,14 @@ func (n *node) what() string {
 		return "true or false"
 	}
 	return "text"
+}
+
+// number is what, or a number itself: there is none in a secret's place.
+func (n *node) number() string {
+	if n.kind == scalar && (n.tag == "!!int" || n.tag == "!!float") {
+		return n.text
+	}
+	return n.what()
 }
 
 // readFile reads at most maxFileSize bytes of the file at path.
@@ -228,6 +237,10 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 			p.faults = append(p.faults, keyAt.fault(path, "a key must be a plain word", "mend the key"))
 			continue
 		}
+		if k.ShortTag() == "!!merge" {
+			p.faults = append(p.faults, keyAt.fault(path, "merge keys (<<) are not read", "write the keys out"))
+			continue
+		}
 		key := strings.ToLower(k.Value)
 		val := p.node(y.Content[i+1], join(path, key), depth+1)
 		for _, e := range n.keys {
@@ -250,16 +263,29 @@ func join(path, key string) string {
 // unwrap takes a pasted `proxy:` block out of its key: its keys become those of
 // the file. Keys of other programs beside it are what shows that somebody else's
 // whole file was given.
-func unwrap(root *node) (inBlock bool) {
+func unwrap(root *node) (inBlock bool, faults Faults) {
 	block := root.child("proxy")
-	if block == nil || block.kind != mapping {
-		return false
+	if block == nil {
+		return false, nil
+	}
+	if block.kind != mapping {
+		at := block.at
+		for _, e := range root.keys {
+			if e.key == "proxy" {
+				at = keyPlace(e.at, e.val)
+			}
+		}
+		root.remove("proxy")
+		return true, Faults{at.fault("proxy", "must be a mapping, not "+block.what(), "paste cryptofeed's proxy block below it, or remove it")}
 	}
 	root.remove("proxy")
+	beside := root.keys
 	for _, e := range block.keys {
-		if root.child(e.key) == nil {
-			root.set(e.key, e.at, e.val)
+		if i := slices.IndexFunc(beside, func(o entry) bool { return o.key == e.key }); i >= 0 {
+			faults = append(faults, e.at.fault("proxy."+e.key, fmt.Sprintf("is also set outside of proxy, in line %d", beside[i].at.line), "keep one of the two"))
+			continue
 		}
+		root.set(e.key, e.at, e.val)
 	}
-	return true
+	return true, faults
 }

@@ -4,137 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 
 	"proxyd/internal/target"
 )
-
-// secrets finds what ${NAME} and ${file:/path} stand for.
-type secrets struct {
-	env       map[string]string
-	missingOK bool
-	files     map[string]bool
-}
-
-func newSecrets(environ []string, missingOK bool) secrets {
-	s := secrets{env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}}
-	for _, kv := range environ {
-		if name, value, ok := strings.Cut(kv, "="); ok {
-			s.env[name] = value
-		}
-	}
-	return s
-}
-
-// piece is literal text, or what a reference stands for.
-type piece struct {
-	text   string
-	secret bool
-}
-
-// pieces splits text at its references. $${ is a literal ${.
-func (b *builder) pieces(key, text string) []piece {
-	var out []piece
-	for text != "" {
-		i := strings.Index(text, "${")
-		if i < 0 {
-			return append(out, piece{text: text})
-		}
-		if i > 0 && text[i-1] == '$' {
-			out = append(out, piece{text: text[:i-1] + "${"})
-			text = text[i+2:]
-			continue
-		}
-		out = append(out, piece{text: text[:i]})
-		name, rest, ok := strings.Cut(text[i+2:], "}")
-		if !ok {
-			b.fault(key, "close it with }, or write $${ for a literal ${", "has a ${ without }")
-			return out
-		}
-		out = append(out, piece{b.secret(key, name), true})
-		text = rest
-	}
-	return out
-}
-
-func (b *builder) secret(key, name string) string {
-	if path, ok := strings.CutPrefix(name, "file:"); ok {
-		b.secrets.files[path] = true
-		raw, err := os.ReadFile(path)
-		if err != nil && !b.secrets.missingOK {
-			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", path, rootCause(err))
-		}
-		text := strings.TrimSuffix(string(raw), "\n")
-		return strings.TrimSuffix(text, "\r")
-	}
-	value, ok := b.secrets.env[name]
-	if !ok {
-		if b.secrets.missingOK {
-			return "x"
-		}
-		b.fault(key, "export it, or put the value in a file and write ${file:/path}", "the environment variable %s is not set", quoted(name))
-	}
-	return value
-}
-
-// expand puts references in.
-func (b *builder) expand(key, text string) string {
-	var out strings.Builder
-	for _, p := range b.pieces(key, text) {
-		out.WriteString(p.text)
-	}
-	return out.String()
-}
-
-// marked is text in which each reference is one character, so that it can be
-// split before the references are put in: what they stand for is literal.
-type marked struct {
-	values []string
-}
-
-const firstMark = '\U000F0000' // private use: not in any URL
-
-func (b *builder) mark(key, text string) (string, *marked) {
-	m := &marked{}
-	var out strings.Builder
-	for _, p := range b.pieces(key, text) {
-		if p.secret {
-			out.WriteRune(firstMark + rune(len(m.values)))
-			m.values = append(m.values, p.text)
-			continue
-		}
-		out.WriteString(p.text)
-	}
-	return out.String(), m
-}
-
-// put replaces the marks. decode says whether literal text is percent-decoded.
-func (m *marked) put(s string, decode bool) (string, bool) {
-	var out strings.Builder
-	for s != "" {
-		i := strings.IndexFunc(s, func(r rune) bool { return r >= firstMark && int(r-firstMark) < len(m.values) })
-		lit := s
-		if i >= 0 {
-			lit = s[:i]
-		}
-		if decode {
-			d, err := url.PathUnescape(lit)
-			if err != nil {
-				return "", false
-			}
-			lit = d
-		}
-		out.WriteString(lit)
-		if i < 0 {
-			break
-		}
-		r := []rune(s[i:])[0]
-		out.WriteString(m.values[r-firstMark])
-		s = s[i+len(string(r)):]
-	}
-	return out.String(), true
-}
 
 var schemes = []Scheme{SchemeDirect, SchemeHTTP, SchemeHTTPS, SchemeSOCKS4, SchemeSOCKS4A, SchemeSOCKS5, SchemeSOCKS5H}
 
@@ -143,16 +16,22 @@ func (b *builder) url(key, text string) (URL, bool) {
 	if strings.EqualFold(strings.TrimSpace(text), "direct") {
 		return URL{Scheme: SchemeDirect}, true
 	}
-	if strings.HasPrefix(text, "${") && strings.HasSuffix(text, "}") && strings.Count(text, "${") == 1 {
+	before := len(b.faults)
+	whole := strings.HasPrefix(text, "${") && strings.HasSuffix(text, "}") && strings.Count(text, "${") == 1
+	if whole {
 		text = b.expand(key, text) // the whole URL is a secret
 		if b.secrets.missingOK && !strings.Contains(text, "://") {
 			text = "http://secret.invalid:1"
 		}
 	}
 	s, m := b.mark(key, strings.TrimSpace(text))
+	m.whole = whole
+	if len(b.faults) > before { // of the references: what is left of the URL says nothing
+		return URL{}, false
+	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
-		b.fault(key, "write it as socks5://host:1080 or http://user:password@host:3128", "is not a URL")
+		b.fault(key, "write it as socks5://host:1080, http://user:password@host:3128 or direct", "is not a URL")
 		return URL{}, false
 	}
 	u := URL{Scheme: Scheme(strings.ToLower(scheme))}
@@ -227,6 +106,9 @@ func (u URL) usualPort() string {
 
 func (b *builder) userinfo(key string, u *URL, info string, m *marked) bool {
 	user, password, _ := strings.Cut(info, ":")
+	if password != "" && !m.whole && !m.in(password) {
+		b.literalSecret(key)
+	}
 	user, ok1 := m.put(user, true)
 	password, ok2 := m.put(password, true)
 	if !ok1 || !ok2 {
@@ -287,7 +169,11 @@ func (u URL) String() string {
 	if u.Scheme == SchemeDirect {
 		s := "direct"
 		if u.Source.IsValid() {
-			s += "://" + u.Source.String()
+			host := u.Source.String()
+			if u.Source.Is6() {
+				host = "[" + host + "]"
+			}
+			s += "://" + host
 		}
 		if u.Interface != "" {
 			if !u.Source.IsValid() {

@@ -18,7 +18,7 @@ func (b *builder) ways(key string, r *raw.Ways) Ways {
 		w := b.way(key, &r.Way)
 		out = Ways{w, w}
 	} else if r.HTTP == nil && r.Websocket == nil && (r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.TLS != nil) {
-		b.fault(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
+		b.missing(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
 	}
 	if r.HTTP != nil {
 		out.HTTP = b.way(key+".http", r.HTTP)
@@ -52,19 +52,19 @@ func (b *builder) way(key string, r *raw.Way) *Way {
 		w.Action, w.Pool = Use, p.Name
 		return w
 	default:
-		b.fault(key, "add url or pool", "names no way")
+		b.missing(key, "add url or pool", "names no way")
 		return nil
 	}
 	switch word := strings.ToLower(strings.TrimSpace(text)); {
 	case word == "direct":
 		w.Action = Direct
-		if via != nil {
+		if via.proxied() {
 			b.fault(key+".via", "remove it, or name a proxy", "has no effect on direct")
 		}
 	case word == "reject":
 		w.Action = Reject
 	case isURL(text):
-		m, ok := b.proxy(at, raw.Proxy{URL: &text, Name: r.Name, Exit: r.Exit, TLS: r.TLS})
+		m, ok := b.proxy(key, raw.Proxy{URL: &text, Name: r.Name, Exit: r.Exit, TLS: r.TLS})
 		if !ok {
 			return nil
 		}
@@ -96,7 +96,7 @@ func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
 		return nil
 	}
 	w.Action, w.Pool = Use, name
-	if via == nil {
+	if !via.proxied() {
 		return w
 	}
 	if b.pools[i].Name == "" {
@@ -114,13 +114,14 @@ func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
 	return w
 }
 
-// via reads the hop before; nil when none is named.
+// via reads the hop before; nil when none is named. That it is direct is kept
+// until every pool has given its hop to the members without one.
 func (b *builder) via(key string, r *raw.Way) *Way {
 	if r == nil {
 		return nil
 	}
 	w := b.way(key, r)
-	if w == nil || w.Action == Direct {
+	if w == nil {
 		return nil
 	}
 	if w.Action == Reject {
@@ -138,6 +139,20 @@ func (b *builder) pushVia(p *Pool, via *Way) {
 	for i := range p.Proxies {
 		if p.Proxies[i].Via == nil && p.Proxies[i].URL.Scheme != SchemeDirect {
 			p.Proxies[i].Via = via
+		}
+	}
+}
+
+// proxied reports whether a hop is one.
+func (w *Way) proxied() bool { return w != nil && w.Action == Use }
+
+// dropDirectHops makes "via: direct" what it means: no hop.
+func dropDirectHops(pools []Pool) {
+	for i := range pools {
+		for j := range pools[i].Proxies {
+			if m := &pools[i].Proxies[j]; !m.Via.proxied() {
+				m.Via = nil
+			}
 		}
 	}
 }
@@ -161,7 +176,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 		p.Limits = b.limits(key+".limits", r.Limits)
 	}
 	if len(r.Proxies) == 0 {
-		b.fault(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
+		b.missing(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
 	}
 	for i, m := range r.Proxies {
 		if proxy, ok := b.proxy(fmt.Sprintf("%s.proxies[%d]", key, i), m); ok {
@@ -192,6 +207,10 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 	if p.Name != "" && !validName(p.Name) {
 		b.fault(key+".name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(p.Name))
 	}
+	if text == "" {
+		b.missing(key, "add url: socks5://host:1080", "has no URL")
+		return Proxy{}, false
+	}
 	u, ok := b.url(at, text)
 	if !ok {
 		return Proxy{}, false
@@ -200,7 +219,7 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 	if r.TLS != nil {
 		p.TLS = b.tls(key+".tls", u, r.TLS)
 	}
-	if p.Via != nil && u.Scheme == SchemeDirect {
+	if p.Via.proxied() && u.Scheme == SchemeDirect {
 		b.fault(key+".via", "remove it", "has no effect on direct")
 	}
 	return p, true
@@ -213,7 +232,7 @@ func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
 		b.fault(key, "use https:// if TLS is spoken with the proxy", "has no effect on %s://", u.Scheme)
 	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
-		b.fault(key, "", "needs both cert_file and key_file, or neither")
+		b.missing(key, "", "needs both cert_file and key_file, or neither")
 	}
 	if t.Insecure {
 		b.warn(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")

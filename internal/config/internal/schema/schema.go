@@ -29,6 +29,8 @@ func Generate(dir string) ([]byte, error) {
 	for name, def := range s.Definitions {
 		s.Definitions[name] = adapt(types[name], def)
 	}
+	// cryptofeed's block may stand below the key it has there.
+	s.Definitions["File"].Properties.Set("proxy", &jsonschema.Schema{Ref: "#/$defs/File", Description: "The same keys, pasted in with cryptofeed's proxy block."})
 	return json.Marshal(s)
 }
 

@@ -1,0 +1,95 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"proxyd/internal/target"
+)
+
+// literalSecret notes a password that stands in the file itself.
+func (b *builder) literalSecret(key string) {
+	if b.place(key).env == "" {
+		b.literal = append(b.literal, key)
+	}
+}
+
+// fileMode says who else can get at the passwords in the file. Those that come
+// from variables and other files are not its concern.
+func (b *builder) fileMode() {
+	if b.path == "" || runtime.GOOS == "windows" { // the mode says nothing there
+		return
+	}
+	st, err := os.Stat(b.path)
+	if err != nil || !st.Mode().IsRegular() {
+		return
+	}
+	perm := st.Mode().Perm()
+	const writable, open = 0o002, 0o077
+	do := fmt.Sprintf("chmod 600 %s, or write the password as ${NAME} or ${file:/path}", b.path)
+	switch {
+	case perm&writable != 0 && len(b.literal) > 0:
+		b.fault(b.literal[0], do, "holds a password, and every user of this machine may change the file (mode %04o)", perm)
+	case perm&writable != 0:
+		b.warnings = append(b.warnings, Fault{File: b.path, What: fmt.Sprintf("every user of this machine may change it (mode %04o)", perm), Do: "chmod 600 " + b.path})
+	case perm&open != 0 && len(b.literal) > 0:
+		b.warn(b.literal[0], do, "holds a password, and others may read the file (mode %04o)", perm)
+	}
+}
+
+// blindRules warns of routes that refuse addresses: most clients ask by name,
+// and what a name leads to is not looked at.
+func (b *builder) blindRules(c *Config) {
+	if !resolvesElsewhere(c) {
+		return
+	}
+	for i, r := range c.Routes {
+		if r.Way.Action != Reject {
+			continue
+		}
+		for j, h := range r.Hosts {
+			if h.Kind == target.CIDR {
+				b.warn(fmt.Sprintf("routes[%d].hosts[%d]", i, j), "refuse its names too",
+					"%s refuses clients that ask for an address; a name that leads there is resolved by the upstream and passes", h)
+				break
+			}
+		}
+	}
+}
+
+// resolvesElsewhere reports whether some upstream is given names.
+func resolvesElsewhere(c *Config) bool {
+	for _, p := range c.Pools {
+		for _, m := range p.Proxies {
+			if m.URL.Scheme != SchemeDirect && m.URL.Scheme != SchemeSOCKS4 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// notInEffect warns of keys that are set and do nothing yet.
+func (b *builder) notInEffect(c *Config) {
+	for _, key := range notYet {
+		if n := b.root.child(key); n != nil && n.kind != null {
+			b.warn(key, "", "is not yet in effect")
+		}
+	}
+	for path := range b.at {
+		i := strings.LastIndexByte(path, '.')
+		if i < 0 || strings.HasPrefix(path, "admin.") {
+			continue
+		}
+		if above := path[:i]; above != "pools" && above != "exchanges" && notYetBelow[path[i+1:]] { // there it is a name
+			b.warn(path, "", "is not yet in effect")
+		}
+	}
+	for _, p := range c.Pools {
+		if p.Strategy == LowestLatency || p.Strategy == Hash {
+			b.warn(b.poolKey(p)+".strategy", "", "%s is not yet in effect: round_robin is used", p.Strategy)
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/target"
+)
+
+func (b *builder) listeners(list []raw.Listener) []Listener {
+	if len(list) == 0 {
+		if b.root.child("listen") != nil && b.root.child("listen").kind == list0 {
+			b.fault("listen", "name an address, such as 127.0.0.1:8877", "is an empty list")
+		}
+		out := make([]Listener, len(defaultListen))
+		for i, a := range defaultListen {
+			out[i] = Listener{Address: a, Default: true}
+		}
+		return out
+	}
+	seen := map[string]bool{}
+	var out []Listener
+	for i, r := range list {
+		key := fmt.Sprintf("listen[%d]", i)
+		if n := b.root.child("listen"); n != nil && n.kind != list0 {
+			key = "listen"
+		}
+		l := b.listener(key, r)
+		if l.Address != "" && seen[l.Address] && !strings.HasSuffix(l.Address, ":0") {
+			b.fault(key, "keep one of the two", "%s is listened on twice", l.Address)
+		}
+		seen[l.Address] = true
+		out = append(out, l)
+	}
+	return out
+}
+
+// list0 names the list shape where a parameter is called list.
+const list0 = list
+
+func (b *builder) listener(key string, r raw.Listener) Listener {
+	l := Listener{Address: orDefault(r.Text, orDefault(r.Address, ""))}
+	if k, err := catalog.ParseKind(orDefault(r.Kind, "")); err == nil {
+		l.Kind = k
+	}
+	if r.Use != nil {
+		l.Use = b.way(key+".use", r.Use)
+	}
+	if r.Auth != nil {
+		l.Users = b.users(key+".auth.users", r.Auth.Users)
+	}
+	l.Allow = b.prefixes(key+".allow", r.Allow)
+	if r.TLS != nil {
+		l.TLSCert, l.TLSKey = orDefault(r.TLS.CertFile, ""), orDefault(r.TLS.KeyFile, "")
+		if l.TLSCert == "" || l.TLSKey == "" {
+			b.missing(key+".tls", "", "needs both cert_file and key_file")
+		}
+	}
+	at := key
+	if r.Address != nil {
+		at += ".address"
+	}
+	if l.Address == "" {
+		b.missing(key, "add address: 127.0.0.1:8877", "has no address")
+		return l
+	}
+	host, port, err := net.SplitHostPort(l.Address)
+	if err == nil && port != "0" {
+		_, err = target.ParsePort(port)
+	}
+	ip, ipErr := netip.ParseAddr(host)
+	if host == "localhost" {
+		ip, ipErr = netip.MustParseAddr("127.0.0.1"), nil
+		l.Address = net.JoinHostPort("127.0.0.1", port)
+	}
+	if host == "" {
+		ip, ipErr = netip.IPv6Unspecified(), nil
+	}
+	if err != nil || ipErr != nil {
+		b.fault(at, "write it as 127.0.0.1:8877", "%s is not an address to listen on", quoted(l.Address))
+		return l
+	}
+	if !ip.IsLoopback() && len(l.Users) == 0 && len(l.Allow) == 0 {
+		b.fault(at, "listen on 127.0.0.1, or add allow: [CIDR] or auth: {users: [{name, password}]}",
+			"%s can be reached from other machines, and would be an open proxy", l.Address)
+	}
+	return l
+}
+
+func (b *builder) users(key string, list []raw.User) []User {
+	var out []User
+	seen := map[string]bool{}
+	for i, u := range list {
+		k := fmt.Sprintf("%s[%d]", key, i)
+		name := orDefault(u.Name, "")
+		if name == "" {
+			b.missing(k, "add name", "has no name")
+		} else if strings.ContainsAny(name, ":+$") {
+			b.fault(k+".name", "use letters, digits and . _ ~ -", "%s is not a user name", quoted(name))
+		}
+		if name != "" && seen[name] {
+			b.fault(k+".name", "keep one of the two", "%s is listed twice", quoted(name))
+		}
+		seen[name] = true
+		before := len(b.faults)
+		password := b.password(k+".password", orDefault(u.Password, ""))
+		if password == "" && !b.secrets.missingOK && len(b.faults) == before {
+			b.missing(k+".password", "set one, best as ${NAME} or ${file:/path}", "is empty")
+		}
+		out = append(out, User{name, NewSecret(password)})
+	}
+	if len(out) == 0 {
+		b.missing(key, "list at least one, or remove auth", "nobody could connect")
+	}
+	return out
+}
+
+func (b *builder) admin(r *raw.Admin) Admin {
+	a := Admin{Address: defaultAdmin}
+	if r == nil {
+		return a
+	}
+	at := "admin"
+	if r.Address != nil {
+		at = "admin.address"
+	}
+	a.Address = orDefault(r.Text, orDefault(r.Address, defaultAdmin))
+	a.Allow, a.Hosts = b.prefixes("admin.allow", r.Allow), r.Hosts
+	a.Token, a.Pprof = NewSecret(b.password("admin.token", orDefault(r.Token, ""))), orDefault(r.Pprof, false)
+	if a.Address == "" || strings.HasPrefix(a.Address, "unix:/") {
+		return a
+	}
+	host, port, err := net.SplitHostPort(a.Address)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || (host != "localhost" && net.ParseIP(host) == nil && host != "") {
+		b.fault(at, `write it as 127.0.0.1:8878, unix:/path, or ""`, "%s is not an address", quoted(a.Address))
+	}
+	return a
+}
+
+// ownAddresses refuses upstreams that are proxyd itself.
+func (b *builder) ownAddresses(c *Config) {
+	for _, p := range c.Pools {
+		for i, m := range p.Proxies {
+			for _, l := range c.Listen {
+				if sameAddress(m.URL, l.Address) {
+					b.fault(fmt.Sprintf("%s.proxies[%d]", b.poolKey(p), i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
+					break
+				}
+			}
+		}
+	}
+}
+
+func (b *builder) poolKey(p Pool) string {
+	if p.Inline {
+		return p.Name
+	}
+	return "pools." + p.Name
+}
+
+func sameAddress(u URL, listen string) bool {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || u.Scheme == SchemeDirect || port != strconv.Itoa(int(u.Port)) {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return false
+	case u.Host.Name == "localhost":
+		return ip.IsLoopback() || ip.IsUnspecified()
+	case !u.Host.IsIP():
+		return false
+	}
+	return u.Host.IP == ip.Unmap() || (ip.IsUnspecified() && u.Host.IP.IsLoopback())
+}

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"net/url"
+	"os"
+	"strings"
+)
+
+// secrets finds what ${NAME} and ${file:/path} stand for.
+type secrets struct {
+	env       map[string]string
+	missingOK bool
+	files     map[string]bool
+}
+
+func newSecrets(environ []string, missingOK bool) secrets {
+	s := secrets{env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}}
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok {
+			s.env[name] = value
+		}
+	}
+	return s
+}
+
+// piece is literal text, or what a reference stands for.
+type piece struct {
+	text   string
+	secret bool
+}
+
+// pieces splits text at its references. $${ is a literal ${.
+func (b *builder) pieces(key, text string) []piece {
+	var out []piece
+	for text != "" {
+		i := strings.Index(text, "${")
+		if i < 0 {
+			return append(out, piece{text: text})
+		}
+		if i > 0 && text[i-1] == '$' {
+			out = append(out, piece{text: text[:i-1] + "${"})
+			text = text[i+2:]
+			continue
+		}
+		out = append(out, piece{text: text[:i]})
+		name, rest, ok := strings.Cut(text[i+2:], "}")
+		if !ok {
+			b.fault(key, "close it with }, or write $${ for a literal ${", "has a ${ without }")
+			return out
+		}
+		out = append(out, piece{b.secret(key, name), true})
+		text = rest
+	}
+	return out
+}
+
+func (b *builder) secret(key, name string) string {
+	if path, ok := strings.CutPrefix(name, "file:"); ok {
+		b.secrets.files[path] = true
+		raw, err := os.ReadFile(path)
+		if err != nil && !b.secrets.missingOK {
+			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", path, rootCause(err))
+		}
+		text := strings.TrimSuffix(string(raw), "\n")
+		return strings.TrimSuffix(text, "\r")
+	}
+	value, ok := b.secrets.env[name]
+	if !ok {
+		if b.secrets.missingOK {
+			return "x"
+		}
+		b.fault(key, "export it, or put the value in a file and write ${file:/path}", "the environment variable %s is not set", quoted(name))
+	}
+	return value
+}
+
+// expand puts references in.
+func (b *builder) expand(key, text string) string {
+	var out strings.Builder
+	for _, p := range b.pieces(key, text) {
+		out.WriteString(p.text)
+	}
+	return out.String()
+}
+
+// password is expand for what must not be shown.
+func (b *builder) password(key, text string) string {
+	if text != "" && !strings.Contains(text, "${") {
+		b.literalSecret(key)
+	}
+	return b.expand(key, text)
+}
+
+// marked is text in which each reference is one character, so that it can be
+// split before the references are put in: what they stand for is literal.
+type marked struct {
+	values []string
+	whole  bool // the whole text came from one reference
+}
+
+const firstMark = '\U000F0000' // private use: not in any URL
+
+func (b *builder) mark(key, text string) (string, *marked) {
+	m := &marked{}
+	var out strings.Builder
+	for _, p := range b.pieces(key, text) {
+		if p.secret {
+			out.WriteRune(firstMark + rune(len(m.values)))
+			m.values = append(m.values, p.text)
+			continue
+		}
+		out.WriteString(p.text)
+	}
+	return out.String(), m
+}
+
+// put replaces the marks. decode says whether literal text is percent-decoded.
+func (m *marked) put(s string, decode bool) (string, bool) {
+	var out strings.Builder
+	for s != "" {
+		i := strings.IndexFunc(s, m.is)
+		lit := s
+		if i >= 0 {
+			lit = s[:i]
+		}
+		if decode {
+			d, err := url.PathUnescape(lit)
+			if err != nil {
+				return "", false
+			}
+			lit = d
+		}
+		out.WriteString(lit)
+		if i < 0 {
+			break
+		}
+		r := []rune(s[i:])[0]
+		out.WriteString(m.values[r-firstMark])
+		s = s[i+len(string(r)):]
+	}
+	return out.String(), true
+}
+
+// in reports whether s has a mark.
+func (m *marked) in(s string) bool {
+	return strings.IndexFunc(s, m.is) >= 0
+}
+
+func (m *marked) is(r rune) bool { return r >= firstMark && int(r-firstMark) < len(m.values) }

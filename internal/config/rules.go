@@ -1,0 +1,94 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/target"
+)
+
+func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
+	var out []Exchange
+	seen := map[string]string{}
+	for _, name := range b.keysOf("exchanges") {
+		e, key := entries[name], "exchanges."+name
+		x := Exchange{ID: name, Ways: b.ways(key, &e.Ways), Hosts: b.hosts(key+".hosts", e.Hosts)}
+		if e.Limits != nil {
+			x.Limits = b.limits(key+".limits", e.Limits)
+		}
+		if id, ok := catalog.Resolve(name); ok {
+			x.ID = id
+		} else if x.Custom = true; !b.hostsWritten(key+".hosts", e.Hosts) {
+			b.nameFault(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, catalog.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
+		}
+		if other, twice := seen[x.ID]; twice {
+			b.nameFault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)
+		}
+		seen[x.ID] = name
+		for _, h := range x.Hosts {
+			if owner, _, ok := catalog.Lookup(h.Pattern.Name); ok && h.Pattern.Kind == target.Exact && owner != x.ID {
+				b.warn(key+".hosts", "", "%s is %s's in the catalogue; here it is %s's", h.Pattern.Name, owner, x.ID)
+			}
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// hostsWritten reports whether there are hosts, be it faulty ones.
+func (b *builder) hostsWritten(key string, h *raw.Hosts) bool {
+	return h != nil && len(h.Both)+len(h.HTTP)+len(h.Websocket) > 0 ||
+		slices.ContainsFunc(b.shaped, func(f Fault) bool { return strings.HasPrefix(f.Key, key) })
+}
+
+func (b *builder) hosts(key string, h *raw.Hosts) []Host {
+	if h == nil {
+		return nil
+	}
+	var out []Host
+	add := func(key string, list []string, k catalog.Kind) {
+		for i, s := range list {
+			p, err := target.ParsePattern(s)
+			if err != nil || (p.Kind != target.Exact && p.Kind != target.Wildcard) {
+				b.fault(fmt.Sprintf("%s[%d]", key, i), "write a host without scheme and port, such as api.venue.example or *.venue.example", "%s is not a host name", quoted(s))
+				continue
+			}
+			out = append(out, Host{p, k})
+		}
+	}
+	add(key, h.Both, catalog.KindBoth)
+	add(key+".http", h.HTTP, catalog.KindHTTP)
+	add(key+".websocket", h.Websocket, catalog.KindWebsocket)
+	return out
+}
+
+func (b *builder) routes(list []raw.Route) []Route {
+	var out []Route
+	for i, r := range list {
+		key := fmt.Sprintf("routes[%d]", i)
+		route := Route{}
+		if len(r.Hosts) == 0 {
+			b.missing(key, "add hosts: [name, \"*.name\", 10.0.0.0/8 or \"*\"]", "has no hosts")
+		}
+		for j, s := range r.Hosts {
+			p, err := target.ParsePattern(s)
+			if err != nil {
+				b.fault(fmt.Sprintf("%s.hosts[%d]", key, j), "write a name, *.name, an address, a CIDR, or *", "%s", err)
+				continue
+			}
+			route.Hosts = append(route.Hosts, p)
+		}
+		if r.Use == nil {
+			b.missing(key, "add use: direct, reject, a URL or a pool's name", "has no way")
+			continue
+		}
+		if w := b.way(key+".use", r.Use); w != nil {
+			route.Way = *w
+		}
+		out = append(out, route)
+	}
+	return out
+}

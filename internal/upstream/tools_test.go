@@ -20,7 +20,9 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "16") // those that are parallel wait for a deadline
+	if flag.Lookup("test.fuzz").Value.String() == "" {
+		_ = flag.Set("test.parallel", "16") // those that are parallel wait for a deadline
+	}
 	goleak.VerifyTestMain(m)
 }
 

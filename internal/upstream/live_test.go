@@ -1,0 +1,134 @@
+package upstream
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// counts are the open connections of all upstreams: "a 1, b 0".
+func counts(s *Set) string {
+	var words []string
+	for _, u := range s.Upstreams() {
+		words = append(words, fmt.Sprintf("%s %d", u.Name(), u.Live()))
+	}
+	return strings.Join(words, ", ")
+}
+
+// Every way that was opened is counted until it is released, once.
+func TestLiveCounts(t *testing.T) {
+	list := proxies(t, 2)
+	s := load(t, poolOf(list, "round_robin", "weight: 2", "weight: 1"), nil)
+	var ways []*Way
+	for range 6 {
+		ways = append(ways, open(t, only(t, s), venue))
+	}
+	if got := counts(s); got != "a 4, b 2, direct 0" {
+		t.Errorf("with six open: %s", got)
+	}
+	for _, w := range ways {
+		w.Release()
+	}
+	if got := counts(s); got != "a 0, b 0, direct 0" {
+		t.Errorf("with none open: %s", got)
+	}
+}
+
+// The direct way counts as well.
+func TestLiveCountsDirect(t *testing.T) {
+	echo := testkit.NewTCP(t, testkit.Echo)
+	s := load(t, "allow_private: [127.0.0.0/8]\n", nil)
+	way := open(t, s.Direct(), at(echo.Addr))
+	if got := counts(s); got != "direct 1" {
+		t.Errorf("with one open: %s", got)
+	}
+	way.Release()
+	if got := counts(s); got != "direct 0" {
+		t.Errorf("with none open: %s", got)
+	}
+}
+
+// Whatever fails leaves no count, no descriptor and no goroutine behind.
+func TestFailuresLeaveNothing(t *testing.T) {
+	list := proxies(t, 4)
+	closed := testkit.ClosedPort(t)
+	list[0].SetFault(testkit.On(testkit.AtAccept, testkit.Close))
+	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Hang))
+	list[2].SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2)))
+	list[3].SetFault(testkit.On(testkit.AtRequest, testkit.Say("\x05\x00\x00\x09")))
+	text := strings.Replace(poolOf(list, "round_robin"), "attempt_seconds: 0.3", "attempt_seconds: 0.05", 1)
+	text += fmt.Sprintf("      - {name: dead, url: \"http://%s\"}\n", closed)
+	s := load(t, text, nil)
+	dialAll := func(n int) {
+		var all sync.WaitGroup
+		for range n {
+			all.Go(func() {
+				if way, err := only(t, s).Dial(budget(t, 2*time.Second), venue); err == nil {
+					t.Errorf("a way through %s", way.Member.Name())
+				}
+			})
+		}
+		all.Wait()
+	}
+	quiet := func() bool {
+		for _, p := range list {
+			if p.Open() > 0 {
+				return false
+			}
+		}
+		return true
+	}
+	dialAll(5) // whatever is set up once
+	testkit.Eventually(t, testkit.Patience, "the proxies see the ends", quiet)
+	before := testkit.Count()
+	dialAll(40)
+	testkit.Eventually(t, testkit.Patience, "the proxies see the ends", quiet)
+	before.WaitBack(t, 0)
+	if got := counts(s); got != "a 0, b 0, c 0, d 0, dead 0, direct 0" {
+		t.Errorf("counted: %s", got)
+	}
+}
+
+// A reload keeps the counts of what did not change, and forgets the rest.
+func TestReloadKeepsCounts(t *testing.T) {
+	list := proxies(t, 2)
+	old := load(t, poolOf(list, "failover"), nil)
+	way := open(t, only(t, old), venue)
+	same := reload(t, old, poolOf(list, "failover", "weight: 7, tier: 2", ""), nil)
+	if got := counts(same); got != "a 1, b 0, direct 0" {
+		t.Errorf("after a reload: %s", got)
+	}
+	renewed := reload(t, same, strings.Replace(poolOf(list, "failover"), "socks5://", "socks5://user@", 1), nil)
+	if got := counts(renewed); got != "a 0, b 0, direct 0" {
+		t.Errorf("with another user: %s", got)
+	}
+	way.Release()
+	if got := counts(same); got != "a 0, b 0, direct 0" {
+		t.Errorf("after the release: %s", got)
+	}
+	if got := counts(renewed); got != "a 0, b 0, direct 0" {
+		t.Errorf("after the release, with another user: %s", got)
+	}
+	if same.HopToken() != old.HopToken() {
+		t.Error("the mark of this process changed")
+	}
+}
+
+// A new password is used at once and changes nothing else.
+func TestReloadTakesANewPassword(t *testing.T) {
+	echo := testkit.NewTCP(t, testkit.Echo)
+	p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", User: "u", Password: "new", Hosts: map[string]string{"*": echo.Addr}})
+	old := load(t, "default: "+strings.Replace(p.URL(), "new", "old", 1), nil)
+	denied(t, only(t, old), venue, testkit.Patience, ClassUpstreamAuth)
+	s := reload(t, old, "default: "+p.URL(), nil)
+	way := open(t, only(t, s), venue)
+	if only(t, old).Members()[0].Live() != 1 {
+		t.Error("the two do not share a count")
+	}
+	way.Release()
+	denied(t, only(t, old), venue, testkit.Patience, ClassUpstreamAuth) // the old set is what it was
+}

@@ -62,7 +62,7 @@ func TestBytesWhileItLives(t *testing.T) {
 // goes on. When the reader reads again, all arrives.
 func TestBackPressure(t *testing.T) {
 	t.Parallel()
-	const total, bound = 64 << 20, 32 << 20 // four socket buffers may hold 6 MiB each
+	const total, bound = 40 << 20, 30 << 20 // four socket buffers may hold 6 MiB each
 	for _, k := range allKinds {
 		t.Run(k.String(), func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 // unanswered for longer than ms milliseconds.
 func pathDead(c net.Conn, ms uint32) (dead bool) {
 	ask(c, func(_ int, info *unix.TCPInfo) {
-		dead = unanswered(info.Unacked, info.Probes, info.Last_ack_recv, ms)
+		dead = unanswered(info.Unacked, info.Retransmits, info.Probes, info.Last_ack_recv, ms)
 	})
 	return dead
 }
@@ -49,9 +49,13 @@ func ask(c net.Conn, look func(fd int, info *unix.TCPInfo)) {
 	})
 }
 
-// unanswered is the decision: data or probes are in flight, and the last
-// acknowledgement of anything is older than the limit. A peer that lives but
-// does not read still acknowledges (TCP_USER_TIMEOUT would kill it: measured).
-func unanswered(unacked uint32, probes uint8, lastAckMS, limitMS uint32) bool {
-	return (unacked > 0 || probes > 0) && lastAckMS > limitMS
+// unanswered is the decision: data or a probe has been sent again, and the last
+// acknowledgement of anything is older than the limit. What was sent once may
+// just be on its way: after a silence, every first byte and every first
+// keepalive probe is in flight while the last acknowledgement is old. A peer
+// that lives but does not read still acknowledges (TCP_USER_TIMEOUT would kill
+// it: measured).
+func unanswered(unacked uint32, retransmits, probes uint8, lastAckMS, limitMS uint32) bool {
+	again := unacked > 0 && retransmits > 0 || probes > 1
+	return again && lastAckMS > limitMS
 }

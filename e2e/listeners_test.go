@@ -296,3 +296,16 @@ func TestEnabledFalseGoesDirectAndRejectsStay(t *testing.T) {
 		t.Errorf("no warning:\n%s", p.Log)
 	}
 }
+
+// Credentials without a scheme, or a tab behind it, must not be repeated as the "scheme".
+func TestCredentialsAreNotTakenForAScheme(t *testing.T) {
+	t.Parallel()
+	plain := base64.StdEncoding.EncodeToString([]byte("lit:" + secret(9)))
+	p := start(t, "listen: [{address: \"127.0.0.1:0\", auth: {users: [{name: lit, password: x}]}}]\n")
+	for _, field := range []string{"Basic\t" + plain, plain, "lit:Zq7m99m7qZ"} {
+		_, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target, Header: "Proxy-Authorization: " + field + "\r\n"})
+		noMark(t, field, reply.String())
+	}
+	p.stop()
+	noMark(t, "the log", p.Log.String())
+}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -66,5 +67,18 @@ func TestALoopBySOCKSEndsWithItsBudget(t *testing.T) {
 	})
 	for _, p := range []*proxyd{a, b} {
 		p.stop() // and nothing is left running: TestMain looks
+	}
+}
+
+// proxyd's own address as a SOCKS upstream is known to be a loop at the dial.
+func TestProxydAsItsOwnSOCKSUpstream(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"socks5", "socks4a"} {
+		p := start(t, "default: reject\n")
+		p.apply(t, "default: "+scheme+"://"+p.Addr+"\n")
+		_, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
+		if reply.OK || reply.Took > time.Second {
+			t.Errorf("%s: %v after %v", scheme, reply, reply.Took)
+		}
 	}
 }

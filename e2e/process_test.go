@@ -261,3 +261,42 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// What was accepted before the signal is answered: there is no tunnel, but a
+// plain request on its way, and a dial.
+func TestADrainWaitsForRequests(t *testing.T) {
+	t.Parallel()
+	x := testkit.NewExchange(t)
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Hang)})
+	p := launch(t, "", loopback+"drain_seconds: 10\nexchanges: {binance: {http: {url: \""+up.URL()+"\", timeout_seconds: 1.5}}}\nroutes: [{hosts: [127.0.0.1], use: direct}]\n")
+	c := testkit.Dial(t, p.Addr)
+	c.Send("GET http://" + x.HTTP + "/slow?ms=1000 HTTP/1.1\r\nHost: " + x.HTTP + "\r\n\r\n")
+	d := testkit.Dial(t, p.Addr)
+	d.Send("CONNECT " + target + " HTTP/1.1\r\n\r\n")
+	testkit.Eventually(t, testkit.Patience, "both are on their way", func() bool { return len(x.Requests()) == 1 && len(up.Asked()) == 1 })
+	p.signal(t, syscall.SIGTERM, stopping)
+	if r := c.ReadHTTP("GET"); r.Status != 200 || r.Body != "ok" {
+		t.Errorf("the plain request: %v", r)
+	}
+	if r := d.ReadHTTP("CONNECT"); r.Status != 504 {
+		t.Errorf("the dial: %v", r)
+	}
+	p.ended(t, 3*time.Second)
+}
+
+// Every tunnel has its line, also those that a stop closes.
+func TestTunnelsThatAStopClosesAreInTheLog(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	for range 10 {
+		p := launch(t, "", loopback+"drain_seconds: 0.01\n")
+		for range 5 {
+			p.tunnel(t, echo.Addr)
+		}
+		p.signal(t, syscall.SIGTERM, stopping)
+		p.ended(t, testkit.Patience)
+		if n := strings.Count(p.Log.String(), `"closed_by":"proxyd","reason":"closed"`); n != 5 {
+			t.Errorf("%d of 5 tunnels have a line", n)
+		}
+	}
+}

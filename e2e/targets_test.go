@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"proxyd/internal/testkit"
@@ -155,5 +157,25 @@ func TestMetadataAndProxydItselfAreNeverReached(t *testing.T) {
 				t.Errorf("something was opened:\n%s", p.Log)
 			}
 		})
+	}
+}
+
+// max_tunnels holds for those that come at once, too.
+func TestOverloadAtOnce(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	p := start(t, loopback+"max_tunnels: 5\ndefault: direct\n")
+	var ok atomic.Int64
+	var all sync.WaitGroup
+	for range 60 {
+		all.Go(func() {
+			if _, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr}); reply.OK {
+				ok.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := ok.Load(); n != 5 {
+		t.Errorf("%d tunnels are open, max_tunnels is 5", n)
 	}
 }

@@ -152,6 +152,7 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	gone := make(chan struct{})
 	go func() { // ends when Wait does: at the latest with waitCtx, which the next lines end
 		defer close(gone)
+		_ = d.inbound.Wait(waitCtx) // a dial under way may still become a tunnel
 		_ = d.handler.Wait(waitCtx)
 	}()
 	select {

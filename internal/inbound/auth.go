@@ -151,11 +151,22 @@ func (u *users) identifyHTTP(h *head) (identity, *fault) {
 	case n > 1:
 		return identity{}, bad("the request has more than one Proxy-Authorization")
 	}
-	scheme, _, _ := strings.Cut(value, " ")
 	return identity{}, &fault{
-		class: upstream.ClassAuth, text: "proxy authentication by " + quote([]byte(scheme)) + " cannot be read",
+		class: upstream.ClassAuth, text: "the Proxy-Authorization" + byScheme(value) + " cannot be read",
 		hint: "this proxy accepts Basic alone",
 	}
+}
+
+// byScheme names the scheme of credentials if it is a known one: anything else
+// may be the credentials themselves.
+func byScheme(value string) string {
+	word, _, _ := strings.Cut(value, " ")
+	for _, known := range []string{"Basic", "Digest", "Bearer", "Negotiate", "NTLM"} {
+		if strings.EqualFold(word, known) {
+			return " by " + known
+		}
+	}
+	return ""
 }
 
 // basic reads the Basic scheme (RFC 7617). The colon may be missing: some send

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"proxyd/internal/config"
@@ -28,6 +29,7 @@ type client struct {
 	deadline time.Time // of the handshake
 	in       input
 	req      request // the request being served, but for plain HTTP
+	busy     atomic.Bool // it is among Server.busy, until it leaves
 	way      *tunnel.Tunnel
 	refusal  *tunnel.Refusal
 }
@@ -129,6 +131,9 @@ func (c *client) turnAway() {
 
 // open asks for a way to the target. The client's leaving ends the attempt.
 func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
+	if !c.busy.Swap(true) {
+		c.s.busy.Add(1)
+	}
 	ctx, cancel := context.WithCancel(c.s.ctx)
 	defer cancel()
 	w := startWatch(c.tcp, cancel)

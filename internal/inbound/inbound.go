@@ -56,6 +56,7 @@ type Server struct {
 	queue   *handed // connections on their way to plain
 
 	draining atomic.Bool
+	busy     atomic.Int64 // requests that have been read and not yet answered to the end
 
 	mu      sync.Mutex
 	closed  bool
@@ -98,6 +99,20 @@ func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.plain.SetKeepAlivesEnabled(false)
+}
+
+// Wait blocks until no request is being served, or ctx ends. Connections that
+// have not sent a whole request, or wait between two, are not waited for.
+func (s *Server) Wait(ctx context.Context) error {
+	const look = 10 * time.Millisecond
+	for s.busy.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(look):
+		}
+	}
+	return nil
 }
 
 // Close ends all connections that are not yet tunnels and waits for them. A
@@ -149,6 +164,9 @@ func (s *Server) leave(c *client) {
 	_, there := s.conns[c]
 	delete(s.conns, c)
 	s.mu.Unlock()
+	if c.busy.Swap(false) {
+		s.busy.Add(-1)
+	}
 	if there {
 		s.done.Done()
 	}

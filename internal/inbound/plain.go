@@ -24,6 +24,8 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 		p.takeBack(w)
 		return
 	}
+	s.busy.Add(1)
+	defer s.busy.Add(-1)
 	x := &exchange{p: p, req: req, plainWriter: plainWriter{w: w, length: -1}}
 	defer p.answered.Add(1)
 	defer func() {

@@ -47,6 +47,7 @@ type Handler struct {
 
 	mu      sync.Mutex
 	tunnels map[*Tunnel]struct{}
+	making  int           // ways that are being opened
 	none    chan struct{} // closed when the last tunnel has ended, while somebody waits
 }
 
@@ -75,15 +76,14 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	if refusal != nil {
 		return nil, refusal
 	}
+	if limit := h.limit(snap); !h.reserve(limit) {
+		return nil, h.refuseFull(r, route, start, limit)
+	}
 	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
 	defer cancel()
-	queued, err := h.dialSlot(ctx)
+	way, queued, err := h.dial(ctx, route)
 	if err != nil {
-		return nil, h.refuseDial(r, route, start, err)
-	}
-	way, err := route.Pool.Dial(ctx, route.Target)
-	<-h.dials
-	if err != nil {
+		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
 	}
 	t := &Tunnel{h: h, way: way, limits: snap.Config().Tunnel, record: h.opening(r, start)}
@@ -94,6 +94,17 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	t.record.Queued = queued + way.Queued
 	h.add(t)
 	return t, nil
+}
+
+// dial waits for a place among the dials under way, and dials.
+func (h *Handler) dial(ctx context.Context, route router.Route) (*upstream.Way, time.Duration, error) {
+	queued, err := h.dialSlot(ctx)
+	if err != nil {
+		return nil, queued, err
+	}
+	defer func() { <-h.dials }()
+	way, err := route.Pool.Dial(ctx, route.Target)
+	return way, queued, err
 }
 
 // admit routes a request and checks what would forbid it whatever its way.
@@ -109,18 +120,22 @@ func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router
 		return route, h.refuseRoute(r, start, err)
 	}
 	route.Target.Hops, route.Target.Upgrade = r.Hops, r.Upgrade
-	limit := snap.Config().MaxTunnels
-	if limit == 0 {
-		limit = h.maxTunnels
-	}
-	if limit > 0 && h.Active() >= limit {
-		return route, h.refuse(r, start, "limit", Refusal{
-			Class: upstream.ClassOverload, Target: route.Target, Rule: route.Rule, RetryAfter: time.Second,
-			Text: fmt.Sprintf("%d tunnels are open, which is the limit", limit),
-			Hint: "raise max_tunnels, and the limit of open files with it",
-		})
-	}
 	return route, nil
+}
+
+func (h *Handler) limit(snap *router.Router) int {
+	if n := snap.Config().MaxTunnels; n > 0 {
+		return n
+	}
+	return h.maxTunnels
+}
+
+func (h *Handler) refuseFull(r Request, route router.Route, start time.Time, limit int) *Refusal {
+	return h.refuse(r, start, "limit", Refusal{
+		Class: upstream.ClassOverload, Target: route.Target, Rule: route.Rule, RetryAfter: time.Second,
+		Text: fmt.Sprintf("%d tunnels are open or being opened, which is the limit", limit),
+		Hint: "raise max_tunnels, and the limit of open files with it",
+	})
 }
 
 // dialSlot waits for a place among the dials under way.

@@ -16,6 +16,9 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	if refusal != nil {
 		return nil, refusal
 	}
+	if limit := h.limit(h.snapshot()); limit > 0 && h.Active() >= limit {
+		return nil, h.refuseFull(r, route, start, limit)
+	}
 	var up *counted
 	if req.Body != nil && req.Body != http.NoBody {
 		up = &counted{ReadCloser: req.Body}

@@ -48,8 +48,27 @@ func (h *Handler) CloseAll() {
 	}
 }
 
+// reserve counts a way in the making against the limit; 0 is none.
+func (h *Handler) reserve(limit int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if limit > 0 && len(h.tunnels)+h.making >= limit {
+		return false
+	}
+	h.making++
+	return true
+}
+
+func (h *Handler) unreserve() {
+	h.mu.Lock()
+	h.making--
+	h.mu.Unlock()
+}
+
+// add counts a tunnel in place of its reservation.
 func (h *Handler) add(t *Tunnel) {
 	h.mu.Lock()
+	h.making--
 	h.tunnels[t] = struct{}{}
 	h.mu.Unlock()
 }

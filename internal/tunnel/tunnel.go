@@ -65,7 +65,6 @@ const ReasonAbandoned relay.Reason = "client_gone"
 // ended runs once, when both connections are closed.
 func (t *Tunnel) ended(s relay.Stats) {
 	t.way.Release()
-	t.h.remove(t)
 	r := Record{Event: Ended, Opening: t.record}
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down
@@ -74,4 +73,5 @@ func (t *Tunnel) ended(s relay.Stats) {
 		r.Text = s.Err.Error()
 	}
 	t.h.emit(r)
+	t.h.remove(t) // last: who waits for the tunnels to end may close the log then
 }

@@ -89,6 +89,16 @@ func (g *guard) check(a netip.AddrPort, trusted bool) *Error {
 	return fault(ClassDenied, "%s is %s, which direct connections do not reach", ip, what).with(nil, hint)
 }
 
+// notOurselves refuses an upstream that is proxyd itself. nil if it is not.
+func (g *guard) notOurselves(addrs []netip.Addr, port uint16) error {
+	for _, a := range addrs {
+		if at := netip.AddrPortFrom(a.Unmap(), port); g.own != nil && g.own(at) {
+			return fault(ClassDenied, "proxy_loop_detected: the upstream %s is proxyd itself", at).with(nil, "a connection would go round; check the upstream's address")
+		}
+	}
+	return nil
+}
+
 // private says what kind of not-public address ip is, "" if it is public.
 func private(ip netip.Addr) string {
 	switch {

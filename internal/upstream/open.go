@@ -105,6 +105,9 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 				return nil, nil, fault(ClassUpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
 			}
 		}
+		if err := s.guard.notOurselves(addrs, u.url.Port); err != nil {
+			return nil, nil, err
+		}
 		conn, err := (&dialer{}).dial(ctx, addrs, u.url.Port)
 		if err != nil {
 			return nil, nil, dialFault(err, time.Since(start))

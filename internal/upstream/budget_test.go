@@ -81,6 +81,7 @@ func TestOnlyMemberHasTheBudget(t *testing.T) {
 
 // None but the first starts with less than a second left.
 func TestNoAttemptInTheLastSecond(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		budget time.Duration
 		tried  string
@@ -115,6 +116,7 @@ func TestNoAttemptInTheLastSecond(t *testing.T) {
 
 // Wherever a member stands still, its time is up by the clock.
 func TestStandstill(t *testing.T) {
+	t.Parallel()
 	type stop struct {
 		name, scheme string
 		fault        *testkit.Fault

@@ -75,6 +75,7 @@ func TestChain(t *testing.T) {
 
 // Failures of the hop before, and how they are blamed and worded.
 func TestChainFailures(t *testing.T) {
+	t.Parallel()
 	good := proxies(t, 1)[0]
 	closed, hole := testkit.ClosedPort(t), testkit.SilentListener(t)
 	hop := func(f *testkit.Fault) string {

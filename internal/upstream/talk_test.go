@@ -15,6 +15,7 @@ import (
 // How a far end can fail a handshake without a word, and where: before it has
 // the whole request it is to blame, afterwards it may be the target.
 func TestBrokenHandshake(t *testing.T) {
+	t.Parallel()
 	socks := step{"\x05\x01\x00", "\x05\x00"}
 	with := step{"\x05\x02\x00\x02", "\x05\x02"}
 	pair := "\x01\x01u\x02pw"

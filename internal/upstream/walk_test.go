@@ -23,6 +23,7 @@ func tries(list []Attempt) string {
 
 // Which failures of the first member the second one is asked after.
 func TestNextMember(t *testing.T) {
+	t.Parallel()
 	request, accept := testkit.AtRequest, testkit.AtAccept
 	tests := []struct {
 		name  string

@@ -122,3 +122,30 @@ func TestPasswordsShowInNoProcess(t *testing.T) {
 	p.ended(t, testkit.Patience)
 	noMark(t, "the log", p.Log.String())
 }
+
+// A fault that quotes what was written must not quote the password before an @.
+func TestFaultsQuoteNoPassword(t *testing.T) {
+	t.Parallel()
+	mark := markBefore + "00" + markAfter
+	for name, yaml := range map[string]string{
+		"a member's name":       "pools: {p: {proxies: [{name: \"u:@@h\", url: \"http://u:@@h.example:1080\"}]}}\n",
+		"as a key":              "default: {\"http://u:@@h.example:1080\": x}\n",
+		"as an address":         "listen: \"u:@@127.0.0.1:0\"\n",
+		"as an exchange":        "exchanges: {\"u:@@h.example\": direct}\n",
+		"as a CIDR":             "allow_private: [\"u:@@10.0.0.0/8\"]\n",
+		"as a host":             "exchanges: {v: {hosts: [\"http://u:@@h.example\"], http: direct}}\n",
+		"a password for direct": "default: \"direct://u:@@203.0.113.1\"\n",
+		"as the admin address":  "admin: \"u:@@127.0.0.1:0\"\n",
+		"half a scheme":         "default: \"socks5:/u:@@h.example:1080\"\n",
+		"no scheme":             "default: \"u:@@h.example:1080\"\n",
+		"a pool of that name":   "default: {pool: \"http://u:@@h.example:1080\"}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := writeConfig(t, withListen(strings.ReplaceAll(yaml, "@@", mark+"@")))
+			out, _ := run(t, nil, "check", "-c", file)
+			noMark(t, "check", out)
+		})
+	}
+	out, _ := run(t, []string{"PROXYD_LISTEN=http://u:" + mark + "@127.0.0.1:1"}, "check")
+	noMark(t, "PROXYD_LISTEN", out)
+}

@@ -31,7 +31,7 @@ func (b *builder) listeners(list []raw.Listener) []Listener {
 			key = "listen"
 		}
 		l := b.listener(key, r)
-		if l.Address != "" && seen[l.Address] && !strings.HasSuffix(l.Address, ":0") {
+		if l.Address != "" && seen[l.Address] { // its settings are found by it: also two on port 0 would be one
 			b.fault(key, "keep one of the two", "%s is listened on twice", l.Address)
 		}
 		seen[l.Address] = true
@@ -59,6 +59,8 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 		l.TLSCert, l.TLSKey = orDefault(r.TLS.CertFile, ""), orDefault(r.TLS.KeyFile, "")
 		if l.TLSCert == "" || l.TLSKey == "" {
 			b.missing(key+".tls", "", "needs both cert_file and key_file")
+		} else {
+			b.certificate(key+".tls", l.TLSCert, l.TLSKey)
 		}
 	}
 	at := key

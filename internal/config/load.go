@@ -141,6 +141,34 @@ func AdminAddress(path string, environ []string) (string, error) {
 	return n.text, nil
 }
 
+// ListenAddress reads the address of the first listener alone, and whether it
+// speaks TLS: a daemon lives on when its file is faulty since.
+func ListenAddress(path string, environ []string) (address string, secured bool, err error) {
+	root, s, faults := readTree(path, environ)
+	if root == nil {
+		return "", false, faults
+	}
+	n := root.child("listen")
+	if n != nil && n.kind == list && len(n.items) > 0 {
+		n = n.items[0]
+	}
+	if n == nil || n.kind == null {
+		return defaultListen[0], false, nil
+	}
+	if n.kind == mapping {
+		t := n.child("tls")
+		secured = t != nil && t.kind != null
+		if a := n.child("address"); a != nil {
+			n = a
+		}
+	}
+	if n.kind != scalar {
+		s.bad(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
+		return "", false, s.faults
+	}
+	return n.text, secured, nil
+}
+
 // orDefault gives what is pointed at, or the default.
 func orDefault[T any](p *T, def T) T {
 	if p == nil {
@@ -150,6 +178,9 @@ func orDefault[T any](p *T, def T) T {
 }
 
 func quoted(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 { // a URL in the wrong place, say, with a password
+		s = "***" + s[i:]
+	}
 	if len(s) > 60 {
 		s = s[:60] + "..."
 	}

@@ -12,6 +12,7 @@ import (
 
 func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	var out []Exchange
+	var listed []claim
 	seen := map[string]string{}
 	for _, name := range b.keysOf("exchanges") {
 		e, key := entries[name], "exchanges."+name
@@ -28,13 +29,10 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 			b.nameFault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)
 		}
 		seen[x.ID] = name
-		for _, h := range x.Hosts {
-			if owner, _, ok := catalog.Lookup(h.Pattern.Name); ok && h.Pattern.Kind == target.Exact && owner != x.ID {
-				b.warn(key+".hosts", "", "%s is %s's in the catalogue; here it is %s's", h.Pattern.Name, owner, x.ID)
-			}
-		}
+		listed = append(listed, claims(x.ID, key+".hosts", e.Hosts)...)
 		out = append(out, x)
 	}
+	b.hostOwners(listed)
 	return out
 }
 

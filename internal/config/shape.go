@@ -114,7 +114,7 @@ func (s *shaper) enum(n *node, f reflect.StructField, path string, v any) {
 	if slices.Contains(words, text) {
 		return
 	}
-	s.bad(n, path, strconv.Quote(text)+" is not known here", "use one of "+strings.Join(words, ", ")+DidYouMean(text, words))
+	s.bad(n, path, quoted(text)+" is not known here", "use one of "+strings.Join(words, ", ")+DidYouMean(text, words))
 }
 
 func (s *shaper) table(n *node, t reflect.Type, path string) any {
@@ -128,7 +128,7 @@ func (s *shaper) table(n *node, t reflect.Type, path string) any {
 		s.at[p] = keyPlace(e.at, e.val)
 		s.at[p+nameItself] = e.at
 		if !validName(e.key) {
-			s.faults = append(s.faults, e.at.fault(p, strconv.Quote(e.key)+" is not a name", "use letters, digits, and single . _ - between them"))
+			s.faults = append(s.faults, e.at.fault(p, quoted(e.key)+" is not a name", "use letters, digits, and single . _ - between them"))
 			continue
 		}
 		if v := s.value(e.val, t.Elem(), p); v != nil {

@@ -27,6 +27,13 @@ type place struct {
 
 // fault is a fault at a place.
 func (p place) fault(key, what, do string) Fault {
+	if i := strings.LastIndexByte(key, '@'); i >= 0 { // a URL as a key: what stands before may be a password
+		top, _, _ := strings.Cut(key, ".")
+		if strings.ContainsAny(top, ":@") {
+			top = ""
+		}
+		key = strings.TrimPrefix(top+".***", ".") + key[i:]
+	}
 	if p.env != "" {
 		return Fault{Var: p.env, Key: key, What: what, Do: do}
 	}

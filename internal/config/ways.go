@@ -233,6 +233,11 @@ func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
 	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		b.missing(key, "", "needs both cert_file and key_file, or neither")
+	} else if t.CertFile != "" {
+		b.certificate(key, t.CertFile, t.KeyFile)
+	}
+	if t.CAFile != "" {
+		b.authorities(key+".ca_file", t.CAFile)
 	}
 	if t.Insecure {
 		b.warn(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")

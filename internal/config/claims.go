@@ -1,0 +1,111 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/target"
+)
+
+// claim is a host that an exchange of the file calls its own, and where.
+type claim struct {
+	exchange, key string
+	pattern       target.Pattern
+}
+
+// claims lists the hosts of an exchange with their places.
+func claims(exchange, key string, h *raw.Hosts) (out []claim) {
+	if h == nil {
+		return nil
+	}
+	add := func(key string, list []string) {
+		for i, s := range list {
+			if p, err := target.ParsePattern(s); err == nil && (p.Kind == target.Exact || p.Kind == target.Wildcard) {
+				out = append(out, claim{exchange, fmt.Sprintf("%s[%d]", key, i), p})
+			}
+		}
+	}
+	add(key, h.Both)
+	add(key+".http", h.HTTP)
+	add(key+".websocket", h.Websocket)
+	return out
+}
+
+// hostOwners refuses a host that two exchanges of the file list, since one of
+// them would lose it without a word, and warns of hosts that are taken from an
+// exchange of the catalogue.
+func (b *builder) hostOwners(all []claim) {
+	first := map[string]claim{}
+	for _, c := range all {
+		host := c.pattern.String()
+		if other, taken := first[host]; !taken {
+			first[host] = c
+		} else if other.exchange != c.exchange {
+			b.fault(c.key, "keep it in one of the two", "%s is listed by %s too, at %s%s", host, other.exchange, other.key, b.place(other.key).where())
+		}
+	}
+	for _, c := range all {
+		if owners := taken(c, first); len(owners) > 0 {
+			b.warn(c.key, "", "%s; here it is %s's", strings.Join(owners, ", "), c.exchange)
+		}
+	}
+}
+
+// where names a place to somebody who is shown another one.
+func (p place) where() string {
+	switch {
+	case p.env != "":
+		return " (env " + p.env + ")"
+	case p.line > 0:
+		return fmt.Sprintf(" (line %d)", p.line)
+	}
+	return ""
+}
+
+// taken says whose hosts of the catalogue a claim takes away, one phrase an
+// exchange: a wildcard beats the exact hosts of the catalogue too, but none that
+// the file itself lists more closely.
+func taken(c claim, file map[string]claim) (list []string) {
+	if c.pattern.Kind == target.Exact {
+		if owner, _, ok := catalog.Lookup(c.pattern.Name); ok && owner != c.exchange {
+			list = append(list, c.pattern.Name+" is "+owner+"'s in the catalogue")
+		}
+		return list
+	}
+	for _, x := range catalog.Exchanges() {
+		if x.ID == c.exchange {
+			continue
+		}
+		i := slices.IndexFunc(x.Hosts, func(h catalog.Host) bool { return covers(c.pattern, h.Name) && !closer(c, h.Name, file) })
+		if i >= 0 {
+			list = append(list, fmt.Sprintf("%s covers %s, which is %s's in the catalogue", c.pattern, x.Hosts[i].Name, x.ID))
+		}
+	}
+	return list
+}
+
+// covers reports whether a wildcard covers a host of the catalogue, which may
+// be a wildcard too.
+func covers(p target.Pattern, host string) bool {
+	_, above, _ := strings.Cut(p.String(), "*.")
+	if below, wild := strings.CutPrefix(host, "*."); wild {
+		return below == above || strings.HasSuffix(below, "."+above)
+	}
+	return strings.HasSuffix(host, "."+above)
+}
+
+// closer reports whether the file lists a host more closely than a wildcard does.
+func closer(c claim, host string, file map[string]claim) bool {
+	if _, listed := file[host]; listed && host != c.pattern.String() {
+		return true
+	}
+	for _, o := range file {
+		if o.pattern.Kind == target.Wildcard && len(o.pattern.Name) > len(c.pattern.Name) && covers(o.pattern, host) {
+			return true
+		}
+	}
+	return false
+}

@@ -48,8 +48,13 @@ func (b *builder) hostOwners(all []claim) {
 		}
 	}
 	for _, c := range all {
-		if owners := taken(c, first); len(owners) > 0 {
-			b.warn(c.key, "", "%s; here it is %s's", strings.Join(owners, ", "), c.exchange)
+		owners := taken(c, first)
+		switch {
+		case len(owners) == 0:
+		case c.pattern.Kind == target.Exact:
+			b.warn(c.key, "", "%s; here it is %s's", owners[0], c.exchange)
+		default:
+			b.warn(c.key, "list only hosts of its own, or the others' in their own entries", "%s covers hosts of others in the catalogue: %s; here they are %s's", c.pattern, strings.Join(owners, ", "), c.exchange)
 		}
 	}
 }
@@ -65,7 +70,7 @@ func (p place) where() string {
 	return ""
 }
 
-// taken says whose hosts of the catalogue a claim takes away, one phrase an
+// taken says whose hosts of the catalogue a claim takes away, one host an
 // exchange: a wildcard beats the exact hosts of the catalogue too, but none that
 // the file itself lists more closely.
 func taken(c claim, file map[string]claim) (list []string) {
@@ -81,7 +86,7 @@ func taken(c claim, file map[string]claim) (list []string) {
 		}
 		i := slices.IndexFunc(x.Hosts, func(h catalog.Host) bool { return covers(c.pattern, h.Name) && !closer(c, h.Name, file) })
 		if i >= 0 {
-			list = append(list, fmt.Sprintf("%s covers %s, which is %s's in the catalogue", c.pattern, x.Hosts[i].Name, x.ID))
+			list = append(list, fmt.Sprintf("%s (%s)", x.Hosts[i].Name, x.ID))
 		}
 	}
 	return list

@@ -31,7 +31,7 @@ for this machine and the clouds' metadata services; or, with --for, the shortest
 working snippet for one client library.`,
 		Example: `  eval "$(proxyd env)"
   proxyd env --shell fish | source
-  docker run $(proxyd env --shell docker) my-feed
+  docker run --network host $(proxyd env --shell docker) my-feed
   proxyd env --for ccxt`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,7 +39,10 @@ working snippet for one client library.`,
 			if err != nil {
 				return err
 			}
-			url := "http://" + dialable(c.Listen[0].Address)
+			url, err := proxyURL(c.Listen[0])
+			if err != nil {
+				return err
+			}
 			if client != "" {
 				return writeSnippet(cmd.OutOrStdout(), client, url)
 			}
@@ -56,6 +59,18 @@ working snippet for one client library.`,
 	cmd.Flags().StringVar(&shell, "shell", "sh", "`SHELL`: sh, fish, powershell or docker")
 	cmd.Flags().StringVar(&client, "for", "", "print the snippet for `CLIENT`: "+strings.Join(clientNames(), ", "))
 	return cmd
+}
+
+// proxyURL is how clients of this machine write a listener.
+func proxyURL(l config.Listener) (string, error) {
+	address := dialable(l.Address)
+	switch {
+	case strings.HasSuffix(address, ":0"):
+		return "", fmt.Errorf("the port of %s is chosen when the daemon starts: its log says which; give listen a fixed port", l.Address)
+	case l.TLSCert != "":
+		return "https://" + address, nil
+	}
+	return "http://" + address, nil
 }
 
 // writeEnv prints every variable in the syntax of a shell.
@@ -103,9 +118,9 @@ func writeSnippet(out io.Writer, client, url string) error {
 	if !ok {
 		return usageError{fmt.Errorf("--for %s: must be one of %s", client, strings.Join(clientNames(), ", "))}
 	}
-	address := strings.TrimPrefix(url, "http://")
+	_, address, _ := strings.Cut(url, "://")
 	i := strings.LastIndexByte(address, ':')
-	text = strings.NewReplacer("URL", url, "HOST", strings.Trim(address[:i], "[]"), "PORT", address[i+1:], "HTTPS_PROXY", "HTTPS_PROXY").Replace(text)
+	text = strings.NewReplacer("URL", url, "HOST", strings.Trim(address[:i], "[]"), "PORT", address[i+1:]).Replace(text)
 	_, err := fmt.Fprintln(out, text)
 	return err
 }

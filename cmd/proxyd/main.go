@@ -43,6 +43,7 @@ func execute(args []string, out, errOut io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
+	addCompletion(root) // after SetOut, which it asks at once
 	err := root.Execute()
 	if err == nil {
 		return 0
@@ -82,7 +83,25 @@ Without a command it runs the daemon.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), healthCommand(), versionCommand())
+	root.Version = version
+	root.SetVersionTemplate(versionText())
 	return root
+}
+
+// addCompletion adds cobra's command, with an example, and without its way of
+// answering an unknown shell with help and success.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd("completion") // the argument makes cobra add it for sure
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		cmd.Example = "  source <(proxyd completion bash)\n  proxyd completion fish > ~/.config/fish/completions/proxyd.fish"
+		cmd.Args = usageArgs(cobra.ArbitraryArgs)
+		cmd.RunE = func(_ *cobra.Command, args []string) error {
+			return usageError{fmt.Errorf("completion %q: name one shell: bash, zsh, fish or powershell", strings.Join(args, " "))}
+		}
+	}
 }
 
 // usageArgs makes a wrong number of arguments a usage error.

@@ -49,12 +49,16 @@ func versionCommand() *cobra.Command {
 					"version": version, "revision": revision(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "catalogue": catalog.Date(),
 				})
 			}
-			fmt.Fprintf(out, "proxyd %s\ncatalogue %s\n%s %s/%s\n", version, catalog.Date(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return nil
+			_, err := io.WriteString(out, versionText())
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
 	return cmd
+}
+
+func versionText() string {
+	return fmt.Sprintf("proxyd %s\ncatalogue %s\n%s %s/%s\n", version, catalog.Date(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func revision() string {
@@ -77,16 +81,16 @@ func healthCommand() *cobra.Command {
 		Use:   "health",
 		Short: "Ask the running daemon whether it lives; for HEALTHCHECK and exec probes",
 		Long: `Connect to the first listener of the configuration and wait for an answer at the
-protocol level, so that a daemon that hangs is found, not only one that is gone.`,
+protocol level, so that a daemon that hangs is found, not only one that is gone.
+The rest of the file may be faulty. One that stops takes nothing new, and fails.`,
 		Example: "  proxyd health && echo alive",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.LoadWith(configPath(cmd), os.Environ(), config.Options{NoSecrets: true})
+			address, secured, err := config.ListenAddress(configPath(cmd), os.Environ())
 			if err != nil {
 				return err
 			}
-			l := c.Listen[0]
-			if err := greet(dialable(l.Address), l.TLSCert != "", time.Duration(timeout*float64(time.Second))); err != nil {
+			if err := greet(dialable(address), secured, time.Duration(timeout*float64(time.Second))); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "ok")

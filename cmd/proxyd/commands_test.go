@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"proxyd/internal/catalog"
+)
+
+// Ten different faults are ten lines, each with its place, on standard output.
+func TestTenFaultsAreTenLines(t *testing.T) {
+	want, err := os.ReadFile("testdata/ten-faults.want")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(want, []byte("\n")); n != 10 {
+		t.Fatalf("%d lines are wanted", n)
+	}
+	out, errOut, code := call("check", "-c", "testdata/ten-faults.yaml")
+	if diff := cmp.Diff(string(want), out); diff != "" || errOut != "" || code != 1 {
+		t.Errorf("exit code %d, standard error %q, (-want +got):\n%s", code, errOut, diff)
+	}
+	// The daemon says the same, on standard error.
+	_, errOut, code = call("run", "-c", "testdata/ten-faults.yaml")
+	if diff := cmp.Diff(string(want), strings.ReplaceAll(errOut, "proxyd: ", "")); diff != "" || code != 1 {
+		t.Errorf("run: exit code %d, (-want +got):\n%s", code, diff)
+	}
+	// And for programs.
+	out, _, code = call("check", "-c", "testdata/ten-faults.yaml", "--format", "json")
+	var got checked
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Faults) != 10 || got.OK {
+		t.Fatalf("%v, exit code %d\n%s", err, code, out)
+	}
+	var lines strings.Builder
+	for _, f := range got.Faults {
+		lines.WriteString(f.String() + "\n")
+	}
+	if diff := cmp.Diff(string(want), lines.String()); diff != "" {
+		t.Errorf("in JSON (-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckForProgramsKnowsVariablesAndWarnings(t *testing.T) {
+	t.Setenv("PROXYD_LISTN", "1")
+	out, _, code := call("check", "-c", file(t, "default: direct\n"), "--format", "json")
+	var got checked
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Faults) != 1 {
+		t.Fatalf("%v, exit code %d\n%s", err, code, out)
+	}
+	if f := got.Faults[0]; f.Env != "PROXYD_LISTN" || f.Line != 0 || f.Key != "listn" || f.Do != "did you mean listen?" {
+		t.Errorf("%+v", f)
+	}
+	t.Setenv("PROXYD_LISTN", "")
+	if err := os.Unsetenv("PROXYD_LISTN"); err != nil {
+		t.Fatal(err)
+	}
+	out, _, code = call("check", "-c", file(t, "exchanges: {binance: reject}\nwatch: true\n"), "--format", "json")
+	got = checked{}
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || !got.OK || len(got.Faults) != 0 || len(got.Warnings) != 3 {
+		t.Fatalf("%v, exit code %d\n%s", err, code, out)
+	}
+	if w := got.Warnings[0]; w.Line != 2 || w.Key != "watch" || w.What != "is not yet in effect" {
+		t.Errorf("%+v", w)
+	}
+}
+
+// Warnings of every sort count with --strict: keys, families, and what goes
+// direct since nothing else is written.
+func TestStrict(t *testing.T) {
+	for name, c := range map[string]struct {
+		yaml, warning string // "" for none
+	}{
+		"nothing to say":  {"default: direct\n", ""},
+		"no default":      {"exchanges: {kucoin: reject}\n", "unlisted hosts: DIRECT (no default)"},
+		"family":          {"default: direct\nexchanges: {binance: reject}\n", "binance_futures, binance_delivery have no entry: default (direct); add binance_futures: reject"},
+		"not enabled":     {"enabled: false\ndefault: http://h.example:1\n", "enabled is false"},
+		"a key":           {"default: direct\nwatch: true\n", "is not yet in effect"},
+		"socks4":          {"default: socks4://192.0.2.1:1080\n", "socks4 has no names"},
+		"refused by CIDR": {"default: socks5://192.0.2.1:1080\nroutes: [{hosts: [10.0.0.0/8], use: reject}]\n", "a name that leads there is resolved by the upstream"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := file(t, c.yaml)
+			if _, _, code := call("check", "-c", path); code != 0 {
+				t.Errorf("without --strict: exit code %d", code)
+			}
+			for _, format := range []string{"text", "json"} {
+				out, _, code := call("check", "-c", path, "--strict", "--format", format)
+				if want := min(len(c.warning), 1); code != want || !strings.Contains(out, c.warning) {
+					t.Errorf("exit code %d, want %d and %q in\n%s", code, want, c.warning, out)
+				}
+			}
+		})
+	}
+}
+
+// What --print writes to standard output is a configuration that loads.
+func TestPrintedConfigurationIsOne(t *testing.T) {
+	t.Setenv("PW", "geheim-7")
+	out, errOut, code := call("check", "-c", file(t, twoWays), "--print")
+	if code != 0 || !strings.Contains(errOut, "warning: ") {
+		t.Fatalf("exit code %d: %s", code, errOut)
+	}
+	again, _, code := call("check", "-c", file(t, out), "--print")
+	if diff := cmp.Diff(out, again); diff != "" || code != 0 {
+		t.Errorf("exit code %d\n%s", code, diff)
+	}
+	if out, _, code := call("check", "-c", file(t, "defualt: direct\n"), "--print"); code != 1 || !strings.Contains(out, "did you mean default?") {
+		t.Errorf("of a faulty file: exit code %d\n%s", code, out)
+	}
+}
+
+func TestRouteAtAListener(t *testing.T) {
+	path := file(t, "listen: [\"127.0.0.1:8877\", {address: \"127.0.0.1:8879\", use: \"http://one.example:1\", kind: websocket}]\ndefault: direct\nexchanges: {kraken: reject}\nroutes: [{hosts: [bad.example], use: reject}]\n")
+	for _, c := range []struct{ listener, host, want string }{
+		{"", "ws.kraken.com", "refused"},
+		{"127.0.0.1:8877", "a.example", "direct"},
+		{"127.0.0.1:8879", "ws.kraken.com", "one.example:1"},
+		{"127.0.0.1:8879", "bad.example", "refused"},
+	} {
+		out, errOut, _ := call("route", "-c", path, "--listener", c.listener, c.host)
+		if !strings.Contains(out, c.want) {
+			t.Errorf("%s at %q: want %q in\n%s%s", c.host, c.listener, c.want, out, errOut)
+		}
+	}
+}
+
+func TestExchangesForPrograms(t *testing.T) {
+	out, _, code := call("exchanges", "--format", "json")
+	var all []listedExchange
+	if err := json.Unmarshal([]byte(out), &all); err != nil || code != 0 || len(all) != len(catalog.IDs()) {
+		t.Fatalf("%v, exit code %d, %d exchanges", err, code, len(all))
+	}
+	out, _, _ = call("exchanges", "binance_usdm", "--format", "json")
+	var one []listedExchange
+	if err := json.Unmarshal([]byte(out), &one); err != nil || len(one) != 1 || one[0].ID != "binance_futures" || len(one[0].Hosts) == 0 || len(one[0].Family) == 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	text, _, _ := call("exchanges", "binance_futures")
+	for _, want := range []string{"aliases:", "clients of it may also reach: ", one[0].Hosts[0].Name} {
+		if !strings.Contains(text, want) {
+			t.Errorf("want %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestSchemaIsJSON(t *testing.T) {
+	out, _, code := call("schema")
+	var schema map[string]any
+	if err := json.Unmarshal([]byte(out), &schema); err != nil || code != 0 || schema["$defs"] == nil {
+		t.Errorf("%v, exit code %d", err, code)
+	}
+}
+
+// The shell itself takes what env prints for it.
+func TestEnvIsEvaluated(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("this machine has no sh")
+	}
+	out, _, code := call("env", "-c", file(t, "listen: \"[::]:9999\"\nallow_private: []\n"))
+	if code != 1 {
+		t.Fatalf("of a faulty file: exit code %d\n%s", code, out)
+	}
+	out, _, _ = call("env", "-c", file(t, "listen: {address: \"0.0.0.0:9999\", allow: [10.0.0.0/8]}\n"))
+	script := out + `echo "$HTTPS_PROXY $https_proxy $HTTP_PROXY $http_proxy $WS_PROXY $wss_proxy $WSS_PROXY $ALL_PROXY $all_proxy"; echo "$NO_PROXY $no_proxy"`
+	got, err := exec.Command(sh, "-c", script).Output() //nolint:gosec // what is under test
+	const p, no = "http://127.0.0.1:9999", "localhost,127.0.0.1,::1,169.254.169.254,metadata.google.internal"
+	if want := strings.TrimSuffix(strings.Repeat(p+" ", 9), " ") + "\n" + no + " " + no + "\n"; err != nil || string(got) != want {
+		t.Errorf("%v: got %s, want %s", err, got, want)
+	}
+}
+
+func TestEnvTellsWhatItCannotKnow(t *testing.T) {
+	if _, errOut, code := call("env", "-c", file(t, "listen: 127.0.0.1:0\n")); code != 1 || !strings.Contains(errOut, "chosen when the daemon starts") {
+		t.Errorf("port 0: exit code %d: %s", code, errOut)
+	}
+	out, errOut, code := call("env", "-c", file(t, "listen: {address: \"127.0.0.1:9999\", auth: {users: [{name: bot, password: geheim-7}]}}\n"))
+	if code != 0 || !strings.Contains(errOut, "NAME:PASSWORD@") || strings.Contains(out+errOut, "geheim-7") {
+		t.Errorf("a password: exit code %d\n%s%s", code, out, errOut)
+	}
+	out, _, _ = call("env", "-c", file(t, "listen: {address: \"127.0.0.1:9999\", tls: {cert_file: /c.pem, key_file: /k.pem}}\n"))
+	if !strings.Contains(out, "HTTPS_PROXY=https://127.0.0.1:9999\n") {
+		t.Errorf("a listener that speaks TLS:\n%s", out)
+	}
+	if out, _, _ := call("env", "-c", file(t, "listen: \"[::1]:9999\"\n"), "--for", "java"); !strings.Contains(out, "-Dhttps.proxyHost=::1 -Dhttps.proxyPort=9999 ") {
+		t.Errorf("IPv6:\n%s", out)
+	}
+}
+
+func TestCompletionOfEveryShell(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if out, _, code := call("completion", shell); code != 0 || !strings.Contains(out, "proxyd") {
+			t.Errorf("%s: exit code %d", shell, code)
+		}
+	}
+	for _, args := range [][]string{{"completion"}, {"completion", "tcsh"}} {
+		if _, errOut, code := call(args...); code != 2 || !strings.Contains(errOut, "powershell") {
+			t.Errorf("%v: exit code %d: %s", args, code, errOut)
+		}
+	}
+}
+
+func TestUsageFaultsOfEveryCommand(t *testing.T) {
+	for _, cmd := range rootCommand().Commands() {
+		name := cmd.Name()
+		if _, errOut, code := call(name, "--no-such-flag"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
+			t.Errorf("%s --no-such-flag: exit code %d: %s", name, code, errOut)
+		}
+		if name != "route" {
+			if _, errOut, code := call(name, "one", "two"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
+				t.Errorf("%s one two: exit code %d: %s", name, code, errOut)
+			}
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// asProxyd makes the test's own binary be proxyd, so that signals and exit
+// codes are those of a process.
+const asProxyd = "TEST_AS_PROXYD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProxyd) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// process is a running proxyd.
+type process struct {
+	*exec.Cmd
+	stderr *bufio.Reader
+}
+
+// start runs proxyd with arguments and variables; it is killed when the test
+// ends.
+func start(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...) //nolint:gosec // this test's own binary
+	cmd.Env = append(append(os.Environ(), asProxyd+"=1"), environ...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(8*time.Second, func() { _ = cmd.Process.Kill() }) // ends what the test waits for
+	t.Cleanup(func() {
+		stuck.Stop()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return &process{cmd, bufio.NewReader(stderr)}
+}
+
+// until reads the log up to a line that has text in it, and gives all of it.
+func (p *process) until(t *testing.T, text string) string {
+	t.Helper()
+	var log strings.Builder
+	for {
+		line, err := p.stderr.ReadString('\n')
+		log.WriteString(line)
+		if strings.Contains(line, text) {
+			return log.String()
+		}
+		if err != nil {
+			t.Fatalf("no line with %q: %v\n%s", text, err, log.String())
+		}
+	}
+}
+
+// exit waits for the end and gives the rest of the log and the exit code.
+func (p *process) exit(t *testing.T) (log string, code int) {
+	t.Helper()
+	rest, err := io.ReadAll(p.stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Wait()
+	return string(rest), p.ProcessState.ExitCode()
+}
+
+// freeAddress is one that nothing listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestRunLivesStopsAndSaysSo(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGTERM")
+	}
+	t.Parallel()
+	for _, args := range [][]string{{"run", "-c"}, {"-c"}, nil} {
+		address := freeAddress(t)
+		path := file(t, "listen: "+address+"\ndefault: direct\n")
+		var environ []string
+		if args == nil {
+			environ = []string{"PROXYD_CONFIG=" + path}
+		} else {
+			args = append(args, path)
+		}
+		p := start(t, environ, args...)
+		log := p.until(t, `"ready"`)
+		for _, want := range []string{path, address, "this machine only", `eval \"$(proxyd env)\"`} {
+			if !strings.Contains(log, want) {
+				t.Errorf("%v: the first lines lack %s:\n%s", args, want, log)
+			}
+		}
+		if out, errOut, code := call("health", "-c", path); code != 0 || out != "ok\n" {
+			t.Errorf("health: exit code %d: %s", code, errOut)
+		}
+		// What somebody has since written into the file does not make it ill.
+		if err := os.WriteFile(path, []byte("listen: "+address+"\nlog: {level: loud}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, errOut, code := call("health", "--ready", "-c", path); code != 0 {
+			t.Errorf("health with a faulty file: exit code %d: %s", code, errOut)
+		}
+		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if log, code := p.exit(t); code != 0 || !strings.Contains(log, `"stopped"`) {
+			t.Errorf("%v: exit code %d\n%s", args, code, log)
+		}
+		if _, _, code := call("health", "-c", path); code != 1 {
+			t.Errorf("health of a daemon that is gone: exit code %d", code)
+		}
+	}
+}
+
+func TestRunThatCannot(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	faulty, missing := "testdata/ten-faults.yaml", filepath.Join(t.TempDir(), "proxyd.yaml")
+	for name, c := range map[string]struct {
+		environ []string
+		args    []string
+		says    string
+	}{
+		"the address is taken":       {nil, []string{"run", "-c", file(t, fmt.Sprintf("listen: %s\n", taken.Addr()))}, taken.Addr().String()},
+		"a missing $PROXYD_CONFIG":   {[]string{"PROXYD_CONFIG=" + missing}, nil, missing + ": does not exist"},
+		"an empty $PROXYD_CONFIG":    {[]string{"PROXYD_CONFIG=" + file(t, "\n")}, []string{"run"}, "is empty"},
+		"a faulty file":              {nil, []string{"-c", faulty}, faulty + ":14:1: routs: unknown key"},
+		"a variable that is no key":  {[]string{"PROXYD_LISTN=x"}, []string{"run"}, "env PROXYD_LISTN: listn: unknown key; did you mean listen?"},
+		"a certificate that is gone": {nil, []string{"run", "-c", file(t, "listen: {address: \"127.0.0.1:0\", tls: {cert_file: /nonexistent/c.pem, key_file: /nonexistent/k.pem}}\n")}, "/nonexistent/c.pem"},
+	} {
+		p := start(t, c.environ, c.args...)
+		log, code := p.exit(t)
+		if code != 1 || !strings.Contains(log, c.says) {
+			t.Errorf("%s: exit code %d, want 1 and %q in\n%s", name, code, c.says, log)
+		}
+	}
+}

@@ -65,7 +65,11 @@ func (d *direction) cut(fault *sideError) bool {
 	if d.up {
 		other = &d.flow.down
 	}
-	return cutOff(d.src) && !other.eof.Load() // asked last: behind it a FIN is sent
+	cut := cutOff(d.src)
+	if _, plain := d.src.(*net.TCPConn); plain && other.eof.Load() { // asked last: behind it a FIN is sent
+		return false
+	}
+	return cut
 }
 
 // move picks the cheapest way that the two conns allow.

@@ -58,7 +58,7 @@ func check(c io.Reader, want io.Reader, rnd *rand.Rand) (n int, err error) {
 // has not ended sends on after that.
 func TestExact(t *testing.T) {
 	t.Parallel()
-	const before, after = 700_000, 300_000
+	const before, after = 500_000, 200_000
 	for _, k := range allKinds {
 		for _, first := range []relay.Side{relay.Client, relay.Server, relay.Proxyd} { // Proxyd: nobody waits for the other
 			for seed := range uint64(2) {

@@ -62,11 +62,13 @@ func TestBytesWhileItLives(t *testing.T) {
 // goes on. When the reader reads again, all arrives.
 func TestBackPressure(t *testing.T) {
 	t.Parallel()
-	const total, bound = 40 << 20, 30 << 20 // four socket buffers may hold 6 MiB each
+	const total, bound = 24 << 20, 16 << 20 // the flow's own socket buffers may hold 6 MiB and 4
 	for _, k := range allKinds {
 		t.Run(k.String(), func(t *testing.T) {
 			t.Parallel()
 			w := join(t, relay.NewEngine(), k, nil, nil, relay.Options{})
+			_ = bottom(w.client).SetWriteBuffer(64 << 10)
+			_ = bottom(w.server).SetReadBuffer(64 << 10)
 			var sent atomic.Int64
 			errs := make(chan error, 1)
 			go func() { // ends when all is read, or with the conn

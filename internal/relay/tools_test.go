@@ -165,11 +165,16 @@ func bytesOf(seed uint64) io.Reader {
 
 // reset closes c with a RST.
 func reset(c net.Conn) {
+	_ = bottom(c).SetLinger(0)
+	_ = bottom(c).Close()
+}
+
+// bottom is the TCP under TLS.
+func bottom(c net.Conn) *net.TCPConn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	_ = c.(*net.TCPConn).SetLinger(0)
-	_ = c.Close()
+	return c.(*net.TCPConn)
 }
 
 func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

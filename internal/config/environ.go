@@ -1,12 +1,15 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -15,8 +18,9 @@ const (
 )
 
 // serviceLink matches the variables that Kubernetes puts into every pod for a
-// service called proxyd, or proxyd-something.
-var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9_]+_)?(SERVICE_.*|PORT(_.*)?)$`)
+// service called proxyd, or proxyd-something. What has two underscores before
+// that is a key: a pool may be called port.
+var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9]+_)*(SERVICE_|PORT)`)
 
 // layEnvironment lays the variables over the tree: those with PROXYD_ replace
 // what the file says, those of cryptofeed only fill what it leaves open.
@@ -47,6 +51,7 @@ func layEnvironment(root *node, environ []string) (faults Faults) {
 // lay puts one variable in its place.
 func lay(root *node, name, path, value string, replace bool) Faults {
 	at := place{env: name}
+	prefix := strings.TrimSuffix(name, path)
 	parts := strings.Split(strings.ToLower(path), "__")
 	if slices.Contains(parts, "") {
 		return Faults{at.fault("", "names no key", "write two underscores between the levels, such as PROXYD_EXCHANGES__BINANCE__URL")}
@@ -63,28 +68,34 @@ func lay(root *node, name, path, value string, replace bool) Faults {
 				return fault
 			}
 			if n = next; last {
-				*n = *envNode(at, value)
-				return nil
+				v, faults := envNode(at, strings.Join(parts, "."), value)
+				*n = *v
+				return faults
 			}
 			n.open(at, parts[i+1])
 			continue
 		}
+		key = n.spelled(key, parts[:i], prefix)
 		next := n.child(key)
 		if next != nil && next.kind == null { // as if it were not written
 			next = nil
 		}
-		if !replace && (next != nil && (last || next.kind == scalar) || rival(n, key)) {
+		if !replace && (next != nil && (last || next.kind == scalar) || rival(n, key) || next == nil && n.bothKinds(key, parts[:i])) {
 			return nil
 		}
 		if last {
 			replaceRivals(n, key)
-			n.set(key, at, envNode(at, value))
-			return nil
+			v, faults := envNode(at, strings.Join(parts, "."), value)
+			n.set(key, at, v)
+			return faults
 		}
 		if next == nil {
 			replaceRivals(n, key)
 			next = &node{kind: null, at: at}
 			n.set(key, at, next)
+		}
+		if next.kind == scalar && noPart(key, parts[:i]) {
+			*next = node{kind: null, at: at}
 		}
 		next.open(at, parts[i+1])
 		n = next
@@ -121,8 +132,9 @@ func (n *node) open(at place, childKey string) {
 	}
 }
 
-// rivals are the keys of which a mapping has one: a way's spellings.
-var rivals = map[string][]string{"url": {"=", "pool"}, "pool": {"=", "url"}}
+// rivals are the keys of which a mapping has one: a way's spellings, and those
+// of an address.
+var rivals = map[string][]string{"url": {"=", "pool"}, "pool": {"=", "url"}, "address": {"="}}
 
 func rival(n *node, key string) bool {
 	for _, r := range rivals[key] {
@@ -141,14 +153,22 @@ func replaceRivals(n *node, key string) {
 
 // envNode is a variable's value: JSON if it looks and parses like it, else text
 // that is read as what its key wants.
-func envNode(at place, value string) *node {
-	if strings.HasPrefix(value, "[") || strings.HasPrefix(value, "{") {
-		if n, faults := parse("", []byte(value)); len(faults) == 0 && n != nil {
-			n.relocate(at)
-			return n
-		}
+func envNode(at place, key, value string) (*node, Faults) {
+	text := &node{kind: scalar, at: at, text: value}
+	if !strings.HasPrefix(value, "[") && !strings.HasPrefix(value, "{") || !json.Valid([]byte(value)) {
+		return text, nil
 	}
-	return &node{kind: scalar, at: at, text: value}
+	var doc yaml.Node // JSON is YAML, and its nodes tell a key that stands twice
+	if err := yaml.Unmarshal([]byte(value), &doc); err != nil {
+		return &node{kind: null, at: at}, Faults{at.fault(key, yamlFault("", err).What, "mend the JSON")}
+	}
+	var p parser
+	n := p.node(&doc, key, 0)
+	n.relocate(at)
+	for i := range p.faults {
+		p.faults[i] = at.fault(p.faults[i].Key, p.faults[i].What, p.faults[i].Do)
+	}
+	return n, p.faults
 }
 
 func (n *node) relocate(at place) {

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"proxyd/internal/catalog"
+)
+
+// otherSpelling is the alias of a key, and the key of an alias.
+var otherSpelling = map[string]string{"http": "rest", "rest": "http", "websocket": "ws", "ws": "websocket"}
+
+// spelled is how a mapping writes a key already, so that a variable meets what
+// the file says of it under its alias. Two variables with one prefix that mean
+// the same are left to be found at fault.
+func (n *node) spelled(key string, above []string, prefix string) string {
+	if n.child(key) != nil {
+		return key
+	}
+	i := slices.IndexFunc(n.keys, func(e entry) bool {
+		return sameKey(e.key, key, above) && !strings.HasPrefix(e.at.env, prefix)
+	})
+	if i < 0 {
+		return key
+	}
+	return n.keys[i].key
+}
+
+func sameKey(a, b string, above []string) bool {
+	switch {
+	case !areNames(above):
+		return otherSpelling[a] == b
+	case above[0] != "exchanges":
+		return false
+	}
+	x, ok := catalog.Resolve(a)
+	y, known := catalog.Resolve(b)
+	return ok && known && x == y
+}
+
+// areNames reports whether the keys below a path are names of the user's.
+func areNames(above []string) bool {
+	return len(above) == 1 && (above[0] == "exchanges" || above[0] == "pools")
+}
+
+// bothKinds reports whether the file gives a way for both kinds, which answers
+// for the kind that key names too.
+func (n *node) bothKinds(key string, above []string) bool {
+	if otherSpelling[key] == "" || areNames(above) {
+		return false
+	}
+	return slices.ContainsFunc([]string{"=", "url", "pool"}, func(k string) bool {
+		way := n.child(k)
+		return way != nil && way.kind != null && way.at.env == ""
+	})
+}
+
+// noPart reports whether text at a key is no part of the mapping there: a pool's
+// name says nothing of an inline pool, nor published of budgets.
+func noPart(key string, above []string) bool {
+	return !areNames(above) && (key == "pool" || key == "limits")
+}

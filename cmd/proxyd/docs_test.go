@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+// documents are the texts that are held to the program.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	texts := map[string]string{}
+	for _, f := range append(files, "../../README.md", "../../CONTRIBUTING.md", "../../CHANGELOG.md") {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(f)] = string(text)
+	}
+	return texts
+}
+
+// Every configuration that a document or configs/ shows is ok for check.
+func TestDocumentedConfigurationsCheck(t *testing.T) {
+	shown := map[string]string{}
+	for name, text := range documents(t) {
+		for i, b := range regexp.MustCompile("(?ms)^```yaml config\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+			shown[fmt.Sprintf("%s, block %d", name, i+1)] = file(t, b[1])
+		}
+	}
+	examples, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range examples {
+		shown[path] = path
+	}
+	if len(shown) < 8 {
+		t.Fatalf("only %d: %v", len(shown), shown)
+	}
+	for name, path := range shown {
+		if out, errOut, code := call("check", "-c", path, "--no-secrets"); code != 0 {
+			t.Errorf("%s: exit code %d\n%s%s", name, code, out, errOut)
+		}
+	}
+}
+
+// Every command and flag in the code of a document exists.
+func TestDocumentedCommandsExist(t *testing.T) {
+	code := regexp.MustCompile("(?ms)^```sh\n.*?^```$|`[^`\n]+`")
+	command := regexp.MustCompile(`(?:^|[\s(/"` + "`" + `])proxyd ([^` + "`" + `)#|\n]+)`)
+	seen := map[string]bool{}
+	for name, text := range documents(t) {
+		for _, span := range code.FindAllString(text, -1) {
+			for _, m := range command.FindAllStringSubmatch(span, -1) {
+				words := strings.Fields(m[1])
+				if words[0] == "." { // docker build -t proxyd .
+					continue
+				}
+				root := rootCommand()
+				cmd, rest, err := root.Find(words)
+				if err != nil || (cmd == root && !strings.HasPrefix(words[0], "-")) {
+					t.Errorf("%s: proxyd %s: no such command", name, m[1])
+					continue
+				}
+				seen[cmd.Name()] = true
+				for _, w := range rest {
+					flag, _, _ := strings.Cut(strings.TrimRight(w, ",;."), "=")
+					if long, ok := strings.CutPrefix(flag, "--"); ok && cmd.Flags().Lookup(long) == nil && cmd.InheritedFlags().Lookup(long) == nil {
+						t.Errorf("%s: proxyd %s: no such flag", name, m[1])
+					}
+				}
+			}
+		}
+	}
+	for _, want := range []string{"check", "route", "env", "exchanges", "run", "schema", "health"} {
+		if !seen[want] {
+			t.Errorf("no document shows proxyd %s", want)
+		}
+	}
+}
+
+// The defaults in docs/configuration.md are those in force.
+func TestDocumentedDefaults(t *testing.T) {
+	doc := documents(t)["configuration.md"]
+	t.Chdir(t.TempDir()) // no proxyd.yaml here
+	out, _, code := call("check", "--print")
+	var printed map[string]any
+	if err := yaml.Unmarshal([]byte(out), &printed); err != nil || code != 0 {
+		t.Fatalf("%v, exit code %d", err, code)
+	}
+	force := map[string]string{}
+	flatten("", printed, force)
+	force["admin"] = force["admin.address"]
+	delete(force, "listen") // a list
+	row := regexp.MustCompile("(?m)^\\| `([a-z_.]+)`(?:, `([a-z_.]+)`)? ?†? \\| `([^`]+)`(?:, `([^`]+)`)?")
+	held := 0
+	for _, m := range row.FindAllStringSubmatch(doc, -1) {
+		for _, pair := range [][2]string{{m[1], m[3]}, {m[2], m[4]}} {
+			if got, ok := force[pair[0]]; ok && pair[1] != "" {
+				held++
+				if got != pair[1] {
+					t.Errorf("%s: the document says %s, in force is %s", pair[0], pair[1], got)
+				}
+			}
+		}
+	}
+	if held < 12 {
+		t.Errorf("only %d defaults were found in the document", held)
+	}
+}
+
+func flatten(path string, v any, into map[string]string) {
+	below, ok := v.(map[string]any)
+	if !ok {
+		into[strings.TrimPrefix(path, ".")] = fmt.Sprint(v)
+	}
+	for key, x := range below {
+		flatten(path+"."+key, x, into)
+	}
+}
+
+// The variables in docs/configuration.md are taken, all of them.
+func TestDocumentedVariables(t *testing.T) {
+	vars := regexp.MustCompile(`(?m)^(PROXYD_[A-Z0-9_]+)=('[^']*'|\S+)`).FindAllStringSubmatch(documents(t)["configuration.md"], -1)
+	if len(vars) < 4 {
+		t.Fatalf("only %d", len(vars))
+	}
+	for _, v := range vars {
+		t.Setenv(v[1], strings.Trim(v[2], "'"))
+	}
+	out, _, code := call("check", "--print", "-c", file(t, "log: {level: info}\n"))
+	for _, want := range []string{"socks5://tokyo.example:1080", "http://tokyo.example:3128", "*.corp.example", "url: reject"} {
+		if !strings.Contains(out, want) || code != 0 {
+			t.Errorf("exit code %d, want %s in\n%s", code, want, out)
+		}
+	}
+}
+
+// docs/clients.md tells readers to set what env prints.
+func TestDocumentedClientVariables(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("this machine has no sh")
+	}
+	block := regexp.MustCompile("(?ms)^```sh\n(P=.*?)^```$").FindStringSubmatch(documents(t)["clients.md"])
+	if block == nil {
+		t.Fatal("no block that begins with P=")
+	}
+	printed, _, _ := call("env", "-c", file(t, "log: {level: info}\n"))
+	var got [2][]string
+	for i, script := range []string{block[1], printed} {
+		cmd := exec.Command(sh, "-c", script+"\nexport -p") //nolint:gosec // what is under test
+		cmd.Env = []string{}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(strings.ToUpper(line), "_PROXY") {
+				got[i] = append(got[i], line)
+			}
+		}
+		slices.Sort(got[i])
+	}
+	if diff := cmp.Diff(got[1], got[0]); diff != "" || len(got[0]) != 13 {
+		t.Errorf("%d variables (-env +document):\n%s", len(got[0]), diff)
+	}
+}

@@ -28,7 +28,7 @@ type client struct {
 	users    *users
 	deadline time.Time // of the handshake
 	in       input
-	req      request // the request being served, but for plain HTTP
+	req      request     // the request being served, but for plain HTTP
 	busy     atomic.Bool // it is among Server.busy, until it leaves
 	way      *tunnel.Tunnel
 	refusal  *tunnel.Refusal

@@ -24,12 +24,18 @@ func (b *builder) url(key, text string) (URL, bool) {
 			text = "http://secret.invalid:1"
 		}
 	}
-	s, m := b.mark(key, strings.TrimSpace(text))
-	m.whole = whole
+	s, m := text, &marked{whole: true}
+	if !whole { // what a reference stands for is literal, so it has none of its own
+		s, m = b.mark(key, text)
+	}
 	if len(b.faults) > before { // of the references: what is left of the URL says nothing
 		return URL{}, false
 	}
-	scheme, rest, ok := strings.Cut(s, "://")
+	if hasControl(s) {
+		b.fault(key, "remove it", "has a control character (a line end?)")
+		return URL{}, false
+	}
+	scheme, rest, ok := strings.Cut(strings.TrimSpace(s), "://")
 	if !ok {
 		b.fault(key, "write it as socks5://host:1080, http://user:password@host:3128 or direct", "is not a URL")
 		return URL{}, false
@@ -78,6 +84,10 @@ func (b *builder) url(key, text string) (URL, bool) {
 	return u, true
 }
 
+func hasControl(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
+}
+
 func (u URL) known() bool {
 	for _, s := range schemes {
 		if u.Scheme == s {
@@ -116,7 +126,7 @@ func (b *builder) userinfo(key string, u *URL, info string, m *marked) bool {
 		return false
 	}
 	for _, s := range []string{user, password} {
-		if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0 {
+		if hasControl(s) {
 			b.fault(key, "remove it", "the user or password has a control character (a line end?)")
 			return false
 		}
@@ -157,6 +167,10 @@ func (b *builder) directURL(key, authority, tail string) (URL, bool) {
 	}
 	q, err := url.ParseQuery(strings.TrimPrefix(tail, "?"))
 	u.Interface = q.Get("interface")
+	if hasControl(u.Interface) {
+		b.fault(key, "remove it", "has a control character (a line end?)")
+		return URL{}, false
+	}
 	if err != nil || len(q) != 1 || u.Interface == "" || len(u.Interface) > 15 {
 		b.fault(key, "write it as direct://?interface=eth1", "has an unknown query")
 		return URL{}, false

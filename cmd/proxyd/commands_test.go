@@ -110,7 +110,7 @@ func TestPrintedConfigurationIsOne(t *testing.T) {
 	if diff := cmp.Diff(out, again); diff != "" || code != 0 {
 		t.Errorf("exit code %d\n%s", code, diff)
 	}
-	if out, _, code := call("check", "-c", file(t, "defualt: direct\n"), "--print"); code != 1 || !strings.Contains(out, "did you mean default?") {
+	if out, _, code := call("check", "-c", file(t, "routs: []\n"), "--print"); code != 1 || !strings.Contains(out, "did you mean routes?") {
 		t.Errorf("of a faulty file: exit code %d\n%s", code, out)
 	}
 }

@@ -51,7 +51,11 @@ func TestDocumentedConfigurationsCheck(t *testing.T) {
 		t.Fatalf("only %d: %v", len(shown), shown)
 	}
 	for name, path := range shown {
-		if out, errOut, code := call("check", "-c", path, "--no-secrets"); code != 0 {
+		args := []string{"check", "-c", path, "--no-secrets"}
+		if strings.HasPrefix(name, "README") { // the first that a user tries
+			args = append(args, "--strict")
+		}
+		if out, errOut, code := call(args...); code != 0 {
 			t.Errorf("%s: exit code %d\n%s%s", name, code, out, errOut)
 		}
 	}

@@ -112,8 +112,6 @@ func withoutDefaults(printed string) string {
 	if err != nil {
 		panic(err)
 	}
-	def := config.Print(builtIn)
-	head, tail := def[:strings.Index(def, "attempt_seconds")], def[strings.Index(def, "attempt_seconds"):]
-	head, _, _ = strings.Cut(head, "enabled:")
-	return strings.Replace(strings.Replace(printed, head, "", 1), tail, "", 1)
+	head, rest, _ := strings.Cut(config.Print(builtIn), "enabled: true\n")
+	return strings.Replace(strings.Replace(printed, head, "", 1), rest, "", 1)
 }

@@ -67,6 +67,7 @@ func (m *mover) readable(fd uintptr) bool {
 		if !m.wrote(m.sink.Write(m.flush)) {
 			return true
 		}
+		m.rest = nil // else a waiting direction keeps the buffer that it has given back
 		if n < len(buf) {
 			full = 0
 			continue

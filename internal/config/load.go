@@ -129,8 +129,8 @@ func AdminAddress(path string, environ []string) (string, error) {
 		return defaultAdmin, nil
 	}
 	if n.kind == mapping {
-		n = n.child("address")
-		if n == nil {
+		n = n.address()
+		if n == nil || n.kind == null {
 			return defaultAdmin, nil
 		}
 	}
@@ -158,7 +158,7 @@ func ListenAddress(path string, environ []string) (address string, secured bool,
 	if n.kind == mapping {
 		t := n.child("tls")
 		secured = t != nil && t.kind != null
-		if a := n.child("address"); a != nil {
+		if a := n.address(); a != nil {
 			n = a
 		}
 	}

@@ -60,3 +60,11 @@ func (n *node) bothKinds(key string, above []string) bool {
 func noPart(key string, above []string) bool {
 	return !areNames(above) && (key == "pool" || key == "limits")
 }
+
+// address is that of a mapping, or the text that a variable made one of.
+func (n *node) address() *node {
+	if a := n.child("address"); a != nil {
+		return a
+	}
+	return n.child("=")
+}

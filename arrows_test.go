@@ -60,7 +60,7 @@ var modules = map[string]struct {
 	"github.com/things-go/go-socks5":      {by: "inbound"},
 	"github.com/spf13/viper":              {by: "config"},
 	"github.com/go-viper/mapstructure/v2": {by: "config"},                 // viper's decoder, made strict
-	"go.yaml.in/yaml/v3":                  {by: "config"},                 // viper drops the places of keys
+	"go.yaml.in/yaml/v3":                  {by: "config", tests: true},    // viper drops the places of keys
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"}, // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound"},          // relay: splice, TCP_INFO; inbound: one look at whether a client is still there
 	"golang.org/x/net/idna":               {by: "target"},

@@ -102,7 +102,7 @@ func TestSuccessInAnyPieces(t *testing.T) {
 				rest := make([]byte, len(early))
 				n := copy(rest, k.rest())
 				if _, err := io.ReadFull(conn, rest[n:]); err != nil || string(rest) != early {
-					t.Errorf("cut at %v: behind the reply came %q, %v", cuts, rest, err)
+					t.Fatalf("cut at %v: behind the reply came %q, %v", cuts, rest, err)
 				}
 				if got := heard(); got != c.heard() {
 					t.Errorf("cut at %v: it was sent\n%q, want\n%q", cuts, got, c.heard())

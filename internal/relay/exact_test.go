@@ -36,6 +36,8 @@ func (k *talker) send(stream io.Reader, total int) error {
 	return nil
 }
 
+var errWrong = errors.New("wrong bytes")
+
 // check reads to the end, in pieces of all sizes, and compares every byte.
 func check(c io.Reader, want io.Reader, rnd *rand.Rand) (n int, err error) {
 	got, expected := make([]byte, 128<<10), make([]byte, 128<<10)
@@ -43,7 +45,7 @@ func check(c io.Reader, want io.Reader, rnd *rand.Rand) (n int, err error) {
 		m, err := c.Read(got[:1+rnd.IntN(1<<(1+rnd.IntN(17)))])
 		_, _ = io.ReadFull(want, expected[:m])
 		if !bytes.Equal(got[:m], expected[:m]) {
-			return n, fmt.Errorf("wrong bytes within %d behind %d", m, n)
+			return n, fmt.Errorf("%w within %d behind %d", errWrong, m, n)
 		}
 		if n += m; errors.Is(err, io.EOF) {
 			return n, nil

@@ -79,7 +79,8 @@ func TestOnlyMemberHasTheBudget(t *testing.T) {
 	between(t, took, 700*time.Millisecond, 1500*time.Millisecond)
 }
 
-// None but the first starts with less than a second left.
+// None but the first starts with less than a second left; so the one before has
+// all of the rest.
 func TestNoAttemptInTheLastSecond(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -88,8 +89,8 @@ func TestNoAttemptInTheLastSecond(t *testing.T) {
 		took   time.Duration
 	}{
 		{200 * time.Millisecond, "a", 200 * time.Millisecond},
-		{1500 * time.Millisecond, "a", 600 * time.Millisecond},
-		{2000 * time.Millisecond, "a b", 1200 * time.Millisecond},
+		{1500 * time.Millisecond, "a", 1500 * time.Millisecond},
+		{2000 * time.Millisecond, "a b", 2000 * time.Millisecond},
 	} {
 		t.Run(tt.budget.String(), func(t *testing.T) {
 			t.Parallel()
@@ -150,6 +151,27 @@ func TestStandstill(t *testing.T) {
 				t.Errorf("got %s: %q\nwant %s: %q", a.Class, a.Text, tt.want, tt.text)
 			}
 			between(t, took, 300*time.Millisecond, 2*time.Second)
+		})
+	}
+}
+
+// An attempt is cut short only when another one can follow: not for a member
+// that is out of use, and not when less than a second would be left for it.
+func TestAttemptsAreCutForOthersAlone(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]bool{"the other is out of use": true, "too little would be left": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			list := silent(proxies(t, 2), 0)
+			text := poolOf(list, "failover")
+			if off {
+				text = strings.Replace(text, "name: b,", "name: b, enabled: false,", 1)
+			}
+			_, e, took := timed(t, only(t, load(t, text, nil)), 900*time.Millisecond)
+			if e == nil || tries(e.Tried) != "a upstream_timeout" {
+				t.Fatalf("got %+v", e)
+			}
+			between(t, took, 900*time.Millisecond, 1700*time.Millisecond)
 		})
 	}
 }

@@ -20,7 +20,6 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 type dialer struct {
 	source netip.Addr // the local address; invalid: the kernel's choice
 	iface  string     // the network interface; "": the kernel's choice
-	check  func(netip.AddrPort) error
 }
 
 // errNoFamily is a target without an address of the source's family.
@@ -46,7 +45,7 @@ func (d *dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error
 	if d.source.IsValid() {
 		nd.LocalAddr = &net.TCPAddr{IP: d.source.AsSlice(), Zone: d.source.Zone()}
 	}
-	if d.check != nil || d.source.IsValid() || d.iface != "" {
+	if d.source.IsValid() || d.iface != "" {
 		nd.ControlContext = d.control
 	}
 	// Not DialTCP: it binds even without a source address, a system call that
@@ -58,17 +57,8 @@ func (d *dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error
 	return conn.(*net.TCPConn), nil // network "tcp" gives nothing else
 }
 
-// control runs on the new socket just before it connects to address.
-func (d *dialer) control(_ context.Context, _, address string, c syscall.RawConn) error {
-	if d.check != nil {
-		a, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		if err := d.check(a); err != nil {
-			return err
-		}
-	}
+// control runs on the new socket just before it connects.
+func (d *dialer) control(_ context.Context, _, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) { failed = bindSource(fd, d.source.IsValid(), d.iface) })
 	if err != nil {

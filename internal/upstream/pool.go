@@ -115,6 +115,19 @@ func (p *Pool) rest(first int) (order []int) {
 	return order
 }
 
+// leastLeft is what must be left of a budget for another attempt to begin.
+const leastLeft = time.Second
+
+// usable is how many members are in use.
+func (p *Pool) usable() (n int) {
+	for i := range p.members {
+		if p.members[i].Enabled {
+			n++
+		}
+	}
+	return n
+}
+
 // walk tries members until one succeeds, inside the deadline.
 func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx context.Context, u *Upstream) error) ([]Attempt, error) {
 	at := p.pick()
@@ -124,10 +137,11 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx contex
 	var tried []Attempt
 	var order []int
 	for first := at; ; {
-		left := len(p.members) > 1 && (order == nil || len(order) > 0)
 		start := time.Now()
 		end := deadline
-		if soon := start.Add(p.set.attempt); left && soon.Before(end) {
+		// An attempt is cut short only for the sake of another one.
+		others := len(order) > 0 || order == nil && p.usable() > 1
+		if soon := start.Add(p.set.attempt); others && deadline.Sub(soon) >= leastLeft {
 			end = soon
 		}
 		u := p.members[at].Upstream
@@ -149,7 +163,7 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx contex
 				order = []int{}
 			}
 		}
-		if !p.goesOn(e) || len(order) == 0 || time.Until(deadline) < time.Second {
+		if !p.goesOn(e) || len(order) == 0 || time.Until(deadline) < leastLeft {
 			return tried, summed(e, tried)
 		}
 		at, order = order[0], order[1:]
@@ -172,7 +186,7 @@ func (p *Pool) goesOn(e *Error) bool {
 		return false
 	}
 	switch e.Class {
-	case ClassDenied:
+	case ClassDenied, ClassBadRequest:
 		return false
 	case ClassTargetRefused, ClassTargetUnreachable, ClassTargetDNS, ClassTargetTimeout:
 		return e.Unsure || p.set.retryTarget

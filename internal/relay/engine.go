@@ -25,6 +25,9 @@ type Engine struct {
 	flows map[*Flow]struct{}
 }
 
+// pathsEvery is after how many ticks dead peers are looked for.
+const pathsEvery = 5
+
 // NewEngine makes an Engine. It starts nothing.
 func NewEngine() *Engine {
 	return &Engine{
@@ -42,17 +45,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.pipes.close()
 	ticker := time.NewTicker(e.Tick)
 	defer ticker.Stop()
+	start := time.Now().Add(-e.Tick) // so that no look is at 0
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-ticker.C:
-			paths := n%5 == 0
+			paths := n%pathsEvery == 0
 			if !paths && e.limited.Load() == 0 {
 				continue
 			}
 			for _, f := range e.snapshot() {
-				f.look(now, paths, e.DeadAfter)
+				f.look(now.Sub(start), paths)
 			}
 		}
 	}
@@ -88,20 +92,22 @@ func (e *Engine) snapshot() []*Flow {
 
 func (o Options) limited() bool { return o.Idle > 0 || o.HalfClose > 0 || o.Stall > 0 }
 
-// watched is what the engine remembers of a flow between two looks.
+// watched is what the engine remembers of a flow between two looks. Times are
+// since Run began, by the clock that nobody sets; 0 is not yet.
 type watched struct {
-	bytes     int64 // both ways, when they last changed
-	since     int64 // Unix nanoseconds, as the others: a time.Time takes three words
-	halfSince int64
-	downBytes int64 // when the stall window began
-	stallFrom int64
+	bytes          int64 // both ways, when they last changed
+	since          time.Duration
+	halfSince      time.Duration
+	downBytes      int64 // when the stall window began
+	stallFrom      time.Duration
+	client, server inFlight
 }
 
 // look ends a flow that is past one of its limits or has lost a peer.
-func (f *Flow) look(now time.Time, paths bool, deadAfter time.Duration) {
+func (f *Flow) look(at time.Duration, paths bool) {
 	up, down := f.Bytes()
-	w, o, at := &f.watch, f.options, now.UnixNano()
-	past := func(since int64, limit time.Duration) bool { return limit > 0 && at-since >= int64(limit) }
+	w, o := &f.watch, f.options
+	past := func(since, limit time.Duration) bool { return limit > 0 && at-since >= limit }
 	if w.since == 0 || up+down != w.bytes {
 		w.bytes, w.since = up+down, at
 	}
@@ -126,10 +132,29 @@ func (f *Flow) look(now time.Time, paths bool, deadAfter time.Duration) {
 	if !paths {
 		return
 	}
-	limit := uint32(deadAfter.Milliseconds())
-	if pathDead(f.client, limit) {
+	limit, apart := f.engine.DeadAfter, pathsEvery*f.engine.Tick
+	if some, lastAck := unanswered(f.client); w.client.dead(some, lastAck, at, limit, apart) {
 		f.end(Client, ReasonDead, nil)
-	} else if pathDead(f.server, limit) {
+	} else if some, lastAck := unanswered(f.server); w.server.dead(some, lastAck, at, limit, apart) {
 		f.end(Server, ReasonDead, nil)
 	}
+}
+
+// inFlight is when a look at a path first found something that its peer had not
+// acknowledged, and has not since.
+type inFlight time.Duration
+
+// dead decides: nothing at all was acknowledged for longer than the limit, and
+// what was in flight at an earlier look still is. One look alone cannot tell:
+// after a silence, each first byte and each keepalive probe is in flight for a
+// round trip while the last acknowledgement is old. apart is between two looks.
+func (p *inFlight) dead(some bool, lastAck, at, limit, apart time.Duration) bool {
+	if !some {
+		*p = 0
+		return false
+	}
+	if *p == 0 || lastAck < at-time.Duration(*p) {
+		*p = inFlight(at)
+	}
+	return lastAck > limit && at-time.Duration(*p) >= limit-apart
 }

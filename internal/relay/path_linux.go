@@ -2,17 +2,20 @@ package relay
 
 import (
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// pathDead asks the kernel whether what was sent over a conn has gone
-// unanswered for longer than ms milliseconds.
-func pathDead(c net.Conn, ms uint32) (dead bool) {
+// unanswered asks the kernel whether data or probes are in flight over a conn,
+// and how long ago its peer acknowledged anything. A peer that lives but does
+// not read still acknowledges (TCP_USER_TIMEOUT would kill it: measured).
+func unanswered(c net.Conn) (some bool, lastAck time.Duration) {
 	ask(c, func(_ int, info *unix.TCPInfo) {
-		dead = unanswered(info.Unacked, info.Retransmits, info.Probes, info.Last_ack_recv, ms)
+		some = info.Unacked > 0 || info.Probes > 0
+		lastAck = time.Duration(info.Last_ack_recv) * time.Millisecond
 	})
-	return dead
+	return some, lastAck
 }
 
 // cutOff tells whether the end that a read of c has found is that of a reset.
@@ -47,15 +50,4 @@ func ask(c net.Conn, look func(fd int, info *unix.TCPInfo)) {
 			look(int(fd), info)
 		}
 	})
-}
-
-// unanswered is the decision: data or a probe has been sent again, and the last
-// acknowledgement of anything is older than the limit. What was sent once may
-// just be on its way: after a silence, every first byte and every first
-// keepalive probe is in flight while the last acknowledgement is old. A peer
-// that lives but does not read still acknowledges (TCP_USER_TIMEOUT would kill
-// it: measured).
-func unanswered(unacked uint32, retransmits, probes uint8, lastAckMS, limitMS uint32) bool {
-	again := unacked > 0 && retransmits > 0 || probes > 1
-	return again && lastAckMS > limitMS
 }

@@ -2,7 +2,10 @@
 
 package relay
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // pipes are of use on Linux alone.
 type pipes struct{}
@@ -12,8 +15,8 @@ func (*pipes) close() {}
 // moveTCP is the portable loop.
 func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
 
-// pathDead cannot be told here; the kernel's keepalive finds idle dead peers.
-func pathDead(net.Conn, uint32) bool { return false }
+// unanswered cannot be told here; the kernel's keepalive finds idle dead peers.
+func unanswered(net.Conn) (some bool, lastAck time.Duration) { return false, 0 }
 
 // cutOff cannot be told here.
 func cutOff(net.Conn) bool { return false }

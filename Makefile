@@ -60,11 +60,11 @@ compare: ## proxyd beside other proxies on this machine (ROUNDS=5; about 15 minu
 
 profile: ## where set-up and messages spend their time and memory
 	@mkdir -p bin
-	$(GO) test ./internal/daemon -run '^$$' -bench 'Setup|PingPong' -benchmem -benchtime 5s \
-		-cpuprofile bin/cpu.pprof -memprofile bin/mem.pprof -memprofilerate 4096 -o bin/daemon.test
-	$(GO) tool pprof -top -nodecount=25 bin/daemon.test bin/cpu.pprof
-	$(GO) tool pprof -top -cum -nodecount=40 -focus 'proxyd/internal' bin/daemon.test bin/cpu.pprof
-	$(GO) tool pprof -top -nodecount=25 -sample_index=alloc_objects bin/daemon.test bin/mem.pprof
+	$(GO) test ./e2e -run '^$$' -bench 'Setup|PingPong' -benchmem -benchtime 5s \
+		-cpuprofile bin/cpu.pprof -memprofile bin/mem.pprof -memprofilerate 4096 -o bin/e2e.test
+	$(GO) tool pprof -top -nodecount=25 bin/e2e.test bin/cpu.pprof
+	$(GO) tool pprof -top -cum -nodecount=40 -focus 'proxyd/internal' bin/e2e.test bin/cpu.pprof
+	$(GO) tool pprof -top -nodecount=25 -sample_index=alloc_objects bin/e2e.test bin/mem.pprof
 
 interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd (Linux, root)
 	GO='$(GO)' interop/run.sh

@@ -180,3 +180,31 @@ func TestHealthOfWhatDoesNotAnswer(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
 }
+
+// A file that was broken while the daemon ran must not have it killed.
+func TestHealthWithABrokenFile(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte{5, 0})
+			_ = c.Close()
+		}
+	}()
+	t.Setenv("PROXYD_LISTEN", l.Addr().String())
+	path := file(t, "default: [\n")
+	if out, errOut, code := call("health", "-c", path); code != 0 || out != "ok\n" {
+		t.Errorf("exit code %d: %s%s", code, out, errOut)
+	}
+	l.Close()
+	if _, errOut, code := call("health", "-c", path); code != 1 || !strings.Contains(errOut, "mend the YAML syntax") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}

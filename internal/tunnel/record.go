@@ -42,8 +42,8 @@ type Opening struct {
 	Protocol       string
 	Host           string // normalised, or cleaned when it cannot be
 	Port           uint16
-	Exchange       string
 	Kind           catalog.Kind
+	Exchange       string
 	Rule           string
 	Pool, Upstream string
 	Attempts       []upstream.Attempt // the failed ones

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"proxyd/internal/config"
 	"proxyd/internal/relay"
 	"proxyd/internal/upstream"
 )
@@ -13,8 +12,7 @@ import (
 // Tunnel is an open way that waits for Carry or Abandon, exactly one of them.
 type Tunnel struct {
 	h      *Handler
-	way    *upstream.Way
-	limits config.Tunnel
+	way    *upstream.Way // nil once it carries: an idle tunnel need not hold it
 	record Opening
 	flow   atomic.Pointer[relay.Flow]
 }
@@ -38,14 +36,15 @@ func (t *Tunnel) SetEarly(b []byte) { t.way.Early = b }
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
 	t.h.emit(Record{Event: Opened, Opening: t.record})
-	toClient := t.way.Early
-	t.way.Early = nil
-	flow := t.h.relay.Start(client, t.way.Conn, early, toClient, relay.Options{
-		Idle:       t.limits.Idle,
-		HalfClose:  t.limits.HalfClose,
-		Stall:      t.limits.Stall,
-		StallBytes: t.limits.StallBytes,
-		Done:       t.ended,
+	way, limits := t.way, t.h.snapshot().Config().Tunnel
+	t.way = nil
+	release := way.Release
+	flow := t.h.relay.Start(client, way.Conn, early, way.Early, relay.Options{
+		Idle:       limits.Idle,
+		HalfClose:  limits.HalfClose,
+		Stall:      limits.Stall,
+		StallBytes: limits.StallBytes,
+		Done:       func(s relay.Stats) { t.ended(s, release) },
 	})
 	t.flow.Store(flow)
 	if t.h.closing.Load() { // CloseAll may have run between Open and here
@@ -56,15 +55,15 @@ func (t *Tunnel) Carry(client net.Conn, early []byte) {
 // Abandon closes the way: the client left before the reply was written.
 func (t *Tunnel) Abandon(cause error) {
 	_ = t.way.Conn.Close()
-	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause})
+	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause}, t.way.Release)
 }
 
 // ReasonAbandoned ends a tunnel whose client left before the reply.
 const ReasonAbandoned relay.Reason = "client_gone"
 
 // ended runs once, when both connections are closed.
-func (t *Tunnel) ended(s relay.Stats) {
-	t.way.Release()
+func (t *Tunnel) ended(s relay.Stats, release func()) {
+	release()
 	r := Record{Event: Ended, Opening: t.record}
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down

@@ -32,6 +32,7 @@ type Flow struct {
 func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Options) *Flow {
 	f := &Flow{engine: e, options: o, client: client, server: server}
 	f.running.Store(2)
+	f.watch.lookedAt = -1 // the reply before it may be in flight still
 	_ = client.SetDeadline(time.Time{}) // a conn that is closed already says so when it is read
 	_ = server.SetDeadline(time.Time{})
 	f.up = direction{flow: f, up: true, src: client, dst: server}
@@ -88,8 +89,11 @@ func (f *Flow) ended(d *direction, fault *sideError) {
 // in order before and then resets has merely left.
 func (f *Flow) failed(fault *sideError) {
 	reason, err := ReasonError, fault.err
-	if isReset(fault.err) {
+	switch {
+	case isReset(fault.err):
 		reason = ReasonReset
+	case errors.Is(fault.err, syscall.ETIMEDOUT), errors.Is(fault.err, syscall.EHOSTUNREACH): // the kernel's keepalive gave up
+		reason = ReasonDead
 	}
 	if gone := f.sideEnded(fault.side); gone && reason == ReasonReset {
 		reason, err = ReasonEOF, nil

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net"
 	"testing"
 	"time"
 )
@@ -10,6 +11,7 @@ func TestDead(t *testing.T) {
 	type look struct {
 		some    bool // in flight
 		lastAck int  // seconds ago
+		late    int  // seconds, as the process stood still
 	}
 	const never = -1
 	for _, c := range []struct {
@@ -17,26 +19,28 @@ func TestDead(t *testing.T) {
 		looks []look
 		want  int // at which look it is called dead
 	}{
-		{"silent for hours", []look{{false, 3600}, {false, 3605}, {false, 3610}, {false, 3615}}, never},
-		{"a busy feed", []look{{true, 0}, {true, 0}, {true, 0}, {true, 0}, {true, 0}}, never},
-		{"the first byte after a silence", []look{{false, 600}, {true, 605}, {false, 4}, {false, 9}}, never},
-		{"a look at each first byte", []look{{true, 20}, {false, 5}, {false, 10}, {false, 15}, {true, 20}, {false, 5}}, never},
-		{"the same, sent again and then answered", []look{{true, 600}, {true, 605}, {false, 1}}, never},
-		{"answered between looks, and more in flight", []look{{true, 60}, {true, 3}, {true, 8}, {true, 2}, {true, 7}, {true, 12}}, never},
-		{"keepalive probes, answered", []look{{true, 15}, {false, 5}, {false, 10}, {true, 15}, {false, 5}}, never},
-		{"a closed window, probes answered 2 min apart", []look{{false, 110}, {false, 115}, {true, 120}, {false, 5}}, never},
-		{"unanswered, not yet for so long", []look{{true, 5}, {true, 10}, {true, 15}}, never},
+		{"silent for hours", []look{{false, 3600, 0}, {false, 3605, 0}, {false, 3610, 0}, {false, 3615, 0}}, never},
+		{"a busy feed", []look{{true, 0, 0}, {true, 0, 0}, {true, 0, 0}, {true, 0, 0}, {true, 0, 0}}, never},
+		{"the first byte after a silence", []look{{false, 600, 0}, {true, 605, 0}, {false, 4, 0}, {false, 9, 0}}, never},
+		{"a look at each first byte", []look{{true, 20, 0}, {false, 5, 0}, {false, 10, 0}, {false, 15, 0}, {true, 20, 0}, {false, 5, 0}}, never},
+		{"the same, sent again and then answered", []look{{true, 600, 0}, {true, 605, 0}, {false, 1, 0}}, never},
+		{"answered between looks, and more in flight", []look{{true, 60, 0}, {true, 3, 0}, {true, 8, 0}, {true, 2, 0}, {true, 7, 0}, {true, 12, 0}}, never},
+		{"keepalive probes, answered", []look{{true, 15, 0}, {false, 5, 0}, {false, 10, 0}, {true, 15, 0}, {false, 5, 0}}, never},
+		{"a closed window, probes answered 2 min apart", []look{{false, 110, 0}, {false, 115, 0}, {true, 120, 0}, {false, 5, 0}}, never},
+		{"answered, and more in flight, while the process stood still", []look{{true, 1, 0}, {true, 19, 15}, {true, 1, 0}}, never},
+		{"unanswered, not yet for so long", []look{{true, 5, 0}, {true, 10, 0}, {true, 15, 0}}, never},
 
-		{"a feed, then nothing", []look{{true, 0}, {true, 5}, {true, 10}, {true, 15}, {true, 20}}, 4},
-		{"the same, looks fall otherwise", []look{{true, 0}, {true, 4}, {true, 9}, {true, 14}, {true, 19}}, 4},
-		{"a first byte after a silence, lost", []look{{false, 600}, {true, 601}, {true, 606}, {true, 611}}, 3},
-		{"keepalive probes, lost", []look{{false, 12}, {true, 17}, {true, 22}, {true, 27}}, 3},
-		{"well, then dead", []look{{true, 16}, {false, 4}, {true, 9}, {true, 14}, {true, 19}}, 4},
+		{"a feed, then nothing", []look{{true, 0, 0}, {true, 5, 0}, {true, 10, 0}, {true, 15, 0}, {true, 20, 0}}, 4},
+		{"the same, looks fall otherwise", []look{{true, 0, 0}, {true, 4, 0}, {true, 9, 0}, {true, 14, 0}, {true, 19, 0}}, 4},
+		{"a first byte after a silence, lost", []look{{false, 600, 0}, {true, 601, 0}, {true, 606, 0}, {true, 611, 0}}, 3},
+		{"keepalive probes, lost", []look{{false, 12, 0}, {true, 17, 0}, {true, 22, 0}, {true, 27, 0}}, 3},
+		{"well, then dead", []look{{true, 16, 0}, {false, 4, 0}, {true, 9, 0}, {true, 14, 0}, {true, 19, 0}}, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, at := never, 100*time.Second
 			var p inFlight
 			for i, l := range c.looks {
+				at += time.Duration(l.late) * time.Second
 				if p.dead(l.some, time.Duration(l.lastAck)*time.Second, at, 15*time.Second, 5*time.Second) {
 					got = i
 					break
@@ -47,5 +51,28 @@ func TestDead(t *testing.T) {
 				t.Errorf("dead at look %d, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// TestForgets: of a flow that has ended, the engine keeps nothing. Its conns can
+// be anything; one that cannot half-close is closed.
+func TestForgets(t *testing.T) {
+	e := NewEngine()
+	for _, o := range []Options{{}, {Idle: time.Hour}} {
+		client, nearClient := net.Pipe()
+		nearServer, server := net.Pipe()
+		f := e.Start(nearClient, nearServer, nil, nil, o)
+		if len(e.snapshot()) != 1 || (e.limited.Load() == 1) != (o.Idle > 0) {
+			t.Errorf("%d flows, %d with limits", len(e.snapshot()), e.limited.Load())
+		}
+		_ = client.Close()
+		if _, err := server.Read(make([]byte, 1)); err == nil {
+			t.Error("the server sees no end")
+		}
+		f.Wait()
+		_ = server.Close()
+		if len(e.snapshot()) != 0 || e.limited.Load() != 0 {
+			t.Errorf("%d flows, %d with limits, after the end", len(e.snapshot()), e.limited.Load())
+		}
 	}
 }

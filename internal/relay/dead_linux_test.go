@@ -39,7 +39,8 @@ func control(t *testing.T, c net.Conn, f func(fd int) error) error {
 	return errors.Join(raw.Control(func(fd uintptr) { fault = f(int(fd)) }), fault)
 }
 
-// keepalive probes an idle conn every second, the shortest that there is.
+// keepalive probes an idle conn after a second, and gives it up after another:
+// the shortest that there is.
 func keepalive(t *testing.T, c net.Conn) {
 	t.Helper()
 	if err := control(t, c, func(fd int) error {
@@ -47,10 +48,28 @@ func keepalive(t *testing.T, c net.Conn) {
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
 			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 1),
 			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 1),
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3))
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 1))
 	}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// dying is what goes on in a flow, before and behind the moment when the path to
+// one side dies: well is the far end of the other, near the flow's own of the dead.
+type dying struct {
+	name          string
+	before, after func(t *testing.T, f *relay.Flow, well, near conn)
+}
+
+var dyings = []dying{
+	{"data under way", nil, func(_ *testing.T, _ *relay.Flow, well, _ conn) { _, _ = well.Write([]byte("are you there?")) }},
+	{"the writer stands", nil, func(_ *testing.T, _ *relay.Flow, well, _ conn) { go sends(well, func() {}) }}, // ends with the flow
+	{"the reader stood", func(t *testing.T, f *relay.Flow, well, _ conn) {
+		go sends(well, func() {}) // ends with the flow
+		standing(t, f)            // the window is closed, and nothing in flight
+	}, nil},
+	{"an end under way", func(t *testing.T, f *relay.Flow, _, _ conn) { standing(t, f) }, func(_ *testing.T, _ *relay.Flow, well, _ conn) { _ = well.CloseWrite() }},
+	{"idle, keepalive", func(t *testing.T, _ *relay.Flow, _, near conn) { keepalive(t, near) }, nil},
 }
 
 // TestDeadPeer: a side whose path is dead ends the flow, not before its time,
@@ -59,38 +78,25 @@ func TestDeadPeer(t *testing.T) {
 	t.Parallel()
 	const deadAfter = 600 * time.Millisecond
 	e := running(t, deadAfter)
-	type attempt struct {
-		name  string
-		check func(*testing.T)
-	}
-	var attempts []attempt
+	var names []string
+	var checks []func(*testing.T)
 	for _, k := range allKinds {
 		for _, dead := range []relay.Side{relay.Client, relay.Server} {
-			for _, what := range []string{"data under way", "the writer stands", "idle, keepalive"} {
-				client, nearClient := pair(t, k.client)
-				nearServer, server := pair(t, k.server)
-				deaf, well, near := client, server, nearClient
-				if dead == relay.Server {
-					deaf, well, near = server, client, nearServer
-				}
-				f := e.Start(nearClient, nearServer, nil, nil, relay.Options{})
-				t.Cleanup(f.Close)
+			for _, d := range dyings {
+				w, deaf, well, near := sides(t, e, k, dead)
 				pass(t, well, deaf, 100_000)
 				pass(t, deaf, well, 100_000)
-				if what == "idle, keepalive" {
-					keepalive(t, near)
+				if d.before != nil {
+					d.before(t, w.flow, well, near)
 				}
 				deafen(t, deaf)
 				start := time.Now()
-				switch what {
-				case "data under way":
-					_, _ = well.Write([]byte("are you there?"))
-				case "the writer stands":
-					go sends(well, func() {}) // ends with the flow
+				if d.after != nil {
+					d.after(t, w.flow, well, near)
 				}
-				attempts = append(attempts, attempt{fmt.Sprintf("%v, %s, %s", k, dead, what), func(t *testing.T) {
-					s := f.Wait()
-					if s.ClosedBy != dead || s.Reason != relay.ReasonDead || s.Up < 100_000 || s.Down < 100_000 {
+				names = append(names, fmt.Sprintf("%v, %s, %s", k, dead, d.name))
+				checks = append(checks, func(t *testing.T) {
+					if s := w.ended(t, dead, relay.ReasonDead); s.Up < 100_000 || s.Down < 100_000 {
 						t.Errorf("got %+v", s)
 					}
 					_ = well.SetReadDeadline(time.Now().Add(patience))
@@ -100,13 +106,42 @@ func TestDeadPeer(t *testing.T) {
 					if took := time.Since(start); took < deadAfter-100*time.Millisecond {
 						t.Errorf("called dead after %v", took)
 					}
-				}})
+				})
 			}
 		}
 	}
-	for _, a := range attempts { // all run already, so that they wait at once
-		t.Run(a.name, a.check)
+	for i, check := range checks { // all run already, so that they wait at once
+		t.Run(names[i], check)
 	}
+}
+
+// sides is a flow, and which of its conns is which when one side dies.
+func sides(t *testing.T, e *relay.Engine, k kinds, dead relay.Side) (w *wire, deaf, well, near conn) {
+	t.Helper()
+	w = &wire{done: make(chan relay.Stats, 2)}
+	var nearClient, nearServer conn
+	w.client, nearClient = pair(t, k.client)
+	nearServer, w.server = pair(t, k.server)
+	w.flow = e.Start(nearClient, nearServer, nil, nil, relay.Options{Done: func(s relay.Stats) { w.done <- s }})
+	t.Cleanup(w.flow.Close)
+	if dead == relay.Client {
+		return w, w.client, w.server, nearClient
+	}
+	return w, w.server, w.client, nearServer
+}
+
+// standing waits until no byte has moved for several looks of the watchdog.
+func standing(t *testing.T, f *relay.Flow) {
+	t.Helper()
+	var last int64
+	var since time.Time
+	eventually(t, "nothing moves", func() bool {
+		up, down := f.Bytes()
+		if up+down != last {
+			last, since = up+down, time.Now()
+		}
+		return time.Since(since) > 50*time.Millisecond
+	})
 }
 
 // TestPathComesBack: a path that was dead for less than the limit loses nothing.

@@ -101,6 +101,7 @@ type watched struct {
 	downBytes      int64 // when the stall window began
 	stallFrom      time.Duration
 	lookedAt       int64 // the bytes both ways when its paths were last looked at
+	settled        bool  // nothing was owed then
 	client, server inFlight
 }
 
@@ -134,17 +135,29 @@ func (f *Flow) look(at time.Duration, paths bool) {
 		return
 	}
 	// What an idle path owes is the kernel's keepalive to find; the watchdog then
-	// costs an idle tunnel nothing (10,000 of them 60 ms every 5 s otherwise).
-	if w.lookedAt == up+down && w.client == 0 && w.server == 0 {
+	// costs an idle tunnel nothing (10,000 of them 60 ms every 5 s otherwise). One
+	// whose peer does not read, or has been told of an end, is not idle: keepalive
+	// does not look at those.
+	if w.settled && !half && w.lookedAt == up+down {
 		return
 	}
 	w.lookedAt = up + down
+	client, server := unanswered(f.client), unanswered(f.server)
+	w.settled = !client.owed && !server.owed
 	limit, apart := f.engine.DeadAfter, pathsEvery*f.engine.Tick
-	if some, lastAck := unanswered(f.client); w.client.dead(some, lastAck, at, limit, apart) {
+	switch {
+	case w.client.dead(client, at, limit, apart):
 		f.end(Client, ReasonDead, nil)
-	} else if some, lastAck := unanswered(f.server); w.server.dead(some, lastAck, at, limit, apart) {
+	case w.server.dead(server, at, limit, apart):
 		f.end(Server, ReasonDead, nil)
 	}
+}
+
+// path is what the kernel says of a conn.
+type path struct {
+	owed     bool          // bytes or probes are not acknowledged, or bytes wait until they can be sent
+	inFlight bool          // the first
+	lastAck  time.Duration // since anything was
 }
 
 // inFlight is when a look at a path first found something that its peer had not
@@ -155,13 +168,13 @@ type inFlight time.Duration
 // what was in flight at an earlier look still is. One look alone cannot tell:
 // after a silence, each first byte and each keepalive probe is in flight for a
 // round trip while the last acknowledgement is old. apart is between two looks.
-func (p *inFlight) dead(some bool, lastAck, at, limit, apart time.Duration) bool {
-	if !some {
+func (p *inFlight) dead(now path, at, limit, apart time.Duration) bool {
+	if !now.inFlight {
 		*p = 0
 		return false
 	}
-	if *p == 0 || lastAck < at-time.Duration(*p) {
+	if *p == 0 || now.lastAck < at-time.Duration(*p) {
 		*p = inFlight(at)
 	}
-	return lastAck > limit && at-time.Duration(*p) >= limit-apart
+	return now.lastAck > limit && at-time.Duration(*p) >= limit-apart
 }

@@ -41,7 +41,7 @@ func TestDead(t *testing.T) {
 			var p inFlight
 			for i, l := range c.looks {
 				at += time.Duration(l.late) * time.Second
-				if p.dead(l.some, time.Duration(l.lastAck)*time.Second, at, 15*time.Second, 5*time.Second) {
+				if p.dead(path{inFlight: l.some, lastAck: time.Duration(l.lastAck) * time.Second}, at, 15*time.Second, 5*time.Second) {
 					got = i
 					break
 				}

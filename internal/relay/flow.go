@@ -32,7 +32,6 @@ type Flow struct {
 func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Options) *Flow {
 	f := &Flow{engine: e, options: o, client: client, server: server}
 	f.running.Store(2)
-	f.watch.lookedAt = -1 // the reply before it may be in flight still
 	_ = client.SetDeadline(time.Time{}) // a conn that is closed already says so when it is read
 	_ = server.SetDeadline(time.Time{})
 	f.up = direction{flow: f, up: true, src: client, dst: server}

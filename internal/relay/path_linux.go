@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unanswered asks the kernel whether data or probes are in flight over a conn,
-// and how long ago its peer acknowledged anything. A peer that lives but does
-// not read still acknowledges (TCP_USER_TIMEOUT would kill it: measured).
-func unanswered(c net.Conn) (some bool, lastAck time.Duration) {
+// unanswered asks the kernel how far a conn's peer has answered. One that lives
+// but does not read still acknowledges (TCP_USER_TIMEOUT would kill it: measured).
+func unanswered(c net.Conn) (p path) {
 	ask(c, func(_ int, info *unix.TCPInfo) {
-		some = info.Unacked > 0 || info.Probes > 0
-		lastAck = time.Duration(info.Last_ack_recv) * time.Millisecond
+		p.inFlight = info.Unacked > 0 || info.Probes > 0
+		p.owed = p.inFlight || info.Notsent_bytes > 0
+		p.lastAck = time.Duration(info.Last_ack_recv) * time.Millisecond
 	})
-	return some, lastAck
+	return p
 }
 
 // cutOff tells whether the end that a read of c has found is that of a reset.

@@ -2,10 +2,7 @@
 
 package relay
 
-import (
-	"net"
-	"time"
-)
+import "net"
 
 // pipes are of use on Linux alone.
 type pipes struct{}
@@ -16,7 +13,7 @@ func (*pipes) close() {}
 func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
 
 // unanswered cannot be told here; the kernel's keepalive finds idle dead peers.
-func unanswered(net.Conn) (some bool, lastAck time.Duration) { return false, 0 }
+func unanswered(net.Conn) path { return path{} }
 
 // cutOff cannot be told here.
 func cutOff(net.Conn) bool { return false }

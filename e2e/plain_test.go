@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -176,4 +177,56 @@ func TestPlainWebsocketThroughAnHTTPUpstream(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Connections are kept for one client connection alone: a server that loses
+// count of its answers mixes up those of one client.
+func TestKeptConnectionsAreNotShared(t *testing.T) {
+	t.Parallel()
+	x := testkit.NewExchange(t)
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": x.HTTP}})
+	p := start(t, "default: "+up.URL()+"\n")
+	for range 3 {
+		c := testkit.Dial(t, p.Addr)
+		for range 2 {
+			c.Send(plainGet(""))
+			if r := c.ReadHTTP("GET"); r.Status != 200 {
+				t.Fatal(r)
+			}
+		}
+	}
+	if n := up.Accepted(); n != 3 {
+		t.Errorf("three clients had %d connections", n)
+	}
+}
+
+// A pool that is silent leaves places to dial to the others, and plain requests
+// count against max_tunnels as tunnels do.
+func TestASilentPoolAndTheOthers(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	p := start(t, loopback+"max_tunnels: 300\nexchanges: {binance: {url: \"http://"+testkit.SilentListener(t)+"\", timeout_seconds: 3}}\nroutes: [{hosts: [127.0.0.1], use: direct}]\n")
+	for i := range 299 {
+		c := testkit.Dial(t, p.Addr)
+		if i%2 == 0 {
+			c.Send("CONNECT " + target + " HTTP/1.1\r\n\r\n")
+		} else {
+			c.Send(plainGet(""))
+		}
+	}
+	from := time.Now()
+	testkit.Eventually(t, testkit.Patience, "the others are served", func() bool {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr})
+		if !reply.OK {
+			_ = c.Close()
+			return false
+		}
+		return true
+	})
+	if took := time.Since(from); took > 2*time.Second {
+		t.Errorf("after %v", took)
+	}
+	full := testkit.Dial(t, p.Addr)
+	full.Send(plainGet(""))
+	holds(t, "GET", full.ReadHTTP("GET"), overload)
 }

@@ -58,4 +58,16 @@ func cut(s string, n int) string {
 }
 
 // quote repeats a little of what a client wrote.
-func quote(b []byte) string { return `"` + cut(clean(string(b)), 40) + `"` }
+func quote(b []byte) string { return `"` + cut(clean(veil(string(b))), 40) + `"` }
+
+// veil takes out what may be a secret of the client's: user information, and
+// all behind a question mark.
+func veil(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		s = "***" + s[i:]
+	}
+	if i := strings.IndexByte(s, '?'); i >= 0 {
+		s = s[:i+1] + "..."
+	}
+	return s
+}

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"bytes"
 	"strings"
 )
 
@@ -28,6 +29,8 @@ func (h *head) frame() *fault {
 		case f.is("transfer-encoding"):
 			codings++
 			coding = f.value
+		case f.is("trailer") && f.namesFraming():
+			return bad("the Trailer names a field that cannot stand there")
 		}
 	}
 	if f := h.checkHost(hosts); f != nil {
@@ -94,4 +97,16 @@ func parseLength(b []byte) (int64, bool) {
 		n = n*10 + int64(c-'0')
 	}
 	return n, true
+}
+
+// namesFraming reports whether a Trailer names a field that frames or routes
+// (RFC 9110 section 6.5.1).
+func (f field) namesFraming() bool {
+	for name := range bytes.SplitSeq(f.value, []byte(",")) {
+		switch strings.ToLower(string(bytes.TrimSpace(name))) {
+		case "content-length", "transfer-encoding", "trailer", "host":
+			return true
+		}
+	}
+	return false
 }

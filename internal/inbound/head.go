@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -194,7 +195,7 @@ func parseField(line []byte) (field, *fault) {
 	}
 	i := bytes.IndexByte(line, ':')
 	if i < 0 {
-		return field{}, bad("the line " + quote(line) + " has no colon")
+		return field{}, bad("a line of " + strconv.Itoa(len(line)) + " bytes, behind the request line, has no colon")
 	}
 	name, value := line[:i], bytes.Trim(line[i+1:], " \t")
 	if i == 0 {
@@ -205,7 +206,7 @@ func parseField(line []byte) (field, *fault) {
 			return field{}, bad("there is a space before the colon of " + quote(name))
 		}
 		if !isToken(c) {
-			return field{}, bad("the field name " + quote(name) + " has a character that no name has")
+			return field{}, bad("a field name of " + strconv.Itoa(len(name)) + " bytes has a character that no name has")
 		}
 	}
 	for _, c := range value {

@@ -618,8 +618,8 @@ func TestWebsocketRefused(t *testing.T) {
 	tests := []struct {
 		name, reply, want, body string
 	}{
-		{"403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive\r\nX-A: b\r\n\r\ngo!\n", "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\nX-A: b\r\nConnection: close\r\n\r\ngo!\n", ""},
-		{"interim first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n", ""},
+		{"403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive\r\nX-A: b\r\n\r\ngo!\n", "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 4\r\nX-A: b\r\n\r\ngo!\n", ""},
+		{"interim first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 404 Not Found\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""},
 		{"HTTP-29", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50), "", "interim"},
 		{"not HTTP", "SSH-2.0-x\r\n\r\n", "", "not HTTP"},
 		{"folded", "HTTP/1.1 101 x\r\nA: b\r\n c\r\n\r\n", "", "folded"},
@@ -645,5 +645,60 @@ func TestWebsocketRefused(t *testing.T) {
 				t.Errorf("got %s %q", resp.Status, body)
 			}
 		})
+	}
+}
+
+// What a client sends behind an upgrade that was not granted goes nowhere:
+// nobody has routed it.
+func TestBytesBehindARefusedUpgrade(t *testing.T) {
+	f := startFront(t, local, nil)
+	const next = "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"
+	rest := make(chan string, 1)
+	addr := listen(t, func(c net.Conn) {
+		b := make([]byte, 4096)
+		n, _ := c.Read(b)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") // and stays open
+		head := string(b[:n])
+		all, _ := io.ReadAll(c)
+		rest <- head[strings.Index(head, "\r\n\r\n")+4:] + string(all)
+	})
+	conn := f.dial()
+	write(t, conn, "GET ws://"+addr+"/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"+next)
+	if got := readAll(t, conn); got != "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok" {
+		t.Errorf("got %q", got)
+	}
+	if got := <-rest; got != "" {
+		t.Errorf("the server got %q", got)
+	}
+}
+
+// What is wrong with a request is said without quoting what may be a secret.
+func TestMalformedRequestsAreNotQuotedWithTheirSecrets(t *testing.T) {
+	for _, text := range []string{
+		"GET http://bot:S3CRET@h/p?symbols=[\"A\", \"B\"] HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET http://h/p?apiKey=S3CRET x HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET http://bot:S3CRET@h/p?s=\xe9 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET http://bot:S3?RET@h/p x HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET u:S3CRET@h/ HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET http://h/ HTTP/1.1\r\nHost: h\r\nX-API-KEY S3CRET\r\n\r\n",
+		"GET http://h/ HTTP/1.1\r\nHost: u:S3CRET@h\r\n\r\n",
+		"GET http://h/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: S3CRET\r\n\r\n",
+		"GET http://h/ HTTP/1.1\r\nHost: h\r\nExpect: S3CRET\r\n\r\n",
+		"CONNECT u:S3CRET@h:443 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST http://h/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X, Content-Length\r\n\r\n",
+	} {
+		f := startFront(t, local, nil)
+		conn := f.dial()
+		write(t, conn, text)
+		got := readAll(t, conn)
+		if !strings.HasPrefix(got, "HTTP/1.1 4") || !strings.Contains(got, "X-Proxyd-Error: class=bad_request") {
+			t.Errorf("%q: got %q", text, got)
+		}
+		r := f.await("the refusal", func(r tunnel.Record) bool { return r.Event == tunnel.Refused })
+		for _, secret := range []string{"S3CRET", "S3?", "RET@"} {
+			if strings.Contains(got+r.Text+r.Host, secret) {
+				t.Errorf("%q: the answer %q or the record %+v shows it", text, got, r)
+			}
+		}
 	}
 }

@@ -95,13 +95,13 @@ func checkMethodFields(h *head) *fault {
 	}
 	if v := h.value("max-forwards"); v != "" {
 		if n, err := strconv.ParseUint(v, 10, 31); err != nil {
-			return bad("Max-Forwards " + quote([]byte(v)) + " is not a number")
+			return bad("Max-Forwards is not a number")
 		} else if n == 0 {
 			return bad("Max-Forwards is 0: the request goes no further than here")
 		}
 	}
 	if v := h.value("expect"); v != "" && !strings.EqualFold(v, "100-continue") {
-		return badStatus(http.StatusExpectationFailed, "the expectation "+quote([]byte(v))+" cannot be met", "")
+		return badStatus(http.StatusExpectationFailed, "the expectation cannot be met: 100-continue is the one that is known", "")
 	}
 	return nil
 }

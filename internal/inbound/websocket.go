@@ -1,10 +1,12 @@
 package inbound
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -41,17 +43,57 @@ func (c *client) upgrade(h *head) {
 	case errors.Is(err, errLeft):
 		t.Abandon(err)
 		c.close()
-	case errors.Is(err, errProxyAuth):
+	case errors.Is(err, errProxyAuth) && t.Forward() != nil:
 		t.Abandon(err)
 		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamAuth, text: err.Error(), hint: "check the user and the password in its URL"})
 	case err != nil:
 		t.Abandon(err)
 		text := "the server's answer to the websocket upgrade: " + clean(err.Error())
 		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: text})
-	default:
+	case bytes.HasPrefix(reply[len("HTTP/1.x "):], []byte("101")):
 		t.SetEarly(reply)
 		c.carry(t)
+	default:
+		c.passAnswer(t, reply)
 	}
+}
+
+// passAnswer passes on one answer that is no upgrade. The client's bytes go no
+// further: behind it they would be requests that nobody has routed.
+func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
+	conn, _ := t.Conn()
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(reply), conn)), &http.Request{Method: http.MethodGet}) //nolint:bodyclose // the way is closed below, and nothing else holds it
+	if err != nil {
+		t.Abandon(err)
+		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: "the server's answer to the websocket upgrade: " + clean(err.Error())})
+		return
+	}
+	stripResponse(resp.Header)
+	resp.Close = true
+	w := startWatch(c.tcp, func() { conn.SetDeadline(longAgo) })
+	out := &countingWriter{w: c.conn}
+	err = resp.Write(out)
+	w.stop()
+	t.Answered(out.n)
+	if err != nil { // what is not whole must not look whole
+		c.reset()
+		c.close()
+		return
+	}
+	c.linger()
+}
+
+// countingWriter counts what it writes.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+// Write writes on.
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.n += int64(n)
+	return n, err
 }
 
 // errProxyAuth is an answer for us and not for the client.
@@ -129,14 +171,11 @@ func exchangeHeads(conn net.Conn, got, onward []byte) ([]byte, error) {
 		if f != nil {
 			return nil, f
 		}
-		if status == 101 {
-			return in.pending(), nil
-		}
 		if status == 407 {
 			return nil, errProxyAuth
 		}
-		if status >= 200 {
-			return append(closingHead(raw), in.pending()[n:]...), nil
+		if status == 101 || status >= 200 {
+			return in.pending(), nil
 		}
 		in.use(n)
 	}
@@ -184,28 +223,4 @@ func parseReply(raw []byte) (int, *fault) {
 			return 0, f
 		}
 	}
-}
-
-// closingHead is the head of an answer other than 101: the connection is of no
-// use for another request after it.
-func closingHead(raw []byte) []byte {
-	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
-	b := append(append(make([]byte, 0, len(raw)+32), line...), "\r\n"...)
-	var h head
-	for {
-		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
-		if len(line) == 0 {
-			break
-		}
-		f, _ := parseField(line)
-		h.fields = append(h.fields, f)
-	}
-	for _, f := range h.fields {
-		framing := f.is("transfer-encoding") || f.is("trailer")
-		if !framing && f.isHopByHop(&h) || f.is("proxy-connection") || f.is("proxy-authenticate") {
-			continue
-		}
-		b = appendField(b, f)
-	}
-	return append(b, "Connection: close\r\n\r\n"...)
 }

@@ -127,7 +127,7 @@ routes: [{hosts: [10.0.0.0/8, "*.corp.example"], use: direct}]
 				t.Fatal(err)
 			}
 			flat := route{got.Target, got.Rule, got.Source, got.Pool.Name(), got.Timeout}
-			if d := cmp.Diff(c.want, flat, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+			if d := cmp.Diff(c.want, flat, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); d != "" {
 				t.Errorf("-want +got:\n%s", d)
 			}
 		})

@@ -24,6 +24,10 @@ import (
 // place inside their own time budget.
 const maxDials = 256
 
+// maxPoolDials is how many of them one pool may have: a pool that is silent, or
+// leads back to here, must not keep the others waiting.
+const maxPoolDials = 64
+
 // Options are what a Handler needs.
 type Options struct {
 	Snapshot   func() *router.Router // the configuration in force; asked once for each request
@@ -39,6 +43,7 @@ type Handler struct {
 	emit       func(Record)
 	maxTunnels int
 	dials      chan struct{}
+	poolDials  sync.Map // a pool's name: chan struct{} with a place for each of its dials
 	throttle   throttle
 	idPrefix   string
 	idLast     atomic.Uint64
@@ -98,11 +103,21 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 
 // dial waits for a place among the dials under way, and dials.
 func (h *Handler) dial(ctx context.Context, route router.Route) (*upstream.Way, time.Duration, error) {
-	queued, err := h.dialSlot(ctx)
-	if err != nil {
-		return nil, queued, err
+	start := time.Now()
+	places, ok := h.poolDials.Load(route.Pool.Name())
+	if !ok {
+		places, _ = h.poolDials.LoadOrStore(route.Pool.Name(), make(chan struct{}, maxPoolDials))
 	}
-	defer func() { <-h.dials }()
+	for _, dials := range []chan struct{}{places.(chan struct{}), h.dials} {
+		if err := takePlace(ctx, dials, start); err != nil {
+			return nil, time.Since(start), err
+		}
+		defer func() { <-dials }()
+	}
+	queued := time.Since(start)
+	if queued < time.Millisecond { // nobody waited
+		queued = 0
+	}
 	way, err := route.Pool.Dial(ctx, route.Target)
 	return way, queued, err
 }
@@ -119,7 +134,7 @@ func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router
 	if err != nil {
 		return route, h.refuseRoute(r, start, err)
 	}
-	route.Target.Hops, route.Target.Upgrade = r.Hops, r.Upgrade
+	route.Target.Hops, route.Target.Upgrade, route.Target.Client = r.Hops, r.Upgrade, r.Client
 	return route, nil
 }
 
@@ -138,24 +153,23 @@ func (h *Handler) refuseFull(r Request, route router.Route, start time.Time, lim
 	})
 }
 
-// dialSlot waits for a place among the dials under way.
-func (h *Handler) dialSlot(ctx context.Context) (time.Duration, error) {
+// takePlace waits for a place among the dials under way.
+func takePlace(ctx context.Context, dials chan struct{}, start time.Time) error {
 	select {
-	case h.dials <- struct{}{}:
-		return 0, nil
+	case dials <- struct{}{}:
+		return nil
 	default:
 	}
-	start := time.Now()
 	select {
-	case h.dials <- struct{}{}:
-		return time.Since(start), nil
+	case dials <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
-			return 0, ctx.Err()
+			return ctx.Err()
 		}
-		return 0, &upstream.Error{
+		return &upstream.Error{
 			Class: upstream.ClassOverload, RetryAfter: time.Second,
-			Text: fmt.Sprintf("%d connections are being opened already, no place came free in %.1f s", maxDials, time.Since(start).Seconds()),
+			Text: fmt.Sprintf("%d connections are being opened already, no place came free in %.1f s", cap(dials), time.Since(start).Seconds()),
 			Hint: "open fewer connections at once",
 		}
 	}

@@ -16,7 +16,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	if refusal != nil {
 		return nil, refusal
 	}
-	if limit := h.limit(h.snapshot()); limit > 0 && h.Active() >= limit {
+	if limit := h.limit(h.snapshot()); !h.reserve(limit) { // it takes as many descriptors as a tunnel
 		return nil, h.refuseFull(r, route, start, limit)
 	}
 	var up *counted
@@ -26,6 +26,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	}
 	resp, trip, err := route.Pool.RoundTrip(req, route.Target, route.Timeout)
 	if err != nil {
+		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
 	}
 	rec := Record{Opening: h.opening(r, start)}
@@ -34,6 +35,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	rec.Upstream, rec.Attempts = trip.Member.Name(), trip.Tried
 	rec.Dial = time.Since(start)
 	resp.Body = &counted{ReadCloser: resp.Body, closed: func(down int64) {
+		h.unreserve()
 		rec.Duration, rec.Down = time.Since(start), down
 		if up != nil {
 			rec.Up = up.n.Load()

@@ -58,6 +58,13 @@ func (t *Tunnel) Abandon(cause error) {
 	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause}, t.way.Release)
 }
 
+// Answered closes the way: the server has answered the front end in so many
+// bytes, and nothing is to be carried.
+func (t *Tunnel) Answered(down int64) {
+	_ = t.way.Conn.Close()
+	t.ended(relay.Stats{ClosedBy: relay.Server, Reason: relay.ReasonEOF, Down: down}, t.way.Release)
+}
+
 // ReasonAbandoned ends a tunnel whose client left before the reply.
 const ReasonAbandoned relay.Reason = "client_gone"
 

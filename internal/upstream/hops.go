@@ -52,9 +52,10 @@ func isHex(s string) bool {
 	return true
 }
 
-// isBeside reports whether an upstream that is reached at addr is a process on
-// this machine.
-func isBeside(addr net.Addr) bool {
-	a, ok := addr.(*net.TCPAddr)
-	return ok && a.IP.IsLoopback()
+// isBeside reports whether the far end of a connection is a process on this
+// machine: at a loopback address, or at the very address that we come from.
+func isBeside(c net.Conn) bool {
+	far, ok1 := c.RemoteAddr().(*net.TCPAddr)
+	near, ok2 := c.LocalAddr().(*net.TCPAddr)
+	return ok1 && ok2 && (far.IP.IsLoopback() || far.IP.Equal(near.IP))
 }

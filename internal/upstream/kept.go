@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -11,15 +12,17 @@ import (
 const (
 	keptTime    = 20 * time.Second // an idle connection is kept so long: shorter than most servers do
 	keptPerWay  = 4                // idle ones to one target through one member
-	keptInTotal = 128
+	keptInTotal = 48               // they count against no limit but this one
 )
 
 // keptKey is what a kept connection may be used for: one target through one
-// member of one configuration.
+// member of one configuration, for one client connection. So a server that
+// loses count of its answers mixes up those of one client alone.
 type keptKey struct {
 	member *Upstream
 	host   string
 	port   uint16
+	client netip.AddrPort
 }
 
 // kept holds the idle connections of plain HTTP. It lives as long as the process.

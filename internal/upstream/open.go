@@ -81,7 +81,7 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 	if u.cred.given {
 		fields.WriteString("Proxy-Authorization: " + u.cred.basic.Reveal() + "\r\n")
 	}
-	if isBeside(conn.RemoteAddr()) {
+	if isBeside(conn) {
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
 	u.counters.live.Add(1)
@@ -159,7 +159,7 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
 	switch u.url.Scheme {
 	case config.SchemeHTTP, config.SchemeHTTPS:
 		mark := ""
-		if isBeside(k.conn.RemoteAddr()) {
+		if isBeside(k.conn) {
 			mark = s.via(t)
 		}
 		return k.httpConnect(t, u.cred, mark)

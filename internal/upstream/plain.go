@@ -47,7 +47,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 // making of one.
 func (u *Upstream) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target) (*http.Response, error) {
 	again := repeatable(req)
-	key := keptKey{u, t.Host, t.Port}
+	key := keptKey{u, t.Host, t.Port, t.Client}
 	if again { // over a connection that may just be ending only what can be sent again
 		if c := s.shared.kept.take(key); c != nil {
 			if resp, err := c.roundTrip(req, u, s, t); err == nil || !hadEnded(err) {
@@ -162,13 +162,16 @@ var plainTransport = &http.Transport{
 // roundTrip sends one request and turns a failure into an *Error.
 func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (*http.Response, error) {
 	if u.forwards() {
-		req = u.dress(req, s, c.conn.RemoteAddr())
+		req = u.dress(req, s, c.conn)
 	}
 	resp, err := c.client.RoundTrip(req)
 	switch {
 	case err == nil && u.forwards() && resp.StatusCode == http.StatusProxyAuthRequired:
 		defer resp.Body.Close()
 		return nil, authFault(resp, t, u.cred)
+	case err == nil && resp.StatusCode == http.StatusProxyAuthRequired:
+		defer resp.Body.Close()
+		return nil, fault(ClassTargetUnreachable, "reached the target, which answered 407 as only a proxy does").with(nil, "check the URL's host and port")
 	case err == nil:
 		return resp, nil
 	case req.Context().Err() != nil:
@@ -178,8 +181,8 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 }
 
 // dress gives a copy of req the fields that are for an HTTP upstream alone.
-func (u *Upstream) dress(req *http.Request, s *Set, addr net.Addr) *http.Request {
-	mark := isBeside(addr)
+func (u *Upstream) dress(req *http.Request, s *Set, conn net.Conn) *http.Request {
+	mark := isBeside(conn)
 	if !u.cred.given && !mark {
 		return req
 	}

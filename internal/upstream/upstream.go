@@ -21,9 +21,10 @@ type Target struct {
 	Port     uint16
 	Exchange string // "" when the host is no exchange's
 	Kind     catalog.Kind
-	Trusted  bool   // a route names this host and says direct: private addresses are allowed
-	Hops     string // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
-	Upgrade  bool   // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
+	Trusted  bool           // a route names this host and says direct: private addresses are allowed
+	Hops     string         // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
+	Client   netip.AddrPort // of a plain request: connections are kept for it alone
+	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
 }
 
 // Way is an open way to a target. The caller owns Conn and must call Release

@@ -44,7 +44,10 @@ func (d *direction) run(first []byte) {
 		n, err := d.dst.Write(first)
 		d.n.Add(int64(n))
 		if err != nil {
-			d.flow.ended(d, &sideError{d.to(), err})
+			if d.frozen(err, first[n:]) {
+				err = errFrozen
+			}
+			d.flow.stopped(d, &sideError{d.to(), err})
 			return
 		}
 	}
@@ -52,7 +55,7 @@ func (d *direction) run(first []byte) {
 	if d.cut(fault) {
 		fault = &sideError{d.from(), syscall.ECONNRESET}
 	}
-	d.flow.ended(d, fault)
+	d.flow.stopped(d, fault)
 }
 
 // cut tells a reset of src that looks like an end, because the write of the

@@ -23,19 +23,15 @@ type Flow struct {
 	over   bool          // Options.Done has returned
 	done   chan struct{} // closed then; made only if somebody waits
 
-	watch watched // the engine's alone
+	freeze atomic.Pointer[freeze] // set when it is to stand still
+	watch  watched                // the engine's alone
 }
 
 // Start carries bytes between client and server until both directions have
 // ended. It owns both conns from here on, clears their deadlines, and closes
 // them. early is written to the server first, and toClient to the client.
 func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Options) *Flow {
-	f := &Flow{engine: e, options: o, client: client, server: server}
-	f.running.Store(2)
-	_ = client.SetDeadline(time.Time{}) // a conn that is closed already says so when it is read
-	_ = server.SetDeadline(time.Time{})
-	f.up = direction{flow: f, up: true, src: client, dst: server}
-	f.down = direction{flow: f, src: server, dst: client}
+	f := e.newFlow(client, server, o)
 	e.add(f)
 	// Two fresh goroutines, so that the stack that set-up has grown is not kept
 	// for the life of the tunnel (11-12 KiB a tunnel became 7.8). They end when
@@ -45,18 +41,33 @@ func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Option
 	return f
 }
 
+func (e *Engine) newFlow(client, server net.Conn, o Options) *Flow {
+	f := &Flow{engine: e, options: o, client: client, server: server}
+	f.running.Store(2)
+	_ = client.SetDeadline(time.Time{}) // a conn that is closed already says so when it is read
+	_ = server.SetDeadline(time.Time{})
+	f.up = direction{flow: f, up: true, src: client, dst: server}
+	f.down = direction{flow: f, src: server, dst: client}
+	return f
+}
+
 // Wait blocks until the flow has ended and Options.Done has returned.
 func (f *Flow) Wait() Stats {
+	<-f.ended()
+	return f.stats
+}
+
+// ended is closed when the flow has ended and Options.Done has returned.
+func (f *Flow) ended() <-chan struct{} {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.done == nil {
 		f.done = make(chan struct{})
 		if f.over {
 			close(f.done)
 		}
 	}
-	f.mu.Unlock()
-	<-f.done
-	return f.stats
+	return f.done
 }
 
 // Bytes reads the counts so far.
@@ -65,9 +76,12 @@ func (f *Flow) Bytes() (up, down int64) { return f.up.n.Load(), f.down.n.Load() 
 // Close ends the flow now, with ReasonClosed. It does not wait.
 func (f *Flow) Close() { f.end(Proxyd, ReasonClosed, nil) }
 
-// ended is told by a direction how it ended: fault is nil after an EOF.
-func (f *Flow) ended(d *direction, fault *sideError) {
+// stopped is told by a direction how it ended: fault is nil after an EOF.
+func (f *Flow) stopped(d *direction, fault *sideError) {
 	switch {
+	case fault != nil && errors.Is(fault.err, errFrozen):
+		f.park()
+		return
 	case fault != nil:
 		f.failed(fault)
 	default:
@@ -79,9 +93,7 @@ func (f *Flow) ended(d *direction, fault *sideError) {
 		d.eof.Store(true)
 		closeWrite(d.dst)
 	}
-	if f.running.Add(-1) == 0 {
-		f.finish()
-	}
+	f.left()
 }
 
 // failed ends the flow because of an error at one side. A side that has ended
@@ -111,7 +123,7 @@ func (f *Flow) sideEnded(s Side) bool {
 // too: to it, a tunnel that broke must not look like one that ended.
 func (f *Flow) end(by Side, why Reason, err error) {
 	f.mu.Lock()
-	if f.ending {
+	if z := f.freeze.Load(); f.ending || z != nil && z.moved {
 		f.mu.Unlock()
 		return
 	}

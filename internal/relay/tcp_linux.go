@@ -6,6 +6,8 @@ import (
 	"unsafe"
 )
 
+const canFreeze = true
+
 // mover moves bytes between two plain TCP conns. It waits for src to become
 // readable and does all its work inside that wait, with non-blocking system
 // calls that the runtime is not told of: a message costs 44 CPU µs so, 78-104
@@ -37,6 +39,9 @@ func (d *direction) moveTCP(src, dst *net.TCPConn) *sideError {
 	m.flush, m.drain = m.flushRest, m.drainPipe
 	err = source.Read(m.readable)
 	if m.fault == nil && err != nil && !m.eof {
+		if d.frozen(err, nil) {
+			err = errFrozen
+		}
 		m.fault = &sideError{d.from(), err}
 	}
 	return m.fault
@@ -106,6 +111,10 @@ func (m *mover) flushRest(fd uintptr) bool {
 // wrote looks at how a wait for the sink ended.
 func (m *mover) wrote(err error) bool {
 	if err != nil && m.fault == nil {
+		if m.d.frozen(err, m.rest) {
+			m.emptyPipe()
+			err = errFrozen
+		}
 		m.fault = &sideError{m.d.to(), err}
 	}
 	return m.fault == nil
@@ -161,6 +170,22 @@ func (m *mover) drainPipe(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// emptyPipe takes what is in the pipe out, for a direction that is frozen.
+func (m *mover) emptyPipe() {
+	buf := make([]byte, m.inPipe)
+	for m.inPipe > 0 {
+		n, errno := read(uintptr(m.pipe.r), buf[:m.inPipe])
+		if errno == syscall.EINTR {
+			continue
+		}
+		if errno != 0 || n == 0 {
+			return // cannot be: the pipe holds so many
+		}
+		m.d.flow.freeze.Load().keep(m.d, buf[:n])
+		m.inPipe -= n
+	}
 }
 
 // The calls below never block: sockets and pipes are non-blocking. So the

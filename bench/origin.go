@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -27,6 +28,11 @@ func serveOrigin() {
 	go func() {
 		body := bytes.Repeat([]byte("x"), 512)
 		_ = http.Serve(web, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+	}()
+	go func() { // with the process; the pipes that io.Copy splices through are closed by a collection alone
+		for range time.Tick(500 * time.Millisecond) {
+			runtime.GC()
+		}
 	}()
 	fmt.Println(up.Addr(), origin.Addr(), web.Addr())
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -148,7 +154,11 @@ func pipeBoth(c net.Conn, from *bufio.Reader, o net.Conn) {
 			b, _ := from.Peek(n)
 			_, _ = o.Write(b)
 		}
-		_, _ = io.Copy(o, c)
+		if _, err := io.Copy(o, c); err != nil {
+			_ = o.(*net.TCPConn).SetLinger(0) // no port is left waiting: a run would use all of them up
+			o.Close()
+			return
+		}
 		_ = o.(*net.TCPConn).CloseWrite()
 	}()
 	_, _ = io.Copy(c, o)

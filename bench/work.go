@@ -44,6 +44,13 @@ func (p place) cpu() float64 {
 	return cpuSeconds(p.pid)
 }
 
+// drop closes with a reset, so that no local port is left waiting: a run would
+// use all of them up.
+func drop(c net.Conn) {
+	_ = c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}
+
 // hello opens a tunnel to the echo and exchanges one byte.
 func (p place) hello() (net.Conn, error) {
 	c, err := p.connect()
@@ -77,7 +84,7 @@ func setup(p place, o options) (figures, error) {
 					continue
 				}
 				n.Add(1)
-				c.Close()
+				drop(c)
 			}
 		})
 	}
@@ -224,7 +231,7 @@ func idleAt(p place, n int, d time.Duration) (figures, error) {
 	wg.Wait()
 	defer func() {
 		for _, c := range conns {
-			c.Close()
+			drop(c)
 		}
 	}()
 	time.Sleep(time.Second)

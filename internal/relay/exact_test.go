@@ -60,49 +60,69 @@ func check(c io.Reader, want io.Reader, rnd *rand.Rand) (n int, err error) {
 // has not ended sends on after that.
 func TestExact(t *testing.T) {
 	t.Parallel()
-	const before, after = 500_000, 200_000
 	for _, k := range allKinds {
-		for _, first := range []relay.Side{relay.Client, relay.Server, relay.Proxyd} { // Proxyd: nobody waits for the other
+		for _, first := range whoEnds {
 			for seed := range uint64(2) {
 				t.Run(fmt.Sprintf("%v, %s first, seed %d", k, first, seed), func(t *testing.T) {
 					t.Parallel()
-					w := join(t, relay.NewEngine(), k, nil, nil, relay.Options{})
-					errs := make(chan error, 4)
-					run := func(c conn, side relay.Side, mine, others uint64) {
-						me := &talker{conn: c, rand: rand.New(rand.NewPCG(mine, 1))}
-						heard := make(chan struct{})
-						go func() { // ends with the other's end, or when the test closes c
-							defer close(heard)
-							n, err := check(c, bytesOf(others), rand.New(rand.NewPCG(mine, 2)))
-							if want := before + after; err == nil && n != want {
-								err = fmt.Errorf("%d bytes, want %d", n, want)
-							}
-							errs <- err
-						}()
-						stream := bytesOf(mine)
-						err := me.send(stream, before)
-						if first != side && first != relay.Proxyd {
-							<-heard
-						}
-						errs <- errors.Join(err, me.send(stream, after), c.CloseWrite())
-					}
-					go run(w.client, relay.Client, 2*seed+10, 2*seed+11)
-					go run(w.server, relay.Server, 2*seed+11, 2*seed+10)
-					for range cap(errs) {
-						if err := <-errs; err != nil {
-							t.Error(err)
-						}
-					}
-					s := w.end(t)
-					if s.Reason != relay.ReasonEOF || s.Err != nil || s.Up != before+after || s.Down != before+after {
-						t.Errorf("got %+v", s)
-					}
-					if first != relay.Proxyd && s.ClosedBy != first {
-						t.Errorf("ended by %s", s.ClosedBy)
-					}
+					exact(t, relay.NewEngine(), k, first, seed, 500_000, 200_000)
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkExact is the same for as long as one likes: 2 MiB each time, over all
+// pairs in turn. 10 GB: go test -run none -bench Exact -benchtime 5000x
+func BenchmarkExact(b *testing.B) {
+	e := running(b, time.Minute)
+	b.SetBytes(2 << 20)
+	for i := range b.N {
+		exact(b, e, allKinds[i%len(allKinds)], whoEnds[i/len(allKinds)%len(whoEnds)], uint64(i), 800<<10, 224<<10)
+	}
+}
+
+// whoEnds first; Proxyd: nobody waits for the other.
+var whoEnds = []relay.Side{relay.Client, relay.Server, relay.Proxyd}
+
+// exact carries before+after bytes each way and checks every one. A side that
+// is not first to end sends the latter part after the other has ended.
+func exact(t testing.TB, e *relay.Engine, k kinds, first relay.Side, seed uint64, before, after int) {
+	t.Helper()
+	w := join(t, e, k, nil, nil, relay.Options{})
+	errs := make(chan error, 4)
+	run := func(c conn, side relay.Side, mine, others uint64) {
+		me := &talker{conn: c, rand: rand.New(rand.NewPCG(mine, 1))}
+		heard := make(chan struct{})
+		go func() { // ends with the other's end, or when the test closes c
+			defer close(heard)
+			n, err := check(c, bytesOf(others), rand.New(rand.NewPCG(mine, 2)))
+			if want := before + after; err == nil && n != want {
+				err = fmt.Errorf("%d bytes, want %d", n, want)
+			}
+			errs <- err
+		}()
+		stream := bytesOf(mine)
+		err := me.send(stream, before)
+		if first != side && first != relay.Proxyd {
+			<-heard
+		}
+		errs <- errors.Join(err, me.send(stream, after), c.CloseWrite())
+	}
+	go run(w.client, relay.Client, 2*seed+10, 2*seed+11)
+	go run(w.server, relay.Server, 2*seed+11, 2*seed+10)
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	s := w.end(t)
+	_, _ = w.client.Close(), w.server.Close() // a benchmark's cleanup comes late
+	if total := int64(before + after); s.Reason != relay.ReasonEOF || s.Err != nil || s.Up != total || s.Down != total {
+		t.Errorf("got %+v", s)
+	}
+	if first != relay.Proxyd && s.ClosedBy != first {
+		t.Errorf("ended by %s", s.ClosedBy)
 	}
 }
 

@@ -408,9 +408,6 @@ func TestClientLeavesWhileDialling(t *testing.T) {
 }
 
 func TestSlowClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes the 10 s that a handshake may take")
-	}
 	t.Parallel()
 	f := startFront(t, local, nil)
 	tests := []struct{ name, text, answer string }{

@@ -12,11 +12,12 @@ import (
 // authority. The error is a *Refusal.
 func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error) {
 	start := time.Now()
-	route, refusal := h.admit(h.snapshot(), r, start)
+	snap := h.snapshot()
+	route, refusal := h.admit(snap, r, start)
 	if refusal != nil {
 		return nil, refusal
 	}
-	if limit := h.limit(h.snapshot()); !h.reserve(limit) { // it takes as many descriptors as a tunnel
+	if limit := h.limit(snap); !h.reserve(limit) { // it takes as many descriptors as a tunnel
 		return nil, h.refuseFull(r, route, start, limit)
 	}
 	var up *counted

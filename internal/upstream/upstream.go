@@ -5,7 +5,6 @@
 package upstream
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"time"
@@ -52,6 +51,3 @@ type Attempt struct {
 	Took     time.Duration
 	Text     string // a few words, free of credentials
 }
-
-// ContextDialer has the shape of net.Dialer's DialContext.
-type ContextDialer func(ctx context.Context, network, address string) (net.Conn, error)

@@ -19,20 +19,28 @@ import (
 //
 //	cmd/proxyd → daemon → everything
 //	inbound → tunnel → router → upstream → config → catalog → target
-//	             └→ relay
+//	             └→ relay          └→ limit
+//
+// admin, metrics, health, watch and handover hang off daemon, not off each other.
 //
 // A new arrow is a change to this table, reviewed as one.
 var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; everybody's may import testkit
 }{
-	"cmd/proxyd":        {may: "daemon router config catalog target"}, // beside daemon for check, route, exchanges
-	"internal/daemon":   {may: "inbound tunnel relay router upstream config catalog target"},
+	"cmd/proxyd":        {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
+	"internal/daemon":   {may: "admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
+	"internal/admin":    {may: "tunnel router upstream config catalog target"},
+	"internal/metrics":  {may: "tunnel router upstream config catalog"},
+	"internal/health":   {may: "router upstream config catalog target"},
+	"internal/watch":    {},
+	"internal/handover": {},
 	"internal/inbound":  {may: "tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
 	"internal/tunnel":   {may: "relay router upstream config catalog target"},
 	"internal/relay":    {},
 	"internal/router":   {may: "upstream config catalog target"},
-	"internal/upstream": {may: "config catalog target"},
+	"internal/upstream": {may: "limit config catalog target"},
+	"internal/limit":    {},
 	"internal/config":   {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
 	"internal/catalog":  {may: "target"},
 	"internal/target":   {},
@@ -57,6 +65,9 @@ var modules = map[string]struct {
 	"github.com/spf13/cobra":              {by: "cmd/proxyd"},
 	"go.uber.org/zap":                     {by: "daemon cmd/proxyd"}, // others hand over records
 	"github.com/elazarl/goproxy":          {by: "inbound"},
+	"github.com/prometheus/client_golang": {by: "metrics"},
+	"github.com/fsnotify/fsnotify":        {by: "watch"},
+	"github.com/coreos/go-systemd/v22":    {by: "daemon handover"},
 	"github.com/things-go/go-socks5":      {by: "inbound"},
 	"github.com/spf13/viper":              {by: "config"},
 	"github.com/go-viper/mapstructure/v2": {by: "config"},                 // viper's decoder, made strict

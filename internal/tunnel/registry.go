@@ -1,12 +1,69 @@
 package tunnel
 
-import "context"
+import (
+	"context"
+
+	"proxyd/internal/upstream"
+)
 
 // Active is the number of tunnels that are open.
 func (h *Handler) Active() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.tunnels)
+}
+
+// Live is an open tunnel, as it was when Each looked.
+type Live struct {
+	*Opening
+	Member   *upstream.Upstream // that it was opened through; nil if it came from another process, whose upstream this one lacks
+	Up, Down int64              // bytes so far; 0 before it carries
+
+	tunnel *Tunnel
+}
+
+// Close ends the tunnel now, with ReasonClosed. One that does not carry yet
+// stays: its front end has it in hand.
+func (l Live) Close() {
+	if f := l.tunnel.flow.Load(); f != nil {
+		f.Close()
+	}
+}
+
+// Each calls yield for every open tunnel, in no order, until it says false.
+// Tunnels come and go meanwhile; yield may use the Handler.
+func (h *Handler) Each(yield func(Live) bool) {
+	for _, t := range h.list() {
+		l := Live{Opening: &t.record, Member: t.member, tunnel: t}
+		if f := t.flow.Load(); f != nil {
+			l.Up, l.Down = f.Bytes()
+		}
+		if !yield(l) {
+			return
+		}
+	}
+}
+
+// CloseWhere ends the tunnels of which match says so, and tells how many.
+func (h *Handler) CloseWhere(match func(*Opening, *upstream.Upstream) bool) (closed int) {
+	h.Each(func(l Live) bool {
+		if l.tunnel.flow.Load() != nil && match(l.Opening, l.Member) {
+			l.Close()
+			closed++
+		}
+		return true
+	})
+	return closed
+}
+
+func (h *Handler) list() []*Tunnel {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	open := make([]*Tunnel, 0, len(h.tunnels))
+	for t := range h.tunnels {
+		open = append(open, t)
+	}
+	return open
 }
 
 // Drain refuses new requests from now on. Tunnels go on.
@@ -35,13 +92,7 @@ func (h *Handler) Wait(ctx context.Context) error {
 // CloseAll ends every tunnel now. Wait tells when they are gone.
 func (h *Handler) CloseAll() {
 	h.closing.Store(true)
-	h.mu.Lock()
-	open := make([]*Tunnel, 0, len(h.tunnels))
-	for t := range h.tunnels {
-		open = append(open, t)
-	}
-	h.mu.Unlock()
-	for _, t := range open {
+	for _, t := range h.list() {
 		if f := t.flow.Load(); f != nil {
 			f.Close()
 		}

@@ -13,6 +13,7 @@ import (
 type Tunnel struct {
 	h      *Handler
 	way    *upstream.Way // nil once it carries: an idle tunnel need not hold it
+	member *upstream.Upstream
 	record Opening
 	flow   atomic.Pointer[relay.Flow]
 }

@@ -1,0 +1,64 @@
+package tunnel_test
+
+import (
+	"io"
+	"testing"
+
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+func TestEachListsWhatIsOpen(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, toLoopback)
+	a := h.open("early ")
+	hear(t, a.server, "early ")
+	say(t, a.client, a.server, "up")
+	say(t, a.server, a.client, "down")
+	b, near := h.opened() // does not carry yet
+	defer near.Close()
+
+	seen := map[string]tunnel.Live{}
+	h.Each(func(l tunnel.Live) bool {
+		seen[l.ID] = l
+		h.Active() // the Handler may be used meanwhile
+		return true
+	})
+	if l := seen[a.tunnel.ID()]; l.Opening == nil || l.Up != 8 || l.Down != 4 || l.Label != "bot" || l.Member == nil || l.Member.Name() != "direct" {
+		t.Errorf("the one that carries: %+v", l)
+	}
+	if l := seen[b.tunnel.ID()]; l.Opening == nil || l.Up+l.Down != 0 || l.Member == nil {
+		t.Errorf("the one that does not carry yet: %+v", l)
+	}
+	if len(seen) != 2 {
+		t.Errorf("got %d tunnels, want 2", len(seen))
+	}
+	n := 0
+	h.Each(func(tunnel.Live) bool { n++; return false })
+	if n != 1 {
+		t.Errorf("it went on %d times after a false", n-1)
+	}
+	b.tunnel.Abandon(nil)
+}
+
+func TestCloseWhereClosesThoseAndNoOthers(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, toLoopback)
+	gone, stays := h.open(""), h.open("")
+	pending, near := h.opened()
+	n := h.CloseWhere(func(o *tunnel.Opening, m *upstream.Upstream) bool {
+		return m.Name() == "direct" && o.ID != stays.tunnel.ID()
+	})
+	if n != 1 {
+		t.Errorf("closed %d, want 1: one stays, one does not carry yet", n)
+	}
+	if _, err := gone.client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the client of the closed one reads %v, want EOF", err)
+	}
+	say(t, stays.client, stays.server, "goes on")
+	pending.tunnel.Carry(near, nil)
+	say(t, pending.client, pending.server, "goes on")
+	if ended := h.recorded(tunnel.Ended); len(ended) != 1 || ended[0].ID != gone.tunnel.ID() || ended[0].Reason != "closed" || ended[0].ClosedBy != "proxyd" {
+		t.Errorf("ended: %+v", ended)
+	}
+}

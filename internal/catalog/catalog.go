@@ -29,19 +29,13 @@ type Host struct {
 	Env  string // "live", or "test" for sandboxes, testnets, demo and paper trading
 }
 
-// Probe is a public address that answers cheaply and without a key.
-type Probe struct {
-	Kind Kind   // HTTP: a 2xx is expected; Websocket: a 101
-	URL  string // https:// or wss://
-}
-
 // Limit is what an exchange allows one IP address.
 type Limit struct {
 	Kind       Kind          // Both: the two are counted together
 	What       string        // "connects", "concurrent", "requests" or "weight"
 	Value      int           //
 	Per        time.Duration // the window; 0 for concurrent
-	Confidence string        // "published", "conflicting" or "unverified"
+	Confidence string        // "published"; "conflicting": sources disagree, the smaller figure; "unverified": never a default
 	Source     string
 }
 
@@ -54,8 +48,13 @@ type table struct {
 	exchanges []Exchange
 	byID      map[string]int
 	families  [][]string
-	probes    map[string][]Probe
+	probes    map[probeKey][]string
 	limits    map[string][]Limit
+}
+
+type probeKey struct {
+	exchange string
+	kind     Kind
 }
 
 type entry struct {
@@ -128,11 +127,19 @@ func Get(name string) (Exchange, bool) {
 // Families lists the sets of exchanges that one client id may reach.
 func Families() [][]string { return loaded().families }
 
-// Probes lists the probe addresses of an exchange's id, nil if there are none.
-func Probes(id string) []Probe { return loaded().probes[id] }
+// ProbeURLs lists the public addresses of an exchange's id that answer cheaply
+// and without a key, nil if there are none: https:// for HTTP, where a 2xx is
+// expected, wss:// for Websocket, where a 101 is.
+func ProbeURLs(id string, k Kind) []string {
+	if k != KindHTTP && k != KindWebsocket {
+		return nil
+	}
+	return loaded().probes[probeKey{id, k}]
+}
 
-// Limits lists the published limits of an exchange's id, nil if none are known.
-func Limits(id string) []Limit { return loaded().limits[id] }
+// PublishedLimits lists what is known of an exchange's limits, by its id, nil
+// if nothing is. How sure it is, Confidence says of each.
+func PublishedLimits(id string) []Limit { return loaded().limits[id] }
 
 // lower folds the case of ASCII only: ids have no other letters, and Unicode
 // has letters beyond ASCII whose lower case is in it.

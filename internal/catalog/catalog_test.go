@@ -170,7 +170,13 @@ func TestProbeRows(t *testing.T) {
 
 func TestLimitRows(t *testing.T) {
 	for _, id := range IDs() {
-		for _, l := range Limits(id) {
+		once := map[string]bool{}
+		for _, l := range PublishedLimits(id) {
+			if key := l.Kind.String() + l.What; once[key] {
+				t.Errorf("%s: two figures for %s %s", id, l.Kind, l.What)
+			} else {
+				once[key] = true
+			}
 			if !slices.Contains([]string{"connects", "concurrent", "requests", "weight"}, l.What) {
 				t.Errorf("%s: what is %q", id, l.What)
 			}
@@ -205,10 +211,47 @@ func TestEveryRowIsFound(t *testing.T) {
 	}
 	probes, limits := 0, 0
 	for _, id := range IDs() {
-		probes, limits = probes+len(Probes(id)), limits+len(Limits(id))
+		probes += len(ProbeURLs(id, KindHTTP)) + len(ProbeURLs(id, KindWebsocket))
+		limits += len(PublishedLimits(id))
 	}
 	if probes != len(rows(t, "probes")) || limits != len(rows(t, "limits")) {
 		t.Errorf("%d probes and %d limits are found, of %d and %d", probes, limits, len(rows(t, "probes")), len(rows(t, "limits")))
+	}
+}
+
+func TestPublishedLimits(t *testing.T) {
+	want := []Limit{
+		{Kind: KindWebsocket, What: "concurrent", Value: 100, Confidence: "published", Source: "bitget api-doc common websocket-intro"},
+		{Kind: KindWebsocket, What: "connects", Value: 300, Per: 5 * time.Minute, Confidence: "published", Source: "bitget api-doc common websocket-intro"},
+	}
+	if d := cmp.Diff(want, PublishedLimits("bitget")); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if got := PublishedLimits("deribit"); len(got) != 1 || got[0].Kind != KindBoth {
+		t.Errorf("got %+v, want one that counts both kinds together", got)
+	}
+	if got := PublishedLimits("nobody"); got != nil {
+		t.Errorf("got %+v for a name that is not there", got)
+	}
+}
+
+func TestProbeURLs(t *testing.T) {
+	for _, c := range []struct {
+		name, id string
+		kind     Kind
+		want     []string
+	}{
+		{"http", "bitmex", KindHTTP, []string{"https://www.bitmex.com/api/v1"}},
+		{"websocket", "bitmex", KindWebsocket, []string{"wss://ws.bitmex.com/realtime"}},
+		{"of no kind", "bitmex", KindUnknown, nil},
+		{"of both kinds", "bitmex", KindBoth, nil},
+		{"unknown exchange", "nobody", KindHTTP, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if d := cmp.Diff(c.want, ProbeURLs(c.id, c.kind)); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
 	}
 }
 

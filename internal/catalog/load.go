@@ -21,7 +21,7 @@ func load() (*table, error) {
 		wild:   map[string]entry{},
 		names:  map[string]string{},
 		byID:   map[string]int{},
-		probes: map[string][]Probe{},
+		probes: map[probeKey][]string{},
 		limits: map[string][]Limit{},
 	}
 	for _, file := range []struct {
@@ -137,7 +137,8 @@ func (t *table) addProbe(r []string) error {
 	if _, known := t.byID[r[0]]; !known {
 		return fmt.Errorf("no exchange %s", r[0])
 	}
-	t.probes[r[0]] = append(t.probes[r[0]], Probe{Kind: kind, URL: r[2]})
+	key := probeKey{r[0], kind}
+	t.probes[key] = append(t.probes[key], r[2])
 	return nil
 }
 

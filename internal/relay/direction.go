@@ -10,11 +10,12 @@ import (
 
 // direction is one way of a flow: it moves what src has to dst.
 type direction struct {
-	flow     *Flow
-	up       bool // from client to server
-	src, dst net.Conn
-	n        atomic.Int64 // bytes written to dst
-	eof      atomic.Bool  // src has ended, and that was passed on
+	flow  *Flow
+	n     atomic.Int64    // bytes written to dst
+	sink  syscall.RawConn // dst, between plain TCP conns on Linux
+	fault *sideError      // why a mover has ended this direction; nil after an EOF
+	up    bool            // from client to server
+	eof   atomic.Bool     // src has ended, and that was passed on
 }
 
 // sideError is an error and the side at which it came up.
@@ -23,7 +24,21 @@ type sideError struct {
 	err  error
 }
 
-// from and to are not fields: an idle tunnel would hold them twice.
+// src, dst, from and to are not fields: an idle tunnel would hold them twice.
+func (d *direction) src() net.Conn {
+	if d.up {
+		return d.flow.client
+	}
+	return d.flow.server
+}
+
+func (d *direction) dst() net.Conn {
+	if d.up {
+		return d.flow.server
+	}
+	return d.flow.client
+}
+
 func (d *direction) from() Side {
 	if d.up {
 		return Client
@@ -41,7 +56,7 @@ func (d *direction) to() Side {
 // run moves everything until src ends or something fails.
 func (d *direction) run(first []byte) {
 	if len(first) > 0 {
-		n, err := d.dst.Write(first)
+		n, err := d.dst().Write(first)
 		d.n.Add(int64(n))
 		if err != nil {
 			if d.frozen(err, first[n:]) {
@@ -68,8 +83,8 @@ func (d *direction) cut(fault *sideError) bool {
 	if d.up {
 		other = &d.flow.down
 	}
-	cut := cutOff(d.src)
-	if _, plain := d.src.(*net.TCPConn); plain && other.eof.Load() { // asked last: behind it a FIN is sent
+	cut := cutOff(d.src())
+	if _, plain := d.src().(*net.TCPConn); plain && other.eof.Load() { // asked last: behind it a FIN is sent
 		return false
 	}
 	return cut
@@ -77,8 +92,8 @@ func (d *direction) cut(fault *sideError) bool {
 
 // move picks the cheapest way that the two conns allow.
 func (d *direction) move() *sideError {
-	src, ok1 := d.src.(*net.TCPConn)
-	dst, ok2 := d.dst.(*net.TCPConn)
+	src, ok1 := d.src().(*net.TCPConn)
+	dst, ok2 := d.dst().(*net.TCPConn)
 	if ok1 && ok2 {
 		return d.moveTCP(src, dst)
 	}
@@ -95,7 +110,7 @@ const heldSize = 4 << 10
 func (d *direction) moveAny() *sideError {
 	small := make([]byte, heldSize)
 	for {
-		n, err := d.src.Read(small)
+		n, err := d.src().Read(small)
 		if fault := d.write(small[:n], err); fault != nil || errors.Is(err, io.EOF) {
 			return fault
 		}
@@ -108,12 +123,12 @@ func (d *direction) moveAny() *sideError {
 }
 
 func (d *direction) moveBig() (ended bool, fault *sideError) {
-	buf := d.flow.engine.buffers.Get().(*buffer)
-	defer d.flow.engine.buffers.Put(buf)
+	m := d.flow.engine.movers.Get().(*mover)
+	defer d.flow.engine.movers.Put(m)
 	for n := heldSize; n >= heldSize; {
 		var err error
-		n, err = d.src.Read(buf[:])
-		if fault := d.write(buf[:n], err); fault != nil || errors.Is(err, io.EOF) {
+		n, err = d.src().Read(m.buf[:])
+		if fault := d.write(m.buf[:n], err); fault != nil || errors.Is(err, io.EOF) {
 			return true, fault
 		}
 	}
@@ -123,7 +138,7 @@ func (d *direction) moveBig() (ended bool, fault *sideError) {
 // write passes on what a read gave, and then its error unless that is EOF.
 func (d *direction) write(p []byte, readErr error) *sideError {
 	if len(p) > 0 {
-		n, err := d.dst.Write(p)
+		n, err := d.dst().Write(p)
 		d.n.Add(int64(n))
 		if err != nil {
 			return &sideError{d.to(), err}

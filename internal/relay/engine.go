@@ -8,16 +8,16 @@ import (
 )
 
 // buffer is what bytes pass through. 64 KiB holds most of what a socket has at
-// once; they are taken only while bytes are there.
+// once.
 type buffer [64 << 10]byte
 
-// Engine holds what the flows of one process share: buffers, pipes, and the
+// Engine holds what the flows of one process share: movers, pipes, and the
 // list that the watchdog walks.
 type Engine struct {
 	DeadAfter time.Duration // how long a side may leave what was sent to it unanswered
 	Tick      time.Duration // how often limits are looked at; dead peers every fifth time
 
-	buffers sync.Pool
+	movers  sync.Pool // taken only while bytes are there
 	pipes   pipes
 	limited atomic.Int64 // flows with limits
 
@@ -33,7 +33,7 @@ func NewEngine() *Engine {
 	return &Engine{
 		DeadAfter: 15 * time.Second,
 		Tick:      time.Second,
-		buffers:   sync.Pool{New: func() any { return new(buffer) }},
+		movers:    sync.Pool{New: func() any { return newMover() }},
 		flows:     map[*Flow]struct{}{},
 	}
 }
@@ -63,7 +63,7 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func (e *Engine) add(f *Flow) {
-	if f.options.limited() {
+	if f.limits != nil {
 		e.limited.Add(1)
 	}
 	e.mu.Lock()
@@ -72,7 +72,7 @@ func (e *Engine) add(f *Flow) {
 }
 
 func (e *Engine) remove(f *Flow) {
-	if f.options.limited() {
+	if f.limits != nil {
 		e.limited.Add(-1)
 	}
 	e.mu.Lock()
@@ -92,14 +92,20 @@ func (e *Engine) snapshot() []*Flow {
 
 func (o Options) limited() bool { return o.Idle > 0 || o.HalfClose > 0 || o.Stall > 0 }
 
-// watched is what the engine remembers of a flow between two looks. Times are
-// since Run began, by the clock that nobody sets; 0 is not yet.
+// limits are those of a flow that has any, and what the engine remembers for
+// them between two looks. Times are since Run began, by the clock that nobody
+// sets; 0 is not yet.
+type limits struct {
+	Options
+	bytes     int64 // both ways, when they last changed
+	since     time.Duration
+	halfSince time.Duration
+	downBytes int64 // when the stall window began
+	stallFrom time.Duration
+}
+
+// watched is what the watchdog remembers of a flow between two looks.
 type watched struct {
-	bytes          int64 // both ways, when they last changed
-	since          time.Duration
-	halfSince      time.Duration
-	downBytes      int64 // when the stall window began
-	stallFrom      time.Duration
 	lookedAt       int64 // the bytes both ways when its paths were last looked at
 	settled        bool  // nothing was owed then
 	client, server inFlight
@@ -107,38 +113,49 @@ type watched struct {
 
 // look ends a flow that is past one of its limits or has lost a peer.
 func (f *Flow) look(at time.Duration, paths bool) {
+	if f.limits != nil {
+		f.lookAtLimits(at)
+	}
+	if paths {
+		f.lookAtPaths(at)
+	}
+}
+
+func (f *Flow) lookAtLimits(at time.Duration) {
 	up, down := f.Bytes()
-	w, o := &f.watch, f.options
+	l := f.limits
 	past := func(since, limit time.Duration) bool { return limit > 0 && at-since >= limit }
-	if w.since == 0 || up+down != w.bytes {
-		w.bytes, w.since = up+down, at
+	if l.since == 0 || up+down != l.bytes {
+		l.bytes, l.since = up+down, at
 	}
-	if w.stallFrom == 0 {
-		w.stallFrom, w.downBytes = at, down
+	if l.stallFrom == 0 {
+		l.stallFrom, l.downBytes = at, down
 	}
-	half := f.up.eof.Load() || f.down.eof.Load()
-	if half && w.halfSince == 0 {
-		w.halfSince = at
+	half := f.half()
+	if half && l.halfSince == 0 {
+		l.halfSince = at
 	}
 	switch {
-	case past(w.since, o.Idle):
+	case past(l.since, l.Idle):
 		f.end(Proxyd, ReasonIdle, nil)
-	case half && past(w.halfSince, o.HalfClose):
+	case half && past(l.halfSince, l.HalfClose):
 		f.end(Proxyd, ReasonHalf, nil)
-	case past(w.stallFrom, o.Stall):
-		if down-w.downBytes < o.StallBytes {
+	case past(l.stallFrom, l.Stall):
+		if down-l.downBytes < l.StallBytes {
 			f.end(Proxyd, ReasonStall, nil)
 		}
-		w.stallFrom, w.downBytes = at, down
+		l.stallFrom, l.downBytes = at, down
 	}
-	if !paths {
-		return
-	}
+}
+
+func (f *Flow) lookAtPaths(at time.Duration) {
+	up, down := f.Bytes()
+	w := &f.watch
 	// What an idle path owes is the kernel's keepalive to find; the watchdog then
 	// costs an idle tunnel nothing (10,000 of them 60 ms every 5 s otherwise). One
 	// whose peer does not read, or has been told of an end, is not idle: keepalive
 	// does not look at those.
-	if w.settled && !half && w.lookedAt == up+down {
+	if w.settled && !f.half() && w.lookedAt == up+down {
 		return
 	}
 	w.lookedAt = up + down

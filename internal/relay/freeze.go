@@ -86,7 +86,7 @@ func (f *Flow) Freeze(ctx context.Context) (State, error) {
 	half := func(d *direction) Half {
 		return Half{Ended: d.eof.Load(), Rest: z.rest[d.index()], Count: d.n.Load()}
 	}
-	return State{f.client, f.server, half(&f.up), half(&f.down), f.options}, nil
+	return State{f.client, f.server, half(&f.up), half(&f.down), f.options()}, nil
 }
 
 // Resume goes on with a frozen flow. It owns the conns from here on.
@@ -101,7 +101,7 @@ func (e *Engine) Resume(s State) *Flow {
 		h.d.eof.Store(h.Ended)
 		if h.Ended {
 			f.running.Add(-1)
-			f.stats.ClosedBy, f.stats.Reason = h.d.from(), ReasonEOF
+			f.stats = &Stats{ClosedBy: h.d.from(), Reason: ReasonEOF}
 			continue
 		}
 		run = append(run, func() { h.d.run(h.Rest) })

@@ -11,6 +11,11 @@ type pipes struct{}
 
 func (*pipes) close() {}
 
+// mover is the buffer that bytes pass through.
+type mover struct{ buf buffer }
+
+func newMover() *mover { return new(mover) }
+
 // moveTCP is the portable loop.
 func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
 

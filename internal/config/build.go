@@ -32,7 +32,7 @@ var notYet = []string{
 }
 
 // notYetBelow are such keys inside pools, members and exchanges.
-var notYetBelow = map[string]bool{"health_check": true, "eject": true, "limits": true, "exit": true, "hash_over": true}
+var notYetBelow = map[string]bool{"health_check": true, "eject": true, "limits": true, "exit": true, "hash_over": true, "probe": true}
 
 // builder turns the raw file into a Config and collects what is wrong.
 type builder struct {

@@ -105,7 +105,7 @@ type Proxy struct {
 	Weight  int
 	Tier    int // 1 is used first
 	Enabled bool
-	Exit    string // members with the same exit share budgets
+	Exit    string // members with the same exit share budgets; Name unless set, for direct its source address or "direct"
 	Limits  Limits
 }
 
@@ -147,7 +147,7 @@ type Limits struct {
 	Per            time.Duration
 	MaxConnections int
 	Queue          time.Duration
-	Published      bool // take the exchange's published figures
+	Published      bool // the figures are those that the exchange publishes, as the catalogue has them; none if it has none
 }
 
 // Health is a pool's active check. Method "" means none.
@@ -170,7 +170,35 @@ type Exchange struct {
 	Custom bool   // not in the catalogue
 	Ways   Ways
 	Hosts  []Host
-	Limits Limits
+	Limits KindLimits // for each kind by itself, and for each exit
+	Probe  Probe
+}
+
+// KindLimits are the budgets of an exchange.
+type KindLimits struct {
+	HTTP, Websocket Limits
+}
+
+// Of returns the budgets of a kind.
+func (l KindLimits) Of(k catalog.Kind) Limits {
+	if k == catalog.KindWebsocket {
+		return l.Websocket
+	}
+	return l.HTTP
+}
+
+// Probe is the addresses that checks ask in place of the catalogue's; "" where
+// the catalogue's are asked. They hold no credentials.
+type Probe struct {
+	HTTP, Websocket string // http(s)://, ws(s)://
+}
+
+// Of returns the address for a kind.
+func (p Probe) Of(k catalog.Kind) string {
+	if k == catalog.KindWebsocket {
+		return p.Websocket
+	}
+	return p.HTTP
 }
 
 // Host is a user's host for an exchange.
@@ -206,6 +234,7 @@ type User struct {
 // Admin is where the admin server listens. Address "" turns it off.
 type Admin struct {
 	Address string // host:port, or unix:/path
+	Default bool   // the built-in address; may be left out when another process has it
 	Allow   []netip.Prefix
 	Hosts   []string
 	Token   Secret

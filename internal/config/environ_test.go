@@ -109,11 +109,11 @@ func TestEnvironment(t *testing.T) {
 
 // A variable for a key inside of what the file writes short replaces that part.
 func TestEnvironmentBelowShortSpellings(t *testing.T) {
-	c := load(t, "admin: 127.0.0.1:9001\nlisten: [\"127.0.0.1:1\"]\npools: {asia: {proxies: [\"http://a.example:1\"], limits: {connects: 1/1s}}}\nexchanges: {okx: {http: direct, limits: published}}\n",
+	c := load(t, "admin: 127.0.0.1:9001\nlisten: [\"127.0.0.1:1\"]\npools: {asia: {proxies: [\"http://a.example:1\"], limits: {connects: 1/1s}}}\nexchanges: {okx: {http: direct, limits: published}, bybit: {http: direct, limits: {connects: 1/1s}}}\n",
 		"PROXYD_ADMIN__ADDRESS=127.0.0.1:9002", "PROXYD_LISTEN__0__ADDRESS=127.0.0.1:2", "PROXYD_POOLS__ASIA__PROXIES__0__WEIGHT=7",
-		"PROXYD_POOLS__ASIA__LIMITS=published", "PROXYD_EXCHANGES__OKX__LIMITS__CONNECTS=3/1s", "PROXYD_LOG={\"level\": \"debug\"}")
+		"PROXYD_EXCHANGES__BYBIT__LIMITS=published", "PROXYD_EXCHANGES__OKX__LIMITS__CONNECTS=3/1s", "PROXYD_LOG={\"level\": \"debug\"}")
 	asia := pool(t, c, "asia")
-	got := []any{c.Admin.Address, c.Listen[0].Address, asia.Proxies[0].URL.Host.Name, asia.Proxies[0].Weight, asia.Limits.Published, c.Exchanges[0].Limits.Published, c.Exchanges[0].Limits.Connects, c.Log.Level}
+	got := []any{c.Admin.Address, c.Listen[0].Address, asia.Proxies[0].URL.Host.Name, asia.Proxies[0].Weight, c.Exchanges[1].Limits.HTTP.Published, c.Exchanges[0].Limits.HTTP.Published, c.Exchanges[0].Limits.HTTP.Connects, c.Log.Level}
 	want := []any{"127.0.0.1:9002", "127.0.0.1:2", "a.example", 7, true, false, 3, "debug"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

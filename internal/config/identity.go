@@ -56,6 +56,16 @@ func autoName(p Proxy) string {
 	return "direct"
 }
 
+// defaultExit is a named proxy's exit where none is written: what leaves from
+// one address of this machine has one exit, however it is called.
+func defaultExit(p Proxy) string {
+	if p.URL.Scheme == SchemeDirect {
+		p.Name = ""
+		return autoName(p)
+	}
+	return p.Name
+}
+
 // first is where an upstream stands first, and the password that it has there.
 type first struct {
 	password Secret
@@ -120,7 +130,7 @@ func (b *builder) namePools(pools []Pool) {
 			byName[p.Name], names[id] = id, p.Name
 		}
 		if p.Exit == "" {
-			p.Exit = p.Name
+			p.Exit = defaultExit(*p)
 		}
 	})
 }

@@ -123,7 +123,7 @@ func (b *builder) users(key string, list []raw.User) []User {
 }
 
 func (b *builder) admin(r *raw.Admin) Admin {
-	a := Admin{Address: defaultAdmin}
+	a := Admin{Address: defaultAdmin, Default: true}
 	if r == nil {
 		return a
 	}
@@ -132,6 +132,7 @@ func (b *builder) admin(r *raw.Admin) Admin {
 		at = "admin.address"
 	}
 	a.Address = orDefault(r.Text, orDefault(r.Address, defaultAdmin))
+	a.Default = r.Text == nil && r.Address == nil
 	a.Allow, a.Hosts = b.prefixes("admin.allow", r.Allow), r.Hosts
 	a.Token, a.Pprof = NewSecret(b.password("admin.token", orDefault(r.Token, ""))), orDefault(r.Pprof, false)
 	if a.Address == "" || strings.HasPrefix(a.Address, "unix:/") {

@@ -16,10 +16,8 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	seen := map[string]string{}
 	for _, name := range b.keysOf("exchanges") {
 		e, key := entries[name], "exchanges."+name
-		x := Exchange{ID: name, Ways: b.ways(key, &e.Ways), Hosts: b.hosts(key+".hosts", e.Hosts)}
-		if e.Limits != nil {
-			x.Limits = b.limits(key+".limits", e.Limits)
-		}
+		limits := takeLimits(key, &e)
+		x := Exchange{ID: name, Ways: b.ways(key, &e.Ways), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
 		if id, ok := catalog.Resolve(name); ok {
 			x.ID = id
 		} else if x.Custom = true; !b.hostsWritten(key+".hosts", e.Hosts) {
@@ -29,6 +27,7 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 			b.nameFault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)
 		}
 		seen[x.ID] = name
+		x.Limits = b.exchangeLimits(x.ID, limits)
 		listed = append(listed, claims(x.ID, key+".hosts", e.Hosts)...)
 		out = append(out, x)
 	}

@@ -21,6 +21,9 @@ type shaper struct {
 
 var fileType = reflect.TypeFor[raw.File]()
 
+// mayBeEmpty are the mappings that say no more by standing there than by not.
+var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Ways](): true, reflect.TypeFor[raw.Exchange](): true}
+
 // value shapes one node as t; nil means not set.
 func (s *shaper) value(n *node, t reflect.Type, path string) any {
 	if n == nil || n.kind == null {
@@ -61,6 +64,10 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 			return nil
 		}
 		return map[string]any{raw.Short: v}
+	}
+	if len(n.keys) == 0 && !mayBeEmpty[t] { // viper would take it as not written
+		s.bad(n, path, "is an empty mapping", "remove it, or write its keys below it: "+strings.Join(names(fields), ", "))
+		return nil
 	}
 	out := map[string]any{}
 	for _, e := range n.keys {
@@ -253,59 +260,6 @@ func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.S
 func innerKey(fields map[string]reflect.StructField, key string) string {
 	for _, name := range names(fields) {
 		if inner := structOf(fields[name].Type); inner != nil && hasField(inner, key) {
-			return name
-		}
-	}
-	return ""
-}
-
-// fieldsOf lists the keys of a raw type, those of embedded types too.
-func fieldsOf(t reflect.Type) map[string]reflect.StructField {
-	out := map[string]reflect.StructField{}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, option, _ := strings.Cut(f.Tag.Get("mapstructure"), ",")
-		if option == "squash" {
-			for k, v := range fieldsOf(f.Type) {
-				out[k] = v
-			}
-			continue
-		}
-		out[name] = f
-	}
-	return out
-}
-
-func hasField(t reflect.Type, key string) bool {
-	_, ok := fieldsOf(t)[key]
-	return ok
-}
-
-// structOf gives the struct behind pointers, nil if there is none.
-func structOf(t reflect.Type) reflect.Type {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return nil
-	}
-	return t
-}
-
-func names(fields map[string]reflect.StructField) []string {
-	var list []string
-	for name := range fields {
-		if name != raw.Short {
-			list = append(list, name)
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-func aliasOf(fields map[string]reflect.StructField, key string) string {
-	for name, f := range fields {
-		if key != "" && f.Tag.Get("alias") == key {
 			return name
 		}
 	}

@@ -257,6 +257,9 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 		}
 		n.set(key, keyAt, val)
 	}
+	if len(n.keys) == 0 && len(y.Content) > 0 { // none could be read, which has been said
+		n.kind = null
+	}
 	return n
 }
 

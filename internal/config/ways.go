@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"proxyd/internal/config/internal/raw"
 )
@@ -13,6 +12,7 @@ func (b *builder) ways(key string, r *raw.Ways) Ways {
 	if r == nil {
 		return Ways{}
 	}
+	b.noLimits(key, &r.Way)
 	var out Ways
 	if r.Text != nil || r.URL != nil || r.Pool != nil {
 		w := b.way(key, &r.Way)
@@ -32,6 +32,7 @@ func (b *builder) ways(key string, r *raw.Ways) Ways {
 // way reads one way; nil after a fault.
 func (b *builder) way(key string, r *raw.Way) *Way {
 	w := &Way{Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, defaultTimeout, 1, 300), Source: key}
+	b.noLimits(key, r)
 	via := b.via(key+".via", r.Via)
 	text, at := "", key
 	switch {
@@ -173,7 +174,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 		Eject: b.eject(key+".eject", r.Eject), Health: b.health(key+".health_check", r.HealthCheck),
 	}
 	if r.Limits != nil {
-		p.Limits = b.limits(key+".limits", r.Limits)
+		p.Limits = b.exitLimits(key+".limits", r.Limits)
 	}
 	if len(r.Proxies) == 0 {
 		b.missing(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
@@ -198,11 +199,11 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 	}
 	p := Proxy{
 		Name: strings.ToLower(orDefault(r.Name, "")), Weight: b.whole(key+".weight", r.Weight, 1, 1, 1000),
-		Tier: b.whole(key+".tier", r.Tier, 1, 1, 100), Enabled: orDefault(r.Enabled, true), Exit: orDefault(r.Exit, ""),
+		Tier: b.whole(key+".tier", r.Tier, 1, 1, 100), Enabled: orDefault(r.Enabled, true), Exit: strings.ToLower(orDefault(r.Exit, "")),
 		Via: b.via(key+".via", r.Via),
 	}
 	if r.Limits != nil {
-		p.Limits = b.limits(key+".limits", r.Limits)
+		p.Limits = b.exitLimits(key+".limits", r.Limits)
 	}
 	if p.Name != "" && !validName(p.Name) {
 		b.fault(key+".name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(p.Name))
@@ -243,63 +244,4 @@ func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
 		b.warn(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")
 	}
 	return t
-}
-
-func (b *builder) limits(key string, r *raw.Limits) Limits {
-	if r.Text != nil {
-		if *r.Text != "published" {
-			b.fault(key, "write published, or {connects: 300/5m}", "%s is not known here", quoted(*r.Text))
-		}
-		return Limits{Published: true}
-	}
-	l := Limits{MaxConnections: b.whole(key+".max_connections", r.MaxConnections, 0, 1, 10_000_000), Queue: b.seconds(key+".queue_seconds", r.QueueSeconds, 0, 0, 300)}
-	if r.Connects != nil {
-		n, per, err := parseRate(*r.Connects)
-		if err != nil {
-			b.fault(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
-		}
-		l.Connects, l.Per = n, per
-	}
-	return l
-}
-
-// parseRate reads 300/5m, 100/1s, 20/m.
-func parseRate(s string) (n int, per time.Duration, err error) {
-	count, window, ok := strings.Cut(s, "/")
-	if _, err := fmt.Sscanf(count+"\n", "%d\n", &n); err != nil || !ok || n < 1 {
-		return 0, 0, fmt.Errorf("no count")
-	}
-	if window != "" && (window[0] < '0' || window[0] > '9') {
-		window = "1" + window
-	}
-	per, err = time.ParseDuration(window)
-	if err == nil && per <= 0 {
-		err = fmt.Errorf("no time")
-	}
-	return n, per, err
-}
-
-func (b *builder) health(key string, r *raw.Health) Health {
-	if r == nil {
-		return Health{}
-	}
-	return Health{
-		Method: orDefault(r.Method, "connect"), Interval: b.seconds(key+".interval_seconds", r.IntervalSeconds, 30, 1, 86400),
-		Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, 5, 0.1, 300),
-		Rise:    b.whole(key+".rise", r.Rise, 2, 1, 100), Fall: b.whole(key+".fall", r.Fall, 3, 1, 100),
-	}
-}
-
-func defaultEject() Eject {
-	return Eject{After: 3, Base: 5 * time.Second, Max: 300 * time.Second, MaxPercent: 100}
-}
-
-func (b *builder) eject(key string, r *raw.Eject) Eject {
-	if r == nil {
-		return defaultEject()
-	}
-	return Eject{
-		After: b.whole(key+".after", r.After, 3, 1, 1000), Base: b.seconds(key+".base_seconds", r.BaseSeconds, 5, 0.1, 86400),
-		Max: b.seconds(key+".max_seconds", r.MaxSeconds, 300, 0.1, 86400), MaxPercent: b.whole(key+".max_percent", r.MaxPercent, 100, 0, 100),
-	}
 }

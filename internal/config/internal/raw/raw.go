@@ -129,11 +129,11 @@ type Way struct {
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
 	// The hop before: how the proxy itself is reached.
 	Via *Way `mapstructure:"via"`
-	// Budgets of connections that go this way, for an exchange.
+	// Budgets of this kind's connections, for an exchange's way.
 	Limits *Limits `mapstructure:"limits"`
 	// The name of the proxy at url. Default: its host:port.
 	Name *string `mapstructure:"name"`
-	// Proxies with the same exit share budgets. Default: the name.
+	// Proxies with the same exit share budgets. Default: the name; for direct, its address.
 	Exit *string `mapstructure:"exit"`
 	// How an https proxy is verified.
 	TLS *TLS `mapstructure:"tls"`
@@ -176,7 +176,7 @@ type Proxy struct {
 	Tier *int `mapstructure:"tier"`
 	// false: it stays in the file and is not used. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
-	// Proxies with the same exit share budgets. Default: the name.
+	// Proxies with the same exit share budgets. Default: the name; for direct, its address.
 	Exit *string `mapstructure:"exit"`
 	// Budgets of all connections through it.
 	Limits *Limits `mapstructure:"limits"`
@@ -241,6 +241,16 @@ type Exchange struct {
 	Ways `mapstructure:",squash"`
 	// Hosts that the catalogue lacks.
 	Hosts *Hosts `mapstructure:"hosts"`
+	// Addresses that checks ask, in place of the catalogue's.
+	Probe *Probe `mapstructure:"probe"`
+}
+
+// Probe is the public addresses of an exchange that checks ask.
+type Probe struct {
+	// An https:// (or http://) address that answers 2xx without a key.
+	HTTP *string `mapstructure:"http" alias:"rest"`
+	// A wss:// (or ws://) address that takes an upgrade without a key.
+	Websocket *string `mapstructure:"websocket" alias:"ws"`
 }
 
 // Hosts is a list of hosts for both kinds, or one list for each.

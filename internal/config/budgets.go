@@ -1,0 +1,186 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config/internal/raw"
+)
+
+const (
+	mostConnects = 1_000_000
+	longestPer   = 24 * time.Hour
+)
+
+// limits reads a mapping of budgets.
+func (b *builder) limits(key string, r *raw.Limits) Limits {
+	if r.Text != nil {
+		b.fault(key, "write {connects: 300/5m}, or, on an exchange, published", "%s is not known here", quoted(*r.Text))
+		return Limits{}
+	}
+	l := Limits{MaxConnections: b.whole(key+".max_connections", r.MaxConnections, 0, 1, 10_000_000), Queue: b.seconds(key+".queue_seconds", r.QueueSeconds, 0, 0, 300)}
+	if r.Connects != nil {
+		n, per, err := parseRate(*r.Connects)
+		if err != nil {
+			b.fault(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
+		} else if n > mostConnects || per > longestPer {
+			b.fault(key+".connects", "", "%s is out of range: must be at most %d in at most 24 h", quoted(*r.Connects), mostConnects)
+		}
+		l.Connects, l.Per = n, per
+	}
+	if r.Connects == nil && r.MaxConnections == nil {
+		b.missing(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
+	}
+	return l
+}
+
+// exitLimits reads the budgets of a pool or a proxy, for which nobody publishes
+// any.
+func (b *builder) exitLimits(key string, r *raw.Limits) Limits {
+	if r.Text != nil && *r.Text == "published" {
+		b.fault(key, "put it on an exchange, or write {connects: 300/5m}", "published figures are an exchange's")
+		return Limits{}
+	}
+	return b.limits(key, r)
+}
+
+// noLimits refuses budgets on a way that is no exchange's: what they would
+// count is not said.
+func (b *builder) noLimits(key string, r *raw.Way) {
+	if r.Limits != nil {
+		b.fault(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
+		r.Limits = nil
+	}
+}
+
+// rawLimits are the budgets of an exchange as written, and where.
+type rawLimits struct {
+	key  string // the exchange's
+	both *raw.Limits
+	kind [2]*raw.Limits // for http, for websocket
+}
+
+// takeLimits takes the budgets out of an exchange's ways, which have none of
+// their own.
+func takeLimits(key string, e *raw.Exchange) rawLimits {
+	l := rawLimits{key: key, both: e.Limits}
+	e.Limits = nil
+	for i, w := range []*raw.Way{e.HTTP, e.Websocket} {
+		if w != nil {
+			l.kind[i], w.Limits = w.Limits, nil
+		}
+	}
+	return l
+}
+
+// exchangeLimits gives each kind its budgets: its own, else those for both.
+func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
+	if r.both != nil {
+		at := r.key + ".limits"
+		l.HTTP, l.Websocket = b.kindLimits(at, id, catalog.KindHTTP, r.both), published(id, catalog.KindWebsocket)
+		if !l.HTTP.Published {
+			l.Websocket = l.HTTP
+		} else if !l.HTTP.some() && !l.Websocket.some() {
+			b.noFigure(at, id, "")
+		}
+	}
+	for i, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+		if r.kind[i] == nil {
+			continue
+		}
+		at := r.key + "." + k.String() + ".limits"
+		own := b.kindLimits(at, id, k, r.kind[i])
+		if own.Published && !own.some() {
+			b.noFigure(at, id, k.String()+" ")
+		}
+		if k == catalog.KindHTTP {
+			l.HTTP = own
+		} else {
+			l.Websocket = own
+		}
+	}
+	return l
+}
+
+func (b *builder) kindLimits(key, id string, k catalog.Kind, r *raw.Limits) Limits {
+	if r.Text != nil && *r.Text == "published" {
+		return published(id, k)
+	}
+	return b.limits(key, r)
+}
+
+func (b *builder) noFigure(key, id, kind string) {
+	b.warn(key, "write {connects: 300/5m} if you know a figure", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
+}
+
+// some reports whether there is a budget.
+func (l Limits) some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
+
+// published gives the figures of the catalogue that a tunnel can count. Those
+// that nobody has verified are left out; where sources disagree, the catalogue
+// has the smaller one.
+func published(id string, k catalog.Kind) Limits {
+	l := Limits{Published: true}
+	for _, p := range catalog.PublishedLimits(id) {
+		switch {
+		case p.Confidence == "unverified" || p.Kind != k && p.Kind != catalog.KindBoth:
+		case p.What == "connects":
+			l.Connects, l.Per = p.Value, p.Per
+		case p.What == "concurrent":
+			l.MaxConnections = p.Value
+		}
+	}
+	return l
+}
+
+// parseRate reads 300/5m, 100/1s, 20/m.
+func parseRate(s string) (n int, per time.Duration, err error) {
+	count, window, _ := strings.Cut(s, "/")
+	if n, err = strconv.Atoi(count); err != nil || n < 1 || count[0] == '+' {
+		return 0, 0, fmt.Errorf("no count")
+	}
+	if window != "" && (window[0] < '0' || window[0] > '9') {
+		window = "1" + window
+	}
+	per, err = time.ParseDuration(window)
+	if err == nil && per <= 0 {
+		err = fmt.Errorf("no time")
+	}
+	return n, per, err
+}
+
+// probe reads the addresses that checks ask.
+func (b *builder) probe(key string, r *raw.Probe) (p Probe) {
+	if r == nil {
+		return p
+	}
+	if r.HTTP != nil {
+		p.HTTP = b.probeURL(key+".http", *r.HTTP, "https", "http")
+	}
+	if r.Websocket != nil {
+		p.Websocket = b.probeURL(key+".websocket", *r.Websocket, "wss", "ws")
+	}
+	return p
+}
+
+func (b *builder) probeURL(key, text, secure, plain string) string {
+	do := "write it as " + secure + "://api.venue.example/time, public and without a key"
+	u, err := url.Parse(strings.TrimSpace(text))
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || strings.Contains(text, "${"):
+		b.fault(key, do, "%s is not an address to ask", quoted(text))
+	case u.Scheme != secure && u.Scheme != plain:
+		b.fault(key, do, "must begin with %s:// or %s://", secure, plain)
+	case u.User != nil:
+		b.fault(key, do, "has a user: it is shown in logs and asked without one")
+	case u.Fragment != "":
+		b.fault(key, do, "has a # in it, which is never sent")
+	default:
+		return u.String()
+	}
+	return ""
+}

@@ -1,0 +1,123 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// Options are what a Server shows and starts. All funcs may be called by many
+// goroutines at once. A change that was asked for is finished even if the asker
+// leaves: the context of Reload and Upgrade does not end with the request.
+type Options struct {
+	Settings func() config.Admin     // asked for each request: allow, hosts, token and pprof take effect by reload
+	Snapshot func() *router.Router   // nil as long as there is none
+	Status   func() Status           // also asked for each probe of /readyz
+	Tunnels  func(func(Tunnel) bool) // hands over each live tunnel, until false; what it is given does no I/O
+	Metrics  http.Handler
+
+	Reload  func(ctx context.Context, dryRun bool) Report
+	Upgrade func(ctx context.Context, move bool, progress func(string)) error // nil: not on this system
+	Drain   func(upstream, exchange string, on bool) error                    // exchange "" for all; nil: not in this build
+
+	// Outlook says in a few words what is known of a pool's member for a
+	// target: "ejected for 12 s: refused". May be nil, as may Panicked.
+	Outlook  func(m upstream.Member, t upstream.Target) string
+	Panicked func(value any, stack []byte)
+}
+
+// Limits of the server; the proxy's listeners have their own.
+const (
+	headTime   = 5 * time.Second
+	answerTime = 30 * time.Second
+	idleTime   = 2 * time.Minute
+	headLimit  = 16 << 10
+	connLimit  = 100
+)
+
+// Server is the admin server. It can serve several listeners, one after the
+// other or at once.
+type Server struct {
+	o         Options
+	http      *http.Server
+	endpoints map[string]endpoint
+}
+
+// New makes a server. It starts nothing.
+func New(o Options) *Server {
+	s := &Server{o: o}
+	s.endpoints = s.table()
+	conns := &conns{limit: connLimit}
+	s.http = &http.Server{
+		Handler:                      http.HandlerFunc(s.serve),
+		ReadHeaderTimeout:            headTime,
+		WriteTimeout:                 answerTime,
+		IdleTimeout:                  idleTime,
+		MaxHeaderBytes:               headLimit,
+		ErrorLog:                     log.New(io.Discard, "", 0),
+		ConnState:                    conns.changed,
+		DisableGeneralOptionsHandler: true,
+	}
+	return s
+}
+
+// Serve answers until ln is closed, by the caller or by Shutdown or Close, and
+// then returns nil. It owns ln.
+func (s *Server) Serve(ln net.Listener) error {
+	err := s.http.Serve(ln)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown closes the listeners, and waits for the answers under way.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Close closes listeners and connections now.
+func (s *Server) Close() error { return s.http.Close() }
+
+// serve is every request.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	defer s.recovered(w)
+	h := w.Header()
+	h.Set("Server", serverName)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Referrer-Policy", "no-referrer")
+	e, no := s.admit(r)
+	if no != nil {
+		no.write(w, r)
+		return
+	}
+	e.serve(w, r)
+}
+
+// serverName marks our answers, so that the client knows when something else
+// listens there.
+const serverName = "proxyd"
+
+// recovered keeps a fault in one answer from ending the process.
+func (s *Server) recovered(w http.ResponseWriter) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if s.o.Panicked != nil {
+		s.o.Panicked(v, debug.Stack())
+	}
+	http.Error(w, "a fault in proxyd, see its log; please report it", http.StatusInternalServerError)
+}

@@ -1,0 +1,264 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+// Client asks a running daemon. Its errors are an *UnreachableError, a
+// *RefusedError or a *RejectedError; times are limited by the contexts alone.
+type Client struct {
+	address string
+	base    string
+	token   config.Secret
+	http    *http.Client
+}
+
+// UnreachableError is a daemon that does not answer.
+type UnreachableError struct {
+	Address string
+	Refused bool // nothing listens there; else it may be slow, or something else
+	Err     error
+}
+
+// Error is a sentence that says what to do.
+func (e *UnreachableError) Error() string {
+	if e.Refused {
+		return fmt.Sprintf("nothing answers at the admin address %s: is proxyd running? start it with: proxyd run; or name its address: --admin ADDR", e.Address)
+	}
+	return fmt.Sprintf("no answer from a proxyd at the admin address %s: %v; name its address: --admin ADDR", e.Address, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// RefusedError is a daemon that does not take the request: a missing token, an
+// unknown listener, what this build cannot do.
+type RefusedError struct {
+	Status int
+	Text   string // the daemon's sentence
+}
+
+// Error is the daemon's sentence.
+func (e *RefusedError) Error() string { return e.Text }
+
+// RejectedError is a daemon that has tried and could not; nothing has changed.
+type RejectedError struct {
+	Faults []string
+}
+
+// Error is a fault a line.
+func (e *RejectedError) Error() string { return strings.Join(e.Faults, "\n") }
+
+// NewClient makes a client for host:port or unix:/path. An unspecified host is
+// this machine. The token may be zero. It opens nothing.
+func NewClient(address string, token config.Secret) *Client {
+	c := &Client{address: address, base: "http://" + address, token: token}
+	dial := (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	network, at := "tcp", strings.TrimSuffix(strings.TrimPrefix(address, "http://"), "/")
+	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		network, at, c.base = "unix", path, "http://localhost"
+	} else {
+		if host, port, err := net.SplitHostPort(at); err == nil {
+			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+				at = net.JoinHostPort("127.0.0.1", port)
+			}
+		}
+		c.base = "http://" + at
+	}
+	c.http = &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{ // no Proxy: the variables lead to proxyd itself
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, network, at) },
+			DisableKeepAlives: true,
+		},
+	}
+	return c
+}
+
+// Address is where the client asks.
+func (c *Client) Address() string { return c.address }
+
+// Status asks what the daemon is doing.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.get(ctx, "/api/v1/status", &s)
+}
+
+// Tunnels lists the live tunnels.
+func (c *Client) Tunnels(ctx context.Context) (list []Tunnel, err error) {
+	return list, c.get(ctx, "/api/v1/tunnels", &list)
+}
+
+// Route asks which way hosts ("HOST" or "HOST:PORT") take. kind and listener
+// may be "".
+func (c *Client) Route(ctx context.Context, hosts []string, kind, listener string) (list []Route, err error) {
+	q := url.Values{"host": hosts}
+	if kind != "" {
+		q.Set("kind", kind)
+	}
+	if listener != "" {
+		q.Set("listener", listener)
+	}
+	return list, c.get(ctx, "/api/v1/route?"+q.Encode(), &list)
+}
+
+// Healthy asks whether the daemon lives.
+func (c *Client) Healthy(ctx context.Context) error { return c.get(ctx, "/healthz", nil) }
+
+// Ready asks whether the daemon takes new connections.
+func (c *Client) Ready(ctx context.Context) error { return c.get(ctx, "/readyz", nil) }
+
+// Reload makes the daemon load its file again, or with dryRun say what would
+// change. With faults the error is a *RejectedError; the report comes too.
+func (c *Client) Reload(ctx context.Context, dryRun bool) (r Report, err error) {
+	path := "/-/reload"
+	if dryRun {
+		path += "?dry_run=1"
+	}
+	resp, err := c.ask(ctx, http.MethodPost, path)
+	if err != nil {
+		return r, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK && !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		return r, refused(resp)
+	}
+	if err := c.decode(resp, &r); err != nil {
+		return r, err
+	}
+	if len(r.Faults) > 0 {
+		return r, &RejectedError{r.Faults}
+	}
+	return r, nil
+}
+
+// Upgrade makes the daemon hand over to the binary on disk, with its tunnels
+// if move is set. progress is given each step.
+func (c *Client) Upgrade(ctx context.Context, move bool, progress func(string)) error {
+	path := "/-/upgrade"
+	if move {
+		path += "?move=1"
+	}
+	resp, err := c.ask(ctx, http.MethodPost, path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusConflict:
+		return &RejectedError{[]string{sentence(resp)}}
+	default:
+		return refused(resp)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		why, failed := strings.CutPrefix(lines.Text(), upgradeFailed)
+		switch {
+		case failed:
+			return &RejectedError{[]string{why}}
+		case lines.Text() == upgradeDone:
+			return nil
+		}
+		progress(lines.Text())
+	}
+	cause := lines.Err()
+	if cause == nil {
+		cause = io.ErrUnexpectedEOF
+	}
+	return &UnreachableError{Address: c.address, Err: fmt.Errorf("it left before it told how the upgrade ended (%w); ask: proxyd status", cause)}
+}
+
+// Drain keeps new connections away from an upstream, for one exchange or for
+// all (""), or ends that. The answer is the daemon's sentence.
+func (c *Client) Drain(ctx context.Context, upstream, exchange string, on bool) (string, error) {
+	path := "/-/resume"
+	if on {
+		path = "/-/drain"
+	}
+	q := url.Values{"upstream": {upstream}}
+	if exchange != "" {
+		q.Set("exchange", exchange)
+	}
+	resp, err := c.ask(ctx, http.MethodPost, path+"?"+q.Encode())
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return sentence(resp), nil
+	case http.StatusUnprocessableEntity:
+		return "", &RejectedError{[]string{sentence(resp)}}
+	}
+	return "", refused(resp)
+}
+
+// get asks for JSON; v is nil when only the status counts.
+func (c *Client) get(ctx context.Context, path string, v any) error {
+	resp, err := c.ask(ctx, http.MethodGet, path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return refused(resp)
+	}
+	if v == nil {
+		return nil
+	}
+	return c.decode(resp, v)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+	if err != nil {
+		return nil, &UnreachableError{Address: c.address, Err: errors.New("that is no address; write 127.0.0.1:8878 or unix:/path")}
+	}
+	if method == http.MethodPost {
+		req.Header.Set("X-Proxyd", "1")
+	}
+	if !c.token.IsZero() {
+		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.Header.Get("Server") != serverName {
+		_ = resp.Body.Close()
+		return nil, &UnreachableError{Address: c.address, Err: errors.New("something else listens there")}
+	}
+	return resp, nil
+}
+
+const maxAnswer = 256 << 20
+
+func (c *Client) decode(resp *http.Response, v any) error {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
+		return &UnreachableError{Address: c.address, Err: fmt.Errorf("its answer cannot be read: %w", err)}
+	}
+	return nil
+}
+
+func refused(resp *http.Response) error { return &RefusedError{resp.StatusCode, sentence(resp)} }
+
+// sentence is an answer's text.
+func sentence(resp *http.Response) string {
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if s := strings.TrimSpace(string(b)); s != "" {
+		return s
+	}
+	return resp.Status
+}

@@ -1,0 +1,67 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"sync"
+)
+
+// conns holds the number of connections under a limit. One too many closes the
+// one that has been waiting longest for a request, so that idle connections
+// keep nobody out.
+type conns struct {
+	limit int
+
+	mu    sync.Mutex
+	open  map[net.Conn]waiting
+	turns uint64
+}
+
+// waiting is since which turn a connection has been without a request; 0 while
+// one is being answered.
+type waiting uint64
+
+// changed is the http.Server's ConnState.
+func (c *conns) changed(conn net.Conn, state http.ConnState) {
+	if victim := c.note(conn, state); victim != nil {
+		_ = victim.Close()
+	}
+}
+
+// note books a change and gives the connection that has to go.
+func (c *conns) note(conn net.Conn, state http.ConnState) (victim net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateClosed, http.StateHijacked:
+		delete(c.open, conn)
+		return nil
+	case http.StateActive:
+		if _, ok := c.open[conn]; ok {
+			c.open[conn] = 0
+		}
+		return nil
+	case http.StateIdle:
+		if _, ok := c.open[conn]; ok {
+			c.turns++
+			c.open[conn] = waiting(c.turns)
+		}
+		return nil
+	}
+	if c.open == nil {
+		c.open = map[net.Conn]waiting{}
+	}
+	c.turns++
+	c.open[conn] = waiting(c.turns)
+	if len(c.open) <= c.limit {
+		return nil
+	}
+	victim = conn
+	for other, since := range c.open {
+		if since > 0 && since < c.open[victim] {
+			victim = other
+		}
+	}
+	delete(c.open, victim)
+	return victim
+}

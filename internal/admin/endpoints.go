@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/router"
+)
+
+// endpoint is what one path serves.
+type endpoint struct {
+	method string // GET serves HEAD too
+	open   bool   // for machines under admin.allow, without a token
+	serve  http.HandlerFunc
+}
+
+const pprofPath = "/debug/pprof/"
+
+func (s *Server) table() map[string]endpoint {
+	return map[string]endpoint{
+		"/":               {http.MethodGet, false, s.page},
+		"/healthz":        {http.MethodGet, true, s.healthz},
+		"/readyz":         {http.MethodGet, true, s.readyz},
+		"/metrics":        {http.MethodGet, true, s.metrics},
+		"/api/v1/status":  {http.MethodGet, false, s.status},
+		"/api/v1/tunnels": {http.MethodGet, false, s.tunnels},
+		"/api/v1/route":   {http.MethodGet, false, s.route},
+		"/-/reload":       {http.MethodPost, false, s.reload},
+		"/-/upgrade":      {http.MethodPost, false, s.upgrade},
+		"/-/drain":        {http.MethodPost, false, s.drain},
+		"/-/resume":       {http.MethodPost, false, s.drain},
+	}
+}
+
+func (s *Server) notFound(path string) *refusal {
+	if strings.HasPrefix(path, "/debug/") {
+		return &refusal{status: http.StatusNotFound, text: "profiles are off, or there is none of that name; set admin: {pprof: true} and ask for " + pprofPath}
+	}
+	have := slices.Sorted(maps.Keys(s.endpoints))
+	return &refusal{status: http.StatusNotFound, text: "nothing is here; there are " + strings.Join(have, " ")}
+}
+
+// healthz says that the process lives, at no cost.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") }
+
+// readyz is 200 unless starting or draining: one bad pool must not take all
+// exchanges out of service. With ?strict anything amiss is 503.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	st := s.o.Status()
+	news := st.BadNews()
+	code, first := http.StatusOK, "ready"
+	switch {
+	case st.State != StateReady:
+		code, first = http.StatusServiceUnavailable, "not ready"
+	case len(news) > 0:
+		first = "ready, but:"
+		if isSet(r, "strict") {
+			code = http.StatusServiceUnavailable
+		}
+	}
+	text(w, code, strings.Join(append([]string{first}, news...), "\n")+"\n")
+}
+
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	if s.o.Metrics == nil {
+		(&refusal{status: http.StatusNotImplemented, text: "this proxyd has no metrics; see /api/v1/status"}).write(w, r)
+		return
+	}
+	s.o.Metrics.ServeHTTP(w, r)
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, s.o.Status().filled())
+}
+
+// tunnels collects before it writes: a reader who dawdles holds up nobody.
+func (s *Server) tunnels(w http.ResponseWriter, _ *http.Request) {
+	all := []Tunnel{}
+	s.o.Tunnels(func(t Tunnel) bool {
+		all = append(all, t)
+		return true
+	})
+	writeJSON(w, http.StatusOK, all)
+}
+
+const maxHosts = 100
+
+// route answers as `proxyd route --format json` does, for each host=.
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	no := func(status int, text string) { (&refusal{status: status, text: text}).write(w, r) }
+	hint := router.Hint{Listener: q.Get("listener")}
+	if kind := q.Get("kind"); kind != "" {
+		k, err := catalog.ParseKind(kind)
+		if err != nil {
+			no(http.StatusBadRequest, "kind: "+err.Error())
+			return
+		}
+		hint.Kind = k
+	}
+	snap := s.o.Snapshot()
+	if snap == nil {
+		no(http.StatusServiceUnavailable, "still starting; ask again in a moment")
+		return
+	}
+	if have, ok := HasListener(snap.Config(), hint.Listener); !ok {
+		no(http.StatusBadRequest, "listener: the configuration in force has "+have)
+		return
+	}
+	hosts := q["host"]
+	if len(hosts) == 0 || len(hosts) > maxHosts {
+		no(http.StatusBadRequest, "name the host, at most 100 of them: /api/v1/route?host=HOST[:PORT]")
+		return
+	}
+	ways := make([]Route, len(hosts))
+	for i, host := range hosts {
+		ways[i] = Explain(snap, host, hint, s.o.Outlook)
+	}
+	writeJSON(w, http.StatusOK, ways)
+}
+
+// servePprof serves Go's profiles, but not the command line.
+func servePprof(w http.ResponseWriter, r *http.Request) {
+	switch strings.TrimPrefix(r.URL.Path, pprofPath) {
+	case "profile":
+		pprof.Profile(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		pprof.Index(w, r)
+	}
+}
+
+// isSet reports whether a query has a name, and not with a value for no.
+func isSet(r *http.Request, name string) bool {
+	q := r.URL.Query()
+	switch strings.ToLower(q.Get(name)) {
+	case "0", "false", "no":
+		return false
+	}
+	return q.Has(name)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) // the asker has left
+}

@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+// refusal is an answer other than the wanted one: a sentence that says what to
+// do.
+type refusal struct {
+	status int
+	text   string
+	header [2]string // one more field; "" for none
+}
+
+func (n *refusal) write(w http.ResponseWriter, r *http.Request) {
+	if n.header[0] != "" {
+		w.Header().Set(n.header[0], n.header[1])
+	}
+	if r.ContentLength != 0 { // a body that nobody asked for is not waited for
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
+	}
+	text(w, n.status, n.text+"\n")
+}
+
+func text(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+// admit finds the endpoint of a request that may have it.
+func (s *Server) admit(r *http.Request) (endpoint, *refusal) {
+	if r.Method == http.MethodConnect || r.URL.IsAbs() {
+		return endpoint{}, &refusal{status: http.StatusBadRequest, text: "this is proxyd's admin address; set the proxy to an address under listen"}
+	}
+	settings := s.o.Settings()
+	e, known := s.endpoints[r.URL.Path]
+	if name, ok := strings.CutPrefix(r.URL.Path, pprofPath); ok {
+		e, known = endpoint{method: http.MethodGet, serve: servePprof}, settings.Pprof && name != "cmdline"
+	}
+	if !overUnix(r) {
+		if no := checkHost(r, settings.Hosts); no != nil {
+			return e, no
+		}
+		if no := checkSite(r); no != nil {
+			return e, no
+		}
+		if no := checkClient(r, settings, known && e.open); no != nil {
+			return e, no
+		}
+	}
+	switch {
+	case !known:
+		return e, s.notFound(r.URL.Path)
+	case r.Method != e.method && (r.Method != http.MethodHead || e.method != http.MethodGet):
+		allow := e.method
+		if allow == http.MethodGet {
+			allow = "GET, HEAD"
+		}
+		return e, &refusal{http.StatusMethodNotAllowed, r.URL.Path + " takes " + allow, [2]string{"Allow", allow}}
+	case e.method == http.MethodPost && r.Header.Get("X-Proxyd") != "1":
+		return e, &refusal{status: http.StatusForbidden, text: `a POST needs the header "X-Proxyd: 1", which a browser's form cannot set; add it`}
+	case r.ContentLength != 0:
+		return e, &refusal{status: http.StatusRequestEntityTooLarge, text: "nothing here takes a body; put the values in the query"}
+	}
+	return e, nil
+}
+
+// overUnix reports whether a request came over a unix socket: the file's mode
+// has decided who may, and no browser gets there.
+func overUnix(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && local.Network() == "unix"
+}
+
+// checkHost refuses names that are not ours: behind one, a page of anybody's
+// could be reading along (DNS rebinding).
+func checkHost(r *http.Request, listed []string) *refusal {
+	name := hostName(r.Host)
+	if _, err := netip.ParseAddr(name); err == nil || name == "localhost" {
+		return nil
+	}
+	for _, l := range listed {
+		if name != "" && name == hostName(l) {
+			return nil
+		}
+	}
+	return &refusal{status: http.StatusMisdirectedRequest, text: "this Host is not known here; ask by address or localhost, or list the name under admin.hosts"}
+}
+
+// hostName is a Host field without port, brackets, case and trailing dot.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// checkSite refuses what a browser sends for another page. Another port of this
+// machine is another page too, though the same site.
+func checkSite(r *http.Request) *refusal {
+	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
+	if (site == "" || site == "none" || site == "same-origin") && (origin == "" || origin == "http://"+r.Host) {
+		return nil
+	}
+	return &refusal{status: http.StatusForbidden, text: "this came from another site's page; type the address into the browser's address bar, or use the proxyd command"}
+}
+
+// checkClient lets this machine do all, others what the settings say.
+func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	client := from.Addr().Unmap().WithZone("")
+	// What another server passes on may come from anywhere.
+	passedOn := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
+	if err == nil && client.IsLoopback() && !passedOn {
+		return nil
+	}
+	if tokenFits(r, settings.Token) {
+		return nil
+	}
+	if open && err == nil && !passedOn {
+		for _, p := range settings.Allow {
+			if p.Contains(client) {
+				return nil
+			}
+		}
+	}
+	switch {
+	case open:
+		return &refusal{status: http.StatusForbidden, text: client.String() + " may not ask this; add it to admin.allow, or ask on the machine itself"}
+	case settings.Token.IsZero():
+		return &refusal{status: http.StatusForbidden, text: "other machines may not ask this; set admin.token, or ask on the machine itself"}
+	}
+	return &refusal{http.StatusUnauthorized, `other machines need the token; send "Authorization: Bearer TOKEN" with the value of admin.token`, [2]string{"WWW-Authenticate", `Bearer realm="proxyd"`}}
+}
+
+// tokenFits compares in a time that tells nothing of the token.
+func tokenFits(r *http.Request, token config.Secret) bool {
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if token.IsZero() || !strings.EqualFold(scheme, "Bearer") {
+		return false
+	}
+	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token.Reveal()))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}

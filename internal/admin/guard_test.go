@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoMayAskThroughABrowser(t *testing.T) {
+	o := wellOptions(t)
+	o.Settings = func() config.Admin { return config.Admin{Hosts: []string{"Proxyd.Example"}} }
+	a := serve(t, o, "")
+	_, port, _ := net.SplitHostPort(a)
+	for _, c := range []struct {
+		name, head string
+		status     int
+		says       string
+	}{
+		{"by address", "GET / HTTP/1.1", 200, ""},
+		{"by localhost", "GET / HTTP/1.1\r\nHost: localhost:" + port, 200, ""},
+		{"by LOCALHOST.", "GET / HTTP/1.1\r\nHost: LOCALHOST.", 200, ""},
+		{"by an IPv6 address", "GET / HTTP/1.1\r\nHost: [::1]:" + port, 200, ""},
+		{"by an IPv6 address without port", "GET / HTTP/1.1\r\nHost: [::1]", 200, ""},
+		{"by a listed name", "GET / HTTP/1.1\r\nHost: proxyd.example:" + port, 200, ""},
+		{"by a strange name", "GET /api/v1/status HTTP/1.1\r\nHost: evil.example:" + port, 421, "admin.hosts"},
+		{"by a strange name, a probe", "GET /healthz HTTP/1.1\r\nHost: evil.example", 421, "admin.hosts"},
+		{"by a name that begins well", "GET / HTTP/1.1\r\nHost: 127.0.0.1.evil.example", 421, "admin.hosts"},
+		{"by a name below", "GET / HTTP/1.1\r\nHost: x.localhost", 421, "admin.hosts"},
+		{"by a number", "GET / HTTP/1.1\r\nHost: 127.1", 421, "admin.hosts"},
+		{"by nothing", "GET / HTTP/1.0\r\nHost:", 421, "admin.hosts"},
+		{"typed in", "GET / HTTP/1.1\r\nSec-Fetch-Site: none", 200, ""},
+		{"refreshed", "GET / HTTP/1.1\r\nSec-Fetch-Site: same-origin", 200, ""},
+		{"from elsewhere", "GET /api/v1/status HTTP/1.1\r\nSec-Fetch-Site: cross-site", 403, "another site"},
+		{"from another port", "GET /api/v1/status HTTP/1.1\r\nSec-Fetch-Site: same-site", 403, "another site"},
+		{"an origin", "GET /api/v1/status HTTP/1.1\r\nOrigin: http://evil.example", 403, "another site"},
+		{"no origin", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 1\r\nOrigin: null", 403, "another site"},
+		{"our origin", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 1\r\nOrigin: http://" + a, 200, ""},
+		{"our origin with TLS", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 1\r\nOrigin: https://" + a, 403, "another site"},
+		{"a form", "POST /-/reload HTTP/1.1", 403, "X-Proxyd: 1"},
+		{"another form", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 0", 403, "X-Proxyd: 1"},
+		{"a preflight", "OPTIONS /-/reload HTTP/1.1\r\nOrigin: http://evil.example", 403, "another site"},
+		{"as a proxy", "CONNECT api.binance.com:443 HTTP/1.1\r\nHost: api.binance.com:443", 400, "under listen"},
+		{"as a plain proxy", "GET http://api.binance.com/ HTTP/1.1", 400, "under listen"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := send(t, a, c.head)
+			if got.status != c.status || !strings.Contains(got.body, c.says) || got.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("%d %s, want %d and %q", got.status, got.body, c.status, c.says)
+			}
+			if c.status >= 400 && strings.Count(got.body, "\n") != 1 {
+				t.Errorf("not one line: %q", got.body)
+			}
+		})
+	}
+}
+
+// elsewhere makes a server believe that its clients have another address: the
+// check takes the address as net/http tells it.
+type elsewhere struct {
+	net.Listener
+	from net.Addr
+}
+
+type elsewhereConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c elsewhereConn) RemoteAddr() net.Addr { return c.from }
+
+func (l elsewhere) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return elsewhereConn{c, l.from}, nil
+}
+
+func TestWhoMayAskFromElsewhere(t *testing.T) {
+	const token = "CANARY-token"
+	bearer := "Authorization: Bearer " + token
+	for _, c := range []struct {
+		name, from string
+		token      string
+		path       string
+		fields     []string
+		status     int
+		says       string
+	}{
+		{"a probe, allowed", "10.1.2.3:9", "", "/healthz", nil, 200, ""},
+		{"readyz, allowed", "10.1.2.3:9", "", "/readyz", nil, 200, ""},
+		{"metrics, allowed, mapped", "[::ffff:10.1.2.3]:9", "", "/metrics", nil, 200, ""},
+		{"metrics, not allowed", "192.0.2.7:9", "", "/metrics", nil, 403, "admin.allow"},
+		{"metrics, by token", "192.0.2.7:9", token, "/metrics", []string{bearer}, 200, ""},
+		{"status, allowed for metrics", "10.1.2.3:9", "", "/api/v1/status", nil, 403, "admin.token"},
+		{"the page", "10.1.2.3:9", token, "/", nil, 401, "Authorization: Bearer"},
+		{"by token", "192.0.2.7:9", token, "/api/v1/status", []string{bearer}, 200, ""},
+		{"by another token", "192.0.2.7:9", token, "/api/v1/status", []string{bearer + "x"}, 401, "admin.token"},
+		{"by no token where there is none", "192.0.2.7:9", "", "/api/v1/status", []string{"Authorization: Bearer "}, 403, "admin.token"},
+		{"by the token as a password", "192.0.2.7:9", token, "/api/v1/status", []string{"Authorization: Basic " + token}, 401, "Bearer"},
+		{"nothing there", "10.1.2.3:9", token, "/nothing", nil, 401, "admin.token"},
+		{"profiles", "10.1.2.3:9", token, "/debug/pprof/heap", nil, 401, "admin.token"},
+		{"loopback", "127.0.0.9:9", token, "/api/v1/status", nil, 200, ""},
+		{"loopback, passed on", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Forwarded-For: 127.0.0.1"}, 401, "admin.token"},
+		{"allowed, passed on", "10.1.2.3:9", "", "/metrics", []string{"Forwarded: for=1.2.3.4"}, 403, "admin.allow"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := wellOptions(t)
+			o.Settings = func() config.Admin {
+				return config.Admin{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Token: config.NewSecret(c.token), Pprof: true}
+			}
+			ln, err := Listen("127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, done := New(o), make(chan error, 1)
+			from := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
+			go func() { done <- s.Serve(elsewhere{ln, from}) }() // ends with Close
+			defer func() { _ = s.Close(); <-done }()
+			got := get(t, ln.Addr().String(), c.path, c.fields...)
+			if got.status != c.status || !strings.Contains(got.body, c.says) || strings.Contains(got.body, token) {
+				t.Errorf("%d %s, want %d and %q", got.status, got.body, c.status, c.says)
+			}
+			if (got.status == 401) != (got.header.Get("WWW-Authenticate") != "") {
+				t.Errorf("WWW-Authenticate: %q", got.header.Get("WWW-Authenticate"))
+			}
+		})
+	}
+}
+
+// Settings are asked each time: a reload changes who may.
+func TestSettingsTakeEffectAtOnce(t *testing.T) {
+	pprof := make(chan bool, 4)
+	o := wellOptions(t)
+	o.Settings = func() config.Admin { return config.Admin{Pprof: <-pprof} }
+	a := serve(t, o, "")
+	for _, on := range []bool{false, true, false} {
+		pprof <- on
+		want := 404
+		if on {
+			want = 200
+		}
+		if got := get(t, a, "/debug/pprof/goroutine?debug=1"); got.status != want {
+			t.Errorf("pprof %v: %d", on, got.status)
+		}
+	}
+	pprof <- true
+	if got := get(t, a, "/debug/pprof/cmdline"); got.status != 404 {
+		t.Errorf("the command line: %d %s", got.status, got.body)
+	}
+}
+
+func TestUnixSocketIsItsFilesMatter(t *testing.T) {
+	o := wellOptions(t)
+	o.Settings = func() config.Admin { return config.Admin{Token: config.NewSecret("x")} }
+	a := serve(t, o, "unix:"+filepath.Join(t.TempDir(), "a.sock"))
+	if got := get(t, a, "/api/v1/status", "Host: anything"); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := send(t, a, "POST /-/reload HTTP/1.1\r\nHost: x"); got.status != 403 {
+		t.Errorf("a POST without X-Proxyd: %d", got.status)
+	}
+}
+
+// Idle connections keep nobody out, and slow ones are closed in time.
+func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	a := serve(t, wellOptions(t), "")
+	idle := make([]net.Conn, 3*connLimit)
+	for i := range idle {
+		c, err := net.Dial("tcp", a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		idle[i] = c
+	}
+	if got := get(t, a, "/healthz"); got.status != 200 {
+		t.Errorf("%d", got.status)
+	}
+	closed := 0
+	for _, c := range idle[:2*connLimit] {
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == io.EOF || err != nil && !os.IsTimeout(err) {
+			closed++
+		}
+	}
+	if closed != 2*connLimit {
+		t.Errorf("%d of the first %d connections were closed", closed, 2*connLimit)
+	}
+	start := time.Now()
+	last := idle[len(idle)-1]
+	_, _ = io.WriteString(last, "GET / HT")
+	_ = last.SetReadDeadline(time.Now().Add(9 * time.Second))
+	if b, err := io.ReadAll(last); os.IsTimeout(err) || time.Since(start) > headTime+2*time.Second {
+		t.Errorf("half a head: %v after %v: %s", err, time.Since(start), b)
+	}
+}
+
+func TestTooMuchIsNotRead(t *testing.T) {
+	t.Parallel()
+	a := serve(t, wellOptions(t), "")
+	if got := get(t, a, "/api/v1/status?x="+strings.Repeat("a", 1<<20)); got.status != 431 {
+		t.Errorf("a long query: %d", got.status)
+	}
+	start := time.Now()
+	if got := post(t, a, "/-/reload", "Content-Length: 1073741824"); got.status != 413 || !got.closed {
+		t.Errorf("a body: %d %s", got.status, got.body)
+	}
+	if got := post(t, a, "/-/reload", "Transfer-Encoding: chunked"); got.status != 413 {
+		t.Errorf("a body in chunks: %d %s", got.status, got.body)
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("took %v", d)
+	}
+}

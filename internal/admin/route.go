@@ -1,0 +1,74 @@
+package admin
+
+import (
+	"strings"
+
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/target"
+	"proxyd/internal/upstream"
+)
+
+// Route is one host's way, for programs: what `proxyd route --format json` and
+// /api/v1/route answer for each host.
+type Route struct {
+	Host     string        `json:"host"`
+	Port     uint16        `json:"port"`
+	Exchange string        `json:"exchange,omitempty"`
+	Kind     string        `json:"kind,omitempty"`
+	KindFrom string        `json:"kind_from,omitempty"`
+	Rule     string        `json:"rule,omitempty"`
+	Warnings []string      `json:"warnings"`
+	Refused  string        `json:"refused,omitempty"` // why; the rest is then missing
+	Pool     string        `json:"pool,omitempty"`
+	Members  []RouteMember `json:"members,omitempty"`
+	Timeout  float64       `json:"timeout_seconds,omitempty"`
+}
+
+// RouteMember is a member of the pool, in the order of the file.
+type RouteMember struct {
+	Name    string `json:"name"`
+	URL     string `json:"url"` // credentials masked
+	Tier    int    `json:"tier"`
+	Weight  int    `json:"weight"`
+	Enabled bool   `json:"enabled"`
+	State   string `json:"state,omitempty"` // what a running daemon has found out, in a few words
+}
+
+// Explain finds the way of HOST[:PORT] (443 without one). outlook may be nil:
+// without a running daemon nothing is known of the members.
+func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(upstream.Member, upstream.Target) string) Route {
+	host, port, err := target.SplitHostPort(hostport)
+	if err != nil {
+		host, port = hostport, 443
+	}
+	x := r.Explain(host, port, hint)
+	way := Route{Host: host, Port: port, Exchange: x.Target.Exchange, KindFrom: x.KindFrom, Rule: x.Rule, Warnings: append([]string{}, x.Warnings...)}
+	if x.KindFrom != "" {
+		way.Kind = x.Target.Kind.String()
+	}
+	if x.Err != nil {
+		way.Refused = x.Err.Error()
+		return way
+	}
+	way.Pool, way.Timeout = x.Route.Pool.Name(), x.Route.Timeout.Seconds()
+	for _, m := range x.Route.Pool.Members() {
+		member := RouteMember{Name: m.Name(), URL: m.URL(), Tier: m.Tier, Weight: m.Weight, Enabled: m.Enabled}
+		if outlook != nil {
+			member.State = outlook(m, x.Route.Target)
+		}
+		way.Members = append(way.Members, member)
+	}
+	return way
+}
+
+// HasListener reports whether a configuration has a listener ("" is any), and
+// lists those that it has.
+func HasListener(c *config.Config, address string) (have string, ok bool) {
+	all := make([]string, len(c.Listen))
+	for i, l := range c.Listen {
+		all[i] = l.Address
+		ok = ok || l.Address == address
+	}
+	return strings.Join(all, ", "), ok || address == ""
+}

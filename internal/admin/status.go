@@ -1,0 +1,170 @@
+package admin
+
+import "time"
+
+// State is how far the daemon is in its life.
+type State string
+
+// The states.
+const (
+	StateStarting State = "starting" // takes no connections yet
+	StateReady    State = "ready"
+	StateDraining State = "draining" // takes no new ones any more
+)
+
+// Status is what a running daemon is doing. It holds no secrets: URLs are
+// masked by whoever fills it.
+type Status struct {
+	Version    string     `json:"version"`
+	Generation int        `json:"generation"` // 1, and one more after each upgrade
+	PID        int        `json:"pid"`
+	Started    time.Time  `json:"started"`
+	State      State      `json:"state"`
+	Reasons    []string   `json:"reasons"` // what is not as it should be, the worst first; not what Config says
+	Config     Config     `json:"config"`
+	Listeners  []Listener `json:"listeners"`
+	Active     int        `json:"active"`    // tunnels of this process
+	Tunnels    []Count    `json:"tunnels"`   // the same, split up
+	Upstreams  []Upstream `json:"upstreams"` // by name
+	Budgets    []Budget   `json:"budgets,omitempty"`
+	Older      []Process  `json:"older,omitempty"` // earlier generations that still serve their tunnels
+}
+
+// Config is the configuration in force, and the file on disk beside it.
+type Config struct {
+	File     string    `json:"file"` // "" for the built-in defaults
+	LoadedAt time.Time `json:"loaded_at"`
+	InForce  bool      `json:"in_force"` // the file on disk is the configuration in force
+	Faults   []string  `json:"faults"`   // why it is not, FILE:LINE:COL: ... each
+	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// Listener is an address that clients come to.
+type Listener struct {
+	Address string `json:"address"`         // as the configuration writes it
+	Bound   string `json:"bound,omitempty"` // as bound, where that differs (port 0)
+	Use     string `json:"use,omitempty"`   // the way that all of its clients take
+	Kind    string `json:"kind,omitempty"`
+	Reach   string `json:"reach,omitempty"` // for whom: "this machine only", "10.0.0.0/8", "users"
+}
+
+// Count is the number of live tunnels of one exchange through one upstream.
+type Count struct {
+	Exchange string `json:"exchange"` // "" for hosts of none
+	Kind     string `json:"kind"`
+	Upstream string `json:"upstream"`
+	Tunnels  int    `json:"tunnels"`
+}
+
+// Upstream is a way out.
+type Upstream struct {
+	Name     string    `json:"name"`
+	URL      string    `json:"url"` // credentials masked
+	Pools    []string  `json:"pools"`
+	Tunnels  int64     `json:"tunnels"`
+	Dials    int64     `json:"dials,omitempty"`
+	Failures int64     `json:"failures,omitempty"`
+	State    string    `json:"state,omitempty"` // "" when all is well, else a few words: "ejected for 12 s: refused", "drained"
+	Bad      bool      `json:"bad,omitempty"`   // it is not used now
+	Verdicts []Verdict `json:"verdicts,omitempty"`
+}
+
+// Verdict is what is known of an upstream for one exchange and kind.
+type Verdict struct {
+	Exchange string     `json:"exchange"`
+	Kind     string     `json:"kind"`
+	Verdict  string     `json:"verdict"`
+	Since    time.Time  `json:"since"`
+	Until    *time.Time `json:"until,omitempty"`
+}
+
+// Budget is what is left of a limit on new connections.
+type Budget struct {
+	Exchange  string `json:"exchange,omitempty"`
+	Kind      string `json:"kind,omitempty"`
+	Exit      string `json:"exit"`
+	Limit     string `json:"limit"` // as the configuration writes it: "300/5m"
+	Remaining int    `json:"remaining"`
+}
+
+// Process is another generation of the daemon.
+type Process struct {
+	Generation int       `json:"generation"`
+	PID        int       `json:"pid"`
+	Tunnels    int       `json:"tunnels"`
+	Since      time.Time `json:"since"` // of its hand-over
+}
+
+// Tunnel is one live tunnel.
+type Tunnel struct {
+	ID        string    `json:"id"` // as in the log
+	Client    string    `json:"client"`
+	User      string    `json:"user,omitempty"`
+	Protocol  string    `json:"protocol"`
+	Host      string    `json:"host"`
+	Port      uint16    `json:"port"`
+	Exchange  string    `json:"exchange,omitempty"`
+	Kind      string    `json:"kind"`
+	Rule      string    `json:"rule"`
+	Pool      string    `json:"pool"`
+	Upstream  string    `json:"upstream"`
+	Started   time.Time `json:"started"`
+	BytesUp   int64     `json:"bytes_up"` // from the client
+	BytesDown int64     `json:"bytes_down"`
+}
+
+// Report is how a reload went, or would go. With Faults nothing has changed.
+type Report struct {
+	File     string   `json:"file"`    // which configuration; "" for the built-in defaults
+	Applied  bool     `json:"applied"` // false for a dry run, and with faults
+	Changes  []string `json:"changes"` // "+ pool asia", "~ exchanges.okx.http: asia → direct"; none: no change
+	Warnings []string `json:"warnings"`
+	Faults   []string `json:"faults"`
+}
+
+// BadNews is what an operator must hear first, a line each; none if all is well.
+func (s Status) BadNews() []string {
+	var news []string
+	if !s.Config.InForce {
+		for _, f := range s.Config.Faults {
+			news = append(news, "FILE NOT IN FORCE: "+f)
+		}
+		if len(s.Config.Faults) == 0 {
+			news = append(news, "FILE NOT IN FORCE: "+s.Config.File+" has changed since it was loaded; run: proxyd reload")
+		}
+	}
+	switch s.State {
+	case StateReady:
+	case StateDraining:
+		news = append(news, "DRAINING: takes no new connections")
+	default:
+		news = append(news, "STARTING: takes no connections yet")
+	}
+	for _, r := range s.Reasons {
+		news = append(news, "DEGRADED: "+r)
+	}
+	return news
+}
+
+// filled has no list that would be null in JSON.
+func (s Status) filled() Status {
+	fill(&s.Reasons)
+	fill(&s.Config.Faults)
+	fill(&s.Listeners)
+	fill(&s.Tunnels)
+	fill(&s.Upstreams)
+	return s
+}
+
+func (r Report) filled() Report {
+	fill(&r.Changes)
+	fill(&r.Warnings)
+	fill(&r.Faults)
+	return r
+}
+
+func fill[T any](list *[]T) {
+	if *list == nil {
+		*list = []T{}
+	}
+}

@@ -25,6 +25,10 @@ func newCredentials(u config.URL) *credentials {
 	return c
 }
 
+func (c *credentials) equal(o *credentials) bool {
+	return c.given == o.given && c.user.Reveal() == o.user.Reveal() && c.password.Reveal() == o.password.Reveal()
+}
+
 // repeatedIn reports whether a far end's words hold one of the secrets.
 func (c *credentials) repeatedIn(s string) bool {
 	for _, secret := range []config.Secret{c.user, c.password, c.basic} {

@@ -15,25 +15,28 @@ const (
 	keptInTotal = 48               // they count against no limit but this one
 )
 
-// keptKey is what a kept connection may be used for: one target through one
-// member of one configuration, for one client connection. So a server that
-// loses count of its answers mixes up those of one client alone.
+// keptKey is what a kept connection may be used for: one target that one member
+// leads to, for one client connection. So a server that loses count of its
+// answers mixes up those of one client alone.
 type keptKey struct {
-	member *Upstream
-	host   string
-	port   uint16
-	client netip.AddrPort
+	lead    *lead
+	host    string
+	port    uint16
+	trusted bool
+	client  netip.AddrPort
 }
 
 // kept holds the idle connections of plain HTTP. It lives as long as the process.
 type kept struct {
-	mu     sync.Mutex
-	idle   map[keptKey][]*keptConn // the last used last
-	total  int
-	closed bool
+	mu    sync.Mutex
+	idle  map[keptKey][]*keptConn // the last used last
+	total int
+	may   func(keptKey) bool // which may be kept
 }
 
-func newKept() *kept { return &kept{idle: map[keptKey][]*keptConn{}} }
+func newKept() *kept {
+	return &kept{idle: map[keptKey][]*keptConn{}, may: func(keptKey) bool { return true }}
+}
 
 // keptConn is one connection for plain requests, in use or idle.
 type keptConn struct {
@@ -75,7 +78,7 @@ func (p *kept) take(key keptKey) *keptConn {
 func (p *kept) put(c *keptConn) {
 	p.mu.Lock()
 	list := p.idle[c.key]
-	full := p.closed || len(list) >= keptPerWay || p.total >= keptInTotal
+	full := !p.may(c.key) || len(list) >= keptPerWay || p.total >= keptInTotal
 	if !full && !slices.Contains(list, c) {
 		p.idle[c.key] = append(list, c)
 		p.total++
@@ -109,13 +112,22 @@ func (p *kept) end(c *keptConn) {
 	}
 }
 
-// closeAll closes the idle connections; for good: also those that come later.
-func (p *kept) closeAll(forGood bool) {
+// only keeps those that may be from now on, and closes the idle ones of the rest.
+func (p *kept) only(may func(keptKey) bool) {
 	p.mu.Lock()
-	p.closed = p.closed || forGood
+	p.may = may
+	p.mu.Unlock()
+	p.closeIdle(func(k keptKey) bool { return !may(k) })
+}
+
+// closeIdle closes the idle ones that which picks.
+func (p *kept) closeIdle(which func(keptKey) bool) {
+	p.mu.Lock()
 	var all []*keptConn
-	for _, list := range p.idle {
-		all = append(all, list...)
+	for key, list := range p.idle {
+		if which(key) {
+			all = append(all, list...)
+		}
 	}
 	for _, c := range all {
 		p.remove(c, slices.Index(p.idle[c.key], c))

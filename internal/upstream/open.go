@@ -14,17 +14,17 @@ import (
 	"proxyd/internal/config"
 )
 
-// counters are what is remembered of an upstream beyond one configuration.
-type counters struct{ live atomic.Int64 }
-
-// Upstream is one way out.
+// Upstream is one way out, as one configuration has it.
 type Upstream struct {
 	name     string
+	id       config.Identity
 	url      config.URL
 	cred     *credentials
+	newLogin bool // the configuration before had other credentials
 	tls      *tls.Config
 	via      *Pool
-	counters *counters
+	lead     *lead
+	state    *state
 }
 
 // Name is the upstream's name.
@@ -34,18 +34,17 @@ func (u *Upstream) Name() string { return u.name }
 func (u *Upstream) URL() string { return u.url.String() }
 
 // Live is the number of open connections that leave through it.
-func (u *Upstream) Live() int64 { return u.counters.live.Load() }
+func (u *Upstream) Live() int64 { return u.state.live.Load() }
 
 // open makes one way to t.
 func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
-	way := &Way{Member: u, Release: func() { u.counters.live.Add(-1) }}
+	way := &Way{Member: u}
 	if u.url.Scheme == config.SchemeDirect {
 		conn, err := u.openDirect(ctx, s, t)
 		if err != nil {
 			return nil, err
 		}
-		u.counters.live.Add(1)
-		way.Conn = conn
+		way.Conn, way.Release = conn, u.state.opened()
 		return way, nil
 	}
 	if !speakable(t) {
@@ -64,9 +63,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 		}
 		return nil, fail
 	}
-	u.counters.live.Add(1)
-	way.Conn, way.Early = outer, early
-	way.Release = func() { u.counters.live.Add(-1); release() }
+	way.Conn, way.Early, way.Release = outer, early, both(u.state.opened(), release)
 	return way, nil
 }
 
@@ -84,12 +81,13 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 	if isBeside(conn) {
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
-	u.counters.live.Add(1)
 	return &Way{
-		Conn: conn, Member: u, Forward: &Forward{config.NewSecret(fields.String())},
-		Release: func() { u.counters.live.Add(-1); release() },
+		Conn: conn, Member: u, Forward: &Forward{config.NewSecret(fields.String())}, Release: both(u.state.opened(), release),
 	}, nil
 }
+
+// both releases a way and the hop before it.
+func both(way, hop func()) func() { return func() { way(); hop() } }
 
 // hop connects to the upstream itself: from here, or through the hop before.
 func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {

@@ -47,7 +47,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 // making of one.
 func (u *Upstream) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target) (*http.Response, error) {
 	again := repeatable(req)
-	key := keptKey{u, t.Host, t.Port, t.Client}
+	key := keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Client}
 	if again { // over a connection that may just be ending only what can be sent again
 		if c := s.shared.kept.take(key); c != nil {
 			if resp, err := c.roundTrip(req, u, s, t); err == nil || !hadEnded(err) {
@@ -97,10 +97,9 @@ func (u *Upstream) connect(ctx context.Context, s *Set, t Target, key keptKey) (
 		if err != nil {
 			return nil, err
 		}
-		u.counters.live.Add(1)
 		dialled.conn = conn
 		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
-		release = func() { u.counters.live.Add(-1); done() }
+		release = both(u.state.opened(), done)
 	} else {
 		way, err := u.open(ctx, s, t)
 		if err != nil {

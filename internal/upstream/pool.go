@@ -157,6 +157,7 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, try func(ctx contex
 			return tried, err
 		}
 		e.Upstream = u.name
+		u.state.failed(e.Class)
 		tried = append(tried, Attempt{u.name, e.Class, time.Since(start), e.Text})
 		if order == nil {
 			if order = p.rest(first); order == nil {

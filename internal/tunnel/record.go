@@ -31,6 +31,7 @@ const (
 	Ended                    // and has ended
 	Refused                  // a client did not get what it asked for
 	Served                   // a plain HTTP request was answered to its last byte
+	Moved                    // a tunnel lives on in another process, whose Ended counts it from its beginning
 )
 
 // Opening is what is known of a tunnel when it opens; all that it holds of its

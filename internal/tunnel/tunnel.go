@@ -76,6 +76,9 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down
 	r.ClosedBy, r.Reason = string(s.ClosedBy), s.Reason
+	if s.Reason == ReasonMoved {
+		r.Event = Moved
+	}
 	if s.Err != nil {
 		r.Text = s.Err.Error()
 	}

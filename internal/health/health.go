@@ -1,0 +1,127 @@
+package health
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/upstream"
+)
+
+// Verdict is what a probe has found: one of the words below or, where the way
+// itself failed, the class of an upstream.Error.
+type Verdict string
+
+// The words.
+const (
+	OK          Verdict = "ok"
+	Geoblocked  Verdict = "geoblocked"   // the exchange does not serve the region of the exit
+	RateLimited Verdict = "rate_limited" // too many requests or connections from the exit, until Result.Until
+	Blocked     Verdict = "blocked"      // the exchange or what guards it turns the exit away, for another reason
+	Unknown     Verdict = "unknown"      // the exchange answered, but with what says nothing of the upstream: it has trouble of its own, or the address is outdated
+)
+
+// Method is how far a probe goes.
+type Method string
+
+// The methods, as health_check names them.
+const (
+	TCP      Method = "tcp"      // the upstream accepts (an https one: TLS too)
+	Connect  Method = "connect"  // it opens a way to the target
+	Exchange Method = "exchange" // the exchange answers through it
+)
+
+// Dial opens a way to a target through one upstream. Its errors are
+// *upstream.Error, or the context's.
+type Dial func(ctx context.Context, t upstream.Target) (*upstream.Way, error)
+
+// Ask is what one probe does.
+type Ask struct {
+	Method  Method
+	Target  upstream.Target                 // for Connect and Exchange; Kind decides what is asked for
+	URL     string                          // for Exchange: https, wss, http or ws; its host and port are Target's
+	Timeout time.Duration                   // from when the probe begins; 0: 5 s
+	Roots   *x509.CertPool                  // whose certificates are believed; nil: the system's
+	Reach   func(ctx context.Context) error // for TCP: connects to the upstream itself; nil: nothing to reach
+
+	keep *[]byte // takes the body of an answer
+}
+
+// Result is what one probe has found.
+type Result struct {
+	Verdict Verdict
+	Text    string    // what was found, in words, free of credentials
+	Hint    string    // what to do about it; may be ""
+	Status  int       // the exchange's HTTP status; 0 without one
+	Until   time.Time // not to be probed before, by the exchange's wish; zero: any time
+	Unsure  bool      // the verdict is a class, and the exchange may be to blame as well as the upstream
+	Steps   []Step    // those that were made, in order
+	Took    time.Duration
+}
+
+// Step is a part of a probe.
+type Step struct {
+	Name string // dns, tcp, proxy, tls, http, upgrade or message
+	Took time.Duration
+}
+
+// The steps.
+const (
+	StepDNS     = "dns"     // a name was resolved on this machine
+	StepTCP     = "tcp"     // to the upstream, or to the exchange when direct
+	StepProxy   = "proxy"   // what the upstream took to open the way
+	StepTLS     = "tls"     // with the exchange
+	StepHTTP    = "http"    // until the answer's head
+	StepUpgrade = "upgrade" // until the 101
+	StepMessage = "message" // until the first websocket message or pong
+)
+
+// defaultTimeout is how long a probe may take, as health_check has it.
+const defaultTimeout = 5 * time.Second
+
+// Probe makes one probe. It leaves no connection behind.
+func Probe(ctx context.Context, dial Dial, a Ask) Result {
+	if a.Timeout <= 0 {
+		a.Timeout = defaultTimeout
+	}
+	start := time.Now()
+	probing, cancel := context.WithTimeout(ctx, a.Timeout)
+	defer cancel()
+	p := &probe{ask: a, dial: dial}
+	r := p.run(probing)
+	if ctx.Err() != nil && r.Verdict != OK { // the caller's end is nobody's fault
+		r = Result{Verdict: Unknown, Text: "the probe was broken off"}
+	}
+	r.Steps, r.Took = p.steps.list(), time.Since(start)
+	return r
+}
+
+// probe is one in progress.
+type probe struct {
+	ask   Ask
+	dial  Dial
+	steps steps
+}
+
+func (p *probe) run(ctx context.Context) Result {
+	if p.ask.Method == TCP {
+		if err := p.reach(ctx); err != nil {
+			return failed(err)
+		}
+		return Result{Verdict: OK, Text: "accepts"}
+	}
+	way, err := p.open(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	defer way.Release()
+	defer way.Conn.Close()
+	if p.ask.Method == Connect {
+		return Result{Verdict: OK, Text: "opens the way"}
+	}
+	return p.speak(ctx, way)
+}
+
+// websocket reports whether the probe asks for an upgrade.
+func (a Ask) websocket() bool { return a.Target.Kind == catalog.KindWebsocket }

@@ -1,0 +1,78 @@
+package health
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/testkit"
+	"proxyd/internal/upstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// snapshot is the router of a file.
+func snapshot(t testing.TB, text string) *router.Router {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := router.New(c, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// through dials by one upstream, given by its URL.
+func through(t testing.TB, url string) (Dial, func(context.Context) error) {
+	t.Helper()
+	set := snapshot(t, "pools: {p: {proxies: [{name: tokyo-1, url: \""+url+"\"}]}}\nallow_private: [127.0.0.0/8]\n").Set()
+	u := set.Pool("p").Members()[0].Upstream
+	return func(ctx context.Context, to upstream.Target) (*upstream.Way, error) { return set.DialOne(ctx, u, to) },
+		func(ctx context.Context) error { return set.Reach(ctx, u) }
+}
+
+// asks is a probe of the whole way to a venue at host:443.
+func asks(kind catalog.Kind, host string, roots *testkit.CA) Ask {
+	scheme := "https"
+	if kind == catalog.KindWebsocket {
+		scheme = "wss"
+	}
+	return Ask{
+		Method: Exchange, Target: upstream.Target{Host: host, Port: 443, Exchange: "binance", Kind: kind},
+		URL: scheme + "://" + host + "/probe?x=1", Roots: roots.Pool,
+	}
+}
+
+// at is an address as a target.
+func at(addr string) upstream.Target {
+	host, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return upstream.Target{Host: host, IP: netip.MustParseAddr(host), Port: uint16(n)}
+}
+
+func names(steps []Step) (list []string) {
+	for _, s := range steps {
+		list = append(list, s.Name)
+	}
+	return list
+}

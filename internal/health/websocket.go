@@ -1,0 +1,118 @@
+package health
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // RFC 6455 has it so
+	"encoding/base64"
+	"encoding/binary"
+	"io"
+	"net"
+	"strconv"
+	"time"
+)
+
+// messageWait is how long a feed may be silent after the upgrade: most greet or
+// answer a ping within a round trip, and those that do neither are fine too.
+const messageWait = 2 * time.Second
+
+// Opcodes of RFC 6455 section 5.2.
+const (
+	opContinuation = 0
+	opText         = 1
+	opBinary       = 2
+	opClose        = 8
+	opPing         = 9
+	opPong         = 10
+)
+
+func newKey() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return base64.StdEncoding.EncodeToString(b[:])
+}
+
+// acceptFor is the Sec-WebSocket-Accept of a key (RFC 6455 section 4.2.2).
+func acceptFor(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// frame is one from a client, whose payload has to be masked.
+func frame(op byte, payload string) []byte {
+	var mask [4]byte
+	_, _ = rand.Read(mask[:])
+	b := append([]byte{0x80 | op, 0x80 | byte(len(payload))}, mask[:]...)
+	for i := range len(payload) {
+		b = append(b, payload[i]^mask[i%4])
+	}
+	return b
+}
+
+// firstMessage asks for a pong and waits for that or a message, whichever the
+// feed sends first. The upgrade alone is a success.
+func (p *probe) firstMessage(ctx context.Context, conn net.Conn, r *bufio.Reader) Result {
+	start := time.Now()
+	_ = conn.SetReadDeadline(start.Add(messageWait))
+	if ctx.Err() != nil { // its deadline may just have been overwritten
+		return Result{Verdict: OK, Status: 101, Text: "HTTP 101"}
+	}
+	_, _ = conn.Write(frame(opPing, "proxyd")) // a failure shows in what is read
+	op, payload, err := readFrame(r)
+	defer func() { _, _ = conn.Write(frame(opClose, "\x03\xe8")) }() // 1000: normal
+	switch {
+	case err != nil && isTimeout(err):
+		return Result{Verdict: OK, Status: 101, Text: "HTTP 101; no message and no pong within " + seconds(time.Since(start))}
+	case err != nil:
+		return Result{Verdict: Unknown, Status: 101, Text: "HTTP 101, then closed before any message"}
+	case op == opClose:
+		return closed(payload)
+	}
+	p.steps.since(StepMessage, start)
+	what := "a message"
+	if op == opPong {
+		what = "a pong"
+	}
+	return Result{Verdict: OK, Status: 101, Text: "HTTP 101; " + what}
+}
+
+// closed judges a close frame: by its words, as a refused upgrade.
+func closed(payload []byte) Result {
+	why := ""
+	if len(payload) >= 2 {
+		why = " (" + strconv.Itoa(int(binary.BigEndian.Uint16(payload)))
+		if text := clean(string(payload[2:]), 80); text != "" {
+			why += ": " + text
+		}
+		why += ")"
+		if r := read(403, nil, payload[2:], time.Now()); r.Verdict != Blocked {
+			r.Status, r.Text = 101, "HTTP 101, then closed"+why
+			return r
+		}
+	}
+	return Result{Verdict: Unknown, Status: 101, Text: "HTTP 101, then closed" + why}
+}
+
+// readFrame reads one frame's head, and the payload of a control frame.
+func readFrame(r *bufio.Reader) (op byte, payload []byte, err error) {
+	var head [2]byte
+	if _, err = io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	op = head[0] & 0x0f
+	switch op {
+	case opContinuation, opText, opBinary, opPing, opPong, opClose:
+	default:
+		return 0, nil, errNotHTTP
+	}
+	if op != opClose {
+		return op, nil, nil
+	}
+	payload = make([]byte, head[1]&0x7f)
+	if len(payload) > 125 {
+		return 0, nil, errNotHTTP
+	}
+	_, err = io.ReadFull(r, payload)
+	return op, payload, err
+}

@@ -1,0 +1,200 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// venue is what is counted for an exchange and kind.
+type venue struct {
+	exchange, kind   string // as labels
+	requests, closed map[string]prometheus.Counter
+	duration         prometheus.Observer
+	up, down         prometheus.Counter
+}
+
+type venueKey struct {
+	exchange string
+	kind     catalog.Kind
+}
+
+// way is what is counted for a venue through an upstream.
+type way struct {
+	venue    *venue
+	upstream string
+	active   int
+	gauge    prometheus.Gauge
+}
+
+type wayKey struct {
+	venueKey
+	upstream string
+}
+
+// member is what is counted for an upstream.
+type member struct {
+	dial   prometheus.Observer
+	errors map[upstream.Class]prometheus.Counter
+}
+
+// carried is an open tunnel, and how many of its bytes are counted already.
+//
+// Bytes are counted by what came in addition since last time, when a scrape asks
+// for the live tunnels and once more when the tunnel ends and is forgotten. So
+// nothing is counted twice or lost, however a scrape and an end meet, and no
+// total ever falls.
+type carried struct {
+	way      *way
+	up, down int64
+}
+
+// Observe counts a record. It must see every record of the process.
+func (m *Metrics) Observe(r tunnel.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.venue(&r.Opening)
+	switch r.Event {
+	case tunnel.Opened:
+		m.request(v, "ok")
+		m.dialled(&r.Opening)
+		m.opened(&r, 0, 0)
+	case tunnel.Ended:
+		m.ended(v, &r)
+	case tunnel.Served: // its time is the server's, and its connection may have been a kept one
+		m.request(v, "ok")
+		m.failed(r.Attempts)
+	case tunnel.Refused:
+		m.request(v, string(r.Class))
+		m.failed(r.Attempts)
+	}
+}
+
+// Adopt counts a tunnel that came from another process as active here. It is no
+// request, and the bytes that it brought along (Up, Down) are not counted again.
+// Its end comes by Observe.
+func (m *Metrics) Adopt(r tunnel.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opened(&r, r.Up, r.Down)
+}
+
+func (m *Metrics) opened(r *tunnel.Record, up, down int64) {
+	if _, double := m.open[r.ID]; double {
+		return
+	}
+	w := m.way(&r.Opening)
+	w.active++
+	w.gauge.Set(float64(w.active))
+	m.open[r.ID] = carried{w, up, down}
+}
+
+func (m *Metrics) ended(v *venue, r *tunnel.Record) {
+	c, open := m.open[r.ID]
+	if open {
+		c.way.active--
+		c.way.gauge.Set(float64(c.way.active))
+		delete(m.open, r.ID)
+	} else { // it ended before it carried: its client had left, or the server had answered the front end
+		m.dialled(&r.Opening)
+		if r.Reason == tunnel.ReasonAbandoned {
+			m.request(v, string(tunnel.ClassGone))
+		} else {
+			m.request(v, "ok")
+		}
+	}
+	v.up.Add(float64(max(0, r.Up-c.up)))
+	v.down.Add(float64(max(0, r.Down-c.down)))
+	v.duration.Observe(max(0, r.Duration).Seconds())
+	count(m.closed, v.closed, string(r.Reason), v)
+}
+
+// progress counts what a live tunnel has carried since last time.
+func (m *Metrics) progress(id string, up, down int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, open := m.open[id]
+	if !open { // it has not begun to carry, or its end is counted
+		return
+	}
+	if up > c.up {
+		c.way.venue.up.Add(float64(up - c.up))
+		c.up = up
+	}
+	if down > c.down {
+		c.way.venue.down.Add(float64(down - c.down))
+		c.down = down
+	}
+	m.open[id] = c
+}
+
+func (m *Metrics) request(v *venue, outcome string) { count(m.requests, v.requests, outcome, v) }
+
+// count adds one to the child of a venue that last names; known has those made before.
+func count(all *prometheus.CounterVec, known map[string]prometheus.Counter, last string, v *venue) {
+	c := known[last]
+	if c == nil {
+		c = all.WithLabelValues(v.exchange, v.kind, last)
+		known[last] = c
+	}
+	c.Inc()
+}
+
+// dialled counts the attempts of a way that opened. What the last one took is
+// the time from the request on without the queue and those before it.
+func (m *Metrics) dialled(o *tunnel.Opening) {
+	m.failed(o.Attempts)
+	took := o.Dial - o.Queued
+	for i := range o.Attempts {
+		took -= o.Attempts[i].Took
+	}
+	m.member(o.Upstream).dial.Observe(max(0, took).Seconds())
+}
+
+func (m *Metrics) failed(attempts []upstream.Attempt) {
+	for i := range attempts {
+		a := &attempts[i]
+		u := m.member(a.Upstream)
+		c := u.errors[a.Class]
+		if c == nil {
+			c = m.dialErrors.WithLabelValues(a.Upstream, string(a.Class))
+			u.errors[a.Class] = c
+		}
+		c.Inc()
+	}
+}
+
+func (m *Metrics) venue(o *tunnel.Opening) *venue {
+	key := venueKey{o.Exchange, o.Kind}
+	v := m.venues[key]
+	if v == nil {
+		v = &venue{exchange: exchangeLabel(o.Exchange), kind: kindLabel(o.Kind.String())}
+		v.requests, v.closed = map[string]prometheus.Counter{}, map[string]prometheus.Counter{}
+		v.duration = m.durations.WithLabelValues(v.exchange, v.kind)
+		v.up, v.down = m.bytes.WithLabelValues(v.exchange, v.kind, "up"), m.bytes.WithLabelValues(v.exchange, v.kind, "down")
+		m.venues[key] = v
+	}
+	return v
+}
+
+func (m *Metrics) way(o *tunnel.Opening) *way {
+	key := wayKey{venueKey{o.Exchange, o.Kind}, o.Upstream}
+	w := m.ways[key]
+	if w == nil {
+		v := m.venue(o)
+		w = &way{venue: v, upstream: o.Upstream, gauge: m.active.WithLabelValues(v.exchange, v.kind, o.Upstream)}
+		m.ways[key] = w
+	}
+	return w
+}
+
+func (m *Metrics) member(name string) *member {
+	u := m.members[name]
+	if u == nil {
+		u = &member{m.dials.WithLabelValues(name), map[upstream.Class]prometheus.Counter{}}
+		m.members[name] = u
+	}
+	return u
+}

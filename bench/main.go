@@ -21,9 +21,15 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "origin" { // the child that plays upstream and origin
-		serveOrigin()
-		return
+	if len(os.Args) > 1 { // the children that play origin and upstream
+		switch os.Args[1] {
+		case "origin":
+			serveOrigin()
+			return
+		case "upstream":
+			serveUpstream()
+			return
+		}
 	}
 	if len(os.Args) > 3 && os.Args[1] == "copy" { // the candidate io.Copy
 		serveCopy(os.Args[2], os.Args[3])
@@ -31,11 +37,12 @@ func main() {
 	}
 	var o options
 	flag.StringVar(&o.bins, "bins", "", "candidates as NAME=BINARY, separated by commas; known names: "+strings.Join(knownNames(), ", "))
-	flag.StringVar(&o.works, "work", "setup,bulk,messages,fast,pingpong,idle,get", "workloads, separated by commas")
+	flag.StringVar(&o.works, "work", "setup,bulk,bulk8,messages,fast,pingpong,idle,get", "workloads, separated by commas")
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds")
 	flag.DurationVar(&o.time, "time", 4*time.Second, "length of one measurement")
 	flag.IntVar(&o.idle, "idle", 3000, "tunnels of the idle workload")
-	flag.StringVar(&o.curve, "curve", "", "instead: CPU and memory of the first candidate at these numbers of tunnels, separated by commas")
+	flag.StringVar(&o.curve, "curve", "", "instead: CPU, memory and time of a reload of proxyd at these numbers of tunnels, separated by commas")
+	flag.BoolVar(&o.tls, "tls", false, "the upstream speaks TLS; of the candidates proxyd alone can do that")
 	flag.BoolVar(&o.direct, "direct", false, "candidates are asked by SOCKS5 and dial the origin themselves")
 	flag.StringVar(&o.table, "table", "", "write the Markdown table to this file too")
 	flag.Parse()
@@ -48,6 +55,6 @@ func main() {
 type options struct {
 	bins, works, table, curve string
 	rounds, idle              int
-	direct                    bool
+	direct, tls               bool
 	time                      time.Duration
 }

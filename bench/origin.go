@@ -5,7 +5,9 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,23 +21,35 @@ import (
 // messageSize is that of a small book update inside TLS.
 const messageSize = 250
 
-// serveOrigin runs the plain upstream and the origin until standard input
-// ends, and prints their addresses: upstream, origin, http.
+// serveOrigin runs the origin until standard input ends, and prints its
+// addresses: by letter, http.
 func serveOrigin() {
-	up, origin, web := listen(), listen(), listen()
-	go serveEach(up, plainUpstream)
+	origin, web := listen(), listen()
 	go serveEach(origin, serveByLetter)
 	go func() {
 		body := bytes.Repeat([]byte("x"), 512)
 		_ = http.Serve(web, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
 	}()
+	fmt.Println(origin.Addr(), web.Addr())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// serveUpstream runs the plain upstream until standard input ends, and prints
+// its addresses: in clear, with TLS; and the file of the certificate that it
+// shows. It is a process of its own, so that its descriptors suffice.
+func serveUpstream() {
+	up, inTLS := listen(), listen()
+	cert, file := certificate()
+	go serveEach(up, plainUpstream)
+	go serveEach(tls.NewListener(inTLS, &tls.Config{Certificates: []tls.Certificate{cert}}), plainUpstream)
 	go func() { // with the process; the pipes that io.Copy splices through are closed by a collection alone
 		for range time.Tick(500 * time.Millisecond) {
 			runtime.GC()
 		}
 	}()
-	fmt.Println(up.Addr(), origin.Addr(), web.Addr())
+	fmt.Println(up.Addr(), inTLS.Addr(), file)
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	_ = os.Remove(file)
 }
 
 func listen() net.Listener {
@@ -154,14 +168,37 @@ func pipeBoth(c net.Conn, from *bufio.Reader, o net.Conn) {
 			b, _ := from.Peek(n)
 			_, _ = o.Write(b)
 		}
-		if _, err := io.Copy(o, c); err != nil {
+		if err := carry(o, c); err != nil {
 			_ = o.(*net.TCPConn).SetLinger(0) // no port is left waiting: a run would use all of them up
 			o.Close()
 			return
 		}
 		_ = o.(*net.TCPConn).CloseWrite()
 	}()
-	_, _ = io.Copy(c, o)
+	_ = carry(c, o)
+}
+
+// carry is io.Copy that holds no pipe before a MiB has passed: with four
+// descriptors more for each tunnel, thousands of idle ones would not fit.
+func carry(dst, src net.Conn) error {
+	b := make([]byte, 8<<10)
+	for n := 0; n < 1<<20; {
+		m, err := src.Read(b)
+		if m > 0 {
+			if _, err := dst.Write(b[:m]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n += m
+	}
+	_, err := io.Copy(dst, src)
+	return err
 }
 
 // serveCopy is the obvious relay, for comparison: a goroutine and an io.Copy for

@@ -3,7 +3,7 @@
 #
 #   bench/run.sh                      all workloads, 5 rounds, about 15 minutes
 #   ROUNDS=1 TIME=2s bench/run.sh     a first look
-#   WORK=setup,messages bench/run.sh  some of: setup bulk messages fast pingpong idle get
+#   WORK=setup,messages bench/run.sh  some of: setup bulk bulk8 messages fast pingpong idle get
 #   OUT=table.md bench/run.sh         the tables into a file, too
 #
 # As root it installs the programs of Debian that are missing (tinyproxy, squid,
@@ -37,7 +37,7 @@ have gost gost
 have glider glider
 {
 	echo "## Through an HTTP upstream"
-	"$work/bench" -bins "$bins" -work "${WORK:-setup,bulk,messages,fast,pingpong,idle,get}" "${rounds[@]}"
+	"$work/bench" -bins "$bins" -work "${WORK:-setup,bulk,bulk8,messages,fast,pingpong,idle,get}" "${rounds[@]}"
 	bins="proxyd=$work/proxyd"
 	have dante danted
 	have microsocks microsocks
@@ -47,5 +47,8 @@ have glider glider
 	echo
 	echo "## proxyd as tunnels grow"
 	echo
-	"$work/bench" -bins "proxyd=$work/proxyd" -curve "${CURVE:-1,10,100,1000,9000}" -time 3s
+	"$work/bench" -bins "proxyd=$work/proxyd" -curve "${CURVE:-1,10,100,1000,9900}" -time 3s -rounds "${CURVE_ROUNDS:-1}"
+	echo
+	echo "## proxyd through an https upstream"
+	"$work/bench" -tls -bins "proxyd=$work/proxyd" -work "${TLS_WORK:-bulk,messages,idle}" "${rounds[@]}"
 } | tee "${OUT:-/dev/null}"

@@ -21,8 +21,9 @@ type figures map[string]float64
 // place is where a measurement goes: the proxy under test and what is behind.
 type place struct {
 	proxy, origin, web string
-	pid                int  // of the candidate; 0 when there is none
-	direct             bool // the candidate is asked by SOCKS5 and dials the origin itself
+	log                string // the file that the candidate's output goes to
+	pid                int    // of the candidate; 0 when there is none
+	direct             bool   // the candidate is asked by SOCKS5 and dials the origin itself
 }
 
 // connect opens a tunnel to the origin.
@@ -96,34 +97,45 @@ func setup(p place, o options) (figures, error) {
 	return figures{"setups/s": done / time.Since(start).Seconds(), "CPU µs/setup": (p.cpu() - cpu) * 1e6 / done, "failed": float64(failed.Load())}, nil
 }
 
-// bulk: one tunnel, as fast as it goes.
-func bulk(p place, o options) (figures, error) {
-	c, err := p.connect()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if _, err := c.Write([]byte{'D'}); err != nil {
-		return nil, err
-	}
-	b := make([]byte, 256<<10)
-	var total int64
-	start, cpu := time.Now(), p.cpu()
-	for time.Since(start) < o.time {
-		n, err := c.Read(b)
-		if err != nil {
-			return nil, err
+// bulk: some tunnels, as fast as they go.
+func bulk(tunnels int) func(place, options) (figures, error) {
+	return func(p place, o options) (figures, error) {
+		var total atomic.Int64
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		start, cpu := time.Now(), p.cpu()
+		for range tunnels {
+			c, err := p.connect()
+			if err == nil {
+				_, err = c.Write([]byte{'D'})
+			}
+			if err != nil {
+				return nil, err
+			}
+			wg.Go(func() { // ends with the time, or the tunnel
+				defer c.Close()
+				b := make([]byte, 256<<10)
+				for time.Since(start) < o.time {
+					n, err := c.Read(b)
+					if err != nil {
+						return
+					}
+					total.Add(int64(n))
+				}
+			})
 		}
-		total += int64(n)
+		wg.Wait()
+		gb := float64(total.Load()) / 1e9
+		if gb == 0 {
+			return nil, fmt.Errorf("nothing arrived")
+		}
+		return figures{"GB/s": gb / time.Since(start).Seconds(), "CPU s/GB": (p.cpu() - cpu) / gb}, nil
 	}
-	gb := float64(total) / 1e9
-	return figures{"GB/s": gb / time.Since(start).Seconds(), "CPU s/GB": (p.cpu() - cpu) / gb}, nil
 }
 
-// messages: 100 tunnels that carry rate small messages a second together.
-func messages(rate int) func(place, options) (figures, error) {
+// messages: tunnels that carry rate small messages a second together.
+func messages(tunnels, rate int) func(place, options) (figures, error) {
 	return func(p place, o options) (figures, error) {
-		const tunnels = 100
 		var mu sync.Mutex
 		var late []float64
 		var conns []net.Conn
@@ -141,7 +153,7 @@ func messages(rate int) func(place, options) (figures, error) {
 				return nil, err
 			}
 			conns = append(conns, c)
-			ask := binary.BigEndian.AppendUint64([]byte{'T'}, uint64(tunnels*int64(time.Second)/int64(rate)))
+			ask := binary.BigEndian.AppendUint64([]byte{'T'}, uint64(int64(tunnels)*int64(time.Second)/int64(rate)))
 			if _, err := c.Write(ask); err != nil {
 				return nil, err
 			}
@@ -202,18 +214,9 @@ func pingpong(p place, o options) (figures, error) {
 	return figures{"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100]}, nil
 }
 
-// idle: tunnels that have carried a message and then are silent.
-func idle(p place, o options) (figures, error) {
-	return idleAt(p, o.idle, o.time)
-}
-
-func idleAt(p place, n int, d time.Duration) (figures, error) {
-	if p.pid == 0 {
-		return figures{}, nil
-	}
-	before := resources(p.pid)
+// helloMany is hello for many, 16 at once; those that fail are not among them.
+func (p place) helloMany(n int) (conns []net.Conn) {
 	var mu sync.Mutex
-	var conns []net.Conn
 	var wg sync.WaitGroup
 	for w := range 16 {
 		wg.Go(func() {
@@ -229,6 +232,20 @@ func idleAt(p place, n int, d time.Duration) (figures, error) {
 		})
 	}
 	wg.Wait()
+	return conns
+}
+
+// idle: tunnels that have carried a message and then are silent.
+func idle(p place, o options) (figures, error) {
+	return idleAt(p, o.idle, o.time)
+}
+
+func idleAt(p place, n int, d time.Duration) (figures, error) {
+	if p.pid == 0 {
+		return figures{}, nil
+	}
+	before := resources(p.pid)
+	conns := p.helloMany(n)
 	defer func() {
 		for _, c := range conns {
 			drop(c)

@@ -128,7 +128,7 @@ func TestRouteForPrograms(t *testing.T) {
 	if w.Port != 9443 || w.Exchange != "binance" || w.Kind != "websocket" || w.Pool != "asia" || w.Timeout != 4 || len(w.Members) != 3 || w.Refused != "" {
 		t.Errorf("%+v", w)
 	}
-	if m := w.Members[1]; m != (routeMember{"osaka.example:3128", "http://osaka.example:3128", 2, 3, true}) || w.Members[2].Enabled {
+	if m := w.Members[1]; m != (routeMember{Name: "osaka.example:3128", URL: "http://osaka.example:3128", Tier: 2, Weight: 3, Enabled: true}) || w.Members[2].Enabled {
 		t.Errorf("%+v", w.Members)
 	}
 	if strings.Contains(out, "bob") || got[1].Refused == "" || got[1].Pool != "" {

@@ -1,59 +1,47 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/daemon"
 	"proxyd/internal/router"
-	"proxyd/internal/target"
 )
 
 // routed is one host's way, for programs.
-type routed struct {
-	Host     string        `json:"host"`
-	Port     uint16        `json:"port"`
-	Exchange string        `json:"exchange,omitempty"`
-	Kind     string        `json:"kind,omitempty"`
-	KindFrom string        `json:"kind_from,omitempty"`
-	Rule     string        `json:"rule,omitempty"`
-	Warnings []string      `json:"warnings"`
-	Refused  string        `json:"refused,omitempty"` // why; the rest is then missing
-	Pool     string        `json:"pool,omitempty"`
-	Members  []routeMember `json:"members,omitempty"`
-	Timeout  float64       `json:"timeout_seconds,omitempty"`
-}
-
-type routeMember struct {
-	Name    string `json:"name"`
-	URL     string `json:"url"` // credentials masked
-	Tier    int    `json:"tier"`
-	Weight  int    `json:"weight"`
-	Enabled bool   `json:"enabled"`
-}
+type (
+	routed      = admin.Route
+	routeMember = admin.RouteMember
+)
 
 func routeCommand() *cobra.Command {
 	var listener, kind, format string
+	var live bool
 	cmd := &cobra.Command{
 		Use:   "route HOST[:PORT]...",
 		Short: "Explain which way a host takes, and why",
 		Long: `Explain which way a host takes, and why: its exchange and kind, the rule that
 matched, the pool and its members in order. Nothing is dialled or resolved; what
-the configuration says is explained, not what a running daemon has found out.
+the configuration says is explained, or with --live what the running daemon has
+in force and has found out about the members.
 Exit code 1 if a host would be refused.`,
-		Example: "  proxyd route stream.binance.com:9443\n  proxyd route --kind websocket api.gateio.ws\n  proxyd route --format json api.kraken.com | jq .[0].pool",
+		Example: "  proxyd route stream.binance.com:9443\n  proxyd route --kind websocket api.gateio.ws\n  proxyd route --live api.kraken.com\n  proxyd route --format json api.kraken.com | jq .[0].pool",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, hosts []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
+			}
+			if !live && cmd.Flags().Changed("admin") {
+				return usageError{errors.New("--admin: only --live asks a running daemon")}
 			}
 			hint := router.Hint{Listener: listener}
 			if kind != "" {
@@ -63,23 +51,20 @@ Exit code 1 if a host would be refused.`,
 				}
 				hint.Kind = k
 			}
-			_, snap, err := load(configPath(cmd), config.Options{NoSecrets: true})
+			var ways []routed
+			var err error
+			if live {
+				ways, err = askRoute(cmd, hosts, kind, listener)
+			} else {
+				ways, err = explain(cmd, hosts, hint)
+			}
 			if err != nil {
 				return err
-			}
-			if err := isListener(snap.Config(), listener); err != nil {
-				return err
-			}
-			ways := make([]routed, len(hosts))
-			refused := false
-			for i, host := range hosts {
-				ways[i] = explain(snap, host, hint)
-				refused = refused || ways[i].Refused != ""
 			}
 			if err := writeRouted(cmd.OutOrStdout(), ways, format); err != nil {
 				return err
 			}
-			if refused {
+			if slices.ContainsFunc(ways, func(w routed) bool { return w.Refused != "" }) {
 				return errSilent
 			}
 			return nil
@@ -87,8 +72,38 @@ Exit code 1 if a host would be refused.`,
 	}
 	cmd.Flags().StringVar(&listener, "listener", "", "as a client of the listener `ADDR`, as the configuration writes it")
 	cmd.Flags().StringVar(&kind, "kind", "", "`KIND` of connection: http or websocket")
+	cmd.Flags().BoolVar(&live, "live", false, "ask the running daemon")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
+	addAdminFlag(cmd)
 	return cmd
+}
+
+// explain asks the configuration that the daemon would load.
+func explain(cmd *cobra.Command, hosts []string, hint router.Hint) ([]routed, error) {
+	_, snap, err := load(configPath(cmd), config.Options{NoSecrets: true})
+	if err != nil {
+		return nil, err
+	}
+	if have, ok := admin.HasListener(snap.Config(), hint.Listener); !ok {
+		return nil, usageError{fmt.Errorf("--listener %s: the configuration has %s", hint.Listener, have)}
+	}
+	ways := make([]routed, len(hosts))
+	for i, host := range hosts {
+		ways[i] = admin.Explain(snap, host, hint, nil)
+	}
+	return ways, nil
+}
+
+// askRoute asks the running daemon.
+func askRoute(cmd *cobra.Command, hosts []string, kind, listener string) ([]routed, error) {
+	client, err := adminClient(cmd)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := asking(cmd, askTime)
+	defer cancel()
+	ways, err := client.Route(ctx, hosts, kind, listener)
+	return ways, terse(err)
 }
 
 // load reads a configuration and builds its snapshot, so that what can only be
@@ -102,60 +117,21 @@ func load(path string, o config.Options) (*config.Config, *router.Router, error)
 	return c, snap, err
 }
 
-// isListener makes a listener that the configuration lacks a usage error.
-func isListener(c *config.Config, address string) error {
-	if address == "" {
-		return nil
-	}
-	var have []string
-	for _, l := range c.Listen {
-		if l.Address == address {
-			return nil
-		}
-		have = append(have, l.Address)
-	}
-	return usageError{fmt.Errorf("--listener %s: the configuration has %s", address, strings.Join(have, ", "))}
-}
-
-// explain finds one host's way.
-func explain(r *router.Router, hostport string, hint router.Hint) routed {
-	host, port, err := target.SplitHostPort(hostport)
-	if err != nil {
-		host, port = hostport, 443
-	}
-	x := r.Explain(host, port, hint)
-	way := routed{Host: host, Port: port, Exchange: x.Target.Exchange, KindFrom: x.KindFrom, Rule: x.Rule, Warnings: append([]string{}, x.Warnings...)}
-	if x.KindFrom != "" {
-		way.Kind = x.Target.Kind.String()
-	}
-	if x.Err != nil {
-		way.Refused = x.Err.Error()
-		return way
-	}
-	way.Pool, way.Timeout = x.Route.Pool.Name(), x.Route.Timeout.Seconds()
-	for _, m := range x.Route.Pool.Members() {
-		way.Members = append(way.Members, routeMember{m.Name(), m.URL(), m.Tier, m.Weight, m.Enabled})
-	}
-	return way
-}
-
 func writeRouted(out io.Writer, ways []routed, format string) error {
 	if format == "json" {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(ways)
+		return printJSON(out, ways)
 	}
 	for i, w := range ways {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		w.write(out)
+		writeWay(out, w)
 	}
 	return nil
 }
 
-// write prints a way for people.
-func (w routed) write(out io.Writer) {
+// writeWay prints a way for people.
+func writeWay(out io.Writer, w routed) {
 	fmt.Fprintf(out, "%s:%d\n", w.Host, w.Port)
 	line := func(name, value string) {
 		if value != "" {
@@ -176,12 +152,12 @@ func (w routed) write(out io.Writer) {
 	}
 	line("pool", w.Pool)
 	for _, m := range w.Members {
-		line("member", m.text())
+		line("member", memberText(m))
 	}
 	line("timeout", fmt.Sprintf("%g s", w.Timeout))
 }
 
-func (m routeMember) text() string {
+func memberText(m routeMember) string {
 	s := m.URL
 	if m.Name != m.URL {
 		s = m.Name + "  " + m.URL
@@ -194,6 +170,9 @@ func (m routeMember) text() string {
 	}
 	if !m.Enabled {
 		s += "  not enabled"
+	}
+	if m.State != "" {
+		s += "  " + m.State
 	}
 	return s
 }

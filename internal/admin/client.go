@@ -113,11 +113,20 @@ func (c *Client) Route(ctx context.Context, hosts []string, kind, listener strin
 	return list, c.get(ctx, "/api/v1/route?"+q.Encode(), &list)
 }
 
-// Healthy asks whether the daemon lives.
-func (c *Client) Healthy(ctx context.Context) error { return c.get(ctx, "/healthz", nil) }
-
-// Ready asks whether the daemon takes new connections.
-func (c *Client) Ready(ctx context.Context) error { return c.get(ctx, "/readyz", nil) }
+// Healthy asks whether the daemon lives, or with ready whether it takes new
+// connections. listener, if not "", is an address that it has to have: several
+// proxyds may have been left the same admin address. Another one is a
+// *RefusedError with status 404.
+func (c *Client) Healthy(ctx context.Context, ready bool, listener string) error {
+	path := "/healthz?"
+	if ready {
+		path = "/readyz?"
+	}
+	if listener != "" {
+		path += url.Values{"listener": {listener}}.Encode()
+	}
+	return c.get(ctx, path, nil)
+}
 
 // Reload makes the daemon load its file again, or with dryRun say what would
 // change. With faults the error is a *RejectedError; the report comes too.

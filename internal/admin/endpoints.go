@@ -46,11 +46,37 @@ func (s *Server) notFound(path string) *refusal {
 }
 
 // healthz says that the process lives, at no cost.
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") }
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
+	if no := s.another(r); no != nil {
+		no.write(w, r)
+		return
+	}
+	text(w, http.StatusOK, "ok\n")
+}
+
+// another refuses a probe that is meant for the proxyd at ?listener=, when that
+// is not this one: several on one machine may have been left the same admin
+// address.
+func (s *Server) another(r *http.Request) *refusal {
+	listener := r.URL.Query().Get("listener")
+	if listener == "" {
+		return nil
+	}
+	if snap := s.o.Snapshot(); snap != nil {
+		if have, ok := HasListener(snap.Config(), listener); !ok {
+			return &refusal{status: http.StatusNotFound, text: "another proxyd answers here, which listens on " + have + "; give each its own admin address"}
+		}
+	}
+	return nil
+}
 
 // readyz is 200 unless starting or draining: one bad pool must not take all
 // exchanges out of service. With ?strict anything amiss is 503.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if no := s.another(r); no != nil {
+		no.write(w, r)
+		return
+	}
 	st := s.o.Status()
 	news := st.BadNews()
 	code, first := http.StatusOK, "ready"

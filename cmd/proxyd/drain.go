@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func drainCommand() *cobra.Command {
+	return drainOrResume(true, &cobra.Command{
+		Use:   "drain UPSTREAM [EXCHANGE]",
+		Short: "Let no new connections through an upstream",
+		Long: `Make the running daemon let no new connections through an upstream, or through
+it to one exchange. Tunnels stay. It lasts until resume or a restart, and status
+shows it.`,
+		Example: "  proxyd drain tokyo-1\n  proxyd drain tokyo-1 binance",
+	})
+}
+
+func resumeCommand() *cobra.Command {
+	return drainOrResume(false, &cobra.Command{
+		Use:     "resume UPSTREAM [EXCHANGE]",
+		Short:   "Let connections through a drained upstream again",
+		Long:    "Make the running daemon use an upstream again that drain has taken out of use.",
+		Example: "  proxyd resume tokyo-1\n  proxyd resume tokyo-1 binance",
+	})
+}
+
+func drainOrResume(on bool, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = usageArgs(cobra.RangeArgs(1, 2))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		client, err := adminClient(cmd)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := asking(cmd, askTime)
+		defer cancel()
+		said, err := client.Drain(ctx, args[0], append(args, "")[1], on)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), said)
+		return nil
+	}
+	addAdminFlag(cmd)
+	return cmd
+}

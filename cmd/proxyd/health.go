@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/config"
+)
+
+func healthCommand() *cobra.Command {
+	var ready bool
+	var timeout float64
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Ask the running daemon whether it lives; for HEALTHCHECK and exec probes",
+		Long: `Ask the running daemon at its admin address whether it lives, or with --ready
+whether it takes new connections. Without an admin server: connect to the first
+listener of the configuration and wait for an answer at the protocol level. So a
+daemon that hangs is found, not only one that is gone.
+The rest of the file may be faulty; if none of it can be read, the default address is tried.`,
+		Example: "  proxyd health && echo alive\n  proxyd health --ready",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			patience := time.Duration(timeout * float64(time.Second))
+			known, err := askHealth(cmd, ready, patience)
+			if !known {
+				err = greetFirst(configPath(cmd), patience)
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "ok")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it takes new connections")
+	cmd.Flags().Float64Var(&timeout, "timeout-seconds", 3, "give up after so many `SECONDS`")
+	addAdminFlag(cmd)
+	return cmd
+}
+
+// askHealth asks at the admin address. known is false when nobody there can
+// say: there is none, nothing listens, or it is another proxyd's.
+func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bool, err error) {
+	client, err := adminClient(cmd)
+	if err != nil {
+		return false, err
+	}
+	listener := ""
+	if named, _ := cmd.Flags().GetString("admin"); named != "" {
+		known = true // then it has to be that one
+	} else if address, _, err := config.ListenAddress(configPath(cmd), os.Environ()); err == nil {
+		listener = address
+	}
+	ctx, cancel := asking(cmd, patience)
+	defer cancel()
+	err = client.Healthy(ctx, ready, listener)
+	var unreachable *admin.UnreachableError
+	var refused *admin.RefusedError
+	switch {
+	case errors.As(err, &unreachable) && !errors.Is(err, context.DeadlineExceeded):
+		return known, err
+	case errors.As(err, &refused) && refused.Status != http.StatusServiceUnavailable:
+		return known, err
+	}
+	return true, err
+}
+
+// greetFirst asks the first listener of the configuration.
+func greetFirst(path string, patience time.Duration) error {
+	address, secured, err := config.ListenAddress(path, os.Environ())
+	if err == nil {
+		return greet(dialable(address), secured, patience)
+	}
+	// Broken since the start: a daemon must not be killed for that.
+	if address, _, fault := config.ListenAddress("", os.Environ()); fault != nil || greet(dialable(address), false, patience) != nil {
+		return err
+	}
+	return nil
+}
+
+// greet offers SOCKS5 with both methods and wants a well-formed choice back, be
+// it that none will do: no target is named, so nothing is dialled.
+func greet(address string, secured bool, timeout time.Duration) error {
+	conn, err := net.DialTimeout("tcp", address, timeout)
+	if err != nil {
+		return fmt.Errorf("nothing answers at %s: %w", address, err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(timeout))
+	if secured {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // no secret is sent, and nothing believed but that it lives
+	}
+	if _, err := conn.Write([]byte{5, 2, 0, 2}); err != nil {
+		return fmt.Errorf("%s: %w", address, err)
+	}
+	var reply [2]byte
+	if _, err := io.ReadFull(conn, reply[:]); err != nil {
+		return fmt.Errorf("%s accepts connections but does not answer: %w", address, err)
+	}
+	if reply[0] != 5 {
+		return errors.New(address + " answers, but not as proxyd does")
+	}
+	return nil
+}
+
+// dialable is the address at which a client of this machine reaches a listener.
+func dialable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/admin"
+)
+
+func reloadCommand() *cobra.Command {
+	var dryRun bool
+	var format string
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Make the running daemon load its file again",
+		Long: `Make the running daemon load its file again, and print what changed. A faulty
+file changes nothing: its faults are printed, and the configuration in force
+stays. Open tunnels are left alone. Exit code 0 if it was applied, else 1.`,
+		Example: `  proxyd reload
+  proxyd reload --dry-run            what would change?
+  proxyd reload --admin unix:/run/proxyd/admin.sock`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			client, err := adminClient(cmd)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := asking(cmd, changeTime)
+			defer cancel()
+			report, err := client.Reload(ctx, dryRun)
+			var rejected *admin.RejectedError
+			if err != nil && !errors.As(err, &rejected) {
+				return terse(err)
+			}
+			if format == "json" {
+				if err := printJSON(cmd.OutOrStdout(), report); err != nil {
+					return err
+				}
+				return terse(err)
+			}
+			writeReport(cmd.OutOrStdout(), report, dryRun)
+			if err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "proxyd: rejected; the configuration in force stays")
+			}
+			return terse(err)
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")
+	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
+	addAdminFlag(cmd)
+	return cmd
+}
+
+// writeReport prints the faults, or the changes and what they amount to.
+func writeReport(out io.Writer, r admin.Report, dryRun bool) {
+	if len(r.Faults) > 0 {
+		for _, f := range r.Faults {
+			fmt.Fprintln(out, f)
+		}
+		return
+	}
+	for _, c := range r.Changes {
+		fmt.Fprintln(out, c)
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintln(out, "warning:", w)
+	}
+	verb := "loaded"
+	if dryRun {
+		verb = "sound"
+	}
+	fmt.Fprintf(out, "%s: %s, %s\n", configName(r.File), verb, changeWords(len(r.Changes), dryRun))
+}
+
+func changeWords(n int, dryRun bool) string {
+	s := fmt.Sprintf("%d changes", n)
+	switch n {
+	case 0:
+		return "no change"
+	case 1:
+		s = "1 change"
+	}
+	if dryRun {
+		s += " to come"
+	}
+	return s
+}
+
+// configName is a configuration's file, for people.
+func configName(file string) string {
+	if file == "" {
+		return "built-in defaults"
+	}
+	return file
+}

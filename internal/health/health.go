@@ -50,6 +50,7 @@ type Ask struct {
 
 // Result is what one probe has found.
 type Result struct {
+	Method  Method // how far the probe was to go: one that only opens a way says nothing of what the exchange answers
 	Verdict Verdict
 	Text    string    // what was found, in words, free of credentials
 	Hint    string    // what to do about it; may be ""
@@ -93,6 +94,7 @@ func Probe(ctx context.Context, dial Dial, a Ask) Result {
 	if ctx.Err() != nil && r.Verdict != OK { // the caller's end is nobody's fault
 		r = Result{Verdict: Unknown, Text: "the probe was broken off"}
 	}
+	r.Method = a.Method
 	r.Steps, r.Took = p.steps.list(), time.Since(start)
 	return r
 }

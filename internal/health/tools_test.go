@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"proxyd/internal/catalog"
@@ -75,4 +76,11 @@ func names(steps []Step) (list []string) {
 		list = append(list, s.Name)
 	}
 	return list
+}
+
+func diff(t *testing.T, got, want []string) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
 }

@@ -1,0 +1,224 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Diff is what next does otherwise than prev, one line for each difference:
+// "+ pool asia", "- proxy tokyo-2 (pool asia)", "~ drain_seconds: 10 → 20",
+// "~ proxy tokyo-1 password changed". It is empty when the two do the same. The
+// order is that of the configuration, not of chance, and secrets are masked.
+//
+// Both are compared as they are in force, environment and defaults included.
+func Diff(prev, next *Config) []string {
+	d := &differ{prev: poolTable(prev), next: poolTable(next), said: map[string]bool{}}
+	d.change("enabled", prev.Enabled, next.Enabled)
+	d.ways("default", prev.Default, next.Default)
+	things(named(prev), named(next), func(p Pool) string { return p.Name },
+		func(mark string, _ int, p Pool) { d.add("%s pool %s", mark, p.Name) },
+		func(_ int, a, b Pool) { d.pool("pools."+b.Name, "pool "+b.Name, a, b) })
+	things(prev.Exchanges, next.Exchanges, func(x Exchange) string { return x.ID }, d.exchange, d.exchanges)
+	if !things(prev.Routes, next.Routes, hostsKey, d.route, d.routes) {
+		d.add("~ routes: order changed")
+	}
+	things(prev.Listen, next.Listen, func(l Listener) string { return l.Address },
+		func(mark string, _ int, l Listener) { d.add("%s listen %s", mark, l.Address) },
+		func(_ int, a, b Listener) { d.listener(a, b) })
+	d.admin(prev.Admin, next.Admin)
+	d.change("log.level", prev.Log.Level, next.Log.Level)
+	d.change("log.format", prev.Log.Format, next.Log.Format)
+	d.list("allow_private", texts(prev.AllowPrivate), texts(next.AllowPrivate))
+	d.scalars(prev, next)
+	d.list("secret file", prev.SecretFiles, next.SecretFiles)
+	return d.lines
+}
+
+// differ collects the lines.
+type differ struct {
+	prev, next map[string]*Pool
+	lines      []string
+	said       map[string]bool
+}
+
+func poolTable(c *Config) map[string]*Pool {
+	table := make(map[string]*Pool, len(c.Pools))
+	for i := range c.Pools {
+		table[c.Pools[i].Name] = &c.Pools[i]
+	}
+	return table
+}
+
+// named are the pools that have a name; the others are compared where they stand.
+func named(c *Config) (list []Pool) {
+	for _, p := range c.Pools {
+		if !p.Inline {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// add notes a line, once: an upstream may stand in many places.
+func (d *differ) add(format string, args ...any) {
+	line := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, fmt.Sprintf(format, args...))
+	if !d.said[line] {
+		d.said[line] = true
+		d.lines = append(d.lines, line)
+	}
+}
+
+// change notes a value that differs.
+func (d *differ) change(key string, a, b any) { d.changeIn("", key, a, b) }
+
+// changeIn is change with the place said behind it, where the key does not say it.
+func (d *differ) changeIn(place, key string, a, b any) {
+	if x, y := word(a), word(b); x != y {
+		d.add("~ %s: %s → %s%s", key, few(x), few(y), place)
+	}
+}
+
+// word is a value for people.
+func word(v any) string {
+	var s string
+	switch t := v.(type) {
+	case time.Duration:
+		return plain(t.Seconds())
+	case []string:
+		s = strings.Join(t, ", ")
+	default:
+		s = fmt.Sprint(v)
+	}
+	if s == "" {
+		return "not set"
+	}
+	return s
+}
+
+// few cuts what is too long to be read in a line.
+func few(s string) string {
+	if len(s) <= 200 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:200], "") + "..."
+}
+
+func (d *differ) secret(key string, a, b Secret) {
+	if a.Reveal() != b.Reveal() {
+		d.add("~ %s changed", key)
+	}
+}
+
+// list notes the items that came and went, and a new order where there is
+// nothing else.
+func (d *differ) list(what string, a, b []string) {
+	itself := func(s string) string { return s }
+	things(a, b, itself, func(mark string, _ int, s string) { d.add("%s %s %s", mark, what, s) }, func(int, string, string) {})
+}
+
+// things compares two lists of what has a name: alone is called for what is in
+// one of them, both for what is in either. It reports whether what both lists
+// have stands in the same order.
+func things[T any](prev, next []T, name func(T) string, alone func(mark string, at int, v T), both func(at int, a, b T)) (sameOrder bool) {
+	was := make(map[string]int, len(prev))
+	for i, key := range keysOf(prev, name) {
+		was[key] = i
+	}
+	kept := make([]bool, len(prev))
+	sameOrder = true
+	last := -1
+	for i, key := range keysOf(next, name) {
+		at, ok := was[key]
+		if !ok {
+			alone("+", i, next[i])
+			continue
+		}
+		kept[at] = true
+		sameOrder = sameOrder && at > last
+		last = at
+		both(i, prev[at], next[i])
+	}
+	for i, v := range prev {
+		if !kept[i] {
+			alone("-", i, v)
+		}
+	}
+	return sameOrder
+}
+
+// keysOf tells things of one name apart by their number.
+func keysOf[T any](list []T, name func(T) string) []string {
+	count := make(map[string]int, len(list))
+	keys := make([]string, len(list))
+	for i, v := range list {
+		key := name(v)
+		count[key]++
+		keys[i] = key + "\x00" + strconv.Itoa(count[key])
+	}
+	return keys
+}
+
+func (d *differ) scalars(a, b *Config) {
+	d.change("attempt_seconds", a.Attempt, b.Attempt)
+	d.change("retry_target_errors", a.RetryTargetErrors, b.RetryTargetErrors)
+	d.change("max_tunnels", count(a.MaxTunnels), count(b.MaxTunnels))
+	d.change("tunnel.idle_seconds", a.Tunnel.Idle, b.Tunnel.Idle)
+	d.change("tunnel.half_close_seconds", a.Tunnel.HalfClose, b.Tunnel.HalfClose)
+	d.change("tunnel.stall_seconds", a.Tunnel.Stall, b.Tunnel.Stall)
+	d.change("tunnel.stall_bytes", a.Tunnel.StallBytes, b.Tunnel.StallBytes)
+	d.change("drain_seconds", a.Drain, b.Drain)
+	d.change("stop.grace_seconds", a.StopGrace, b.StopGrace)
+	d.change("watch", a.Watch, b.Watch)
+	d.change("on_removed", a.OnRemoved, b.OnRemoved)
+	d.change("drain_after_seconds", a.DrainAfter, b.DrainAfter)
+	d.change("upgrade.tunnels", a.Upgrade.Tunnels, b.Upgrade.Tunnels)
+	d.change("upgrade.drain_seconds", a.Upgrade.Drain, b.Upgrade.Drain)
+}
+
+// count is a number of which 0 means that none is set.
+func count(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+func (d *differ) listener(a, b Listener) {
+	key := "listen " + b.Address + ": "
+	d.change(key+"written", !a.Default, !b.Default)
+	d.way(key+"use", a.Use, b.Use)
+	d.change(key+"kind", a.Kind, b.Kind)
+	if !slices.Equal(a.Users, b.Users) {
+		d.add("~ %sauth changed", key)
+	}
+	d.change(key+"allow", texts(a.Allow), texts(b.Allow))
+	d.change(key+"tls.cert_file", a.TLSCert, b.TLSCert)
+	d.change(key+"tls.key_file", a.TLSKey, b.TLSKey)
+}
+
+func (d *differ) admin(a, b Admin) {
+	if a.Address != b.Address {
+		d.change("admin.address", off(a.Address), off(b.Address))
+	} else {
+		d.change("admin.address written", !a.Default, !b.Default)
+	}
+	d.change("admin.allow", texts(a.Allow), texts(b.Allow))
+	d.change("admin.hosts", a.Hosts, b.Hosts)
+	d.secret("admin.token", a.Token, b.Token)
+	d.change("admin.pprof", a.Pprof, b.Pprof)
+}
+
+func off(address string) string {
+	if address == "" {
+		return "off"
+	}
+	return address
+}

@@ -1,0 +1,216 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"proxyd/internal/catalog"
+)
+
+// exchange notes one that came or went.
+func (d *differ) exchange(mark string, _ int, x Exchange) {
+	text := "exchange " + x.ID
+	if x.Ways != (Ways{}) {
+		text += ": " + waysWord(x.Ways, d.side(mark))
+	}
+	d.add("%s %s", mark, text)
+}
+
+// side is the pools that a mark speaks of.
+func (d *differ) side(mark string) map[string]*Pool {
+	if mark == "-" {
+		return d.prev
+	}
+	return d.next
+}
+
+func (d *differ) exchanges(_ int, a, b Exchange) {
+	key := "exchanges." + b.ID
+	d.ways(key, a.Ways, b.Ways)
+	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
+		d.change(key+".limits", a.Limits.Of(k), b.Limits.Of(k))
+	})
+	for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+		d.change(key+".probe."+k.String(), a.Probe.Of(k), b.Probe.Of(k))
+	}
+	host := func(h Host) string { return fmt.Sprintf("%s (exchange %s, %s)", h.Pattern, b.ID, h.Kind) }
+	things(a.Hosts, b.Hosts, host, func(mark string, _ int, h Host) { d.add("%s host %s", mark, host(h)) }, func(int, Host, Host) {})
+}
+
+// hostsKey is what a route is known by.
+func hostsKey(r Route) string {
+	return strings.Join(slices.Sorted(slices.Values(texts(r.Hosts))), ", ")
+}
+
+func (d *differ) route(mark string, at int, r Route) {
+	d.add("%s %s: %s", mark, routeKey(at, r), wayText(&r.Way, d.side(mark)))
+}
+
+func (d *differ) routes(at int, a, b Route) { d.way(routeKey(at, b), &a.Way, &b.Way) }
+
+func routeKey(at int, r Route) string {
+	return fmt.Sprintf("routes[%d] (%s)", at, few(strings.Join(texts(r.Hosts), ", ")))
+}
+
+// kinds notes what both kinds share once, and else what each kind has.
+func (d *differ) kinds(key string, compare func(d *differ, key string, k catalog.Kind)) {
+	lines := func(key string, k catalog.Kind) []string {
+		s := &differ{prev: d.prev, next: d.next, said: map[string]bool{}}
+		compare(s, key, k)
+		return s.lines
+	}
+	list := lines(key, catalog.KindHTTP)
+	if !slices.Equal(list, lines(key, catalog.KindWebsocket)) {
+		list = append(lines(key+".http", catalog.KindHTTP), lines(key+".websocket", catalog.KindWebsocket)...)
+	}
+	for _, line := range list {
+		d.add("%s", line)
+	}
+}
+
+func (d *differ) ways(key string, a, b Ways) {
+	d.kinds(key, func(d *differ, key string, k catalog.Kind) { d.way(key, a.Of(k), b.Of(k)) })
+}
+
+func (d *differ) way(key string, a, b *Way) {
+	if a == nil && b == nil {
+		return
+	}
+	p, q := inline(a, d.prev), inline(b, d.next)
+	switch {
+	case p == nil || q == nil:
+		d.change(key, wayText(a, d.prev), wayText(b, d.next))
+	case single(p) && single(q):
+		d.change(key, wayText(a, d.prev), wayText(b, d.next))
+		d.change(key+".strategy", p.Strategy, q.Strategy)
+		d.change(key+".hash_over", p.HashOver, q.HashOver)
+		d.member(" ("+key+")", p.Proxies[0], q.Proxies[0])
+	default:
+		d.pool(key+".pool", key, *p, *q)
+	}
+	if a != nil && b != nil {
+		d.change(key+".timeout_seconds", a.Timeout, b.Timeout)
+	}
+}
+
+// inline is the pool that a way holds in itself, nil if it holds none.
+func inline(w *Way, pools map[string]*Pool) *Pool {
+	if w == nil || w.Action != Use || pools[w.Pool] == nil || !pools[w.Pool].Inline {
+		return nil
+	}
+	return pools[w.Pool]
+}
+
+// wayText is a way for people, credentials masked.
+func wayText(w *Way, pools map[string]*Pool) string {
+	switch {
+	case w == nil:
+		return ""
+	case w.Action == Direct:
+		return "direct"
+	case w.Action == Reject:
+		return "reject"
+	}
+	p := inline(w, pools)
+	switch {
+	case p == nil:
+		return w.Pool
+	case len(p.Proxies) == 1:
+		return p.Proxies[0].URL.String()
+	}
+	var names []string
+	for _, m := range p.Proxies {
+		names = append(names, m.Name)
+	}
+	return "{" + strings.Join(names, ", ") + "}"
+}
+
+func waysWord(w Ways, pools map[string]*Pool) string {
+	http, ws := wayText(w.HTTP, pools), wayText(w.Websocket, pools)
+	switch {
+	case http == ws:
+		return http
+	case http == "":
+		return "{websocket: " + ws + "}"
+	case ws == "":
+		return "{http: " + http + "}"
+	}
+	return "{http: " + http + ", websocket: " + ws + "}"
+}
+
+// pool compares two pools; key is where it is written, place what it is called.
+func (d *differ) pool(key, place string, a, b Pool) {
+	d.change(key+".strategy", a.Strategy, b.Strategy)
+	d.change(key+".hash_over", a.HashOver, b.HashOver)
+	d.change(key+".limits", a.Limits, b.Limits)
+	if (a.Health.Method == "") != (b.Health.Method == "") {
+		d.change(key+".health_check", a.Health.Method, b.Health.Method)
+	} else {
+		d.change(key+".health_check.method", a.Health.Method, b.Health.Method)
+		d.change(key+".health_check.interval_seconds", a.Health.Interval, b.Health.Interval)
+		d.change(key+".health_check.timeout_seconds", a.Health.Timeout, b.Health.Timeout)
+		d.change(key+".health_check.rise", a.Health.Rise, b.Health.Rise)
+		d.change(key+".health_check.fall", a.Health.Fall, b.Health.Fall)
+	}
+	d.change(key+".eject.after", a.Eject.After, b.Eject.After)
+	d.change(key+".eject.base_seconds", a.Eject.Base, b.Eject.Base)
+	d.change(key+".eject.max_seconds", a.Eject.Max, b.Eject.Max)
+	d.change(key+".eject.max_percent", a.Eject.MaxPercent, b.Eject.MaxPercent)
+	place = " (" + place + ")"
+	ordered := things(a.Proxies, b.Proxies, func(m Proxy) string { return m.Name },
+		func(mark string, _ int, m Proxy) { d.add("%s proxy %s%s", mark, m.Name, place) },
+		func(_ int, m, n Proxy) { d.change("proxy "+n.Name+" url", m.URL, n.URL); d.member(place, m, n) })
+	if !ordered {
+		d.add("~ %s.proxies: order changed", key)
+	}
+}
+
+// member compares two members but for their URLs.
+func (d *differ) member(place string, a, b Proxy) {
+	key := "proxy " + b.Name
+	if !(automatic(a) && automatic(b)) { // else the URL has been said
+		d.changeIn(place, key+" name", a.Name, b.Name)
+	}
+	d.secret(key+" user", a.URL.User, b.URL.User)
+	d.secret(key+" password", a.URL.Password, b.URL.Password)
+	d.change(key+" tls.ca_file", a.TLS.CAFile, b.TLS.CAFile)
+	d.change(key+" tls.cert_file", a.TLS.CertFile, b.TLS.CertFile)
+	d.change(key+" tls.key_file", a.TLS.KeyFile, b.TLS.KeyFile)
+	d.change(key+" tls.server_name", a.TLS.ServerName, b.TLS.ServerName)
+	d.change(key+" tls.insecure", a.TLS.Insecure, b.TLS.Insecure)
+	d.way(key+" via", a.Via, b.Via)
+	d.changeIn(place, key+" weight", a.Weight, b.Weight)
+	d.changeIn(place, key+" tier", a.Tier, b.Tier)
+	d.changeIn(place, key+" enabled", a.Enabled, b.Enabled)
+	if a.Exit != defaultExit(a) || b.Exit != defaultExit(b) {
+		d.changeIn(place, key+" exit", a.Exit, b.Exit)
+	}
+	d.changeIn(place, key+" limits", a.Limits, b.Limits)
+}
+
+// automatic reports whether a member is called after its URL.
+func automatic(p Proxy) bool {
+	name := p.Name
+	p.Name = ""
+	return name == autoName(p)
+}
+
+// String is the budgets as they are written, with the figures of published ones.
+func (l Limits) String() string {
+	var list []string
+	if l.Published {
+		list = append(list, "published")
+	}
+	if l.Connects > 0 || l.Per > 0 {
+		list = append(list, strconv.Itoa(l.Connects)+"/"+period(l.Per))
+	}
+	if l.MaxConnections > 0 {
+		list = append(list, "max_connections "+strconv.Itoa(l.MaxConnections))
+	}
+	if l.Queue > 0 {
+		list = append(list, "queue_seconds "+plain(l.Queue.Seconds()))
+	}
+	return strings.Join(list, ", ")
+}

@@ -40,7 +40,7 @@ func TestNotTold(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := reads(t, old(t), Options{})
+			r := reads(t, old(t), Options{Settle: 500 * time.Millisecond})
 			looks := r.asked.Load()
 			c.do(t, r.dir)
 			r.looks(t, looks+1) // it was noticed
@@ -171,7 +171,7 @@ func TestNewlyNamedAndChangedSince(t *testing.T) {
 	began := time.Now()
 	r.also.Store(&[]string{secret})
 	r.Refresh(began)
-	r.looks(t, r.asked.Load())
+	r.look(t)
 	r.want(t)
 
 	r.also.Store(nil)
@@ -212,7 +212,11 @@ func TestPoll(t *testing.T) {
 	in("next/conf/proxyd.yaml", "new")(t, top)
 	must(t, os.Rename(filepath.Join(top, "app"), filepath.Join(top, "before")))
 	must(t, os.Rename(filepath.Join(top, "next"), filepath.Join(top, "app")))
-	until(t, "the new content", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.read) > 0 && r.read[len(r.read)-1] == "new" })
+	until(t, "the new content", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.read) > 0 && r.read[len(r.read)-1] == "new"
+	})
 	in("proxyd.yaml", "newer")(t, dir)
 	until(t, "the next change", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.read[len(r.read)-1] == "newer" })
 }
@@ -229,7 +233,11 @@ func TestChurn(t *testing.T) {
 		in("proxyd.yaml", "between")(t, r.dir)
 	}
 	in("proxyd.yaml", "last")(t, r.dir)
-	until(t, "the last content", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.read) > 0 && r.read[len(r.read)-1] == "last" })
+	until(t, "the last content", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.read) > 0 && r.read[len(r.read)-1] == "last"
+	})
 	if got := r.faults(); got != nil {
 		t.Errorf("broken: %v", got)
 	}

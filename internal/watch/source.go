@@ -147,8 +147,7 @@ func (s *source) adopt(places map[string]bool) (fresh bool, fault error) {
 			s.drop(at) // else the old one's watch would stay for ever
 			known = false
 		}
-		if err := s.fs.Add(at); err != nil {
-			s.drop(at)
+		if err := s.fs.Add(at); err != nil { // a watch from before stays: it may be good yet
 			if isDir && !errors.Is(err, fs.ErrNotExist) {
 				fault = fmt.Errorf("%s cannot be watched: %w%s", at, err, hint(err))
 			}

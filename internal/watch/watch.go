@@ -54,7 +54,7 @@ type Watcher struct {
 	looked time.Time              // when all files were last compared
 	first  time.Time              // when the burst under way began; zero: calm
 	due    time.Time              // when it will have settled
-	seen   map[string]fingerprint // as compared in this burst, nil if it is known from events
+	seen   map[string]fingerprint // as last compared in a burst that no event tells of, else nil
 	buf    []byte
 }
 
@@ -100,6 +100,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-w.stirred:
 			w.cover() // directories may have come and gone
 			w.stir()
+			w.seen = nil // events will tell how long it goes on
 		case <-w.again:
 			w.compare()
 		case <-timer.C:

@@ -27,7 +27,10 @@ type reader struct {
 	dir, file string
 	also      atomic.Pointer[[]string] // the files that the first one names
 	asked     atomic.Int64
-	during    func() // run in each call of Changed, after reading
+	off       atomic.Bool  // there is nothing to watch
+	alone     atomic.Bool  // there were no events when Files was last asked
+	during    func()       // run in each call of Changed, after reading
+	guise     func(func()) // as whom to watch, nil: as we are
 	changed   chan struct{}
 
 	mu     sync.Mutex
@@ -51,7 +54,13 @@ func (r *reader) start(t *testing.T, o Options) {
 		o.Poll = time.Hour
 	}
 	o.Files = func() []string {
-		r.asked.Add(1)
+		defer r.asked.Add(1)
+		if r.Watcher != nil {
+			r.alone.Store(r.Watcher.alone)
+		}
+		if r.off.Load() {
+			return nil
+		}
 		files := []string{r.file, ""}
 		if also := r.also.Load(); also != nil {
 			files = append(files, *also...)
@@ -72,10 +81,13 @@ func (r *reader) start(t *testing.T, o Options) {
 		defer r.mu.Unlock()
 		r.broken = append(r.broken, err)
 	}
-	r.Watcher = New(o)
+	if r.guise == nil {
+		r.guise = func(f func()) { f() }
+	}
+	r.guise(func() { r.Watcher = New(o) })
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }() // ends with stop; the cleanup waits
+	go r.guise(func() { ended <- r.Run(ctx) }) // ends with stop; the cleanup waits
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -135,11 +147,12 @@ func until(t *testing.T, what string, true func() bool) {
 // content is what a file holds, or why it holds nothing.
 func content(file string) string {
 	info, err := os.Stat(file)
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return "missing"
-	} else if err != nil {
+	case err != nil:
 		return "unreadable"
-	} else if !info.Mode().IsRegular() {
+	case !info.Mode().IsRegular():
 		return "no file"
 	}
 	text, err := os.ReadFile(file)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"io"
 	"net"
 	"syscall"
 	"unsafe"
@@ -45,6 +46,50 @@ func (d *direction) moveTCP(src, dst *net.TCPConn) *sideError {
 		d.fault = &sideError{d.from(), err}
 	}
 	return d.fault
+}
+
+// moveFromTCP moves everything from src to a conn that is not plain TCP. The
+// write stands outside the wait: it may block.
+func (d *direction) moveFromTCP(src *net.TCPConn) *sideError {
+	source, err := src.SyscallConn()
+	if err != nil {
+		return &sideError{d.from(), err}
+	}
+	var (
+		m     *mover
+		n     int
+		errno syscall.Errno
+	)
+	arrived := func(fd uintptr) bool {
+		m = d.flow.engine.movers.Get().(*mover)
+		for n, errno = read(fd, m.buf[:]); errno == syscall.EINTR; {
+			n, errno = read(fd, m.buf[:])
+		}
+		if errno == syscall.EAGAIN {
+			d.flow.engine.movers.Put(m)
+			m = nil // else a waiting direction keeps what it has given back
+			return false
+		}
+		return true
+	}
+	for {
+		if err := source.Read(arrived); err != nil {
+			return &sideError{d.from(), err}
+		}
+		var err error
+		switch {
+		case errno != 0:
+			err = errno
+		case n == 0:
+			err = io.EOF
+		}
+		fault := d.write(m.buf[:max(n, 0)], err)
+		d.flow.engine.movers.Put(m)
+		m = nil
+		if fault != nil || err != nil {
+			return fault
+		}
+	}
 }
 
 // readable runs when src may have bytes. It answers false to wait for more, and

@@ -19,6 +19,9 @@ func newMover() *mover { return new(mover) }
 // moveTCP is the portable loop.
 func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
 
+// moveFromTCP is the same.
+func (d *direction) moveFromTCP(_ *net.TCPConn) *sideError { return d.moveAny() }
+
 // unanswered cannot be told here; the kernel's keepalive finds idle dead peers.
 func unanswered(net.Conn) path { return path{} }
 

@@ -1,0 +1,338 @@
+//go:build unix
+
+package handover
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var _ = add("exits", func() error { os.Exit(3); return nil })
+var _ = add("hangs", hang)
+var _ = add("says no", func() error {
+	p, err := Inherited(ourKeepAlive)
+	if err == nil {
+		p.Failed(errors.New("proxyd.yaml:3:5: exchanges.okx: no such pool"))
+	}
+	return err
+})
+var _ = add("says no and stays", func() error {
+	p, err := Inherited(ourKeepAlive)
+	if err == nil {
+		p.Failed(errors.New("no memory"))
+		return hang()
+	}
+	return err
+})
+var _ = add("talks nonsense", func() error {
+	p, err := Inherited(ourKeepAlive)
+	if err == nil {
+		_, err = p.conn.Write(bytes.Repeat([]byte("x"), 100))
+	}
+	return errors.Join(err, hang())
+})
+var _ = add("another word", func() error {
+	p, err := Inherited(ourKeepAlive)
+	if err == nil {
+		err = p.send(message{Type: "serving"}, nil, nil)
+	}
+	return errors.Join(err, hang())
+})
+var _ = add("closes", func() error {
+	p, err := Inherited(ourKeepAlive)
+	if err == nil {
+		err = p.conn.Close()
+	}
+	return errors.Join(err, hang())
+})
+
+// Whatever the new process does, the old one goes on, and the new one is no more.
+func TestAChildThatIsNotReadyIsNoMore(t *testing.T) {
+	t.Parallel()
+	for play, want := range map[string][]string{
+		"exits":             {"ended before it served", "exit status 3", "log above"},
+		"says no":           {"cannot start", "proxyd.yaml:3:5: exchanges.okx: no such pool"},
+		"says no and stays": {"cannot start", "no memory"},
+		"hangs":             {"was stopped", "not ready in time"},
+		"talks nonsense":    {"was stopped"},
+		"another word":      {"was stopped", `"serving"`},
+		"closes":            {"was stopped", "EOF"},
+	} {
+		t.Run(play, func(t *testing.T) {
+			t.Parallel()
+			var u Upgrader
+			ln := listening(t)
+			c := upgrade(t, &u, play, StartOptions{Listeners: []Listener{ln}})
+			ctx := soon(t)
+			if play == "hangs" {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+				defer cancel()
+			}
+			mustHave(t, c.Ready(ctx), want...)
+			if !isGone(c.PID) {
+				t.Error("it lives, or was not reaped")
+			}
+			if who(t, ln.Addr()) != strconv.Itoa(os.Getpid()) {
+				t.Error("this process does not go on")
+			}
+			again := upgrade(t, &u, "answers", StartOptions{Listeners: []Listener{ln}})
+			if err := again.Ready(soon(t)); err != nil {
+				t.Errorf("the next upgrade: %v", err)
+			}
+		})
+	}
+}
+
+var _ = add("answers", func() error {
+	p, err := ready("words/1")
+	if err != nil {
+		return err
+	}
+	go answer(p.Listeners.Take("main"))
+	if err := p.Serving(); err != nil {
+		return err
+	}
+	_, _ = p.Receive(func([]Item) (func(), error) { return nil, errors.New("not asked for") })
+	return hang()
+})
+var _ = add("dies at go", func() error { _, err := ready(); return err })
+var _ = add("hangs at go", func() error { _, err := ready(); return errors.Join(err, hang()) })
+
+func TestAChildThatDoesNotServeIsNoMore(t *testing.T) {
+	t.Parallel()
+	for play, c := range map[string]struct {
+		step time.Duration
+		want string
+	}{
+		"dies at go":  {0, "ended before it served"},
+		"hangs at go": {300 * time.Millisecond, "was stopped"},
+	} {
+		t.Run(play, func(t *testing.T) {
+			t.Parallel()
+			var u Upgrader
+			ln := listening(t)
+			want := c.want
+			c := upgrade(t, &u, play, StartOptions{Listeners: []Listener{ln}, Step: c.step})
+			if err := c.Ready(soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			mustHave(t, c.Go([]byte("state")), want)
+			if !isGone(c.PID) || who(t, ln.Addr()) != strconv.Itoa(os.Getpid()) {
+				t.Error("it lives, or this process does not go on")
+			}
+		})
+	}
+}
+
+func TestOneUpgradeAtATime(t *testing.T) {
+	t.Parallel()
+	var u Upgrader
+	ln := listening(t)
+	o := StartOptions{Path: os.Args[0], Listeners: []Listener{ln}}
+	c := upgrade(t, &u, "answers", o)
+	refused := func(when string, want error) {
+		t.Helper()
+		if _, err := u.Start(o); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", when, err, want)
+		}
+	}
+	refused("before it is ready", ErrUnderWay)
+	if err := c.Ready(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	refused("before it serves", ErrUnderWay)
+	if err := c.Go(nil); err != nil {
+		t.Fatal(err)
+	}
+	refused("while tunnels move", ErrReplaced)
+	_ = ln.Listener.Close()
+	if got := who(t, ln.Addr()); got != strconv.Itoa(c.PID) {
+		t.Errorf("answered by %s, want the child, %d", got, c.PID)
+	}
+	if !c.Takes("words/1") || c.Takes("words/2") {
+		t.Error("the formats are not the child's")
+	}
+	if err := c.Finish(nil); err != nil {
+		t.Error(err)
+	}
+	refused("when all is over", ErrReplaced)
+	o.Parent = &Parent{}
+	if _, err := new(Upgrader).Start(o); !errors.Is(err, ErrUnderWay) {
+		t.Errorf("while tunnels arrive: %v", err)
+	}
+}
+
+func TestNoUpgradeWhereItWouldEndTheContainer(t *testing.T) {
+	t.Parallel()
+	is := func(name string) func() string { return func() string { return name } }
+	for name, c := range map[string]struct {
+		pid, parent int
+		first       func() string
+		refused     string
+	}{
+		"PID 1":                   {1, 0, is("proxyd"), "PID 1 of its container; replacing it would end the container"},
+		"PIDs shared with others": {17, 0, is("pause"), "main one of its container"},
+		"below a small init":      {7, 1, is("tini"), "started by tini"},
+		"below systemd":           {700, 1, is("systemd"), ""},
+		"below a shell":           {700, 650, is("tini"), ""},
+	} {
+		err := endsContainer(c.pid, c.parent, c.first)
+		switch {
+		case c.refused == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)):
+			t.Errorf("%s: got %v, want %q", name, err, c.refused)
+		}
+	}
+}
+
+// seen is what a child finds around it.
+type seen struct {
+	Args, Files []string
+	Dir         string
+	Listen      map[string]string
+	Env         map[string]bool
+}
+
+var _ = add("looks around", func() error {
+	s := seen{Args: os.Args, Listen: map[string]string{}, Env: map[string]bool{}}
+	if files, err := os.ReadDir("/proc/self/fd"); err == nil {
+		for _, f := range files {
+			to, err := os.Readlink("/proc/self/fd/" + f.Name())
+			if kind, _, ok := strings.Cut(to, ":["); ok {
+				to = kind
+			}
+			if err == nil { // but for the one that read the directory
+				s.Files = append(s.Files, f.Name()+" "+to)
+			}
+		}
+	}
+	p, err := Inherited(ourKeepAlive)
+	if err != nil {
+		return err
+	}
+	s.Dir, _ = os.Getwd()
+	for _, e := range os.Environ() {
+		name, _, _ := strings.Cut(e, "=")
+		s.Env[name] = true
+	}
+	for _, l := range p.Listeners.left {
+		s.Listen[l.Name] = l.Addr().String()
+	}
+	text, err := json.Marshal(s)
+	p.Failed(errors.New(string(text)))
+	return err
+})
+
+// A child has the listeners, its socket and the standard files, and nothing else
+// that is open here; the same arguments; and an environment without what was
+// meant for this process.
+func TestWhatAChildInherits(t *testing.T) {
+	t.Parallel()
+	a, b := listening(t), listening(t)
+	b.Name = "other"
+	dir := t.TempDir()
+	for range 20 { // things that a child must not have
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		c, err := net.Dial("tcp", a.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	path := filepath.Join(dir, "proxyd") // a symlink: the path is what counts
+	if err := os.Symlink(os.Args[0], path); err != nil {
+		t.Fatal(err)
+	}
+	var u Upgrader
+	c := upgrade(t, &u, "looks around", StartOptions{
+		Path: path, Args: []string{"proxyd", "run", "-c", "x.yaml"}, Listeners: []Listener{a, b},
+		Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x", "WATCHDOG_PID=1", "WATCHDOG_USEC=9", "NOTIFY_SOCKET=/run/n"},
+	})
+	err := c.Ready(soon(t))
+	_, text, _ := strings.Cut(err.Error(), "cannot start: ")
+	var got seen
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatal(err, text)
+	}
+	here, _ := os.Getwd()
+	if diff := cmp.Diff([]string{"proxyd", "run", "-c", "x.yaml"}, got.Args); diff != "" || got.Dir != here {
+		t.Errorf("arguments: %s in %s", diff, got.Dir)
+	}
+	want := map[string]string{"main": a.Addr().String(), "other": b.Addr().String()}
+	if diff := cmp.Diff(want, got.Listen); diff != "" {
+		t.Errorf("listeners: %s", diff)
+	}
+	for name, want := range map[string]bool{
+		"LISTEN_PID": false, "LISTEN_FDS": false, "LISTEN_FDNAMES": false, "WATCHDOG_PID": false, variable: false,
+		"WATCHDOG_USEC": true, "NOTIFY_SOCKET": true,
+	} {
+		if got.Env[name] != want {
+			t.Errorf("%s: %v, want %v", name, got.Env[name], want)
+		}
+	}
+	if runtime.GOOS != "linux" {
+		return // there is no /proc to look into
+	}
+	sockets := 0
+	for _, f := range got.Files {
+		number, kind, _ := strings.Cut(f, " ")
+		n, _ := strconv.Atoi(number)
+		switch {
+		case n < 3 || fromOutside[number]:
+		case kind == "socket":
+			if sockets++; n > 5 {
+				t.Errorf("a socket too many: %s", f)
+			}
+		case strings.HasPrefix(kind, "anon_inode"), strings.HasPrefix(kind, "/sys/fs/cgroup"): // the runtime's own
+		default:
+			t.Errorf("it has %s", f)
+		}
+	}
+	if sockets != 3 {
+		t.Errorf("it has %d sockets, want 3: %q", sockets, got.Files)
+	}
+}
+
+func TestProgramIsThePathThatWasGiven(t *testing.T) {
+	saved := os.Args
+	defer func() { os.Args = saved }()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	if err := os.Symlink(saved[0], program); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	t.Setenv("PATH", dir)
+	here, _ := os.Getwd()
+	for given, want := range map[string]string{"./program": filepath.Join(here, "program"), "program": program, program: program} {
+		os.Args = []string{given}
+		if got, err := Program(); err != nil || got != want {
+			t.Errorf("%s: got %s, %v; want %s", given, got, err, want)
+		}
+	}
+	os.Args = []string{"missing"}
+	if got, err := Program(); err == nil {
+		t.Errorf("found %s", got)
+	}
+	if _, err := new(Upgrader).Start(StartOptions{Path: filepath.Join(dir, "missing")}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// mostListed is how many proxies a list may have.
+const mostListed = 10_000
+
+// ParseList reads a list of proxies, one URL a line; empty lines and those that
+// begin with # are skipped, and so is a proxy that stood there before. ${...} is
+// literal in it. lines are those of proxies, as they stand, with their secrets.
+// The faults of other lines name file and line and repeat nothing that may be
+// secret.
+func ParseList(file string, text []byte) (proxies []Proxy, lines []string, faults Faults) {
+	b := &builder{path: file, at: map[string]place{}, byName: map[string]int{}, secrets: newSecrets(nil, false)}
+	seen, names := map[Identity]bool{}, map[string]int{}
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		s := strings.TrimSpace(strings.TrimPrefix(string(line), "\ufeff"))
+		if s == "" || s[0] == '#' {
+			continue
+		}
+		key := strconv.Itoa(n)
+		b.at[key] = place{file: file, line: n, col: 1}
+		if len(proxies) == mostListed {
+			b.fault(key, "split it", "the list has more than %d proxies", mostListed)
+			break
+		}
+		u, ok := b.url(key, strings.ReplaceAll(s, "${", "$${"))
+		switch {
+		case !ok:
+			continue
+		case u.Scheme == SchemeDirect:
+			b.fault(key, "remove it", "is no proxy")
+			continue
+		}
+		p := Proxy{Name: u.Authority(), URL: u, Weight: 1, Tier: 1, Enabled: true}
+		id := IdentityOf(p)
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if names[p.Name]++; names[p.Name] > 1 {
+			p.Name += "#" + strconv.Itoa(names[p.Name])
+		}
+		p.Exit = p.Name
+		proxies, lines = append(proxies, p), append(lines, s)
+	}
+	for i := range b.faults {
+		b.faults[i].Key = ""
+	}
+	return proxies, lines, b.faults
+}

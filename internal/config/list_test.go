@@ -1,0 +1,32 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseList(t *testing.T) {
+	text := "\ufeff# of a friend\n\nsocks5://bob:geheim-1@a.example:1080\r\nhttp://a.example:3128 \nhttp://a.example:3128\n" +
+		"a.example:3128\nhttp://u:geheim-2/@b.example:1\ndirect\nsocks5://eve:${PW}@a.example:1080\n  ftp://c.example:21\n"
+	proxies, lines, faults := ParseList("list.txt", []byte(text))
+	var got []string
+	for i, p := range proxies {
+		got = append(got, p.Name+" "+string(p.URL.Scheme)+" "+p.URL.User.Reveal()+" "+p.URL.Password.Reveal())
+		if p.Exit != p.Name || !p.Enabled || p.Weight != 1 || p.Tier != 1 || !strings.Contains(lines[i], "://") {
+			t.Errorf("%+v of %q", p, lines[i])
+		}
+	}
+	want := []string{"a.example:1080 socks5 bob geheim-1", "a.example:3128 http  ", "a.example:1080#2 socks5 eve ${PW}"}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	said := faults.Error()
+	for _, want := range []string{"list.txt:6:1: is not a URL", "list.txt:7:1: ", "list.txt:8:1: is no proxy", "list.txt:10:1: unknown scheme"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("want %q in\n%s", want, said)
+		}
+	}
+	if len(faults) != 4 || strings.Contains(said, "geheim") {
+		t.Errorf("got\n%s", said)
+	}
+}

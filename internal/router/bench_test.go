@@ -57,9 +57,12 @@ func TestRouteAllocatesTheNameAlone(t *testing.T) {
 	}
 }
 
+// sizes are what the cost of growth is shown at.
+var sizes = []int{10, 100, 1000, 10_000}
+
 func BenchmarkRoute(b *testing.B) {
 	perHost := map[string]float64{}
-	for _, n := range []int{10, 10_000} {
+	for _, n := range sizes {
 		r := load(b, custom(n))
 		for _, l := range looked {
 			b.Run(fmt.Sprintf("hosts=%d/%s", n, l.name), func(b *testing.B) {
@@ -82,7 +85,7 @@ func BenchmarkRoute(b *testing.B) {
 
 // BenchmarkNew is what a reload pays.
 func BenchmarkNew(b *testing.B) {
-	for _, n := range []int{10, 10_000} {
+	for _, n := range sizes {
 		b.Run(fmt.Sprintf("hosts=%d", n), func(b *testing.B) {
 			c := load(b, custom(n)).Config()
 			b.ReportAllocs()

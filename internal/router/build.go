@@ -156,7 +156,7 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 		if lack != "" {
 			rule = lack + " and no default is set"
 		}
-		return &decision{rule: rule, pool: b.direct, timeout: unsetTimeout}
+		return &decision{rule: rule, pool: b.direct, timeout: unsetTimeout, unwritten: true}
 	}
 	rule := orElse(w.Source, "default")
 	why := "is refused: nothing lists it and " + rule + " is reject"

@@ -92,6 +92,7 @@ type decision struct {
 	pool         *upstream.Pool // nil: refused
 	timeout      time.Duration
 	trusted      bool   // a route other than * says direct
+	unwritten    bool   // direct because nothing says another way
 	why, hint    string // of a refusal
 }
 

@@ -1,0 +1,118 @@
+package router_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"proxyd/internal/router"
+)
+
+const nowhere = " and would go direct, though direct is written nowhere: say "
+
+// What was kept from going direct, and would go direct since a line is missing.
+func TestNewlyDirect(t *testing.T) {
+	for _, c := range []struct {
+		name, prev, next string
+		want             []string
+	}{
+		{"nothing changes", `exchanges: {bitstamp: asia}`, `exchanges: {bitstamp: asia}`, nil},
+		{"an entry is gone", `exchanges: {bitstamp: asia}`, ``, []string{
+			"bitstamp went through pool asia" + nowhere + "default: direct, or exchanges.bitstamp: direct",
+		}},
+		{"an entry is gone, and the default is direct", "default: direct\nexchanges: {bitstamp: asia}", `default: direct`, nil},
+		{"an entry is gone, and the default is a pool", "default: europe\nexchanges: {bitstamp: asia}", `default: europe`, nil},
+		{"an entry says direct", `exchanges: {bitstamp: asia}`, `exchanges: {bitstamp: direct}`, nil},
+		{"an entry goes another way", `exchanges: {bitstamp: asia}`, `exchanges: {bitstamp: europe}`, nil},
+		{"one kind is gone", `exchanges: {binance: asia}`, `exchanges: {binance: {http: asia}}`, []string{
+			"binance.websocket went through pool asia" + nowhere + "default: direct, or exchanges.binance.websocket: direct",
+		}},
+		{"the only kind is gone", `exchanges: {binance: {websocket: asia}}`, ``, []string{
+			"binance.websocket went through pool asia" + nowhere + "default: direct, or exchanges.binance: direct",
+		}},
+		{"both kinds, which went different ways", `exchanges: {binance: {http: europe, websocket: reject}}`, ``, []string{
+			"binance.http went through pool europe" + nowhere + "default: direct, or exchanges.binance: direct",
+			"binance.websocket was refused" + nowhere + "default: direct, or exchanges.binance: direct",
+		}},
+		{"a URL, and its credentials", `exchanges: {okx: "socks5://u:s3cret@osaka.example:1080"}`, ``, []string{
+			"okx went through osaka.example:1080" + nowhere + "default: direct, or exchanges.okx: direct",
+		}},
+		{"a pool in place", `exchanges: {okx: {pool: {proxies: ["http://a.example:1", "http://b.example:1"]}}}`, ``, []string{
+			"okx went through the pool at exchanges.okx" + nowhere + "default: direct, or exchanges.okx: direct",
+		}},
+		{"it was direct before", `exchanges: {okx: direct}`, ``, nil},
+		{"it was direct by enabled: false", "enabled: false\nexchanges: {okx: asia}", ``, nil},
+		{"enabled: false is written", `exchanges: {okx: asia}`, "enabled: false\nexchanges: {okx: asia}", nil},
+		{"two exchanges, in order", `exchanges: {okx: asia, bitstamp: europe}`, ``, []string{
+			"bitstamp went through pool europe" + nowhere + "default: direct, or exchanges.bitstamp: direct",
+			"okx went through pool asia" + nowhere + "default: direct, or exchanges.okx: direct",
+		}},
+
+		{"the default is gone", `default: asia`, `exchanges: {okx: asia}`, []string{
+			"what nothing lists went through pool asia" + nowhere + "default: direct",
+		}},
+		{"the kill-switch is gone", "default: reject\nexchanges: {okx: asia}", `exchanges: {okx: asia}`, []string{
+			"what nothing lists was refused" + nowhere + "default: direct",
+		}},
+		{"the default is gone for a kind", `default: asia`, `default: {websocket: asia}`, []string{
+			"what nothing lists went through pool asia" + nowhere + "default: direct",
+		}},
+		{"the default is gone for websockets", `default: asia`, `default: {http: asia}`, []string{
+			"what nothing lists (websocket) went through pool asia" + nowhere + "default.websocket: direct",
+		}},
+		{"the default is replaced by a route", `default: asia`, `routes: [{hosts: ["*"], use: direct}]`, nil},
+		{"the file is emptied", "default: asia\nexchanges: {okx: europe}", ``, []string{
+			"what nothing lists went through pool asia" + nowhere + "default: direct",
+			"okx went through pool europe" + nowhere + "default: direct, or exchanges.okx: direct",
+		}},
+
+		{"a route is gone", `routes: [{hosts: ["*.corp.example", a.example], use: asia}, {hosts: [b.example], use: direct}]`, ``, []string{
+			`*.corp.example went through pool asia` + nowhere + `default: direct, or routes: [{hosts: ["*.corp.example"], use: direct}]`,
+			`a.example went through pool asia` + nowhere + `default: direct, or routes: [{hosts: ["a.example"], use: direct}]`,
+		}},
+		{"a route over an exchange's hosts is gone", `routes: [{hosts: ["*.binance.com"], use: asia}]`, ``, []string{
+			`*.binance.com went through pool asia` + nowhere + `default: direct, or routes: [{hosts: ["*.binance.com"], use: direct}]`,
+		}},
+		{"a * is gone", `routes: [{hosts: ["*"], use: asia}]`, ``, []string{
+			`* went through pool asia` + nowhere + `default: direct, or routes: [{hosts: ["*"], use: direct}]`,
+		}},
+		{"a CIDR is gone", `routes: [{hosts: [198.51.100.0/24, 2001:db8::/32], use: reject}]`, ``, []string{
+			`198.51.100.0/24 was refused` + nowhere + `default: direct, or routes: [{hosts: ["198.51.100.0/24"], use: direct}]`,
+			`2001:db8::/32 was refused` + nowhere + `default: direct, or routes: [{hosts: ["2001:db8::/32"], use: direct}]`,
+		}},
+		{"half a CIDR is gone", `routes: [{hosts: [198.51.100.0/24], use: reject}]`, `routes: [{hosts: [198.51.100.0/25], use: direct}]`, []string{
+			`198.51.100.0/24 was refused` + nowhere + `default: direct, or routes: [{hosts: ["198.51.100.0/24"], use: direct}]`,
+		}},
+		{"a CIDR is gone and addresses stay refused", "exchanges: {okx: asia}\nroutes: [{hosts: [198.51.100.0/24], use: reject}]", `exchanges: {okx: asia}`, nil},
+
+		{"a venue is gone", `exchanges: {venue: {hosts: {websocket: ["*.v.example"], http: [a.v.example]}, http: reject, websocket: asia}}`, ``, []string{
+			"venue.http was refused" + nowhere + "default: direct, or exchanges.venue: direct with its hosts",
+			"venue.websocket went through pool asia" + nowhere + "default: direct, or exchanges.venue: direct with its hosts",
+		}},
+		{"a venue's host is gone", `exchanges: {venue: {hosts: [a.v.example, b.v.example], url: "http://p.example:1"}}`, `exchanges: {venue: {hosts: [a.v.example], url: "http://p.example:1"}}`, []string{
+			"venue went through p.example:1" + nowhere + "default: direct, or exchanges.venue: direct",
+		}},
+		{"a venue of streams is gone, and only they have a default", `exchanges: {venue: {hosts: {websocket: [a.v.example]}, websocket: asia}}`, `default: {websocket: asia}`, []string{
+			"venue.websocket went through pool asia" + nowhere + "default.http: direct, or exchanges.venue: direct with its hosts",
+		}},
+
+		{"a listener's use is gone", `listen: [{address: "127.0.0.1:1", use: asia}]`, `listen: ["127.0.0.1:1"]`, []string{
+			"what enters at 127.0.0.1:1 went through pool asia and unlisted hosts would go direct, though direct is written nowhere: say default: direct, or give the listener its use",
+		}},
+		{"a listener is gone", `listen: [{address: "127.0.0.1:1", use: asia}, "127.0.0.1:2"]`, `listen: ["127.0.0.1:2"]`, nil},
+		{"a listener's use is gone, and there is a default", `listen: [{address: "127.0.0.1:1", use: asia}]`, "listen: [\"127.0.0.1:1\"]\ndefault: europe", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			prev, next := load(t, c.prev), load(t, c.next)
+			if d := cmp.Diff(c.want, router.NewlyDirect(prev, next)); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+			if got := router.NewlyDirect(prev, prev); len(got) > 0 {
+				t.Errorf("beside itself: %q", got)
+			}
+		})
+	}
+	if got := router.NewlyDirect(nil, load(t, ``)); len(got) > 0 {
+		t.Errorf("at the start: %q", got)
+	}
+}

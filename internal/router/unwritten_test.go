@@ -55,7 +55,7 @@ func TestNewlyDirect(t *testing.T) {
 			"what nothing lists was refused" + nowhere + "default: direct",
 		}},
 		{"the default is gone for a kind", `default: asia`, `default: {websocket: asia}`, []string{
-			"what nothing lists went through pool asia" + nowhere + "default: direct",
+			"what nothing lists (http) went through pool asia" + nowhere + "default.http: direct",
 		}},
 		{"the default is gone for websockets", `default: asia`, `default: {http: asia}`, []string{
 			"what nothing lists (websocket) went through pool asia" + nowhere + "default.websocket: direct",

@@ -1,0 +1,129 @@
+package limit
+
+import (
+	"math"
+	"time"
+)
+
+// Limits are the figures of a budget. Zero means none.
+type Limits struct {
+	Connects       int           // at most so many new connections in any window of length Per
+	Per            time.Duration // used with Connects
+	MaxConnections int           // at most so many open at once
+	Queue          time.Duration // how long a connection waits for room
+	Jitter         time.Duration // one that has waited goes up to so much later than it might, so that not all go at once
+	Watch          bool          // nothing is held back; the table's warning is called once when 80 % are used
+}
+
+// some says whether there is anything to count.
+func (l *Limits) some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
+
+// Key names a budget. Exchange and Kind are "" for one of all traffic.
+type Key struct{ Exchange, Kind, Exit string }
+
+// String is the budget as it stands in sentences: "binance via tokyo-1".
+func (k Key) String() string {
+	if k.Exchange == "" {
+		return k.Exit
+	}
+	return k.Exchange + " via " + k.Exit
+}
+
+// never is when there is room that no clock brings: when a connection ends or a
+// dial does.
+const never = math.MaxInt64
+
+// Budget is one budget and its history. It belongs to a Table, whose lock guards
+// it, and lives as long as that.
+type Budget struct {
+	key    Key
+	limits Limits
+	on     bool // it is in the configuration in force
+
+	grants    ring // the times at which dials have ended
+	pending   int  // granted, their dials not yet ended
+	open      int  // granted, not yet ended
+	elsewhere int  // open in other processes
+	queued    int  // wait for it now
+	refused   uint64
+	warned    bool
+}
+
+// Key is the budget's name.
+func (b *Budget) Key() Key { return b.key }
+
+// roomAt is when there is room for one more: now, or later, or never.
+func (b *Budget) roomAt(now int64) int64 {
+	if !b.on || b.limits.Watch {
+		return now
+	}
+	if b.limits.MaxConnections > 0 && b.open+b.elsewhere >= b.limits.MaxConnections {
+		return never
+	}
+	return b.windowAt(now)
+}
+
+// windowAt is roomAt, of the window alone.
+func (b *Budget) windowAt(now int64) int64 {
+	used := b.used(now)
+	if b.limits.Connects == 0 || used < b.limits.Connects {
+		return now
+	}
+	if over := used - b.limits.Connects; over < b.grants.live() {
+		return b.grants.time(b.grants.old+over) + int64(b.limits.Per) + 1
+	}
+	return never
+}
+
+// used is how many places of the window are taken.
+func (b *Budget) used(now int64) int {
+	b.grants.expire(now, int64(b.limits.Per))
+	return b.grants.live() + b.pending
+}
+
+// take gives one place away.
+func (b *Budget) take() {
+	b.pending++
+	b.open++
+}
+
+// settle ends a dial: from now on its place is one of the window's.
+func (b *Budget) settle(now int64) {
+	b.pending--
+	b.grants.push(now, b.limits.Connects)
+}
+
+// configure sets the figures and keeps the history, as far as it reaches: the
+// last Connects grants.
+func (b *Budget) configure(l Limits) {
+	if !b.on || b.limits != l {
+		b.warned = false
+	}
+	if b.limits.Connects != l.Connects || b.limits.Per != l.Per {
+		b.grants.keep(l.Connects)
+	}
+	b.limits, b.on = l, true
+}
+
+// warns says whether 80 % of a watched figure are used for the first time.
+func (b *Budget) warns(now int64) bool {
+	l := &b.limits
+	if !l.Watch || !b.on || b.warned {
+		return false
+	}
+	b.warned = l.Connects > 0 && 5*b.used(now) >= 4*l.Connects ||
+		l.MaxConnections > 0 && 5*(b.open+b.elsewhere) >= 4*l.MaxConnections
+	return b.warned
+}
+
+// left is how many connections would be admitted now.
+func (b *Budget) left(now int64) int {
+	n := math.MaxInt
+	if b.limits.Connects > 0 {
+		n = b.limits.Connects - b.used(now)
+	}
+	if b.limits.MaxConnections > 0 {
+		n = min(n, b.limits.MaxConnections-b.open-b.elsewhere)
+	}
+	return max(0, n)
+}

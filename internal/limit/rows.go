@@ -1,0 +1,113 @@
+package limit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Full says that a budget had no room in time.
+type Full struct {
+	Budget     Key
+	Limits     Limits
+	Left       int           // of Connects
+	Open       int           // connections, those of other processes included
+	Max        bool          // it is MaxConnections that is used up
+	Queued     time.Duration // how long the connection waited
+	RetryAfter time.Duration // when a window may have room again; 0 when no clock can tell
+}
+
+// Error is a sentence: "queued 4.2 s; budget binance via tokyo-1: 0 of 300 per 5 m".
+func (f *Full) Error() string {
+	text := fmt.Sprintf("budget %s: %d of %d per %s", f.Budget, f.Left, f.Limits.Connects, period(f.Limits.Per))
+	if f.Max {
+		text = fmt.Sprintf("budget %s: %d of %d connections are open", f.Budget, f.Open, f.Limits.MaxConnections)
+	}
+	if f.Budget.Kind != "" {
+		text += " (" + f.Budget.Kind + ")"
+	}
+	if f.Queued > 0 {
+		text = fmt.Sprintf("queued %.1f s; %s", f.Queued.Seconds(), text)
+	}
+	return text
+}
+
+// period is a window as people say it: "5 m".
+func period(d time.Duration) string {
+	switch {
+	case d >= time.Hour && d%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d >= time.Minute && d%time.Minute == 0:
+		return fmt.Sprintf("%d m", d/time.Minute)
+	default:
+		return fmt.Sprintf("%g s", d.Seconds())
+	}
+}
+
+// refuse counts a refusal and says what was full: the first of the budgets that
+// has no room. The table is locked, and unlocked when it returns.
+func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
+	defer t.mu.Unlock()
+	f := &Full{Queued: time.Duration(now - start)}
+	for _, b := range budgets {
+		if b.roomAt(now) == now {
+			continue
+		}
+		b.refused++
+		if f.Budget == (Key{}) {
+			f.Budget, f.Limits, f.Open = b.key, b.limits, b.open+b.elsewhere
+			f.Max = b.windowAt(now) == now // the window has room, so it is the other figure
+			f.Left = max(0, b.limits.Connects-b.used(now))
+		}
+		f.RetryAfter = max(f.RetryAfter, b.retryAfter(now))
+	}
+	return f
+}
+
+// retryAfter is when the window has room. Where all depends on dials that are
+// on their way it is the longest that it can be when they end now.
+func (b *Budget) retryAfter(now int64) time.Duration {
+	if at := b.windowAt(now); at != never {
+		return time.Duration(at - now)
+	}
+	return b.limits.Per
+}
+
+// Row is a budget as status and metrics show it.
+type Row struct {
+	Budget    Key
+	Limits    Limits
+	Remaining int           // connections that would be admitted now
+	Open      int           // connections, those of other processes included
+	Queued    int           // connections that wait for it now
+	Refused   uint64        // connections that it did not admit in time, so far
+	Next      time.Duration // when a window gives the next place back; 0 if there is room, or no clock can tell
+}
+
+// Rows lists the budgets that are in force, by exchange, kind and exit.
+func (t *Table) Rows() []Row {
+	t.mu.Lock()
+	now := t.now()
+	rows := make([]Row, 0, len(t.budgets))
+	for _, b := range t.budgets {
+		if b.on {
+			rows = append(rows, b.row(now))
+		}
+	}
+	t.mu.Unlock()
+	slices.SortFunc(rows, func(a, b Row) int { return compare(a.Budget, b.Budget) })
+	return rows
+}
+
+func (b *Budget) row(now int64) Row {
+	r := Row{Budget: b.key, Limits: b.limits, Remaining: b.left(now), Open: b.open + b.elsewhere, Queued: b.queued, Refused: b.refused}
+	if at := b.windowAt(now); at != never {
+		r.Next = time.Duration(at - now)
+	}
+	return r
+}
+
+func compare(a, b Key) int {
+	return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Exit, b.Exit))
+}

@@ -1,0 +1,250 @@
+package limit
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Table is all budgets of a process, and lives as long as it. Its methods may be
+// called at once.
+type Table struct {
+	warn  func(Row)
+	start time.Time // what its clock counts from
+
+	mu      sync.Mutex
+	budgets map[Key]*Budget
+	waiting []*waiter // in the order of their arrival
+	timer   *time.Timer
+	due     int64 // when timer fires; never while nobody waits for the clock
+}
+
+// NewTable makes a table without budgets. It starts nothing. warn, if not nil, is
+// called once for each budget that is only watched, when 80 % of it are used, and
+// again only after its figures have changed; it is called by Acquire and must not block.
+func NewTable(warn func(Row)) *Table {
+	return &Table{warn: warn, start: time.Now(), budgets: map[Key]*Budget{}, due: never}
+}
+
+func (t *Table) now() int64 { return int64(time.Since(t.start)) }
+
+// Budget finds the budget of that name, or makes one that holds nothing back
+// until Configure gives it figures. A snapshot may be built with it and thrown away.
+func (t *Table) Budget(k Key) *Budget {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.budget(k)
+}
+
+func (t *Table) budget(k Key) *Budget {
+	b := t.budgets[k]
+	if b == nil {
+		b = &Budget{key: k}
+		t.budgets[k] = b
+	}
+	return b
+}
+
+// Configure puts figures in force, all of a configuration at once. A budget that
+// has other figures than before keeps its history; one that is not named holds
+// nothing back from now on, and is forgotten when nothing is left to remember of
+// it. It must not run beside the building of another snapshot.
+func (t *Table) Configure(all map[Key]Limits) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for k, l := range all {
+		if l.some() {
+			t.budget(k).configure(l)
+		}
+	}
+	for k, b := range t.budgets {
+		if l := all[k]; l.some() {
+			continue
+		}
+		b.on = false
+		if b.used(now) == 0 && b.open+b.elsewhere+b.queued == 0 {
+			delete(t.budgets, k)
+		}
+	}
+	t.serve(now)
+}
+
+// Elsewhere sets how many connections other processes of this service have open,
+// those that are left from before an upgrade. They count against MaxConnections.
+// What is not named has none.
+func (t *Table) Elsewhere(open map[Key]int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range t.budgets {
+		b.elsewhere = 0
+	}
+	for k, n := range open {
+		if n > 0 {
+			t.budget(k).elsewhere = n
+		}
+	}
+	t.serve(t.now())
+}
+
+// Grant is a place for one connection in some budgets. The zero Grant holds
+// nothing; its methods then do nothing. It must not be copied once used, and its
+// methods must not be called at once.
+type Grant struct {
+	table   *Table
+	budgets []*Budget
+	state   uint8
+}
+
+const (
+	granted uint8 = iota + 1 // the dial is on its way
+	settled                  // the dial has ended
+)
+
+// Acquire takes a place in all of the budgets together, or in none. Where there
+// is no room it waits, as long as the shortest Queue of those that are full, at
+// most for most and not beyond the end of ctx; it does not wait in vain for a
+// window that will not have room by then. The error is a *Full, or ctx's when ctx
+// was cancelled. budgets must not change as long as the Grant is used.
+//
+// The caller dials, then calls Settle, and Release when the connection has ended;
+// or Unused, if nothing went out.
+func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budget) (Grant, error) {
+	if len(budgets) == 0 {
+		return Grant{}, nil
+	}
+	t.mu.Lock()
+	now := t.now()
+	if t.due <= now { // the timer is late: those who wait come first
+		t.serve(now)
+	}
+	if roomAt(budgets, now) > now {
+		return t.queue(ctx, most, budgets, now) // unlocks
+	}
+	take(budgets)
+	t.unlockAndWarn(budgets, now)
+	return Grant{t, budgets, granted}, nil
+}
+
+// Adopt takes places for a connection that is open already: it came from another
+// process. It is no new one, and there need not be room for it.
+func (t *Table) Adopt(budgets []*Budget) Grant {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range budgets {
+		b.open++
+	}
+	return Grant{t, budgets, settled}
+}
+
+// Room says whether all budgets have room now; if not, in what time windows will
+// have, 0 if no clock can tell. It takes nothing.
+func (t *Table) Room(budgets []*Budget) (ok bool, in time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	switch at := roomAt(budgets, now); at {
+	case now:
+		return true, 0
+	case never:
+		return false, 0
+	default:
+		return false, time.Duration(at - now)
+	}
+}
+
+// Settle says that the dial has ended and may have reached the exchange: its
+// place in the window is taken for one length of that, from now on.
+func (g *Grant) Settle() {
+	if g.state != granted {
+		return
+	}
+	g.state = settled
+	t := g.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settle(g.budgets)
+}
+
+func (t *Table) settle(budgets []*Budget) {
+	now := t.now()
+	for _, b := range budgets {
+		b.settle(now)
+	}
+	if len(t.waiting) > 0 { // what was never is a time now
+		t.serve(now)
+	}
+}
+
+// Release says that the connection has ended.
+func (g *Grant) Release() {
+	if g.state == 0 {
+		return
+	}
+	t := g.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range g.budgets {
+		b.open--
+	}
+	if g.state == granted {
+		t.settle(g.budgets)
+	} else if len(t.waiting) > 0 {
+		t.serve(t.now())
+	}
+	*g = Grant{}
+}
+
+// Unused gives the place back as if it had never been taken: no connection came
+// so far that an exchange could count it.
+func (g *Grant) Unused() {
+	if g.state != granted {
+		return
+	}
+	t := g.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unused(g.budgets)
+	*g = Grant{}
+}
+
+func (t *Table) unused(budgets []*Budget) {
+	for _, b := range budgets {
+		b.pending--
+		b.open--
+	}
+	if len(t.waiting) > 0 {
+		t.serve(t.now())
+	}
+}
+
+func take(budgets []*Budget) {
+	for _, b := range budgets {
+		b.take()
+	}
+}
+
+// roomAt is when all have room, as far as can be known now.
+func roomAt(budgets []*Budget, now int64) int64 {
+	at := now
+	for _, b := range budgets {
+		at = max(at, b.roomAt(now))
+	}
+	return at
+}
+
+// unlockAndWarn warns of those budgets that are watched and now nearly used up.
+func (t *Table) unlockAndWarn(budgets []*Budget, now int64) {
+	var rows []Row
+	for _, b := range budgets {
+		if b.warns(now) {
+			rows = append(rows, b.row(now))
+		}
+	}
+	t.mu.Unlock()
+	for _, r := range rows {
+		if t.warn != nil {
+			t.warn(r)
+		}
+	}
+}

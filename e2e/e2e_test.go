@@ -81,7 +81,7 @@ func start(t testing.TB, yaml string, environ ...string) *proxyd {
 	p.cancel = cancel
 	go func() { // ends with cancel; stop waits for it
 		defer close(p.done)
-		if err := d.Run(ctx, p.reload, ctx.Done()); err != nil {
+		if err := d.Run(ctx, daemon.Signals{Reload: p.reload, Force: ctx.Done()}); err != nil {
 			t.Errorf("the daemon ended: %v", err)
 		}
 	}()
@@ -131,10 +131,13 @@ func (p *proxyd) waitLine(what ...string) string {
 
 // withListen has the daemon listen on a free port, unless the text says where.
 func withListen(yaml string) string {
-	if strings.Contains(yaml, "listen:") {
-		return yaml
+	for _, unless := range []string{"listen: 127.0.0.1:0", "admin: \"\"", "watch: false"} {
+		key, _, _ := strings.Cut(unless, " ")
+		if !strings.Contains("\n"+yaml, "\n"+key) {
+			yaml = unless + "\n" + yaml
+		}
 	}
-	return "listen: 127.0.0.1:0\n" + yaml
+	return yaml
 }
 
 func writeConfig(t testing.TB, yaml string) string {

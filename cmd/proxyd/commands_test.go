@@ -60,12 +60,12 @@ func TestCheckForProgramsKnowsVariablesAndWarnings(t *testing.T) {
 	if err := os.Unsetenv("PROXYD_LISTN"); err != nil {
 		t.Fatal(err)
 	}
-	out, _, code = call("check", "-c", file(t, "exchanges: {binance: reject}\nwatch: true\n"), "--format", "json")
+	out, _, code = call("check", "-c", file(t, "exchanges: {binance: reject}\ndefault: socks4://192.0.2.1:1080\n"), "--format", "json")
 	got = checked{}
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || !got.OK || len(got.Faults) != 0 || len(got.Warnings) != 3 {
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || !got.OK || len(got.Faults) != 0 || len(got.Warnings) != 2 {
 		t.Fatalf("%v, exit code %d\n%s", err, code, out)
 	}
-	if w := got.Warnings[0]; w.Line != 2 || w.Key != "watch" || w.What != "is not yet in effect" {
+	if w := got.Warnings[0]; w.Line != 2 || w.Key != "default" || !strings.Contains(w.What, "socks4 has no names") {
 		t.Errorf("%+v", w)
 	}
 }
@@ -80,7 +80,6 @@ func TestStrict(t *testing.T) {
 		"no default":      {"exchanges: {kucoin: reject}\n", "unlisted hosts: DIRECT (no default)"},
 		"family":          {"default: direct\nexchanges: {binance: reject}\n", "binance_futures, binance_delivery have no entry: default (direct); add binance_futures: reject"},
 		"not enabled":     {"enabled: false\ndefault: http://h.example:1\n", "enabled is false"},
-		"a key":           {"default: direct\nwatch: true\n", "is not yet in effect"},
 		"socks4":          {"default: socks4://192.0.2.1:1080\n", "socks4 has no names"},
 		"refused by CIDR": {"default: socks5://192.0.2.1:1080\nroutes: [{hosts: [10.0.0.0/8], use: reject}]\n", "a name that leads there is resolved by the upstream"},
 	} {

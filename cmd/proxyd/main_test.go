@@ -37,7 +37,7 @@ default: direct
 `
 
 func TestExitCodes(t *testing.T) {
-	good, faulty, warned, empty := file(t, twoWays), file(t, "exchanges: {binence: direct}\n"), file(t, "default: direct\nwatch: false\n"), file(t, "")
+	good, faulty, warned, empty := file(t, twoWays), file(t, "exchanges: {binence: direct}\n"), file(t, "default: socks4://192.0.2.1:1080\n"), file(t, "")
 	tests := []struct {
 		name string
 		args []string
@@ -50,7 +50,7 @@ func TestExitCodes(t *testing.T) {
 		{"check of no file", []string{"check", "-c", "/nonexistent/proxyd.yaml"}, 1, "/nonexistent/proxyd.yaml"},
 		{"check without the secret", []string{"check", "-c", good}, 1, `"PW" is not set`},
 		{"check --no-secrets", []string{"check", "-c", good, "--no-secrets"}, 0, "ok"},
-		{"check --strict", []string{"check", "-c", warned, "--strict"}, 1, "not yet in effect"},
+		{"check --strict", []string{"check", "-c", warned, "--strict"}, 1, "socks4 has no names"},
 		{"check with an argument", []string{"check", "-c", good, "x"}, 2, "Run 'proxyd --help'"},
 		{"check in no format", []string{"check", "--format", "xml"}, 2, "text, json"},
 		{"route", []string{"route", "-c", good, "api.binance.com"}, 0, "pool      direct"},

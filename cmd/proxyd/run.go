@@ -29,15 +29,15 @@ the configuration again.`,
 			if err != nil {
 				return err
 			}
-			ctx, reload, force := signals(cmd.Context())
-			return d.Run(ctx, reload, force)
+			ctx, asked := signals(cmd.Context())
+			return d.Run(ctx, asked)
 		},
 	}
 }
 
 // signals turns the first SIGTERM or SIGINT into the end of the context, a
 // second one into force, and SIGHUP into reload.
-func signals(parent context.Context) (ctx context.Context, reload, force <-chan struct{}) {
+func signals(parent context.Context) (context.Context, daemon.Signals) {
 	if parent == nil {
 		parent = context.Background()
 	}
@@ -60,7 +60,7 @@ func signals(parent context.Context) (ctx context.Context, reload, force <-chan 
 			}
 		}
 	}()
-	return ctx, reloads, again
+	return ctx, daemon.Signals{Reload: reloads, Force: again}
 }
 
 // terminal reports whether a file is a terminal.

@@ -17,39 +17,39 @@ import (
 func (d *Daemon) announce() {
 	snap := d.snapshot.Load()
 	c := snap.Config()
-	d.log.Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
+	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
 		zap.String("catalogue", catalog.Date()), zap.String("config", fileName(c)))
 	for _, l := range c.Listen {
 		b := d.boundAt(l.Address)
 		if b == nil {
-			d.log.Info("not listening", zap.String("address", l.Address), zap.String("why", "this machine has no IPv6 loopback"))
+			d.log().Info("not listening", zap.String("address", l.Address), zap.String("why", "this machine has no IPv6 loopback"))
 			continue
 		}
-		d.log.Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
+		d.log().Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
 	}
 	limit := c.MaxTunnels
 	if limit == 0 {
 		limit = maxTunnels(d.files)
 	}
-	d.log.Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", limit))
+	d.log().Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", limit))
 	d.warn(snap)
-	d.log.Info("ready", zap.String("next", `eval "$(proxyd env)"`))
+	d.log().Info("ready", zap.String("next", `eval "$(proxyd env)"`))
 }
 
 // warn logs what an operator should know of a configuration.
 func (d *Daemon) warn(snap *router.Router) {
 	for _, w := range snap.Warnings() {
-		d.log.Warn("configuration", zap.String("warning", w))
+		d.log().Warn("configuration", zap.String("warning", w))
 	}
 	for _, w := range snap.Config().Warnings {
-		d.log.Warn("configuration", zap.String("warning", w.String()))
+		d.log().Warn("configuration", zap.String("warning", w.String()))
 	}
 }
 
 func (d *Daemon) boundAt(address string) *boundListener {
-	for i := range d.bound {
-		if d.bound[i].address == address {
-			return &d.bound[i]
+	for _, b := range d.listeners() {
+		if b.address == address {
+			return &b
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,39 +8,10 @@ import (
 	"slices"
 	"syscall"
 	"time"
-
-	"proxyd/internal/config"
 )
-
-// boundListener is a listener and the address that the configuration gives it.
-type boundListener struct {
-	address string
-	ln      net.Listener
-}
 
 // keepAlive finds a dead client within 45 s.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
-
-// bind opens every listener or none. A built-in address is left out where the
-// machine has no IPv6.
-func bind(listen []config.Listener) ([]boundListener, error) {
-	var bound []boundListener
-	for _, l := range listen {
-		ln, err := listenConfig().Listen(context.Background(), "tcp", l.Address)
-		if err != nil && l.Default && noFamily(err) {
-			continue
-		}
-		if err != nil {
-			closeAll(bound)
-			return nil, listenError(l.Address, err)
-		}
-		bound = append(bound, boundListener{l.Address, ln})
-	}
-	if len(bound) == 0 {
-		return nil, errors.New("no address to listen on could be bound; set listen")
-	}
-	return bound, nil
-}
 
 func noFamily(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
@@ -69,7 +39,7 @@ func closeAll(bound []boundListener) {
 // own reports whether an address is one of proxyd's own, so that nothing is
 // proxied into proxyd itself.
 func (d *Daemon) own(a netip.AddrPort) bool {
-	for _, b := range d.bound {
+	for _, b := range d.listeners() {
 		if matches(b.ln.Addr(), a) {
 			return true
 		}

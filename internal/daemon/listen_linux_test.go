@@ -4,23 +4,21 @@ import (
 	"net"
 	"syscall"
 	"testing"
-
-	"proxyd/internal/config"
 )
 
 // A dead client must be found whether or not it has sent a request.
 func TestAcceptedConnectionsHaveKeepalive(t *testing.T) {
-	bound, err := bind([]config.Listener{{Address: "127.0.0.1:0"}})
+	ln, err := bind("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeAll(bound)
-	c, err := net.Dial("tcp", bound[0].ln.Addr().String())
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	s, err := bound[0].ln.Accept()
+	s, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

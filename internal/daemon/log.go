@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"proxyd/internal/config"
 )
 
 // logLines is how many lines may wait for a slow reader of the log before
@@ -27,6 +29,13 @@ func newLogger(w zapcore.WriteSyncer, level zap.AtomicLevel, forPeople bool) *za
 		return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(ec), w, level))
 	}
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(ec), w, level))
+}
+
+// log is the logger as the configuration in force wants it.
+func (d *Daemon) log() *zap.Logger { return d.logger.Load() }
+
+func (d *Daemon) setLogger(c *config.Config) {
+	d.logger.Store(newLogger(d.lines, d.level, console(c.Log.Format, d.options.Terminal)))
 }
 
 func console(format string, terminal bool) bool {

@@ -12,6 +12,7 @@ import (
 // record writes one record into the log: tunnels at info, refusals at warn,
 // plain requests and clients that left at debug.
 func (d *Daemon) record(r tunnel.Record) {
+	d.metrics.Observe(r)
 	level, msg := zapcore.InfoLevel, ""
 	switch r.Event {
 	case tunnel.Opened:
@@ -29,7 +30,7 @@ func (d *Daemon) record(r tunnel.Record) {
 	if r.Quiet {
 		return
 	}
-	entry := d.log.Check(level, msg)
+	entry := d.log().Check(level, msg)
 	if entry == nil {
 		return
 	}

@@ -50,15 +50,26 @@ func (c *client) serve() {
 	}
 	switch {
 	case first == 5:
+		c.speaks("socks5")
 		c.serveSOCKS5()
 	case first == 4:
+		c.speaks("socks4")
 		c.serveSOCKS4()
 	case isLetter(first):
+		c.speaks("http")
 		c.serveHTTP(nil)
 	case first == 0x16:
+		c.speaks("tls")
 		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, plainPort)
 	default:
+		c.speaks("unknown")
 		c.drop("unknown", cleanf("first byte 0x%02x: neither HTTP nor SOCKS", first))
+	}
+}
+
+func (c *client) speaks(protocol string) {
+	if c.s.opts.Accepted != nil {
+		c.s.opts.Accepted(protocol)
 	}
 }
 

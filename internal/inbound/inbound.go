@@ -39,6 +39,9 @@ type Options struct {
 	Debug func(msg string)
 	// Panicked is told of a panic in one connection's handling, with its stack; nil drops it.
 	Panicked func(v any, stack []byte)
+	// Accepted is told what each connection speaks by its first byte: "http",
+	// "socks4", "socks5", "tls" (where it should not), "unknown"; nil drops it.
+	Accepted func(protocol string)
 	// AcceptFailed is told of failed accepts (out of descriptors, say), at most
 	// once a second; Serve goes on.
 	AcceptFailed func(err error)

@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"context"
+	"net"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/metrics"
+	"proxyd/internal/tunnel"
+)
+
+// adminListener is where the admin server listens; ln is nil when it does not.
+type adminListener struct {
+	address string
+	ln      net.Listener
+	note    string // why it does not, though it was wanted
+}
+
+func (a adminListener) close() {
+	if a.ln != nil {
+		_ = a.ln.Close()
+	}
+}
+
+// bindAdmin opens the admin address of c, or takes over the one that is open.
+// The built-in address may be another proxyd's: then this one goes without.
+func bindAdmin(c *config.Config, have adminListener) (adminListener, error) {
+	address := c.Admin.Address
+	switch {
+	case address == "":
+		return adminListener{}, nil
+	case address == have.address && have.ln != nil:
+		return have, nil
+	}
+	ln, err := admin.Listen(address)
+	if err != nil && c.Admin.Default {
+		return adminListener{address: address, note: err.Error()}, nil
+	}
+	return adminListener{address: address, ln: ln}, err
+}
+
+// settleAdmin serves a new admin address and leaves the old one.
+func (d *Daemon) settleAdmin(next adminListener) {
+	old := d.adminBound
+	d.adminBound = next
+	if next.ln != old.ln {
+		old.close()
+		d.serveAdmin()
+	}
+}
+
+// serveAdmin answers at the admin address until it is closed.
+func (d *Daemon) serveAdmin() {
+	ln := d.adminBound.ln
+	switch {
+	case ln != nil:
+		d.servers.Go(func() { _ = d.admin.Serve(ln) }) // ends without an error when the listener is closed
+		d.log().Info("admin", zap.Stringer("address", ln.Addr()))
+	case d.adminBound.note != "":
+		d.log().Warn("no admin server", zap.String("why", d.adminBound.note))
+	}
+}
+
+func (d *Daemon) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Options{
+		Version: d.options.Version, Revision: d.options.Revision, Catalogue: catalog.Date(), Generation: d.generation,
+		Tunnels: func(each func(string, int64, int64)) {
+			d.handler.Each(func(t tunnel.Live) bool {
+				each(t.ID, t.Up, t.Down)
+				return true
+			})
+		},
+		Upstreams: func() (names []string) {
+			for _, u := range d.snapshot.Load().Set().Upstreams() {
+				names = append(names, u.Name())
+			}
+			return names
+		},
+		LogDropped: d.lines.Dropped,
+	})
+}
+
+func (d *Daemon) newAdmin() *admin.Server {
+	return admin.New(admin.Options{
+		Settings: func() config.Admin { return d.snapshot.Load().Config().Admin },
+		Snapshot: d.snapshot.Load,
+		Status:   d.status,
+		Tunnels:  d.eachTunnel,
+		Metrics:  d.metrics.Handler(),
+		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },
+		Panicked: d.panicked,
+	})
+}
+
+func (d *Daemon) eachTunnel(yield func(admin.Tunnel) bool) {
+	d.handler.Each(func(t tunnel.Live) bool {
+		return yield(admin.Tunnel{
+			ID: t.ID, Client: t.Client.String(), User: t.Label, Protocol: t.Protocol, Host: t.Host, Port: t.Port,
+			Exchange: t.Exchange, Kind: t.Kind.String(), Rule: t.Rule, Pool: t.Pool, Upstream: t.Upstream,
+			Started: t.Start, BytesUp: t.Up, BytesDown: t.Down,
+		})
+	})
+}

@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"syscall"
+
+	"proxyd/internal/config"
+)
+
+// boundListener is a listener and the address that the configuration gives it.
+type boundListener struct {
+	address string
+	ln      net.Listener
+}
+
+// rebound is a set of listeners that is bound and not yet in force.
+type rebound struct {
+	kept, added []boundListener
+	leaving     []boundListener // those in force that the new set has not
+	restored    []boundListener // had to be closed, in vain, and are open again
+}
+
+// rebind opens the listeners of a configuration that are not open already, all
+// of them or none; have are those that are. What is in force stays open until
+// settle.
+func rebind(listen []config.Listener, have []boundListener) (*rebound, error) {
+	r := &rebound{leaving: slices.Clone(have)}
+	var missing []config.Listener
+	for _, l := range listen {
+		i := slices.IndexFunc(r.leaving, func(b boundListener) bool { return b.address == l.Address })
+		if i < 0 {
+			missing = append(missing, l)
+			continue
+		}
+		r.kept = append(r.kept, r.leaving[i])
+		r.leaving = slices.Delete(r.leaving, i, i+1)
+	}
+	for _, l := range missing {
+		ln, err := r.open(l.Address)
+		if err != nil && l.Default && noFamily(err) {
+			continue // a built-in address, and a machine without IPv6
+		}
+		if err != nil {
+			closeAll(r.added)
+			return r, listenError(l.Address, err)
+		}
+		r.added = append(r.added, boundListener{l.Address, ln})
+	}
+	if len(r.kept)+len(r.added) == 0 {
+		return r, errors.New("no address to listen on could be bound; set listen")
+	}
+	return r, nil
+}
+
+// open binds an address. Where a listener that leaves holds the port, as when
+// 127.0.0.1:8877 becomes 0.0.0.0:8877, that one is closed first, and opened
+// again if it was in vain.
+func (r *rebound) open(address string) (net.Listener, error) {
+	ln, err := bind(address)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return ln, err
+	}
+	_, port, _ := net.SplitHostPort(address)
+	i := slices.IndexFunc(r.leaving, func(b boundListener) bool {
+		_, held, _ := net.SplitHostPort(b.ln.Addr().String())
+		return held == port
+	})
+	if i < 0 {
+		return nil, err
+	}
+	old := r.leaving[i]
+	_ = old.ln.Close()
+	if ln, err = bind(address); err == nil {
+		return ln, nil
+	}
+	if again, fault := bind(old.ln.Addr().String()); fault == nil {
+		r.restored = append(r.restored, boundListener{old.address, again})
+	}
+	return nil, err
+}
+
+func bind(address string) (net.Listener, error) {
+	return listenConfig().Listen(context.Background(), "tcp", address)
+}
+
+// listeners are those in force.
+func (d *Daemon) listeners() []boundListener { return *d.bound.Load() }
+
+// settle puts a new set in force: what came with it is served, what left is closed.
+func (d *Daemon) settle(r *rebound) {
+	all := slices.Concat(r.kept, r.added)
+	d.bound.Store(&all)
+	d.serveEach(r.added)
+	closeAll(r.leaving)
+}
+
+// unsettle keeps the set in force after a rebind that failed.
+func (d *Daemon) unsettle(r *rebound) {
+	all := slices.Clone(d.listeners())
+	for _, b := range r.restored {
+		i := slices.IndexFunc(all, func(x boundListener) bool { return x.address == b.address })
+		all[i] = b
+	}
+	d.bound.Store(&all)
+	d.serveEach(r.restored)
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package daemon
+
+func reloadingNow() string { return "RELOADING=1" }

@@ -1,0 +1,172 @@
+package daemon
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/config"
+	"proxyd/internal/router"
+	"proxyd/internal/watch"
+)
+
+// What asks for a reload.
+const (
+	ByWatch  = "file changed"
+	BySignal = "SIGHUP"
+	ByAdmin  = "admin"
+)
+
+// fileState says whether the file is in force.
+type fileState struct {
+	at     time.Time // of the last reload that was applied
+	faults []string  // why what is on disk is not in force; none: it is
+}
+
+// watching is the watcher's view of us. The files are asked for again and again,
+// so that watch: takes effect by a reload too.
+func (d *Daemon) watching() watch.Options {
+	return watch.Options{
+		Files: func() []string {
+			snap := d.snapshot.Load()
+			if snap == nil { // about to be read
+				return []string{d.options.ConfigPath}
+			}
+			c := snap.Config()
+			if !c.Watch || d.options.ConfigPath == "" {
+				return nil
+			}
+			return append([]string{d.options.ConfigPath}, c.SecretFiles...)
+		},
+		Changed: func() { d.Reload(ByWatch, false) },
+		Broken: func(err error) {
+			d.log().Warn("the file is looked at every few seconds only", zap.Error(err))
+		},
+	}
+}
+
+// Reload reads the configuration again and puts it in force as a whole, or
+// changes nothing. All change enters here, one reload at a time. A dry run stops
+// before the first effect.
+func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	start := time.Now()
+	if !dryRun {
+		notify(reloadingNow())
+		defer notify("READY=1")
+	}
+	if by != ByWatch && !dryRun {
+		defer d.watcher.Refresh(start)
+	}
+	prev := d.snapshot.Load()
+	next, err := d.build(prev)
+	if err == nil && by == ByWatch {
+		err = refuseUnwritten(prev, next)
+	}
+	var changes []string
+	if err == nil {
+		changes = config.Diff(prev.Config(), next.Config())
+	}
+	switch {
+	case dryRun && err == nil:
+		return admin.Report{File: d.options.ConfigPath, Changes: changes, Warnings: warnings(next)}
+	case dryRun:
+		return admin.Report{File: d.options.ConfigPath, Faults: faultLines(err)}
+	case err == nil:
+		err = d.apply(prev, next)
+	}
+	if err != nil {
+		faults := faultLines(err)
+		d.file.Store(&fileState{at: d.file.Load().at, faults: faults})
+		d.metrics.Reloaded("refused", false, time.Now())
+		d.log().Error("reload refused, the configuration in force stays", zap.String("by", by), zap.Strings("faults", faults))
+		return admin.Report{File: d.options.ConfigPath, Faults: faults}
+	}
+	d.file.Store(&fileState{at: time.Now()})
+	d.metrics.Reloaded("applied", true, time.Now())
+	took := zap.Float64("took_ms", float64(time.Since(start).Microseconds())/1000)
+	shown := changes
+	if len(shown) == 0 {
+		shown = []string{"no change"}
+	}
+	d.log().Info("reloaded", zap.String("by", by), zap.String("file", fileName(next.Config())), zap.Strings("changes", shown), took)
+	d.warn(next)
+	return admin.Report{File: d.options.ConfigPath, Applied: true, Changes: changes, Warnings: warnings(next)}
+}
+
+func (d *Daemon) build(prev *router.Router) (*router.Router, error) {
+	c, err := config.Load(d.options.ConfigPath, d.options.Environ)
+	if err != nil {
+		return nil, err
+	}
+	return Snapshot(c, prev.Set(), d.own)
+}
+
+// apply binds what is new to listen on, and only then puts the snapshot in force.
+func (d *Daemon) apply(prev, next *router.Router) error {
+	c := next.Config()
+	newAdmin, err := bindAdmin(c, d.adminBound)
+	if err != nil {
+		return err
+	}
+	listeners, err := rebind(c.Listen, d.listeners())
+	if err != nil {
+		d.unsettle(listeners)
+		if newAdmin.ln != d.adminBound.ln {
+			newAdmin.close()
+		}
+		return err
+	}
+	d.snapshot.Store(next)
+	d.settleAdmin(newAdmin)
+	d.settle(listeners)
+	next.Set().CloseIdle()
+	d.level.SetLevel(logLevel(c.Log.Level))
+	if c.Log.Format != prev.Config().Log.Format {
+		d.setLogger(c)
+	}
+	d.removed.look()
+	return nil
+}
+
+// refuseUnwritten keeps a file that was saved half, or carelessly, from
+// sending an exchange's traffic out directly.
+func refuseUnwritten(prev, next *router.Router) error {
+	var faults []error
+	for _, what := range router.NewlyDirect(prev, next) {
+		faults = append(faults, errors.New(what+"; or, if it is meant, run: proxyd reload"))
+	}
+	return errors.Join(faults...)
+}
+
+func warnings(r *router.Router) []string {
+	list := slices.Clone(r.Warnings())
+	for _, w := range r.Config().Warnings {
+		list = append(list, w.String())
+	}
+	return list
+}
+
+// faultLines is an error as lines that each stand alone.
+func faultLines(err error) []string {
+	var faults config.Faults
+	var joined interface{ Unwrap() []error }
+	var lines []string
+	switch {
+	case errors.As(err, &faults):
+		for _, f := range faults {
+			lines = append(lines, f.String())
+		}
+	case errors.As(err, &joined):
+		for _, e := range joined.Unwrap() {
+			lines = append(lines, e.Error())
+		}
+	default:
+		lines = []string{err.Error()}
+	}
+	return lines
+}

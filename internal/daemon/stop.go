@@ -1,0 +1,94 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/tunnel"
+)
+
+// progressEvery is how often a drain says how far it is.
+const progressEvery = 5 * time.Second
+
+// stop serves on for stop.grace_seconds, then waits for the tunnels for
+// drain_seconds, and closes what is left. force ends the waiting.
+func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
+	c := d.snapshot.Load().Config()
+	d.enter(admin.StateDraining)
+	ctx = context.WithoutCancel(ctx)
+	d.log().Info("stopping", zap.Int("tunnels", d.handler.Active()), zap.Float64("grace_seconds", c.StopGrace.Seconds()),
+		zap.Float64("drain_seconds", c.Drain.Seconds()), zap.String("note", "a second signal closes them at once"))
+	forced := false
+	if c.StopGrace > 0 {
+		select {
+		case <-time.After(c.StopGrace): // new connections are still served: a bot cancels its orders
+		case <-force:
+			forced = true
+		}
+	}
+	d.handler.Drain()
+	closeAll(d.listeners())
+	d.inbound.Drain()
+	if !forced {
+		d.drain(ctx, c.Drain, force)
+	}
+	d.inbound.Close()
+	if n := d.handler.Active(); n > 0 {
+		d.log().Warn("closing tunnels", zap.Int("tunnels", n))
+	}
+	d.handler.CloseAll()
+	lastCtx, cancelLast := context.WithTimeout(ctx, 2*time.Second)
+	defer cancelLast()
+	_ = d.handler.Wait(lastCtx)
+	d.snapshot.Load().Set().Close()
+	_ = d.admin.Close()
+	d.log().Info("stopped", zap.Uint64("log_lines_dropped", d.lines.Dropped()))
+}
+
+// drain waits for the tunnels, at most so long, and says how far it is.
+func (d *Daemon) drain(ctx context.Context, most time.Duration, force <-chan struct{}) {
+	waitCtx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	gone := make(chan struct{})
+	go func() { // ends when Wait does: at the latest with waitCtx, which the next lines end
+		defer close(gone)
+		_ = d.inbound.Wait(waitCtx) // a dial under way may still become a tunnel
+		_ = d.handler.Wait(waitCtx)
+	}()
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-force:
+			cancel()
+			<-gone
+			return
+		case <-ticker.C:
+			d.progress()
+		}
+	}
+}
+
+// progress says how many tunnels are left, and names the oldest.
+func (d *Daemon) progress() {
+	n, oldest := 0, tunnel.Live{}
+	d.handler.Each(func(t tunnel.Live) bool {
+		if n++; n == 1 || t.Start.Before(oldest.Start) {
+			oldest = t
+		}
+		return true
+	})
+	if n == 0 {
+		return
+	}
+	age := time.Since(oldest.Start).Round(time.Second)
+	d.log().Info("draining", zap.Int("tunnels", n), zap.String("oldest", oldest.ID), zap.String("host", oldest.Host),
+		zap.String("exchange", oldest.Exchange), zap.Float64("age_s", age.Seconds()))
+	notify(fmt.Sprintf("STATUS=draining: %d tunnels are left, the oldest, to %s, for %s", n, oldest.Host, age))
+}

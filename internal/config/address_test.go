@@ -1,6 +1,9 @@
 package config_test
 
 import (
+	"os"
+	"reflect"
+	"strings"
 	"testing"
 
 	"proxyd/internal/config"
@@ -19,6 +22,9 @@ func TestAddressesAloneAreThoseLoaded(t *testing.T) {
 		"no address in the mapping":   {"admin: {pprof: true}\n", nil},
 		"text, and a variable beside": {"admin: 127.0.0.1:9001\nlisten: [127.0.0.1:1]\n", []string{"PROXYD_ADMIN__PPROF=true", "PROXYD_LISTEN__0__USE=direct"}},
 		"text, and a variable over":   {"admin: 127.0.0.1:9001\nlisten: [127.0.0.1:1]\n", []string{"PROXYD_ADMIN__ADDRESS=127.0.0.1:9002", "PROXYD_LISTEN__0__ADDRESS=127.0.0.1:2"}},
+		"a socket":                    {"admin: unix:/run/proxyd.sock\n", nil},
+		"off":                         {"admin: \"\"\n", nil},
+		"all of it":                   {"admin: {address: \"0.0.0.0:9001\", allow: [10.0.0.0/8], hosts: [h.example], token: \"${T}\", pprof: true}\n", []string{"T=geheim"}},
 		"only variables":              {"watch: true\n", []string{"PROXYD_ADMIN=127.0.0.1:9002", `PROXYD_LISTEN=["127.0.0.1:2"]`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -27,12 +33,66 @@ func TestAddressesAloneAreThoseLoaded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := config.AdminAddress(path, c.environ); err != nil || got != loaded.Admin.Address {
-				t.Errorf("admin: got %q, %v; loaded %q", got, err, loaded.Admin.Address)
+			if got, err := config.AdminOf(path, c.environ); err != nil || !reflect.DeepEqual(got, loaded.Admin) {
+				t.Errorf("admin: got %+v, %v; loaded %+v", got, err, loaded.Admin)
 			}
 			if got, secured, err := config.ListenAddress(path, c.environ); err != nil || secured || got != loaded.Listen[0].Address {
 				t.Errorf("listen: got %q, %v, %v; loaded %q", got, secured, err, loaded.Listen[0].Address)
 			}
 		})
+	}
+}
+
+// The daemon is found, and asked with its token, whatever became of its file.
+func TestAdminOfAFaultyFile(t *testing.T) {
+	const admin = "admin:\n  # for the operators\n  address: 127.0.0.1:9001\n\n  token: ${T}\n"
+	for name, c := range map[string]struct {
+		file, want string // want: the address, or what the error says
+		token      string
+	}{
+		"another key is faulty":       {admin + "exchanges: {nobody: asia}\nnonsense: 1\n", "127.0.0.1:9001", "geheim"},
+		"a secret is missing":         {admin + "default: \"http://u:${NONE}@h.example:1\"\n", "127.0.0.1:9001", "geheim"},
+		"no YAML behind it":           {admin + "default: [\nexchanges: {", "127.0.0.1:9001", "geheim"},
+		"no YAML before it":           {"default: [\n" + admin, "127.0.0.1:9001", "geheim"},
+		"cut off in it":               {"default: direct\nadmin: {address: 127.0.0.1:9", "proxyd.yaml:1:1: did not find expected ',' or '}'", ""},
+		"in one line, and no YAML":    {"admin: 127.0.0.1:9001\ndefault: [", "127.0.0.1:9001", ""},
+		"two documents":               {admin + "---\nx: 1\n", "127.0.0.1:9001", "geheim"},
+		"its token is missing":        {"admin: {address: \"127.0.0.1:9001\", token: \"${NONE}${T}\"}\n", "127.0.0.1:9001", ""},
+		"its token is empty":          {"admin: {address: \"127.0.0.1:9001\", token: \"\"}\n", "127.0.0.1:9001", ""},
+		"its clients are faulty":      {"admin: {address: \"127.0.0.1:9001\", allow: [all], hosts: x}\n", "127.0.0.1:9001", ""},
+		"it is faulty":                {"admin: nowhere\n", "proxyd.yaml:1:8: admin: \"nowhere\" is not an address", ""},
+		"it has an unknown key":       {"admin: {adress: 127.0.0.1:9001}\n", "proxyd.yaml:1:9: admin.adress: unknown key", ""},
+		"a list":                      {"admin: [127.0.0.1:9001]\n", "proxyd.yaml:1:8: admin: must be text or a mapping, not a list", ""},
+		"it is off":                   {"admin: \"\"\nx: [", "", ""},
+		"no such key, and no YAML":    {"default: [", "127.0.0.1:8878", ""},
+		"empty":                       {"", "127.0.0.1:8878", ""},
+		"the word elsewhere, no YAML": {"{admin: 127.0.0.1:9001, default: [", "proxyd.yaml:1:1: did not find expected node content", ""},
+		"in another letter case":      {"Admin: 127.0.0.1:9001\ndefault: [", "127.0.0.1:9001", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, c.file)
+			a, err := config.AdminOf(path, []string{"T=geheim", "PROXYD_NONSENSE=1"})
+			got := a.Address
+			if err != nil {
+				got = strings.ReplaceAll(err.Error(), path, "proxyd.yaml")
+			}
+			if got != c.want && (err == nil || !strings.HasPrefix(got, c.want)) || a.Token.Reveal() != c.token {
+				t.Errorf("got %q with token %q, want %q with %q", got, a.Token.Reveal(), c.want, c.token)
+			}
+		})
+	}
+	if _, err := config.AdminOf("/nonexistent/proxyd.yaml", nil); err == nil {
+		t.Error("a file that is not there says where the daemon is")
+	}
+	full, err := os.ReadFile("../../configs/proxyd.full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, string(full)+"\nnonsense: [")
+	if a, err := config.AdminOf(path, nil); err != nil || a.Address != "127.0.0.1:8878" || a.Default {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	if address, _, err := config.ListenAddress(path, nil); err != nil || address != "127.0.0.1:8877" {
+		t.Errorf("got %s, %v", address, err)
 	}
 }

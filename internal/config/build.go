@@ -26,12 +26,7 @@ const (
 
 var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 
-// notYet are the keys that are checked already and take effect later.
-var notYet = []string{
-	"admin", "watch", "on_removed", "drain_after_seconds", "upgrade", "stop",
-}
-
-// notYetBelow are such keys inside pools, members and exchanges.
+// notYetBelow are the keys that are checked already and take effect later, inside pools, members and exchanges.
 var notYetBelow = map[string]bool{"health_check": true, "eject": true, "limits": true, "exit": true, "hash_over": true, "probe": true}
 
 // builder turns the raw file into a Config and collects what is wrong.
@@ -151,6 +146,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.namePools(c.Pools)
 	b.viaCycles(c.Pools)
 	b.ownAddresses(c)
+	b.adminAmongListeners(c)
 	b.notInEffect(c)
 	b.blindRules(c)
 	b.fileMode()

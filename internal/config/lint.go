@@ -73,11 +73,6 @@ func resolvesElsewhere(c *Config) bool {
 
 // notInEffect warns of keys that are set and do nothing yet.
 func (b *builder) notInEffect(c *Config) {
-	for _, key := range notYet {
-		if n := b.root.child(key); n != nil && n.kind != null {
-			b.warn(key, "", "is not yet in effect")
-		}
-	}
 	for path := range b.at {
 		i := strings.LastIndexByte(path, '.')
 		if i < 0 || strings.HasPrefix(path, "admin.") {

@@ -9,7 +9,6 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config/internal/raw"
-	"proxyd/internal/target"
 )
 
 func (b *builder) listeners(list []raw.Listener) []Listener {
@@ -71,21 +70,13 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 		b.missing(key, "add address: 127.0.0.1:8877", "has no address")
 		return l
 	}
-	host, port, err := net.SplitHostPort(l.Address)
-	if err == nil && port != "0" {
-		_, err = target.ParsePort(port)
-	}
-	ip, ipErr := netip.ParseAddr(host)
-	if host == "localhost" {
-		ip, ipErr = netip.MustParseAddr("127.0.0.1"), nil
-		l.Address = net.JoinHostPort("127.0.0.1", port)
-	}
-	if host == "" {
-		ip, ipErr = netip.IPv6Unspecified(), nil
-	}
-	if err != nil || ipErr != nil {
+	ip, port, ok := listenIP(l.Address)
+	if !ok {
 		b.fault(at, "write it as 127.0.0.1:8877", "%s is not an address to listen on", quoted(l.Address))
 		return l
+	}
+	if l.Address == "localhost:"+port {
+		l.Address = net.JoinHostPort(ip.String(), port)
 	}
 	if !ip.IsLoopback() && len(l.Users) == 0 && len(l.Allow) == 0 {
 		b.fault(at, "listen on 127.0.0.1, or add allow: [CIDR] or auth: {users: [{name, password}]}",
@@ -122,29 +113,6 @@ func (b *builder) users(key string, list []raw.User) []User {
 	return out
 }
 
-func (b *builder) admin(r *raw.Admin) Admin {
-	a := Admin{Address: defaultAdmin, Default: true}
-	if r == nil {
-		return a
-	}
-	at := "admin"
-	if r.Address != nil {
-		at = "admin.address"
-	}
-	a.Address = orDefault(r.Text, orDefault(r.Address, defaultAdmin))
-	a.Default = r.Text == nil && r.Address == nil
-	a.Allow, a.Hosts = b.prefixes("admin.allow", r.Allow), r.Hosts
-	a.Token, a.Pprof = NewSecret(b.password("admin.token", orDefault(r.Token, ""))), orDefault(r.Pprof, false)
-	if a.Address == "" || strings.HasPrefix(a.Address, "unix:/") {
-		return a
-	}
-	host, port, err := net.SplitHostPort(a.Address)
-	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || (host != "localhost" && net.ParseIP(host) == nil && host != "") {
-		b.fault(at, `write it as 127.0.0.1:8878, unix:/path, or ""`, "%s is not an address", quoted(a.Address))
-	}
-	return a
-}
-
 // ownAddresses refuses upstreams that are proxyd itself.
 func (b *builder) ownAddresses(c *Config) {
 	for _, p := range c.Pools {
@@ -154,6 +122,9 @@ func (b *builder) ownAddresses(c *Config) {
 					b.fault(fmt.Sprintf("%s.proxies[%d]", b.poolKey(p), i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
 					break
 				}
+			}
+			if !c.Admin.Default && sameAddress(m.URL, c.Admin.Address) {
+				b.fault(fmt.Sprintf("%s.proxies[%d]", b.poolKey(p), i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
 			}
 		}
 	}

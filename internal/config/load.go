@@ -26,7 +26,7 @@ func Load(path string, environ []string) (*Config, error) {
 
 // LoadWith is Load with options.
 func LoadWith(path string, environ []string, o Options) (*Config, error) {
-	root, s, faults := readTree(path, environ)
+	root, s, faults := readTree(path, environ, "")
 	if root == nil {
 		return nil, faults
 	}
@@ -50,8 +50,9 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 }
 
 // readTree reads the file and lays the environment over it. The tree is nil
-// when there is nothing to go on with.
-func readTree(path string, environ []string) (*node, *shaper, Faults) {
+// when there is nothing to go on with. Where only one key is wanted, it is read
+// even if no tree can be made of the rest.
+func readTree(path string, environ []string, only string) (*node, *shaper, Faults) {
 	s := &shaper{at: map[string]place{}}
 	root := &node{kind: mapping}
 	var faults Faults
@@ -61,6 +62,9 @@ func readTree(path string, environ []string) (*node, *shaper, Faults) {
 			return nil, nil, Faults{*fault}
 		}
 		root, faults = parse(path, text)
+		if only != "" && (root == nil || root.kind != mapping) {
+			root, faults = salvage(path, text, only, faults)
+		}
 		if root == nil || root.kind != mapping {
 			return nil, nil, sorted(faults)
 		}
@@ -115,58 +119,6 @@ func FindFile(flag string, environ []string) (path string, named bool) {
 		}
 	}
 	return "", false
-}
-
-// AdminAddress reads the address of the admin server alone, so that commands
-// find the daemon even when the rest of its file is faulty.
-func AdminAddress(path string, environ []string) (string, error) {
-	root, s, faults := readTree(path, environ)
-	if root == nil {
-		return "", faults
-	}
-	n := root.child("admin")
-	if n == nil || n.kind == null {
-		return defaultAdmin, nil
-	}
-	if n.kind == mapping {
-		n = n.address()
-		if n == nil || n.kind == null {
-			return defaultAdmin, nil
-		}
-	}
-	if n.kind != scalar {
-		s.bad(n, "admin", "must be an address", "")
-		return "", s.faults
-	}
-	return n.text, nil
-}
-
-// ListenAddress reads the address of the first listener alone, and whether it
-// speaks TLS: a daemon lives on when its file is faulty since.
-func ListenAddress(path string, environ []string) (address string, secured bool, err error) {
-	root, s, faults := readTree(path, environ)
-	if root == nil {
-		return "", false, faults
-	}
-	n := root.child("listen")
-	if n != nil && n.kind == list && len(n.items) > 0 {
-		n = n.items[0]
-	}
-	if n == nil || n.kind == null {
-		return defaultListen[0], false, nil
-	}
-	if n.kind == mapping {
-		t := n.child("tls")
-		secured = t != nil && t.kind != null
-		if a := n.address(); a != nil {
-			n = a
-		}
-	}
-	if n.kind != scalar {
-		s.bad(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
-		return "", false, s.faults
-	}
-	return n.text, secured, nil
 }
 
 // orDefault gives what is pointed at, or the default.

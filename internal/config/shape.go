@@ -239,6 +239,8 @@ func (s *shaper) bad(n *node, path, what, do string) {
 	s.faults = append(s.faults, n.at.fault(path, what, do))
 }
 
+const unknownKey = "unknown key"
+
 // unknown reports a key that is not one, with the nearest that is: a slip of
 // the fingers, or a key that belongs a level further out or in.
 func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.StructField) {
@@ -253,7 +255,7 @@ func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.S
 	case near != "":
 		do = "did you mean " + near + "?"
 	}
-	s.faults = append(s.faults, at.fault(join(path, key), "unknown key", do))
+	s.faults = append(s.faults, at.fault(join(path, key), unknownKey, do))
 }
 
 // innerKey finds the key below which another one would be right.

@@ -1,0 +1,133 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/target"
+)
+
+// longestSocketPath is what every system takes as the path of a unix socket.
+const longestSocketPath = 103
+
+func (b *builder) admin(r *raw.Admin) Admin {
+	a := Admin{Address: defaultAdmin, Default: true}
+	if r == nil {
+		return a
+	}
+	a.Address = orDefault(r.Text, orDefault(r.Address, defaultAdmin))
+	a.Default = r.Text == nil && r.Address == nil
+	a.Allow, a.Hosts, a.Pprof = b.prefixes("admin.allow", r.Allow), r.Hosts, orDefault(r.Pprof, false)
+	for i, h := range r.Hosts {
+		name, port, err := net.SplitHostPort(h)
+		if err != nil { // without a port
+			name, port = h, "1"
+		}
+		_, badName := target.ParseHost(name)
+		if _, badPort := target.ParsePort(port); badName != nil || badPort != nil {
+			b.fault(fmt.Sprintf("admin.hosts[%d]", i), "write a name as it stands in the Host header, such as proxyd.example", "%s is not a host name", quoted(h))
+		}
+	}
+	if r.Token != nil {
+		a.Token = b.token("admin.token", *r.Token)
+	}
+	b.adminAddress(adminKey(r), &a)
+	return a
+}
+
+// adminKey is where the address is written.
+func adminKey(r *raw.Admin) string {
+	if r.Address != nil {
+		return "admin.address"
+	}
+	return "admin"
+}
+
+func (b *builder) token(key, text string) Secret {
+	before := len(b.faults)
+	token := b.password(key, text)
+	switch {
+	case b.secrets.missingOK || len(b.faults) > before:
+	case token == "":
+		b.fault(key, "set one, best as ${NAME} or ${file:/path}, or remove the key", "is empty")
+	case hasControl(token) || strings.TrimSpace(token) != token:
+		b.fault(key, "remove it", "has a control character, or a space at its beginning or end, which no request can carry")
+	}
+	return NewSecret(token)
+}
+
+// adminAddress checks where the admin server listens, and for whom.
+func (b *builder) adminAddress(key string, a *Admin) {
+	const do = `write it as 127.0.0.1:8878, unix:/path, or ""`
+	if a.Address == "" {
+		return
+	}
+	if path, ok := strings.CutPrefix(a.Address, "unix:/"); ok {
+		switch {
+		case path == "" || strings.HasSuffix(path, "/") || hasControl(path):
+			b.fault(key, "name a file, such as unix:/run/proxyd/admin.sock", "%s is not a socket's path", quoted(a.Address))
+		case len("/")+len(path) > longestSocketPath:
+			b.fault(key, "choose a shorter path", "a socket's path may have %d bytes, and this has %d", longestSocketPath, len("/")+len(path))
+		}
+		return
+	}
+	ip, port, ok := listenIP(a.Address)
+	if !ok {
+		b.fault(key, do, "%s is not an address", quoted(a.Address))
+		return
+	}
+	if a.Address == "localhost:"+port {
+		a.Address = net.JoinHostPort(ip.String(), port)
+	}
+	if !ip.IsLoopback() && len(a.Allow) == 0 && a.Token.IsZero() {
+		b.warn(key, "use 127.0.0.1:"+port+", or add allow: [CIDR] for /metrics, /healthz and /readyz, and token: ${NAME} for the rest",
+			"%s can be reached from other machines, and none of them will be answered", a.Address)
+	}
+}
+
+// listenIP reads an address to listen on; port "0" is any free one.
+func listenIP(address string) (ip netip.Addr, port string, ok bool) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && port != "0" {
+		_, err = target.ParsePort(port)
+	}
+	if err != nil {
+		return netip.Addr{}, "", false
+	}
+	switch host {
+	case "localhost":
+		return netip.MustParseAddr("127.0.0.1"), port, true
+	case "":
+		return netip.IPv6Unspecified(), port, true
+	}
+	ip, err = netip.ParseAddr(host)
+	return ip, port, err == nil
+}
+
+// adminAmongListeners refuses an admin address that clients are served on. The
+// built-in one gives way.
+func (b *builder) adminAmongListeners(c *Config) {
+	ip, port, ok := listenIP(c.Admin.Address)
+	if !ok || port == "0" {
+		return
+	}
+	for _, l := range c.Listen {
+		other, otherPort, ok := listenIP(l.Address)
+		if !ok || port != otherPort || ip.Unmap() != other.Unmap() && !ip.IsUnspecified() && !other.IsUnspecified() {
+			continue
+		}
+		if c.Admin.Default {
+			b.warn("admin", `set admin to another address, or to ""`, "there is no admin server: its usual address %s is taken by listen", c.Admin.Address)
+			c.Admin.Address, c.Admin.Default = "", false
+			return
+		}
+		key := "admin"
+		if n := b.root.child("admin"); n != nil && n.child("address") != nil {
+			key = "admin.address"
+		}
+		b.fault(key, "give the admin server a port of its own", "%s is an address that clients are served on (%s)", c.Admin.Address, l.Address)
+	}
+}

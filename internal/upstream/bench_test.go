@@ -1,10 +1,14 @@
 package upstream
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
+	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/testkit"
 )
 
@@ -54,15 +58,44 @@ func BenchmarkPoolDial(b *testing.B) {
 	}
 }
 
-// BenchmarkPick measures the choice alone, among 16 members.
+// poolOfMany is a file with a pool of so many members, which nobody dials.
+func poolOfMany(n int, strategy string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "default: p\npools:\n  p:\n    strategy: %s\n    proxies:\n", strategy)
+	for i := range n {
+		fmt.Fprintf(&b, "      - {name: m%d, url: \"socks5://10.1.%d.%d:1080\", weight: %d}\n", i, i/250, i%250+1, 1+i%7)
+	}
+	return b.String()
+}
+
+var strategies = []string{"round_robin", "random", "least_connections", "lowest_latency", "failover", "hash"}
+
+// BenchmarkPick measures the choice alone: of members that are all well, and of
+// some that are ejected or have a bad verdict for the exchange.
 func BenchmarkPick(b *testing.B) {
-	for _, strategy := range []string{"round_robin", "random", "least_connections", "failover"} {
-		b.Run(strategy, func(b *testing.B) {
-			p := only(b, load(b, poolOf(proxies(b, 16), strategy), nil))
-			b.ReportAllocs()
-			for b.Loop() {
-				p.pick()
+	to := Target{Host: "stream.venue.example", Port: 9443, Exchange: "binance", Kind: catalog.KindWebsocket}
+	for _, n := range []int{16, 100, 5000} {
+		for _, strategy := range strategies {
+			for _, ill := range []bool{false, true} {
+				b.Run(fmt.Sprintf("%s/%d/ill=%v", strategy, n, ill), func(b *testing.B) {
+					s := load(b, poolOfMany(n, strategy), nil)
+					p := only(b, s)
+					for i := range p.members {
+						p.members[i].opened(&to, time.Duration(i+1)*time.Millisecond, time.Now())
+						switch {
+						case ill && i%5 == 0:
+							p.members[i].SetVerdict("binance", catalog.KindWebsocket, Verdict{Word: WordGeoblocked})
+						case ill && i%5 == 1:
+							p.members[i].charge(ClassUpstreamRefused, 1)
+						}
+					}
+					b.ReportAllocs()
+					for b.Loop() {
+						l := look{shared: s.shared, target: &to}
+						p.pick(&l)
+					}
+				})
 			}
-		})
+		}
 	}
 }

@@ -87,6 +87,11 @@ func (s *Set) CloseIdle() {
 			}
 		}
 	}
+	for _, u := range s.upstreams {
+		if u.newLogin {
+			u.forgive()
+		}
+	}
 	s.shared.kept.only(func(k keptKey) bool { return current[k.lead] })
 }
 

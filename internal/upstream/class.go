@@ -41,6 +41,7 @@ type Error struct {
 	RetryAfter time.Duration // when it may be worth to try again; 0 unknown
 	Tried      []Attempt     // all attempts, the last one included
 	Err        error         // the cause, for the log's debug level
+	hop        bool          // it was a hop before the upstream that failed
 	final      bool          // the request has gone out and must not go out twice
 }
 

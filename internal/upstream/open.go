@@ -24,6 +24,9 @@ type Upstream struct {
 	tls      *tls.Config
 	via      *Pool
 	lead     *lead
+	shared   *shared
+	rules    rules
+	pools    []*Pool // where it is enabled
 	state    *state
 }
 
@@ -36,7 +39,7 @@ func (u *Upstream) URL() string { return u.url.String() }
 // Live is the number of open connections that leave through it.
 func (u *Upstream) Live() int64 { return u.state.live.Load() }
 
-// open makes one way to t.
+// open makes one way to t, which nobody counts yet.
 func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 	way := &Way{Member: u}
 	if u.url.Scheme == config.SchemeDirect {
@@ -44,7 +47,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		way.Conn, way.Release = conn, u.state.opened()
+		way.Conn, way.Release = conn, func() {}
 		return way, nil
 	}
 	if !speakable(t) {
@@ -63,7 +66,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 		}
 		return nil, fail
 	}
-	way.Conn, way.Early, way.Release = outer, early, both(u.state.opened(), release)
+	way.Conn, way.Early, way.Release = outer, early, release
 	return way, nil
 }
 
@@ -82,7 +85,7 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
 	return &Way{
-		Conn: conn, Member: u, Forward: &Forward{config.NewSecret(fields.String())}, Release: both(u.state.opened(), release),
+		Conn: conn, Member: u, Forward: &Forward{config.NewSecret(fields.String())}, Release: release,
 	}, nil
 }
 
@@ -127,7 +130,9 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 	if !ok {
 		class = e.Class
 	}
-	return nil, nil, fault(class, "via %s: %s", u.via.name, e.Error()).with(err, e.Hint)
+	mine := fault(class, "via %s: %s", u.via.name, e.Error()).with(err, e.Hint)
+	mine.hop = !ok
+	return nil, nil, mine
 }
 
 // shake speaks the upstream's protocol on a connection to it.

@@ -32,9 +32,9 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	deadline := time.Now().Add(budget)
 	var resp *http.Response
 	var member *Upstream
-	tried, err := p.walk(req.Context(), deadline, func(ctx context.Context, u *Upstream) (err error) {
-		member = u
-		resp, err = u.roundTrip(ctx, p.set, req, t) //nolint:bodyclose // it is the caller's
+	tried, err := p.walk(req.Context(), deadline, &t, func(ctx context.Context, m *Member) (err error) {
+		member = m.Upstream
+		resp, err = m.roundTrip(ctx, p.set, req, t) //nolint:bodyclose // it is the caller's
 		return err
 	})
 	if err != nil {
@@ -45,7 +45,8 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 
 // roundTrip sends req over a kept connection or a new one; ctx bounds only the
 // making of one.
-func (u *Upstream) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target) (*http.Response, error) {
+func (m *Member) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target) (*http.Response, error) {
+	u := m.Upstream
 	again := repeatable(req)
 	key := keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Client}
 	if again { // over a connection that may just be ending only what can be sent again
@@ -55,7 +56,7 @@ func (u *Upstream) roundTrip(ctx context.Context, s *Set, req *http.Request, t T
 			}
 		}
 	}
-	c, err := u.connect(ctx, s, t, key)
+	c, err := m.connect(ctx, s, t, key)
 	if err != nil {
 		return nil, err
 	}
@@ -86,22 +87,33 @@ func repeatable(req *http.Request) bool {
 
 // connect makes a connection for plain requests: to an HTTP upstream itself,
 // which is asked in absolute form, or through another to the target.
-func (u *Upstream) connect(ctx context.Context, s *Set, t Target, key keptKey) (*keptConn, error) {
+func (m *Member) connect(ctx context.Context, s *Set, t Target, key keptKey) (*keptConn, error) {
 	dialled := &plainDial{}
 	var release func()
-	if u.forwards() {
+	if m.forwards() {
 		if !speakable(t) {
 			return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
 		}
-		conn, done, err := u.hopTLS(ctx, s)
+		leave, full := s.enter(ctx, m, &t)
+		if full != nil {
+			return nil, full
+		}
+		conn, done, err := m.hopTLS(ctx, s)
+		switch {
+		case leave == nil:
+		case err != nil:
+			leave()
+		default:
+			done = both(done, leave)
+		}
 		if err != nil {
 			return nil, err
 		}
 		dialled.conn = conn
 		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
-		release = both(u.state.opened(), done)
+		release = m.count(&t, done)
 	} else {
-		way, err := u.open(ctx, s, t)
+		way, err := m.dial(ctx, s, &t)
 		if err != nil {
 			return nil, err
 		}

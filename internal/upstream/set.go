@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"proxyd/internal/config"
@@ -18,7 +20,15 @@ type shared struct {
 	token    string
 	resolver *resolver
 	kept     *kept
+	pairs    *pairs
+	now      func() time.Time // the clock of health and verdicts; tests set it
+	start    time.Time
+	ejecting sync.Mutex
+	epoch    atomic.Uint64 // goes up when a standing may have changed
 }
+
+// elapsed is a time on the clock of pairs.
+func (s *shared) elapsed(at time.Time) int64 { return int64(at.Sub(s.start)) }
 
 // Set is every upstream and pool of one configuration. It never changes.
 type Set struct {
@@ -26,6 +36,7 @@ type Set struct {
 	guard       *guard
 	attempt     time.Duration
 	retryTarget bool
+	room        Room // nil: always
 	pools       map[string]*Pool
 	direct      *Pool
 	upstreams   map[config.Identity]*Upstream
@@ -46,33 +57,52 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 	} else {
 		var b [4]byte
 		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-		s.shared = &shared{hex.EncodeToString(b[:]), newResolver(nil), newKept()}
+		s.shared = &shared{
+			token: hex.EncodeToString(b[:]), resolver: newResolver(nil), kept: newKept(), pairs: newPairs(),
+			now: time.Now, start: time.Now(),
+		}
 	}
-	s.direct = &Pool{set: s, name: "direct", strategy: config.Failover}
-	if err := s.add(s.direct, config.Proxy{Name: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}); err != nil {
+	plain := config.Proxy{Name: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}
+	direct := config.Pool{Name: "direct", Strategy: config.Failover, Proxies: []config.Proxy{plain}, Eject: config.Eject{After: 3, Base: 5 * time.Second, Max: 5 * time.Minute, MaxPercent: 100}}
+	s.direct = s.newPool(direct)
+	for _, p := range c.Pools { // all of them first: via may name a later one
+		s.pools[p.Name] = s.newPool(p)
+	}
+	if err := s.fill(s.direct, direct); err != nil {
 		return nil, err
 	}
-	for _, p := range c.Pools { // all of them first: via may name a later one
-		s.pools[p.Name] = &Pool{set: s, name: p.Name, strategy: p.Strategy}
-	}
 	for _, p := range c.Pools {
-		for _, m := range p.Proxies {
-			if err := s.add(s.pools[p.Name], m); err != nil {
-				return nil, err
-			}
+		if err := s.fill(s.pools[p.Name], p); err != nil {
+			return nil, err
 		}
-		s.pools[p.Name].weights = make([]int, len(p.Proxies))
 	}
-	s.direct.weights = make([]int, 1)
 	if prev != nil {
 		s.carry(prev)
+	}
+	s.direct.sit()
+	for _, p := range s.pools {
+		p.sit()
 	}
 	return s, nil
 }
 
+func (s *Set) newPool(p config.Pool) *Pool {
+	return &Pool{set: s, name: p.Name, strategy: p.Strategy, overHost: p.HashOver == "host", maxPercent: p.Eject.MaxPercent}
+}
+
+// fill makes p's members those of c.
+func (s *Set) fill(p *Pool, c config.Pool) error {
+	for _, m := range c.Proxies {
+		if err := s.add(p, m, rulesOf(c)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // add makes m a member of p. Each Set has its own upstream objects for what
 // hangs on the configuration; the state behind them is carried over.
-func (s *Set) add(p *Pool, m config.Proxy) error {
+func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 	id := config.IdentityOf(m)
 	u := s.upstreams[id]
 	if u == nil {
@@ -80,7 +110,7 @@ func (s *Set) add(p *Pool, m config.Proxy) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), id: id, lead: &lead{}, state: newState()}
+		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), id: id, lead: &lead{}, shared: s.shared, rules: r, state: newState()}
 		if m.URL.Scheme == config.SchemeHTTPS {
 			u.tls = tlsConfig
 		}
@@ -90,6 +120,9 @@ func (s *Set) add(p *Pool, m config.Proxy) error {
 		s.upstreams[id] = u
 	}
 	s.names[m.Name] = u
+	if m.Enabled && !slices.Contains(u.pools, p) {
+		u.pools = append(u.pools, p)
+	}
 	p.members = append(p.members, Member{u, max(1, m.Weight), max(1, m.Tier), m.Enabled})
 	return nil
 }

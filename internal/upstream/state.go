@@ -4,26 +4,50 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"proxyd/internal/catalog"
 )
 
 // state is what is remembered of an upstream for as long as some configuration
 // has its identity. The Upstreams of one set after the other point to it.
 type state struct {
-	live     atomic.Int64  // ways that are open
-	dialling atomic.Int64  // attempts under way
-	connects atomic.Uint64 // ways that were opened
+	marks     atomic.Uint32 // what choosing has to look at; 0 is the good case
+	live      atomic.Int64  // ways that are open
+	dialling  atomic.Int64  // attempts under way
+	connects  atomic.Uint64 // ways that were opened
+	pairsSeen atomic.Pointer[[]*pair]
 
 	mu       sync.Mutex
 	failures map[Class]uint64 // attempts that failed
+	health   health
 }
 
-func newState() *state { return &state{failures: map[Class]uint64{}} }
+// The marks.
+const (
+	markEjected = 1 << iota
+	markDrained
+	markPairs  // some pair has a verdict that may be bad, or is drained
+	markStreak // failures in a row
+)
 
-// opened counts a way that is open, until the function that it gives is called.
-func (st *state) opened() (release func()) {
-	st.connects.Add(1)
-	st.live.Add(1)
-	return func() { st.live.Add(-1) }
+func newState() *state {
+	st := &state{failures: map[Class]uint64{}}
+	st.pairsSeen.Store(&[]*pair{})
+	return st
+}
+
+// mark sets or clears marks, and ends the views that were made with the old
+// ones. u.state.mu is held.
+func (u *Upstream) mark(m uint32, on bool) {
+	var old uint32
+	if on {
+		old = u.state.marks.Or(m)
+	} else {
+		old = u.state.marks.And(^m)
+	}
+	if m &^= markStreak; on && old&m != m || !on && old&m != 0 {
+		u.shared.epoch.Add(1)
+	}
 }
 
 // failed counts an attempt.
@@ -33,9 +57,40 @@ func (st *state) failed(c Class) {
 	st.mu.Unlock()
 }
 
-// failed so far, by class.
+// failuresByClass are those so far.
 func (st *state) failuresByClass() map[Class]uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return maps.Clone(st.failures)
+}
+
+// count counts a way to t that is open, until the function that it gives is
+// called; hop releases the hop before.
+func (u *Upstream) count(t *Target, hop func()) (release func()) {
+	st, pr := u.state, u.pair(t.Exchange, t.Kind)
+	st.connects.Add(1)
+	st.live.Add(1)
+	u.alive(pr, 1)
+	return func() {
+		st.live.Add(-1)
+		u.alive(pr, -1)
+		hop()
+	}
+}
+
+// alive counts ways of a pair. The first and the last one may change what a
+// verdict says.
+func (u *Upstream) alive(pr *pair, n int64) {
+	if now := pr.live.Add(n); (now == 0 || now == n) && pr.verdict.Load() != nil {
+		u.shared.epoch.Add(1)
+	}
+}
+
+// Adopt counts a tunnel that another process has opened and handed over, until
+// the function that it gives is called.
+func (u *Upstream) Adopt(exchange string, kind catalog.Kind) (release func()) {
+	u.state.live.Add(1)
+	pr := u.pair(exchange, kind)
+	u.alive(pr, 1)
+	return func() { u.state.live.Add(-1); u.alive(pr, -1) }
 }

@@ -95,7 +95,7 @@ func TestRoundRobinShares(t *testing.T) {
 	for turn := range 3 {
 		got := make([]int, len(weights))
 		for range total {
-			got[p.pick()]++
+			got[pick(p, venue)]++
 		}
 		if fmt.Sprint(got) != fmt.Sprint(weights) {
 			t.Errorf("turn %d: got %v, want %v", turn, got, weights)
@@ -113,7 +113,7 @@ func TestRandomShares(t *testing.T) {
 	const n = 40_000
 	got := make([]int, len(list))
 	for range n {
-		got[p.pick()]++
+		got[pick(p, venue)]++
 	}
 	for i, w := range append(weights, 0) {
 		share := float64(w) / 16
@@ -162,7 +162,7 @@ func TestPickIsSafe(t *testing.T) {
 	for range 10 {
 		go func() { // ends after 60 choices, which are all collected below
 			for range 60 {
-				got <- p.pick()
+				got <- pick(p, venue)
 			}
 		}()
 	}

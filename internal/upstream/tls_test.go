@@ -89,7 +89,7 @@ func TestHTTPSUpstreamFaults(t *testing.T) {
 		text, hint    string
 	}{
 		{"a strange authority", trust, stranger.Server(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
-		{"no ca_file", "", ca.Server(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
+		{"no ca_file", "insecure: false", ca.Server(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
 		{"expired", trust, ca.ExpiredServer(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate that is not valid now (20", "renew it there"},
 		{"another name", trust, ca.Server(t, "a.example", "b.example", "c.example", "10.0.0.1"), nil, ClassUpstreamTLS, "has a certificate for another name than px.example (it is for a.example, b.example, c.example, ...)", "tls.server_name"},
 		{"old versions", trust, old, nil, ClassUpstreamTLS, "refused the TLS handshake (", "other versions"},

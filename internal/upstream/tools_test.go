@@ -183,3 +183,10 @@ func only(t testing.TB, s *Set) *Pool {
 	}
 	return nil
 }
+
+// pick is the pool's first choice for a target, -1 if no member is usable.
+func pick(p *Pool, t Target) int {
+	l := look{shared: p.set.shared, target: &t}
+	at, _ := p.pick(&l)
+	return at
+}

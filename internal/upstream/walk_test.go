@@ -98,11 +98,11 @@ func TestOrderAfterAFailure(t *testing.T) {
 	}
 	list := proxies(t, 4)
 	for _, p := range list {
-		p.SetFault(testkit.On(testkit.AtAccept, testkit.Close))
+		p.SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := only(t, load(t, poolOf(list, tt.strategy, tt.extra...), nil))
+			p := only(t, load(t, poolOf(list, tt.strategy, tt.extra...)+"    eject: {after: 100}\n", nil))
 			for i, want := range tt.want {
 				e := denied(t, p, venue, testkit.Patience, ClassUpstreamProtocol)
 				var got []string

@@ -1,0 +1,221 @@
+package upstream
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+)
+
+// health is how an upstream itself did of late, whatever the exchange.
+type health struct {
+	streak int       // failures of its own in a row
+	cause  Class     // of the last one
+	last   time.Time // when that was
+	wins   int       // successes in a row since it was ejected
+	times  int       // ejections in a row: each is longer
+	since  time.Time // ejected since; zero: it is not
+	until  time.Time // when it may come back, and a probe is due
+	back   time.Time // when it came back
+}
+
+// rules are when an upstream is ejected and comes back: those of the first pool
+// of the file that has it.
+type rules struct {
+	config.Eject
+	rise, fall int
+}
+
+const usualRise = 2 // where no health_check says
+
+func rulesOf(p config.Pool) rules {
+	r := rules{p.Eject, usualRise, p.Eject.After}
+	if p.Health.Method != "" {
+		r.rise, r.fall = p.Health.Rise, p.Health.Fall
+	}
+	r.After, r.rise, r.fall = max(1, r.After), max(1, r.rise), max(1, r.fall)
+	return r
+}
+
+// period is how long the n-th ejection in a row lasts, from 0 on: base, twice
+// that, and so on to max, less up to a fifth by chance, so that those that failed
+// together are not probed together.
+func (r *rules) period(n int) time.Duration {
+	d := r.Base
+	for ; n > 0 && d < r.Max; n-- {
+		d *= 2
+	}
+	d = max(min(d, r.Max), time.Millisecond)
+	return d - rand.N(d/5+1) //nolint:gosec // spreads load, guards nothing
+}
+
+// ownFault reports whether a failure is the upstream's own, and whether it is so
+// plain that once is enough.
+func ownFault(e *Error) (own, plain bool) {
+	switch e.Class {
+	case ClassUpstreamRefused:
+		return true, true
+	case ClassUpstreamProtocol, ClassUpstreamTLS:
+		return true, isReset(e.Err)
+	case ClassUpstreamDNS, ClassUpstreamUnreachable, ClassUpstreamAuth, ClassUpstreamTimeout:
+		return true, false
+	default:
+		return false, false
+	}
+}
+
+// charge remembers a failure of u's own; as many as after in a row eject it.
+func (u *Upstream) charge(c Class, after int) {
+	st, now := u.state, u.shared.now()
+	st.mu.Lock()
+	h := &st.health
+	h.streak++
+	h.wins, h.cause, h.last = 0, c, now
+	u.mark(markStreak, true)
+	out := st.marks.Load()&markEjected != 0
+	due := out && !now.Before(h.until) || !out && h.streak >= after
+	st.mu.Unlock()
+	if due && u.eject(now) {
+		u.shared.kept.closeIdle(func(k keptKey) bool { return k.lead == u.lead })
+	}
+}
+
+// eject takes u out of use, or leaves it out for longer, unless too many of a
+// pool would be out. It reports whether u was in use.
+func (u *Upstream) eject(now time.Time) bool {
+	u.shared.ejecting.Lock() // one at a time, so that those that are out can be counted
+	defer u.shared.ejecting.Unlock()
+	was := u.state.marks.Load()&markEjected != 0
+	if !was {
+		for _, p := range u.pools {
+			if !p.maySpare() {
+				return false
+			}
+		}
+	}
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	h := &u.state.health
+	switch {
+	case was && now.Before(h.until): // another failure of the same moment was first
+		return false
+	case was:
+		h.times++
+	case !h.back.IsZero() && now.Sub(h.back) < u.rules.Max:
+		h.times, h.since = h.times+1, now
+	default:
+		h.times, h.since = 0, now
+	}
+	h.until = now.Add(u.rules.period(h.times))
+	u.mark(markEjected, true)
+	return !was
+}
+
+// maySpare reports whether max_percent lets one more member be ejected.
+func (p *Pool) maySpare() bool {
+	in, out := 0, 1
+	for i := range p.members {
+		if m := &p.members[i]; m.Enabled {
+			in++
+			if m.state.marks.Load()&markEjected != 0 {
+				out++
+			}
+		}
+	}
+	return out*100 <= in*p.maxPercent
+}
+
+// worked remembers a success of u. One that is ejected comes back when its time
+// is over and as many in a row as rise says were successes.
+func (u *Upstream) worked() {
+	st := u.state
+	if st.marks.Load()&(markEjected|markStreak) == 0 {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	h := &st.health
+	h.streak = 0
+	u.mark(markStreak, false)
+	if st.marks.Load()&markEjected == 0 {
+		return
+	}
+	h.wins++
+	if now := u.shared.now(); h.wins >= u.rules.rise && !now.Before(h.until) {
+		h.wins, h.since, h.until, h.back = 0, time.Time{}, time.Time{}, now
+		u.mark(markEjected, false)
+	}
+}
+
+// Ejected reports whether u is out of use for failures of its own, since when,
+// and when a probe is due. It stays out until one has succeeded as often in a row
+// as rise says, whatever the time.
+func (u *Upstream) Ejected() (until, since time.Time, ejected bool) {
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	h := &u.state.health
+	return h.until, h.since, !h.since.IsZero()
+}
+
+// Result is what a probe of an upstream found.
+type Result struct {
+	Err      error         // nil: the way was opened; else an *Error, as DialOne and Reach give it
+	Exchange string        // the target's, if it was an exchange
+	Kind     catalog.Kind  // and its kind
+	Dial     time.Duration // how long the way took; 0: none was opened
+}
+
+// Observe remembers a probe. Failures of the upstream's own eject it as fall of
+// health_check says; whatever it answers that blames the target shows that it
+// works. What the exchange said is for SetVerdict.
+func (u *Upstream) Observe(r Result) {
+	if r.Dial > 0 {
+		u.pair(r.Exchange, r.Kind).took(r.Dial, u.shared.elapsed(u.shared.now()))
+	}
+	e, failed := errors.AsType[*Error](r.Err)
+	switch {
+	case r.Err == nil:
+		u.worked()
+	case !failed: // given up
+	case e.Unsure || e.Class == ClassTargetTimeout:
+		u.undecided()
+	default:
+		if own, _ := ownFault(e); own {
+			u.charge(e.Class, u.rules.fall)
+		} else if e.Class != ClassLocal && e.Class != ClassNoUpstream && e.Class != ClassBudget {
+			u.worked()
+		}
+	}
+}
+
+// undecided puts the next probe of an ejected upstream off.
+func (u *Upstream) undecided() {
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	if h := &u.state.health; !h.since.IsZero() {
+		if now := u.shared.now(); !now.Before(h.until) {
+			h.until = now.Add(u.rules.period(h.times))
+		}
+	}
+}
+
+// forgive forgets that the credentials were refused: they are others now.
+func (u *Upstream) forgive() {
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	if u.state.health.cause == ClassUpstreamAuth {
+		u.state.health = health{}
+		u.mark(markEjected|markStreak, false)
+	}
+	for _, pr := range *u.state.pairsSeen.Load() {
+		if pr == nil {
+			continue
+		}
+		if v := pr.verdict.Load(); v != nil && v.Word == Word(ClassUpstreamAuth) {
+			pr.verdict.Store(nil)
+		}
+	}
+	u.markPairs()
+}

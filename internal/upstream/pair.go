@@ -1,0 +1,141 @@
+package upstream
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"proxyd/internal/catalog"
+)
+
+// pairKey is an exchange, "" for hosts that are none's, and a kind.
+type pairKey struct {
+	exchange string
+	kind     catalog.Kind
+}
+
+// pairs numbers the pairs of exchange and kind that were met, so that one look
+// into a map serves a choice among any number of members.
+type pairs struct {
+	mu    sync.Mutex
+	known atomic.Pointer[pairList]
+}
+
+type pairList struct {
+	at   map[pairKey]int
+	keys []pairKey
+}
+
+func newPairs() *pairs {
+	p := &pairs{}
+	p.known.Store(&pairList{at: map[pairKey]int{}})
+	return p
+}
+
+// find gives a pair's number, -1 if nobody has met it.
+func (p *pairs) find(k pairKey) int {
+	if i, ok := p.known.Load().at[k]; ok {
+		return i
+	}
+	return -1
+}
+
+// number is find that gives a new pair the next number.
+func (p *pairs) number(k pairKey) int {
+	if i := p.find(k); i >= 0 {
+		return i
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.known.Load()
+	if i, ok := old.at[k]; ok {
+		return i
+	}
+	next := &pairList{maps.Clone(old.at), append(slices.Clone(old.keys), k)}
+	next.at[k] = len(old.keys)
+	p.known.Store(next)
+	return len(old.keys)
+}
+
+// pair is what is remembered of one upstream for one exchange and kind.
+type pair struct {
+	live     atomic.Int64 // ways that are open
+	latency  atomic.Int64 // moving average of the time that a way takes, in ns; 0 unknown
+	measured atomic.Int64 // when that was last brought up to date, in ns on shared's clock; 0 never
+	tried    atomic.Int64 // when a connection was last sent to find it out; as measured
+	drained  atomic.Bool
+	verdict  atomic.Pointer[remembered]
+}
+
+// took brings the average up to date. Of two at the same time one may be lost.
+func (pr *pair) took(d time.Duration, at int64) {
+	next := int64(d)
+	if old := pr.latency.Load(); old != 0 {
+		next = old + (next-old)/4
+	}
+	pr.latency.Store(max(next, 1))
+	pr.measured.Store(at)
+}
+
+// pairAt gives the pair of that number, nil if nothing is remembered of it.
+func (st *state) pairAt(i int) *pair {
+	if list := *st.pairsSeen.Load(); i >= 0 && i < len(list) {
+		return list[i]
+	}
+	return nil
+}
+
+// pair gives the pair of an exchange and a kind, a new one if need be.
+func (u *Upstream) pair(exchange string, kind catalog.Kind) *pair {
+	i := u.shared.pairs.number(pairKey{exchange, kind})
+	if pr := u.state.pairAt(i); pr != nil {
+		return pr
+	}
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	if pr := u.state.pairAt(i); pr != nil {
+		return pr
+	}
+	old := *u.state.pairsSeen.Load()
+	next := make([]*pair, max(i+1, len(old)))
+	copy(next, old)
+	next[i] = &pair{}
+	u.state.pairsSeen.Store(&next)
+	return next[i]
+}
+
+// eachPair calls do for what is remembered, in the order of first use.
+func (u *Upstream) eachPair(do func(k pairKey, pr *pair)) {
+	keys := u.shared.pairs.known.Load().keys
+	for i, pr := range *u.state.pairsSeen.Load() {
+		if pr != nil && i < len(keys) {
+			do(keys[i], pr)
+		}
+	}
+}
+
+// opened notes how long a way to t took that is open since at.
+func (u *Upstream) opened(t *Target, took time.Duration, at time.Time) {
+	u.pair(t.Exchange, t.Kind).took(took, u.shared.elapsed(at))
+}
+
+// LastOpened is when a way to the exchange was last opened for a client or
+// measured by a probe; the zero time if never.
+func (u *Upstream) LastOpened(exchange string, kind catalog.Kind) time.Time {
+	pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
+	if pr == nil || pr.measured.Load() == 0 {
+		return time.Time{}
+	}
+	return u.shared.start.Add(time.Duration(pr.measured.Load()))
+}
+
+// Latency is the moving average of the time that a way to the exchange takes,
+// 0 if none was opened yet.
+func (u *Upstream) Latency(exchange string, kind catalog.Kind) time.Duration {
+	if pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind})); pr != nil {
+		return time.Duration(pr.latency.Load())
+	}
+	return 0
+}

@@ -1,0 +1,135 @@
+package upstream
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// standing is what may be done with a member for a target.
+type standing uint8
+
+const (
+	usable  standing = iota
+	avoided          // ejected, or with a bad verdict for the target: when no other is left
+	never            // drained, or rate limited
+)
+
+// look judges members for one target. What most choices need not know it finds
+// out when it is first asked.
+type look struct {
+	shared *shared
+	target *Target
+	pair   int // the pair's number
+	known  bool
+	now    time.Time
+}
+
+func (l *look) number() int {
+	if !l.known {
+		l.pair, l.known = l.shared.pairs.number(pairKey{l.target.Exchange, l.target.Kind}), true
+	}
+	return l.pair
+}
+
+func (l *look) time() time.Time {
+	if l.now.IsZero() {
+		l.now = l.shared.now()
+	}
+	return l.now
+}
+
+// at is a member's standing, and when that may change by itself: zero for never.
+func (l *look) at(st *state) (s standing, until time.Time) {
+	m := st.marks.Load()
+	if m&markDrained != 0 {
+		return never, time.Time{}
+	}
+	if m&markEjected != 0 {
+		s = avoided
+	}
+	if m&markPairs == 0 {
+		return s, time.Time{}
+	}
+	pr := st.pairAt(l.number())
+	if pr == nil {
+		return s, time.Time{}
+	}
+	if pr.drained.Load() {
+		return never, time.Time{}
+	}
+	if v := pr.verdict.Load(); v.bad(l.time()) && !pr.contradicted(l.target.Kind) {
+		if v.Word == WordRateLimited && !v.Until.IsZero() {
+			return never, v.Until
+		}
+		return avoided, v.Until
+	}
+	return s, time.Time{}
+}
+
+// avoided are the members that are tried when no usable one is left: the one
+// whose failure is longest ago first.
+func (p *Pool) avoided(l *look) (order []int) {
+	failed := map[int]time.Time{}
+	for i := range p.members {
+		m := &p.members[i]
+		if s, _ := l.at(m.state); !m.Enabled || s != avoided {
+			continue
+		}
+		order = append(order, i)
+		m.state.mu.Lock()
+		failed[i] = m.state.health.last
+		m.state.mu.Unlock()
+		if pr := m.state.pairAt(l.number()); pr != nil {
+			if v := pr.verdict.Load(); v.bad(l.time()) && v.At.After(failed[i]) {
+				failed[i] = v.At
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return failed[a].Compare(failed[b]) })
+	return order
+}
+
+// nobody is the error of a pool none of whose members may be used.
+func (p *Pool) nobody(l *look) *Error {
+	e := &Error{Class: ClassNoUpstream, RetryAfter: 10 * time.Second}
+	var why []string
+	for i := range p.members {
+		m := &p.members[i]
+		if !m.Enabled {
+			continue
+		}
+		pr := m.state.pairAt(l.number())
+		var v *remembered
+		if pr != nil {
+			v = pr.verdict.Load()
+		}
+		switch name := m.name; {
+		case m.state.marks.Load()&markDrained != 0:
+			why = append(why, name+" is drained")
+		case pr != nil && pr.drained.Load():
+			why = append(why, name+" is drained for "+l.target.Exchange)
+		case v.bad(l.time()):
+			left := max(v.Until.Sub(l.time()), time.Second)
+			if e.Hint == "" || left < e.RetryAfter {
+				e.RetryAfter = left
+			}
+			e.Hint = "the exchange has said when it may be tried again"
+			why = append(why, fmt.Sprintf("%s is rate limited by %s for %s", name, cmp.Or(l.target.Exchange, "the target"), seconds(left)))
+		}
+	}
+	if len(why) == 0 {
+		e.Text, e.Hint = "pool "+p.name+" has no member that is enabled", "enable one in the configuration"
+		return e
+	}
+	if more := len(why) - 5; more > 0 {
+		why = append(why[:5], fmt.Sprintf("%d more", more))
+	}
+	e.Text = "pool " + p.name + " has no member that may be used: " + strings.Join(why, ", ")
+	if e.Hint == "" {
+		e.Hint = "proxyd resume ends a drain"
+	}
+	return e
+}

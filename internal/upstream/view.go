@@ -1,0 +1,73 @@
+package upstream
+
+import (
+	"math"
+	"time"
+)
+
+// view is who is usable for one exchange and kind. It is found out once and
+// holds until something is remembered that changes a standing.
+type view struct {
+	epoch  uint64
+	until  time.Time // a verdict in it ends then; zero: none does
+	list   []int32   // of the lowest tier that has one
+	totals []int     // the weights of list, each with those before it
+	all    int       // how many are usable, of whatever tier
+}
+
+// view gives the one that holds now.
+func (p *Pool) view(l *look) *view {
+	epoch := l.shared.epoch.Load() // before the marks are read: a change that comes meanwhile ends the view
+	n := l.number()
+	views := p.views.Load()
+	if views != nil && n < len(*views) {
+		if v := (*views)[n]; v != nil && v.epoch == epoch && (v.until.IsZero() || l.time().Before(v.until)) {
+			return v
+		}
+	}
+	v := p.survey(l, epoch)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var old []*view
+	if views = p.views.Load(); views != nil {
+		old = *views
+	}
+	next := make([]*view, max(n+1, len(old)))
+	copy(next, old)
+	next[n] = v
+	p.views.Store(&next)
+	return v
+}
+
+// survey looks at every member.
+func (p *Pool) survey(l *look, epoch uint64) *view {
+	v := &view{epoch: epoch}
+	tier := math.MaxInt
+	for i := range p.members {
+		m := &p.members[i]
+		if !m.Enabled {
+			continue
+		}
+		standing, until := l.at(m.state)
+		if !until.IsZero() && (v.until.IsZero() || until.Before(v.until)) {
+			v.until = until
+		}
+		if standing != usable {
+			continue
+		}
+		v.all++
+		if m.Tier < tier {
+			v.list, tier = v.list[:0], m.Tier
+		}
+		if m.Tier == tier {
+			v.list = append(v.list, int32(i)) //nolint:gosec // a file has fewer members
+		}
+	}
+	total := 0
+	v.totals = make([]int, len(v.list))
+	for k, i := range v.list {
+		total += p.seats[i].whole
+		v.totals[k] = total
+	}
+	return v
+}

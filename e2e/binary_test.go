@@ -60,6 +60,7 @@ func run(t testing.TB, environ []string, args ...string) (out string, code int) 
 // process is the real binary as a daemon.
 type process struct {
 	Addr string
+	File string
 	Log  *output
 	Cmd  *exec.Cmd
 	Done chan struct{} // closed when it has ended; Cmd.ProcessState tells how
@@ -71,11 +72,11 @@ var listening = regexp.MustCompile(`"msg":"listening".*"address":"([^"]+)"`)
 // and waits until it is ready. It is killed when the test ends.
 func launch(t testing.TB, before, yaml string, environ ...string) *process {
 	t.Helper()
-	p := &process{Log: &output{}, Done: make(chan struct{})}
+	p := &process{File: writeConfig(t, yaml), Log: &output{}, Done: make(chan struct{})}
 	if before != "" {
 		before += "; "
 	}
-	p.Cmd = exec.Command("sh", "-c", before+`exec "$0" run -c "$1"`, binary(t), writeConfig(t, yaml))
+	p.Cmd = exec.Command("sh", "-c", before+`exec "$0" run -c "$1"`, binary(t), p.File)
 	p.Cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, environ...)
 	r, err := p.Cmd.StderrPipe()
 	if err != nil {

@@ -16,6 +16,19 @@ func old(t *testing.T) string {
 	return dir
 }
 
+// Without options a save is told after 100 ms.
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	r := reads(t, old(t), Options{})
+	began := time.Now()
+	renamedOver("new")(t, r.dir)
+	took := r.want(t, "new").Sub(began)
+	t.Logf("told after %v", took)
+	if took < defaultSettle || took > 2*time.Second { // the rest is for busy machines
+		t.Errorf("told after %v", took)
+	}
+}
+
 // What changes no content is looked at and not told.
 func TestNotTold(t *testing.T) {
 	t.Parallel()
@@ -151,14 +164,20 @@ func TestFilesComeAndGo(t *testing.T) {
 
 	r.also.Store(&[]string{two})
 	r.look(t)
-	looks := r.asked.Load()
-	write(t, one, "1.2") // nobody asks for it any more
-	r.look(t)
-	if got := r.asked.Load(); got != looks+1 {
-		t.Errorf("looked %d times, want once", got-looks)
+	write(t, one, "1.2") // nobody reads it any more
+	for range 10 {
+		time.Sleep(10 * time.Millisecond) // three times what it takes to settle
+		r.look(t)
 	}
+	r.want(t, "old", "old")
 	write(t, two, "2.1")
 	r.want(t, "old", "old", "old")
+
+	r.onChanged(func() { r.also.Store(&[]string{one}) }) // the new configuration names another
+	in("proxyd.yaml", "new")(t, r.dir)
+	r.want(t, "old", "old", "old", "new")
+	write(t, one, "1.3")
+	r.want(t, "old", "old", "old", "new", "new")
 }
 
 // A file that is named anew and has changed since it was read is told.
@@ -186,7 +205,7 @@ func TestNewlyNamedAndChangedSince(t *testing.T) {
 // A writer that never rests is told of all the same.
 func TestSteadyWrites(t *testing.T) {
 	t.Parallel()
-	r := reads(t, old(t), Options{Settle: 30 * time.Millisecond})
+	r := reads(t, old(t), Options{Settle: 300 * time.Millisecond})
 	end := time.After(5 * time.Second)
 	for i := range 1_000_000 {
 		in("proxyd.yaml", string(rune('a'+i%26)))(t, r.dir)

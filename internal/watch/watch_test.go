@@ -71,8 +71,11 @@ func (r *reader) start(t *testing.T, o Options) {
 		r.mu.Lock()
 		r.read, r.at = append(r.read, content(r.file)), time.Now()
 		r.mu.Unlock()
-		if r.during != nil {
-			r.during()
+		r.mu.Lock()
+		during := r.during
+		r.mu.Unlock()
+		if during != nil {
+			during()
 		}
 		r.changed <- struct{}{}
 	}
@@ -127,6 +130,12 @@ func (r *reader) want(t *testing.T, texts ...string) time.Time {
 		t.Fatalf("read %q, want %q", r.read, texts)
 	}
 	return r.at
+}
+
+func (r *reader) onChanged(during func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.during = during
 }
 
 func (r *reader) faults() []error {

@@ -29,8 +29,7 @@ func addAdminFlag(cmd *cobra.Command) {
 // configuration, whose other faults do not matter.
 func adminClient(cmd *cobra.Command) (*admin.Client, error) {
 	flag, _ := cmd.Flags().GetString("admin")
-	path := configPath(cmd)
-	settings, err := adminOf(path, os.Environ())
+	settings, err := config.AdminOf(configPath(cmd), os.Environ())
 	switch {
 	case flag != "":
 		return admin.NewClient(flag, settings.Token), nil
@@ -40,15 +39,6 @@ func adminClient(cmd *cobra.Command) (*admin.Client, error) {
 		return nil, errors.New(`the admin server is off (admin: ""); set admin: 127.0.0.1:8878 and start proxyd again, or name a running one's address: --admin ADDR`)
 	}
 	return admin.NewClient(settings.Address, settings.Token), nil
-}
-
-// adminOf reads the admin key alone; the token only from a file without faults.
-func adminOf(path string, environ []string) (config.Admin, error) {
-	if c, err := config.Load(path, environ); err == nil {
-		return c.Admin, nil
-	}
-	address, err := config.AdminAddress(path, environ)
-	return config.Admin{Address: address}, err
 }
 
 // asking is a command's context with a limit.

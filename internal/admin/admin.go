@@ -40,7 +40,7 @@ const (
 	headTime   = 5 * time.Second
 	answerTime = 30 * time.Second
 	idleTime   = 2 * time.Minute
-	headLimit  = 16 << 10
+	headLimit  = 32 << 10 // maxHosts hosts in a query fit in
 	connLimit  = 100
 )
 

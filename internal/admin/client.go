@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,14 +104,22 @@ func (c *Client) Tunnels(ctx context.Context) (list []Tunnel, err error) {
 // Route asks which way hosts ("HOST" or "HOST:PORT") take. kind and listener
 // may be "".
 func (c *Client) Route(ctx context.Context, hosts []string, kind, listener string) (list []Route, err error) {
-	q := url.Values{"host": hosts}
+	q := url.Values{}
 	if kind != "" {
 		q.Set("kind", kind)
 	}
 	if listener != "" {
 		q.Set("listener", listener)
 	}
-	return list, c.get(ctx, "/api/v1/route?"+q.Encode(), &list)
+	for some := range slices.Chunk(hosts, maxHosts) {
+		q["host"] = some
+		var ways []Route
+		if err := c.get(ctx, "/api/v1/route?"+q.Encode(), &ways); err != nil {
+			return nil, err
+		}
+		list = append(list, ways...)
+	}
+	return list, nil
 }
 
 // Healthy asks whether the daemon lives, or with ready whether it takes new

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,8 +53,12 @@ func TestClientReads(t *testing.T) {
 		if err := c.Healthy(t.Context(), false, "127.0.0.1:1"); !errors.As(err, &refused) || refused.Status != 404 {
 			t.Errorf("of another one: %v", err)
 		}
-		if _, err := c.Route(t.Context(), nil, "", ""); !errors.As(err, &refused) || refused.Status != 400 {
-			t.Errorf("no host: %v", err)
+		if _, err := c.Route(t.Context(), []string{"a.example"}, "ftp", ""); !errors.As(err, &refused) || refused.Status != 400 {
+			t.Errorf("a strange kind: %v", err)
+		}
+		long := slices.Repeat([]string{strings.Repeat("abcdefghi.", 25) + "a:1"}, 2*maxHosts+1)
+		if ways, err := c.Route(t.Context(), long, "", ""); err != nil || len(ways) != len(long) || ways[len(long)-1].Pool != "direct" {
+			t.Errorf("many: %v, %d ways", err, len(ways))
 		}
 	})
 }

@@ -20,6 +20,7 @@ type Engine struct {
 	movers  sync.Pool // taken only while bytes are there
 	pipes   pipes
 	limited atomic.Int64 // flows with limits
+	changes atomic.Int64 // flows that have begun, and those that have ended
 
 	mu    sync.Mutex
 	flows map[*Flow]struct{}
@@ -38,19 +39,26 @@ func NewEngine() *Engine {
 	}
 }
 
-// Run watches over all flows, for dead peers and for the limits of Options,
-// until ctx ends. It is one goroutine for all of them, and costs nothing per
+// Run watches over all flows, for dead peers and for the limits of Options, and
+// gives memory back after a burst of them, until ctx ends. It is one goroutine for all of them, and costs nothing per
 // message. Flows live without it, unwatched.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.pipes.close()
-	ticker := time.NewTicker(e.Tick)
+	ticker, quarters := time.NewTicker(e.Tick), time.NewTicker(e.Tick/4)
 	defer ticker.Stop()
+	defer quarters.Stop()
 	start := time.Now().Add(-e.Tick) // so that no look is at 0
-	for n := 1; ; n++ {
+	var b burst
+	for n := 0; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case now := <-quarters.C:
+			if b.over(e.changes.Load(), now.Sub(start)) {
+				giveBack()
+			}
 		case now := <-ticker.C:
+			n++
 			paths := n%pathsEvery == 0
 			if !paths && e.limited.Load() == 0 {
 				continue
@@ -66,6 +74,7 @@ func (e *Engine) add(f *Flow) {
 	if f.limits != nil {
 		e.limited.Add(1)
 	}
+	e.changes.Add(1)
 	e.mu.Lock()
 	e.flows[f] = struct{}{}
 	e.mu.Unlock()
@@ -75,6 +84,7 @@ func (e *Engine) remove(f *Flow) {
 	if f.limits != nil {
 		e.limited.Add(-1)
 	}
+	e.changes.Add(1)
 	e.mu.Lock()
 	delete(e.flows, f)
 	e.mu.Unlock()

@@ -1,7 +1,10 @@
 package relay
 
 import (
+	"context"
 	"net"
+	"runtime/metrics"
+	"slices"
 	"testing"
 	"time"
 )
@@ -75,4 +78,67 @@ func TestForgets(t *testing.T) {
 			t.Errorf("%d flows, %d with limits, after the end", len(e.snapshot()), e.limited.Load())
 		}
 	}
+}
+
+// TestBurst: memory is given back when many flows have come or gone and then
+// none for a while; not sooner, and not again and again.
+func TestBurst(t *testing.T) {
+	const some, many = burstSize/3 + 1, 2 * burstSize
+	for _, c := range []struct {
+		name    string
+		changes []int64 // so many more at each look
+		apart   time.Duration
+		want    []int // the looks at which it is given back
+	}{
+		{"nothing", []int64{0, 0, 0, 0}, time.Hour, nil},
+		{"few", []int64{some, 0, 0, 0}, time.Hour, nil},
+		{"many", []int64{many, 0, 0, 0}, time.Second, []int{1}},
+		{"many, for some time", []int64{many, many, 1, 0, 0}, time.Second, []int{3}},
+		{"few again and again", []int64{some, 0, some, 0, some, 0, some, 0, some, 0, some, 0, some}, time.Hour, []int{5, 11}},
+		{"many again, soon", []int64{many, 0, many, 0, 0, 0}, giveBackEvery / 4, []int{1, 5}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b burst
+			var total int64
+			var got []int
+			for i, more := range c.changes {
+				total += more
+				if b.over(total, time.Duration(i+1)*c.apart) {
+					got = append(got, i)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("given back at %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// TestGivesBack: it is the engine that sees to it.
+func TestGivesBack(t *testing.T) {
+	e := NewEngine()
+	e.Tick = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() { defer close(over); _ = e.Run(ctx) }()
+	forced := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/cycles/forced:gc-cycles"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := forced()
+	for range burstSize/2 + 1 {
+		client, nearClient := net.Pipe()
+		nearServer, server := net.Pipe()
+		f := e.Start(nearClient, nearServer, nil, nil, Options{})
+		_, _ = client.Close(), server.Close()
+		f.Wait()
+	}
+	for end := time.Now().Add(10 * time.Second); forced() == before; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no collection")
+		}
+	}
+	cancel()
+	<-over
 }

@@ -53,6 +53,7 @@ var arrows = map[string]struct {
 	"e2e":              {tests: "daemon inbound tunnel relay router upstream config catalog target"},
 	"interop":          {}, // programs from outside, behind a build tag
 	"configs":          {tests: "config"},
+	"deploy":           {tests: "config"},
 	"bench":            {}, // measures programs from outside
 	".":                {},
 }

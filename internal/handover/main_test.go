@@ -81,7 +81,7 @@ func upgrade(t testing.TB, u *Upgrader, play string, o StartOptions) *Child {
 	if o.Path == "" {
 		o.Path = os.Args[0]
 	}
-	o.Env = append(os.Environ(), append(o.Env, part+"="+play)...)
+	o.Env = append(os.Environ(), append(o.Env, part+"="+play, "GORACE=atexit_sleep_ms=0")...) // else each end takes a second
 	c, err := u.Start(o)
 	if err != nil {
 		t.Fatal(err)

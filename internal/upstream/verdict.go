@@ -31,10 +31,10 @@ type Verdict struct {
 // PairVerdict is a verdict and what it is about. One that is over, or that a
 // living feed contradicts, does not hold.
 type PairVerdict struct {
-	Exchange string       `json:"exchange"`
-	Kind     catalog.Kind `json:"kind"`
-	Verdict  Verdict      `json:"verdict"`
-	Holds    bool         `json:"holds"`
+	Exchange string
+	Kind     catalog.Kind
+	Verdict  Verdict
+	Holds    bool
 }
 
 // remembered is a verdict, and how often in a row traffic came to it.

@@ -1,0 +1,358 @@
+package upstream
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// clock is the time of health and verdicts, as a test sets it.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+// stopped makes the set's clock stand still.
+func stopped(s *Set) *clock {
+	c := &clock{at: s.shared.start.Add(time.Hour)}
+	s.shared.now = func() time.Time {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.at
+	}
+	return c
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	c.at = c.at.Add(d)
+	c.mu.Unlock()
+}
+
+// out are the ejected upstreams of a set: "a c".
+func out(s *Set) string {
+	var names []string
+	for _, u := range s.Upstreams() {
+		if _, _, ejected := u.Ejected(); ejected {
+			names = append(names, u.Name())
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// rejoin observes successes of probes until u is back, and says how many it took.
+func rejoin(t testing.TB, u *Upstream) (probes int) {
+	t.Helper()
+	for {
+		if _, _, ejected := u.Ejected(); !ejected {
+			return probes
+		}
+		if probes++; probes > 100 {
+			t.Fatal("it never comes back")
+		}
+		u.Observe(Result{})
+	}
+}
+
+// How many failures of each sort take a member out of use, if any do.
+func TestWhatEjects(t *testing.T) {
+	t.Parallel()
+	at, request := testkit.AtAccept, testkit.AtRequest
+	tests := []struct {
+		name  string
+		fault *testkit.Fault
+		after int // requests; 0: never
+	}{
+		{"resets", testkit.On(request, func(c net.Conn) { testkit.Reset(c) }), 1},
+		{"garbage", testkit.On(at, testkit.SayAndHang("SSH-2.0-x\r\n")), 3},
+		{"wants a login", testkit.On(testkit.AtGreeting, testkit.SayAndHang("\x05\xff")), 3},
+		{"silent before it has the request", testkit.On(at, testkit.Hang), 3},
+		{"silent when it has the request", testkit.On(request, testkit.Hang), 3}, // the next one opens the way
+		{"SOCKS 1: failure", testkit.On(request, testkit.SOCKS5Reply(1)), 3},     // the same
+		{"SOCKS 2: not allowed", testkit.On(request, testkit.SOCKS5Reply(2)), 0},
+		{"SOCKS 3: network", testkit.On(request, testkit.SOCKS5Reply(3)), 0},
+		{"SOCKS 4: host", testkit.On(request, testkit.SOCKS5Reply(4)), 0},
+		{"SOCKS 5: refused", testkit.On(request, testkit.SOCKS5Reply(5)), 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			list := proxies(t, 2)
+			list[0].SetFault(tt.fault)
+			s := load(t, strings.Replace(poolOf(list, "failover"), "attempt_seconds: 0.3", "attempt_seconds: 0.1", 1)+"retry_target_errors: true\n", nil)
+			stopped(s)
+			for i := 1; i <= 6; i++ {
+				open(t, only(t, s), venue).Release()
+				if want := tt.after > 0 && i >= tt.after; (out(s) == "a") != want {
+					t.Fatalf("after %d requests %q is out", i, out(s))
+				}
+			}
+			if n := list[0].Accepted(); tt.after > 0 && n != tt.after {
+				t.Errorf("the ejected one was asked %d times", n)
+			}
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		text := fmt.Sprintf("default: p\npools: {p: {strategy: failover, proxies: [{name: a, url: \"socks5://%s\"}, {name: b, url: %q}]}}\n", testkit.ClosedPort(t), proxies(t, 1)[0].URL())
+		s := load(t, text, nil)
+		if way := open(t, only(t, s), venue); tries(way.Tried) != "a upstream_refused" || out(s) != "a" {
+			t.Errorf("tried %s, %q is out", tries(way.Tried), out(s))
+		}
+		if way := open(t, only(t, s), venue); tries(way.Tried) != "" {
+			t.Errorf("it was tried again: %s", tries(way.Tried))
+		}
+	})
+}
+
+// Where the fault may be the target's, nobody is charged unless another member
+// opens the way.
+func TestDoubtIsNoCharge(t *testing.T) {
+	list := proxies(t, 2)
+	for _, p := range list {
+		p.SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(1)))
+	}
+	s := load(t, poolOf(list, "round_robin")+"    eject: {after: 1}\n", nil)
+	for range 5 {
+		denied(t, only(t, s), venue, testkit.Patience, ClassTargetUnreachable)
+	}
+	if out(s) != "" {
+		t.Fatalf("%q is out though both say the same", out(s))
+	}
+	list[1].SetFault(nil)
+	for range 2 {
+		open(t, only(t, s), venue).Release()
+	}
+	if out(s) != "a" {
+		t.Errorf("%q is out, want a", out(s))
+	}
+}
+
+// A success in between begins the row anew.
+func TestSuccessEndsTheRow(t *testing.T) {
+	s := load(t, poolOfMany(2, "failover"), nil)
+	u := s.Upstream("m0")
+	for range 5 {
+		u.charge(ClassUpstreamTimeout, 3)
+		u.charge(ClassUpstreamTimeout, 3)
+		u.worked()
+	}
+	if out(s) != "" {
+		t.Error("ejected though it never failed three times in a row")
+	}
+}
+
+// An attempt that had hardly any time left says nothing of the member.
+func TestShortAttemptsAreNoCharge(t *testing.T) {
+	t.Parallel()
+	s := load(t, strings.Replace(poolOf(silent(proxies(t, 2), 0), "failover"), "attempt_seconds: 0.3", "attempt_seconds: 0.5", 1)+"    eject: {after: 1}\n", nil)
+	denied(t, only(t, s), venue, 100*time.Millisecond, ClassUpstreamTimeout)
+	if out(s) != "" {
+		t.Errorf("%s is out after a tenth of a second", out(s))
+	}
+	denied(t, only(t, s), venue, 600*time.Millisecond, ClassUpstreamTimeout)
+	if out(s) != "a" {
+		t.Errorf("%q is out, want a", out(s))
+	}
+}
+
+// It comes back by successes in a row, not before its time, and not by the time alone.
+func TestComesBack(t *testing.T) {
+	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 10, max_seconds: 60}\n    health_check: {method: tcp, rise: 3}\n", nil)
+	c, u := stopped(s), s.Upstream("m0")
+	u.charge(ClassUpstreamRefused, 1)
+	until, since, ejected := u.Ejected()
+	if left := until.Sub(since); !ejected || left < 8*time.Second || left > 10*time.Second {
+		t.Fatalf("ejected %v for %v", ejected, left)
+	}
+	for range 5 {
+		u.Observe(Result{})
+	}
+	if out(s) != "m0" {
+		t.Fatal("it came back before its time")
+	}
+	u.Observe(Result{Err: fault(ClassUpstreamTimeout, "was silent")}) // the row begins anew
+	c.pass(11 * time.Second)
+	if out(s) != "m0" || pick(only(t, s), venue) != 1 {
+		t.Fatal("it came back by time alone")
+	}
+	if n := rejoin(t, u); n != 3 || pick(only(t, s), venue) != 0 {
+		t.Errorf("it took %d probes, want 3", n)
+	}
+}
+
+// A probe that fails when the time is over prolongs the ejection; what blames the
+// target shows that the upstream works, what may be either's proves nothing.
+func TestProbesOfAnEjected(t *testing.T) {
+	tests := []struct {
+		name string
+		err  error
+		back bool
+		more bool
+	}{
+		{"success", nil, true, false},
+		{"its own fault", fault(ClassUpstreamTimeout, "x"), false, true},
+		{"the target refused", fault(ClassTargetRefused, "x"), true, false},
+		{"it denied", fault(ClassUpstreamDenied, "x"), true, false},
+		{"the target was silent", &Error{Class: ClassTargetTimeout, Unsure: true}, false, true},
+		{"this machine failed", fault(ClassLocal, "x"), false, false},
+		{"given up", fmt.Errorf("context canceled"), false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := load(t, poolOfMany(2, "failover"), nil)
+			c, u := stopped(s), s.Upstream("m0")
+			u.charge(ClassUpstreamRefused, 1)
+			before, _, _ := u.Ejected()
+			c.pass(6 * time.Second)
+			u.Observe(Result{Err: tt.err})
+			u.Observe(Result{Err: tt.err})
+			after, _, ejected := u.Ejected()
+			if ejected == tt.back || after.After(before) != tt.more {
+				t.Errorf("ejected %v, prolonged %v", ejected, after.After(before))
+			}
+		})
+	}
+}
+
+// Each ejection in a row is twice as long, up to the maximum; after a good time
+// it begins anew.
+func TestEjectionsGrow(t *testing.T) {
+	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 5, max_seconds: 30}\n", nil)
+	c, u := stopped(s), s.Upstream("m0")
+	once := func() time.Duration {
+		u.charge(ClassUpstreamRefused, 1)
+		u.charge(ClassUpstreamRefused, 1) // those under way fail too, which counts once
+		until, since, _ := u.Ejected()
+		c.pass(until.Sub(since))
+		rejoin(t, u)
+		c.pass(time.Second)
+		return until.Sub(since)
+	}
+	for i, want := range []time.Duration{5, 10, 20, 30, 30} {
+		if got := once(); got > want*time.Second || got < want*time.Second*8/10 {
+			t.Errorf("ejection %d lasts %v, want %v s less a fifth", i, got, int(want))
+		}
+	}
+	c.pass(31 * time.Second)
+	if got := once(); got > 5*time.Second {
+		t.Errorf("after a good time it lasts %v", got)
+	}
+}
+
+// One that is well and ill by turns every second is out most of the time.
+func TestFlapping(t *testing.T) {
+	s := load(t, poolOfMany(2, "failover"), nil)
+	c, u := stopped(s), s.Upstream("m0")
+	ejections := 0
+	for i := range 600 { // ten minutes
+		c.pass(time.Second)
+		until, _, before := u.Ejected()
+		switch {
+		case i%2 == 0 && before && c.at.After(until):
+			u.Observe(Result{})
+			u.Observe(Result{})
+		case i%2 == 1 && before && c.at.After(until):
+			u.Observe(Result{Err: fault(ClassUpstreamRefused, "x")})
+		case i%2 == 1 && !before:
+			u.charge(ClassUpstreamRefused, 1)
+			ejections++
+		}
+	}
+	if ejections < 2 || ejections > 8 { // 5, 10, 20 ... 300 s
+		t.Errorf("it was ejected %d times in ten minutes", ejections)
+	}
+}
+
+// No more than max_percent of any pool is out.
+func TestMaxPercent(t *testing.T) {
+	for percent, want := range map[int]int{0: 0, 19: 0, 20: 1, 50: 2, 60: 3, 99: 4, 100: 5} {
+		s := load(t, poolOfMany(5, "round_robin")+fmt.Sprintf("    eject: {max_percent: %d}\n", percent), nil)
+		for range 2 {
+			for _, m := range only(t, s).Members() {
+				m.charge(ClassUpstreamRefused, 1)
+			}
+		}
+		if n := len(strings.Fields(out(s))); n != want {
+			t.Errorf("%d percent: %d of 5 are out, want %d", percent, n, want)
+		}
+	}
+}
+
+// With all ejected each is still tried, the one that failed longest ago first;
+// and what one does then is remembered.
+func TestAllEjected(t *testing.T) {
+	list := proxies(t, 3)
+	s := load(t, poolOf(list, "failover"), nil)
+	c, p := stopped(s), only(t, s)
+	for _, name := range []string{"b", "c", "a"} {
+		s.Upstream(name).charge(ClassUpstreamRefused, 1)
+		c.pass(time.Millisecond)
+	}
+	if got := dials(t, p, 2); got != "bb" {
+		t.Errorf("tried %s, want bb", got)
+	}
+	list[1].SetFault(testkit.On(testkit.AtRequest, func(c net.Conn) { testkit.Reset(c) }))
+	if way := open(t, p, venue); way.Member.Name() != "c" || tries(way.Tried) != "b upstream_protocol" {
+		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
+	}
+	if got := dials(t, p, 1); got != "c" {
+		t.Errorf("then %s, want c", got)
+	}
+	c.pass(time.Minute)
+	if got := dials(t, p, 4); got != "cccc" || out(s) != "a b" { // two successes, and it is in use
+		t.Errorf("then %s with %q out", got, out(s))
+	}
+}
+
+// When the usable ones fail, the ejected are tried too; but nobody is cut short for them.
+func TestEjectedFollow(t *testing.T) {
+	t.Parallel()
+	list := proxies(t, 2)
+	s := load(t, poolOf(list, "failover"), nil)
+	s.Upstream("a").charge(ClassUpstreamRefused, 1)
+	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
+	if way := open(t, only(t, s), venue); way.Member.Name() != "a" || tries(way.Tried) != "b upstream_protocol" {
+		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
+	}
+	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Hang))
+	_, e, took := timed(t, only(t, s), 1500*time.Millisecond)
+	if e == nil || tries(e.Tried) != "b upstream_timeout" {
+		t.Fatalf("got %+v", e)
+	}
+	between(t, took, 1500*time.Millisecond, 2500*time.Millisecond)
+}
+
+// One refuses, one is silent, one works: every request succeeds, and soon the bad
+// ones are not tried any more.
+func TestOneOfThreeWorks(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range strategies {
+		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
+			list := silent(proxies(t, 2), 1)
+			text := poolOf(list, strategy) + fmt.Sprintf("      - {name: dead, url: \"socks5://%s\"}\n", testkit.ClosedPort(t))
+			p := only(t, load(t, strings.Replace(text, "attempt_seconds: 0.3", "attempt_seconds: 0.5", 1), nil))
+			failed, requests := 0, 100
+			if strategy == "round_robin" {
+				requests = 500
+			}
+			for i := range requests {
+				way, err := p.Dial(budget(t, 4*time.Second), venue)
+				if err != nil {
+					t.Fatalf("request %d: %v", i, err)
+				}
+				failed += len(way.Tried)
+				_ = way.Conn.Close()
+				way.Release()
+			}
+			if failed > 4 {
+				t.Errorf("%d attempts failed, want three with the silent one and one with the dead one", failed)
+			}
+		})
+	}
+}

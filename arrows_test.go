@@ -34,7 +34,7 @@ var arrows = map[string]struct {
 	"internal/metrics":  {may: "tunnel router upstream config catalog"},
 	"internal/health":   {may: "router upstream config catalog target"},
 	"internal/watch":    {},
-	"internal/handover": {},
+	"internal/handover": {tests: "tunnel relay router upstream config catalog target"},         // tunnels that really move
 	"internal/inbound":  {may: "tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
 	"internal/tunnel":   {may: "relay router upstream config catalog target"},
 	"internal/relay":    {},

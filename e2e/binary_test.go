@@ -72,11 +72,17 @@ var listening = regexp.MustCompile(`"msg":"listening".*"address":"([^"]+)"`)
 // and waits until it is ready. It is killed when the test ends.
 func launch(t testing.TB, before, yaml string, environ ...string) *process {
 	t.Helper()
+	return launchAs(t, binary(t), before, yaml, environ...)
+}
+
+// launchAs is launch for a binary of the caller's.
+func launchAs(t testing.TB, path, before, yaml string, environ ...string) *process {
+	t.Helper()
 	p := &process{File: writeConfig(t, yaml), Log: &output{}, Done: make(chan struct{})}
 	if before != "" {
 		before += "; "
 	}
-	p.Cmd = exec.Command("sh", "-c", before+`exec "$0" run -c "$1"`, binary(t), p.File)
+	p.Cmd = exec.Command("sh", "-c", before+`exec "$0" run -c "$1"`, path, p.File)
 	p.Cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, environ...)
 	r, err := p.Cmd.StderrPipe()
 	if err != nil {

@@ -230,3 +230,33 @@ func TestWatchFalseLeavesTheFileAlone(t *testing.T) {
 	p.reload <- struct{}{}
 	testkit.Eventually(t, testkit.Patience, "SIGHUP still counts", func() bool { return leads(t, p, b) })
 }
+
+// A secret that a refused file lacked counts as soon as it is there.
+func TestASecretThatComesLater(t *testing.T) {
+	t.Parallel()
+	p, a, b := twoWays(t)
+	secret := filepath.Join(t.TempDir(), "password")
+	saving(withListen(strings.Replace(via(b), "http://", "http://bot:${file:"+secret+"}@", 1)))(t, p.File)
+	if p.waitLine(`"msg":"reload refused`, secret) == "" {
+		t.Fatalf("no line says that it is missing:\n%s", p.Log)
+	}
+	if !leads(t, p, a) {
+		t.Error("the configuration in force has changed")
+	}
+	saving("geheim\n")(t, secret)
+	testkit.Eventually(t, testkit.Patience, "the file is in force", func() bool { return leads(t, p, b) })
+	for _, asked := range b.Asked() {
+		if asked.Password != "geheim" {
+			t.Errorf("the password was %q", asked.Password)
+		}
+	}
+	saving("neu")(t, secret) // and when it changes
+	testkit.Eventually(t, testkit.Patience, "the new password counts", func() bool {
+		leads(t, p, b)
+		all := b.Asked()
+		return all[len(all)-1].Password == "neu"
+	})
+	if p.waitLine(`"msg":"reloaded"`, "password changed") == "" {
+		t.Errorf("no line says that it has changed:\n%s", p.Log)
+	}
+}

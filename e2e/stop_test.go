@@ -53,43 +53,54 @@ func TestASecondSignalEndsTheGrace(t *testing.T) {
 	}
 }
 
-// What systemd is told, on the socket that it gives.
-func TestSystemdIsTold(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "notify")
-	ln, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+// notified is what a daemon tells systemd, on a socket as systemd gives one.
+type notified struct {
+	path string
+	mu   sync.Mutex
+	told []string
+}
+
+func listenAsSystemd(t *testing.T) *notified {
+	t.Helper()
+	n := &notified{path: filepath.Join(t.TempDir(), "notify")}
+	ln, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	var told []string
 	go func() { // ends when the socket is closed
 		b := make([]byte, 4096)
 		for {
-			n, err := ln.Read(b)
+			size, err := ln.Read(b)
 			if err != nil {
 				return
 			}
-			mu.Lock()
-			told = append(told, string(b[:n]))
-			mu.Unlock()
+			n.mu.Lock()
+			n.told = append(n.told, string(b[:size]))
+			n.mu.Unlock()
 		}
 	}()
 	t.Cleanup(func() { _ = ln.Close() })
-	heard := func(what string, times int) {
-		t.Helper()
-		testkit.Eventually(t, testkit.Patience, what, func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return strings.Count(strings.Join(told, "\n"), what) >= times
-		})
-	}
-	p := launch(t, "", "", "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=200000")
-	heard("READY=1", 1)
-	heard("WATCHDOG=1", 3)
+	return n
+}
+
+func (n *notified) heard(t *testing.T, what string, times int) {
+	t.Helper()
+	testkit.Eventually(t, testkit.Patience, what, func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return strings.Count(strings.Join(n.told, "\n"), what) >= times
+	})
+}
+
+func TestSystemdIsTold(t *testing.T) {
+	t.Parallel()
+	n := listenAsSystemd(t)
+	p := launch(t, "", "", "NOTIFY_SOCKET="+n.path, "WATCHDOG_USEC=200000")
+	n.heard(t, "READY=1", 1)
+	n.heard(t, "WATCHDOG=1", 3)
 	p.signal(t, syscall.SIGHUP, reloaded)
-	heard("RELOADING=1\nMONOTONIC_USEC=", 1)
-	heard("READY=1", 2)
+	n.heard(t, "RELOADING=1\nMONOTONIC_USEC=", 1)
+	n.heard(t, "READY=1", 2)
 	p.signal(t, syscall.SIGTERM, stopping)
-	heard("STOPPING=1", 1)
+	n.heard(t, "STOPPING=1", 1)
 }

@@ -93,6 +93,7 @@ type Process struct {
 	PID        int       `json:"pid"`
 	Tunnels    int       `json:"tunnels"`
 	Since      time.Time `json:"since"` // of its hand-over
+	Seen       time.Time `json:"seen"`  // when it last told of itself
 }
 
 // Tunnel is one live tunnel.

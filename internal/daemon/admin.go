@@ -45,8 +45,7 @@ func bindAdmin(c *config.Config, have adminListener) (adminListener, error) {
 
 // settleAdmin serves a new admin address and leaves the old one.
 func (d *Daemon) settleAdmin(next adminListener) {
-	old := d.adminBound
-	d.adminBound = next
+	old := d.adminBound.Swap(&next)
 	if next.ln != old.ln {
 		old.close()
 		d.serveAdmin()
@@ -55,13 +54,13 @@ func (d *Daemon) settleAdmin(next adminListener) {
 
 // serveAdmin answers at the admin address until it is closed.
 func (d *Daemon) serveAdmin() {
-	ln := d.adminBound.ln
+	ln := d.adminBound.Load().ln
 	switch {
 	case ln != nil:
 		d.servers.Go(func() { _ = d.admin.Serve(ln) }) // ends without an error when the listener is closed
 		d.log().Info("admin", zap.Stringer("address", ln.Addr()))
-	case d.adminBound.note != "":
-		d.log().Warn("no admin server", zap.String("why", d.adminBound.note))
+	case d.adminBound.Load().note != "":
+		d.log().Warn("no admin server", zap.String("why", d.adminBound.Load().note))
 	}
 }
 
@@ -80,11 +79,18 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 			}
 			return names
 		},
+		Generations: func() []metrics.Generation {
+			list := []metrics.Generation{{Number: d.generation, Tunnels: d.handler.Active()}}
+			for _, p := range d.olderProcesses() {
+				list = append(list, metrics.Generation{Number: p.Generation, Tunnels: p.Tunnels})
+			}
+			return list
+		},
 		LogDropped: d.lines.Dropped,
 	})
 }
 
-func (d *Daemon) newAdmin() *admin.Server {
+func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 	return admin.New(admin.Options{
 		Settings: func() config.Admin { return d.snapshot.Load().Config().Admin },
 		Snapshot: d.snapshot.Load,
@@ -92,6 +98,9 @@ func (d *Daemon) newAdmin() *admin.Server {
 		Tunnels:  d.eachTunnel,
 		Metrics:  d.metrics.Handler(),
 		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },
+		Upgrade: func(_ context.Context, move bool, progress func(string)) error {
+			return d.Upgrade(ctx, move || d.snapshot.Load().Config().Upgrade.Tunnels == "move", progress)
+		},
 		Panicked: d.panicked,
 	})
 }

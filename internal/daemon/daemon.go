@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
+	"proxyd/internal/handover"
 	"proxyd/internal/inbound"
 	"proxyd/internal/metrics"
 	"proxyd/internal/relay"
@@ -61,10 +63,21 @@ type Daemon struct {
 	generation int        // 1, and one more after each upgrade
 	reloading  sync.Mutex // one reload at a time
 	watcher    *watch.Watcher
-	adminBound adminListener
+	adminBound atomic.Pointer[adminListener]
 	file       atomic.Pointer[fileState]
 	phase      atomic.Pointer[admin.State]
 	removed    removed
+
+	program   string // what an upgrade starts
+	upgrading sync.Mutex
+	upgrader  handover.Upgrader
+	replaced  chan struct{} // closed when the next process serves; child and leaving are set then
+	child     *handover.Child
+	leaving   time.Time
+	parent    *handover.Parent // the process before this one; nil if there was none
+	inherited *handover.Listeners
+	arriving  atomic.Bool                     // tunnels still come from there
+	older     atomic.Pointer[[]admin.Process] // those that still serve tunnels
 }
 
 // Snapshot builds the configuration c as one immutable whole. own tells the
@@ -77,53 +90,92 @@ func Snapshot(c *config.Config, prev *upstream.Set, own func(netip.AddrPort) boo
 	return router.New(c, set)
 }
 
-// New loads the configuration and binds its listeners. It starts nothing: with
-// an error nothing is left open, else Run must follow. The error is a
-// config.Faults when the configuration is at fault.
+// New loads the configuration and binds its listeners, or takes them over from
+// the process that started this one. It starts nothing: with an error nothing is
+// left open, else Run must follow. The error is a config.Faults when the
+// configuration is at fault.
 func New(o Options) (*Daemon, error) {
-	d := &Daemon{options: o, started: time.Now(), relay: relay.NewEngine(), files: raiseFileLimit(), generation: 1}
-	d.watcher = watch.New(d.watching()) // before the file is read, so that no change is missed
-	c, err := config.Load(o.ConfigPath, o.Environ)
-	if err != nil {
-		return nil, err
+	d := &Daemon{
+		options: o, started: time.Now(), relay: relay.NewEngine(), files: raiseFileLimit(), generation: 1,
+		removed: removed{kick: make(chan struct{}, 1)}, replaced: make(chan struct{}),
 	}
-	d.removed.kick = make(chan struct{}, 1)
+	d.program, _ = handover.Program() // without one an upgrade fails, and says so
 	d.enter(admin.StateStarting)
 	d.bound.Store(new([]boundListener))
-	snap, err := Snapshot(c, nil, d.own)
-	if err != nil {
+	d.adminBound.Store(new(adminListener))
+	if err := d.inherit(); err != nil {
 		return nil, err
 	}
-	r, err := rebind(c.Listen, nil)
-	if err != nil {
+	if err := d.load(); err != nil {
+		if d.parent != nil {
+			d.parent.Failed(err)
+		}
+		d.inherited.Close()
 		return nil, err
 	}
-	if d.adminBound, err = bindAdmin(c, adminListener{}); err != nil {
-		closeAll(r.added)
-		return nil, err
-	}
-	d.bound.Store(&r.added)
-	d.snapshot.Store(snap)
-	d.watcher.Refresh(d.started)
-	d.file.Store(&fileState{at: d.started})
-	d.level = zap.NewAtomicLevelAt(logLevel(c.Log.Level))
-	d.lines = newLineWriter(o.Stderr)
-	d.setLogger(c)
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.record, MaxTunnels: maxTunnels(d.files),
 	})
 	d.inbound = inbound.New(inbound.Options{
 		Handler:      d.handler,
-		HopToken:     snap.Set().HopToken(),
+		HopToken:     d.snapshot.Load().Set().HopToken(),
 		Debug:        func(msg string) { d.log().Debug(msg) },
 		Panicked:     d.panicked,
 		Accepted:     func(protocol string) { d.metrics.Connection(protocol) },
 		AcceptFailed: func(err error) { d.log().Error("accept", zap.Error(err), zap.Uint64("open_files_limit", d.files)) },
 	})
-	d.metrics = d.newMetrics()
-	d.metrics.Reloaded("start", true, d.started)
-	d.admin = d.newAdmin()
 	return d, nil
+}
+
+// load reads the configuration and binds what it says, all of it or nothing.
+func (d *Daemon) load() error {
+	d.watcher = watch.New(d.watching()) // before the file is read, so that no change is missed
+	c, err := config.Load(d.options.ConfigPath, d.options.Environ)
+	if err != nil {
+		return err
+	}
+	snap, err := Snapshot(c, nil, d.own)
+	if err != nil {
+		return err
+	}
+	var have []boundListener
+	for _, l := range c.Listen {
+		if ln := d.inherited.Take(l.Address); ln != nil {
+			have = append(have, boundListener{l.Address, ln})
+		}
+	}
+	haveAdmin := adminListener{address: c.Admin.Address}
+	if c.Admin.Address != "" {
+		if haveAdmin.ln = d.inherited.Take(c.Admin.Address); haveAdmin.ln == nil {
+			haveAdmin.ln = d.inherited.Take("admin") // FileDescriptorName=admin
+		}
+	}
+	r, err := rebind(c.Listen, have)
+	if err != nil {
+		closeAll(have)
+		haveAdmin.close()
+		return err
+	}
+	all := slices.Concat(r.kept, r.added)
+	boundAdmin, err := bindAdmin(c, haveAdmin)
+	if err != nil {
+		closeAll(all)
+		haveAdmin.close()
+		return err
+	}
+	d.bound.Store(&all)
+	d.adminBound.Store(&boundAdmin)
+	d.snapshot.Store(snap)
+	d.watcher.Refresh(d.started)
+	d.file.Store(&fileState{at: d.started})
+	d.level = zap.NewAtomicLevelAt(logLevel(c.Log.Level))
+	d.lines = newLineWriter(d.options.Stderr)
+	d.setLogger(c)
+	for _, l := range d.inherited.Close() {
+		d.log().Warn("a socket that was handed over is not used", zap.String("name", l.Name), zap.Stringer("address", l.Addr()),
+			zap.String("next", "write its address under listen"))
+	}
+	return nil
 }
 
 func (d *Daemon) panicked(v any, stack []byte) {
@@ -132,10 +184,10 @@ func (d *Daemon) panicked(v any, stack []byte) {
 
 // AdminAddr is where the admin server listens, nil if it does not.
 func (d *Daemon) AdminAddr() net.Addr {
-	if d.adminBound.ln == nil {
-		return nil
+	if ln := d.adminBound.Load().ln; ln != nil {
+		return ln.Addr()
 	}
-	return d.adminBound.ln.Addr()
+	return nil
 }
 
 // Addrs lists the addresses really listened on.
@@ -147,9 +199,16 @@ func (d *Daemon) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run serves until ctx ends, then stops as the configuration says.
+// Run serves until ctx ends, then stops as the configuration says; or until the
+// next process has taken over, and then serves what is left.
 func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	defer d.lines.Close()
+	if d.parent != nil {
+		d.succeed()
+	}
+	d.metrics = d.newMetrics()
+	d.metrics.Reloaded("start", true, d.started)
+	d.admin = d.newAdmin(ctx)
 	d.announce()
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup // each ends with partsCtx
@@ -157,27 +216,50 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	parts.Go(func() { d.closeRemoved(partsCtx) })
 	d.serveEach(d.listeners())
 	d.serveAdmin()
+	if d.parent != nil {
+		if err := d.parent.Serving(); err == nil {
+			go d.receive() // ends with the process before this one, at the latest with this one
+		}
+	}
 	d.enter(admin.StateReady)
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	d.heed(ctx, s)
 	stopWatching() // what is stopping needs no other configuration
-	d.stop(ctx, s.Force)
+	if d.isReplaced() {
+		d.retire(ctx, s)
+	} else {
+		d.stop(ctx, s.Force)
+	}
 	d.servers.Wait()
 	stopParts()
 	parts.Wait()
 	return nil
 }
 
-// heed does what is asked by signals until ctx ends.
+func (d *Daemon) isReplaced() bool {
+	select {
+	case <-d.replaced:
+		return true
+	default:
+		return false
+	}
+}
+
+// heed does what is asked by signals until ctx ends or the next process serves.
 func (d *Daemon) heed(ctx context.Context, s Signals) {
 	beat := d.watchdog()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-d.replaced:
+			return
 		case <-s.Reload:
 			d.Reload(BySignal, false)
+		case <-s.Upgrade:
+			move := d.snapshot.Load().Config().Upgrade.Tunnels == "move"
+			d.servers.Go(func() { _ = d.Upgrade(ctx, move, func(string) {}) }) // logged there; ends with ctx
 		case <-beat:
 			notify("WATCHDOG=1")
 		}

@@ -44,10 +44,8 @@ func (d *Daemon) own(a netip.AddrPort) bool {
 			return true
 		}
 	}
-	if snap := d.snapshot.Load(); snap != nil {
-		if admin, err := netip.ParseAddrPort(snap.Config().Admin.Address); err == nil {
-			return matches(net.TCPAddrFromAddrPort(admin), a)
-		}
+	if ln := d.adminBound.Load().ln; ln != nil {
+		return matches(ln.Addr(), a)
 	}
 	return false
 }

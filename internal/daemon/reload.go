@@ -39,7 +39,11 @@ func (d *Daemon) watching() watch.Options {
 			if !c.Watch || d.options.ConfigPath == "" {
 				return nil
 			}
-			return append([]string{d.options.ConfigPath}, c.SecretFiles...)
+			files := append([]string{d.options.ConfigPath}, c.SecretFiles...)
+			if len(d.file.Load().faults) > 0 { // what is not in force may want a file that comes later
+				files = append(files, config.NamedFiles(d.options.ConfigPath)...)
+			}
+			return files
 		},
 		Changed: func() { d.Reload(ByWatch, false) },
 		Broken: func(err error) {
@@ -109,14 +113,15 @@ func (d *Daemon) build(prev *router.Router) (*router.Router, error) {
 // apply binds what is new to listen on, and only then puts the snapshot in force.
 func (d *Daemon) apply(prev, next *router.Router) error {
 	c := next.Config()
-	newAdmin, err := bindAdmin(c, d.adminBound)
+	oldAdmin := *d.adminBound.Load()
+	newAdmin, err := bindAdmin(c, oldAdmin)
 	if err != nil {
 		return err
 	}
 	listeners, err := rebind(c.Listen, d.listeners())
 	if err != nil {
 		d.unsettle(listeners)
-		if newAdmin.ln != d.adminBound.ln {
+		if newAdmin.ln != oldAdmin.ln {
 			newAdmin.close()
 		}
 		return err

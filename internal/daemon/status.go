@@ -22,7 +22,7 @@ func (d *Daemon) status() admin.Status {
 		Config: admin.Config{
 			File: c.File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: warnings(snap),
 		},
-		Active: d.handler.Active(), Tunnels: d.tunnelCounts(), Upstreams: upstreamRows(snap),
+		Active: d.handler.Active(), Tunnels: d.tunnelCounts(), Upstreams: upstreamRows(snap), Older: d.olderProcesses(),
 	}
 	for _, l := range c.Listen {
 		if b := d.boundAt(l.Address); b != nil {
@@ -83,7 +83,7 @@ func upstreamRows(snap *router.Router) []admin.Upstream {
 	}
 	var rows []admin.Upstream
 	for _, u := range snap.Set().Upstreams() {
-		rows = append(rows, admin.Upstream{Name: u.Name(), URL: u.URL(), Pools: pools[u.Name()], Tunnels: u.Live()})
+		rows = append(rows, admin.Upstream{Name: u.Name(), URL: u.URL(), Pools: append([]string{}, pools[u.Name()]...), Tunnels: u.Live()})
 	}
 	return rows
 }

@@ -36,6 +36,12 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	if !forced {
 		d.drain(ctx, c.Drain, force)
 	}
+	d.finish(ctx)
+}
+
+// finish closes what is left.
+func (d *Daemon) finish(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
 	d.inbound.Close()
 	if n := d.handler.Active(); n > 0 {
 		d.log().Warn("closing tunnels", zap.Int("tunnels", n))
@@ -45,6 +51,7 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	defer cancelLast()
 	_ = d.handler.Wait(lastCtx)
 	d.snapshot.Load().Set().Close()
+	_ = d.admin.Shutdown(lastCtx) // an answer about an upgrade is still under way
 	_ = d.admin.Close()
 	d.log().Info("stopped", zap.Uint64("log_lines_dropped", d.lines.Dropped()))
 }

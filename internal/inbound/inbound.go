@@ -118,6 +118,13 @@ func (s *Server) Wait(ctx context.Context) error {
 	return nil
 }
 
+// Idle reports whether no connection is left that is not a tunnel.
+func (s *Server) Idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) == 0
+}
+
 // Close ends all connections that are not yet tunnels and waits for them. A
 // client that still waits for its answer sees a reset: some take an orderly
 // end without an answer for an invitation to ask again at once.

@@ -1,0 +1,321 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// service is a daemon that is replaced again and again: its binary can be
+// replaced, its processes are found, and all end with the test.
+type service struct {
+	*process
+	path   string // of the binary
+	socket string // of the admin server
+}
+
+// startService runs a copy of the binary.
+func startService(t *testing.T, yaml string, environ ...string) *service {
+	t.Helper()
+	s := &service{path: filepath.Join(t.TempDir(), "proxyd"), socket: filepath.Join(t.TempDir(), "admin")}
+	s.install(t, binary(t))
+	s.process = launchAs(t, s.path, "", loopback+"admin: unix:"+s.socket+"\n"+yaml, environ...)
+	t.Cleanup(func() {
+		for _, pid := range s.pids(t) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return s
+}
+
+// install puts another program in the binary's place, as package managers do.
+func (s *service) install(t *testing.T, from string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path+".new", b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.path+".new", s.path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pids are the processes that run with the service's configuration.
+func (s *service) pids(t *testing.T) (list []int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		b, _ := os.ReadFile(file) // it may have ended meanwhile
+		if args := strings.Split(string(b), "\x00"); slices.Contains(args, s.File) && slices.Contains(args, "run") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			list = append(list, pid)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// upgrade runs the command and gives what it says.
+func (s *service) upgrade(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	out, got := s.command(t, append([]string{"upgrade"}, args...)...)
+	if got != code {
+		t.Errorf("proxyd upgrade %v: exit code %d, want %d:\n%s\n%s", args, got, code, out, s.Log)
+	}
+	return out
+}
+
+// Tunnels move with every byte that is on its way, three times in a row, and the
+// old process is gone then.
+func TestTunnelsMoveToTheNewProcess(t *testing.T) {
+	echo := testkit.NewTCP(t, testkit.Echo)
+	s := startService(t, "")
+	f := startFeeds(t, s.Addr, echo.Addr, 1000, 100*time.Millisecond, testkit.CONNECT11, testkit.SOCKS5)
+	old := s.pids(t)
+	for i := range 3 {
+		out := s.upgrade(t, 0, "--move")
+		if !strings.Contains(out, "1000 tunnels have moved") {
+			t.Errorf("upgrade %d: %s", i, out)
+		}
+		done := time.Now()
+		testkit.Eventually(t, 5*time.Second, "the old process is gone", func() bool { return !slices.Contains(s.pids(t), old[0]) })
+		t.Logf("upgrade %d: the old process was gone after %v more", i, time.Since(done))
+		old = s.pids(t)
+		if len(old) != 1 {
+			t.Fatalf("processes %v", old)
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	if out, code := s.command(t, "status", "--format", "json"); code != 0 || !strings.Contains(out, `"generation": 4`) || !strings.Contains(out, `"active": 1000`) {
+		t.Errorf("%d\n%s", code, clip(out))
+	}
+	frames, gaps := f.end(t)
+	slices.Sort(gaps)
+	t.Logf("%d frames; longest gap of a tunnel: median %v, worst %v", frames, gaps[len(gaps)/2], gaps[len(gaps)-1])
+	if worst := gaps[len(gaps)-1]; worst > 5*time.Second {
+		t.Errorf("a tunnel stood still for %v", worst)
+	}
+	testkit.Eventually(t, testkit.Patience, "each tunnel ends in one line, with all its bytes", func() bool {
+		return strings.Count(s.Log.String(), `"msg":"tunnel",`) == 1000
+	})
+}
+
+// Nobody who connects while the process is replaced notices.
+func TestNoConnectionIsRefusedDuringAnUpgrade(t *testing.T) {
+	echo := testkit.NewTCP(t, testkit.Echo)
+	s := startService(t, "")
+	live := s.tunnel(t, echo.Addr)
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	var opened atomic.Int64
+	ticker := time.NewTicker(5 * time.Millisecond) // 200 a second
+	defer ticker.Stop()
+	all.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-ticker.C:
+			}
+			all.Go(func() {
+				protocol := []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5}[i%2]
+				c, reply := testkit.Open(t, s.Addr, testkit.Ask{Protocol: protocol, Target: echo.Addr})
+				if !reply.OK {
+					t.Errorf("%v: %v", protocol, reply)
+					return
+				}
+				works(c)
+				_ = c.Close()
+				opened.Add(1)
+			})
+		}
+	})
+	time.Sleep(300 * time.Millisecond)
+	for i := range 3 {
+		pid := s.pids(t)
+		if err := syscall.Kill(pid[len(pid)-1], syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, testkit.Patience, "the next generation serves", func() bool {
+			out, code := s.command(t, "status", "--format", "json")
+			return code == 0 && strings.Contains(out, fmt.Sprintf(`"generation": %d`, i+2))
+		})
+		time.Sleep(200 * time.Millisecond)
+	}
+	close(stop)
+	all.Wait()
+	t.Logf("%d connections were opened", opened.Load())
+	works(live) // with the first process still
+	out, _ := s.command(t, "status", "--format", "json")
+	if !strings.Contains(out, `"older"`) {
+		t.Errorf("the process before is not shown:\n%s", clip(out))
+	}
+	if m := s.admin(t, s.socket, "/metrics"); !strings.Contains(m, `proxyd_generation_tunnels{generation="1"} 1`) {
+		t.Errorf("nor in the metrics")
+	}
+	live.CloseWrite()
+	live.ExpectEOF()
+	testkit.Eventually(t, testkit.Patience, "the first process ends with its last tunnel", func() bool { return len(s.pids(t)) == 1 })
+}
+
+// A new process that does not come up changes nothing.
+func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	for name, tc := range map[string]struct {
+		program string // in the binary's place
+		yaml    string // in the file's
+		says    string
+	}{
+		"crashes":       {program: "#!/bin/sh\nkill -9 $$\n", says: "ended before it served"},
+		"ends":          {program: "#!/bin/sh\nexit 0\n", says: "ended before it served"},
+		"is no program": {program: "no program", says: "exec format error"},
+		"has a fault":   {yaml: "defualt: direct\n", says: "did you mean default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startService(t, "watch: false\n")
+			before := s.pids(t)
+			f := startFeeds(t, s.Addr, echo.Addr, 20, 20*time.Millisecond, testkit.SOCKS5)
+			if tc.program != "" {
+				if err := os.Remove(s.path); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(s.path, []byte(tc.program), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.yaml != "" {
+				saving(withListen(loopback+"admin: unix:"+s.socket+"\n"+tc.yaml))(t, s.File)
+			}
+			cmd := exec.Command(binary(t), "upgrade", "--move", "--admin", "unix:"+s.socket)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), tc.says) {
+				t.Errorf("%v, want %q in %s", err, tc.says, out)
+			}
+			if after := s.pids(t); !slices.Equal(before, after) {
+				t.Errorf("processes %v became %v", before, after)
+			}
+			c := s.tunnel(t, echo.Addr) // new ones are served, in the same process
+			_ = c.Close()
+			f.end(t)
+		})
+	}
+}
+
+// One that hangs is given up after a while, and until then everything goes on.
+func TestAnUpgradeThatHangs(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	s := startService(t, "")
+	before := s.pids(t)
+	if err := os.Remove(s.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path, []byte("#!/bin/sh\nexec sleep 600\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan string)
+	go func() {
+		out, _ := exec.Command(binary(t), "upgrade", "--admin", "unix:"+s.socket).CombinedOutput()
+		first <- string(out)
+	}()
+	testkit.Eventually(t, testkit.Patience, "it is started", func() bool { return strings.Contains(s.Log.String(), "is started, process") })
+	if out := s.upgrade(t, 1); !strings.Contains(out, "under way already") {
+		t.Errorf("a second upgrade: %s", out)
+	}
+	c := s.tunnel(t, echo.Addr)
+	_ = c.Close()
+	if out := <-first; !strings.Contains(out, "not ready in time") {
+		t.Errorf("it says %s", out)
+	}
+	if after := s.pids(t); !slices.Equal(before, after) {
+		t.Errorf("processes %v became %v", before, after)
+	}
+}
+
+// systemd follows the new process.
+func TestSystemdIsToldOfTheNewProcess(t *testing.T) {
+	t.Parallel()
+	n := listenAsSystemd(t)
+	s := startService(t, "", "NOTIFY_SOCKET="+n.path, "WATCHDOG_USEC=400000")
+	n.heard(t, "READY=1", 1)
+	s.upgrade(t, 0)
+	testkit.Eventually(t, testkit.Patience, "the old process is gone", func() bool { return len(s.pids(t)) == 1 })
+	n.heard(t, fmt.Sprintf("MAINPID=%d\nREADY=1", s.pids(t)[0]), 1)
+	n.mu.Lock()
+	n.told = nil
+	n.mu.Unlock()
+	n.heard(t, "WATCHDOG=1", 2)
+}
+
+// Sockets that systemd has opened are used, and whoever connected before the
+// daemon was there is served.
+func TestSocketActivation(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	var files []*os.File
+	var addrs []string
+	for range 3 {
+		ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := ln.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = ln.Close()
+		files, addrs = append(files, file), append(addrs, ln.Addr().String())
+	}
+	early := testkit.Dial(t, addrs[0])
+	early.Send("CONNECT " + echo.Addr + " HTTP/1.1\r\nHost: " + echo.Addr + "\r\n\r\n")
+	log := &output{}
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" run -c "$1"`, binary(t),
+		writeConfig(t, loopback+"listen: "+addrs[0]+"\nadmin: 127.0.0.1:1\n"))
+	cmd.Env = []string{"LISTEN_FDS=3", "LISTEN_FDNAMES=proxyd:admin:other"}
+	cmd.ExtraFiles, cmd.Stderr = files, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for _, f := range files {
+		_ = f.Close()
+	}
+	if r := early.ReadHTTP("CONNECT"); r.Status != 200 {
+		t.Errorf("the early client: %v\n%s", r, log)
+	}
+	c, reply := testkit.Open(t, addrs[0], testkit.Ask{Protocol: testkit.SOCKS5, Target: echo.Addr})
+	if !reply.OK {
+		t.Fatal(reply)
+	}
+	works(c)
+	admin := testkit.Dial(t, addrs[1])
+	admin.Send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if r := admin.ReadHTTP("GET"); r.Status != 200 {
+		t.Errorf("the admin socket, found by its name: %v", r)
+	}
+	if !strings.Contains(log.String(), `not used","name":"other","address":"`+addrs[2]) {
+		t.Errorf("no line names the socket that is not used:\n%s", log)
+	}
+}

@@ -1,0 +1,28 @@
+package config
+
+import (
+	"io"
+	"os"
+	"regexp"
+)
+
+var fileName = regexp.MustCompile(`\$\{file:([^}\n]+)\}`)
+
+// NamedFiles lists what ${file:…} names in a file of whatever state, so that a
+// watcher sees when one appears that a refused configuration lacked. It reads no
+// more than Load would.
+func NamedFiles(path string) (names []string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(f, maxFileSize)) // what could be read counts
+	for _, m := range fileName.FindAllSubmatch(text, -1) {
+		names = append(names, string(m[1]))
+	}
+	return names
+}

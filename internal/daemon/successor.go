@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/handover"
+	"proxyd/internal/tunnel"
+)
+
+// inherit takes what the process that started this one has handed over, or what
+// systemd has opened.
+func (d *Daemon) inherit() (err error) {
+	if d.parent, err = handover.Inherited(keepAlive); err != nil {
+		return err
+	}
+	if d.parent != nil {
+		d.inherited = d.parent.Listeners
+		return nil
+	}
+	d.inherited, err = handover.Activated(keepAlive)
+	return err
+}
+
+// succeed waits until this process may serve, and learns what it must know.
+func (d *Daemon) succeed() {
+	state, err := d.parent.Ready(tunnel.Format)
+	if err != nil { // it has died: the listeners are here, so serve
+		d.log().Warn("upgrade", zap.Error(err))
+		return
+	}
+	var s succession
+	if err := json.Unmarshal(state, &s); err != nil {
+		d.log().Warn("upgrade", zap.NamedError("state", err))
+		return
+	}
+	d.generation = s.Generation
+	d.snapshot.Load().Set().Import(s.Upstreams)
+	d.arriving.Store(true)
+}
+
+// receive takes over what the process before this one passes on, until that one
+// ends.
+func (d *Daemon) receive() {
+	last, err := d.parent.Receive(d.hold)
+	var n note
+	if err != nil || json.Unmarshal(last, &n) != nil {
+		n = note{}
+	}
+	d.hear(n)
+	d.log().Info("the process before this one has ended", zap.Int("pid", d.parent.PID))
+}
+
+// hold unpacks a batch; what it gives takes it over.
+func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
+	var arrived []*tunnel.Arrived
+	var news *note
+	for _, i := range items {
+		switch {
+		case len(i.Data) == 0:
+			return nil, errors.New("an item without data")
+		case i.Data[0] == itemTunnel:
+			a, err := tunnel.Unpack(tunnel.Parcel{Data: i.Data[1:], Conns: i.Conns})
+			if err != nil {
+				return nil, err
+			}
+			arrived = append(arrived, a)
+		case i.Data[0] == itemNote:
+			news = &note{}
+			if err := json.Unmarshal(i.Data[1:], news); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("an item of an unknown kind %q", i.Data[0])
+		}
+	}
+	return func() {
+		for _, a := range arrived {
+			d.adopt(a)
+		}
+		if news != nil {
+			d.hear(*news)
+		}
+	}, nil
+}
+
+func (d *Daemon) adopt(a *tunnel.Arrived) {
+	u := d.snapshot.Load().Set().Upstream(a.Upstream)
+	if u == nil {
+		d.handler.Adopt(a, nil, nil)
+		return
+	}
+	d.handler.Adopt(a, u, u.Adopt(a.Exchange, a.Kind))
+}
+
+func (d *Daemon) hear(n note) {
+	d.arriving.Store(n.Moving)
+	d.older.Store(&n.Older)
+}

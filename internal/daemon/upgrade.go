@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/handover"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+const (
+	childTime  = 30 * time.Second       // a new process may take so long until it is ready
+	moveBatch  = 100                    // tunnels that stand still at once
+	settleTime = 10 * time.Second       // for connections that were accepted before the hand-over; the handshake's limit
+	lookTime   = 100 * time.Millisecond // between two looks at what is left
+)
+
+// succession is what the next process must know before its first connection.
+type succession struct {
+	Generation int
+	Upstreams  []upstream.Memory
+}
+
+// Items that pass to the next process begin with one of these.
+const (
+	itemTunnel = 't' // then a tunnel.Parcel's data
+	itemNote   = 'n' // then a note, in JSON
+)
+
+// note tells the next process how far this one is.
+type note struct {
+	Moving bool            // tunnels still come
+	Older  []admin.Process // this process, and those before it
+}
+
+// Upgrade starts the program that is now on disk, and lets it take over the
+// listeners and, with move, the tunnels that can move. This process then serves
+// what is left. The error says why nothing has happened: the new process could
+// not start, or another upgrade is under way.
+func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) error {
+	if !d.upgrading.TryLock() {
+		return handover.ErrUnderWay
+	}
+	defer d.upgrading.Unlock()
+	if d.arriving.Load() {
+		return handover.ErrUnderWay
+	}
+	d.reloading.Lock() // from here on the new process has the say
+	defer d.reloading.Unlock()
+	say := func(format string, args ...any) {
+		line := fmt.Sprintf(format, args...)
+		d.log().Info("upgrade", zap.String("step", line))
+		progress(line)
+	}
+	err := d.handOver(ctx, move, say)
+	if err != nil {
+		d.log().Error("upgrade failed, this process goes on", zap.Error(err))
+	}
+	return err
+}
+
+func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...any)) error {
+	child, err := d.upgrader.Start(handover.StartOptions{Path: d.program, Listeners: d.ownListeners()})
+	if err != nil {
+		return err
+	}
+	say("%s is started, process %d", d.program, child.PID)
+	readyCtx, cancel := context.WithTimeout(ctx, childTime)
+	defer cancel()
+	if err := child.Ready(readyCtx); err != nil {
+		return err
+	}
+	state, err := json.Marshal(succession{d.generation + 1, d.snapshot.Load().Set().Export()})
+	if err != nil {
+		child.Kill()
+		return err
+	}
+	if err := child.Go(state); err != nil {
+		return err
+	}
+	notify(fmt.Sprintf("MAINPID=%d\nREADY=1", child.PID))
+	closeAll(d.listeners())
+	d.adminBound.Load().close()
+	d.inbound.Drain()
+	say("it accepts connections; this process takes no new ones")
+	d.leaving = time.Now()
+	if move {
+		d.moveTunnels(ctx, child, say)
+	}
+	_ = d.tell(child, false) // if that fails, nobody is left to hear it
+	d.child = child
+	if n := d.handler.Active(); n > 0 {
+		say("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
+	}
+	close(d.replaced)
+	return nil
+}
+
+// ownListeners are the sockets to hand over, by the names that the configuration
+// has for them.
+func (d *Daemon) ownListeners() (list []handover.Listener) {
+	for _, b := range d.listeners() {
+		list = append(list, handover.Listener{Name: b.address, Listener: b.ln})
+	}
+	if a := d.adminBound.Load(); a.ln != nil {
+		list = append(list, handover.Listener{Name: a.address, Listener: a.ln})
+	}
+	return list
+}
+
+// moveTunnels passes on what can move; a second time for tunnels that were just
+// being opened.
+func (d *Daemon) moveTunnels(ctx context.Context, child *handover.Child, say func(string, ...any)) {
+	if !child.Takes(tunnel.Format) {
+		say("%v", handover.ErrFormat)
+		return
+	}
+	_ = d.tell(child, true)
+	moved, longest := 0, time.Duration(0)
+	for end := time.Now().Add(settleTime); ; time.Sleep(lookTime / 4) {
+		pending := !d.inbound.Idle() && time.Now().Before(end)
+		m, err := d.handler.Move(ctx, moveBatch, func(parcels []tunnel.Parcel) (int, error) { return child.Move(items(parcels)) })
+		moved, longest = moved+m.Moved, max(longest, m.Longest)
+		if err != nil {
+			say("moving tunnels stopped: %v", err)
+			break
+		}
+		if !pending {
+			break
+		}
+	}
+	say("%d tunnels have moved, the longest pause was %d ms", moved, longest.Milliseconds())
+}
+
+func items(parcels []tunnel.Parcel) []handover.Item {
+	list := make([]handover.Item, len(parcels))
+	for i, p := range parcels {
+		list[i] = handover.Item{Data: append([]byte{itemTunnel}, p.Data...), Conns: p.Conns}
+	}
+	return list
+}
+
+// tell passes a note.
+func (d *Daemon) tell(child *handover.Child, moving bool) error {
+	data, err := json.Marshal(note{moving, d.processes()})
+	if err != nil {
+		return err
+	}
+	_, err = child.Move([]handover.Item{{Data: append([]byte{itemNote}, data...)}})
+	return err
+}
+
+// processes are this one and those before it, as the next one shows them.
+func (d *Daemon) processes() []admin.Process {
+	self := admin.Process{Generation: d.generation, PID: os.Getpid(), Tunnels: d.handler.Active(), Since: d.leaving, Seen: time.Now()}
+	return append(d.olderProcesses(), self)
+}
+
+// olderProcesses are those before this one that are still there.
+func (d *Daemon) olderProcesses() (list []admin.Process) {
+	if known := d.older.Load(); known != nil {
+		for _, p := range *known {
+			if alive(p.PID) {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// retire is the end of a process that has been replaced: it serves what it has,
+// and tells the next one how far it is.
+func (d *Daemon) retire(ctx context.Context, s Signals) {
+	end := time.After(d.snapshot.Load().Config().Upgrade.Drain)
+	ticker := time.NewTicker(lookTime)
+	defer ticker.Stop()
+	told, toldAt, heard := d.processes(), time.Now(), true
+wait:
+	for d.handler.Active() > 0 || !d.inbound.Idle() {
+		select {
+		case <-ctx.Done():
+			d.drain(context.WithoutCancel(ctx), d.snapshot.Load().Config().Drain, s.Force)
+			break wait
+		case <-end:
+			break wait
+		case <-ticker.C:
+		}
+		if now := d.processes(); heard && time.Since(toldAt) > time.Second && !slices.EqualFunc(now, told, sameState) {
+			heard = d.tell(d.child, false) == nil
+			told, toldAt = now, time.Now()
+		}
+	}
+	if heard {
+		data, _ := json.Marshal(note{Older: d.olderProcesses()}) // cannot fail: numbers and times
+		_ = d.child.Finish(data)                                 // it sees our end too
+	}
+	d.finish(ctx)
+}
+
+func sameState(a, b admin.Process) bool { return a.PID == b.PID && a.Tunnels == b.Tunnels }

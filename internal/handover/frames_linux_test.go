@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -136,9 +137,13 @@ func isTimeout(err error) bool {
 
 // read takes frames to the end of the stream, and each must be the next one.
 func (r *run) read(c *net.TCPConn, p *pipe, s *stream) {
-	b := make([]byte, frameBytes)
+	b, size := make([]byte, frameBytes), 64*frameBytes
+	if s.flood {
+		size = 64 << 10
+	}
+	buffered := bufio.NewReaderSize(c, size)
 	for n := uint32(0); ; n++ {
-		got, err := io.ReadFull(c, b)
+		got, err := io.ReadFull(buffered, b)
 		s.got.Add(int64(got))
 		if errors.Is(err, io.EOF) {
 			return
@@ -174,8 +179,8 @@ func (r *run) stop() {
 		if !p.down.closed {
 			_ = p.server.CloseWrite()
 		}
-		_ = p.client.SetReadDeadline(time.Now().Add(testkit.Patience))
-		_ = p.server.SetReadDeadline(time.Now().Add(testkit.Patience))
+		_ = p.client.SetReadDeadline(time.Now().Add(3 * testkit.Patience))
+		_ = p.server.SetReadDeadline(time.Now().Add(3 * testkit.Patience))
 	}
 }
 
@@ -209,19 +214,21 @@ func (r *run) check() {
 // report tells how long tunnels stood still: from when their batch began to be
 // frozen until the whole of it went on in the next process; and how long frames took.
 func (r *run) report() {
-	var froze, resumed, pauses, slowest []time.Duration
-	for _, l := range r.told {
-		switch at := l.At.Sub(r.told[0].At); l.Event {
-		case "moving", "sent":
-			froze = append(froze, at)
-		case "resumed":
-			resumed = append(resumed, at)
-		case "moved":
-			r.t.Logf("moved %d in %v; the longest stood still for %v here", l.Count, at-froze[0], l.Longest)
-			for i := range resumed[:min(len(resumed), len(froze))] {
-				pauses = append(pauses, resumed[i]-froze[i])
+	var pauses, slowest []time.Duration
+	for n, old := range r.pids[:upgrades] {
+		var froze, resumed []time.Time
+		for _, l := range r.told {
+			switch {
+			case l.PID == old && (l.Event == "moving" || l.Event == "sent"):
+				froze = append(froze, l.At)
+			case l.PID == r.pids[n+1] && l.Event == "resumed":
+				resumed = append(resumed, l.At)
+			case l.PID == old && l.Event == "moved":
+				r.t.Logf("moved %d in %v; the longest stood still for %v here", l.Count, l.At.Sub(froze[0]), l.Longest)
 			}
-			froze, resumed = nil, nil
+		}
+		for i := range resumed {
+			pauses = append(pauses, resumed[i].Sub(froze[i]))
 		}
 	}
 	for _, p := range r.pipes {

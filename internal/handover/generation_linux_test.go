@@ -138,7 +138,7 @@ func (g *generation) handOver(ctx context.Context) error {
 	g.serving.Wait() // what was accepted has its tunnel
 	if child.Takes(tunnel.Format) {
 		tell(line{Event: "moving"})
-		m, err := g.handler.Move(ctx, 100, func(parcels []tunnel.Parcel) (int, error) {
+		m, err := g.handler.Move(ctx, 50, func(parcels []tunnel.Parcel) (int, error) {
 			items := make([]Item, len(parcels))
 			for i, p := range parcels {
 				items[i] = Item(p)

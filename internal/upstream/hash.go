@@ -19,9 +19,10 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// unit is a number above 0 and up to 1 that a key and a member make together.
+// unit is a number above 0 and up to 1 that a key and a member's hash, which is
+// mixed already, make together.
 func unit(key, member uint64) float64 {
-	return (float64(mix(key^mix(member))>>11) + 1) / (1 << 53)
+	return float64(mix(key^member)>>11+1) * (1. / (1 << 53))
 }
 
 // hashKey is what the hash strategy goes by.
@@ -41,10 +42,10 @@ func (p *Pool) rendezvous(list []int32, t *Target) int {
 	for _, i := range list {
 		s := &p.seats[i]
 		u := unit(key, s.hash)
-		if (1-u)/s.weight >= least { // -ln(u) is not less than 1-u: spares nearly every logarithm
+		if (1-u)*s.share >= least { // -ln(u) is not less than 1-u: spares nearly every logarithm
 			continue
 		}
-		if score := -math.Log(u) / s.weight; score < least {
+		if score := -math.Log(u) * s.share; score < least {
 			best, least = i, score
 		}
 	}
@@ -56,5 +57,5 @@ func (p *Pool) rendezvous(list []int32, t *Target) int {
 
 // score is what rendezvous goes by.
 func (p *Pool) score(i int, key uint64) float64 {
-	return -math.Log(unit(key, p.seats[i].hash)) / p.seats[i].weight
+	return -math.Log(unit(key, p.seats[i].hash)) * p.seats[i].share
 }

@@ -12,10 +12,10 @@ import (
 // seat is what choosing needs of a member, close together.
 type seat struct {
 	state   *state
-	weight  float64
-	whole   int    // the weight
-	current int    // of the smooth weighted round robin; under Pool.mu
-	hash    uint64 // of its name
+	weight  int
+	current int     // of the smooth weighted round robin; under Pool.mu
+	hash    uint64  // of its name
+	share   float64 // 1/weight, for the hash strategy
 }
 
 // sit fills the seats; the members and their states are complete.
@@ -23,7 +23,7 @@ func (p *Pool) sit() {
 	p.seats = make([]seat, len(p.members))
 	for i := range p.members {
 		m := &p.members[i]
-		p.seats[i] = seat{state: m.state, weight: float64(m.Weight), whole: m.Weight, hash: hashOf(m.name)}
+		p.seats[i] = seat{state: m.state, weight: m.Weight, hash: mix(hashOf(m.name)), share: 1 / float64(m.Weight)}
 	}
 }
 
@@ -72,8 +72,8 @@ func (p *Pool) inTurn(list []int32) int {
 	total, best := 0, list[0]
 	for _, i := range list {
 		s := &p.seats[i]
-		total += s.whole
-		s.current += s.whole
+		total += s.weight
+		s.current += s.weight
 		if s.current > p.seats[best].current {
 			best = i
 		}
@@ -88,7 +88,7 @@ func (p *Pool) leastLoaded(list []int32) []int32 {
 	kept, least, per := list[:0], int64(0), int64(1)
 	for _, i := range list {
 		s := &p.seats[i]
-		load, weight := s.state.live.Load()+s.state.dialling.Load(), int64(s.whole)
+		load, weight := s.state.live.Load()+s.state.dialling.Load(), int64(s.weight)
 		if d := cmp.Compare(load*per, least*weight); len(kept) == 0 || d < 0 {
 			kept, least, per = append(kept[:0], i), load, weight
 		} else if d == 0 {

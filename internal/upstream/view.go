@@ -66,7 +66,7 @@ func (p *Pool) survey(l *look, epoch uint64) *view {
 	total := 0
 	v.totals = make([]int, len(v.list))
 	for k, i := range v.list {
-		total += p.seats[i].whole
+		total += p.seats[i].weight
 		v.totals[k] = total
 	}
 	return v

@@ -15,17 +15,17 @@ const leastLeft = time.Second
 // ones come first; the rest is ordered only after a failure.
 func (p *Pool) walk(ctx context.Context, deadline time.Time, t *Target, try func(context.Context, *Member) error) ([]Attempt, error) {
 	l := look{shared: p.set.shared, target: t}
-	first, others := p.pick(&l)
-	at, sound := first, others
-	var tried []Attempt
-	var order []int
-	var doubts []doubt
-	if first < 0 {
-		if order = p.avoided(&l); len(order) == 0 {
+	at, others := p.pick(&l)
+	var next queue
+	if at < 0 {
+		if next.order = p.avoided(&l); len(next.order) == 0 {
 			return nil, p.nobody(&l)
 		}
-		at, order, others = order[0], order[1:], len(order)-1
+		at, others = next.take()
+		next.ranked = true
 	}
+	var tried []Attempt
+	var doubts []doubt
 	for {
 		start := time.Now()
 		end := deadline
@@ -56,18 +56,32 @@ func (p *Pool) walk(ctx context.Context, deadline time.Time, t *Target, try func
 		if p.blame(m.Upstream, t, e, took) {
 			doubts = append(doubts, doubt{m.Upstream, e.Class})
 		}
-		if len(tried) == 1 && first >= 0 {
-			order, sound = p.rest(first, &l)
+		if !next.ranked {
+			next.order, next.sound = p.rest(at, &l)
+			next.ranked = true
 		}
-		if !p.goesOn(e) || len(order) == 0 || time.Until(deadline) < leastLeft {
+		if !p.goesOn(e) || len(next.order) == 0 || time.Until(deadline) < leastLeft {
 			return tried, summed(e, tried)
 		}
-		at, order, others = order[0], order[1:], len(order)-1
-		if first >= 0 && sound > 0 {
-			sound--
-			others = sound
-		}
+		at, others = next.take()
 	}
+}
+
+// queue is who follows.
+type queue struct {
+	order  []int
+	sound  int // so many of them, at the front, are usable
+	ranked bool
+}
+
+// take gives the next one, and how many of its kind are left.
+func (q *queue) take() (at, others int) {
+	at, q.order = q.order[0], q.order[1:]
+	if q.sound > 0 {
+		q.sound--
+		return at, q.sound
+	}
+	return at, len(q.order)
 }
 
 // doubt is a failure that was the upstream's own if another one opens the way.

@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// With all ejected each is still tried, the one that failed longest ago first;
+// and what one does then is remembered.
+func TestAllEjected(t *testing.T) {
+	list := proxies(t, 3)
+	s := load(t, poolOf(list, "failover"), nil)
+	c, p := stopped(s), only(t, s)
+	for _, name := range []string{"b", "c", "a"} {
+		s.Upstream(name).charge(ClassUpstreamRefused, 1)
+		c.pass(time.Millisecond)
+	}
+	if got := dials(t, p, 2); got != "bb" {
+		t.Errorf("tried %s, want bb", got)
+	}
+	list[1].SetFault(testkit.On(testkit.AtRequest, func(c net.Conn) { testkit.Reset(c) }))
+	if way := open(t, p, venue); way.Member.Name() != "c" || tries(way.Tried) != "b upstream_protocol" {
+		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
+	}
+	if got := dials(t, p, 1); got != "c" {
+		t.Errorf("then %s, want c", got)
+	}
+	c.pass(time.Minute)
+	if got := dials(t, p, 4); got != "cccc" || out(s) != "a b" { // two successes, and it is in use
+		t.Errorf("then %s with %q out", got, out(s))
+	}
+}
+
+// When the usable ones fail, the ejected are tried too; but nobody is cut short for them.
+func TestEjectedFollow(t *testing.T) {
+	t.Parallel()
+	list := proxies(t, 2)
+	s := load(t, poolOf(list, "failover"), nil)
+	s.Upstream("a").charge(ClassUpstreamRefused, 1)
+	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
+	if way := open(t, only(t, s), venue); way.Member.Name() != "a" || tries(way.Tried) != "b upstream_protocol" {
+		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
+	}
+	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Hang))
+	_, e, took := timed(t, only(t, s), 1500*time.Millisecond)
+	if e == nil || tries(e.Tried) != "b upstream_timeout" {
+		t.Fatalf("got %+v", e)
+	}
+	between(t, took, 1500*time.Millisecond, 2500*time.Millisecond)
+}
+
+// One refuses, one is silent, one works: every request succeeds, and soon the bad
+// ones are not tried any more.
+func TestOneOfThreeWorks(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range strategies {
+		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
+			list := silent(proxies(t, 2), 1)
+			text := poolOf(list, strategy) + fmt.Sprintf("      - {name: dead, url: \"socks5://%s\"}\n", testkit.ClosedPort(t))
+			p := only(t, load(t, strings.Replace(text, "attempt_seconds: 0.3", "attempt_seconds: 0.5", 1), nil))
+			failed, requests := 0, 40
+			if strategy == "round_robin" {
+				requests = 500
+			}
+			for i := range requests {
+				way, err := p.Dial(budget(t, 4*time.Second), venue)
+				if err != nil {
+					t.Fatalf("request %d: %v", i, err)
+				}
+				failed += len(way.Tried)
+				_ = way.Conn.Close()
+				way.Release()
+			}
+			if failed > 4 {
+				t.Errorf("%d attempts failed, want three with the silent one and one with the dead one", failed)
+			}
+		})
+	}
+}

@@ -98,23 +98,24 @@ func TestAFaultOfTheTargetIsNotTriedElsewhere(t *testing.T) {
 func TestTheAnswerNamesEachThatWasTried(t *testing.T) {
 	t.Parallel()
 	exchange := testkit.NewTCP(t, testkit.Echo)
-	_, second := member(t, "osaka", "http", exchange.Addr, testkit.On(testkit.AtRequest, testkit.Answer("403 Not You", marker)))
-	_, third := member(t, "seoul", "socks5", exchange.Addr, testkit.On(testkit.AtGreeting, testkit.Say("\x05\xff")))
-	p := start(t, loopback+pool(20, "attempt_seconds: 9\n", "{name: tokyo, url: \"http://"+testkit.ClosedPort(t)+"\"}", second, third)+
-		"routes: [{hosts: [127.0.0.0/8], use: asia}]\n")
+	_, second := member(t, "seoul", "socks5", exchange.Addr, testkit.On(testkit.AtGreeting, testkit.Say("\x05\xff")))
+	_, third := member(t, "osaka", "http", exchange.Addr, testkit.On(testkit.AtRequest, testkit.Answer("403 Not You", marker)))
+	yaml := pool(20, "attempt_seconds: 9\n", "{name: tokyo, url: \"http://"+testkit.ClosedPort(t)+"\"}", second, third)
+	yaml = strings.Replace(yaml, "failover,", "failover, eject: {max_percent: 0},", 1) // the order stays that of the file: who denies comes last anyway
+	p := start(t, loopback+yaml+"routes: [{hosts: [127.0.0.0/8], use: asia}]\n")
 	for _, at := range []string{target, exchange.Addr} {
-		refusedInTunnels(t, p, at, badAuth, "")
+		refusedInTunnels(t, p, at, saysNo, "")
 		_, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: at})
 		for _, words := range []string{"tokyo", "refused", "osaka", "403 Not You", "seoul"} {
 			if !strings.Contains(reply.Body, words) {
 				t.Errorf("%s: the body %q lacks %q", at, reply.Body, words)
 			}
 		}
-		if f := reply.Header.Get("X-Proxyd-Error"); !strings.HasSuffix(f, " upstream=seoul tried=3") {
+		if f := reply.Header.Get("X-Proxyd-Error"); !strings.HasSuffix(f, " upstream=osaka tried=3") {
 			t.Errorf("%s: X-Proxyd-Error is %q", at, f)
 		}
 	}
-	if p.waitLine(`"msg":"refused"`, `"attempts":3`, `"tried":"tokyo upstream_refused, osaka upstream_denied, seoul upstream_auth"`) == "" {
+	if p.waitLine(`"msg":"refused"`, `"attempts":3`, `"tried":"tokyo upstream_refused, seoul upstream_auth, osaka upstream_denied"`) == "" {
 		t.Errorf("no line in the log names them:\n%s", p.Log)
 	}
 	if n := exchange.Accepted(); n > 0 {

@@ -57,6 +57,8 @@ func (p *Pool) Dial(ctx context.Context, t Target) (*Way, error) {
 
 // dial opens a way that counts, where there is room for it.
 func (m *Member) dial(ctx context.Context, s *Set, t *Target) (*Way, error) {
+	m.state.dialling.Add(1)
+	defer m.state.dialling.Add(-1)
 	start := time.Now()
 	leave, fail := s.enter(ctx, m, t)
 	if fail != nil {

@@ -111,8 +111,6 @@ func (p *Pool) blame(u *Upstream, t *Target, e *Error, took time.Duration) (doub
 
 // tryUntil runs one attempt. Most need no timer beside the one that ctx has.
 func tryUntil(ctx context.Context, end time.Time, m *Member, try func(context.Context, *Member) error) error {
-	m.state.dialling.Add(1)
-	defer m.state.dialling.Add(-1)
 	if have, ok := ctx.Deadline(); ok && !have.After(end) {
 		return try(ctx, m)
 	}

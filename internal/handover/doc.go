@@ -52,4 +52,7 @@
 // for ever. The rest has a number, and what is moved has formats with names; a
 // parent and a child whose numbers differ, or without a format in common, hand over
 // listeners alone.
+//
+// A whole small daemon, with the order of all steps, is in this package's tests
+// (generation_linux_test.go).
 package handover

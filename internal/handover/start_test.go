@@ -7,16 +7,20 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"proxyd/internal/testkit"
 )
 
 var _ = add("exits", func() error { os.Exit(3); return nil })
@@ -172,6 +176,55 @@ func TestOneUpgradeAtATime(t *testing.T) {
 	o.Parent = &Parent{}
 	if _, err := new(Upgrader).Start(o); !errors.Is(err, ErrUnderWay) {
 		t.Errorf("while tunnels arrive: %v", err)
+	}
+}
+
+// While the sockets change hands every client is answered, by the one or the other.
+func TestNoClientIsRefused(t *testing.T) {
+	t.Parallel()
+	ln := listening(t)
+	var clients sync.WaitGroup
+	over := make(chan struct{})
+	answered := make([]map[string]int, 4)
+	for i := range answered {
+		answered[i] = map[string]int{}
+		clients.Go(func() { // ends with over
+			for {
+				c, err := net.DialTimeout("tcp", ln.Addr().String(), testkit.Patience)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				said, err := io.ReadAll(c)
+				_ = c.Close()
+				if err != nil || len(said) == 0 {
+					t.Errorf("%q, %v", said, err)
+					return
+				}
+				answered[i][string(said)]++
+				select {
+				case <-over:
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+		})
+	}
+	c := upgrade(t, new(Upgrader), "answers", StartOptions{Listeners: []Listener{ln}})
+	if err := errors.Join(c.Ready(soon(t)), c.Go(nil), ln.Listener.Close()); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(100 * time.Millisecond) // for clients of the child
+	close(over)
+	clients.Wait()
+	sum := map[string]int{}
+	for _, m := range answered {
+		for who, n := range m {
+			sum[who] += n
+		}
+	}
+	if len(sum) != 2 || sum[strconv.Itoa(c.PID)] == 0 {
+		t.Errorf("answered: %v, want by %d and %d", sum, os.Getpid(), c.PID)
 	}
 }
 

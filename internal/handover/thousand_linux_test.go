@@ -19,11 +19,10 @@ import (
 const (
 	frameBytes  = 16                     // the tunnel's number, the frame's, when it was sent
 	framesEvery = 200 * time.Millisecond // in each direction of each tunnel
-	thousand    = 1000
 	upgrades    = 3
 )
 
-// TestAThousandTunnelsMoveThreeTimes: real processes, each the successor of the
+// TestAThousandTunnelsMoveThreeTimes (fewer with the race detector): real processes, each the successor of the
 // one before; frames both ways all the while; some tunnels half-closed, some with
 // a side that does not read. No frame is lost, doubled or swapped, and each
 // tunnel has one record, in the last process, that counts every byte.

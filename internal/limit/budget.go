@@ -90,19 +90,33 @@ func (b *Budget) take() {
 // settle ends a dial: from now on its place is one of the window's.
 func (b *Budget) settle(now int64) {
 	b.pending--
-	b.grants.push(now, b.limits.Connects)
+	b.grants.expire(now, int64(b.limits.Per))
+	b.trim(b.limits.Connects - 1)
+	if b.limits.Connects > 0 {
+		b.grants.push(now)
+	}
 }
 
-// configure sets the figures and keeps the history, as far as it reaches: the
-// last Connects grants.
-func (b *Budget) configure(l Limits) {
+// trim forgets what is of no more use. The window of a budget that holds back is
+// always known in full, also where its figure has been lowered; of one that does
+// not, only the last Connects, so that it stays bounded.
+func (b *Budget) trim(most int) {
+	b.grants.trim(max(0, most), b.on && !b.limits.Watch && b.limits.Connects > 0)
+}
+
+// configure sets the figures and keeps the history: what is in the window, and
+// of what was before it as much as makes up the last Connects.
+func (b *Budget) configure(l Limits, now int64) {
 	if !b.on || b.limits != l {
 		b.warned = false
 	}
-	if b.limits.Connects != l.Connects || b.limits.Per != l.Per {
-		b.grants.keep(l.Connects)
-	}
+	changed := b.limits.Connects != l.Connects || b.limits.Per != l.Per
 	b.limits, b.on = l, true
+	if changed {
+		b.grants.set(b.grants.all())
+		b.grants.expire(now, int64(l.Per))
+		b.trim(l.Connects)
+	}
 }
 
 // warns says whether 80 % of a watched figure are used for the first time.

@@ -17,7 +17,7 @@ type History struct {
 	Exit     string        `json:"exit"`
 	Connects int           `json:"connects,omitempty"`
 	Per      time.Duration `json:"per_ns,omitempty"`
-	Times    []int64       `json:"times_us,omitempty"` // of the last Connects connections, Unix time in microseconds, ascending
+	Times    []int64       `json:"times_us,omitempty"` // of the last connections, Unix time in microseconds, ascending
 	Open     int           `json:"open,omitempty"`     // connections that are open here
 	Refused  uint64        `json:"refused,omitempty"`
 }
@@ -41,7 +41,6 @@ func (t *Table) Export() []History {
 		for i, at := range h.Times {
 			h.Times[i] = wall.Add(time.Duration(at - now)).Add(time.Microsecond - 1).UnixMicro() // rather late than early
 		}
-		h.Times = h.Times[max(0, len(h.Times)-b.limits.Connects):]
 		if len(h.Times) > 0 || h.Open > 0 || h.Refused > 0 {
 			list = append(list, h)
 		}
@@ -71,10 +70,9 @@ func (t *Table) Import(list []History) {
 			times = append(times, now-max(0, wall-max(0, at))*int64(time.Microsecond))
 		}
 		slices.Sort(times)
-		b.grants = ring{}
-		for _, at := range times {
-			b.grants.push(at, b.limits.Connects)
-		}
+		b.grants.set(times)
+		b.grants.expire(now, int64(b.limits.Per))
+		b.trim(b.limits.Connects)
 	}
 	t.serve(now)
 }

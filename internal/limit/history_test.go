@@ -2,9 +2,6 @@ package limit
 
 import (
 	"encoding/json"
-	"math/rand/v2"
-	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,7 +36,7 @@ func TestConfigure(t *testing.T) {
 				for range tt.used {
 					must(t, table, b)
 				}
-				time.Sleep(10)
+				time.Sleep(10 * time.Nanosecond)
 				table.Configure(map[Key]Limits{key: tt.after})
 				if r := table.Rows()[0]; r.Remaining != tt.left || r.Limits != tt.after {
 					t.Errorf("%+v", r)
@@ -52,6 +49,44 @@ func TestConfigure(t *testing.T) {
 				}
 				refused(t, table, b)
 			})
+		})
+	}
+}
+
+// Lowered and raised again within a window: the window is known in full.
+func TestLowerAndRaise(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := Limits{Connects: 300, Per: time.Minute}
+		table, b := one(l)
+		for range 300 {
+			must(t, table, b)
+		}
+		time.Sleep(30 * second)
+		table.Configure(map[Key]Limits{b[0].Key(): {Connects: 100, Per: time.Minute}})
+		refused(t, table, b)
+		table.Configure(map[Key]Limits{b[0].Key(): l})
+		refused(t, table, b)
+		time.Sleep(30*second + time.Nanosecond)
+		if r := table.Rows()[0]; r.Remaining != 300 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// Memory is bounded: by the figure, also where nothing is held back.
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	for _, l := range []Limits{{Connects: 100, Per: time.Nanosecond}, {Connects: 100, Per: long, Watch: true}, {MaxConnections: 100}} {
+		synctest.Test(t, func(t *testing.T) {
+			table, b := one(l)
+			for range 10_000 {
+				must(t, table, b).Release()
+				time.Sleep(2 * time.Nanosecond)
+			}
+			if n := len(b[0].grants.at); n > 200 {
+				t.Errorf("%+v: room for %d times", l, n)
+			}
 		})
 	}
 }
@@ -169,6 +204,23 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// Times are handed over in microseconds, and none becomes earlier by that.
+func TestHandOverRoundsUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		old, b := one(Limits{Connects: 1, Per: second})
+		time.Sleep(1300 * time.Nanosecond)
+		must(t, old, b)
+		time.Sleep(1700 * time.Nanosecond) // a whole microsecond
+		table, b := one(Limits{Connects: 1, Per: second})
+		table.Import(old.Export())
+		time.Sleep(second - 1700*time.Nanosecond)
+		refused(t, table, b)
+		time.Sleep(time.Microsecond)
+		must(t, table, b)
+	})
+}
+
 // What is imported adds to what is here, and times of a clock that was set back
 // count as of now.
 func TestImportMerges(t *testing.T) {
@@ -192,148 +244,4 @@ func TestImportMerges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-}
-
-// Against an oracle that knows all that ever happened and counts it anew each
-// time: one at a time, a place is given exactly when there is room for it.
-func TestOracle(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(60) {
-		synctest.Test(t, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's chance
-			l := Limits{Connects: 1 + r.IntN(9), Per: time.Duration(1 + r.IntN(50)), MaxConnections: r.IntN(2) * (1 + r.IntN(12))}
-			table, b := one(l)
-			type conn struct {
-				g       Grant
-				ended   bool // its dial has
-				settled time.Time
-			}
-			var open []*conn
-			var past []time.Time // when dials have ended
-			for range 2000 {
-				switch k := r.IntN(10); {
-				case k < 4:
-					now, used := time.Now(), 0
-					for _, at := range past {
-						if now.Sub(at) <= l.Per {
-							used++
-						}
-					}
-					for _, c := range open {
-						if !c.ended {
-							used++
-						}
-					}
-					room := used < l.Connects && (l.MaxConnections == 0 || len(open) < l.MaxConnections)
-					g, err := table.Acquire(t.Context(), 0, b)
-					if (err == nil) != room {
-						t.Fatalf("seed %d, %+v: %d used, %d open: %v", seed, l, used, len(open), err)
-					}
-					if err == nil {
-						open = append(open, &conn{g: g})
-					}
-				case k < 8:
-					time.Sleep(time.Duration(r.IntN(6)))
-				case len(open) > 0:
-					i := r.IntN(len(open))
-					c := open[i]
-					switch {
-					case c.ended || r.IntN(3) == 0:
-						if !c.ended {
-							past = append(past, time.Now())
-						}
-						c.g.Release()
-						open = slices.Delete(open, i, i+1)
-					case r.IntN(3) == 0:
-						c.g.Unused()
-						open = slices.Delete(open, i, i+1)
-					default:
-						c.g.Settle()
-						c.ended = true
-						past = append(past, time.Now())
-					}
-				}
-			}
-		})
-	}
-}
-
-// Many at once, with dials of all lengths, some lost and some given up, against
-// what arrives at the other end: never more in any window than the budget, and
-// the budget is used.
-func TestArrivals(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(10) {
-		synctest.Test(t, func(t *testing.T) {
-			l := Limits{Connects: 20, Per: second, Queue: 20 * second, Jitter: 30 * time.Millisecond}
-			table, b := one(l)
-			var mu sync.Mutex
-			var at []time.Time
-			var all sync.WaitGroup
-			for i := range 200 {
-				all.Go(func() {
-					r := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a test's chance
-					time.Sleep(time.Duration(r.Int64N(int64(5 * second))))
-					g, err := table.Acquire(t.Context(), long, b)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					time.Sleep(time.Duration(r.Int64N(int64(100 * time.Millisecond))))
-					if r.IntN(5) == 0 {
-						g.Unused()
-						return
-					}
-					mu.Lock()
-					at = append(at, time.Now()) // it arrives
-					mu.Unlock()
-					time.Sleep(time.Duration(r.Int64N(int64(100 * time.Millisecond))))
-					g.Settle()
-					time.Sleep(time.Duration(r.Int64N(int64(second))))
-					g.Release()
-				})
-			}
-			start := time.Now()
-			all.Wait()
-			within(t, at, l.Connects, l.Per)
-			if took := time.Since(start); took > 14*second {
-				t.Errorf("it took %v", took)
-			}
-			if r := table.Rows()[0]; r.Open != 0 || r.Queued != 0 {
-				t.Errorf("%+v", r)
-			}
-		})
-	}
-}
-
-func BenchmarkAcquireRelease(b *testing.B) {
-	table, list := one(Limits{Connects: 100_000, Per: time.Microsecond, MaxConnections: 500})
-	exit := Key{Exit: "tokyo-1"}
-	both := []*Budget{list[0], table.Budget(exit)}
-	table.Configure(map[Key]Limits{list[0].Key(): list[0].limits, exit: {MaxConnections: 500}})
-	ctx := b.Context()
-	for _, bb := range []struct {
-		name string
-		list []*Budget
-	}{{"one budget", list}, {"two budgets", both}} {
-		b.Run(bb.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				g, err := table.Acquire(ctx, 0, bb.list)
-				if err != nil {
-					b.Fatal(err)
-				}
-				g.Settle()
-				g.Release()
-			}
-		})
-	}
-}
-
-func BenchmarkRoom(b *testing.B) {
-	table, list := one(Limits{Connects: 300, Per: time.Minute})
-	b.ReportAllocs()
-	for b.Loop() {
-		table.Room(list)
-	}
 }

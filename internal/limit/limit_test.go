@@ -63,7 +63,7 @@ func TestWindowSlides(t *testing.T) {
 		}
 		time.Sleep(6 * second)
 		refused(t, table, b)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		must(t, table, b)
 		if f := refused(t, table, b); f.RetryAfter != 4*second {
 			t.Errorf("room in %v", f.RetryAfter)
@@ -88,7 +88,7 @@ func TestSlowDials(t *testing.T) {
 		g.Settle()
 		time.Sleep(second)
 		refused(t, table, b)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		g2, err := table.Acquire(t.Context(), 0, b)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package limit
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -121,7 +122,7 @@ func TestCancel(t *testing.T) {
 		if !told.is() {
 			t.Fatal("too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if !told.is("third") {
 			t.Errorf("got %v", told.told)
@@ -132,28 +133,93 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// Cancelled in the very moment in which room appears, over and over: no place is
-// lost, whichever comes first.
+// Cancelled in the very moment in which it is given its places: none is lost,
+// whichever it hears of first.
 func TestCancelRace(t *testing.T) {
 	t.Parallel()
 	table, b := one(Limits{MaxConnections: 1, Queue: long})
-	for range 300 {
+	for range 500 {
 		g := must(t, table, b)
 		ctx, cancel := context.WithCancel(t.Context())
-		var all sync.WaitGroup
-		for range 3 {
-			all.Go(func() {
-				if g, err := table.Acquire(ctx, long, b); err == nil {
-					g.Release()
-				}
-			})
+		done := make(chan error, 1)
+		go func() {
+			g, err := table.Acquire(ctx, long, b)
+			g.Release()
+			done <- err
+		}()
+		for table.Rows()[0].Queued == 0 {
+			runtime.Gosched()
 		}
-		all.Go(g.Release)
-		all.Go(cancel)
-		all.Wait()
+		cancel() // it hears of this in its own time, mostly after the release
+		g.Release()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
 		if r := table.Rows()[0]; r.Open != 0 || r.Queued != 0 || r.Remaining != 1 {
 			t.Fatalf("%+v", r)
 		}
+	}
+}
+
+// Who comes in the moment in which there is room again comes after those who
+// have waited for it, also when the timer is late.
+func TestNoOvertaking(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			table, b := one(Limits{Connects: 1, Per: second, Queue: long})
+			must(t, table, b)
+			var told tale
+			go func() {
+				time.Sleep(second + 1) // as the timer does
+				if _, err := table.Acquire(t.Context(), 0, b); err == nil {
+					t.Error("one that had not waited was first")
+				}
+			}()
+			told.waits(t.Context(), table, b, "waited")
+			time.Sleep(second + 1)
+			synctest.Wait()
+			if !told.is("waited") {
+				t.Error("nobody was admitted")
+			}
+		})
+	}
+}
+
+// Whatever makes room is felt at once by those who wait.
+func TestWoken(t *testing.T) {
+	t.Parallel()
+	key := Key{"binance", "websocket", "tokyo-1"}
+	for name, event := range map[string]func(table *Table, g *Grant){
+		"the end of a connection":       func(_ *Table, g *Grant) { g.Settle(); g.Release() },
+		"the end of one that dials":     func(_ *Table, g *Grant) { g.Release() },
+		"a place that was not used":     func(_ *Table, g *Grant) { g.Unused() },
+		"the end of one elsewhere":      func(table *Table, _ *Grant) { table.Elsewhere(map[Key]int{key: 1}) },
+		"figures that hold less back":   func(table *Table, _ *Grant) { table.Configure(map[Key]Limits{key: {MaxConnections: 4}}) },
+		"no figures any more":           func(table *Table, _ *Grant) { table.Configure(nil) },
+		"figures that are only watched": func(table *Table, _ *Grant) { table.Configure(map[Key]Limits{key: {MaxConnections: 1, Watch: true}}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				table, b := one(Limits{MaxConnections: 3, Queue: long})
+				table.Elsewhere(map[Key]int{key: 2})
+				g, err := table.Acquire(t.Context(), 0, b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var told tale
+				told.waits(t.Context(), table, b, "waited")
+				if !told.is() {
+					t.Fatal("those elsewhere are not counted")
+				}
+				event(table, &g)
+				synctest.Wait()
+				if !told.is("waited") {
+					t.Error("it still waits")
+				}
+			})
+		})
 	}
 }
 
@@ -175,108 +241,6 @@ func TestQueuesAreApart(t *testing.T) {
 		synctest.Wait()
 		if !told.is("binance") {
 			t.Errorf("got %v", told.told)
-		}
-	})
-}
-
-// The wait ends with the caller's time, the shortest queue, or its own most.
-func TestPatience(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name            string
-		queue           time.Duration
-		most, ctx, want time.Duration
-	}{
-		{"no queue", 0, long, long, 0},
-		{"the budget's queue", 3 * second, long, long, 3 * second},
-		{"the caller's most", 3 * second, 2 * second, long, 2 * second},
-		{"ask only", 3 * second, 0, long, 0},
-		{"the end of ctx", 3 * second, long, second, second},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				table, b := one(Limits{MaxConnections: 1, Queue: tt.queue})
-				must(t, table, b)
-				ctx, cancel := context.WithTimeout(t.Context(), tt.ctx)
-				defer cancel()
-				start := time.Now()
-				_, err := table.Acquire(ctx, tt.most, b)
-				var full *Full
-				if took := time.Since(start); !errors.As(err, &full) || took != tt.want || full.Queued != tt.want {
-					t.Errorf("after %v, want %v: %v", took, tt.want, err)
-				}
-			})
-		})
-	}
-}
-
-// Nobody waits for a window that has no room before the wait is over.
-func TestNotInVain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		table, b := one(Limits{Connects: 1, Per: 10 * second, Queue: 9 * second})
-		must(t, table, b)
-		start := time.Now()
-		if f := refused(t, table, b); time.Since(start) != 0 || f.Queued != 0 || f.RetryAfter != 10*second+1 {
-			t.Errorf("after %v: %+v", time.Since(start), f)
-		}
-		time.Sleep(second + 1)
-		must(t, table, b)
-	})
-}
-
-// Jitter spreads those that waited over its length, inside their time, and the
-// windows stay exact.
-func TestJitter(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := Limits{Connects: 50, Per: second, Queue: 3 * second, Jitter: 400 * time.Millisecond}
-		table, b := one(l)
-		var mu sync.Mutex
-		var at []time.Time
-		var all sync.WaitGroup
-		for range 100 {
-			all.Go(func() {
-				g, err := table.Acquire(t.Context(), long, b)
-				if err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				at = append(at, time.Now())
-				mu.Unlock()
-				g.Settle()
-			})
-		}
-		all.Wait()
-		within(t, at, 50, second)
-		first, last := at[50].Sub(at[0]), at[99].Sub(at[0])
-		if first <= second || last > second+l.Jitter+1 || last-first < l.Jitter/2 {
-			t.Errorf("those that waited went %v to %v after the others", first, last)
-		}
-	})
-}
-
-// With nobody waiting nothing runs and no timer stands; goleak and the bubble
-// would tell of goroutines.
-func TestQuiet(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		table, b := one(Limits{Connects: 1, Per: second, Queue: long})
-		must(t, table, b)
-		if table.timer != nil {
-			t.Error("a timer, and nobody waits")
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var told tale
-		told.waits(ctx, table, b, "x")
-		if table.due == never {
-			t.Error("no timer, and somebody waits")
-		}
-		cancel()
-		synctest.Wait()
-		if table.due != never || table.timer.Stop() {
-			t.Error("a timer, and nobody waits any more")
 		}
 	})
 }

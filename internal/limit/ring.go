@@ -27,16 +27,10 @@ func (r *ring) expire(now, window int64) {
 	}
 }
 
-// push adds a time that is none of the past's. At most so many are kept.
-func (r *ring) push(now int64, most int) {
-	if most <= 0 {
-		return
-	}
-	for r.kept >= most {
-		r.drop()
-	}
+// push adds a time that is none of the past's.
+func (r *ring) push(now int64) {
 	if r.kept == len(r.at) {
-		r.resize(min(most, max(8, 2*len(r.at))))
+		r.resize(max(8, 2*r.kept))
 	}
 	i := r.first + r.kept
 	if i >= len(r.at) {
@@ -46,26 +40,20 @@ func (r *ring) push(now int64, most int) {
 	r.kept++
 }
 
-// drop forgets the oldest one.
-func (r *ring) drop() {
-	if r.first++; r.first == len(r.at) {
-		r.first = 0
+// trim forgets the oldest ones beyond so many; none that is within the window,
+// if inside is kept.
+func (r *ring) trim(most int, inside bool) {
+	for r.kept > most && (r.old > 0 || !inside) {
+		if r.first++; r.first == len(r.at) {
+			r.first = 0
+		}
+		r.kept--
+		r.old = max(0, r.old-1)
 	}
-	r.kept--
-	r.old = max(0, r.old-1)
 }
 
-// keep forgets all but the last so many, and the memory that they took. A window
-// that has grown takes in again what was outside.
-func (r *ring) keep(most int) {
-	for r.kept > most {
-		r.drop()
-	}
-	r.old = 0
-	if len(r.at) > most {
-		r.resize(r.kept)
-	}
-}
+// set replaces all times, of which it forgets where the window began.
+func (r *ring) set(at []int64) { *r = ring{at: at, kept: len(at)} }
 
 func (r *ring) resize(size int) {
 	at := make([]int64, size)

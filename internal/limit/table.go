@@ -55,7 +55,7 @@ func (t *Table) Configure(all map[Key]Limits) {
 	now := t.now()
 	for k, l := range all {
 		if l.some() {
-			t.budget(k).configure(l)
+			t.budget(k).configure(l, now)
 		}
 	}
 	for k, b := range t.budgets {

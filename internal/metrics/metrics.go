@@ -72,7 +72,7 @@ func New(o Options) *Metrics {
 func (m *Metrics) Handler() http.Handler {
 	h := promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
-		ErrorHandling:       promhttp.ContinueOnError,
+		ErrorHandling:       promhttp.ContinueOnError, // two rows with the same labels must not hide the rest
 		MaxRequestsInFlight: 8,
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -189,6 +189,16 @@ func TestNoSources(t *testing.T) {
 	}
 }
 
+// Two rows with the same labels must not spoil the scrape.
+func TestDoubleRows(t *testing.T) {
+	t.Parallel()
+	lines := scrape(t, New(Options{Up: func() []Up { return []Up{{"a", true}, {"a", false}, {"b", true}} }}))
+	want := []string{`proxyd_upstream_up{upstream="a"} 1`, `proxyd_upstream_up{upstream="b"} 1`}
+	if diff := cmp.Diff(want, with(lines, "proxyd_upstream_up")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A rejected file leaves the time of the last good one.
 func TestReloaded(t *testing.T) {
 	t.Parallel()

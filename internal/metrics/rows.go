@@ -1,10 +1,6 @@
 package metrics
 
-import (
-	"strings"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // family is a metric without its values.
 type family struct {
@@ -47,17 +43,10 @@ func (s rows[R]) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Of rows with the same labels the
-// first counts: a second one would spoil the whole scrape.
+// Collect implements prometheus.Collector.
 func (s rows[R]) Collect(ch chan<- prometheus.Metric) {
-	seen := map[string]bool{}
 	for _, r := range s.source() {
 		labels := s.labels(r)
-		key := strings.Join(labels, "\xff")
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
 		for _, c := range s.columns {
 			ch <- prometheus.MustNewConstMetric(c.desc, c.kind, c.value(r), labels...)
 		}

@@ -86,6 +86,9 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 			}
 			return list
 		},
+		Up:         d.upRows,
+		Verdicts:   d.verdictRows,
+		Short:      d.venues.shorts,
 		LogDropped: d.lines.Dropped,
 	})
 }
@@ -101,6 +104,8 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Upgrade: func(_ context.Context, move bool, progress func(string)) error {
 			return d.Upgrade(ctx, move || d.snapshot.Load().Config().Upgrade.Tunnels == "move", progress)
 		},
+		Drain:    d.setDrained,
+		Outlook:  d.outlook,
 		Panicked: d.panicked,
 	})
 }

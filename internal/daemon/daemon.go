@@ -17,6 +17,7 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
 	"proxyd/internal/handover"
+	"proxyd/internal/health"
 	"proxyd/internal/inbound"
 	"proxyd/internal/metrics"
 	"proxyd/internal/relay"
@@ -67,6 +68,7 @@ type Daemon struct {
 	file       atomic.Pointer[fileState]
 	phase      atomic.Pointer[admin.State]
 	removed    removed
+	venues     venues
 
 	program   string // what an upgrade starts
 	upgrading sync.Mutex
@@ -214,6 +216,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
 	parts.Go(func() { d.closeRemoved(partsCtx) })
+	parts.Go(func() { d.logEjections(partsCtx) })
 	d.serveEach(d.listeners())
 	d.serveAdmin()
 	if d.parent != nil {
@@ -224,8 +227,11 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.enter(admin.StateReady)
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
+	parts.Go(func() {
+		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: d.known, Observe: d.observe})
+	})
 	d.heed(ctx, s)
-	stopWatching() // what is stopping needs no other configuration
+	stopWatching() // what is stopping needs no other configuration, and no probes
 	if d.isReplaced() {
 		d.retire(ctx, s)
 	} else {

@@ -13,6 +13,10 @@ import (
 // plain requests and clients that left at debug.
 func (d *Daemon) record(r tunnel.Record) {
 	d.metrics.Observe(r)
+	if r.Event == tunnel.Ended && d.venues.ended(&r) {
+		d.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
+			zap.Int("in_a_row", shortWarn), zap.String("next", "perhaps the exchange turns this exit away; run: proxyd probe "+r.Exchange))
+	}
 	level, msg := zapcore.InfoLevel, ""
 	switch r.Event {
 	case tunnel.Opened:

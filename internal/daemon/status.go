@@ -8,8 +8,10 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
+	"proxyd/internal/metrics"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
 )
 
 // status is what the daemon is doing now.
@@ -23,6 +25,7 @@ func (d *Daemon) status() admin.Status {
 			File: c.File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: warnings(snap),
 		},
 		Active: d.handler.Active(), Tunnels: d.tunnelCounts(), Upstreams: upstreamRows(snap), Older: d.olderProcesses(),
+		Reasons: d.reasons(snap),
 	}
 	for _, l := range c.Listen {
 		if b := d.boundAt(l.Address); b != nil {
@@ -83,7 +86,68 @@ func upstreamRows(snap *router.Router) []admin.Upstream {
 	}
 	var rows []admin.Upstream
 	for _, u := range snap.Set().Upstreams() {
-		rows = append(rows, admin.Upstream{Name: u.Name(), URL: u.URL(), Pools: append([]string{}, pools[u.Name()]...), Tunnels: u.Live()})
+		rows = append(rows, upstreamRow(u.Status(), append([]string{}, pools[u.Name()]...)))
+	}
+	return rows
+}
+
+func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
+	row := admin.Upstream{Name: s.Name, URL: s.URL, Pools: pools, Tunnels: s.Live, Dials: int64(s.Connects)} //nolint:gosec // a count
+	for _, n := range s.Failures {
+		row.Failures += int64(n) //nolint:gosec // a count
+	}
+	words := ejectionWords(s.Ejection)
+	if s.Drained {
+		words = append(words, "drained")
+	}
+	row.Bad = len(words) > 0
+	var drained []string
+	for _, p := range s.Pairs {
+		if p.Drained && !slices.Contains(drained, p.Exchange) {
+			drained = append(drained, p.Exchange)
+		}
+		if p.Verdict == nil || !p.Holds {
+			continue
+		}
+		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.At}
+		if !p.Verdict.Until.IsZero() {
+			v.Until = &p.Verdict.Until
+		}
+		row.Verdicts = append(row.Verdicts, v)
+	}
+	if len(drained) > 0 {
+		words = append(words, "drained for "+strings.Join(drained, ", "))
+	}
+	row.State = strings.Join(words, ", ")
+	return row
+}
+
+// reasons are what is not as it should be, but for the file.
+func (d *Daemon) reasons(snap *router.Router) (list []string) {
+	for _, p := range snap.Config().Pools {
+		s := snap.Set().Pool(p.Name).Standings(upstream.Target{})
+		if !slices.ContainsFunc(s.Members, func(m upstream.MemberStatus) bool { return m.Standing == "usable" }) {
+			list = append(list, "pool "+p.Name+" has no usable member")
+		}
+	}
+	return list
+}
+
+func (d *Daemon) upRows() (rows []metrics.Up) {
+	for _, u := range d.snapshot.Load().Set().Upstreams() {
+		_, _, ejected := u.Ejected()
+		rows = append(rows, metrics.Up{Upstream: u.Name(), Up: !ejected})
+	}
+	return rows
+}
+
+func (d *Daemon) verdictRows() (rows []metrics.Verdict) {
+	for _, u := range d.snapshot.Load().Set().Upstreams() {
+		for _, v := range u.Verdicts() {
+			if v.Holds {
+				rows = append(rows, metrics.Verdict{Upstream: u.Name(), Exchange: v.Exchange, Kind: v.Kind.String(), Verdict: string(v.Verdict.Word)})
+			}
+		}
 	}
 	return rows
 }

@@ -88,6 +88,9 @@ func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 }
 
 func (d *Daemon) adopt(a *tunnel.Arrived) {
+	r := tunnel.Record{Opening: a.Opening}
+	r.Up, r.Down = a.Bytes()
+	d.metrics.Adopt(r) // before it goes on, and may end
 	u := d.snapshot.Load().Set().Upstream(a.Upstream)
 	if u == nil {
 		d.handler.Adopt(a, nil, nil)

@@ -133,6 +133,9 @@ type Arrived struct {
 	state relay.State
 }
 
+// Bytes are those that it had carried elsewhere.
+func (m *Arrived) Bytes() (up, down int64) { return m.state.Up.Count, m.state.Down.Count }
+
 // Drop gives the tunnel up: this process's copies of its sockets are closed,
 // which the peers do not see while another process has them.
 func (m *Arrived) Drop() {

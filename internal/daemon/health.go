@@ -1,0 +1,266 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/health"
+	"proxyd/internal/metrics"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// A websocket tunnel that ends so soon with so little looks like an exchange
+// that turns the exit away; so many in a row are worth a warning.
+const (
+	shortTime  = 5 * time.Second
+	shortBytes = 2 << 10
+	shortWarn  = 3
+)
+
+// venue is what the daemon itself remembers of a pair of upstream and exchange.
+type venue struct {
+	carried time.Time // when a tunnel last showed that the exchange is content
+	short   uint64    // tunnels that ended at once
+	row     int       // of them in a row
+}
+
+type venueKey struct {
+	upstream, exchange string
+	kind               catalog.Kind
+}
+
+// venues are those, for the prober and the metrics.
+type venues struct {
+	mu  sync.Mutex
+	all map[venueKey]*venue
+}
+
+func (v *venues) at(k venueKey) *venue {
+	if v.all == nil {
+		v.all = map[venueKey]*venue{}
+	}
+	one := v.all[k]
+	if one == nil {
+		one = &venue{}
+		v.all[k] = one
+	}
+	return one
+}
+
+// ended takes in how a tunnel ended. It reports whether the operator should hear
+// that tunnels of its pair end at once.
+func (v *venues) ended(r *tunnel.Record) (warn bool) {
+	if r.Exchange == "" || r.ClosedBy == "proxyd" {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	one := v.at(venueKey{r.Upstream, r.Exchange, r.Kind})
+	if r.Duration >= shortTime || r.Down >= shortBytes {
+		if r.Down >= shortBytes {
+			one.carried = time.Now()
+		}
+		one.row = 0
+		return false
+	}
+	if r.Kind != catalog.KindWebsocket || r.Reason == tunnel.ReasonAbandoned {
+		return false
+	}
+	one.short++
+	one.row++
+	return one.row == shortWarn
+}
+
+func (v *venues) carried(k venueKey) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if one := v.all[k]; one != nil {
+		return one.carried
+	}
+	return time.Time{}
+}
+
+// shorts are the metric's rows.
+func (v *venues) shorts() (list []metrics.Short) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for k, one := range v.all {
+		if one.short > 0 {
+			list = append(list, metrics.Short{Exchange: k.exchange, Kind: k.kind.String(), Upstream: k.upstream, Count: one.short})
+		}
+	}
+	return list
+}
+
+// known is what the prober should know of a pair before it asks.
+func (d *Daemon) known(p health.Pair) (k health.Known) {
+	until, _, ejected := p.Member.Ejected()
+	k.Ejected, k.Back = ejected, until
+	if p.Exchange == "" {
+		return k
+	}
+	k.Opened = p.Member.Opened(p.Exchange, p.Kind)
+	k.Carried = d.venues.carried(venueKey{p.Member.Name(), p.Exchange, p.Kind})
+	if p.Kind == catalog.KindWebsocket && p.Member.LivePair(p.Exchange, p.Kind) > 0 {
+		k.Carried = time.Now()
+	}
+	if v, ok := p.Member.Verdict(p.Exchange, p.Kind); ok && v.Word == upstream.WordRateLimited {
+		k.Until = v.Until
+	}
+	return k
+}
+
+// observe remembers what a probe has found, and logs what is new in it.
+func (d *Daemon) observe(p health.Pair, r health.Result) {
+	if r.Verdict == health.Unknown {
+		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))
+		return
+	}
+	found := upstream.Result{Exchange: p.Exchange, Kind: p.Kind}
+	word, isClass := upstream.Word(r.Verdict), false
+	switch r.Verdict {
+	case health.OK, health.Geoblocked, health.RateLimited, health.Blocked:
+		for _, s := range r.Steps {
+			if s.Name == health.StepTCP || s.Name == health.StepProxy {
+				found.Dial += s.Took
+			}
+		}
+	default:
+		isClass = true
+		found.Err = &upstream.Error{Class: upstream.Class(r.Verdict), Text: r.Text, Unsure: r.Unsure}
+	}
+	p.Member.Observe(found)
+	if p.Exchange == "" || isClass && r.Unsure {
+		return
+	}
+	before, had := p.Member.Verdict(p.Exchange, p.Kind)
+	if r.Method != health.Exchange && !isClass {
+		if !had || !classWord(before.Word) { // a way that opens says nothing of what the exchange answers
+			return
+		}
+	}
+	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: r.Until, Text: r.Text})
+	if had && before.Word == word || !had && word == upstream.WordOK {
+		return
+	}
+	level := d.log().Warn
+	if word == upstream.WordOK {
+		level = d.log().Info
+	}
+	level("verdict", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.Stringer("kind", p.Kind),
+		zap.String("verdict", string(word)), zap.String("before", cmp.Or(string(before.Word), "unknown")), zap.String("text", r.Text), zap.String("next", r.Hint))
+}
+
+// classWord reports whether a verdict is a class, and not what an exchange said.
+func classWord(w upstream.Word) bool {
+	switch w {
+	case upstream.WordOK, upstream.WordGeoblocked, upstream.WordRateLimited, upstream.WordBlocked:
+		return false
+	}
+	return true
+}
+
+// logEjections says who is taken out of use and who comes back, at most a second
+// late, so that choosing has nothing to log. It runs until ctx ends.
+func (d *Daemon) logEjections(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	out := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			d.logEjected(out)
+		}
+	}
+}
+
+func (d *Daemon) logEjected(out map[string]bool) {
+	for _, u := range d.snapshot.Load().Set().Upstreams() {
+		_, _, ejected := u.Ejected()
+		switch {
+		case ejected && !out[u.Name()]:
+			e := u.Status().Ejection
+			if e == nil { // back already
+				continue
+			}
+			out[u.Name()] = true
+			d.log().Warn("upstream ejected", zap.String("upstream", u.Name()), zap.String("class", string(e.Cause)),
+				zap.Float64("for_s", e.Until.Sub(e.Since).Round(time.Millisecond).Seconds()))
+		case !ejected && out[u.Name()]:
+			delete(out, u.Name())
+			d.log().Info("upstream back", zap.String("upstream", u.Name()))
+		}
+	}
+}
+
+// outlook says in words what is known of a member for a target, "" if nothing is
+// against it.
+func (d *Daemon) outlook(m upstream.Member, t upstream.Target) string {
+	var words []string
+	if !m.Enabled {
+		words = append(words, "disabled")
+	}
+	if m.Drained(t.Exchange) {
+		words = append(words, "drained")
+	}
+	words = append(words, ejectionWords(m.Status().Ejection)...)
+	if v, ok := m.Verdict(t.Exchange, t.Kind); ok && v.Word != upstream.WordOK {
+		text := string(v.Word)
+		if !v.Until.IsZero() {
+			text += " for " + inWords(time.Until(v.Until))
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, ", ")
+}
+
+func ejectionWords(e *upstream.Ejection) []string {
+	switch {
+	case e == nil:
+		return nil
+	case time.Until(e.Until) > 0:
+		return []string{fmt.Sprintf("ejected for %s: %s", inWords(time.Until(e.Until)), e.Cause)}
+	}
+	return []string{fmt.Sprintf("ejected until a probe succeeds: %s", e.Cause)}
+}
+
+func inWords(d time.Duration) string { return d.Round(time.Second).String() }
+
+// setDrained begins or ends a drain for an operator.
+func (d *Daemon) setDrained(name, exchange string, on bool) error {
+	set := d.snapshot.Load().Set()
+	u := set.Upstream(name)
+	if u == nil {
+		var names []string
+		for _, have := range set.Upstreams() {
+			names = append(names, have.Name())
+		}
+		return fmt.Errorf("there is no upstream %q; there are: %s", name, strings.Join(names, ", "))
+	}
+	if exchange != "" {
+		id, ok := catalog.Resolve(exchange)
+		if !ok && !slices.ContainsFunc(d.snapshot.Load().Config().Exchanges, func(e config.Exchange) bool { return e.ID == exchange }) {
+			return fmt.Errorf("there is no exchange %q; see: proxyd exchanges", exchange)
+		}
+		exchange = cmp.Or(id, exchange)
+	}
+	u.SetDrained(exchange, on)
+	msg := "drained"
+	if !on {
+		msg = "resumed"
+	}
+	d.log().Info(msg, zap.String("upstream", name), zap.String("exchange", exchange))
+	return nil
+}

@@ -60,6 +60,7 @@ func (d *door) accept(ln net.Listener) error {
 
 // serve is the life of one connection until it is a tunnel. It owns conn.
 func (d *door) serve(conn net.Conn, now time.Time) {
+	deepen(0)
 	c := &client{s: d.s, conn: conn, door: d, deadline: now.Add(handshakeTime)}
 	c.tcp, _ = conn.(*net.TCPConn)
 	if !d.s.enter(c) {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -132,4 +133,33 @@ func TestReloadTakesANewPassword(t *testing.T) {
 	}
 	way.Release()
 	denied(t, only(t, old), venue, testkit.Patience, ClassUpstreamAuth) // the old set is what it was
+}
+
+// A way that lives on keeps nothing of the set that it was opened in.
+func TestAWayHoldsNoSet(t *testing.T) {
+	exit := proxies(t, 1)[0]
+	hop := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exit.Addr}})
+	gone := make(chan struct{})
+	way, st := func() (*Way, *state) {
+		s := load(t, chained(exit.URL(), fmt.Sprintf("{name: h, url: %q}", hop.URL())), nil)
+		runtime.AddCleanup(s, func(c chan struct{}) { close(c) }, gone)
+		way := open(t, last(t, s), venue)
+		return way, way.Member.state
+	}()
+	testkit.Eventually(t, testkit.Patience, "the set is freed", func() bool {
+		runtime.GC()
+		select {
+		case <-gone:
+			return true
+		default:
+			return false
+		}
+	})
+	if way.Member.Live() != 1 {
+		t.Error("the way does not count any more")
+	}
+	way.Release()
+	if st.live.Load() != 0 {
+		t.Error("its end is not counted")
+	}
 }

@@ -28,6 +28,7 @@ type Upstream struct {
 	rules    rules
 	pools    []*Pool // where it is enabled
 	state    *state
+	thin     *Upstream // the same, without what leads to its set: for ways, which outlive that
 }
 
 // Name is the upstream's name.
@@ -41,7 +42,7 @@ func (u *Upstream) Live() int64 { return u.state.live.Load() }
 
 // open makes one way to t, which nobody counts yet.
 func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
-	way := &Way{Member: u}
+	way := &Way{Member: u.thin}
 	if u.url.Scheme == config.SchemeDirect {
 		conn, err := u.openDirect(ctx, s, t)
 		if err != nil {
@@ -85,7 +86,7 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
 	return &Way{
-		Conn: conn, Member: u, Forward: &Forward{config.NewSecret(fields.String())}, Release: release,
+		Conn: conn, Member: u.thin, Forward: &Forward{config.NewSecret(fields.String())}, Release: release,
 	}, nil
 }
 

@@ -121,16 +121,6 @@ func (u *Upstream) opened(t *Target, took time.Duration, at time.Time) {
 	u.pair(t.Exchange, t.Kind).took(took, u.shared.elapsed(at))
 }
 
-// LastOpened is when a way to the exchange was last opened for a client or
-// measured by a probe; the zero time if never.
-func (u *Upstream) LastOpened(exchange string, kind catalog.Kind) time.Time {
-	pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
-	if pr == nil || pr.measured.Load() == 0 {
-		return time.Time{}
-	}
-	return u.shared.start.Add(time.Duration(pr.measured.Load()))
-}
-
 // Latency is the moving average of the time that a way to the exchange takes,
 // 0 if none was opened yet.
 func (u *Upstream) Latency(exchange string, kind catalog.Kind) time.Duration {

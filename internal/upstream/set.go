@@ -79,6 +79,9 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 	if prev != nil {
 		s.carry(prev)
 	}
+	for _, u := range s.upstreams {
+		u.thin = &Upstream{name: u.name, id: u.id, url: u.url, lead: u.lead, shared: u.shared, rules: u.rules, state: u.state}
+	}
 	s.direct.sit()
 	for _, p := range s.pools {
 		p.sit()

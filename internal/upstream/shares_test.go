@@ -186,7 +186,7 @@ func TestMovingAverage(t *testing.T) {
 			t.Errorf("after %d ms it is %v, want %d ms", step.took, got, step.want)
 		}
 	}
-	if u.Latency("kraken", feedKind) != 0 || u.LastOpened("binance", feedKind).IsZero() || !u.LastOpened("kraken", feedKind).IsZero() {
+	if u.Latency("kraken", feedKind) != 0 || u.Opened("binance", feedKind).IsZero() || !u.Opened("kraken", feedKind).IsZero() {
 		t.Error("what is known of one exchange is not known of another")
 	}
 }

@@ -67,30 +67,26 @@ func (st *state) failuresByClass() map[Class]uint64 {
 // count counts a way to t that is open, until the function that it gives is
 // called; hop releases the hop before.
 func (u *Upstream) count(t *Target, hop func()) (release func()) {
-	st, pr := u.state, u.pair(t.Exchange, t.Kind)
-	st.connects.Add(1)
-	st.live.Add(1)
-	u.alive(pr, 1)
-	return func() {
-		st.live.Add(-1)
-		u.alive(pr, -1)
-		hop()
-	}
+	u.state.connects.Add(1)
+	return both(u.Adopt(t.Exchange, t.Kind), hop)
 }
 
 // alive counts ways of a pair. The first and the last one may change what a
 // verdict says.
-func (u *Upstream) alive(pr *pair, n int64) {
+func (s *shared) alive(pr *pair, n int64) {
 	if now := pr.live.Add(n); (now == 0 || now == n) && pr.verdict.Load() != nil {
-		u.shared.epoch.Add(1)
+		s.epoch.Add(1)
 	}
 }
 
 // Adopt counts a tunnel that another process has opened and handed over, until
 // the function that it gives is called.
 func (u *Upstream) Adopt(exchange string, kind catalog.Kind) (release func()) {
-	u.state.live.Add(1)
-	pr := u.pair(exchange, kind)
-	u.alive(pr, 1)
-	return func() { u.state.live.Add(-1); u.alive(pr, -1) }
+	st, sh, pr := u.state, u.shared, u.pair(exchange, kind) // not u: a tunnel must not hold on to a whole set
+	st.live.Add(1)
+	sh.alive(pr, 1)
+	return func() {
+		st.live.Add(-1)
+		sh.alive(pr, -1)
+	}
 }

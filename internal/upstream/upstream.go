@@ -29,10 +29,10 @@ type Target struct {
 // Way is an open way to a target. The caller owns Conn and must call Release
 // once, when the connection has ended.
 type Way struct {
-	Conn    net.Conn // a bare *net.TCPConn unless TLS ends in it
-	Early   []byte   // what the upstream sent behind its reply
-	Forward *Forward // set when Conn leads to an HTTP upstream that awaits the request in absolute form
-	Member  *Upstream
+	Conn    net.Conn      // a bare *net.TCPConn unless TLS ends in it
+	Early   []byte        // what the upstream sent behind its reply
+	Forward *Forward      // set when Conn leads to an HTTP upstream that awaits the request in absolute form
+	Member  *Upstream     // for what is known of it; it holds on to no set
 	Tried   []Attempt     // the failed attempts before this one
 	Queued  time.Duration // waited for a budget or a free dial slot
 	Dial    time.Duration // what the successful attempt took

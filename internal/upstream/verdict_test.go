@@ -213,7 +213,7 @@ func TestDrain(t *testing.T) {
 	if want := "pool p has no member that may be used: a is drained, b is drained for binance"; e.Text != want {
 		t.Errorf("got %q, want %q", e.Text, want)
 	}
-	if way.Member != a || a.Live() != 1 || !a.Drained("") || !a.Drained("kraken") || b.Drained("") || !b.Drained("binance") || b.DrainedExchanges()[0] != "binance" {
+	if way.Member.Name() != "a" || a.Live() != 1 || !a.Drained("") || !a.Drained("kraken") || b.Drained("") || !b.Drained("binance") || b.DrainedExchanges()[0] != "binance" {
 		t.Error("what is drained is not said as it is")
 	}
 	next := reload(t, s, poolOf(proxies(t, 2), "failover"), nil) // other upstreams

@@ -23,9 +23,11 @@ func isKeptAlive(c *net.TCPConn) error {
 	}
 	e := raw.Control(func(fd uintptr) {
 		for option, want := range keepAliveOptions {
-			if got, failed := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option); failed != nil || got != want {
-				err = errors.Join(err, fmt.Errorf("keepalive option %d is %d (%v), want %d", option, got, failed, want))
+			got, failed := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option)
+			if failed == nil && got != want {
+				failed = fmt.Errorf("keepalive option %d is %d, want %d", option, got, want)
 			}
+			err = errors.Join(err, failed)
 		}
 	})
 	return errors.Join(e, err)

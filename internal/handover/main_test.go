@@ -5,6 +5,7 @@ package handover
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 				fromOutside[f.Name()] = errno == 0 && flags&syscall.FD_CLOEXEC == 0
 			}
 		}
+		flag.Parse()
+		_ = flag.Set("test.parallel", "8") // most of them wait for another process
 		goleak.VerifyTestMain(m)
 		return
 	}

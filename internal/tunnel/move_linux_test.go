@@ -70,7 +70,7 @@ func TestMovedTunnelsGoOn(t *testing.T) {
 	say(t, plain.client, plain.server, "before")
 	hear(t, half.server, "early ")
 	_ = half.client.CloseWrite()
-	if _, err := half.server.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := half.server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("half-close: %v", err)
 	}
 	say(t, half.server, half.client, "still answers")
@@ -218,7 +218,7 @@ func TestCloseAllDuringAMove(t *testing.T) {
 		t.Error(err)
 	}
 	h.wait()
-	if _, err := e.client.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := e.client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the client reads %v, want EOF", err)
 	}
 }

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"errors"
 	"io"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestCloseWhereClosesThoseAndNoOthers(t *testing.T) {
 	if n != 1 {
 		t.Errorf("closed %d, want 1: one stays, one does not carry yet", n)
 	}
-	if _, err := gone.client.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := gone.client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the client of the closed one reads %v, want EOF", err)
 	}
 	say(t, stays.client, stays.server, "goes on")

@@ -166,13 +166,10 @@ func TestNoConnectionIsRefusedDuringAnUpgrade(t *testing.T) {
 	all.Wait()
 	t.Logf("%d connections were opened", opened.Load())
 	works(live) // with the first process still
-	out, _ := s.command(t, "status", "--format", "json")
-	if !strings.Contains(out, `"older"`) {
-		t.Errorf("the process before is not shown:\n%s", clip(out))
-	}
-	if m := s.admin(t, s.socket, "/metrics"); !strings.Contains(m, `proxyd_generation_tunnels{generation="1"} 1`) {
-		t.Errorf("nor in the metrics")
-	}
+	testkit.Eventually(t, testkit.Patience, "the first process is shown", func() bool {
+		out, _ := s.command(t, "status", "--format", "json")
+		return strings.Contains(out, `"older"`) && strings.Contains(s.admin(t, s.socket, "/metrics"), `proxyd_generation_tunnels{generation="1"} 1`)
+	})
 	live.CloseWrite()
 	live.ExpectEOF()
 	testkit.Eventually(t, testkit.Patience, "the first process ends with its last tunnel", func() bool { return len(s.pids(t)) == 1 })

@@ -27,7 +27,7 @@ const (
 var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 
 // notYetBelow are the keys that are checked already and take effect later, inside pools, members and exchanges.
-var notYetBelow = map[string]bool{"health_check": true, "eject": true, "limits": true, "exit": true, "hash_over": true, "probe": true}
+var notYetBelow = map[string]bool{"limits": true, "exit": true}
 
 // builder turns the raw file into a Config and collects what is wrong.
 type builder struct {
@@ -147,7 +147,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.viaCycles(c.Pools)
 	b.ownAddresses(c)
 	b.adminAmongListeners(c)
-	b.notInEffect(c)
+	b.notInEffect()
 	b.blindRules(c)
 	b.fileMode()
 	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))

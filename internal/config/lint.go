@@ -72,7 +72,7 @@ func resolvesElsewhere(c *Config) bool {
 }
 
 // notInEffect warns of keys that are set and do nothing yet.
-func (b *builder) notInEffect(c *Config) {
+func (b *builder) notInEffect() {
 	for path := range b.at {
 		i := strings.LastIndexByte(path, '.')
 		if i < 0 || strings.HasPrefix(path, "admin.") {
@@ -80,11 +80,6 @@ func (b *builder) notInEffect(c *Config) {
 		}
 		if above := path[:i]; above != "pools" && above != "exchanges" && notYetBelow[path[i+1:]] { // there it is a name
 			b.warn(path, "", "is not yet in effect")
-		}
-	}
-	for _, p := range c.Pools {
-		if p.Strategy == LowestLatency || p.Strategy == Hash {
-			b.warn(b.poolKey(p)+".strategy", "", "%s is not yet in effect: round_robin is used", p.Strategy)
 		}
 	}
 }

@@ -23,6 +23,8 @@ func (d *Daemon) record(r tunnel.Record) {
 		msg = "tunnel open"
 	case tunnel.Ended:
 		msg = "tunnel"
+	case tunnel.Moved:
+		level, msg = zapcore.DebugLevel, "tunnel moved" // the new process says how it ends
 	case tunnel.Served:
 		level, msg = zapcore.DebugLevel, "request"
 	case tunnel.Refused:

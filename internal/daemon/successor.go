@@ -43,14 +43,14 @@ func (d *Daemon) succeed() {
 }
 
 // receive takes over what the process before this one passes on, until that one
-// ends.
+// ends. When it ends without a word, what is known of those before it stays.
 func (d *Daemon) receive() {
 	last, err := d.parent.Receive(d.hold)
 	var n note
-	if err != nil || json.Unmarshal(last, &n) != nil {
-		n = note{}
+	if err == nil && json.Unmarshal(last, &n) == nil {
+		d.hear(n)
 	}
-	d.hear(n)
+	d.arriving.Store(false)
 	d.log().Info("the process before this one has ended", zap.Int("pid", d.parent.PID))
 }
 

@@ -91,7 +91,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
 	}
-	t := &Tunnel{h: h, way: way, member: way.Member, record: h.opening(r, start)}
+	t := &Tunnel{h: h, way: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start)}
 	t.record.fill(route)
 	t.record.Upstream = way.Member.Name()
 	t.record.Attempts = way.Tried

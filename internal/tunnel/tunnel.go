@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"proxyd/internal/config"
 	"proxyd/internal/relay"
 	"proxyd/internal/upstream"
 )
@@ -13,6 +14,7 @@ import (
 type Tunnel struct {
 	h      *Handler
 	way    *upstream.Way // nil once it carries: an idle tunnel need not hold it
+	limits *config.Tunnel // of the snapshot that routed it; nil once it carries
 	member *upstream.Upstream
 	record Opening
 	flow   atomic.Pointer[relay.Flow]
@@ -37,8 +39,8 @@ func (t *Tunnel) SetEarly(b []byte) { t.way.Early = b }
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
 	t.h.emit(Record{Event: Opened, Opening: t.record})
-	way, limits := t.way, t.h.snapshot().Config().Tunnel
-	t.way = nil
+	way, limits := t.way, t.limits
+	t.way, t.limits = nil, nil
 	release := way.Release
 	flow := t.h.relay.Start(client, way.Conn, early, way.Early, relay.Options{
 		Idle:       limits.Idle,

@@ -13,7 +13,7 @@ import (
 // Tunnel is an open way that waits for Carry or Abandon, exactly one of them.
 type Tunnel struct {
 	h      *Handler
-	way    *upstream.Way // nil once it carries: an idle tunnel need not hold it
+	way    *upstream.Way  // nil once it carries: an idle tunnel need not hold it
 	limits *config.Tunnel // of the snapshot that routed it; nil once it carries
 	member *upstream.Upstream
 	record Opening

@@ -37,7 +37,7 @@ func TestConfigure(t *testing.T) {
 					must(t, table, b)
 				}
 				time.Sleep(10 * time.Nanosecond)
-				table.Configure(map[Key]Limits{key: tt.after})
+				configure(table, map[Key]Limits{key: tt.after})
 				if r := table.Rows()[0]; r.Remaining != tt.left || r.Limits != tt.after {
 					t.Errorf("%+v", r)
 				}
@@ -63,9 +63,9 @@ func TestLowerAndRaise(t *testing.T) {
 			must(t, table, b)
 		}
 		time.Sleep(30 * second)
-		table.Configure(map[Key]Limits{b[0].Key(): {Connects: 100, Per: time.Minute}})
+		configure(table, map[Key]Limits{b[0].Key(): {Connects: 100, Per: time.Minute}})
 		refused(t, table, b)
-		table.Configure(map[Key]Limits{b[0].Key(): l})
+		configure(table, map[Key]Limits{b[0].Key(): l})
 		refused(t, table, b)
 		time.Sleep(30*second + time.Nanosecond)
 		if r := table.Rows()[0]; r.Remaining != 300 {
@@ -103,12 +103,12 @@ func TestConfigureWakes(t *testing.T) {
 		var told tale
 		told.waits(t.Context(), table, b, "raised")
 		told.waits(t.Context(), table, b, "removed")
-		table.Configure(map[Key]Limits{b[0].Key(): {Connects: 2, Per: long, Queue: long}})
+		configure(table, map[Key]Limits{b[0].Key(): {Connects: 2, Per: long, Queue: long}})
 		synctest.Wait()
 		if !told.is("raised") {
 			t.Errorf("got %v", told.told)
 		}
-		table.Configure(nil)
+		configure(table, nil)
 		synctest.Wait()
 		if !told.is("raised", "removed") {
 			t.Errorf("got %v", told.told)
@@ -125,21 +125,21 @@ func TestRemovedBudgets(t *testing.T) {
 		table, b := one(l)
 		key := b[0].Key()
 		g := must(t, table, b)
-		table.Configure(nil)
+		configure(table, nil)
 		if rows := table.Rows(); len(rows) != 0 {
 			t.Errorf("got %+v", rows)
 		}
 		must(t, table, b) // nothing holds it back
-		table.Configure(map[Key]Limits{key: l})
+		configure(table, map[Key]Limits{key: l})
 		refused(t, table, b) // and here it is again
 		time.Sleep(2 * time.Minute)
-		table.Configure(nil)
+		configure(table, nil)
 		if len(table.budgets) != 1 {
 			t.Error("two connections are open, and it is forgotten")
 		}
 		g.Release()
 		b[0].open-- // the other
-		table.Configure(nil)
+		configure(table, nil)
 		if len(table.budgets) != 0 {
 			t.Error("it is not forgotten")
 		}
@@ -175,16 +175,16 @@ func TestHandOver(t *testing.T) {
 			time.Sleep(second) // start of the other
 			table := NewTable(nil)
 			if !late {
-				table.Configure(map[Key]Limits{key: l})
+				configure(table, map[Key]Limits{key: l})
 			}
 			table.Import(list)
 			if late {
-				table.Configure(map[Key]Limits{key: l})
+				configure(table, map[Key]Limits{key: l})
 			}
 			b = []*Budget{table.Budget(key)}
 			moved := table.Adopt(b)
 			table.Elsewhere(map[Key]int{key: list[0].Open - 1})
-			want := []Row{{Budget: key, Limits: l, Remaining: 6, Open: 4}}
+			want := []Row{{Budget: key, Limits: l, Left: 6, Remaining: 6, Open: 4}}
 			if diff := cmp.Diff(want, table.Rows()); diff != "" {
 				t.Fatalf("%s\n%s", text, diff)
 			}

@@ -24,8 +24,18 @@ func one(l Limits) (*Table, []*Budget) {
 	t := NewTable(nil)
 	k := Key{"binance", "websocket", "tokyo-1"}
 	b := []*Budget{t.Budget(k)}
-	t.Configure(map[Key]Limits{k: l})
+	configure(t, map[Key]Limits{k: l})
 	return t, b
+}
+
+// configure puts the figures of all in force, and makes their budgets.
+func configure(t *Table, all map[Key]Limits) {
+	for k, l := range all {
+		if l.some() {
+			t.Budget(k)
+		}
+	}
+	t.Configure(func(k Key) Limits { return all[k] })
 }
 
 // must takes a place whose dial takes no time.
@@ -142,7 +152,7 @@ func TestSentences(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				table := NewTable(nil)
 				b := []*Budget{table.Budget(tt.key)}
-				table.Configure(map[Key]Limits{tt.key: tt.limits})
+				configure(table, map[Key]Limits{tt.key: tt.limits})
 				must(t, table, b)
 				_, err := table.Acquire(t.Context(), tt.most, b)
 				if err == nil || err.Error() != tt.want {
@@ -178,7 +188,7 @@ func TestAllOrNothing(t *testing.T) {
 		table := NewTable(nil)
 		wide, narrow := Key{"", "", "tokyo-1"}, Key{"binance", "websocket", "tokyo-1"}
 		both := []*Budget{table.Budget(wide), table.Budget(narrow)}
-		table.Configure(map[Key]Limits{wide: {Connects: 5, Per: long, MaxConnections: 5}, narrow: {MaxConnections: 1}})
+		configure(table, map[Key]Limits{wide: {Connects: 5, Per: long, MaxConnections: 5}, narrow: {MaxConnections: 1}})
 		g := must(t, table, both)
 		for range 3 {
 			if f := refused(t, table, both); f.Budget != narrow {
@@ -187,7 +197,7 @@ func TestAllOrNothing(t *testing.T) {
 		}
 		g.Release()
 		want := []Row{
-			{Budget: wide, Limits: Limits{Connects: 5, Per: long, MaxConnections: 5}, Remaining: 4},
+			{Budget: wide, Limits: Limits{Connects: 5, Per: long, MaxConnections: 5}, Left: 4, Remaining: 4},
 			{Budget: narrow, Limits: Limits{MaxConnections: 1}, Remaining: 1, Refused: 3},
 		}
 		if diff := cmp.Diff(want, table.Rows()); diff != "" {
@@ -212,26 +222,26 @@ func TestWatched(t *testing.T) {
 		k := Key{"binance", "websocket", "tokyo-1"}
 		b := []*Budget{table.Budget(k)}
 		l := Limits{Connects: 10, Per: time.Minute, Watch: true}
-		table.Configure(map[Key]Limits{k: l})
+		configure(table, map[Key]Limits{k: l})
 		for i := range 25 {
 			must(t, table, b)
 			if (i >= 7) != (len(warned) == 1) {
 				t.Fatalf("%d warnings after %d connections", len(warned), i+1)
 			}
 		}
-		if want := (Row{Budget: k, Limits: l, Remaining: 2, Open: 8}); !cmp.Equal(want, warned[0]) {
+		if want := (Row{Budget: k, Limits: l, Left: 2, Remaining: 2, Open: 8}); !cmp.Equal(want, warned[0]) {
 			t.Error(cmp.Diff(want, warned[0]))
 		}
 		if r := table.Rows()[0]; r.Remaining != 0 || r.Refused != 0 || r.Next != time.Minute+1 {
 			t.Errorf("%+v", r)
 		}
-		table.Configure(map[Key]Limits{k: l}) // a reload that changes nothing
+		configure(table, map[Key]Limits{k: l}) // a reload that changes nothing
 		must(t, table, b)
 		if len(warned) != 1 {
 			t.Errorf("%d warnings", len(warned))
 		}
 		l.Connects = 20
-		table.Configure(map[Key]Limits{k: l})
+		configure(table, map[Key]Limits{k: l})
 		for range 20 {
 			must(t, table, b)
 		}

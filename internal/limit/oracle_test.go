@@ -57,7 +57,7 @@ func playOracle(t *testing.T, r *rand.Rand) {
 			}
 			all[k] = *l
 		}
-		table.Configure(all)
+		configure(table, all)
 	}
 	configure(true)
 	sets := [][]int{{0}, {0, 1}, {0, 2}, {1}, {1, 2}, {0, 1, 2}}
@@ -175,7 +175,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 	table, list := one(Limits{Connects: 100_000, Per: time.Microsecond, MaxConnections: 500})
 	exit := Key{Exit: "tokyo-1"}
 	both := []*Budget{list[0], table.Budget(exit)}
-	table.Configure(map[Key]Limits{list[0].Key(): list[0].limits, exit: {MaxConnections: 500}})
+	configure(table, map[Key]Limits{list[0].Key(): list[0].limits, exit: {MaxConnections: 500}})
 	ctx := b.Context()
 	for _, bb := range []struct {
 		name string

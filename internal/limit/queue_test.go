@@ -195,9 +195,9 @@ func TestWoken(t *testing.T) {
 		"the end of one that dials":     func(_ *Table, g *Grant) { g.Release() },
 		"a place that was not used":     func(_ *Table, g *Grant) { g.Unused() },
 		"the end of one elsewhere":      func(table *Table, _ *Grant) { table.Elsewhere(map[Key]int{key: 1}) },
-		"figures that hold less back":   func(table *Table, _ *Grant) { table.Configure(map[Key]Limits{key: {MaxConnections: 4}}) },
-		"no figures any more":           func(table *Table, _ *Grant) { table.Configure(nil) },
-		"figures that are only watched": func(table *Table, _ *Grant) { table.Configure(map[Key]Limits{key: {MaxConnections: 1, Watch: true}}) },
+		"figures that hold less back":   func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 4}}) },
+		"no figures any more":           func(table *Table, _ *Grant) { configure(table, nil) },
+		"figures that are only watched": func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 1, Watch: true}}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -229,7 +229,7 @@ func TestQueuesAreApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable(nil)
 		exit, slow, quick := Key{Exit: "tokyo-1"}, Key{"binance", "http", "tokyo-1"}, Key{"kraken", "http", "tokyo-1"}
-		table.Configure(map[Key]Limits{exit: {Connects: 100, Per: second}, slow: {Connects: 1, Per: second, Queue: long}, quick: {Connects: 100, Per: second}})
+		configure(table, map[Key]Limits{exit: {Connects: 100, Per: second}, slow: {Connects: 1, Per: second, Queue: long}, quick: {Connects: 100, Per: second}})
 		b := func(k Key) []*Budget { return []*Budget{table.Budget(exit), table.Budget(k)} }
 		var told tale
 		must(t, table, b(slow))

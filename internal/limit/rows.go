@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -78,6 +79,7 @@ func (b *Budget) retryAfter(now int64) time.Duration {
 type Row struct {
 	Budget    Key
 	Limits    Limits
+	Left      int           // of Connects, in the window that ends now
 	Remaining int           // connections that would be admitted now
 	Open      int           // connections, those of other processes included
 	Queued    int           // connections that wait for it now
@@ -100,8 +102,59 @@ func (t *Table) Rows() []Row {
 	return rows
 }
 
+// Open is how many connections are open, of all budgets that have some: those of
+// other processes included. Elsewhere takes it in the next process.
+func (t *Table) Open() map[Key]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	open := map[Key]int{}
+	for k, b := range t.budgets {
+		if n := b.open + b.elsewhere; n > 0 {
+			open[k] = n
+		}
+	}
+	return open
+}
+
+// RowsOf gives some budgets' rows, in their order; those that are not in force
+// are left out.
+func (t *Table) RowsOf(budgets []*Budget) (rows []Row) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, b := range budgets {
+		if b.on {
+			rows = append(rows, b.row(now))
+		}
+	}
+	return rows
+}
+
+// String is what is left, in words: "binance via tokyo-1: 280 of 300 per 5 m left,
+// 20 of 500 connections open, 3 wait".
+func (r Row) String() string {
+	var parts []string
+	if l := r.Limits; l.Connects > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d per %s left", r.Left, l.Connects, period(l.Per)))
+	}
+	if most := r.Limits.MaxConnections; most > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d connections open", r.Open, most))
+	}
+	if r.Queued > 0 {
+		parts = append(parts, fmt.Sprintf("%d wait", r.Queued))
+	}
+	if r.Limits.Watch {
+		parts = append(parts, "only watched")
+	}
+	kind := ""
+	if r.Budget.Kind != "" {
+		kind = " (" + r.Budget.Kind + ")"
+	}
+	return r.Budget.String() + kind + ": " + strings.Join(parts, ", ")
+}
+
 func (b *Budget) row(now int64) Row {
-	r := Row{Budget: b.key, Limits: b.limits, Remaining: b.left(now), Open: b.open + b.elsewhere, Queued: b.queued, Refused: b.refused}
+	r := Row{Budget: b.key, Limits: b.limits, Left: max(0, b.limits.Connects-b.used(now)), Remaining: b.left(now), Open: b.open + b.elsewhere, Queued: b.queued, Refused: b.refused}
 	if at := b.windowAt(now); at != never {
 		r.Next = time.Duration(at - now)
 	}

@@ -13,6 +13,7 @@ type Table struct {
 	start time.Time // what its clock counts from
 
 	mu      sync.Mutex
+	figures func(Key) Limits // those in force
 	budgets map[Key]*Budget
 	waiting []*waiter // in the order of their arrival
 	timer   *time.Timer
@@ -23,13 +24,13 @@ type Table struct {
 // called once for each budget that is only watched, when 80 % of it are used, and
 // again only after its figures have changed; it is called by Acquire and must not block.
 func NewTable(warn func(Row)) *Table {
-	return &Table{warn: warn, start: time.Now(), budgets: map[Key]*Budget{}, due: never}
+	return &Table{warn: warn, start: time.Now(), figures: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: never}
 }
 
 func (t *Table) now() int64 { return int64(time.Since(t.start)) }
 
-// Budget finds the budget of that name, or makes one that holds nothing back
-// until Configure gives it figures. A snapshot may be built with it and thrown away.
+// Budget finds the budget of that name, or makes one with the figures in force;
+// without any it holds nothing back.
 func (t *Table) Budget(k Key) *Budget {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -40,26 +41,27 @@ func (t *Table) budget(k Key) *Budget {
 	b := t.budgets[k]
 	if b == nil {
 		b = &Budget{key: k}
+		if l := t.figures(k); l.some() {
+			b.configure(l, t.now())
+		}
 		t.budgets[k] = b
 	}
 	return b
 }
 
-// Configure puts figures in force, all of a configuration at once. A budget that
-// has other figures than before keeps its history; one that is not named holds
-// nothing back from now on, and is forgotten when nothing is left to remember of
-// it. It must not run beside the building of another snapshot.
-func (t *Table) Configure(all map[Key]Limits) {
+// Configure puts other figures in force, for the budgets that there are and for
+// those that are made later: what figures says of each, which must always say the
+// same and is called with the table locked. Histories stay. A budget without
+// figures holds nothing back from now on, and is forgotten when nothing is left to
+// remember of it: who may use it must then ask for it anew.
+func (t *Table) Configure(figures func(Key) Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	for k, l := range all {
-		if l.some() {
-			t.budget(k).configure(l, now)
-		}
-	}
+	t.figures = figures
 	for k, b := range t.budgets {
-		if l := all[k]; l.some() {
+		if l := figures(k); l.some() {
+			b.configure(l, now)
 			continue
 		}
 		b.on = false
@@ -127,12 +129,14 @@ func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budg
 }
 
 // Adopt takes places for a connection that is open already: it came from another
-// process. It is no new one, and there need not be room for it.
+// process, and is no more elsewhere. It is no new one, and there need not be room
+// for it.
 func (t *Table) Adopt(budgets []*Budget) Grant {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, b := range budgets {
 		b.open++
+		b.elsewhere = max(0, b.elsewhere-1)
 	}
 	return Grant{t, budgets, settled}
 }
@@ -151,6 +155,19 @@ func (t *Table) Room(budgets []*Budget) (ok bool, in time.Duration) {
 	default:
 		return false, time.Duration(at - now)
 	}
+}
+
+// Shut reports whether one of the budgets has no room and lets nobody wait.
+func (t *Table) Shut(budgets []*Budget) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, b := range budgets {
+		if b.limits.Queue == 0 && b.roomAt(now) > now {
+			return true
+		}
+	}
+	return false
 }
 
 // Settle says that the dial has ended and may have reached the exchange: its

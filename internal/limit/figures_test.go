@@ -1,0 +1,100 @@
+package limit
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A budget that is first asked for long after its figures were set has them, and
+// one whose figures change keeps what it knows.
+func TestFiguresReachBudgetsMadeLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		table, most := NewTable(nil), 2
+		figures := func(k Key) Limits {
+			if k.Exchange != "binance" {
+				return Limits{}
+			}
+			return Limits{Connects: most, Per: second}
+		}
+		table.Configure(figures)
+		a := []*Budget{table.Budget(Key{"binance", "http", "a"})}
+		must(t, table, a)
+		must(t, table, a)
+		refused(t, table, a)
+		free := []*Budget{table.Budget(Key{"kraken", "http", "a"})}
+		for range 5 {
+			must(t, table, free)
+		}
+		most = 3
+		table.Configure(figures)
+		must(t, table, a)
+		refused(t, table, a)
+		if rows := table.Rows(); len(rows) != 1 {
+			t.Errorf("%v", rows)
+		}
+	})
+}
+
+// A member is shut where some budget has no room and nobody may wait for it.
+func TestShut(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		limits Limits
+		shut   bool
+	}{
+		"no room, no queue":                    {Limits{Connects: 1, Per: long}, true},
+		"no room, a queue":                     {Limits{Connects: 1, Per: long, Queue: second}, false},
+		"room":                                 {Limits{Connects: 2, Per: long}, false},
+		"no room for another open one":         {Limits{MaxConnections: 1}, true},
+		"no figures":                           {Limits{}, false},
+		"used up, and only watched":            {Limits{Connects: 1, Per: long, Watch: true}, false},
+		"one open, as many as may be, a queue": {Limits{MaxConnections: 1, Queue: second}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			table, b := one(tt.limits)
+			if table.Shut(b) {
+				t.Error("shut from the beginning")
+			}
+			must(t, table, b)
+			if got := table.Shut(b); got != tt.shut {
+				t.Errorf("shut: %v, want %v", got, tt.shut)
+			}
+		})
+	}
+}
+
+// What is left, in words; a connection that moves here is no more elsewhere.
+func TestRowsInWords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		table, b := one(Limits{Connects: 300, Per: 5 * time.Minute, MaxConnections: 50})
+		for range 20 {
+			must(t, table, b)
+		}
+		k := b[0].Key()
+		table.Elsewhere(map[Key]int{k: 3})
+		moved := table.Adopt(b)
+		if diff := cmp.Diff(map[Key]int{k: 23}, table.Open()); diff != "" {
+			t.Error(diff)
+		}
+		moved.Release()
+		exit := Key{Exit: "tokyo-1"}
+		configure(table, map[Key]Limits{k: b[0].limits, exit: {Connects: 3, Per: second, Watch: true}})
+		var got []string
+		for _, r := range table.RowsOf([]*Budget{b[0], table.Budget(exit), table.Budget(Key{Exit: "no figures"})}) {
+			got = append(got, r.String())
+		}
+		want := []string{
+			"binance via tokyo-1 (websocket): 280 of 300 per 5 m left, 22 of 50 connections open",
+			"tokyo-1: 3 of 3 per 1 s left, only watched",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

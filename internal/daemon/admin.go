@@ -49,18 +49,24 @@ func (d *Daemon) settleAdmin(next adminListener) {
 	if next.ln != old.ln {
 		old.close()
 		d.serveAdmin()
+		d.sayAdmin()
 	}
 }
 
 // serveAdmin answers at the admin address until it is closed.
 func (d *Daemon) serveAdmin() {
-	ln := d.adminBound.Load().ln
-	switch {
-	case ln != nil:
+	if ln := d.adminBound.Load().ln; ln != nil {
 		d.servers.Go(func() { _ = d.admin.Serve(ln) }) // ends without an error when the listener is closed
-		d.log().Info("admin", zap.Stringer("address", ln.Addr()))
-	case d.adminBound.Load().note != "":
-		d.log().Warn("no admin server", zap.String("why", d.adminBound.Load().note))
+	}
+}
+
+// sayAdmin says where that is.
+func (d *Daemon) sayAdmin() {
+	switch a := d.adminBound.Load(); {
+	case a.ln != nil:
+		d.log().Info("admin", zap.Stringer("address", a.ln.Addr()))
+	case a.note != "":
+		d.log().Warn("no admin server", zap.String("why", a.note))
 	}
 }
 

@@ -18,7 +18,7 @@ func (d *Daemon) announce() {
 	snap := d.snapshot.Load()
 	c := snap.Config()
 	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
-		zap.String("catalogue", catalog.Date()), zap.String("config", fileName(c)))
+		zap.String("catalogue", catalog.Date()), zap.String("config", fileName(c)), zap.Int("generation", d.generation))
 	for _, l := range c.Listen {
 		b := d.boundAt(l.Address)
 		if b == nil {
@@ -27,6 +27,7 @@ func (d *Daemon) announce() {
 		}
 		d.log().Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
 	}
+	d.sayAdmin()
 	limit := c.MaxTunnels
 	if limit == 0 {
 		limit = maxTunnels(d.files)

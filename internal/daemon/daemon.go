@@ -211,7 +211,6 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.metrics = d.newMetrics()
 	d.metrics.Reloaded("start", true, d.started)
 	d.admin = d.newAdmin(ctx)
-	d.announce()
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
@@ -219,6 +218,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	parts.Go(func() { d.logEjections(partsCtx) })
 	d.serveEach(d.listeners())
 	d.serveAdmin()
+	d.announce()
 	if d.parent != nil {
 		if err := d.parent.Serving(); err == nil {
 			go d.receive() // ends with the process before this one, at the latest with this one

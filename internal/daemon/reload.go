@@ -68,16 +68,16 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	}
 	prev := d.snapshot.Load()
 	next, err := d.build(prev)
-	if err == nil && by == ByWatch {
-		err = refuseUnwritten(prev, next)
-	}
-	var changes []string
+	var changes, unwritten []string
 	if err == nil {
-		changes = config.Diff(prev.Config(), next.Config())
+		changes, unwritten = config.Diff(prev.Config(), next.Config()), router.NewlyDirect(prev, next)
+	}
+	if by == ByWatch && len(unwritten) > 0 {
+		err = refuseUnwritten(unwritten)
 	}
 	switch {
 	case dryRun && err == nil:
-		return admin.Report{File: d.options.ConfigPath, Changes: changes, Warnings: warnings(next)}
+		return admin.Report{File: d.options.ConfigPath, Changes: changes, Warnings: append(unwritten, warnings(next)...)}
 	case dryRun:
 		return admin.Report{File: d.options.ConfigPath, Faults: faultLines(err)}
 	case err == nil:
@@ -98,8 +98,11 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		shown = []string{"no change"}
 	}
 	d.log().Info("reloaded", zap.String("by", by), zap.String("file", fileName(next.Config())), zap.Strings("changes", shown), took)
+	for _, w := range unwritten {
+		d.log().Warn("configuration", zap.String("warning", w))
+	}
 	d.warn(next)
-	return admin.Report{File: d.options.ConfigPath, Applied: true, Changes: changes, Warnings: warnings(next)}
+	return admin.Report{File: d.options.ConfigPath, Applied: true, Changes: changes, Warnings: append(unwritten, warnings(next)...)}
 }
 
 func (d *Daemon) build(prev *router.Router) (*router.Router, error) {
@@ -140,9 +143,9 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 
 // refuseUnwritten keeps a file that was saved half, or carelessly, from
 // sending an exchange's traffic out directly.
-func refuseUnwritten(prev, next *router.Router) error {
+func refuseUnwritten(unwritten []string) error {
 	var faults []error
-	for _, what := range router.NewlyDirect(prev, next) {
+	for _, what := range unwritten {
 		faults = append(faults, errors.New(what+"; or, if it is meant, run: proxyd reload"))
 	}
 	return errors.Join(faults...)

@@ -55,7 +55,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 bench: ## the Go benchmarks, with allocations (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-compare: ## proxyd beside other proxies on this machine (ROUNDS=5; about 15 minutes)
+compare: ## proxyd beside other proxies on this machine (ROUNDS=5; about 25 minutes)
 	bench/run.sh
 
 profile: ## where set-up and messages spend their time and memory

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures proxyd beside other forward proxies on this machine, in one run:
 #
-#   bench/run.sh                      all workloads, 5 rounds, about 15 minutes
+#   bench/run.sh                      all workloads, 5 rounds, about 25 minutes
 #   ROUNDS=1 TIME=2s bench/run.sh     a first look
 #   WORK=setup,messages bench/run.sh  some of: setup bulk bulk8 messages fast pingpong idle get
 #   OUT=table.md bench/run.sh         the tables into a file, too

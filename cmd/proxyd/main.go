@@ -83,7 +83,7 @@ Without a command it runs the daemon.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand())
-	root.AddCommand(statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand())
+	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand())
 	root.Version = version
 	root.SetVersionTemplate(versionText())
 	return root

@@ -47,23 +47,35 @@ func Grid(r *router.Router, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
 		for _, k := range Kinds {
 			pool, p, ok := way(r, id, k)
-			if !ok && p.Target.Port == 0 {
+			if p.Target.Port == 0 {
 				continue
 			}
-			seen := map[*upstream.Upstream]bool{}
-			add := func(list []Pair) {
-				for _, one := range list {
-					if !seen[one.Member] {
-						seen[one.Member] = true
-						pairs = append(pairs, one)
-					}
-				}
-			}
+			var list []Pair
 			if ok {
-				add(ofPool(r, pool, p))
+				list = ofPool(r, pool, p)
 			}
 			for _, c := range r.Config().Pools {
-				add(ofPool(r, r.Set().Pool(c.Name), p))
+				list = append(list, ofPool(r, r.Set().Pool(c.Name), p)...)
+			}
+			seen := map[*upstream.Upstream]bool{}
+			for _, one := range list {
+				if !seen[one.Member] {
+					seen[one.Member] = true
+					pairs = append(pairs, one)
+				}
+			}
+		}
+	}
+	return pairs
+}
+
+// Through lists each member of a pool with each of these exchanges, whatever
+// the routes say.
+func Through(r *router.Router, pool *upstream.Pool, exchanges []string) (pairs []Pair) {
+	for _, id := range exchanges {
+		for _, k := range Kinds {
+			if _, p, _ := way(r, id, k); p.Target.Port != 0 {
+				pairs = append(pairs, ofPool(r, pool, p)...)
 			}
 		}
 	}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/health"
+	"proxyd/internal/router"
+)
+
+// probeOptions are the flags of probe.
+type probeOptions struct {
+	all, force, ok       bool
+	kind, format         string
+	exitIP, list, sha256 string
+	timeout              float64
+	timeoutSet           bool
+	concurrency          int
+	listed               []string // the lines of list, in the order of its pool's members
+	kinds                []catalog.Kind
+	perProbe             time.Duration
+	config               *config.Config
+	snapshot             *router.Router
+	exchanges            []string
+	banned               func(upstream, exchange, kind string) time.Time // what the running daemon knows
+	progress             func(done, of int)
+	announce             func(format string, args ...any)
+}
+
+func probeCommand() *cobra.Command {
+	var o probeOptions
+	cmd := &cobra.Command{
+		Use:   "probe [EXCHANGE...]",
+		Short: "Test upstreams against exchanges for real, and time each step",
+		Long: `Test upstreams against exchanges for real: through each upstream that a route
+uses for an exchange, ask the exchange's public REST address and its websocket
+address, once each, and say what came of it. Every step is timed, in ms: DNS (only
+of names resolved here), TCP, the proxy's handshake, TLS, the REST answer, the
+websocket upgrade, and its first message. No keys are sent. Without EXCHANGE:
+those that the configuration has an entry for. No running daemon is needed; one
+that runs is asked which pairs are rate-limited, and those are left alone.
+
+The verdicts: ok; geoblocked, rate_limited, blocked as the exchange says;
+unknown where its answer says nothing of the upstream; else what failed on the
+way, such as upstream_auth. SSL_CERT_FILE names other root certificates.
+
+With --list the proxies come from a file or URL, one URL a line. --ok then prints
+the good ones, with their passwords, as YAML for a pool.
+Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
+		Example: `  proxyd probe                                        what the configuration uses
+  proxyd probe --all binance okx                      every upstream, used or not
+  proxyd probe --format json | jq '.[] | select(.verdict != "ok")'
+  proxyd probe --exit-ip https://api.ipify.org        the addresses for an allow-list
+  proxyd probe --list proxies.txt --ok binance > pool.yaml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.timeoutSet = cmd.Flags().Changed("timeout-seconds")
+			if err := o.check(); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			if err := o.prepare(ctx, cmd, args); err != nil {
+				return err
+			}
+			if o.exitIP != "" {
+				return o.exits(ctx, cmd)
+			}
+			return o.pairs(ctx, cmd)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.all, "all", false, "every upstream of the configuration with every exchange, whether a route uses the pair or not")
+	f.StringVar(&o.kind, "kind", "", "`KIND` to probe: http or websocket (default: both)")
+	f.BoolVar(&o.force, "force", false, "ask rate-limited pairs too, which may lengthen a ban")
+	f.StringVar(&o.exitIP, "exit-ip", "", "ask this `URL`, which answers with the caller's address, through each upstream; no exchange is asked")
+	f.StringVar(&o.list, "list", "", "probe the proxies of `FILE` (- for standard input) or https URL")
+	f.StringVar(&o.sha256, "sha256", "", "what --list must hash to, in `HEX`")
+	f.BoolVar(&o.ok, "ok", false, "with --list: print only the proxies that are ok for all, as YAML for a pool")
+	f.IntVar(&o.concurrency, "concurrency", 8, "`N` probes at once, 1 to 256")
+	f.Float64Var(&o.timeout, "timeout-seconds", 5, "give a probe up after so many `SECONDS` (default: the pool's health_check, else 5)")
+	f.StringVar(&o.format, "format", "text", "`FORMAT`: text or json")
+	addAdminFlag(cmd)
+	return cmd
+}
+
+// check finds wrong calls.
+func (o *probeOptions) check() error {
+	if err := oneOf("format", o.format, "text", "json"); err != nil {
+		return err
+	}
+	o.kinds = health.Kinds[:]
+	if o.kind != "" {
+		k, err := catalog.ParseKind(o.kind)
+		if err != nil {
+			return usageError{fmt.Errorf("--kind %s: %w", o.kind, err)}
+		}
+		if k != catalog.KindBoth {
+			o.kinds = []catalog.Kind{k}
+		}
+	}
+	switch {
+	case o.concurrency < 1 || o.concurrency > 256:
+		return usageError{fmt.Errorf("--concurrency %d: must be 1 to 256", o.concurrency)}
+	case !(o.timeout >= 0.1 && o.timeout <= 300):
+		return usageError{fmt.Errorf("--timeout-seconds %g: must be 0.1 to 300", o.timeout)}
+	case o.list == "" && o.ok:
+		return usageError{errors.New("--ok is for --list")}
+	case o.list == "" && o.sha256 != "":
+		return usageError{errors.New("--sha256 is for --list")}
+	case o.list != "" && o.all:
+		return usageError{errors.New("--all is for the configuration's upstreams, not for --list")}
+	case o.ok && o.format != "text":
+		return usageError{errors.New("--ok prints YAML; leave --format out")}
+	}
+	o.perProbe = time.Duration(o.timeout * float64(time.Second))
+	return nil
+}
+
+// prepare reads the configuration and what else is needed before anything is
+// asked.
+func (o *probeOptions) prepare(ctx context.Context, cmd *cobra.Command, args []string) error {
+	errOut := cmd.ErrOrStderr()
+	o.announce = func(format string, a ...any) { fmt.Fprintf(errOut, format+"\n", a...) }
+	o.progress = progressOn(errOut)
+	c, snap, err := load(configPath(cmd), config.Options{})
+	if err != nil {
+		return err
+	}
+	o.config, o.snapshot = c, snap
+	if o.exchanges, err = o.chosen(args); err != nil {
+		return err
+	}
+	o.banned = func(_, _, _ string) time.Time { return time.Time{} }
+	if o.list != "" {
+		return o.readList(ctx, cmd.InOrStdin())
+	}
+	if !o.force && o.exitIP == "" {
+		o.banned = knownBans(cmd)
+	}
+	return nil
+}
+
+// chosen are the exchanges to ask: the ones named, else those with an entry.
+func (o *probeOptions) chosen(args []string) (ids []string, err error) {
+	have := health.Configured(o.config)
+	if len(args) == 0 {
+		if len(have) == 0 && o.exitIP == "" {
+			return nil, usageError{errors.New("no exchange has an entry in the configuration: name some, as in: proxyd probe binance")}
+		}
+		return have, nil
+	}
+	for _, name := range args {
+		id, ok := catalog.Resolve(name)
+		if !ok && slices.Contains(have, strings.ToLower(name)) {
+			id, ok = strings.ToLower(name), true
+		}
+		if !ok {
+			return nil, usageError{unknownExchange(name)}
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// knownBans asks a running daemon, if there is one, which pairs are
+// rate-limited.
+func knownBans(cmd *cobra.Command) func(upstream, exchange, kind string) time.Time {
+	type pair struct{ upstream, exchange, kind string }
+	bans := map[pair]time.Time{}
+	if client, err := adminClient(cmd); err == nil {
+		ctx, cancel := asking(cmd, 2*time.Second)
+		defer cancel()
+		if status, err := client.Status(ctx); err == nil {
+			for _, u := range status.Upstreams {
+				for _, v := range u.Verdicts {
+					if v.Verdict == string(health.RateLimited) && v.Until != nil {
+						bans[pair{u.Name, v.Exchange, v.Kind}] = *v.Until
+					}
+				}
+			}
+		}
+	}
+	return func(upstream, exchange, kind string) time.Time { return bans[pair{upstream, exchange, kind}] }
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/health"
+)
+
+// pairs probes pairs of upstream and exchange.
+func (o *probeOptions) pairs(ctx context.Context, cmd *cobra.Command) error {
+	list := o.wanted()
+	if len(list) == 0 {
+		return fmt.Errorf("no upstream is used for %s: its way is reject, or it has no address to probe; see: proxyd route HOST", strings.Join(o.exchanges, ", "))
+	}
+	rows := make([]probed, len(list))
+	var ask []int
+	requests, upstreams := 0, map[string]bool{}
+	for i, p := range list {
+		rows[i] = rowOf(p.Member.Name(), p.Member.URL())
+		rows[i].Exchange, rows[i].Kind = p.Exchange, p.Kind.String()
+		upstreams[p.Member.Name()] = true
+		if until := o.banned(p.Member.Name(), p.Exchange, p.Kind.String()); time.Now().Before(until) {
+			rows[i].skip(until)
+			continue
+		}
+		if ask = append(ask, i); p.URL != "" {
+			requests++
+		}
+	}
+	o.announce("%s", o.plan(len(upstreams), requests, len(ask)-requests, len(list)-len(ask)))
+	o.each(ctx, ask, func(i int) {
+		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
+		if o.timeoutSet || a.Timeout == 0 {
+			a.Timeout = o.perProbe
+		}
+		rows[i].fill(health.Probe(ctx, dial, a))
+	})
+	return o.finish(cmd, rows)
+}
+
+// wanted are the pairs that the flags ask for.
+func (o *probeOptions) wanted() (list []health.Pair) {
+	switch {
+	case o.list != "":
+		list = health.Through(o.snapshot, o.snapshot.Set().Pool(listPool), o.exchanges)
+	case o.all:
+		list = health.Grid(o.snapshot, o.exchanges)
+	default:
+		list = health.Pairs(o.snapshot, o.exchanges)
+	}
+	return slices.DeleteFunc(list, func(p health.Pair) bool { return !slices.Contains(o.kinds, p.Kind) })
+}
+
+// plan says what is about to be sent.
+func (o *probeOptions) plan(upstreams, requests, ways, skipped int) string {
+	s := fmt.Sprintf("probing %s for %s: %s", counted(upstreams, "upstream"), strings.Join(o.exchanges, ", "), counted(requests, "request"))
+	if ways > 0 {
+		s += fmt.Sprintf(" and %s without one (no address is known to ask)", counted(ways, "connection"))
+	}
+	s += fmt.Sprintf(", at most %d at once", o.concurrency)
+	if skipped > 0 {
+		s += fmt.Sprintf("; %d rate-limited left alone (--force asks them too)", skipped)
+	}
+	return s
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// each does the work of these rows, so many at once, and waits.
+func (o *probeOptions) each(ctx context.Context, rows []int, do func(i int)) {
+	var wg sync.WaitGroup
+	next, done := make(chan int), make(chan struct{})
+	for range min(o.concurrency, len(rows)) {
+		wg.Go(func() { // ends when next is closed; each waits
+			for i := range next {
+				do(i)
+				done <- struct{}{}
+			}
+		})
+	}
+	go func() { // ends when all is handed out, or done is read to the end
+		defer close(next)
+		for _, i := range rows {
+			next <- i
+		}
+	}()
+	for n := range rows {
+		o.progress(n, len(rows))
+		<-done
+	}
+	o.progress(len(rows), len(rows))
+	wg.Wait()
+}
+
+// progressOn shows on a terminal how far it is, and nothing elsewhere.
+func progressOn(out io.Writer) func(done, of int) {
+	f, ok := out.(*os.File)
+	if !ok || !terminal(f) {
+		return func(_, _ int) {}
+	}
+	return func(done, of int) {
+		if done == of {
+			fmt.Fprint(f, "\r\033[K")
+			return
+		}
+		fmt.Fprintf(f, "\r%d of %d", done, of)
+	}
+}
+
+// exits finds the address with which each upstream leaves.
+func (o *probeOptions) exits(ctx context.Context, cmd *cobra.Command) error {
+	to, err := health.TargetOf(o.exitIP)
+	if err != nil || !isWebAddress(o.exitIP) {
+		return usageError{errors.New("--exit-ip: not a URL: write https://HOST/PATH")}
+	}
+	route, err := o.snapshot.Route(to.Host, to.Port, hintOf(catalog.KindHTTP))
+	if err == nil {
+		to.Trusted = route.Target.Trusted
+	}
+	list := o.exitUpstreams()
+	if len(list) == 0 {
+		return errors.New("no route uses an upstream; --all asks those that none uses too")
+	}
+	rows := make([]probed, len(list))
+	ask := make([]int, len(list))
+	for i, p := range list {
+		rows[i], ask[i] = rowOf(p.Member.Name(), p.Member.URL()), i
+	}
+	o.announce("asking %s through %s: %s, at most %d at once", to.Host, counted(len(list), "upstream"), counted(len(list), "request"), o.concurrency)
+	o.each(ctx, ask, func(i int) {
+		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
+		a.Target, a.URL, a.Timeout = to, o.exitIP, o.perProbe
+		ip, r := health.ExitIP(ctx, dial, a)
+		if rows[i].fill(r); ip.IsValid() {
+			rows[i].ExitIP = ip.String()
+		}
+	})
+	return o.finish(cmd, rows)
+}
+
+// exitUpstreams are the upstreams that the chosen exchanges use, once each; with
+// --all or without exchanges, all of the configuration.
+func (o *probeOptions) exitUpstreams() (list []health.Pair) {
+	seen := map[string]bool{}
+	add := func(p health.Pair) {
+		if !seen[p.Member.Name()] {
+			seen[p.Member.Name()] = true
+			list = append(list, p)
+		}
+	}
+	pools := o.config.Pools
+	switch {
+	case o.list != "":
+		for _, m := range o.snapshot.Set().Pool(listPool).Members() {
+			add(health.Pair{Member: m.Upstream})
+		}
+		return list
+	case !o.all && len(o.exchanges) > 0:
+		for _, p := range o.wanted() {
+			add(p)
+		}
+		return list
+	}
+	for _, c := range pools {
+		for _, m := range o.snapshot.Set().Pool(c.Name).Members() {
+			if m.Enabled {
+				add(health.Pair{Member: m.Upstream})
+			}
+		}
+	}
+	return list
+}

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,4 +189,54 @@ func TestOnRemovedDrain(t *testing.T) {
 func isTimeout(err error) bool {
 	ne, ok := err.(net.Error) //nolint:errorlint // as it comes from a socket
 	return ok && ne.Timeout()
+}
+
+// Each request is served by one configuration, the one before or the one after.
+func TestNoRequestSeesTwoConfigurations(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	ups := map[string]*testkit.Proxy{}
+	yaml := map[string]string{}
+	for _, name := range []string{"one", "two"} {
+		ups[name] = testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": echo.Addr}})
+		yaml[name] = fmt.Sprintf("pools: {pool-%s: {proxies: [{name: up-%s, url: %q}]}}\nexchanges: {binance: pool-%s}\ndefault: reject\n", name, name, ups[name].URL(), name)
+	}
+	p := start(t, yaml["one"])
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: fronts[i%len(fronts)].Protocol, Target: target})
+				if !reply.OK {
+					t.Errorf("%v", reply)
+					return
+				}
+				works(c)
+				_ = c.Close()
+			}
+		})
+	}
+	for i := range 60 {
+		p.apply(t, yaml[[]string{"two", "one"}[i%2]])
+	}
+	close(stop)
+	clients.Wait()
+	seen := map[string]int{}
+	pair := regexp.MustCompile(`"msg":"tunnel open".*"pool":"pool-(\w+)","upstream":"up-(\w+)"`)
+	for _, m := range pair.FindAllStringSubmatch(p.Log.String(), -1) {
+		seen[m[1]]++
+		if m[1] != m[2] {
+			t.Errorf("pool %s with an upstream of %s", m[1], m[2])
+		}
+	}
+	if seen["one"] == 0 || seen["two"] == 0 {
+		t.Errorf("seen: %v", seen)
+	}
+	t.Logf("seen: %v", seen)
 }

@@ -81,7 +81,7 @@ func takeLimits(key string, e *raw.Exchange) rawLimits {
 func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 	if r.both != nil {
 		at := r.key + ".limits"
-		l.HTTP, l.Websocket = b.kindLimits(at, id, catalog.KindHTTP, r.both), published(id, catalog.KindWebsocket)
+		l.HTTP, l.Websocket = b.kindLimits(at, id, catalog.KindHTTP, r.both), Published(id, catalog.KindWebsocket)
 		if !l.HTTP.Published {
 			l.Websocket = l.HTTP
 		} else if !l.HTTP.some() && !l.Websocket.some() {
@@ -108,7 +108,7 @@ func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 
 func (b *builder) kindLimits(key, id string, k catalog.Kind, r *raw.Limits) Limits {
 	if r.Text != nil && *r.Text == "published" {
-		return published(id, k)
+		return Published(id, k)
 	}
 	return b.limits(key, r)
 }
@@ -120,10 +120,10 @@ func (b *builder) noFigure(key, id, kind string) {
 // some reports whether there is a budget.
 func (l Limits) some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
-// published gives the figures of the catalogue that a tunnel can count. Those
+// Published gives the figures of the catalogue that a tunnel can count. Those
 // that nobody has verified are left out; where sources disagree, the catalogue
 // has the smaller one.
-func published(id string, k catalog.Kind) Limits {
+func Published(id string, k catalog.Kind) Limits {
 	l := Limits{Published: true}
 	for _, p := range catalog.PublishedLimits(id) {
 		switch {

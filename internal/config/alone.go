@@ -42,12 +42,6 @@ func AdminOf(path string, environ []string) (Admin, error) {
 	return a, nil
 }
 
-// AdminAddress is AdminOf's address.
-func AdminAddress(path string, environ []string) (string, error) {
-	a, err := AdminOf(path, environ)
-	return a.Address, err
-}
-
 // ListenAddress reads the address of the first listener alone, and whether it
 // speaks TLS: a daemon lives on when its file is faulty since.
 func ListenAddress(path string, environ []string) (address string, secured bool, err error) {

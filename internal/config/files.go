@@ -3,13 +3,23 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"os"
 	"strings"
 )
 
 // certificate faults a pair of files that are no certificate and its key.
 func (b *builder) certificate(key, certFile, keyFile string) {
-	if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil && !b.secrets.missingOK {
+	if b.secrets.missingOK {
+		return
+	}
+	cert, err := readAtMost(certFile, maxPEMSize)
+	var private []byte
+	if err == nil {
+		private, err = readAtMost(keyFile, maxPEMSize)
+	}
+	if err == nil {
+		_, err = tls.X509KeyPair(cert, private)
+	}
+	if err != nil {
 		b.fault(key, "correct the paths, or the files", "no certificate: %s", strings.TrimPrefix(err.Error(), "tls: "))
 	}
 }
@@ -19,7 +29,7 @@ func (b *builder) authorities(key, file string) {
 	if b.secrets.missingOK {
 		return
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := readAtMost(file, maxPEMSize)
 	if err != nil {
 		b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", file, rootCause(err))
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {

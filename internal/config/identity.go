@@ -111,6 +111,7 @@ func (b *builder) namePools(pools []Pool) {
 		}
 		byName[p.Name], names[id] = id, p.Name
 	})
+	last := map[string]int{} // the number that a name was last given
 	each(func(key string, p *Proxy, id Identity) {
 		if p.Name == "" {
 			p.Name = names[id]
@@ -118,11 +119,14 @@ func (b *builder) namePools(pools []Pool) {
 		if p.Name == "" {
 			base := autoName(*p)
 			p.Name = base
-			for n := 2; ; n++ {
+			for n := max(last[base], 1); ; n++ {
+				if n > 1 {
+					p.Name = fmt.Sprintf("%s#%d", base, n)
+				}
 				if _, taken := byName[p.Name]; !taken {
+					last[base] = n
 					break
 				}
-				p.Name = fmt.Sprintf("%s#%d", base, n)
 			}
 			if p.Name != base {
 				b.warn(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)

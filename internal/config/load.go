@@ -32,6 +32,9 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	}
 	shaped, _ := s.value(root, fileType, "").(map[string]any)
 	faults = append(faults, s.faults...)
+	if len(faults) > mostFaults {
+		return nil, sorted(faults)
+	}
 	s.faults = faults
 	file, err := decode(shaped)
 	if err != nil {
@@ -71,6 +74,9 @@ func readTree(path string, environ []string, only string) (*node, *shaper, Fault
 		var twice Faults
 		s.inBlock, twice = unwrap(root)
 		faults = append(faults, twice...)
+		if len(root.keys) == 0 && len(faults) == 0 {
+			faults = Faults{{File: path, What: "is empty", Do: "write at least one key, such as default: direct"}}
+		}
 	}
 	return root, s, append(faults, layEnvironment(root, environ)...)
 }
@@ -98,7 +104,11 @@ func sorted(f Faults) Faults {
 	slices.SortStableFunc(f, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Var, b.Var), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
-	return slices.Compact(f)
+	f = slices.Compact(f)
+	if n := len(f) - mostFaults; n > 0 {
+		f = append(f[:mostFaults:mostFaults], Fault{File: f[0].File, What: fmt.Sprintf("and %d more like these, or unlike them", n), Do: "mend these first"})
+	}
+	return f
 }
 
 // FindFile gives the file that a command reads: the flag, $PROXYD_CONFIG,

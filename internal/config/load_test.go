@@ -158,24 +158,6 @@ func TestPrintedConfigurationLoads(t *testing.T) {
 	}
 }
 
-func TestHostileYAMLIsRefusedFast(t *testing.T) {
-	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
-	for c := 'b'; c < 'k'; c++ {
-		bomb += string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 9), ",") + "]\n"
-	}
-	for name, text := range map[string]string{
-		"alias bomb": bomb, "deep": strings.Repeat("[", 9000), "deep mapping": strings.Repeat("{a: ", 300) + strings.Repeat("}", 300), "large": "x: " + strings.Repeat("y", 10<<20),
-	} {
-		t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			faults(t, text)
-			if took := time.Since(start); took > time.Second {
-				t.Errorf("took %v", took)
-			}
-		})
-	}
-}
-
 func FuzzLoad(f *testing.F) {
 	f.Add("default: direct\n")
 	f.Add("exchanges: {binance: {http: {pool: {proxies: [\"socks5://u:p@h:1\"]}}}}\n")

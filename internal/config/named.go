@@ -1,10 +1,6 @@
 package config
 
-import (
-	"io"
-	"os"
-	"regexp"
-)
+import "regexp"
 
 var fileName = regexp.MustCompile(`\$\{file:([^}\n]+)\}`)
 
@@ -12,15 +8,7 @@ var fileName = regexp.MustCompile(`\$\{file:([^}\n]+)\}`)
 // watcher sees when one appears that a refused configuration lacked. It reads no
 // more than Load would.
 func NamedFiles(path string) (names []string) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = f.Close() }()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil
-	}
-	text, _ := io.ReadAll(io.LimitReader(f, maxFileSize)) // what could be read counts
+	text, _ := readAtMost(path, maxFileSize) // what could be read counts
 	for _, m := range fileName.FindAllSubmatch(text, -1) {
 		names = append(names, string(m[1]))
 	}

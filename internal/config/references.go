@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/url"
-	"os"
 	"strings"
 )
 
@@ -57,7 +56,7 @@ func (b *builder) pieces(key, text string) []piece {
 func (b *builder) secret(key, name string) string {
 	if path, ok := strings.CutPrefix(name, "file:"); ok {
 		b.secrets.files[path] = true
-		raw, err := os.ReadFile(path)
+		raw, err := readAtMost(path, maxSecretSize)
 		if err != nil && !b.secrets.missingOK {
 			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", path, rootCause(err))
 		}

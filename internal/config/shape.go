@@ -26,7 +26,7 @@ var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Ways]
 
 // value shapes one node as t; nil means not set.
 func (s *shaper) value(n *node, t reflect.Type, path string) any {
-	if n == nil || n.kind == null {
+	if n == nil || n.kind == null || len(s.faults) > mostFaults {
 		return nil
 	}
 	if _, known := s.at[path]; !known {
@@ -71,6 +71,9 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 	}
 	out := map[string]any{}
 	for _, e := range n.keys {
+		if len(s.faults) > mostFaults {
+			break
+		}
 		key, at := e.key, e.at
 		f, ok := fields[key]
 		if !ok {

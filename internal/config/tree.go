@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,8 +13,9 @@ import (
 )
 
 const (
-	maxFileSize = 1 << 20
-	maxDepth    = 32
+	maxDepth   = 32
+	mostValues = 600_000 // in a file; ten thousand proxies with every key have a third of that
+	mostFaults = 1000    // more are counted
 )
 
 // place is where a value was written.
@@ -123,42 +123,11 @@ func (n *node) number() string {
 	return n.what()
 }
 
-// readFile reads at most maxFileSize bytes of the file at path.
-func readFile(path string) ([]byte, *Fault) {
-	f, err := os.Open(path)
-	if err != nil {
-		what, do := "cannot be read", "check its name and permissions"
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			what, do = "does not exist", "create it, or run without it for the built-in defaults"
-		case errors.Is(err, os.ErrPermission):
-			what, do = "may not be read by this user", "chmod or chown it"
-		}
-		return nil, &Fault{File: path, What: what, Do: do}
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return nil, &Fault{File: path, What: "cannot be read: " + rootCause(err), Do: "name a file"}
-	}
-	if len(raw) > maxFileSize {
-		return nil, &Fault{File: path, What: "is larger than 1 MiB", Do: "is it the right file?"}
-	}
-	return raw, nil
-}
-
-func rootCause(err error) string {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return err.Error()
-		}
-		err = next
-	}
-}
-
 // parse reads YAML into nodes. file is the name in faults.
 func parse(file string, raw []byte) (*node, Faults) {
+	if fault := unreadable(file, raw); fault != nil {
+		return nil, Faults{*fault}
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var doc yaml.Node
 	err := dec.Decode(&doc)
@@ -176,12 +145,40 @@ func parse(file string, raw []byte) (*node, Faults) {
 	} else if !errors.Is(err, io.EOF) {
 		p.faults = append(p.faults, yamlFault(file, err))
 	}
+	p.openEnd(&doc, raw)
 	if root != nil && root.kind == null {
 		p.faults = append(p.faults, Fault{File: file, What: "is empty", Do: "write at least one key, such as default: direct"})
 	} else if root != nil && root.kind != mapping {
 		p.faults = append(p.faults, root.at.fault("", "the file must be a mapping of keys, not "+root.what(), "begin with a key, such as default: direct"))
 	}
 	return root, p.faults
+}
+
+// openEnd refuses a file that ends behind a key without a value, as one does
+// that is cut off there, or not yet written to its end.
+func (p *parser) openEnd(doc *yaml.Node, raw []byte) {
+	path := ""
+	var key *yaml.Node
+	n := doc
+	for ; len(n.Content) > 0 && n.Style&yaml.FlowStyle == 0; n = n.Content[len(n.Content)-1] { // what is in braces has an end
+		switch n.Kind {
+		case yaml.MappingNode:
+			key = n.Content[len(n.Content)-2]
+			path = join(path, strings.ToLower(key.Value))
+		case yaml.SequenceNode:
+			key = nil
+			path = fmt.Sprintf("%s[%d]", path, len(n.Content)-1)
+		}
+	}
+	if key == nil || n.Kind != yaml.ScalarNode || n.Style != 0 || n.Value != "" || n.ShortTag() != "!!null" {
+		return
+	}
+	lines := bytes.SplitN(raw, []byte("\n"), key.Line+1)
+	if len(lines) > key.Line && bytes.ContainsRune(lines[key.Line], '#') { // what it had is commented out
+		return
+	}
+	at := place{file: p.file, line: key.Line, col: key.Column}
+	p.faults = append(p.faults, at.fault(path, "the file ends behind this key, which has no value", "is the file cut off? give the key a value, write null, or remove it"))
 }
 
 // yamlFault turns "yaml: line 3: did not find …" into a fault. The parser's
@@ -210,6 +207,9 @@ type parser struct {
 
 func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 	at := place{file: p.file, line: y.Line, col: y.Column}
+	if len(p.faults) > mostFaults {
+		return &node{kind: null, at: at}
+	}
 	if depth > maxDepth {
 		p.faults = append(p.faults, at.fault(path, fmt.Sprintf("is nested deeper than %d levels", maxDepth), "flatten it"))
 		return &node{kind: null, at: at}
@@ -236,7 +236,8 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 }
 
 func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
-	n := &node{kind: mapping, at: at}
+	n := &node{kind: mapping, at: at, keys: make([]entry, 0, len(y.Content)/2)}
+	first := make(map[string]int, len(y.Content)/2)
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k := y.Content[i]
 		keyAt := place{file: p.file, line: k.Line, col: k.Column}
@@ -250,12 +251,13 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 		}
 		key := strings.ToLower(k.Value)
 		val := p.node(y.Content[i+1], join(path, key), depth+1)
-		for _, e := range n.keys {
-			if e.key == key {
-				p.faults = append(p.faults, keyAt.fault(join(path, key), fmt.Sprintf("is also set in line %d (keys ignore case)", e.at.line), "keep one of the two"))
-			}
+		if j, twice := first[key]; twice {
+			p.faults = append(p.faults, keyAt.fault(join(path, key), fmt.Sprintf("is also set in line %d (keys ignore case)", n.keys[j].at.line), "keep one of the two"))
+			n.keys[j].val = val
+			continue
 		}
-		n.set(key, keyAt, val)
+		first[key] = len(n.keys)
+		n.keys = append(n.keys, entry{key, keyAt, val})
 	}
 	if len(n.keys) == 0 && len(y.Content) > 0 { // none could be read, which has been said
 		n.kind = null

@@ -1,0 +1,111 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+const (
+	maxFileSize   = 8 << 20
+	maxSecretSize = 64 << 10
+	maxPEMSize    = 4 << 20
+	pipeTime      = 2 * time.Second // for what comes through a pipe
+)
+
+var errTooLarge = errors.New("is too large")
+
+// readAtMost reads a file of at most limit bytes; of a longer one it gives the
+// beginning and errTooLarge. A pipe that nobody writes to does not hold it up.
+func readAtMost(path string, limit int) ([]byte, error) {
+	flags := os.O_RDONLY
+	if runtime.GOOS != "windows" {
+		flags |= syscall.O_NONBLOCK // opening a pipe waits for no writer
+	}
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case st.IsDir():
+		return nil, errors.New("is a directory")
+	case st.Mode().IsRegular():
+	case f.SetReadDeadline(time.Now().Add(pipeTime)) != nil:
+		return nil, errors.New("is no file, and cannot be read like one")
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("is a pipe that nobody has finished writing to in %v", pipeTime)
+	}
+	if err == nil && len(raw) > limit {
+		return raw[:limit], errTooLarge
+	}
+	return raw, err
+}
+
+// readFile reads the configuration's file.
+func readFile(path string) ([]byte, *Fault) {
+	raw, err := readAtMost(path, maxFileSize)
+	f := &Fault{File: path}
+	switch {
+	case err == nil:
+		return raw, nil
+	case errors.Is(err, os.ErrNotExist):
+		f.What, f.Do = "does not exist", "create it, or run without it for the built-in defaults"
+	case errors.Is(err, os.ErrPermission):
+		f.What, f.Do = "may not be read by this user", "chmod or chown it"
+	case errors.Is(err, errTooLarge):
+		f.What, f.Do = fmt.Sprintf("is larger than %d MiB", maxFileSize>>20), "is it the right file?"
+	default:
+		f.What, f.Do = "cannot be read: "+rootCause(err), "name a file"
+	}
+	return nil, f
+}
+
+// unreadable finds what is wrong with a text before it is read as YAML, whose
+// parser takes hundreds of bytes for each value, however short.
+func unreadable(file string, raw []byte) *Fault {
+	if i := bytes.IndexByte(raw, 0); i >= 0 && !wide(raw) {
+		return &Fault{File: file, Line: 1 + bytes.Count(raw[:i], []byte("\n")), Col: i - bytes.LastIndexByte(raw[:i], '\n'),
+			What: "has a zero byte", Do: "is it a text, and was it written whole? save it as UTF-8"}
+	}
+	values := 1
+	for i, c := range raw {
+		switch c {
+		case ',', '[', '{', '\n':
+			values++
+		case ':', '-', '?':
+			if i+1 < len(raw) && (raw[i+1] == ' ' || raw[i+1] == '\t') {
+				values++
+			}
+		}
+	}
+	if values > mostValues {
+		return &Fault{File: file, What: fmt.Sprintf("holds more than %d values", mostValues), Do: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
+	}
+	return nil
+}
+
+// wide reports whether a text says that it is UTF-16, which the YAML parser reads.
+func wide(raw []byte) bool {
+	return bytes.HasPrefix(raw, []byte{0xff, 0xfe}) || bytes.HasPrefix(raw, []byte{0xfe, 0xff})
+}
+
+func rootCause(err error) string {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err.Error()
+		}
+		err = next
+	}
+}

@@ -1,0 +1,114 @@
+//go:build unix
+
+package config_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"proxyd/internal/config"
+)
+
+// What is no plain file is read like one or refused, and holds nobody up.
+func TestWhatIsNoPlainFile(t *testing.T) {
+	dir := t.TempDir()
+	pipe := func(name string) string {
+		path := filepath.Join(dir, name)
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	silent := func(name, text string) string { // somebody has it open for writing, and does not go on
+		path := pipe(name)
+		w, err := os.OpenFile(path, os.O_RDWR, 0) // waits for no reader
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = w.Close() })
+		if _, err := w.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	r, w, err := os.Pipe() // as a shell does for <(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	if _, err := w.WriteString("default: direct\n"); err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	whole := fmt.Sprintf("/dev/fd/%d", r.Fd())
+	unwritten := pipe("unwritten")
+	for name, c := range map[string]struct{ path, want string }{
+		"a directory":                     {dir, "cannot be read: is a directory; name a file"},
+		"a pipe that nobody writes to":    {unwritten, "is empty"},
+		"a pipe that stays silent":        {silent("silent", ""), "cannot be read: is a pipe that nobody has finished writing to in 2s"},
+		"a pipe that stays half":          {silent("half", "default: direct\n"), "cannot be read: is a pipe that nobody has finished writing to in 2s"},
+		"a pipe with a configuration":     {whole, ""},
+		"a device without an end":         {"/dev/zero", "is no file, and cannot be read like one"},
+		"a device without anything":       {"/dev/null", "is no file"},
+		"a link that leads nowhere":       {link(t, dir, "nowhere", filepath.Join(dir, "none")), "does not exist"},
+		"a link to itself":                {link(t, dir, "itself", filepath.Join(dir, "itself")), "too many levels of symbolic links"},
+		"a secret from a pipe":            {write(t, "admin: {token: \"${file:"+unwritten+"}\"}\n"), "admin.token: is empty"},
+		"a secret from a silent pipe":     {write(t, "admin: {token: \"${file:"+silent("silent secret", "")+"}\"}\n"), "nobody has finished writing"},
+		"a secret that is a large file":   {write(t, "admin: {token: \"${file:"+write(t, strings.Repeat("x", 1<<17))+"}\"}\n"), "is too large"},
+		"a secret without an end":         {write(t, "admin: {token: \"${file:/dev/zero}\"}\n"), "/dev/zero cannot be read: is no file"},
+		"certificates from a silent pipe": {write(t, "default: {url: \"https://h.example:1\", tls: {ca_file: "+silent("ca", "")+"}}\n"), "nobody has finished writing"},
+		"a certificate without an end":    {write(t, "listen: {address: \"127.0.0.1:1\", tls: {cert_file: /dev/zero, key_file: /dev/zero}}\n"), "listen.tls: no certificate: is no file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			_, err := config.Load(c.path, nil)
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+	if got := config.NamedFiles(unwritten); len(got) > 0 {
+		t.Errorf("a pipe names %q", got)
+	}
+}
+
+func link(t *testing.T, dir, name, to string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFileThatMayNotBeRead(t *testing.T) {
+	path := write(t, "default: direct\n")
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 && runtime.GOOS != "linux" {
+		t.Skip("only Linux lets one thread of root become somebody who may not read everything")
+	}
+	loaded := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this function
+		if os.Geteuid() == 0 {
+			becomeNobody(t)
+		}
+		_, err := config.Load(path, nil)
+		loaded <- err
+	}()
+	err := <-loaded
+	if want := path + ": may not be read by this user; chmod or chown it"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

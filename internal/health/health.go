@@ -9,17 +9,20 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Verdict is what a probe has found: one of the words below or, where the way
-// itself failed, the class of an upstream.Error.
-type Verdict string
+// Verdict is what a probe has found: one of the words or, where the way itself
+// failed, the class of an upstream.Error.
+type Verdict = upstream.Word
 
 // The words.
 const (
-	OK          Verdict = "ok"
-	Geoblocked  Verdict = "geoblocked"   // the exchange does not serve the region of the exit
-	RateLimited Verdict = "rate_limited" // too many requests or connections from the exit, until Result.Until
-	Blocked     Verdict = "blocked"      // the exchange or what guards it turns the exit away, for another reason
-	Unknown     Verdict = "unknown"      // the exchange answered, but with what says nothing of the upstream: it has trouble of its own, or the address is outdated
+	OK          = upstream.WordOK
+	Geoblocked  = upstream.WordGeoblocked
+	RateLimited = upstream.WordRateLimited
+	Blocked     = upstream.WordBlocked
+
+	// Unknown is no verdict: the exchange answered, but with what says nothing of
+	// the upstream, since it has trouble of its own or the address is outdated.
+	Unknown Verdict = "unknown"
 )
 
 // Method is how far a probe goes.

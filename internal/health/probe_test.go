@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -14,7 +15,10 @@ import (
 	"proxyd/internal/testkit"
 )
 
-const host = "api.venue.example"
+const (
+	host     = "api.venue.example"
+	httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
+)
 
 // TestVerdicts is what each answer of an exchange means, over a real way
 // through a real proxy.
@@ -48,11 +52,14 @@ func TestVerdicts(t *testing.T) {
 		{name: "429 with seconds", kind: http, says: testkit.VenueReply{Status: 429, Header: map[string]string{"Retry-After": "7"}}, want: RateLimited, pause: 7 * time.Second},
 		{name: "418 without end", kind: http, says: testkit.VenueReply{Status: 418, Header: map[string]string{"Retry-After": "99999999999999999999"}}, want: RateLimited, pause: 2 * time.Minute},
 		{name: "418 for a year", kind: http, says: testkit.VenueReply{Status: 418, Header: map[string]string{"Retry-After": "31536000"}}, want: RateLimited, pause: 72 * time.Hour},
+		{name: "418 to a day in a year", kind: http, says: testkit.VenueReply{Status: 418, Header: map[string]string{"Retry-After": time.Now().AddDate(1, 0, 0).UTC().Format(httpDate)}}, want: RateLimited, pause: 72 * time.Hour},
+		{name: "418 to a time in words", kind: http, says: testkit.VenueReply{Status: 418, Body: fmt.Sprintf(`{"code":-1003,"msg":"IP banned until %d."}`, time.Now().Add(time.Hour).UnixMilli())}, want: RateLimited, pause: time.Hour - time.Second},
 		{name: "418", kind: http, says: testkit.VenueReply{Status: 418}, want: RateLimited, pause: 2 * time.Minute},
 		{name: "404", kind: http, says: testkit.VenueReply{Status: 404}, want: Unknown, text: "HTTP 404"},
 		{name: "503", kind: http, says: testkit.VenueReply{Status: 503, Header: map[string]string{"Retry-After": "30"}}, want: Unknown, pause: 30 * time.Second},
 		{name: "a redirect", kind: http, says: testkit.VenueReply{Status: 302, Header: map[string]string{"Location": "/x"}}, want: Unknown, text: "HTTP 302"},
 		{name: "101 and a greeting", kind: ws, want: OK, text: "HTTP 101; a message"},
+		{name: "101 and a pong", kind: ws, says: testkit.VenueReply{Quiet: true}, want: OK, text: "HTTP 101; a pong"},
 		{name: "200 where a 101 was wanted", kind: ws, says: testkit.VenueReply{Status: 200}, want: Unknown, text: "where a 101 was asked for"},
 		{name: "101 and closed for a region", kind: ws, says: testkit.VenueReply{Close: "not available in your region"}, want: Geoblocked, text: "1008: not available"},
 		{name: "101 and closed", kind: ws, says: testkit.VenueReply{Close: "bye"}, want: Unknown, text: "1008: bye"},
@@ -179,6 +186,12 @@ func TestWayFaults(t *testing.T) {
 	plain := testkit.NewTCP(t, testkit.Say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
 	silent := testkit.NewTCP(t, testkit.Hang)
 	shut := testkit.NewTCP(t, testkit.Close)
+	wrong := testkit.NewTCP(t, func(c net.Conn) {
+		s := tls.Server(c, ca.Server(t))
+		if s.Handshake() == nil {
+			testkit.Say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")(s)
+		}
+	})
 	mute := testkit.NewTCP(t, func(c net.Conn) {
 		s := tls.Server(c, ca.Server(t))
 		if s.Handshake() == nil {
@@ -207,12 +220,17 @@ func TestWayFaults(t *testing.T) {
 		{"silent at TLS", silent.Addr, nil, ca, "target_timeout", "silent at the TLS handshake", true},
 		{"closed at TLS", shut.Addr, nil, ca, "target_unreachable", "ended at the TLS handshake", true},
 		{"silent at HTTP", mute.Addr, nil, ca, "target_timeout", "silent at the answer", true},
+		{"an upgrade by somebody who did not read it", wrong.Addr, nil, ca, Unknown, "Sec-WebSocket-Accept", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			proxy := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{host: c.to}, Fault: c.fault})
 			dial, _ := through(t, proxy.URL())
-			a := asks(catalog.KindHTTP, host, c.roots)
+			kind := catalog.KindHTTP
+			if c.to == wrong.Addr {
+				kind = catalog.KindWebsocket
+			}
+			a := asks(kind, host, c.roots)
 			a.Timeout = 500 * time.Millisecond
 			r := Probe(t.Context(), dial, a)
 			if r.Verdict != c.want || !strings.Contains(r.Text, c.text) || r.Unsure != c.unsure {

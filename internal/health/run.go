@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 )
@@ -16,7 +17,7 @@ import (
 // member itself.
 type Known struct {
 	Opened  time.Time // when a way for the pair was last opened, by traffic or a probe
-	Carried time.Time // when a tunnel of the pair last showed that the exchange is content with it
+	Carried time.Time // when a websocket tunnel of the pair last showed that the exchange is content with it
 	Until   time.Time // rate-limited, and not to be asked before
 	Ejected bool      // the member is out of use, and comes back through a probe
 	Back    time.Time // when its ejection ends
@@ -26,7 +27,7 @@ type Known struct {
 type Options struct {
 	Router   func() *router.Router // the snapshot in force
 	Known    func(Pair) Known
-	Observe  func(Pair, Result) // takes what was found; called by Run's goroutine alone
+	Observe  func(Pair, Result) // takes what was found, of a member that comes back without an exchange; called by Run's goroutine alone
 	Parallel int                // probes at once; 0: 8
 	Roots    *x509.CertPool     // nil: the system's
 
@@ -158,10 +159,14 @@ func (l *loop) spared(j *job, now time.Time) bool {
 	if j.every == 0 {
 		return false
 	}
-	// That a way was opened says nothing of what the exchange answered in it.
-	at := k.Carried
-	if j.method != Exchange && k.Opened.After(at) {
-		at = k.Opened
+	// That a way was opened says nothing of what the exchange answers in it, and a
+	// refusal of REST looks like an answer, from without.
+	var at time.Time
+	switch {
+	case j.method != Exchange:
+		at = later(k.Carried, k.Opened)
+	case j.pair.Kind == catalog.KindWebsocket:
+		at = k.Carried
 	}
 	if at.IsZero() || now.Sub(at) >= j.every {
 		return false
@@ -187,13 +192,18 @@ func (l *loop) take(o outcome, now time.Time) {
 	if r.Took > allowed+starvation {
 		return
 	}
+	j.next = later(j.next, r.Until)
 	if r.Verdict == OK {
 		j.good = now
 	}
 	if r.Unsure {
 		r.Unsure = !l.othersDo(j, now)
 	}
-	l.Observe(j.pair, r)
+	p := j.pair
+	if j.every == 0 { // whether the member is fit again; of an exchange, a way through it says nothing new
+		p.Exchange, p.Kind = "", catalog.KindUnknown
+	}
+	l.Observe(p, r)
 }
 
 // othersDo reports whether another member of the pool does for the same

@@ -199,7 +199,10 @@ func TestTraffic(t *testing.T) {
 	} {
 		b := &bench{known: c.known}
 		b.run(t, fmt.Sprintf(asia, c.method), 5*time.Minute)
-		if (len(b.started) > 0) != c.asked {
+		if delete(b.started, "a binance http exchange"); len(b.started["b binance http exchange"]) == 0 && c.method == "exchange" {
+			t.Errorf("%s: REST, of whose answers tunnels tell nothing, is not asked", c.name)
+		}
+		if delete(b.started, "b binance http exchange"); (len(b.started) > 0) != c.asked {
 			t.Errorf("%s: asked %v", c.name, b.started)
 		}
 	}
@@ -230,6 +233,18 @@ func TestBans(t *testing.T) {
 	}
 }
 
+// TestTrouble: an exchange that asks for patience with its own trouble has it.
+func TestTrouble(t *testing.T) {
+	b := &bench{}
+	b.find = func(Pair, Method) Result { return Result{Verdict: Unknown, Until: time.Now().Add(4 * time.Minute)} }
+	b.run(t, fmt.Sprintf(asia, "exchange"), 10*time.Minute)
+	for name, at := range b.started {
+		if len(at) < 2 || len(at) > 3 || at[1]-at[0] < 4*time.Minute {
+			t.Errorf("%s: asked at %v", name, at)
+		}
+	}
+}
+
 // TestReturn: an ejected member is asked when its ejection ends, though its pool
 // has no health_check, until it is back.
 func TestReturn(t *testing.T) {
@@ -247,6 +262,9 @@ func TestReturn(t *testing.T) {
 	at := b.started["a binance websocket connect"]
 	if len(b.started) != 1 || len(at) != 2 || at[0] < 20*time.Second || at[1] > 24*time.Second {
 		t.Errorf("asked %v, want a way twice, right after 20 s", b.started)
+	}
+	if len(b.observed["a   connect"]) != 2 || len(b.observed) != 1 {
+		t.Errorf("observed %v, want what concerns the member alone", b.observed)
 	}
 }
 
@@ -266,9 +284,11 @@ func TestReload(t *testing.T) {
 	if len(a) < 2 || len(a) > 5 || len(c) < 10 || c[0]-a[len(a)-1] > 60*time.Second {
 		t.Errorf("a asked at %v, c at %v", a, c)
 	}
-	for i := range b.started["b binance http exchange"][1:] {
-		if gap := b.started["b binance http exchange"][i+1] - b.started["b binance http exchange"][i]; gap > 31*time.Second {
-			t.Errorf("b, which stayed, was not asked for %v", gap)
+	for _, name := range []string{"b binance http exchange", "b binance websocket exchange", "b kraken websocket exchange"} {
+		for i, at := range b.started[name][1:] {
+			if gap := at - b.started[name][i]; gap > 31*time.Second {
+				t.Errorf("%s, which stayed, was not asked for %v", name, gap)
+			}
 		}
 	}
 }

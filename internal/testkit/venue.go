@@ -32,6 +32,7 @@ type VenueReply struct {
 	Status int // also of a refused upgrade; 0: 200 or 101
 	Header map[string]string
 	Body   string
+	Quiet  bool   // after an upgrade: does not greet, but answers pings
 	Mute   bool   // after an upgrade: neither greets nor answers pings
 	Close  string // after an upgrade: closes with 1008 and this reason
 }
@@ -123,7 +124,7 @@ func (v *Venue) feed(w http.ResponseWriter, r *http.Request, says VenueReply) {
 		conn, _ := r.Context().Value(connKey{}).(net.Conn)
 		Hang(conn) // reads, and answers nothing
 	default:
-		if c.Write(ctx, websocket.MessageText, []byte(`{"hello":1}`)) != nil {
+		if !says.Quiet && c.Write(ctx, websocket.MessageText, []byte(`{"hello":1}`)) != nil {
 			return
 		}
 		for {

@@ -80,6 +80,7 @@ type Daemon struct {
 	inherited *handover.Listeners
 	arriving  atomic.Bool                     // tunnels still come from there
 	older     atomic.Pointer[[]admin.Process] // those that still serve tunnels
+	olderOpen atomic.Pointer[[]openCount]     // what they have open, as budgets count it
 }
 
 // Snapshot builds the configuration c as one immutable whole. own tells the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -38,7 +39,10 @@ func (d *Daemon) succeed() {
 		return
 	}
 	d.generation = s.Generation
-	d.snapshot.Load().Set().Import(s.Upstreams)
+	set := d.snapshot.Load().Set()
+	set.Import(s.Upstreams)
+	set.Budgets().Import(s.Budgets)
+	d.hearOpen(s.Open)
 	d.arriving.Store(true)
 }
 
@@ -49,6 +53,8 @@ func (d *Daemon) receive() {
 	var n note
 	if err == nil && json.Unmarshal(last, &n) == nil {
 		d.hear(n)
+	} else {
+		d.hearOpen(slices.DeleteFunc(d.openElsewhere(), func(c openCount) bool { return c.PID == d.parent.PID })) // they have ended with it
 	}
 	d.arriving.Store(false)
 	d.log().Info("the process before this one has ended", zap.Int("pid", d.parent.PID))
@@ -91,15 +97,12 @@ func (d *Daemon) adopt(a *tunnel.Arrived) {
 	r := tunnel.Record{Opening: a.Opening}
 	r.Up, r.Down = a.Bytes()
 	d.metrics.Adopt(r) // before it goes on, and may end
-	u := d.snapshot.Load().Set().Upstream(a.Upstream)
-	if u == nil {
-		d.handler.Adopt(a, nil, nil)
-		return
-	}
-	d.handler.Adopt(a, u, u.Adopt(a.Exchange, a.Kind))
+	u, release := d.snapshot.Load().Set().Adopt(a.Pool, a.Upstream, a.Exchange, a.Kind)
+	d.handler.Adopt(a, u, release)
 }
 
 func (d *Daemon) hear(n note) {
 	d.arriving.Store(n.Moving)
 	d.older.Store(&n.Older)
+	d.hearOpen(n.Open)
 }

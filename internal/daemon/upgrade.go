@@ -12,6 +12,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/handover"
+	"proxyd/internal/limit"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -27,6 +28,8 @@ const (
 type succession struct {
 	Generation int
 	Upstreams  []upstream.Memory
+	Budgets    []limit.History
+	Open       []openCount
 }
 
 // Items that pass to the next process begin with one of these.
@@ -39,6 +42,7 @@ const (
 type note struct {
 	Moving bool            // tunnels still come
 	Older  []admin.Process // this process, and those before it
+	Open   []openCount     // what they have open, as budgets count it
 }
 
 // Upgrade starts the program that is now on disk, and lets it take over the
@@ -78,7 +82,8 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if err := child.Ready(readyCtx); err != nil {
 		return err
 	}
-	state, err := json.Marshal(succession{d.generation + 1, d.snapshot.Load().Set().Export()})
+	set := d.snapshot.Load().Set()
+	state, err := json.Marshal(succession{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
 	if err != nil {
 		child.Kill()
 		return err
@@ -150,7 +155,7 @@ func items(parcels []tunnel.Parcel) []handover.Item {
 
 // tell passes a note.
 func (d *Daemon) tell(child *handover.Child, moving bool) error {
-	data, err := json.Marshal(note{moving, d.processes()})
+	data, err := json.Marshal(note{moving, d.processes(), d.openCounts()})
 	if err != nil {
 		return err
 	}
@@ -199,8 +204,8 @@ wait:
 		}
 	}
 	if heard {
-		data, _ := json.Marshal(note{Older: d.olderProcesses()}) // cannot fail: numbers and times
-		_ = d.child.Finish(data)                                 // it sees our end too
+		data, _ := json.Marshal(note{Older: d.olderProcesses(), Open: d.openElsewhere()}) // cannot fail: numbers and times
+		_ = d.child.Finish(data)                                                          // it sees our end too
 	}
 	d.finish(ctx)
 }

@@ -102,15 +102,15 @@ func (t *Table) Rows() []Row {
 	return rows
 }
 
-// Open is how many connections are open, of all budgets that have some: those of
-// other processes included. Elsewhere takes it in the next process.
+// Open is how many connections are open here, of all budgets that have some.
+// Elsewhere takes it in another process.
 func (t *Table) Open() map[Key]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	open := map[Key]int{}
 	for k, b := range t.budgets {
-		if n := b.open + b.elsewhere; n > 0 {
-			open[k] = n
+		if b.open > 0 {
+			open[k] = b.open
 		}
 	}
 	return open

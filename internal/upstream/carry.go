@@ -77,8 +77,10 @@ func sameTLS(a, b *tls.Config) bool {
 // CloseIdle follows a reload, once s is in force. It closes the connections
 // kept for plain HTTP whose upstream is gone, is enabled in no pool, or is led to
 // in another way than before; the others stay. An upstream with a new password is
-// no longer held to have refused the old one.
+// no longer held to have refused the old one. Budgets have s's figures from now
+// on, and keep their histories.
 func (s *Set) CloseIdle() {
+	s.shared.limits.Configure(s.figures.of)
 	current := map[*lead]bool{s.direct.members[0].lead: true}
 	for _, p := range s.pools {
 		for i := range p.members {

@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Class is the closed list of what can go wrong with a request, shared by
 // answers, log and metrics.
@@ -43,15 +46,31 @@ type Error struct {
 	Err        error         // the cause, for the log's debug level
 	hop        bool          // it was a hop before the upstream that failed
 	final      bool          // the request has gone out and must not go out twice
+	sent       bool          // the upstream had the request, or the target was dialled
 }
 
 // Error is the text, led by the upstream's name. After several attempts the
 // text names each upstream itself.
 func (e *Error) Error() string {
-	if e.Upstream == "" || len(e.Tried) > 1 || e.Class == ClassDenied {
+	if e.Upstream == "" || len(e.Tried) > 1 || e.Class == ClassDenied || e.Class == ClassBudget {
 		return e.Text
 	}
 	return e.Upstream + " " + e.Text
+}
+
+// mayHaveCome reports whether after this failure the target may have seen a
+// connection. Who was turned away by the upstream, or was told that there is no
+// such name, was not let through to it.
+func mayHaveCome(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Class {
+	case ClassUpstreamAuth, ClassUpstreamDenied, ClassTargetDNS:
+		return false
+	}
+	return e.sent
 }
 
 // Unwrap gives the cause.

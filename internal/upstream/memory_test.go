@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -120,48 +119,6 @@ func TestStandings(t *testing.T) {
 	}}
 	if d := cmp.Diff(want, only(t, s).Standings(on("binance", kindHTTP))); d != "" {
 		t.Errorf("want (-), got (+):\n%s", d)
-	}
-}
-
-// Room is asked once for each connection; one who has none is passed over without
-// a charge, and what was taken is given back when the way has ended or failed.
-func TestRoom(t *testing.T) {
-	list := proxies(t, 3)
-	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
-	s := load(t, poolOf(list, "failover")+"    eject: {after: 1}\n", nil)
-	var asked, left []string
-	s.room = func(_ context.Context, m *Member, _ *Target) (func(), *Error) {
-		asked = append(asked, m.Name())
-		if m.Name() == "a" {
-			return nil, fault(ClassBudget, "has no budget left")
-		}
-		return func() { left = append(left, m.Name()) }, nil
-	}
-	way := open(t, only(t, s), venue)
-	if tries(way.Tried) != "a budget, b upstream_protocol" || strings.Join(asked, "") != "abc" || strings.Join(left, "") != "b" || out(s) != "b" {
-		t.Errorf("tried %s, asked %v, left %v, %q is out", tries(way.Tried), asked, left, out(s))
-	}
-	way.Release()
-	if strings.Join(left, "") != "bc" {
-		t.Errorf("left %v", left)
-	}
-	asked, left = nil, nil
-	server := answering(t)
-	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": server.Addr}})
-	kept := load(t, "default: "+proxy.URL()+"\n", nil)
-	kept.room = func(_ context.Context, m *Member, _ *Target) (func(), *Error) {
-		asked = append(asked, "one")
-		return func() { left = append(left, "one") }, nil
-	}
-	get(t, only(t, kept), 1)
-	get(t, only(t, kept), 1)
-	if len(asked) != 1 || len(left) != 0 {
-		t.Errorf("two requests over one connection asked %d times, gave back %d times", len(asked), len(left))
-	}
-	kept.Close()
-	testkit.Eventually(t, testkit.Patience, "it is given back", func() bool { return only(t, kept).members[0].Live() == 0 })
-	if len(left) != 1 {
-		t.Errorf("given back %d times", len(left))
 	}
 }
 

@@ -6,17 +6,34 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/limit"
 )
 
 // DialOne opens a way to t through u alone, whatever is remembered of it: for
-// probes. The error is an *Error, or ctx's when the caller gave up.
+// probes. The exchange counts these too, so they take places in the budgets of
+// the exchange and of u's exit; where there is no room they do not wait. The error
+// is an *Error, or ctx's when the caller gave up.
 func (s *Set) DialOne(ctx context.Context, u *Upstream, t Target) (*Way, error) {
+	var h *hold
+	if need := s.needOf(&t, u.exit, ""); len(need.budgets) > 0 {
+		grant, err := s.shared.limits.Acquire(ctx, 0, need.budgets)
+		if f, full := errors.AsType[*limit.Full](err); full {
+			e := fullFault(f)
+			e.Unsure = true // it says nothing of u
+			return nil, named(e, u)
+		} else if err != nil {
+			return nil, err
+		}
+		h = &hold{grant: grant}
+	}
 	start := time.Now()
 	way, err := u.open(ctx, s, t)
 	if err != nil {
+		h.failed(err)
 		return nil, named(err, u)
 	}
-	way.Dial = time.Since(start)
+	h.opened()
+	way.Dial, way.Release = time.Since(start), h.after(way.Release)
 	return way, nil
 }
 

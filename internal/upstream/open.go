@@ -24,6 +24,7 @@ type Upstream struct {
 	tls      *tls.Config
 	via      *Pool
 	lead     *lead
+	exit     string // of the first membership: for probes, which pass no pool
 	shared   *shared
 	rules    rules
 	pools    []*Pool // where it is enabled
@@ -116,7 +117,7 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 		}
 		return conn, func() {}, nil
 	}
-	way, err := u.via.Dial(ctx, hostOf(u.url))
+	way, err := u.via.dialHop(ctx, hostOf(u.url))
 	if err == nil {
 		return way.Conn, way.Release, nil
 	}
@@ -154,6 +155,7 @@ func (u *Upstream) shake(ctx context.Context, s *Set, conn net.Conn, t Target) (
 		e = u.ask(ctx, s, k, t)
 	}
 	if e = settle(stop, e); e != nil {
+		e.sent = k.asked
 		return nil, nil, e
 	}
 	return k.rest(), outer, nil
@@ -216,7 +218,9 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	}
 	conn, err := (&dialer{source: u.url.Source, iface: u.url.Interface}).dial(ctx, allowed, t.Port)
 	if err != nil {
-		return nil, targetFault(err, time.Since(start))
+		e := targetFault(err, time.Since(start))
+		e.sent = e.Class != ClassTargetUnreachable && e.Class != ClassLocal
+		return nil, e
 	}
 	return conn, nil
 }

@@ -28,14 +28,20 @@ func (p *Pool) sit() {
 }
 
 // pick chooses the first member for a target: a usable one of the lowest tier
-// that has one, by the strategy; -1 if none is usable. others is how many usable
+// that has one, by the strategy, past those that are over a budget; -1 if none is
+// usable. others is how many usable
 // ones there are beside it, in all tiers.
 func (p *Pool) pick(l *look) (at, others int) {
 	v := p.view(l)
 	if len(v.list) == 0 {
 		return -1, 0
 	}
-	return p.byStrategy(v, l), v.all - 1
+	if at = p.byStrategy(v, l); p.shut(at, l) {
+		if open := p.survey(l, v.epoch, true); len(open.list) > 0 {
+			return p.byStrategy(open, l), open.all - 1
+		}
+	}
+	return at, v.all - 1
 }
 
 func (p *Pool) byStrategy(v *view, l *look) int {

@@ -29,40 +29,47 @@ type Trip struct {
 // 3.2.2), else over a way of its own. budget bounds the way, not the answer.
 // The error is an *Error, or the request context's.
 func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
-	deadline := time.Now().Add(budget)
 	var resp *http.Response
 	var member *Upstream
-	tried, err := p.walk(req.Context(), deadline, &t, func(ctx context.Context, m *Member) (err error) {
+	w := walk{pool: p, deadline: time.Now().Add(budget), look: look{shared: p.set.shared, target: &t}}
+	w.job.open = func(ctx context.Context, m *Member, h *hold) (err error) {
 		member = m.Upstream
-		resp, err = m.roundTrip(ctx, p.set, req, t) //nolint:bodyclose // it is the caller's
+		resp, err = m.roundTrip(ctx, p.set, req, t, h) //nolint:bodyclose // it is the caller's
 		return err
-	})
-	if err != nil {
-		return nil, nil, err
 	}
-	return resp, &Trip{member, tried}, nil
-}
-
-// roundTrip sends req over a kept connection or a new one; ctx bounds only the
-// making of one.
-func (m *Member) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target) (*http.Response, error) {
-	u := m.Upstream
-	again := repeatable(req)
-	key := keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Client}
-	if again { // over a connection that may just be ending only what can be sent again
-		if c := s.shared.kept.take(key); c != nil {
-			if resp, err := c.roundTrip(req, u, s, t); err == nil || !hadEnded(err) {
-				return resp, err
+	if repeatable(req) { // over a connection that may just be ending only what can be sent again
+		w.job.reuse = func(m *Member) (done bool, err error) {
+			c := p.set.shared.kept.take(m.keptKey(&t))
+			if c == nil {
+				return false, nil
 			}
+			member = m.Upstream
+			resp, err = c.roundTrip(req, m.Upstream, p.set, t) //nolint:bodyclose // it is the caller's
+			return err == nil || !hadEnded(err), err
 		}
 	}
-	c, err := m.connect(ctx, s, t, key)
+	if err := w.run(req.Context()); err != nil {
+		return nil, nil, err
+	}
+	return resp, &Trip{member, w.tried}, nil
+}
+
+func (u *Upstream) keptKey(t *Target) keptKey {
+	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Client}
+}
+
+// roundTrip sends req over a new connection; ctx bounds only the making of it.
+func (m *Member) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target, h *hold) (*http.Response, error) {
+	c, err := m.connect(ctx, s, t, h)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.roundTrip(req, u, s, t)
+	resp, err := c.roundTrip(req, m.Upstream, s, t)
 	if e, ok := errors.AsType[*Error](err); ok {
-		e.final = !again
+		e.final, e.sent = !repeatable(req), true
+	}
+	if err == nil {
+		h.opened() // not before: an HTTP upstream connects to the target when it has the request
 	}
 	return resp, err
 }
@@ -87,33 +94,22 @@ func repeatable(req *http.Request) bool {
 
 // connect makes a connection for plain requests: to an HTTP upstream itself,
 // which is asked in absolute form, or through another to the target.
-func (m *Member) connect(ctx context.Context, s *Set, t Target, key keptKey) (*keptConn, error) {
+func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptConn, error) {
 	dialled := &plainDial{}
 	var release func()
 	if m.forwards() {
 		if !speakable(t) {
 			return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
 		}
-		leave, full := s.enter(ctx, m, &t)
-		if full != nil {
-			return nil, full
-		}
 		conn, done, err := m.hopTLS(ctx, s)
-		switch {
-		case leave == nil:
-		case err != nil:
-			leave()
-		default:
-			done = both(done, leave)
-		}
 		if err != nil {
 			return nil, err
 		}
 		dialled.conn = conn
 		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
-		release = m.count(&t, done)
+		release = h.after(m.count(&t, done))
 	} else {
-		way, err := m.dial(ctx, s, &t)
+		way, err := m.dial(ctx, s, &t, h)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +124,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, key keptKey) (*k
 		_ = dialled.conn.Close()
 		return nil, fault(ClassLocal, "this machine cannot use the connection").with(err, "")
 	}
-	return newKeptConn(cc, dialled.conn, key, s.shared.kept), nil
+	return newKeptConn(cc, dialled.conn, m.keptKey(&t), s.shared.kept), nil
 }
 
 // forwards reports whether u takes plain requests in absolute form.

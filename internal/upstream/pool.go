@@ -18,7 +18,8 @@ type Pool struct {
 	maxPercent int  // of the members may be ejected
 	members    []Member
 	seats      []seat
-	views      atomic.Pointer[[]*view] // by a pair's number
+	views      atomic.Pointer[[]*view]  // by a pair's number
+	needs      atomic.Pointer[[]*needs] // the same
 
 	mu sync.Mutex // the seats' turns
 }
@@ -28,6 +29,7 @@ type Member struct {
 	*Upstream
 	Weight, Tier int
 	Enabled      bool
+	Exit         string // members with the same one share budgets
 }
 
 // Name is the pool's name or, for an inline one, its key path.
@@ -36,68 +38,58 @@ func (p *Pool) Name() string { return p.name }
 // Members lists the members in the order of the file.
 func (p *Pool) Members() []Member { return p.members }
 
+// Place waits for a place among the dials under way; leave gives it back. The
+// error is an *Error of class overload, or ctx's.
+type Place func(ctx context.Context) (leave func(), err error)
+
 // Dial opens a way to t through the first member that can, inside ctx's
 // deadline. The error is an *Error, or ctx's when the caller gave up.
-func (p *Pool) Dial(ctx context.Context, t Target) (*Way, error) {
+func (p *Pool) Dial(ctx context.Context, t Target) (*Way, error) { return p.DialIn(ctx, t, nil) }
+
+// DialIn is Dial for one of many at once: it asks for a place before it dials and
+// has it until it returns, but has none while it waits for a budget.
+func (p *Pool) DialIn(ctx context.Context, t Target, place Place) (*Way, error) {
+	return p.dial(ctx, place, look{shared: p.set.shared, target: &t})
+}
+
+// dialHop is Dial for a hop before an upstream, which counts in no budget.
+func (p *Pool) dialHop(ctx context.Context, t Target) (*Way, error) {
+	return p.dial(ctx, nil, look{shared: p.set.shared, target: &t, hop: true})
+}
+
+func (p *Pool) dial(ctx context.Context, place Place, l look) (*Way, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(30 * time.Second)
 	}
 	var way *Way
-	tried, err := p.walk(ctx, deadline, &t, func(ctx context.Context, m *Member) (err error) {
-		way, err = m.dial(ctx, p.set, &t)
+	w := walk{pool: p, deadline: deadline, look: l, job: job{place: place, open: func(ctx context.Context, m *Member, h *hold) (err error) {
+		way, err = m.dial(ctx, p.set, l.target, h)
 		return err
-	})
-	if err != nil {
+	}}}
+	if err := w.run(ctx); err != nil {
 		return nil, err
 	}
-	way.Tried = tried
+	way.Tried, way.Queued = w.tried, w.queued
 	return way, nil
 }
 
-// dial opens a way that counts, where there is room for it.
-func (m *Member) dial(ctx context.Context, s *Set, t *Target) (*Way, error) {
+// dial opens a way that counts, in budgets as h has them.
+func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *hold) (*Way, error) {
 	m.state.dialling.Add(1)
 	defer m.state.dialling.Add(-1)
 	start := time.Now()
-	leave, fail := s.enter(ctx, m, t)
-	if fail != nil {
-		return nil, fail
-	}
-	begin := start
-	if leave != nil {
-		begin = time.Now()
-	}
 	way, err := m.open(ctx, s, *t)
 	if err != nil {
-		if leave != nil {
-			leave()
-		}
 		return nil, err
 	}
+	h.opened()
 	now := time.Now()
-	way.Queued, way.Dial = begin.Sub(start), now.Sub(begin)
+	way.Dial = now.Sub(start)
 	m.opened(t, way.Dial, now)
 	if m.state.marks.Load()&markPairs != 0 {
 		m.allowed(t)
 	}
-	way.Release = m.count(t, way.Release)
-	if leave != nil {
-		way.Release = both(way.Release, leave)
-	}
+	way.Release = h.after(m.count(t, way.Release))
 	return way, nil
-}
-
-// Room asks whether member m may make one more connection to t, and waits for
-// that at most as long as ctx lasts; when it may not, the next member is tried.
-// leave is called when the connection has failed or ended.
-type Room func(ctx context.Context, m *Member, t *Target) (leave func(), full *Error)
-
-// enter is where the budgets of new and open connections are asked: once for
-// each connection that is about to be made.
-func (s *Set) enter(ctx context.Context, m *Member, t *Target) (leave func(), full *Error) {
-	if s.room == nil {
-		return nil, nil
-	}
-	return s.room(ctx, m, t)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/limit"
 	"proxyd/internal/target"
 )
 
@@ -25,6 +26,24 @@ type shared struct {
 	start    time.Time
 	ejecting sync.Mutex
 	epoch    atomic.Uint64 // goes up when a standing may have changed
+	limits   *limit.Table
+	// what is told of budgets that are only watched, and nearly used up
+	nearlyUsed atomic.Pointer[func(limit.Row)]
+}
+
+func newShared() *shared {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	s := &shared{
+		token: hex.EncodeToString(b[:]), resolver: newResolver(nil), kept: newKept(), pairs: newPairs(),
+		now: time.Now, start: time.Now(),
+	}
+	s.limits = limit.NewTable(func(r limit.Row) {
+		if do := s.nearlyUsed.Load(); do != nil {
+			(*do)(r)
+		}
+	})
+	return s
 }
 
 // elapsed is a time on the clock of pairs.
@@ -36,7 +55,7 @@ type Set struct {
 	guard       *guard
 	attempt     time.Duration
 	retryTarget bool
-	room        Room // nil: always
+	figures     *figures
 	pools       map[string]*Pool
 	direct      *Pool
 	upstreams   map[config.Identity]*Upstream
@@ -50,19 +69,15 @@ type Set struct {
 func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, error) {
 	s := &Set{
 		guard: newGuard(c, own), attempt: c.Attempt, retryTarget: c.RetryTargetErrors,
-		pools: map[string]*Pool{}, upstreams: map[config.Identity]*Upstream{}, names: map[string]*Upstream{},
+		figures: newFigures(c), pools: map[string]*Pool{}, upstreams: map[config.Identity]*Upstream{}, names: map[string]*Upstream{},
 	}
 	if prev != nil {
 		s.shared = prev.shared
 	} else {
-		var b [4]byte
-		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-		s.shared = &shared{
-			token: hex.EncodeToString(b[:]), resolver: newResolver(nil), kept: newKept(), pairs: newPairs(),
-			now: time.Now, start: time.Now(),
-		}
+		s.shared = newShared()
+		s.shared.limits.Configure(s.figures.of) // nobody else is there who has others
 	}
-	plain := config.Proxy{Name: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}
+	plain := config.Proxy{Name: "direct", Exit: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}
 	direct := config.Pool{Name: "direct", Strategy: config.Failover, Proxies: []config.Proxy{plain}, Eject: config.Eject{After: 3, Base: 5 * time.Second, Max: 5 * time.Minute, MaxPercent: 100}}
 	s.direct = s.newPool(direct)
 	for _, p := range c.Pools { // all of them first: via may name a later one
@@ -126,7 +141,10 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 	if m.Enabled && !slices.Contains(u.pools, p) {
 		u.pools = append(u.pools, p)
 	}
-	p.members = append(p.members, Member{u, max(1, m.Weight), max(1, m.Tier), m.Enabled})
+	p.members = append(p.members, Member{u, max(1, m.Weight), max(1, m.Tier), m.Enabled, m.Exit})
+	if u.exit == "" {
+		u.exit = m.Exit
+	}
 	return nil
 }
 

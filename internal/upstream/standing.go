@@ -22,7 +22,8 @@ const (
 type look struct {
 	shared *shared
 	target *Target
-	pair   int // the pair's number
+	hop    bool // it is the way to an upstream, which counts in no budget
+	pair   int  // the pair's number
 	known  bool
 	now    time.Time
 }

@@ -68,7 +68,7 @@ func (st *state) failuresByClass() map[Class]uint64 {
 // called; hop releases the hop before.
 func (u *Upstream) count(t *Target, hop func()) (release func()) {
 	u.state.connects.Add(1)
-	return both(u.Adopt(t.Exchange, t.Kind), hop)
+	return both(u.adopt(t.Exchange, t.Kind), hop)
 }
 
 // alive counts ways of a pair. The first and the last one may change what a
@@ -79,9 +79,8 @@ func (s *shared) alive(pr *pair, n int64) {
 	}
 }
 
-// Adopt counts a tunnel that another process has opened and handed over, until
-// the function that it gives is called.
-func (u *Upstream) Adopt(exchange string, kind catalog.Kind) (release func()) {
+// adopt counts a way that is open, until the function that it gives is called.
+func (u *Upstream) adopt(exchange string, kind catalog.Kind) (release func()) {
 	st, sh, pr := u.state, u.shared, u.pair(exchange, kind) // not u: a tunnel must not hold on to a whole set
 	st.live.Add(1)
 	sh.alive(pr, 1)

@@ -76,7 +76,7 @@ type MemberStatus struct {
 
 // Standings says for a target what may be done with each member now, in the order
 // of the file: usable, avoided (ejected, or a bad verdict: only when no usable
-// one is left), never (drained, or rate limited) or disabled.
+// one is left), never (drained, rate limited, or over a budget) or disabled.
 func (p *Pool) Standings(t Target) PoolStatus {
 	l := look{shared: p.set.shared, target: &t}
 	s := PoolStatus{Name: p.name}
@@ -85,6 +85,9 @@ func (p *Pool) Standings(t Target) PoolStatus {
 		word := "disabled"
 		if m.Enabled {
 			at, _ := l.at(m.state)
+			if at == usable && p.shut(i, &l) {
+				at = never
+			}
 			word = [...]string{usable: "usable", avoided: "avoided", never: "never"}[at]
 		}
 		s.Members = append(s.Members, MemberStatus{m.name, m.Weight, m.Tier, word})

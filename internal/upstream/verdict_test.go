@@ -105,7 +105,7 @@ func TestALivingFeedContradicts(t *testing.T) {
 	if v, ok := a.Verdict("binance", feedKind); !ok || v.Word != WordGeoblocked || v.At.IsZero() {
 		t.Errorf("got %v, %v", v, ok)
 	}
-	release := a.Adopt("binance", feedKind) // one that another process has opened
+	_, release := p.set.Adopt("p", "a", "binance", feedKind) // one that another process has opened
 	if got := firsts(p, on("binance", feedKind), 1); got != "a" || a.Live() != 1 {
 		t.Errorf("with a feed handed over: %s, want a", got)
 	}

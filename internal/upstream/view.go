@@ -25,7 +25,7 @@ func (p *Pool) view(l *look) *view {
 			return v
 		}
 	}
-	v := p.survey(l, epoch)
+	v := p.survey(l, epoch, false)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var old []*view
@@ -39,8 +39,8 @@ func (p *Pool) view(l *look) *view {
 	return v
 }
 
-// survey looks at every member.
-func (p *Pool) survey(l *look, epoch uint64) *view {
+// survey looks at every member; with open, past those that are over a budget.
+func (p *Pool) survey(l *look, epoch uint64, open bool) *view {
 	v := &view{epoch: epoch}
 	tier := math.MaxInt
 	for i := range p.members {
@@ -52,7 +52,7 @@ func (p *Pool) survey(l *look, epoch uint64) *view {
 		if !until.IsZero() && (v.until.IsZero() || until.Before(v.until)) {
 			v.until = until
 		}
-		if standing != usable {
+		if standing != usable || open && p.shut(i, l) {
 			continue
 		}
 		v.all++

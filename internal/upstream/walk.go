@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -11,60 +12,136 @@ import (
 // leastLeft is what must be left of a budget for another attempt to begin.
 const leastLeft = time.Second
 
-// walk tries members for t until one succeeds, inside the deadline. The usable
-// ones come first; the rest is ordered only after a failure.
-func (p *Pool) walk(ctx context.Context, deadline time.Time, t *Target, try func(context.Context, *Member) error) ([]Attempt, error) {
-	l := look{shared: p.set.shared, target: t}
-	at, others := p.pick(&l)
+// job is what members are tried for.
+type job struct {
+	reuse func(m *Member) (done bool, err error)              // does it over a connection that is there already; nil: there is none
+	open  func(ctx context.Context, m *Member, h *hold) error // does it over a new one, inside ctx
+	place func(ctx context.Context) (leave func(), err error) // see Place; may be nil
+}
+
+// walk is one search for a member that does a job for a target.
+type walk struct {
+	pool     *Pool
+	deadline time.Time
+	job      job
+	look     look
+	tried    []Attempt
+	doubts   []doubt
+	queued   time.Duration // waited for budgets and a place
+	waited   bool          // for a budget, in vain
+	begun    bool          // some member was asked
+	soonest  time.Duration // when one of the budgets that had no room may have some
+	leave    func()
+}
+
+// run tries members until one succeeds, inside the deadline. The usable ones come
+// first; the rest is ordered only after a failure.
+func (w *walk) run(ctx context.Context) error {
+	p := w.pool
+	at, others := p.pick(&w.look)
 	var next queue
 	if at < 0 {
-		if next.order = p.avoided(&l); len(next.order) == 0 {
-			return nil, p.nobody(&l)
+		if next.order = p.avoided(&w.look); len(next.order) == 0 {
+			return p.nobody(&w.look)
 		}
 		at, others = next.take()
 		next.ranked = true
 	}
-	var tried []Attempt
-	var doubts []doubt
-	for {
-		start := time.Now()
-		end := deadline
-		// An attempt is cut short only for the sake of another one, and that of a
-		// usable member not for one that is ejected.
-		if soon := start.Add(p.set.attempt); others > 0 && deadline.Sub(soon) >= leastLeft {
-			end = soon
+	defer func() {
+		if w.leave != nil {
+			w.leave()
 		}
+	}()
+	for {
 		m := &p.members[at]
-		err := tryUntil(ctx, end, m, try)
+		took, err := w.ask(ctx, at, others)
 		if err == nil {
 			m.worked()
-			for _, d := range doubts {
+			for _, d := range w.doubts {
 				d.charge(d.class, d.rules.After)
 			}
-			return tried, nil
+			return nil
 		}
 		if errors.Is(ctx.Err(), context.Canceled) {
-			return tried, ctx.Err()
+			return ctx.Err()
 		}
 		var e *Error
-		if !errors.As(err, &e) {
-			return tried, err
+		if !errors.As(err, &e) || e.Class == ClassOverload { // no place was free
+			return err
 		}
 		e.Upstream = m.name
-		took := time.Since(start)
-		tried = append(tried, Attempt{m.name, e.Class, took, e.Text})
-		if p.blame(m.Upstream, t, e, took) {
-			doubts = append(doubts, doubt{m.Upstream, e.Class})
+		w.tried = append(w.tried, Attempt{m.name, e.Class, took, e.Text})
+		if e.Class != ClassBudget && p.blame(m.Upstream, w.look.target, e, took) {
+			w.doubts = append(w.doubts, doubt{m.Upstream, e.Class})
 		}
 		if !next.ranked {
-			next.order, next.sound = p.rest(at, &l)
+			next.order, next.sound = p.rest(at, &w.look)
 			next.ranked = true
 		}
-		if !p.goesOn(e) || len(next.order) == 0 || time.Until(deadline) < leastLeft {
-			return tried, summed(e, tried)
+		if !p.goesOn(e) || len(next.order) == 0 || w.begun && time.Until(w.deadline) < leastLeft {
+			return w.summed(e)
 		}
 		at, others = next.take()
 	}
+}
+
+// ask has one member do the job, once its budgets have room and there is a place.
+// took is without what was waited for before.
+func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err error) {
+	m, start := &w.pool.members[at], time.Now()
+	if w.job.reuse != nil {
+		if done, err := w.job.reuse(m); done {
+			w.begun = true
+			return time.Since(start), err
+		}
+	}
+	h, full := w.enter(ctx, at)
+	if full != nil {
+		return time.Since(start), full
+	}
+	if err := w.takePlace(ctx); err != nil {
+		h.failed(nil)
+		return 0, err
+	}
+	w.begun, start = true, time.Now()
+	end := w.deadline
+	// An attempt is cut short only for the sake of another one, and that of a
+	// usable member not for one that is ejected.
+	if soon := start.Add(w.pool.set.attempt); others > 0 && w.deadline.Sub(soon) >= leastLeft {
+		end = soon
+	}
+	if err = w.openUntil(ctx, end, m, h); err != nil {
+		h.failed(err)
+	}
+	return time.Since(start), err
+}
+
+// takePlace waits for a place among the dials under way, once in a walk.
+func (w *walk) takePlace(ctx context.Context) (err error) {
+	if w.job.place == nil || w.leave != nil {
+		return nil
+	}
+	start := time.Now()
+	w.leave, err = w.job.place(ctx)
+	w.note(time.Since(start))
+	return err
+}
+
+// note adds up what was waited; less than a millisecond is none.
+func (w *walk) note(d time.Duration) {
+	if d >= time.Millisecond {
+		w.queued += d
+	}
+}
+
+// openUntil runs one attempt. Most need no timer beside the one that ctx has.
+func (w *walk) openUntil(ctx context.Context, end time.Time, m *Member, h *hold) error {
+	if have, ok := ctx.Deadline(); ok && !have.After(end) {
+		return w.job.open(ctx, m, h)
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	return w.job.open(ctx, m, h)
 }
 
 // queue is who follows.
@@ -109,16 +186,6 @@ func (p *Pool) blame(u *Upstream, t *Target, e *Error, took time.Duration) (doub
 	return false
 }
 
-// tryUntil runs one attempt. Most need no timer beside the one that ctx has.
-func tryUntil(ctx context.Context, end time.Time, m *Member, try func(context.Context, *Member) error) error {
-	if have, ok := ctx.Deadline(); ok && !have.After(end) {
-		return try(ctx, m)
-	}
-	ctx, cancel := context.WithDeadline(ctx, end)
-	defer cancel()
-	return try(ctx, m)
-}
-
 // goesOn says whether the next member may do better.
 func (p *Pool) goesOn(e *Error) bool {
 	if e.final {
@@ -134,11 +201,13 @@ func (p *Pool) goesOn(e *Error) bool {
 }
 
 // summed is the last attempt's error, whose text names those before it.
-func summed(e *Error, tried []Attempt) *Error {
-	e.Tried = tried
-	if n := len(tried); n > 1 {
+func (w *walk) summed(e *Error) *Error {
+	e.Tried = w.tried
+	if !slices.ContainsFunc(w.tried, func(a Attempt) bool { return a.Class != ClassBudget }) {
+		e.Text, e.RetryAfter = w.allFull(), w.soonest
+	} else if n := len(w.tried); n > 1 {
 		var before []string
-		for _, a := range tried[:n-1] {
+		for _, a := range w.tried[:n-1] {
 			before = append(before, a.Upstream+" "+a.Text)
 		}
 		e.Text = e.Upstream + " " + e.Text + fmt.Sprintf("; before that: %s; %d tried", strings.Join(before, "; "), n)
@@ -147,4 +216,19 @@ func summed(e *Error, tried []Attempt) *Error {
 		e.Hint = "if it is only slow, raise timeout_seconds"
 	}
 	return e
+}
+
+// allFull says of all members' budgets that they had no room: of one that
+// several share it says so once.
+func (w *walk) allFull() string {
+	var texts []string
+	for _, a := range w.tried {
+		if !slices.Contains(texts, a.Text) {
+			texts = append(texts, a.Text)
+		}
+	}
+	if more := len(texts) - 5; more > 0 {
+		texts = append(texts[:5], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(texts, "; ")
 }

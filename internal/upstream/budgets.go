@@ -1,0 +1,225 @@
+package upstream
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/limit"
+)
+
+// need is which budgets a connection through a member takes.
+type need struct {
+	budgets []*limit.Budget
+	shuts   bool // one of them may have no room and lets nobody wait
+}
+
+var noNeed need
+
+// needs are those of a pool's members for one pair, each found out when it is
+// first asked for.
+type needs struct {
+	members []atomic.Pointer[need] // nil: none has any
+}
+
+// need gives what a connection through the i-th member needs. Hops need nothing.
+func (p *Pool) need(i int, l *look) *need {
+	if l.hop {
+		return &noNeed
+	}
+	n := l.number()
+	var of *needs
+	if list := p.needs.Load(); list != nil && n < len(*list) {
+		of = (*list)[n]
+	}
+	if of == nil {
+		of = p.needsFor(n, l)
+	}
+	if of.members == nil {
+		return &noNeed
+	}
+	if m := of.members[i].Load(); m != nil {
+		return m
+	}
+	m := p.set.needOf(l.target, p.members[i].Exit, p.name)
+	of.members[i].Store(m)
+	return m
+}
+
+// needsFor makes room for what the members need for a pair.
+func (p *Pool) needsFor(n int, l *look) *needs {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var old []*needs
+	if list := p.needs.Load(); list != nil {
+		old = *list
+	}
+	if n < len(old) && old[n] != nil {
+		return old[n]
+	}
+	of := &needs{}
+	f := p.set.figures
+	if holds(f.exchange(pairKey{l.target.Exchange, l.target.Kind})) || len(f.exits) > 0 {
+		of.members = make([]atomic.Pointer[need], len(p.members))
+	}
+	next := make([]*needs, max(n+1, len(old)))
+	copy(next, old)
+	next[n] = of
+	p.needs.Store(&next)
+	return of
+}
+
+// needOf is what a connection to t needs that leaves by an exit, through a pool
+// unless that is "".
+func (s *Set) needOf(t *Target, exit, pool string) *need {
+	keys := s.figures.keys(pairKey{t.Exchange, t.Kind}, exit, pool)
+	if len(keys) == 0 {
+		return &noNeed
+	}
+	n := &need{}
+	for _, k := range keys {
+		l := s.figures.of(k)
+		n.shuts = n.shuts || !l.Watch && l.Queue == 0
+		n.budgets = append(n.budgets, s.shared.limits.Budget(k))
+	}
+	return n
+}
+
+// shut reports whether the i-th member is over a budget that lets nobody wait.
+func (p *Pool) shut(i int, l *look) bool {
+	n := p.need(i, l)
+	return n.shuts && l.shared.limits.Shut(n.budgets)
+}
+
+// fullFault is the error of a member whose budgets had no room in time.
+func fullFault(f *limit.Full) *Error {
+	e := fault(ClassBudget, "%s", f.Error())
+	e.Err, e.RetryAfter = f, f.RetryAfter
+	e.Hint = "try again later, or spread over more exits"
+	if f.Max {
+		e.Hint = "close some, or spread over more exits"
+	}
+	return e
+}
+
+// hold is what one connection has of its budgets, nil if it has none. Its methods
+// may be called at once.
+type hold struct {
+	mu    sync.Mutex
+	grant limit.Grant
+}
+
+// opened says that the dial has ended well.
+func (h *hold) opened() {
+	if h != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.grant.Settle()
+	}
+}
+
+// ended says that the connection has ended.
+func (h *hold) ended() {
+	if h != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.grant.Release()
+	}
+}
+
+// failed says how the dial failed: what the exchange may have counted counts here.
+func (h *hold) failed(err error) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !mayHaveCome(err) {
+		h.grant.Unused()
+	}
+	h.grant.Release()
+}
+
+// after has release followed by the end of what is held.
+func (h *hold) after(release func()) func() {
+	if h == nil {
+		return release
+	}
+	return both(release, h.ended)
+}
+
+// Budgets are all budgets of the process: what is left of them, for status and
+// metrics, and what another process must know of them. Their figures are those of
+// the set that was last put in force.
+func (s *Set) Budgets() *limit.Table { return s.shared.limits }
+
+// OnBudgetNearlyUsed sets what is called, once for each budget that is only
+// watched, when 80 % of it are used; for all sets that come from one another. It
+// must not block.
+func (s *Set) OnBudgetNearlyUsed(do func(limit.Row)) { s.shared.nearlyUsed.Store(&do) }
+
+// BudgetRows is what is left for a connection to t through a member: of the
+// exchange, the exit and the pool, as far as there are such budgets.
+func (p *Pool) BudgetRows(member string, t Target) []limit.Row {
+	i := slices.IndexFunc(p.members, func(m Member) bool { return m.name == member })
+	if i < 0 {
+		return nil
+	}
+	l := look{shared: p.set.shared, target: &t}
+	return l.shared.limits.RowsOf(p.need(i, &l).budgets)
+}
+
+// Adopt counts a tunnel that another process has opened and handed over, also in
+// its budgets, until release is called. u is this set's upstream for it; without
+// one of that name both are nil.
+func (s *Set) Adopt(pool, upstream, exchange string, kind catalog.Kind) (u *Upstream, release func()) {
+	if u = s.names[upstream]; u == nil {
+		return nil, nil
+	}
+	exit, p := u.exit, s.pools[pool]
+	if pool == s.direct.name {
+		p = s.direct
+	}
+	if p != nil {
+		if i := slices.IndexFunc(p.members, func(m Member) bool { return m.Upstream == u }); i >= 0 {
+			exit = p.members[i].Exit
+		}
+	}
+	need := s.needOf(&Target{Exchange: exchange, Kind: kind}, exit, pool)
+	h := &hold{grant: s.shared.limits.Adopt(need.budgets)}
+	return u, both(u.adopt(exchange, kind), h.ended)
+}
+
+// enter takes a place in m's budgets. It waits for one inside the time budget,
+// but in a whole walk for one member alone.
+func (w *walk) enter(ctx context.Context, at int) (*hold, *Error) {
+	n := w.pool.need(at, &w.look)
+	if len(n.budgets) == 0 {
+		return nil, nil
+	}
+	var most time.Duration
+	if left := time.Until(w.deadline); !w.waited { // the dial needs time too
+		most = left - min(leastLeft, left/2)
+	}
+	st := w.pool.members[at].state
+	st.dialling.Add(1) // so that least_connections sees who has a queue
+	defer st.dialling.Add(-1)
+	start := time.Now()
+	grant, err := w.look.shared.limits.Acquire(ctx, most, n.budgets)
+	w.note(time.Since(start))
+	if err == nil {
+		return &hold{grant: grant}, nil
+	}
+	f, ok := err.(*limit.Full) //nolint:errorlint // Acquire promises the very type
+	if !ok {
+		return nil, &Error{Class: ClassBudget, Err: err} // the caller has given up
+	}
+	w.waited = w.waited || f.Queued > 0
+	if w.soonest == 0 || f.RetryAfter > 0 && f.RetryAfter < w.soonest {
+		w.soonest = f.RetryAfter
+	}
+	return nil, fullFault(f)
+}

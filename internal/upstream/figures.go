@@ -1,0 +1,106 @@
+package upstream
+
+import (
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+	"proxyd/internal/limit"
+)
+
+// poolExit leads the name of a pool where it stands for an exit. No exit has a
+// space in it that does not follow a longer name.
+const poolExit = "pool "
+
+// jitterPart of the time that one may wait is what one that has waited may be
+// late by, so that not all go in the moment a place comes free.
+const jitterPart = 10
+
+// figures are the budgets of one configuration. They hold on to nothing else.
+type figures struct {
+	exchanges map[pairKey]limit.Limits // those that are written
+	exits     map[string]limit.Limits  // with those of pools, by poolExit and the name
+}
+
+func newFigures(c *config.Config) *figures {
+	f := &figures{map[pairKey]limit.Limits{}, map[string]limit.Limits{}}
+	for _, e := range c.Exchanges {
+		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+			if l := e.Limits.Of(k); l != (config.Limits{}) {
+				f.exchanges[pairKey{e.ID, k}] = held(l)
+			}
+		}
+	}
+	for _, p := range c.Pools {
+		if p.Limits != (config.Limits{}) {
+			f.exits[poolExit+p.Name] = held(p.Limits)
+		}
+		for _, m := range p.Proxies {
+			if m.Enabled && m.Limits != (config.Limits{}) {
+				f.exits[m.Exit] = smaller(f.exits[m.Exit], held(m.Limits))
+			}
+		}
+	}
+	return f
+}
+
+func held(l config.Limits) limit.Limits {
+	return limit.Limits{
+		Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue, Jitter: l.Queue / jitterPart,
+	}
+}
+
+// smaller gives for each figure the one that lets less through; a may have none.
+func smaller(a, b limit.Limits) limit.Limits {
+	if !holds(a) {
+		return b
+	}
+	l := a
+	if b.Connects > 0 && (a.Connects == 0 || float64(b.Connects)*a.Per.Seconds() < float64(a.Connects)*b.Per.Seconds()) {
+		l.Connects, l.Per = b.Connects, b.Per
+	}
+	if b.MaxConnections > 0 && (a.MaxConnections == 0 || b.MaxConnections < a.MaxConnections) {
+		l.MaxConnections = b.MaxConnections
+	}
+	l.Queue, l.Jitter = min(a.Queue, b.Queue), min(a.Jitter, b.Jitter)
+	return l
+}
+
+// holds reports whether there is a figure.
+func holds(l limit.Limits) bool { return l.Connects > 0 || l.MaxConnections > 0 }
+
+// exchange gives the figures for each exit: those that are written, else those
+// that the exchange publishes, which are only watched.
+func (f *figures) exchange(k pairKey) limit.Limits {
+	if l, ok := f.exchanges[k]; ok || k.exchange == "" {
+		return l
+	}
+	l := held(config.Published(k.exchange, k.kind))
+	l.Watch = true
+	return l
+}
+
+// of gives a budget's figures by its name.
+func (f *figures) of(k limit.Key) limit.Limits {
+	if k.Exchange == "" {
+		return f.exits[k.Exit]
+	}
+	for _, kind := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+		if kind.String() == k.Kind {
+			return f.exchange(pairKey{k.Exchange, kind})
+		}
+	}
+	return limit.Limits{}
+}
+
+// keys are the budgets that a connection needs, by their names: those that have
+// figures. pool may be "".
+func (f *figures) keys(to pairKey, exit, pool string) (list []limit.Key) {
+	if holds(f.exchange(to)) {
+		list = append(list, limit.Key{Exchange: to.exchange, Kind: to.kind.String(), Exit: exit})
+	}
+	for _, name := range []string{exit, poolExit + pool} {
+		if holds(f.exits[name]) {
+			list = append(list, limit.Key{Exit: name})
+		}
+	}
+	return list
+}

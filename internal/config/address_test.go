@@ -61,7 +61,7 @@ func TestAdminOfAFaultyFile(t *testing.T) {
 		"its token is empty":          {"admin: {address: \"127.0.0.1:9001\", token: \"\"}\n", "127.0.0.1:9001", ""},
 		"its clients are faulty":      {"admin: {address: \"127.0.0.1:9001\", allow: [all], hosts: x}\n", "127.0.0.1:9001", ""},
 		"it is faulty":                {"admin: nowhere\n", "proxyd.yaml:1:8: admin: \"nowhere\" is not an address", ""},
-		"it has an unknown key":       {"admin: {adress: 127.0.0.1:9001}\n", "proxyd.yaml:1:9: admin.adress: unknown key", ""},
+		"it has an unknown key":       {"admin: {addr: 127.0.0.1:9001}\n", "proxyd.yaml:1:9: admin.addr: unknown key", ""},
 		"a list":                      {"admin: [127.0.0.1:9001]\n", "proxyd.yaml:1:8: admin: must be text or a mapping, not a list", ""},
 		"it is off":                   {"admin: \"\"\nx: [", "", ""},
 		"no such key, and no YAML":    {"default: [", "127.0.0.1:8878", ""},

@@ -95,11 +95,14 @@ func taken(c claim, file map[string]claim) (list []string) {
 // covers reports whether a wildcard covers a host of the catalogue, which may
 // be a wildcard too.
 func covers(p target.Pattern, host string) bool {
-	_, above, _ := strings.Cut(p.String(), "*.")
-	if below, wild := strings.CutPrefix(host, "*."); wild {
-		return below == above || strings.HasSuffix(below, "."+above)
-	}
-	return strings.HasSuffix(host, "."+above)
+	below, wild := strings.CutPrefix(host, "*.")
+	return wild && below == p.Name || under(below, p.Name)
+}
+
+// under reports whether a name lies below another.
+func under(name, above string) bool {
+	n := len(name) - len(above)
+	return n > 0 && name[n-1] == '.' && name[n:] == above
 }
 
 // closer reports whether the file lists a host more closely than a wildcard does.

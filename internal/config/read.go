@@ -7,8 +7,11 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -93,6 +96,33 @@ func unreadable(file string, raw []byte) *Fault {
 		return &Fault{File: file, What: fmt.Sprintf("holds more than %d values", mostValues), Do: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
 	}
 	return nil
+}
+
+// openEnd refuses a file that ends behind a key without a value, as one does
+// that is cut off there, or not yet written to its end.
+func (p *parser) openEnd(doc *yaml.Node, raw []byte) {
+	path := ""
+	var key *yaml.Node
+	n := doc
+	for ; len(n.Content) > 0 && n.Style&yaml.FlowStyle == 0; n = n.Content[len(n.Content)-1] { // what is in braces has an end
+		switch n.Kind {
+		case yaml.MappingNode:
+			key = n.Content[len(n.Content)-2]
+			path = join(path, strings.ToLower(key.Value))
+		case yaml.SequenceNode:
+			key = nil
+			path = fmt.Sprintf("%s[%d]", path, len(n.Content)-1)
+		}
+	}
+	if key == nil || n.Kind != yaml.ScalarNode || n.Style != 0 || n.Value != "" || n.ShortTag() != "!!null" {
+		return
+	}
+	lines := bytes.SplitN(raw, []byte("\n"), key.Line+1)
+	if len(lines) > key.Line && bytes.ContainsRune(lines[key.Line], '#') { // what it had is commented out
+		return
+	}
+	at := place{file: p.file, line: key.Line, col: key.Column}
+	p.faults = append(p.faults, at.fault(path, "the file ends behind this key, which has no value", "is the file cut off? give the key a value, write null, or remove it"))
 }
 
 // wide reports whether a text says that it is UTF-16, which the YAML parser reads.

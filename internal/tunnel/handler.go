@@ -86,7 +86,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
 	defer cancel()
-	way, queued, err := h.dial(ctx, route)
+	way, err := route.Pool.DialIn(ctx, route.Target, h.places(route.Pool.Name()))
 	if err != nil {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
@@ -96,30 +96,29 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	t.record.Upstream = way.Member.Name()
 	t.record.Attempts = way.Tried
 	t.record.Dial = time.Since(start)
-	t.record.Queued = queued + way.Queued
+	t.record.Queued = way.Queued
 	h.add(t)
 	return t, nil
 }
 
-// dial waits for a place among the dials under way, and dials.
-func (h *Handler) dial(ctx context.Context, route router.Route) (*upstream.Way, time.Duration, error) {
-	start := time.Now()
-	places, ok := h.poolDials.Load(route.Pool.Name())
-	if !ok {
-		places, _ = h.poolDials.LoadOrStore(route.Pool.Name(), make(chan struct{}, maxPoolDials))
-	}
-	for _, dials := range []chan struct{}{places.(chan struct{}), h.dials} {
-		if err := takePlace(ctx, dials, start); err != nil {
-			return nil, time.Since(start), err
+// places waits for a place among the dials under way of a pool, and of all.
+func (h *Handler) places(pool string) upstream.Place {
+	return func(ctx context.Context) (leave func(), err error) {
+		start := time.Now()
+		own, ok := h.poolDials.Load(pool)
+		if !ok {
+			own, _ = h.poolDials.LoadOrStore(pool, make(chan struct{}, maxPoolDials))
 		}
-		defer func() { <-dials }()
+		dials := own.(chan struct{})
+		if err := takePlace(ctx, dials, start); err != nil {
+			return nil, err
+		}
+		if err := takePlace(ctx, h.dials, start); err != nil {
+			<-dials
+			return nil, err
+		}
+		return func() { <-h.dials; <-dials }, nil
 	}
-	queued := time.Since(start)
-	if queued < time.Millisecond { // nobody waited
-		queued = 0
-	}
-	way, err := route.Pool.Dial(ctx, route.Target)
-	return way, queued, err
 }
 
 // admit routes a request and checks what would forbid it whatever its way.

@@ -23,21 +23,29 @@ var noNeed need
 // first asked for.
 type needs struct {
 	members []atomic.Pointer[need] // nil: none has any
+	queues  bool                   // some may let a connection wait
 }
+
+// needsOf gives those for a pair.
+func (p *Pool) needsOf(l *look) *needs {
+	n := l.number()
+	if list := p.needs.Load(); list != nil && n < len(*list) {
+		if of := (*list)[n]; of != nil {
+			return of
+		}
+	}
+	return p.needsFor(n, l)
+}
+
+// queues reports whether a connection may have to wait for a budget.
+func (p *Pool) queues(l *look) bool { return !l.hop && p.needsOf(l).queues }
 
 // need gives what a connection through the i-th member needs. Hops need nothing.
 func (p *Pool) need(i int, l *look) *need {
 	if l.hop {
 		return &noNeed
 	}
-	n := l.number()
-	var of *needs
-	if list := p.needs.Load(); list != nil && n < len(*list) {
-		of = (*list)[n]
-	}
-	if of == nil {
-		of = p.needsFor(n, l)
-	}
+	of := p.needsOf(l)
 	if of.members == nil {
 		return &noNeed
 	}
@@ -62,7 +70,9 @@ func (p *Pool) needsFor(n int, l *look) *needs {
 	}
 	of := &needs{}
 	f := p.set.figures
-	if holds(f.exchange(pairKey{l.target.Exchange, l.target.Kind})) || len(f.exits) > 0 {
+	own := f.exchange(pairKey{l.target.Exchange, l.target.Kind})
+	of.queues = own.Queue > 0 || f.queues
+	if holds(own) || len(f.exits) > 0 {
 		of.members = make([]atomic.Pointer[need], len(p.members))
 	}
 	next := make([]*needs, max(n+1, len(old)))
@@ -97,7 +107,7 @@ func (p *Pool) shut(i int, l *look) bool {
 // fullFault is the error of a member whose budgets had no room in time.
 func fullFault(f *limit.Full) *Error {
 	e := fault(ClassBudget, "%s", f.Error())
-	e.Err, e.RetryAfter = f, f.RetryAfter
+	e.Err, e.RetryAfter, e.aside = f, f.RetryAfter, true
 	e.Hint = "try again later, or spread over more exits"
 	if f.Max {
 		e.Hint = "close some, or spread over more exits"

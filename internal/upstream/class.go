@@ -46,6 +46,7 @@ type Error struct {
 	Err        error         // the cause, for the log's debug level
 	hop        bool          // it was a hop before the upstream that failed
 	final      bool          // the request has gone out and must not go out twice
+	aside      bool          // the member was not asked
 	sent       bool          // the upstream had the request, or the target was dialled
 }
 

@@ -18,10 +18,11 @@ const jitterPart = 10
 type figures struct {
 	exchanges map[pairKey]limit.Limits // those that are written
 	exits     map[string]limit.Limits  // with those of pools, by poolExit and the name
+	queues    bool                     // some exit's or pool's lets a connection wait
 }
 
 func newFigures(c *config.Config) *figures {
-	f := &figures{map[pairKey]limit.Limits{}, map[string]limit.Limits{}}
+	f := &figures{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}}
 	for _, e := range c.Exchanges {
 		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
 			if l := e.Limits.Of(k); l != (config.Limits{}) {
@@ -38,6 +39,9 @@ func newFigures(c *config.Config) *figures {
 				f.exits[m.Exit] = smaller(f.exits[m.Exit], held(m.Limits))
 			}
 		}
+	}
+	for _, l := range f.exits {
+		f.queues = f.queues || l.Queue > 0
 	}
 	return f
 }

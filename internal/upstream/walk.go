@@ -38,6 +38,16 @@ type walk struct {
 // first; the rest is ordered only after a failure.
 func (w *walk) run(ctx context.Context) error {
 	p := w.pool
+	defer func() {
+		if w.leave != nil {
+			w.leave()
+		}
+	}()
+	if !p.queues(&w.look) { // nothing else is waited for: choose when it can begin
+		if err := w.takePlace(ctx); err != nil {
+			return err
+		}
+	}
 	at, others := p.pick(&w.look)
 	var next queue
 	if at < 0 {
@@ -47,11 +57,6 @@ func (w *walk) run(ctx context.Context) error {
 		at, others = next.take()
 		next.ranked = true
 	}
-	defer func() {
-		if w.leave != nil {
-			w.leave()
-		}
-	}()
 	for {
 		m := &p.members[at]
 		took, err := w.ask(ctx, at, others)
@@ -71,7 +76,7 @@ func (w *walk) run(ctx context.Context) error {
 		}
 		e.Upstream = m.name
 		w.tried = append(w.tried, Attempt{m.name, e.Class, took, e.Text})
-		if e.Class != ClassBudget && p.blame(m.Upstream, w.look.target, e, took) {
+		if !e.aside && p.blame(m.Upstream, w.look.target, e, took) {
 			w.doubts = append(w.doubts, doubt{m.Upstream, e.Class})
 		}
 		if !next.ranked {
@@ -89,6 +94,7 @@ func (w *walk) run(ctx context.Context) error {
 // took is without what was waited for before.
 func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err error) {
 	m, start := &w.pool.members[at], time.Now()
+	was, _ := w.look.at(m.state)
 	if w.job.reuse != nil {
 		if done, err := w.job.reuse(m); done {
 			w.begun = true
@@ -102,6 +108,12 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 	if err := w.takePlace(ctx); err != nil {
 		h.failed(nil)
 		return 0, err
+	}
+	if now, _ := w.look.at(m.state); now > was && others > 0 {
+		h.failed(nil)
+		e := fault(ClassNoUpstream, "was taken out of use while a place was waited for")
+		e.aside = true
+		return 0, e
 	}
 	w.begun, start = true, time.Now()
 	end := w.deadline

@@ -196,8 +196,9 @@ func (l *loop) take(o outcome, now time.Time) {
 	if r.Verdict == OK {
 		j.good = now
 	}
-	if r.Unsure {
-		r.Unsure = !l.othersDo(j, now)
+	switch upstream.Class(r.Verdict) {
+	case upstream.ClassTargetRefused, upstream.ClassTargetUnreachable, upstream.ClassTargetDNS, upstream.ClassTargetTimeout:
+		r.Unsure = r.Unsure && !l.othersDo(j, now)
 	}
 	p := j.pair
 	if j.every == 0 { // whether the member is fit again; of an exchange, a way through it says nothing new

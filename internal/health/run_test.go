@@ -297,17 +297,18 @@ func TestReload(t *testing.T) {
 // does for the same exchange.
 func TestUnsure(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		others Verdict
-		unsure bool
+		name          string
+		found, others Verdict
+		unsure        bool
 	}{
-		{"the other one works", OK, false},
-		{"the other one fails too", "target_timeout", true},
+		{"the other one works", "target_timeout", OK, false},
+		{"the other one fails too", "target_timeout", "target_timeout", true},
+		{"a budget is no fault of anybody", "budget", OK, true},
 	} {
 		b := &bench{}
 		b.find = func(p Pair, _ Method) Result {
 			if p.Member.Name() == "a" {
-				return Result{Verdict: "target_timeout", Unsure: true}
+				return Result{Verdict: c.found, Unsure: true}
 			}
 			return Result{Verdict: c.others, Unsure: c.others != OK}
 		}

@@ -174,7 +174,7 @@ func writeTables(out io.Writer, s admin.Status, now time.Time) {
 	if len(s.Budgets) > 0 {
 		row("\nEXIT", "EXCHANGE", "KIND", "LIMIT", "LEFT")
 		for _, b := range s.Budgets {
-			row(b.Exit, orDash(b.Exchange), orDash(b.Kind), b.Limit, b.Remaining)
+			row(b.Exit, orDash(b.Exchange), orDash(b.Kind), b.Limit+watched(b), b.Remaining)
 		}
 		end()
 	}
@@ -210,4 +210,11 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+func watched(b admin.Budget) string {
+	if b.Watched {
+		return " (watched)"
+	}
+	return ""
 }

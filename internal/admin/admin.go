@@ -31,7 +31,7 @@ type Options struct {
 
 	// Outlook says in a few words what is known of a pool's member for a
 	// target: "ejected for 12 s: refused". May be nil, as may Panicked.
-	Outlook  func(m upstream.Member, t upstream.Target) string
+	Outlook  func(p *upstream.Pool, m upstream.Member, t upstream.Target) string
 	Panicked func(value any, stack []byte)
 }
 

@@ -118,7 +118,7 @@ func TestReadiness(t *testing.T) {
 
 func TestRouteAnswers(t *testing.T) {
 	o := wellOptions(t)
-	o.Outlook = func(m upstream.Member, target upstream.Target) string {
+	o.Outlook = func(_ *upstream.Pool, m upstream.Member, target upstream.Target) string {
 		if m.Name() == "osaka.example:3128" {
 			return "geoblocked for " + target.Exchange
 		}

@@ -37,7 +37,7 @@ type RouteMember struct {
 
 // Explain finds the way of HOST[:PORT] (443 without one). outlook may be nil:
 // without a running daemon nothing is known of the members.
-func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(upstream.Member, upstream.Target) string) Route {
+func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*upstream.Pool, upstream.Member, upstream.Target) string) Route {
 	host, port, err := target.SplitHostPort(hostport)
 	if err != nil {
 		host, port = hostport, 443
@@ -55,7 +55,7 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(u
 	for _, m := range x.Route.Pool.Members() {
 		member := RouteMember{Name: m.Name(), URL: m.URL(), Tier: m.Tier, Weight: m.Weight, Enabled: m.Enabled}
 		if outlook != nil {
-			member.State = outlook(m, x.Route.Target)
+			member.State = outlook(x.Route.Pool, m, x.Route.Target)
 		}
 		way.Members = append(way.Members, member)
 	}

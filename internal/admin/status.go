@@ -83,8 +83,12 @@ type Budget struct {
 	Exchange  string `json:"exchange,omitempty"`
 	Kind      string `json:"kind,omitempty"`
 	Exit      string `json:"exit"`
-	Limit     string `json:"limit"` // as the configuration writes it: "300/5m"
+	Limit     string `json:"limit"`             // as the configuration writes it: "300/5m"
+	Watched   bool   `json:"watched,omitempty"` // the exchange publishes it; nothing is held back
 	Remaining int    `json:"remaining"`
+	Open      int    `json:"open"`
+	Queued    int    `json:"queued"`
+	Refused   uint64 `json:"refused"`
 }
 
 // Process is another generation of the daemon.

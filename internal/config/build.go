@@ -26,9 +26,6 @@ const (
 
 var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 
-// notYetBelow are the keys that are checked already and take effect later, inside pools, members and exchanges.
-var notYetBelow = map[string]bool{"limits": true, "exit": true}
-
 // builder turns the raw file into a Config and collects what is wrong.
 type builder struct {
 	path      string
@@ -147,7 +144,6 @@ func (b *builder) config(f *raw.File) *Config {
 	b.viaCycles(c.Pools)
 	b.ownAddresses(c)
 	b.adminAmongListeners(c)
-	b.notInEffect()
 	b.blindRules(c)
 	b.fileMode()
 	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 
 	"proxyd/internal/target"
 )
@@ -69,17 +68,4 @@ func resolvesElsewhere(c *Config) bool {
 		}
 	}
 	return false
-}
-
-// notInEffect warns of keys that are set and do nothing yet.
-func (b *builder) notInEffect() {
-	for path := range b.at {
-		i := strings.LastIndexByte(path, '.')
-		if i < 0 || strings.HasPrefix(path, "admin.") {
-			continue
-		}
-		if above := path[:i]; above != "pools" && above != "exchanges" && notYetBelow[path[i+1:]] { // there it is a name
-			b.warn(path, "", "is not yet in effect")
-		}
-	}
 }

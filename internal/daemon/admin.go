@@ -94,6 +94,7 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 		},
 		Up:         d.upRows,
 		Verdicts:   d.verdictRows,
+		Budgets:    d.budgetMetrics,
 		Short:      d.venues.shorts,
 		LogDropped: d.lines.Dropped,
 	})

@@ -212,6 +212,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.metrics = d.newMetrics()
 	d.metrics.Reloaded("start", true, d.started)
 	d.admin = d.newAdmin(ctx)
+	d.snapshot.Load().Set().OnBudgetNearlyUsed(d.nearlyUsed)
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })

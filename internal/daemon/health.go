@@ -27,6 +27,9 @@ const (
 	shortWarn  = 3
 )
 
+// verdictTime is how long a verdict holds that no later check confirms, at least.
+const verdictTime = 5 * time.Minute
+
 // venue is what the daemon itself remembers of a pair of upstream and exchange.
 type venue struct {
 	carried time.Time // when a tunnel last showed that the exchange is content
@@ -67,7 +70,7 @@ func (v *venues) ended(r *tunnel.Record) (warn bool) {
 	defer v.mu.Unlock()
 	one := v.at(venueKey{r.Upstream, r.Exchange, r.Kind})
 	if r.Duration >= shortTime || r.Down >= shortBytes {
-		if r.Down >= shortBytes {
+		if r.Down >= shortBytes && r.Duration >= shortTime { // a handshake and a refusal are more than that, too
 			one.carried = time.Now()
 		}
 		one.row = 0
@@ -149,7 +152,11 @@ func (d *Daemon) observe(p health.Pair, r health.Result) {
 			return
 		}
 	}
-	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: r.Until, Text: r.Text})
+	until := r.Until
+	if until.IsZero() && word != upstream.WordOK { // where checks are taken out of the file, what they found ends
+		until = time.Now().Add(max(verdictTime, 3*p.Health.Interval))
+	}
+	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: until, Text: r.Text})
 	if had && before.Word == word || !had && word == upstream.WordOK {
 		return
 	}
@@ -207,7 +214,7 @@ func (d *Daemon) logEjected(out map[string]bool) {
 
 // outlook says in words what is known of a member for a target, "" if nothing is
 // against it.
-func (d *Daemon) outlook(m upstream.Member, t upstream.Target) string {
+func (d *Daemon) outlook(p *upstream.Pool, m upstream.Member, t upstream.Target) string {
 	var words []string
 	if !m.Enabled {
 		words = append(words, "disabled")
@@ -222,6 +229,11 @@ func (d *Daemon) outlook(m upstream.Member, t upstream.Target) string {
 			text += " for " + inWords(time.Until(v.Until))
 		}
 		words = append(words, text)
+	}
+	for _, r := range p.BudgetRows(m.Name(), t) {
+		if !r.Limits.Watch || r.Remaining == 0 {
+			words = append(words, r.String())
+		}
 	}
 	return strings.Join(words, ", ")
 }

@@ -25,7 +25,7 @@ func (d *Daemon) status() admin.Status {
 			File: c.File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: warnings(snap),
 		},
 		Active: d.handler.Active(), Tunnels: d.tunnelCounts(), Upstreams: upstreamRows(snap), Older: d.olderProcesses(),
-		Reasons: d.reasons(snap),
+		Reasons: d.reasons(snap), Budgets: d.budgetRows(),
 	}
 	for _, l := range c.Listen {
 		if b := d.boundAt(l.Address); b != nil {

@@ -225,8 +225,8 @@ func (d *Daemon) outlook(p *upstream.Pool, m upstream.Member, t upstream.Target)
 	words = append(words, ejectionWords(m.Status().Ejection)...)
 	if v, ok := m.Verdict(t.Exchange, t.Kind); ok && v.Word != upstream.WordOK {
 		text := string(v.Word)
-		if !v.Until.IsZero() {
-			text += " for " + inWords(time.Until(v.Until))
+		if v.Word == upstream.WordRateLimited {
+			text += " for " + inWords(time.Until(v.Until)) + " more"
 		}
 		words = append(words, text)
 	}

@@ -224,6 +224,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	if d.parent != nil {
 		if err := d.parent.Serving(); err == nil {
 			go d.receive() // ends with the process before this one, at the latest with this one
+			parts.Go(func() { d.followElsewhere(partsCtx) })
 		}
 	}
 	d.enter(admin.StateReady)

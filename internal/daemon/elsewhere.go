@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"context"
 	"os"
+	"time"
 
 	"proxyd/internal/limit"
 )
@@ -38,9 +40,34 @@ func (d *Daemon) openElsewhere() (list []openCount) {
 // hearOpen takes in what the processes before this one have open.
 func (d *Daemon) hearOpen(list []openCount) {
 	d.olderOpen.Store(&list)
+	d.countElsewhere(d.openElsewhere())
+}
+
+func (d *Daemon) countElsewhere(list []openCount) {
 	open := map[limit.Key]int{}
-	for _, c := range d.openElsewhere() {
+	for _, c := range list {
 		open[limit.Key{Exchange: c.Exchange, Kind: c.Kind, Exit: c.Exit}] += c.Open
 	}
 	d.snapshot.Load().Set().Budgets().Elsewhere(open)
+}
+
+// followElsewhere forgets the connections of processes that end without a word,
+// at most a second late. It runs until ctx ends.
+func (d *Daemon) followElsewhere(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			known := d.olderOpen.Load()
+			if known == nil {
+				continue
+			}
+			if still := d.openElsewhere(); len(still) < len(*known) && d.olderOpen.CompareAndSwap(known, &still) {
+				d.countElsewhere(still)
+			}
+		}
+	}
 }

@@ -47,9 +47,17 @@ func newFigures(c *config.Config) *figures {
 }
 
 func held(l config.Limits) limit.Limits {
-	return limit.Limits{
-		Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue, Jitter: l.Queue / jitterPart,
+	return spread(limit.Limits{Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue})
+}
+
+// spread sets the jitter. A window gives many places back at once, connections
+// end one by one.
+func spread(l limit.Limits) limit.Limits {
+	l.Jitter = 0
+	if l.Connects > 0 {
+		l.Jitter = l.Queue / jitterPart
 	}
+	return l
 }
 
 // smaller gives for each figure the one that lets less through; a may have none.
@@ -64,8 +72,8 @@ func smaller(a, b limit.Limits) limit.Limits {
 	if b.MaxConnections > 0 && (a.MaxConnections == 0 || b.MaxConnections < a.MaxConnections) {
 		l.MaxConnections = b.MaxConnections
 	}
-	l.Queue, l.Jitter = min(a.Queue, b.Queue), min(a.Jitter, b.Jitter)
-	return l
+	l.Queue = min(a.Queue, b.Queue)
+	return spread(l)
 }
 
 // holds reports whether there is a figure.

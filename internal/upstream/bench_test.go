@@ -99,3 +99,43 @@ func BenchmarkPick(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBudgets measures what budgets add to a dial: which ones it needs, a
+// place in them, and the end. The choice past members without room comes beside.
+func BenchmarkBudgets(b *testing.B) {
+	to := Target{Host: "stream.venue.example", Port: 9443, Exchange: "binance", Kind: catalog.KindWebsocket}
+	const budgets = "exchanges: {binance: {websocket: {pool: p, limits: {connects: 1000000/1s, max_connections: 10000000}}}}\n"
+	for name, text := range map[string]string{"none": "", "two": "    limits: {max_connections: 10000000}\n" + budgets} {
+		b.Run("place/"+name, func(b *testing.B) {
+			p := only(b, load(b, poolOfMany(100, "failover")+text, nil))
+			to := to
+			if name == "none" {
+				to.Exchange = ""
+			}
+			w := walk{pool: p, deadline: time.Now().Add(time.Hour), look: look{shared: p.set.shared, target: &to}}
+			b.ReportAllocs()
+			for b.Loop() {
+				h, full := w.enter(b.Context(), 7)
+				if full != nil {
+					b.Fatal(full)
+				}
+				h.failed(nil)
+			}
+		})
+	}
+	for _, full := range []int{0, 1, 50} {
+		b.Run(fmt.Sprintf("pick/full=%d", full), func(b *testing.B) {
+			p := only(b, load(b, poolOfMany(100, "round_robin")+"exchanges: {binance: {websocket: {pool: p, limits: {max_connections: 1}}}}\n", nil))
+			for i := range full {
+				if _, err := p.set.shared.limits.Acquire(b.Context(), 0, p.set.needOf(&to, p.members[i].Exit, p.name).budgets); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				l := look{shared: p.set.shared, target: &to}
+				p.pick(&l)
+			}
+		})
+	}
+}

@@ -22,7 +22,7 @@ func (p *proxyd) reloadOften(t *testing.T, n int) {
 		yaml := loopback + fmt.Sprintf("default: direct\nroutes: [{hosts: [127.0.0.0/8], use: direct}]\npools: {p%d: {proxies: [\"socks5://127.0.0.1:%d\"]}}\nexchanges: {binance: p%d}\n", i, 1000+i, i)
 		want := reloaded
 		if i%2 == 1 {
-			yaml, want = strings.Replace(yaml, "default:", "defualt:", 1), reloadRefused
+			yaml, want = strings.Replace(yaml, "default:", "defaults:", 1), reloadRefused
 		}
 		before := strings.Count(p.Log.String(), want)
 		saving(withListen(yaml))(t, p.File)

@@ -150,7 +150,7 @@ func TestAFaultyFileChangesNothing(t *testing.T) {
 		change func(t *testing.T, file string)
 		says   string
 	}{
-		"a fault":        {saving("defualt: direct\n"), "did you mean default"},
+		"a fault":        {saving("defaults: direct\n"), "did you mean default"},
 		"cut in a value": {saving("default: http://"), "default"},
 		"cut in a list":  {saving("exchanges: {binance: "), "proxyd.yaml:"},
 		"empty":          {saving(""), "empty"},

@@ -187,7 +187,7 @@ func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
 		"crashes":       {program: "#!/bin/sh\nkill -9 $$\n", says: "ended before it served"},
 		"ends":          {program: "#!/bin/sh\nexit 0\n", says: "ended before it served"},
 		"is no program": {program: "no program", says: "exec format error"},
-		"has a fault":   {yaml: "defualt: direct\n", says: "did you mean default"},
+		"has a fault":   {yaml: "defaults: direct\n", says: "did you mean default"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

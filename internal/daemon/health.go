@@ -130,7 +130,7 @@ func (d *Daemon) observe(p health.Pair, r health.Result) {
 		return
 	}
 	found := upstream.Result{Exchange: p.Exchange, Kind: p.Kind}
-	word, isClass := upstream.Word(r.Verdict), false
+	word, isClass := r.Verdict, false
 	switch r.Verdict {
 	case health.OK, health.Geoblocked, health.RateLimited, health.Blocked:
 		for _, s := range r.Steps {

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"proxyd/internal/admin"
 	"proxyd/internal/handover"
 	"proxyd/internal/tunnel"
 )
@@ -53,8 +54,10 @@ func (d *Daemon) receive() {
 	var n note
 	if err == nil && json.Unmarshal(last, &n) == nil {
 		d.hear(n)
-	} else {
-		d.hearOpen(slices.DeleteFunc(d.openElsewhere(), func(c openCount) bool { return c.PID == d.parent.PID })) // they have ended with it
+	} else { // what it had has ended with it
+		gone := d.parent.PID
+		d.older.Store(new(slices.DeleteFunc(d.olderProcesses(), func(p admin.Process) bool { return p.PID == gone })))
+		d.hearOpen(slices.DeleteFunc(d.openElsewhere(), func(c openCount) bool { return c.PID == gone }))
 	}
 	d.arriving.Store(false)
 	d.log().Info("the process before this one has ended", zap.Int("pid", d.parent.PID))

@@ -189,7 +189,7 @@ func (d *Daemon) retire(ctx context.Context, s Signals) {
 	defer ticker.Stop()
 	told, toldAt, heard := d.processes(), time.Now(), true
 wait:
-	for d.handler.Active() > 0 || !d.inbound.Idle() || len(d.openElsewhere()) > 0 { // the last: to pass on what is heard of them
+	for d.handler.Active() > 0 || !d.inbound.Idle() || len(d.olderProcesses()) > 0 { // the last: to pass on what is heard of them
 		select {
 		case <-ctx.Done():
 			d.drain(context.WithoutCancel(ctx), d.snapshot.Load().Config().Drain, s.Force)

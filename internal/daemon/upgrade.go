@@ -187,7 +187,8 @@ func (d *Daemon) retire(ctx context.Context, s Signals) {
 	end := time.After(d.snapshot.Load().Config().Upgrade.Drain)
 	ticker := time.NewTicker(lookTime)
 	defer ticker.Stop()
-	told, toldAt, heard := d.processes(), time.Now(), true
+	var told []admin.Process // not what handOver told: some have ended since
+	toldAt, heard := time.Time{}, true
 wait:
 	for d.handler.Active() > 0 || !d.inbound.Idle() || len(d.olderProcesses()) > 0 { // the last: to pass on what is heard of them
 		select {

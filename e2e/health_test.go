@@ -1,0 +1,393 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// Of three members one resets, one is silent and one works: every request
+// succeeds, and the bad ones are soon left alone.
+func TestBadMembersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	to := map[string]string{"*": echo.Addr}
+	resets := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Fault: testkit.On(testkit.AtAccept, testkit.ResetAfter(0))})
+	silent := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Fault: testkit.On(testkit.AtAccept, testkit.Hang)})
+	works1 := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Hosts: to})
+	yaml := func(members ...string) string {
+		return "attempt_seconds: 0.5\npools: {asia: {proxies: [" + strings.Join(members, ", ") + "]}}\nexchanges: {binance: asia}\ndefault: reject\n"
+	}
+	named := func(name string, p *testkit.Proxy) string { return fmt.Sprintf("{name: %s, url: %q}", name, p.URL()) }
+	p := start(t, yaml(named("resets", resets), named("silent", silent), named("works", works1)))
+	alone := start(t, yaml(named("works", works1)))
+	open := func(p *proxyd, n int) (p99 time.Duration) {
+		t.Helper()
+		var took []time.Duration
+		for i := range n {
+			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5}[i%2], Target: target})
+			if !reply.OK {
+				t.Fatalf("request %d: %v\n%s", i, reply, p.Log)
+			}
+			_ = c.Close()
+			took = append(took, reply.Took)
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	open(p, 20)
+	atFirst := resets.Accepted() + silent.Accepted()
+	with, without := open(p, 500), open(alone, 500)
+	t.Logf("after 20 requests the bad ones were dialled %d times, after 520 %d times; p99 of a set-up %v, of the good one alone %v",
+		atFirst, resets.Accepted()+silent.Accepted(), with, without)
+	tried := strings.Count(p.Log.String(), `"tried":"`)
+	if tried > 6 { // one for the reset, three for the silence, and what was under way
+		t.Errorf("%d requests met a bad member", tried)
+	}
+}
+
+// A member that dies is out within one request and comes back through probes,
+// not through a client.
+func TestAMemberThatDiesAndComesBack(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	to := map[string]string{"*": echo.Addr}
+	dies, stays := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: to}), testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: to})
+	p := start(t, fmt.Sprintf(`pools:
+  asia:
+    proxies: [{name: dies, url: %q}, {name: stays, url: %q}]
+    eject: {base_seconds: 1.5}
+    health_check: {method: connect, interval_seconds: 1, rise: 2}
+exchanges: {binance: asia}
+default: reject
+`, dies.URL(), stays.URL()))
+	f := startFeeds(t, p.Addr, target, 4, 50*time.Millisecond, testkit.SOCKS5)
+	traffic := func(until func() bool) {
+		t.Helper()
+		for end := time.Now().Add(testkit.Patience); !until(); {
+			if time.Now().After(end) {
+				t.Fatalf("not within %v\n%s", testkit.Patience, p.Log)
+			}
+			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
+			if !reply.OK {
+				t.Fatalf("%v\n%s", reply, p.Log)
+			}
+			works(c)
+			_ = c.Close()
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	through := func() int { return strings.Count(p.Log.String(), `"msg":"tunnel open"`) }
+	traffic(func() bool { return through() > 20 })
+	dies.SetFault(testkit.On(testkit.AtAccept, testkit.ResetAfter(0)))
+	traffic(func() bool { return p.line(`"msg":"upstream ejected"`, `"upstream":"dies"`) != "" })
+	if n := strings.Count(p.Log.String(), `"tried":"dies `); n > 2 { // one, or two that were on their way at once
+		t.Errorf("%d requests met the dead member", n)
+	}
+	mark := len(p.Log.String())
+	stop := time.Now().Add(2 * time.Second)
+	traffic(func() bool { return time.Now().After(stop) })
+	if late := p.Log.String()[mark:]; strings.Contains(late, `"tried":"dies `) || strings.Contains(late, `"upstream":"dies","attempts"`) {
+		t.Errorf("a client's request was sent to the dead member:\n%s", late)
+	}
+	asked := len(dies.Asked())
+	dies.SetFault(nil)
+	traffic(func() bool {
+		return p.line(`"msg":"upstream back"`, `"upstream":"dies"`) != "" || len(dies.Asked()) > asked+3
+	})
+	traffic(func() bool { return strings.Contains(p.Log.String()[mark:], `"upstream":"dies","attempts"`) })
+	if n := len(dies.Asked()) - asked; n < 2 {
+		t.Errorf("it was used after %d probes, rise is 2", n)
+	}
+	f.end(t) // health never cuts what lives
+}
+
+// saying answers every request, however often, with one status.
+func saying(status int, header string) func(net.Conn) {
+	return func(c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			if req.Header.Get("Upgrade") != "" || status == 0 {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+				continue
+			}
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 %d X\r\n%sContent-Length: 2\r\n\r\n{}", status, header)
+		}
+	}
+}
+
+// What an exchange says of one exit counts for that exchange and that kind, and
+// for no other.
+func TestAVerdictIsAboutOneExchange(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		status  int
+		header  string
+		verdict string
+	}{
+		"geoblocked":   {451, "", "geoblocked"},
+		"blocked":      {403, "", "blocked"},
+		"rate limited": {429, "Retry-After: 60\r\n", "rate_limited"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad, good := testkit.NewTCP(t, saying(tc.status, tc.header)), testkit.NewTCP(t, saying(200, ""))
+			first := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Hosts: map[string]string{"*": good.Addr, "api.binance.com": bad.Addr}})
+			second := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Hosts: map[string]string{"*": good.Addr}})
+			p := start(t, fmt.Sprintf(`admin: 127.0.0.1:0
+pools:
+  asia:
+    strategy: failover
+    proxies: [{name: first, url: %q}, {name: second, url: %q}]
+    health_check: {method: exchange, interval_seconds: 1}
+exchanges:
+  binance: {http: asia, websocket: asia, probe: {http: "http://api.binance.com/api/v3/ping", websocket: "ws://stream.binance.com:80/ws"}}
+  kraken: {http: asia, probe: {http: "http://api.kraken.com/0/public/Time"}}
+default: reject
+`, first.URL(), second.URL()))
+			started := time.Now()
+			if p.waitLine(`"msg":"verdict"`, `"upstream":"first"`, `"exchange":"binance"`, `"kind":"http"`, `"verdict":"`+tc.verdict+`"`) == "" {
+				t.Fatalf("no verdict\n%s", p.Log)
+			}
+			t.Logf("seen after %v", time.Since(started))
+			member := func(host string) string {
+				t.Helper()
+				before := [2]int{len(first.Asked()), len(second.Asked())}
+				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: host + ":443"})
+				if !reply.OK {
+					t.Fatalf("%s: %v", host, reply)
+				}
+				_ = c.Close()
+				for _, a := range first.Asked()[before[0]:] {
+					if a.Host == host && a.Port == "443" {
+						return "first"
+					}
+				}
+				return "second"
+			}
+			for host, want := range map[string]string{"api.binance.com": "second", "stream.binance.com": "first", "api.kraken.com": "first"} {
+				if got := member(host); got != want {
+					t.Errorf("%s left through %s, want %s", host, got, want)
+				}
+			}
+			if tc.verdict == "rate_limited" { // asking would lengthen it
+				before := bad.Accepted()
+				time.Sleep(2500 * time.Millisecond)
+				if n := bad.Accepted() - before; n > 0 {
+					t.Errorf("it was asked %d times more before Retry-After", n)
+				}
+			}
+		})
+	}
+}
+
+// No new connections, no end for those that are open; and back.
+func TestDrainAndResume(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	to := map[string]string{"*": echo.Addr}
+	a, b := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to}), testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
+	socket := t.TempDir() + "/admin"
+	p := launch(t, "", fmt.Sprintf("admin: unix:%s\npools: {asia: {strategy: failover, proxies: [{name: a, url: %q}, {name: b, url: %q}]}}\nexchanges: {binance: asia, kraken: asia}\ndefault: reject\n", socket, a.URL(), b.URL()))
+	live := p.tunnel(t, "api.binance.com:443")
+	leaves := func(host, want string) {
+		t.Helper()
+		before := len(a.Asked())
+		c := p.tunnel(t, host)
+		_ = c.Close()
+		got := "b"
+		if len(a.Asked()) > before {
+			got = "a"
+		}
+		if got != want {
+			t.Errorf("%s leaves through %s, want %s", host, got, want)
+		}
+	}
+	call := func(code int, want string, args ...string) {
+		t.Helper()
+		if out, got := p.command(t, args...); got != code || !strings.Contains(out, want) {
+			t.Errorf("proxyd %v: %d, %s", args, got, out)
+		}
+	}
+	leaves("api.binance.com:443", "a")
+	call(0, "no new connections", "drain", "a", "binance")
+	leaves("api.binance.com:443", "b")
+	leaves("api.kraken.com:443", "a")
+	call(0, "a", "drain", "a")
+	leaves("api.kraken.com:443", "b")
+	call(0, "drained", "status")
+	call(0, "drained", "route", "--live", "api.kraken.com")
+	works(live)
+	call(0, "", "drain", "b")
+	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "api.kraken.com:443"})
+	if reply.Status != 503 || !strings.Contains(reply.String(), "no_upstream") {
+		t.Errorf("with both drained: %v", reply)
+	}
+	_ = c.Close()
+	call(0, "", "resume", "b")
+	call(0, "", "resume", "a")
+	leaves("api.kraken.com:443", "a")
+	call(0, "", "resume", "a", "binance")
+	leaves("api.binance.com:443", "a")
+	call(1, "there are: a, b", "drain", "c")
+	call(1, "no exchange", "drain", "a", "nowhere")
+}
+
+// Websocket tunnels that end at once are how a block looks from here.
+func TestTunnelsThatEndAtOnceAreTold(t *testing.T) {
+	t.Parallel()
+	closes := testkit.NewTCP(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 100)) })
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": closes.Addr}})
+	socket := t.TempDir() + "/admin"
+	p := launch(t, "", fmt.Sprintf("admin: unix:%s\nexchanges: {binance: {url: %q}}\ndefault: reject\n", socket, up.URL()))
+	for range 5 {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "stream.binance.com:443", Early: "GET / HTTP/1.1\r\n\r\n"})
+		if !reply.OK {
+			t.Fatal(reply)
+		}
+		c.ExpectEOF()
+		_ = c.Close()
+	}
+	testkit.Eventually(t, testkit.Patience, "the metric", func() bool {
+		return strings.Contains(p.admin(t, socket, "/metrics"), `proxyd_tunnels_short_total{exchange="binance",kind="websocket",upstream="`+up.Addr+`"} 5`)
+	})
+	if n := strings.Count(p.Log.String(), "run: proxyd probe binance"); n != 1 {
+		t.Errorf("the warning stands there %d times:\n%s", n, p.Log)
+	}
+}
+
+// Members who are all bad are tried all the same, but never those that must not be.
+func TestWhenAllMembersAreBad(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	fault := testkit.On(testkit.AtAccept, testkit.ResetAfter(0))
+	a := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}, Fault: fault})
+	b := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}, Fault: fault})
+	off := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
+	p := start(t, fmt.Sprintf("pools: {asia: {proxies: [{name: a, url: %q}, {name: b, url: %q}, {name: off, url: %q, enabled: false}], eject: {base_seconds: 60}}}\nexchanges: {binance: asia}\ndefault: reject\n", a.URL(), b.URL(), off.URL()))
+	ask := func() testkit.Reply {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
+		_ = c.Close()
+		return reply
+	}
+	for range 3 {
+		if r := ask(); r.OK {
+			t.Fatalf("%v", r)
+		}
+	}
+	a.SetFault(nil)
+	if r := ask(); !r.OK {
+		t.Errorf("nobody is usable, and the one that would work is not tried: %v", r)
+	}
+	if off.Accepted() > 0 {
+		t.Error("a disabled member was used")
+	}
+}
+
+// Each strategy shares as it says, through a whole daemon.
+func TestStrategies(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	for name, tc := range map[string]struct {
+		pool string // with %s for the members
+		n    int
+		ok   func(a, b, c int) bool
+	}{
+		"round_robin": {"strategy: round_robin, proxies: [{name: a, url: %s, weight: 3}, {name: b, url: %s, weight: 2}, {name: c, url: %s}]", 60,
+			func(a, b, c int) bool { return a == 30 && b == 20 && c == 10 }},
+		"failover": {"strategy: failover, proxies: [{name: a, url: %s, tier: 2}, {name: b, url: %s}, {name: c, url: %s}]", 20,
+			func(a, b, c int) bool { return a == 0 && b == 20 && c == 0 }},
+		"random": {"strategy: random, proxies: [{name: a, url: %s, weight: 2}, {name: b, url: %s}, {name: c, url: %s}]", 200,
+			func(a, b, c int) bool { return a+b+c == 200 && a > 70 && a < 130 && b > 25 && c > 25 }},
+		"hash over the exchange": {"strategy: hash, proxies: [{name: a, url: %s}, {name: b, url: %s}, {name: c, url: %s}]", 20,
+			func(a, b, c int) bool { return max(a, b, c) == 20 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ups [3]*testkit.Proxy
+			var urls []any
+			for i := range ups {
+				ups[i] = testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
+				urls = append(urls, fmt.Sprintf("%q", ups[i].URL()))
+			}
+			p := start(t, "pools: {asia: {"+fmt.Sprintf(tc.pool, urls...)+"}}\nexchanges: {binance: asia}\ndefault: reject\n")
+			hosts := []string{"api.binance.com:443", "stream.binance.com:9443"}
+			for i := range tc.n {
+				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: hosts[i%2]})
+				if !reply.OK {
+					t.Fatal(reply)
+				}
+				_ = c.Close()
+			}
+			if a, b, c := len(ups[0].Asked()), len(ups[1].Asked()), len(ups[2].Asked()); !tc.ok(a, b, c) {
+				t.Errorf("%d, %d, %d", a, b, c)
+			}
+		})
+	}
+}
+
+// least_connections looks at what is open; lowest_latency at how fast ways open.
+func TestStrategiesThatLook(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	to := map[string]string{"*": echo.Addr}
+	t.Run("least_connections", func(t *testing.T) {
+		t.Parallel()
+		a, b := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to}), testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
+		p := start(t, fmt.Sprintf("pools: {asia: {strategy: least_connections, proxies: [{url: %q, weight: 3}, {url: %q}]}}\nexchanges: {binance: asia}\ndefault: reject\n", a.URL(), b.URL()))
+		for range 40 {
+			if _, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target}); !reply.OK {
+				t.Fatal(reply)
+			}
+		}
+		if x, y := len(a.Asked()), len(b.Asked()); x != 30 || y != 10 {
+			t.Errorf("%d and %d, want 30 and 10", x, y)
+		}
+	})
+	t.Run("lowest_latency", func(t *testing.T) {
+		t.Parallel()
+		var slow atomic.Int64
+		fast := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
+		late := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
+		front := testkit.NewTCP(t, func(c net.Conn) {
+			slow.Add(1)
+			time.Sleep(100 * time.Millisecond)
+			up, err := net.Dial("tcp", late.Addr)
+			if err != nil {
+				return
+			}
+			defer up.Close()
+			var both sync.WaitGroup
+			both.Go(func() { _, _ = io.Copy(up, c); _ = up.(*net.TCPConn).CloseWrite() })
+			_, _ = io.Copy(c, up)
+			_ = c.Close()
+			both.Wait()
+		})
+		p := start(t, fmt.Sprintf("pools: {asia: {strategy: lowest_latency, proxies: [\"http://%s\", %q]}}\nexchanges: {binance: asia}\ndefault: reject\n", front.Addr, fast.URL()))
+		for range 100 {
+			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target})
+			if !reply.OK {
+				t.Fatal(reply)
+			}
+			_ = c.Close()
+		}
+		if n := slow.Load(); n > 15 {
+			t.Errorf("the slow one was chosen %d times of 100", n)
+		}
+	})
+}

@@ -80,6 +80,10 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
+// Retire ends each connection after the answer under way, so that who has kept
+// one finds the process that listens now.
+func (s *Server) Retire() { s.http.SetKeepAlivesEnabled(false) }
+
 // Shutdown closes the listeners, and waits for the answers under way.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
 

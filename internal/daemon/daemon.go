@@ -188,6 +188,9 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	} else {
 		d.stop(ctx, s.Force)
 	}
+	d.reloading.Lock() // a reload may have opened addresses just when the stop came
+	closeAll(d.listeners())
+	d.reloading.Unlock()
 	d.servers.Wait()
 	stopParts()
 	parts.Wait()
@@ -203,8 +206,24 @@ func (d *Daemon) isReplaced() bool {
 	}
 }
 
+// heedReloads reloads when a signal asks for it. It may have to wait for an
+// upgrade, and then must not keep others waiting.
+func (d *Daemon) heedReloads(ctx context.Context, wishes <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.replaced:
+			return
+		case <-wishes:
+			d.Reload(BySignal, false)
+		}
+	}
+}
+
 // heed does what is asked by signals until ctx ends or the next process serves.
 func (d *Daemon) heed(ctx context.Context, s Signals) {
+	d.servers.Go(func() { d.heedReloads(ctx, s.Reload) }) // ends with heed
 	beat := d.watchdog()
 	for {
 		select {
@@ -212,8 +231,6 @@ func (d *Daemon) heed(ctx context.Context, s Signals) {
 			return
 		case <-d.replaced:
 			return
-		case <-s.Reload:
-			d.Reload(BySignal, false)
 		case <-s.Upgrade:
 			move := d.snapshot.Load().Config().Upgrade.Tunnels == "move"
 			d.servers.Go(func() { _ = d.Upgrade(ctx, move, func(string) {}) }) // logged there; ends with ctx
@@ -226,7 +243,8 @@ func (d *Daemon) heed(ctx context.Context, s Signals) {
 // serveEach accepts on listeners until they are closed.
 func (d *Daemon) serveEach(listeners []boundListener) {
 	for _, b := range listeners {
-		d.servers.Go(func() { _ = d.inbound.Serve(b.ln, d.settings(b.address)) }) // ends when the listener is closed, without an error
+		settings := d.settings(b.address)
+		d.servers.Go(func() { _ = d.inbound.Serve(b.ln, settings) }) // ends when the listener is closed, without an error
 	}
 }
 
@@ -234,7 +252,7 @@ func (d *Daemon) serveEach(listeners []boundListener) {
 // known when it no longer does.
 func (d *Daemon) settings(address string) func() config.Listener {
 	var last atomic.Pointer[config.Listener]
-	return func() config.Listener {
+	look := func() config.Listener {
 		listen := d.snapshot.Load().Config().Listen
 		for i := range listen {
 			if listen[i].Address == address {
@@ -243,6 +261,8 @@ func (d *Daemon) settings(address string) func() config.Listener {
 		}
 		return *last.Load()
 	}
+	look() // a connection may be the first when the address is gone already
+	return look
 }
 
 // enter begins a phase.

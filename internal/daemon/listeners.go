@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"syscall"
@@ -20,7 +21,8 @@ type boundListener struct {
 type rebound struct {
 	kept, added []boundListener
 	leaving     []boundListener // those in force that the new set has not
-	restored    []boundListener // had to be closed, in vain, and are open again
+	closed      []boundListener // of those: had to make room
+	restored    []boundListener // of those: it was in vain, and they are open again
 }
 
 // rebind opens the listeners of a configuration that are not open already, all
@@ -44,8 +46,7 @@ func rebind(listen []config.Listener, have []boundListener) (*rebound, error) {
 			continue // a built-in address, and a machine without IPv6
 		}
 		if err != nil {
-			closeAll(r.added)
-			return r, listenError(l.Address, err)
+			return r, errors.Join(listenError(l.Address, err), r.undo())
 		}
 		r.added = append(r.added, boundListener{l.Address, ln})
 	}
@@ -55,31 +56,40 @@ func rebind(listen []config.Listener, have []boundListener) (*rebound, error) {
 	return r, nil
 }
 
-// open binds an address. Where a listener that leaves holds the port, as when
-// 127.0.0.1:8877 becomes 0.0.0.0:8877, that one is closed first, and opened
-// again if it was in vain.
+// open binds an address. Where listeners that leave hold the port, as when
+// 127.0.0.1:8877 becomes 0.0.0.0:8877, they are closed first.
 func (r *rebound) open(address string) (net.Listener, error) {
 	ln, err := bind(address)
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return ln, err
+	for _, old := range r.leaving {
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		if portOf(old.ln.Addr().String()) == portOf(address) && !slices.Contains(r.closed, old) {
+			_ = old.ln.Close()
+			r.closed = append(r.closed, old)
+			ln, err = bind(address)
+		}
 	}
-	_, port, _ := net.SplitHostPort(address)
-	i := slices.IndexFunc(r.leaving, func(b boundListener) bool {
-		_, held, _ := net.SplitHostPort(b.ln.Addr().String())
-		return held == port
-	})
-	if i < 0 {
-		return nil, err
-	}
-	old := r.leaving[i]
-	_ = old.ln.Close()
-	if ln, err = bind(address); err == nil {
-		return ln, nil
-	}
-	if again, fault := bind(old.ln.Addr().String()); fault == nil {
+	return ln, err
+}
+
+// undo closes what was opened, and opens again what had to make room for it.
+func (r *rebound) undo() (fault error) {
+	closeAll(r.added)
+	for _, old := range r.closed {
+		again, err := bind(old.ln.Addr().String())
+		if err != nil { // somebody was quicker
+			fault = errors.Join(fault, fmt.Errorf("and %s, which had to make room, cannot be opened again: %w", old.address, err))
+			continue
+		}
 		r.restored = append(r.restored, boundListener{old.address, again})
 	}
-	return nil, err
+	return fault
+}
+
+func portOf(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
 }
 
 func bind(address string) (net.Listener, error) {

@@ -3,12 +3,14 @@ package daemon
 import (
 	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
+	"proxyd/internal/handover"
 	"proxyd/internal/router"
 	"proxyd/internal/watch"
 )
@@ -58,6 +60,12 @@ func (d *Daemon) watching() watch.Options {
 func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if err := d.settled(); err != nil {
+		if by == BySignal && d.isReplaced() { // the next process may have read the file before it was saved
+			_ = d.child.Signal(syscall.SIGHUP) // fails only when it has ended
+		}
+		return admin.Report{File: d.options.ConfigPath, Faults: faultLines(err)}
+	}
 	start := time.Now()
 	if !dryRun {
 		notify(reloadingNow())
@@ -103,6 +111,17 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	}
 	d.warn(next)
 	return admin.Report{File: d.options.ConfigPath, Applied: true, Changes: changes, Warnings: append(unwritten, warnings(next)...)}
+}
+
+// settled says why nothing is to change here any more; nil if it may.
+func (d *Daemon) settled() error {
+	switch {
+	case d.isReplaced():
+		return handover.ErrReplaced
+	case *d.phase.Load() == admin.StateDraining:
+		return errors.New("this process is stopping; what is to change takes effect when it is started again")
+	}
+	return nil
 }
 
 func (d *Daemon) build(prev *router.Router) (*router.Router, error) {

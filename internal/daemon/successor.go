@@ -90,6 +90,9 @@ func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 		for _, a := range arrived {
 			d.adopt(a)
 		}
+		if len(arrived) > 0 {
+			d.removed.look() // this configuration may lack their upstreams
+		}
 		if news != nil {
 			d.hear(*news)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,6 +58,9 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	if d.arriving.Load() {
 		return handover.ErrUnderWay
 	}
+	if err := d.settled(); err != nil {
+		return err
+	}
 	d.reloading.Lock() // from here on the new process has the say
 	defer d.reloading.Unlock()
 	say := func(format string, args ...any) {
@@ -82,6 +86,10 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if err := child.Ready(readyCtx); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil { // told to stop, this process and what it has started
+		child.Kill()
+		return err
+	}
 	set := d.snapshot.Load().Set()
 	state, err := json.Marshal(succession{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
 	if err != nil {
@@ -91,9 +99,13 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if err := child.Go(state); err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // likewise
+		_ = child.Signal(syscall.SIGTERM) // fails only when it has ended
+	}
 	notify(fmt.Sprintf("MAINPID=%d\nREADY=1", child.PID))
 	closeAll(d.listeners())
 	d.adminBound.Load().close()
+	d.admin.Retire()
 	d.inbound.Drain()
 	say("it accepts connections; this process takes no new ones")
 	d.leaving = time.Now()

@@ -182,6 +182,9 @@ func (c *Child) Finish(state []byte) error {
 // Kill ends the child and reaps it: an upgrade that is called off before Go.
 func (c *Child) Kill() { c.kill(0) }
 
+// Signal sends the child a signal.
+func (c *Child) Signal(s os.Signal) error { return c.process.Signal(s) }
+
 // gone reports whether the child has ended.
 func (c *Child) gone() bool {
 	select {

@@ -6,109 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"proxyd/internal/testkit"
 )
-
-// Of three members one resets, one is silent and one works: every request
-// succeeds, and the bad ones are soon left alone.
-func TestBadMembersAreLeftAlone(t *testing.T) {
-	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
-	to := map[string]string{"*": echo.Addr}
-	resets := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Fault: testkit.On(testkit.AtAccept, testkit.ResetAfter(0))})
-	silent := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Fault: testkit.On(testkit.AtAccept, testkit.Hang)})
-	works1 := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Hosts: to})
-	yaml := func(members ...string) string {
-		return "attempt_seconds: 0.5\npools: {asia: {proxies: [" + strings.Join(members, ", ") + "]}}\nexchanges: {binance: asia}\ndefault: reject\n"
-	}
-	named := func(name string, p *testkit.Proxy) string { return fmt.Sprintf("{name: %s, url: %q}", name, p.URL()) }
-	p := start(t, yaml(named("resets", resets), named("silent", silent), named("works", works1)))
-	alone := start(t, yaml(named("works", works1)))
-	open := func(p *proxyd, n int) (p99 time.Duration) {
-		t.Helper()
-		var took []time.Duration
-		for i := range n {
-			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5}[i%2], Target: target})
-			if !reply.OK {
-				t.Fatalf("request %d: %v\n%s", i, reply, p.Log)
-			}
-			_ = c.Close()
-			took = append(took, reply.Took)
-		}
-		slices.Sort(took)
-		return took[len(took)*99/100]
-	}
-	open(p, 20)
-	atFirst := resets.Accepted() + silent.Accepted()
-	with, without := open(p, 500), open(alone, 500)
-	t.Logf("after 20 requests the bad ones were dialled %d times, after 520 %d times; p99 of a set-up %v, of the good one alone %v",
-		atFirst, resets.Accepted()+silent.Accepted(), with, without)
-	tried := strings.Count(p.Log.String(), `"tried":"`)
-	if tried > 6 { // one for the reset, three for the silence, and what was under way
-		t.Errorf("%d requests met a bad member", tried)
-	}
-}
-
-// A member that dies is out within one request and comes back through probes,
-// not through a client.
-func TestAMemberThatDiesAndComesBack(t *testing.T) {
-	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
-	to := map[string]string{"*": echo.Addr}
-	dies, stays := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: to}), testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: to})
-	p := start(t, fmt.Sprintf(`pools:
-  asia:
-    proxies: [{name: dies, url: %q}, {name: stays, url: %q}]
-    eject: {base_seconds: 1.5}
-    health_check: {method: connect, interval_seconds: 1, rise: 2}
-exchanges: {binance: asia}
-default: reject
-`, dies.URL(), stays.URL()))
-	f := startFeeds(t, p.Addr, target, 4, 50*time.Millisecond, testkit.SOCKS5)
-	traffic := func(until func() bool) {
-		t.Helper()
-		for end := time.Now().Add(testkit.Patience); !until(); {
-			if time.Now().After(end) {
-				t.Fatalf("not within %v\n%s", testkit.Patience, p.Log)
-			}
-			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
-			if !reply.OK {
-				t.Fatalf("%v\n%s", reply, p.Log)
-			}
-			works(c)
-			_ = c.Close()
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-	through := func() int { return strings.Count(p.Log.String(), `"msg":"tunnel open"`) }
-	traffic(func() bool { return through() > 20 })
-	dies.SetFault(testkit.On(testkit.AtAccept, testkit.ResetAfter(0)))
-	traffic(func() bool { return p.line(`"msg":"upstream ejected"`, `"upstream":"dies"`) != "" })
-	if n := strings.Count(p.Log.String(), `"tried":"dies `); n > 2 { // one, or two that were on their way at once
-		t.Errorf("%d requests met the dead member", n)
-	}
-	mark := len(p.Log.String())
-	stop := time.Now().Add(2 * time.Second)
-	traffic(func() bool { return time.Now().After(stop) })
-	if late := p.Log.String()[mark:]; strings.Contains(late, `"tried":"dies `) || strings.Contains(late, `"upstream":"dies","attempts"`) {
-		t.Errorf("a client's request was sent to the dead member:\n%s", late)
-	}
-	asked := len(dies.Asked())
-	dies.SetFault(nil)
-	traffic(func() bool {
-		return p.line(`"msg":"upstream back"`, `"upstream":"dies"`) != "" || len(dies.Asked()) > asked+3
-	})
-	traffic(func() bool { return strings.Contains(p.Log.String()[mark:], `"upstream":"dies","attempts"`) })
-	if n := len(dies.Asked()) - asked; n < 2 {
-		t.Errorf("it was used after %d probes, rise is 2", n)
-	}
-	f.end(t) // health never cuts what lives
-}
 
 // saying answers every request, however often, with one status.
 func saying(status int, header string) func(net.Conn) {
@@ -266,33 +169,5 @@ func TestTunnelsThatEndAtOnceAreTold(t *testing.T) {
 	})
 	if n := strings.Count(p.Log.String(), "run: proxyd probe binance"); n != 1 {
 		t.Errorf("the warning stands there %d times:\n%s", n, p.Log)
-	}
-}
-
-// Members who are all bad are tried all the same, but never those that must not be.
-func TestWhenAllMembersAreBad(t *testing.T) {
-	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
-	fault := testkit.On(testkit.AtAccept, testkit.ResetAfter(0))
-	a := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}, Fault: fault})
-	b := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}, Fault: fault})
-	off := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
-	p := start(t, fmt.Sprintf("pools: {asia: {proxies: [{name: a, url: %q}, {name: b, url: %q}, {name: off, url: %q, enabled: false}], eject: {base_seconds: 60}}}\nexchanges: {binance: asia}\ndefault: reject\n", a.URL(), b.URL(), off.URL()))
-	ask := func() testkit.Reply {
-		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
-		_ = c.Close()
-		return reply
-	}
-	for range 3 {
-		if r := ask(); r.OK {
-			t.Fatalf("%v", r)
-		}
-	}
-	a.SetFault(nil)
-	if r := ask(); !r.OK {
-		t.Errorf("nobody is usable, and the one that would work is not tried: %v", r)
-	}
-	if off.Accepted() > 0 {
-		t.Error("a disabled member was used")
 	}
 }

@@ -68,7 +68,8 @@ func dialFault(err error, took time.Duration) *Error {
 	return fault(ClassUpstreamUnreachable, "cannot be reached (%s)", reason(err)).with(err, "check the network route to the proxy")
 }
 
-// targetFault classifies a failed direct connection.
+// targetFault classifies a failed direct connection. Whose fault silence is
+// nobody can tell: an exchange may drop what one local address sends.
 func targetFault(err error, took time.Duration) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -80,7 +81,9 @@ func targetFault(err error, took time.Duration) *Error {
 	case errnoKind(err) == dialRefused:
 		return fault(ClassTargetRefused, "was refused by the target").with(err, "")
 	case isTimeout(err):
-		return fault(ClassTargetTimeout, "was not answered by the target within %s", seconds(took)).with(err, "")
+		e := fault(ClassTargetTimeout, "was not answered by the target within %s", seconds(took)).with(err, "")
+		e.Unsure = true
+		return e
 	}
 	return fault(ClassTargetUnreachable, "cannot reach the target (%s)", reason(err)).with(err, "")
 }

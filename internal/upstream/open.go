@@ -197,7 +197,9 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 		var err error
 		if addrs, err = s.shared.resolver.fresh(ctx, "ip", t.Host); err != nil {
 			if isTimeout(err) {
-				return nil, fault(ClassTargetTimeout, "did not resolve the target's name within %s", seconds(time.Since(start))).with(err, "")
+				e := fault(ClassTargetTimeout, "did not resolve the target's name within %s", seconds(time.Since(start))).with(err, "")
+				e.Unsure = true
+				return nil, e
 			}
 			return nil, fault(ClassTargetDNS, "does not find the target's name").with(err, "")
 		}

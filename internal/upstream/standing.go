@@ -93,9 +93,12 @@ func (p *Pool) avoided(l *look) (order []int) {
 	return order
 }
 
+// nobodyRetry is when a client may try again of whom nobody knows when.
+const nobodyRetry = 10 * time.Second
+
 // nobody is the error of a pool none of whose members may be used.
 func (p *Pool) nobody(l *look) *Error {
-	e := &Error{Class: ClassNoUpstream, RetryAfter: 10 * time.Second}
+	e := &Error{Class: ClassNoUpstream, RetryAfter: nobodyRetry}
 	var why []string
 	for i := range p.members {
 		m := &p.members[i]

@@ -109,10 +109,10 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 		h.failed(nil)
 		return 0, err
 	}
-	if now, _ := w.look.at(m.state); now > was && others > 0 {
+	if now, _ := w.look.at(m.state); now == never || now > was && others > 0 {
 		h.failed(nil)
 		e := fault(ClassNoUpstream, "was taken out of use while a place was waited for")
-		e.aside = true
+		e.aside, e.RetryAfter = true, nobodyRetry
 		return 0, e
 	}
 	w.begun, start = true, time.Now()

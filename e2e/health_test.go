@@ -1,101 +1,13 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"proxyd/internal/testkit"
 )
-
-// saying answers every request, however often, with one status.
-func saying(status int, header string) func(net.Conn) {
-	return func(c net.Conn) {
-		r := bufio.NewReader(c)
-		for {
-			req, err := http.ReadRequest(r)
-			if err != nil {
-				return
-			}
-			_, _ = io.Copy(io.Discard, req.Body)
-			if req.Header.Get("Upgrade") != "" || status == 0 {
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-				continue
-			}
-			_, _ = fmt.Fprintf(c, "HTTP/1.1 %d X\r\n%sContent-Length: 2\r\n\r\n{}", status, header)
-		}
-	}
-}
-
-// What an exchange says of one exit counts for that exchange and that kind, and
-// for no other.
-func TestAVerdictIsAboutOneExchange(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		status  int
-		header  string
-		verdict string
-	}{
-		"geoblocked":   {451, "", "geoblocked"},
-		"blocked":      {403, "", "blocked"},
-		"rate limited": {429, "Retry-After: 60\r\n", "rate_limited"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			bad, good := testkit.NewTCP(t, saying(tc.status, tc.header)), testkit.NewTCP(t, saying(200, ""))
-			first := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Hosts: map[string]string{"*": good.Addr, "api.binance.com": bad.Addr}})
-			second := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "http", Hosts: map[string]string{"*": good.Addr}})
-			p := start(t, fmt.Sprintf(`admin: 127.0.0.1:0
-pools:
-  asia:
-    strategy: failover
-    proxies: [{name: first, url: %q}, {name: second, url: %q}]
-    health_check: {method: exchange, interval_seconds: 1}
-exchanges:
-  binance: {http: asia, websocket: asia, probe: {http: "http://api.binance.com/api/v3/ping", websocket: "ws://stream.binance.com:80/ws"}}
-  kraken: {http: asia, probe: {http: "http://api.kraken.com/0/public/Time"}}
-default: reject
-`, first.URL(), second.URL()))
-			started := time.Now()
-			if p.waitLine(`"msg":"verdict"`, `"upstream":"first"`, `"exchange":"binance"`, `"kind":"http"`, `"verdict":"`+tc.verdict+`"`) == "" {
-				t.Fatalf("no verdict\n%s", p.Log)
-			}
-			t.Logf("seen after %v", time.Since(started))
-			member := func(host string) string {
-				t.Helper()
-				before := [2]int{len(first.Asked()), len(second.Asked())}
-				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: host + ":443"})
-				if !reply.OK {
-					t.Fatalf("%s: %v", host, reply)
-				}
-				_ = c.Close()
-				for _, a := range first.Asked()[before[0]:] {
-					if a.Host == host && a.Port == "443" {
-						return "first"
-					}
-				}
-				return "second"
-			}
-			for host, want := range map[string]string{"api.binance.com": "second", "stream.binance.com": "first", "api.kraken.com": "first"} {
-				if got := member(host); got != want {
-					t.Errorf("%s left through %s, want %s", host, got, want)
-				}
-			}
-			if tc.verdict == "rate_limited" { // asking would lengthen it
-				before := bad.Accepted()
-				time.Sleep(2500 * time.Millisecond)
-				if n := bad.Accepted() - before; n > 0 {
-					t.Errorf("it was asked %d times more before Retry-After", n)
-				}
-			}
-		})
-	}
-}
 
 // No new connections, no end for those that are open; and back.
 func TestDrainAndResume(t *testing.T) {

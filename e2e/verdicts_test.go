@@ -1,0 +1,265 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// edge is an exchange as one exit sees it: it answers every request with a
+// status, which a test can change.
+type edge struct {
+	*testkit.TCP
+	mu     sync.Mutex
+	status int
+	header string
+	bad    time.Time   // when it first said other than 200
+	asked  []time.Time // when it was asked
+}
+
+func newEdge(t *testing.T) *edge {
+	t.Helper()
+	e := &edge{status: http.StatusOK}
+	e.TCP = testkit.NewTCP(t, e.serve)
+	return e
+}
+
+// serve takes an upgrade for any other request: it grants none.
+func (e *edge) serve(c net.Conn) {
+	for r := bufio.NewReader(c); ; {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		e.mu.Lock()
+		e.asked = append(e.asked, time.Now())
+		if e.status != http.StatusOK && e.bad.IsZero() {
+			e.bad = time.Now()
+		}
+		text := fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 2\r\n\r\n{}", e.status, e.header)
+		e.mu.Unlock()
+		_, _ = io.WriteString(c, text)
+	}
+}
+
+func (e *edge) answer(status int, header string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status, e.header = status, header
+}
+
+func (e *edge) visits() []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.asked)
+}
+
+func (e *edge) firstBad() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bad
+}
+
+// grid is a daemon with two members, of which the first is preferred, beside
+// exchanges that may answer differently through each.
+type grid struct {
+	*process
+	socket        string
+	first, second *testkit.Proxy
+}
+
+// newGrid has binance's REST probe through the first member lead to rest, its
+// websocket probe to feed. All tunnels lead to an echo. Probes go every second.
+func newGrid(t *testing.T, rest, feed string) *grid {
+	t.Helper()
+	echo, venue := testkit.NewTCP(t, testkit.Echo), testkit.NewExchange(t)
+	member := func(rest, feed string) *testkit.Proxy {
+		return testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{
+			"*": echo.Addr, "api.binance.com:80": rest, "stream.binance.com:80": feed, "api.kraken.com:80": venue.HTTP,
+		}})
+	}
+	if feed == "" {
+		feed = venue.HTTP
+	}
+	g := &grid{socket: t.TempDir() + "/admin", first: member(rest, feed), second: member(venue.HTTP, venue.HTTP)}
+	g.process = launch(t, "", fmt.Sprintf("admin: unix:%s\n", g.socket)+
+		"pools: {asia: {strategy: failover, health_check: {method: exchange, interval_seconds: 1}, proxies: ["+named("first", g.first)+", "+named("second", g.second)+"]}}\n"+
+		`exchanges:
+  binance: {http: asia, websocket: asia, probe: {http: "http://api.binance.com/api/v3/ping", websocket: "ws://stream.binance.com:80/echo"}}
+  kraken: {http: asia, probe: {http: "http://api.kraken.com/0/public/Time"}}
+default: reject
+`)
+	return g
+}
+
+// leaves wants a new tunnel to a host to leave through a member.
+func (g *grid) leaves(t *testing.T, host, want string) {
+	t.Helper()
+	clients := func() (n int) { // probes go to port 80
+		for _, a := range g.first.Asked() {
+			if a.Port == "443" {
+				n++
+			}
+		}
+		return n
+	}
+	before := clients()
+	_ = g.tunnel(t, host+":443").Close()
+	got := "second"
+	if clients() > before {
+		got = "first"
+	}
+	if got != want {
+		t.Errorf("%s leaves through %s, want %s", host, got, want)
+	}
+}
+
+// says wants words in what a command prints.
+func (g *grid) says(t *testing.T, want string, args ...string) {
+	t.Helper()
+	if out, code := g.command(t, args...); code != 0 || !strings.Contains(out, want) {
+		t.Errorf("proxyd %v: %d, no %q in\n%s", args, code, want, out)
+	}
+}
+
+// What an exchange says of one exit is known within an interval, everywhere. It
+// counts for new connections of that exchange and kind and for nothing else: no
+// living tunnel is touched. It ends when the exchange says otherwise.
+func TestAVerdictIsAboutOneExchange(t *testing.T) {
+	t.Parallel()
+	for verdict, status := range map[string]int{"geoblocked": 451, "blocked": 403} {
+		t.Run(verdict, func(t *testing.T) {
+			t.Parallel()
+			rest := newEdge(t)
+			g := newGrid(t, rest.Addr, "")
+			testkit.Eventually(t, testkit.Patience, "a first probe", func() bool { return len(rest.visits()) > 0 })
+			feeds := []*feeds{
+				startFeeds(t, g.Addr, "api.binance.com:443", 3, 50*time.Millisecond, asking...),
+				startFeeds(t, g.Addr, "stream.binance.com:443", 3, 50*time.Millisecond, asking...),
+				startFeeds(t, g.Addr, "api.kraken.com:443", 3, 50*time.Millisecond, asking...),
+			}
+			g.leaves(t, "api.binance.com", "first")
+			changed := time.Now()
+			rest.answer(status, "")
+			testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
+				return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"exchange":"binance"`, `"kind":"http"`, `"verdict":"`+verdict+`","before":"ok"`)) == 1
+			})
+			if took := rest.firstBad().Sub(changed); took > 2*time.Second {
+				t.Errorf("it was asked only after %v, the interval is 1 s", took)
+			}
+			g.leaves(t, "api.binance.com", "second")
+			g.leaves(t, "stream.binance.com", "first")
+			g.leaves(t, "api.kraken.com", "first")
+			g.says(t, "binance http: "+verdict+" for ", "status")
+			g.says(t, "  "+verdict, "route", "--live", "api.binance.com")
+			for _, host := range []string{"stream.binance.com", "api.kraken.com"} {
+				if out, _ := g.command(t, "route", "--live", host); strings.Contains(out, verdict) {
+					t.Errorf("%s is said to be %s:\n%s", host, verdict, out)
+				}
+			}
+			row := `proxyd_upstream_verdict{exchange="binance",kind="http",upstream="first",verdict="` + verdict + `"} 1`
+			if m := g.admin(t, g.socket, "/metrics"); !strings.Contains(m, row) || strings.Count(m, `verdict="`+verdict+`"`) != 1 {
+				t.Errorf("no %s in the metrics", row)
+			}
+			g.says(t, "no new connections", "drain", "second")
+			g.leaves(t, "api.binance.com", "first") // where it is the last one left, it is tried
+			g.says(t, "in use again", "resume", "second")
+			rest.answer(http.StatusOK, "")
+			testkit.Eventually(t, testkit.Patience, "the end of it", func() bool {
+				return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"verdict":"ok","before":"`+verdict+`"`)) == 1
+			})
+			g.leaves(t, "api.binance.com", "first")
+			if n := len(lines(g.Log.String(), `"msg":"verdict"`)); n != 2 { // not again with each probe
+				t.Errorf("%d verdicts are told", n)
+			}
+			for _, f := range feeds {
+				f.end(t)
+			}
+		})
+	}
+}
+
+// An exit that an exchange limits is neither probed nor used before the
+// exchange's Retry-After, be there no other; then it is both.
+func TestARateLimitedExitIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	const pause = 5 * time.Second
+	rest := newEdge(t)
+	g := newGrid(t, rest.Addr, "")
+	testkit.Eventually(t, testkit.Patience, "a first probe", func() bool { return len(rest.visits()) > 0 })
+	f := startFeeds(t, g.Addr, "api.binance.com:443", 4, 50*time.Millisecond, asking...)
+	rest.answer(http.StatusTooManyRequests, fmt.Sprintf("Retry-After: %d\r\n", pause/time.Second))
+	testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
+		return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"kind":"http"`, `"verdict":"rate_limited"`)) == 1
+	})
+	rest.answer(http.StatusOK, "") // as it would say, were it asked
+	g.leaves(t, "api.binance.com", "second")
+	g.leaves(t, "stream.binance.com", "first")
+	g.leaves(t, "api.kraken.com", "first")
+	g.says(t, "rate_limited for ", "route", "--live", "api.binance.com")
+	g.says(t, "no new connections", "drain", "second", "binance")
+	for _, protocol := range []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5} {
+		c, reply := testkit.Open(t, g.Addr, testkit.Ask{Protocol: protocol, Target: "api.binance.com:443"})
+		_ = c.Close()
+		holds(t, protocol, reply, noUpstream)
+		if reply.Took > time.Second {
+			t.Errorf("%s: answered after %v", protocol, reply.Took)
+		}
+		if protocol != testkit.CONNECT11 {
+			continue
+		}
+		if n, err := strconv.Atoi(reply.Header.Get("Retry-After")); err != nil || n < 1 || time.Duration(n)*time.Second > pause {
+			t.Errorf("Retry-After: %q", reply.Header.Get("Retry-After"))
+		}
+		if !strings.Contains(reply.Body, "first is rate limited by binance") || !strings.Contains(reply.Body, "second is drained for binance") {
+			t.Errorf("the body is %q", reply.Body)
+		}
+	}
+	g.leaves(t, "stream.binance.com", "first")
+	g.says(t, "in use again", "resume", "second", "binance")
+	g.leaves(t, "api.binance.com", "second")
+	limited := rest.firstBad()
+	testkit.Eventually(t, testkit.Patience, "it is asked again", func() bool { return rest.visits()[len(rest.visits())-1].After(limited.Add(pause / 2)) })
+	var after time.Time
+	for _, at := range slices.Backward(rest.visits()) {
+		if at.After(limited) {
+			after = at
+		}
+	}
+	if gap := after.Sub(limited); gap < pause-500*time.Millisecond {
+		t.Errorf("it was asked %v after it had said: not before %v", gap, pause)
+	}
+	g.leaves(t, "api.binance.com", "first")
+	f.end(t)
+}
+
+// While a feed lives, no verdict holds against its pair; when it has ended, one does.
+func TestALivingFeedSpeaksForItsExit(t *testing.T) {
+	t.Parallel()
+	feed := newEdge(t)
+	g := newGrid(t, newEdge(t).Addr, feed.Addr)
+	live := startFeeds(t, g.Addr, "stream.binance.com:443", 1, 50*time.Millisecond, testkit.SOCKS5)
+	feed.answer(http.StatusForbidden, "")
+	time.Sleep(2500 * time.Millisecond) // two intervals in which nothing must come of it
+	g.leaves(t, "stream.binance.com", "first")
+	if l := lines(g.Log.String(), `"msg":"verdict"`); len(l) > 0 {
+		t.Errorf("a verdict against a living feed: %s", l)
+	}
+	live.end(t)
+	testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
+		return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"kind":"websocket"`, `"verdict":"blocked"`)) == 1
+	})
+	g.leaves(t, "stream.binance.com", "second")
+	g.leaves(t, "api.binance.com", "first")
+}

@@ -41,19 +41,25 @@ func startService(t *testing.T, yaml string, environ ...string) *service {
 	return s
 }
 
-// install puts another program in the binary's place, as package managers do.
+// install puts another program in the binary's place, as package managers do. A
+// process of its own writes it: while a test writes a file, what other tests
+// start has it open too, and the system then does not run it ("text file busy").
 func (s *service) install(t *testing.T, from string) {
 	t.Helper()
-	b, err := os.ReadFile(from)
+	out, err := exec.Command("sh", "-c", `cp "$1" "$2.new" && chmod 700 "$2.new" && mv "$2.new" "$2"`, "sh", from, s.path).CombinedOutput()
 	if err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+}
+
+// installText is install of a script.
+func (s *service) installText(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.path+".new", b, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(s.path+".new", s.path); err != nil {
-		t.Fatal(err)
-	}
+	s.install(t, file)
 }
 
 // pids are the processes that run with the service's configuration.
@@ -194,12 +200,7 @@ func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
 			before := s.pids(t)
 			f := startFeeds(t, s.Addr, echo.Addr, 20, 20*time.Millisecond, testkit.SOCKS5)
 			if tc.program != "" {
-				if err := os.Remove(s.path); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(s.path, []byte(tc.program), 0o700); err != nil {
-					t.Fatal(err)
-				}
+				s.installText(t, tc.program)
 			}
 			if tc.yaml != "" {
 				saving(withListen(loopback+"admin: unix:"+s.socket+"\n"+tc.yaml))(t, s.File)
@@ -219,18 +220,35 @@ func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
 	}
 }
 
+// The new process begins with the file on disk: one that the watcher has refused
+// must not come into force that way.
+func TestAnUpgradePutsNoRefusedFileInForce(t *testing.T) {
+	t.Parallel()
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": testkit.NewTCP(t, testkit.Echo).Addr}})
+	s := startService(t, "watch: true\nexchanges: {binance: {url: \""+up.URL()+"\"}}\n")
+	before := s.pids(t)
+	saving(withListen(loopback+"admin: unix:"+s.socket+"\nwatch: true\n"))(t, s.File)
+	testkit.Eventually(t, testkit.Patience, "the watcher refuses it", func() bool { return strings.Contains(s.Log.String(), reloadRefused) })
+	if out := s.upgrade(t, 1); !strings.Contains(out, "not in force") || !strings.Contains(out, "proxyd reload") {
+		t.Errorf("it says %s", out)
+	}
+	if after := s.pids(t); !slices.Equal(before, after) {
+		t.Errorf("processes %v became %v", before, after)
+	}
+	c := s.tunnel(t, "api.binance.com:443")
+	_ = c.Close()
+	if len(up.Asked()) == 0 {
+		t.Error("binance went direct")
+	}
+}
+
 // One that hangs is given up after a while, and until then everything goes on.
 func TestAnUpgradeThatHangs(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	s := startService(t, "")
 	before := s.pids(t)
-	if err := os.Remove(s.path); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(s.path, []byte("#!/bin/sh\nexec sleep 600\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	s.installText(t, "#!/bin/sh\nexec sleep 600\n")
 	first := make(chan string)
 	go func() {
 		out, _ := exec.Command(binary(t), "upgrade", "--admin", "unix:"+s.socket).CombinedOutput()

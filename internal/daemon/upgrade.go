@@ -63,6 +63,9 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	}
 	d.reloading.Lock() // from here on the new process has the say
 	defer d.reloading.Unlock()
+	if faults := d.file.Load().faults; len(faults) > 0 { // the new process would put it in force, the guard of reload or not
+		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; mend it, or run: proxyd reload", faults[0])
+	}
 	say := func(format string, args ...any) {
 		line := fmt.Sprintf(format, args...)
 		d.log().Info("upgrade", zap.String("step", line))

@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,12 +95,7 @@ func TestKeptAdminConnectionsEndWithAnUpgrade(t *testing.T) {
 func (s *service) slowly(t *testing.T, seconds float64) {
 	t.Helper()
 	script := fmt.Sprintf("#!/bin/sh\nsleep %g\nexec %s \"$@\"\n", seconds, binary(t))
-	if err := os.WriteFile(s.path+".new", []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(s.path+".new", s.path); err != nil {
-		t.Fatal(err)
-	}
+	s.installText(t, script)
 }
 
 // A SIGHUP while the next process starts keeps no sign of life back, and is

@@ -10,12 +10,33 @@ import (
 
 func randomly() float64 { return rand.Float64() } //nolint:gosec // spreads load, guards nothing
 
-// renew follows a new snapshot: what is still wanted keeps its plan.
+// renew follows a new snapshot: what is still wanted keeps its plan, since that a
+// file was saved is no reason to ask anybody.
 func (l *loop) renew(r *router.Router, now time.Time) {
 	l.seen = r
 	before := l.jobs
+	l.want(r)
+	for key, j := range l.jobs {
+		first := now.Add(l.part(min(j.every/2, firstWait)))
+		old := before[key]
+		if old == nil {
+			j.next = first
+			continue
+		}
+		if j.every < old.every || j.method != old.method {
+			old.next = later(earlier(old.next, first), old.until)
+		}
+		old.pair, old.method, old.set, old.every = j.pair, j.method, j.set, j.every
+		l.jobs[key] = old
+	}
+}
+
+// want makes jobs of what a snapshot wants to be probed, without plans.
+func (l *loop) want(r *router.Router) {
+	c := r.Config()
 	l.jobs = map[jobKey]*job{}
-	l.pairs = Pairs(r, Configured(r.Config()))
+	l.pairs = Pairs(r, Configured(c))
+	l.used = membersInUse(r)
 	add := func(p Pair, m Method) {
 		if p.Health.Interval <= 0 {
 			p.Health.Interval = defaultInterval
@@ -25,15 +46,7 @@ func (l *loop) renew(r *router.Router, now time.Time) {
 			have.every = min(have.every, p.Health.Interval)
 			return
 		}
-		j := &job{pair: p, method: m, set: r.Set(), every: p.Health.Interval, next: now.Add(l.part(min(p.Health.Interval/2, firstWait)))}
-		if old := before[key]; old != nil {
-			j.good = old.good
-			j.next = earlier(j.next, old.next)
-			if old.running {
-				j.next = now.Add(j.every)
-			}
-		}
-		l.jobs[key] = j
+		l.jobs[key] = &job{pair: p, method: m, set: r.Set(), every: p.Health.Interval}
 	}
 	for _, p := range l.pairs {
 		switch m := Method(p.Health.Method); m {
@@ -44,14 +57,14 @@ func (l *loop) renew(r *router.Router, now time.Time) {
 			add(p, m)
 		}
 	}
-	for _, c := range r.Config().Pools { // no exchange's way, but a health_check all the same
-		if c.Health.Method == "" {
+	for _, p := range c.Pools { // no exchange's way, but a health_check all the same
+		if p.Health.Method == "" {
 			continue
 		}
-		pool := r.Set().Pool(c.Name)
+		pool := r.Set().Pool(p.Name)
 		for _, m := range pool.Members() {
-			if m.Enabled && !l.has(m.Upstream) {
-				add(Pair{Member: m.Upstream, Pool: pool, Health: c.Health}, TCP)
+			if m.Enabled && l.used[m.Upstream] && !l.has(m.Upstream) {
+				add(Pair{Member: m.Upstream, Pool: pool, Health: p.Health}, TCP)
 			}
 		}
 	}
@@ -82,6 +95,9 @@ func keyOf(p Pair) jobKey {
 // those of members that are.
 func (l *loop) returning(now time.Time) {
 	for _, u := range l.seen.Set().Upstreams() {
+		if !l.used[u] {
+			continue
+		}
 		key := keyOf(Pair{Member: u})
 		key.back = true
 		k := l.Known(Pair{Member: u})
@@ -90,33 +106,56 @@ func (l *loop) returning(now time.Time) {
 		case !k.Ejected && j != nil && !j.running:
 			delete(l.jobs, key)
 		case k.Ejected && j == nil:
-			p, m := l.wayBack(u, now)
-			l.jobs[key] = &job{pair: p, method: m, set: l.seen.Set(), next: later(k.Back, now)}
+			l.jobs[key] = &job{set: l.seen.Set(), next: later(k.Back, now)}
+			l.aim(l.jobs[key], u, now)
 		case k.Ejected && !j.running:
-			j.next = later(j.next, k.Back)
+			if j.next = later(j.next, k.Back); !now.Before(j.next) {
+				l.aim(j, u, now)
+			}
 		}
 	}
 }
 
-// wayBack is how to find out whether a member is fit again: by a way to an
+// aim chooses how to find out whether a member is fit again: by a way to an
 // exchange that it serves and that does not mind being asked, or else by
 // whether it accepts.
-func (l *loop) wayBack(u *upstream.Upstream, now time.Time) (Pair, Method) {
-	for _, p := range l.pairs {
-		if p.Member == u && !now.Before(l.Known(p).Until) {
-			return p, Connect
-		}
+func (l *loop) aim(j *job, u *upstream.Upstream, now time.Time) {
+	if ways := l.waysBack(u, now); len(ways) > 0 {
+		j.pair, j.method = ways[j.turn%len(ways)], Connect
+		return
 	}
-	p := Pair{Member: u}
+	j.pair, j.method = Pair{Member: u}, TCP
 	for _, c := range l.seen.Config().Pools {
 		pool := l.seen.Set().Pool(c.Name)
 		for _, m := range pool.Members() {
 			if m.Upstream == u {
-				p.Pool, p.Health = pool, c.Health
+				j.pair.Pool, j.pair.Health = pool, c.Health
 			}
 		}
 	}
-	return p, TCP
+}
+
+// waysBack are the pairs through which a member may come back.
+func (l *loop) waysBack(u *upstream.Upstream, now time.Time) (ways []Pair) {
+	for _, p := range l.pairs {
+		if p.Member == u && !now.Before(l.Known(p).Until) && !u.Drained(p.Exchange) {
+			ways = append(ways, p)
+		}
+	}
+	return ways
+}
+
+// mostTurns is how many exchanges are tried before it is said of a member that
+// nobody can tell.
+const mostTurns = 3
+
+// turnsOver says whether a member that wants to come back should be tried through
+// no other exchange now, because of the one that did not do nobody knows whose
+// fault it was.
+func (l *loop) turnsOver(j *job, now time.Time) bool {
+	j.turn++
+	n := min(mostTurns, len(l.waysBack(j.pair.Member, now)))
+	return n == 0 || j.turn%n == 0
 }
 
 func later(a, b time.Time) time.Time {

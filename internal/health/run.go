@@ -56,8 +56,9 @@ func Run(ctx context.Context, o Options) error {
 	defer wg.Wait()
 	for {
 		for _, j := range l.due(time.Now()) {
-			wg.Go(func() { // ends with the probe's own timeout, or ctx; Run waits
-				r := l.probe(ctx, j.set, j.pair, j.method)
+			set, pair, method := j.set, j.pair, j.method // a new snapshot changes the job's
+			wg.Go(func() {                               // ends with the probe's own timeout, or ctx; Run waits
+				r := l.probe(ctx, set, pair, method)
 				select {
 				case l.done <- outcome{j, r}:
 				case <-ctx.Done():
@@ -84,8 +85,10 @@ type job struct {
 	set     *upstream.Set
 	every   time.Duration // 0: until the member is back
 	next    time.Time
+	until   time.Time // not to be asked before
 	running bool
 	good    time.Time // when it last succeeded
+	turn    int       // of the exchanges through which a member may come back
 }
 
 // jobKey is a job's identity from one snapshot to the next.
@@ -105,7 +108,8 @@ type loop struct {
 	Options
 	done    chan outcome
 	seen    *router.Router
-	pairs   []Pair // that routes of seen use
+	pairs   []Pair                      // that routes of seen use
+	used    map[*upstream.Upstream]bool // members that something of seen leads to
 	jobs    map[jobKey]*job
 	running int
 }
@@ -151,6 +155,10 @@ func (l *loop) due(now time.Time) []*job {
 
 // spared puts a probe off where it is not needed or not wanted.
 func (l *loop) spared(j *job, now time.Time) bool {
+	if j.pair.Member.Drained(j.pair.Exchange) { // no new connections
+		j.next = now.Add(lookAgain)
+		return true
+	}
 	k := l.Known(j.pair)
 	if now.Before(k.Until) {
 		j.next = k.Until.Add(l.part(tryReturn))
@@ -192,13 +200,17 @@ func (l *loop) take(o outcome, now time.Time) {
 	if r.Took > allowed+starvation {
 		return
 	}
-	j.next = later(j.next, r.Until)
+	j.until = r.Until
+	j.next = later(j.next, j.until)
 	if r.Verdict == OK {
 		j.good = now
 	}
 	switch upstream.Class(r.Verdict) {
 	case upstream.ClassTargetRefused, upstream.ClassTargetUnreachable, upstream.ClassTargetDNS, upstream.ClassTargetTimeout:
 		r.Unsure = r.Unsure && !l.othersDo(j, now)
+	}
+	if j.every == 0 && (r.Unsure || upstream.Class(r.Verdict) == upstream.ClassTargetTimeout) && !l.turnsOver(j, now) {
+		return
 	}
 	p := j.pair
 	if j.every == 0 { // whether the member is fit again; of an exchange, a way through it says nothing new

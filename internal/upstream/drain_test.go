@@ -15,9 +15,11 @@ func TestDrainedWhileQueued(t *testing.T) {
 	for name, tt := range map[string]struct {
 		take func(u *Upstream)
 	}{
-		"the member":  {func(u *Upstream) { u.SetDrained("", true) }},
-		"the pair":    {func(u *Upstream) { u.SetDrained("binance", true) }},
-		"rate limits": {func(u *Upstream) { u.SetVerdict("binance", feedKind, Verdict{Word: WordRateLimited, Until: time.Now().Add(time.Hour)}) }},
+		"the member": {func(u *Upstream) { u.SetDrained("", true) }},
+		"the pair":   {func(u *Upstream) { u.SetDrained("binance", true) }},
+		"rate limits": {func(u *Upstream) {
+			u.SetVerdict("binance", feedKind, Verdict{Word: WordRateLimited, Until: time.Now().Add(time.Hour)})
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

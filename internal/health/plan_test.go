@@ -1,0 +1,166 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// reloading puts another snapshot of the same text in force whenever d has passed.
+func (b *bench) reloading(t *testing.T, text string, d time.Duration) {
+	t.Helper()
+	both := [2]*router.Router{snapshot(t, text), snapshot(t, text)}
+	var last time.Time
+	n := 0
+	b.known = func(Pair) Known { // called often, by the loop alone
+		if now := time.Now(); now.Sub(last) >= d {
+			last = now
+			n++
+			b.mu.Lock()
+			b.router = both[n%2]
+			b.mu.Unlock()
+		}
+		return Known{}
+	}
+}
+
+// TestReloadIsNoReasonToAsk: however often a file is saved, each pair is asked
+// at its interval, and what wants to be left alone is.
+func TestReloadIsNoReasonToAsk(t *testing.T) {
+	text := strings.Replace(fmt.Sprintf(asia, "exchange"), "interval_seconds: 30", "interval_seconds: 300", 1)
+	for name, tt := range map[string]struct {
+		found Result
+		most  int
+	}{
+		"all is well":            {Result{Verdict: OK}, 5}, // the first, and one each 240 to 300 s
+		"trouble until a time":   {Result{Verdict: Unknown}, 2},
+		"slow: mostly under way": {Result{Verdict: OK, Took: 2 * time.Second}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &bench{takes: tt.found.Took}
+			b.find = func(Pair, Method) Result {
+				r := tt.found
+				if r.Verdict == Unknown {
+					r.Until = time.Now().Add(10 * time.Minute)
+				}
+				return r
+			}
+			b.reloading(t, text, 3*time.Second)
+			b.run(t, text, 15*time.Minute)
+			if len(b.started) == 0 {
+				t.Fatal("nothing was asked")
+			}
+			for what, at := range b.started {
+				if len(at) > tt.most {
+					t.Errorf("%s: asked %d times, at %v", what, len(at), at)
+				}
+			}
+		})
+	}
+}
+
+// TestShorterInterval: one that a reload makes shorter holds from then on.
+func TestShorterInterval(t *testing.T) {
+	text := fmt.Sprintf(asia, "exchange")
+	b := &bench{}
+	start := time.Time{}
+	b.known = func(Pair) Known {
+		if start.IsZero() {
+			start = time.Now()
+		}
+		if time.Since(start) == 20*time.Second || b.router.Config().Pools[0].Health.Interval == time.Hour && time.Since(start) > 20*time.Second {
+			next := snapshot(t, text)
+			b.mu.Lock()
+			b.router = next
+			b.mu.Unlock()
+		}
+		return Known{}
+	}
+	b.run(t, strings.Replace(text, "interval_seconds: 30", "interval_seconds: 3600", 1), 2*time.Minute)
+	at := b.started["a binance http exchange"]
+	if len(at) < 4 || at[1] > 40*time.Second {
+		t.Errorf("asked at %v", at)
+	}
+}
+
+// TestNothingUnusedIsAsked: neither a pool that nothing leads to nor a member
+// that is drained, or disabled; hops are in use where what lies behind them is.
+func TestNothingUnusedIsAsked(t *testing.T) {
+	const check = "health_check: {method: exchange, interval_seconds: 10}"
+	text := `
+pools:
+  used: {proxies: [{name: a, url: 'http://a.example:1', via: hop}, {name: drained, url: 'http://b.example:1'}, {name: here, url: 'http://c.example:1'}], ` + check + `}
+  hop: {proxies: [{name: h, url: 'http://h.example:1'}], ` + check + `}
+  spare: {proxies: [{name: s, url: 'http://s.example:1', via: far}], ` + check + `}
+  far: {proxies: [{name: f, url: 'http://f.example:1'}], ` + check + `}
+exchanges: {binance: {http: used}, kraken: {http: used}}
+default: direct
+`
+	b := &bench{}
+	b.known = func(p Pair) Known {
+		p.Member.SetDrained("", p.Member.Name() == "drained")
+		p.Member.SetDrained("kraken", p.Member.Name() == "here")
+		return Known{Ejected: true, Back: time.Now()} // all of them want to come back, too
+	}
+	b.run(t, text, time.Minute)
+	for what := range b.started {
+		name := strings.Fields(what)[0]
+		if !slices.Contains([]string{"a", "h", "here", "direct"}, name) || strings.HasPrefix(what, "here kraken") {
+			t.Errorf("asked: %s", what)
+		}
+	}
+	for _, what := range []string{"a binance http exchange", "here binance http exchange", "h   tcp"} {
+		if len(b.started[what]) < 4 {
+			t.Errorf("%s: asked at %v", what, b.started[what])
+		}
+	}
+}
+
+// TestReturnThroughAnotherExchange: one exchange that is down, or limits the
+// exit, keeps no member out that others can be reached through.
+func TestReturnThroughAnotherExchange(t *testing.T) {
+	for name, found := range map[string]Result{
+		"cannot tell": {Verdict: Verdict(upstream.ClassTargetUnreachable), Unsure: true},
+		"silence":     {Verdict: Verdict(upstream.ClassTargetTimeout)},
+		"limited":     {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := 0
+			var start time.Time
+			b := &bench{}
+			b.known = func(p Pair) (k Known) {
+				if start.IsZero() {
+					start = time.Now()
+				}
+				k = Known{Ejected: p.Member.Name() == "a" && good < 2, Back: start.Add(5 * time.Second)}
+				if found.Verdict == "" && p.Exchange == "binance" && time.Since(start) > 3*time.Second {
+					k.Until = start.Add(24 * time.Hour)
+				}
+				return k
+			}
+			b.find = func(p Pair, _ Method) Result {
+				if p.Exchange == "binance" {
+					return found
+				}
+				good++
+				return Result{Verdict: OK}
+			}
+			b.run(t, "pools: {p: {proxies: [{name: a, url: 'http://a.example:1'}, {name: b, url: 'http://b.example:1'}]}}\nexchanges: {binance: {websocket: p}, kraken: {websocket: p}}\n", time.Minute)
+			if n := len(b.started["a binance websocket connect"]); good != 2 || n > 1 {
+				t.Errorf("asked %v", b.started)
+			}
+			for what, all := range b.observed {
+				for _, r := range all {
+					if r.Verdict != OK {
+						t.Errorf("observed of %s: %+v", what, r)
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net"
-	"sync"
+	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,95 +15,218 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// Each strategy shares as it says, through a whole daemon.
+// trio is a daemon with three members a, b and c, which lead to an echo.
+type trio struct {
+	*proxyd
+	ups [3]*testkit.Proxy
+}
+
+// newTrio makes the pool of this strategy (and more of its keys); extra is what
+// else the file says of each member.
+func newTrio(t *testing.T, strategy string, extra ...string) *trio {
+	t.Helper()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	three := &trio{}
+	members := ""
+	for i, more := range extra {
+		three.ups[i] = echoing(t, "http", echo.Addr)
+		members += fmt.Sprintf("{name: %c, url: %q%s}, ", 'a'+i, three.ups[i].URL(), more)
+	}
+	three.proxyd = start(t, "pools: {asia: {strategy: "+strategy+", eject: {base_seconds: 60}, proxies: ["+members+"]}}\nexchanges: {binance: {pool: asia, timeout_seconds: 20}}\ndefault: reject\n")
+	return three
+}
+
+// through opens a tunnel that stays, and says through whom it leaves.
+func (three *trio) through(t *testing.T, host string) (member string, c *testkit.Conn) {
+	t.Helper()
+	before := three.shares()
+	c, reply := testkit.Open(t, three.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: host + ":443"})
+	if !reply.OK {
+		t.Fatalf("%v\n%s", reply, told(three.proxyd))
+	}
+	for i, n := range three.shares() {
+		if n > before[i] {
+			member += string(rune('a' + i))
+		}
+	}
+	return member, c
+}
+
+// order is through whom n tunnels leave, one after the other.
+func (three *trio) order(t *testing.T, n int) (members string) {
+	t.Helper()
+	for range n {
+		m, c := three.through(t, "api.binance.com")
+		_ = c.Close()
+		members += m
+	}
+	return members
+}
+
+func (three *trio) shares() (n [3]int) {
+	for i, u := range three.ups {
+		n[i] = len(u.Asked())
+	}
+	return n
+}
+
+// Each strategy shares as it says.
 func TestStrategies(t *testing.T) {
 	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
-	for name, tc := range map[string]struct {
-		pool string // with %s for the members
-		n    int
-		ok   func(a, b, c int) bool
-	}{
-		"round_robin": {"strategy: round_robin, proxies: [{name: a, url: %s, weight: 3}, {name: b, url: %s, weight: 2}, {name: c, url: %s}]", 60,
-			func(a, b, c int) bool { return a == 30 && b == 20 && c == 10 }},
-		"failover": {"strategy: failover, proxies: [{name: a, url: %s, tier: 2}, {name: b, url: %s}, {name: c, url: %s}]", 20,
-			func(a, b, c int) bool { return a == 0 && b == 20 && c == 0 }},
-		"random": {"strategy: random, proxies: [{name: a, url: %s, weight: 2}, {name: b, url: %s}, {name: c, url: %s}]", 200,
-			func(a, b, c int) bool { return a+b+c == 200 && a > 70 && a < 130 && b > 25 && c > 25 }},
-		"hash over the exchange": {"strategy: hash, proxies: [{name: a, url: %s}, {name: b, url: %s}, {name: c, url: %s}]", 20,
-			func(a, b, c int) bool { return max(a, b, c) == 20 }},
-	} {
-		t.Run(name, func(t *testing.T) {
+	t.Run("round_robin", func(t *testing.T) { // smooth: no member has its turns in a row that the others could have had between
+		t.Parallel()
+		if got := newTrio(t, "round_robin", ", weight: 3", ", weight: 2", "").order(t, 30); got != strings.Repeat("abacba", 5) {
+			t.Errorf("%s", got)
+		}
+	})
+	t.Run("failover", func(t *testing.T) {
+		t.Parallel()
+		three := newTrio(t, "failover", "", "", "")
+		if got := three.order(t, 10); got != "aaaaaaaaaa" {
+			t.Errorf("%s", got)
+		}
+		three.ups[0].Stop()
+		if got := three.order(t, 10); got != "bbbbbbbbbb" {
+			t.Errorf("without the first: %s", got)
+		}
+	})
+	t.Run("random", func(t *testing.T) {
+		t.Parallel()
+		const n = 240
+		got := newTrio(t, "random", ", weight: 2", "", "").order(t, n)
+		for name, p := range map[string]float64{"a": 0.5, "b": 0.25, "c": 0.25} {
+			if have, mean, sigma := float64(strings.Count(got, name)), n*p, math.Sqrt(n*p*(1-p)); math.Abs(have-mean) > 4*sigma {
+				t.Errorf("%s has %.0f of %d, want %.0f within %.0f", name, have, n, mean, 4*sigma)
+			}
+		}
+	})
+	t.Run("least_connections", func(t *testing.T) {
+		t.Parallel()
+		three := newTrio(t, "least_connections", ", weight: 2", "", "")
+		held := map[string][]*testkit.Conn{}
+		for range 40 {
+			m, c := three.through(t, "api.binance.com")
+			held[m] = append(held[m], c)
+		}
+		if got := three.shares(); got != [3]int{20, 10, 10} {
+			t.Errorf("%v", got)
+		}
+		for _, c := range held["b"] {
+			_ = c.Close()
+		}
+		testkit.Eventually(t, testkit.Patience, "their ends", func() bool { return len(lines(three.Log.String(), `"msg":"tunnel",`)) == 10 })
+		got := ""
+		for range 10 { // they stay open
+			m, _ := three.through(t, "api.binance.com")
+			got += m
+		}
+		if got != "bbbbbbbbbb" {
+			t.Errorf("while b has the fewest: %s", got)
+		}
+	})
+}
+
+// Who needs one exit for an exchange has it, REST and websocket, or one for each
+// host; and where a member goes, only what it had moves.
+func TestHashKeepsTogether(t *testing.T) {
+	t.Parallel()
+	hosts := []string{"api.binance.com", "api1.binance.com", "api2.binance.com", "api3.binance.com", "api4.binance.com", "data.binance.com", "stream.binance.com", "data-stream.binance.com"}
+	for over, most := range map[string]int{"exchange": 1, "host": 3} {
+		t.Run("over the "+over, func(t *testing.T) {
 			t.Parallel()
-			var ups [3]*testkit.Proxy
-			var urls []any
-			for i := range ups {
-				ups[i] = testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
-				urls = append(urls, fmt.Sprintf("%q", ups[i].URL()))
-			}
-			p := start(t, "pools: {asia: {"+fmt.Sprintf(tc.pool, urls...)+"}}\nexchanges: {binance: asia}\ndefault: reject\n")
-			hosts := []string{"api.binance.com:443", "stream.binance.com:9443"}
-			for i := range tc.n {
-				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: hosts[i%2]})
-				if !reply.OK {
-					t.Fatal(reply)
+			three := newTrio(t, "hash, hash_over: "+over, "", "", "")
+			at := map[string]string{}
+			look := func() (used string) {
+				for range 3 {
+					for _, h := range hosts {
+						m, c := three.through(t, h)
+						_ = c.Close()
+						if at[h] == "" {
+							at[h] = m
+						} else if at[h] != m {
+							t.Errorf("%s leaves through %s after %s", h, m, at[h])
+						}
+						if !strings.Contains(used, m) {
+							used += m
+						}
+					}
 				}
-				_ = c.Close()
+				return used
 			}
-			if a, b, c := len(ups[0].Asked()), len(ups[1].Asked()), len(ups[2].Asked()); !tc.ok(a, b, c) {
-				t.Errorf("%d, %d, %d", a, b, c)
+			used := look()
+			if len(used) > most || over == "host" && len(used) < 2 {
+				t.Errorf("they leave through %s", used)
+			}
+			gone := used[0]
+			three.ups[gone-'a'].Stop()
+			for h, m := range at {
+				if m == string(gone) {
+					delete(at, h)
+				}
+			}
+			if now := look(); strings.Contains(now, string(gone)) {
+				t.Errorf("after the end of %c: %s", gone, now)
 			}
 		})
 	}
 }
 
-// least_connections looks at what is open; lowest_latency at how fast ways open.
-func TestStrategiesThatLook(t *testing.T) {
+// A higher tier is for when the lower one has nobody left, whatever the strategy.
+func TestTiersComeBeforeStrategies(t *testing.T) {
 	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
-	to := map[string]string{"*": echo.Addr}
-	t.Run("least_connections", func(t *testing.T) {
-		t.Parallel()
-		a, b := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to}), testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
-		p := start(t, fmt.Sprintf("pools: {asia: {strategy: least_connections, proxies: [{url: %q, weight: 3}, {url: %q}]}}\nexchanges: {binance: asia}\ndefault: reject\n", a.URL(), b.URL()))
-		for range 40 {
-			if _, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target}); !reply.OK {
-				t.Fatal(reply)
+	for _, strategy := range []string{"round_robin", "random", "least_connections", "lowest_latency", "failover", "hash"} {
+		three := newTrio(t, strategy, ", tier: 2, weight: 100", "", "")
+		if three.order(t, 20); three.shares()[0] != 0 {
+			t.Errorf("%s: the second tier served beside the first: %v", strategy, three.shares())
+		}
+		for _, up := range three.ups[1:] {
+			if n := three.shares()[0]; n != 0 {
+				t.Errorf("%s: the second tier served while the first had one left", strategy)
 			}
+			up.SetFault(testkit.On(testkit.AtAccept, testkit.ResetAfter(0)))
+			three.order(t, 10)
 		}
-		if x, y := len(a.Asked()), len(b.Asked()); x != 30 || y != 10 {
-			t.Errorf("%d and %d, want 30 and 10", x, y)
+		if got := three.order(t, 10); got != "aaaaaaaaaa" {
+			t.Errorf("%s: then %s", strategy, got)
 		}
-	})
-	t.Run("lowest_latency", func(t *testing.T) {
-		t.Parallel()
-		var slow atomic.Int64
-		fast := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
-		late := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
-		front := testkit.NewTCP(t, func(c net.Conn) {
-			slow.Add(1)
-			time.Sleep(100 * time.Millisecond)
-			up, err := net.Dial("tcp", late.Addr)
-			if err != nil {
+	}
+}
+
+// lowest_latency sends nearly all to the fast one, and stays with it; when another
+// is faster, that is seen.
+func TestLowestLatency(t *testing.T) {
+	t.Parallel()
+	var delays [2]atomic.Int64
+	var used [2]atomic.Int64
+	members := ""
+	for i := range delays {
+		up := testkit.NewTCP(t, func(c net.Conn) { // a proxy that takes its time, and an echo
+			used[i].Add(1)
+			r := bufio.NewReader(c)
+			if _, err := http.ReadRequest(r); err != nil {
 				return
 			}
-			defer up.Close()
-			var both sync.WaitGroup
-			both.Go(func() { _, _ = io.Copy(up, c); _ = up.(*net.TCPConn).CloseWrite() })
-			_, _ = io.Copy(c, up)
-			_ = c.Close()
-			both.Wait()
+			time.Sleep(time.Duration(delays[i].Load()))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+			_, _ = io.Copy(struct{ io.Writer }{c}, r)
 		})
-		p := start(t, fmt.Sprintf("pools: {asia: {strategy: lowest_latency, proxies: [\"http://%s\", %q]}}\nexchanges: {binance: asia}\ndefault: reject\n", front.Addr, fast.URL()))
-		for range 100 {
-			c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target})
-			if !reply.OK {
-				t.Fatal(reply)
-			}
-			_ = c.Close()
-		}
-		if n := slow.Load(); n > 15 {
-			t.Errorf("the slow one was chosen %d times of 100", n)
-		}
-	})
+		members += fmt.Sprintf("{name: %c, url: \"http://%s\"}, ", 'a'+i, up.Addr)
+	}
+	p := start(t, "pools: {asia: {strategy: lowest_latency, proxies: ["+members+"]}}\nexchanges: {binance: {pool: asia, timeout_seconds: 20}}\ndefault: reject\n")
+	delays[0].Store(int64(150 * time.Millisecond))
+	for range 100 {
+		opened(t, p, testkit.CONNECT11, target)
+	}
+	if n := used[0].Load(); n > 5 { // one to find out; a pause of this machine may cost another
+		t.Errorf("the slow one was chosen %d times of 100", n)
+	}
+	delays[0].Store(0)
+	delays[1].Store(int64(400 * time.Millisecond))
+	before := used[1].Load()
+	for range 40 {
+		opened(t, p, testkit.CONNECT11, target)
+	}
+	if n := used[1].Load() - before; n > 10 {
+		t.Errorf("the one that has got slow was chosen %d times of 40", n)
+	}
 }

@@ -169,3 +169,63 @@ func TestOnRemovedDrainAfterAMove(t *testing.T) {
 	goes.ExpectEOF()
 	works(stays)
 }
+
+// A next process that ends as soon as it serves is no upgrade that has gone well.
+func TestTheNextProcessEndsAsItServes(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	s := startService(t, "")
+	live := s.tunnel(t, echo.Addr)
+	script := "#!/bin/sh\n"
+	for _, message := range []string{`{"type":"ready","version":1,"formats":["tunnel/1"]}`, `{"type":"serving"}`} {
+		script += fmt.Sprintf(`printf '\0\0\0\%03o\0\0\0\0\0\0\0\0%s' >&3`, len(message), message) + "\n"
+	}
+	if err := os.WriteFile(s.path+".new", []byte(script+"sleep 0.2\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.path+".new", s.path); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.upgrade(t, 1, "--move"); !strings.Contains(out, "does not answer") || strings.Contains(out, "done") {
+		t.Errorf("it says %s", out)
+	}
+	works(live)
+}
+
+// The watchdog's time begins anew when the unit follows another process.
+func TestTheWatchdogHearsOfTheHandOver(t *testing.T) {
+	t.Parallel()
+	n := listenAsSystemd(t)
+	s := startService(t, "", "NOTIFY_SOCKET="+n.path, "WATCHDOG_USEC=60000000")
+	s.upgrade(t, 0)
+	n.heard(t, "MAINPID=", 1)
+	n.heard(t, "WATCHDOG=1", 1)
+}
+
+// The admin server's port moves to another address too, and stays where it is
+// when the whole is rejected.
+func TestTheAdminPortMovesToAnotherAddress(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	port := freePort(t)
+	p := launch(t, "", loopback+"admin: 127.0.0.1:"+port+"\n")
+	asks := func(host string) {
+		t.Helper()
+		c := testkit.Dial(t, host+":"+port)
+		c.Send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if r := c.ReadHTTP("GET"); r.Status != 200 {
+			t.Error(r)
+		}
+	}
+	asks("127.0.0.1")
+	saving(loopback+"watch: false\nadmin: 0.0.0.0:"+port+"\nlisten: \""+taken.Addr().String()+"\"\n")(t, p.File)
+	p.signal(t, syscall.SIGHUP, reloadRefused)
+	asks("127.0.0.1")
+	saving(withListen(loopback+"admin: 0.0.0.0:"+port+"\n"))(t, p.File)
+	p.signal(t, syscall.SIGHUP, reloaded)
+	asks("127.0.0.2")
+}

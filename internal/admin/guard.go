@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +124,7 @@ func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	client := from.Addr().Unmap().WithZone("")
 	// What another server passes on may come from anywhere.
-	passedOn := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
+	passedOn := slices.ContainsFunc([]string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via"}, func(name string) bool { return len(r.Header[name]) > 0 })
 	if err == nil && client.IsLoopback() && !passedOn {
 		return nil
 	}

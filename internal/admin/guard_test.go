@@ -116,6 +116,9 @@ func TestWhoMayAskFromElsewhere(t *testing.T) {
 		{"profiles", "10.1.2.3:9", token, "/debug/pprof/heap", nil, 401, "admin.token"},
 		{"loopback", "127.0.0.9:9", token, "/api/v1/status", nil, 200, ""},
 		{"loopback, passed on", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Forwarded-For: 127.0.0.1"}, 401, "admin.token"},
+		{"loopback, passed on for nobody", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Forwarded-For: "}, 401, "admin.token"},
+		{"loopback, passed on by nginx", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Real-IP: 192.0.2.7"}, 401, "admin.token"},
+		{"loopback, passed on by another proxy", "127.0.0.1:9", token, "/api/v1/status", []string{"Via: 1.1 squid"}, 401, "admin.token"},
 		{"allowed, passed on", "10.1.2.3:9", "", "/metrics", []string{"Forwarded: for=1.2.3.4"}, 403, "admin.allow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ type adminListener struct {
 	address string
 	ln      net.Listener
 	note    string // why it does not, though it was wanted
+	moved   bool   // the one before it had to be closed first
 }
 
 func (a adminListener) close() {
@@ -28,6 +29,7 @@ func (a adminListener) close() {
 
 // bindAdmin opens the admin address of c, or takes over the one that is open.
 // The built-in address may be another proxyd's: then this one goes without.
+// Where only the host changes, the old address is closed first: see unsettleAdmin.
 func bindAdmin(c *config.Config, have adminListener) (adminListener, error) {
 	address := c.Admin.Address
 	switch {
@@ -37,10 +39,33 @@ func bindAdmin(c *config.Config, have adminListener) (adminListener, error) {
 		return have, nil
 	}
 	ln, err := admin.Listen(address)
-	if err != nil && c.Admin.Default {
-		return adminListener{address: address, note: err.Error()}, nil
+	moved := err != nil && have.ln != nil && portOf(address) != "" && portOf(address) == portOf(have.ln.Addr().String())
+	if moved {
+		have.close()
+		ln, err = admin.Listen(address)
 	}
-	return adminListener{address: address, ln: ln}, err
+	if err != nil && c.Admin.Default {
+		return adminListener{address: address, note: err.Error(), moved: moved}, nil
+	}
+	return adminListener{address: address, ln: ln, moved: moved}, err
+}
+
+// unsettleAdmin keeps the old address in force instead of one that is bound.
+func (d *Daemon) unsettleAdmin(old, next adminListener) {
+	if next.ln != old.ln {
+		next.close()
+	}
+	if !next.moved {
+		return
+	}
+	ln, err := admin.Listen(old.ln.Addr().String())
+	if err != nil { // somebody was quicker
+		d.log().Error("no admin server", zap.Error(err))
+		return
+	}
+	old.ln = ln
+	d.adminBound.Store(&old)
+	d.serveAdmin()
 }
 
 // settleAdmin serves a new admin address and leaves the old one.

@@ -138,14 +138,13 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 	oldAdmin := *d.adminBound.Load()
 	newAdmin, err := bindAdmin(c, oldAdmin)
 	if err != nil {
+		d.unsettleAdmin(oldAdmin, newAdmin)
 		return err
 	}
 	listeners, err := rebind(c.Listen, d.listeners())
 	if err != nil {
 		d.unsettle(listeners)
-		if newAdmin.ln != oldAdmin.ln {
-			newAdmin.close()
-		}
+		d.unsettleAdmin(oldAdmin, newAdmin)
 		return err
 	}
 	d.snapshot.Store(next)

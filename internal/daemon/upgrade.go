@@ -72,7 +72,10 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 		progress(line)
 	}
 	err := d.handOver(ctx, move, say)
-	if err != nil {
+	switch {
+	case err != nil && d.isReplaced():
+		d.log().Error("upgrade", zap.Error(err))
+	case err != nil:
 		d.log().Error("upgrade failed, this process goes on", zap.Error(err))
 	}
 	return err
@@ -105,7 +108,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if ctx.Err() != nil { // likewise
 		_ = child.Signal(syscall.SIGTERM) // fails only when it has ended
 	}
-	notify(fmt.Sprintf("MAINPID=%d\nREADY=1", child.PID))
+	notify(fmt.Sprintf("MAINPID=%d\nREADY=1\nWATCHDOG=1", child.PID)) // its own first sign of life may be half the time away
 	closeAll(d.listeners())
 	d.adminBound.Load().close()
 	d.admin.Retire()
@@ -115,12 +118,15 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if move {
 		d.moveTunnels(ctx, child, say)
 	}
-	_ = d.tell(child, false) // if that fails, nobody is left to hear it
+	silent := d.tell(child, false)
 	d.child = child
 	if n := d.handler.Active(); n > 0 {
 		say("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
 	}
 	close(d.replaced)
+	if silent != nil {
+		return fmt.Errorf("the new process (PID %d) has taken over and does not answer (%w); if it has ended, start proxyd again: this process serves its tunnels to their end, and accepts nothing", child.PID, silent)
+	}
 	return nil
 }
 

@@ -250,8 +250,10 @@ func ejectionWords(e *upstream.Ejection) []string {
 
 func inWords(d time.Duration) string { return d.Round(time.Second).String() }
 
-// setDrained begins or ends a drain for an operator.
+// setDrained begins or ends a drain for an operator. Names compare without case,
+// as in the file.
 func (d *Daemon) setDrained(name, exchange string, on bool) error {
+	name, exchange = strings.ToLower(name), strings.ToLower(exchange)
 	set := d.snapshot.Load().Set()
 	u := set.Upstream(name)
 	if u == nil {

@@ -30,3 +30,21 @@ func TestParseList(t *testing.T) {
 		t.Errorf("got\n%s", said)
 	}
 }
+
+// Many lists have user and password behind the port. Such a line is no URL, and
+// what it has there is in no fault.
+func TestListedHostPortUserPassword(t *testing.T) {
+	for _, line := range []string{
+		"socks5://a.example:1080:geheim-1:geheim-2", "http://192.0.2.1:8080:geheim-1:123456", "http://a.example:geheim-1:1",
+		"http://a.example:1080:geheim-1",
+	} {
+		proxies, _, faults := ParseList("list.txt", []byte(line))
+		said := faults.Error()
+		if len(proxies) != 0 || strings.Contains(said, "geheim") || strings.Contains(said, "123456") || !strings.Contains(said, "user:password@host") {
+			t.Errorf("%s: %v, %s", line, proxies, said)
+		}
+	}
+	if proxies, _, faults := ParseList("list.txt", []byte("http://[::1]:1\nhttp://2001:db8::1:8080\n")); len(proxies) != 2 {
+		t.Errorf("%v", faults)
+	}
+}

@@ -5,6 +5,8 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -228,4 +230,35 @@ func TestTheAdminPortMovesToAnotherAddress(t *testing.T) {
 	saving(withListen(loopback+"admin: 0.0.0.0:"+port+"\n"))(t, p.File)
 	p.signal(t, syscall.SIGHUP, reloaded)
 	asks("127.0.0.2")
+}
+
+// A log whose reader has gone is no reason to end: feeds go on.
+func TestNobodyReadsTheLogAnyMore(t *testing.T) {
+	t.Parallel()
+	echo, port := testkit.NewTCP(t, testkit.Echo), freePort(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{Addr: "127.0.0.1:" + port, Log: &output{}}
+	cmd := exec.Command(binary(t), "run", "-c", writeConfig(t, loopback+"listen: \""+p.Addr+"\"\n"))
+	cmd.Stderr = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	_ = w.Close()
+	testkit.Eventually(t, testkit.Patience, "it listens", func() bool {
+		c, err := net.Dial("tcp", p.Addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+	live := p.tunnel(t, echo.Addr)
+	_ = r.Close()
+	for range 20 {
+		_ = p.tunnel(t, echo.Addr).Close() // two lines each
+	}
+	works(live)
 }

@@ -43,6 +43,7 @@ func signals(parent context.Context) (context.Context, daemon.Signals) {
 		parent = context.Background()
 	}
 	ctx, cancel := context.WithCancel(parent)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else a log that nobody reads any more would end the process
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
 	again := make(chan struct{})

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +26,7 @@ type probeOptions struct {
 	kind, format         string
 	exitIP, list, sha256 string
 	timeout              float64
-	timeoutSet           bool
+	timeoutSet, hashSet  bool
 	concurrency          int
 	listed               []string // the lines of list, in the order of its pool's members
 	kinds                []catalog.Kind
@@ -63,15 +65,16 @@ Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
   proxyd probe --exit-ip https://api.ipify.org        the addresses for an allow-list
   proxyd probe --list proxies.txt --ok binance > pool.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.timeoutSet = cmd.Flags().Changed("timeout-seconds")
+			o.timeoutSet, o.hashSet = cmd.Flags().Changed("timeout-seconds"), cmd.Flags().Changed("sha256")
 			if err := o.check(); err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-			defer stop()
-			if err := o.prepare(ctx, cmd, args); err != nil {
+			if err := o.prepare(cmd.Context(), cmd, args); err != nil {
 				return err
 			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt) // not before: nothing is there yet to be printed
+			defer stop()
+			context.AfterFunc(ctx, stop) // the second one ends it at once
 			if o.exitIP != "" {
 				return o.exits(ctx, cmd)
 			}
@@ -115,8 +118,10 @@ func (o *probeOptions) check() error {
 		return usageError{fmt.Errorf("--timeout-seconds %g: must be 0.1 to 300", o.timeout)}
 	case o.list == "" && o.ok:
 		return usageError{errors.New("--ok is for --list")}
-	case o.list == "" && o.sha256 != "":
+	case o.list == "" && o.hashSet:
 		return usageError{errors.New("--sha256 is for --list")}
+	case o.hashSet && len(o.sha256) != hex.EncodedLen(sha256.Size): // a variable that is not set must not switch it off
+		return usageError{errors.New("--sha256: not 64 hex digits")}
 	case o.list != "" && o.all:
 		return usageError{errors.New("--all is for the configuration's upstreams, not for --list")}
 	case o.ok && o.format != "text":

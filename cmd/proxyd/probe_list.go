@@ -31,7 +31,7 @@ func (o *probeOptions) readList(ctx context.Context, stdin io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if o.sha256 != "" {
+	if o.hashSet {
 		if sum := sha256.Sum256(text); !strings.EqualFold(hex.EncodeToString(sum[:]), o.sha256) {
 			return fmt.Errorf("the list hashes to %x, not to --sha256; it was changed, or the hash is another list's", sum)
 		}

@@ -244,7 +244,8 @@ func TestARateLimitedExitIsLeftAlone(t *testing.T) {
 	f.end(t)
 }
 
-// While a feed lives, no verdict holds against its pair; when it has ended, one does.
+// While a feed lives, no verdict comes or holds against its pair; when it has
+// ended, one does.
 func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	t.Parallel()
 	feed := newEdge(t)
@@ -262,4 +263,17 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	})
 	g.leaves(t, "stream.binance.com", "second")
 	g.leaves(t, "api.binance.com", "first")
+	g.says(t, "no new connections", "drain", "second")
+	live = startFeeds(t, g.Addr, "stream.binance.com:443", 1, 50*time.Millisecond, testkit.SOCKS5) // as the last one left
+	g.says(t, "in use again", "resume", "second")
+	g.leaves(t, "stream.binance.com", "first")
+	if out, _ := g.command(t, "status"); strings.Contains(out, "blocked") {
+		t.Errorf("a verdict holds against a living feed:\n%s", out)
+	}
+	live.end(t)
+	testkit.Eventually(t, testkit.Patience, "it holds again", func() bool {
+		out, _ := g.command(t, "status")
+		return strings.Contains(out, "binance websocket: blocked for ")
+	})
+	g.leaves(t, "stream.binance.com", "second")
 }

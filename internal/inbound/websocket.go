@@ -39,6 +39,9 @@ func (c *client) upgrade(h *head) {
 		line = "GET http://" + c.req.authority + c.req.path + " HTTP/1.1\r\n" + f.Fields.Reveal()
 	}
 	reply, err := c.askServer(t, append([]byte(line), fields...))
+	if f := t.Forward(); f != nil {
+		f.Answered()
+	}
 	switch {
 	case errors.Is(err, errLeft):
 		t.Abandon(err)

@@ -87,7 +87,7 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
 	return &Way{
-		Conn: conn, Member: u.thin, Forward: &Forward{config.NewSecret(fields.String())}, Release: release,
+		Conn: conn, Member: u.thin, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: release,
 	}, nil
 }
 

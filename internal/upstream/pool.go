@@ -83,7 +83,11 @@ func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *hold) (*Way, er
 	if err != nil {
 		return nil, err
 	}
-	h.opened()
+	if way.Forward != nil {
+		way.Forward.Answered = h.opened // the end of the way does it, too
+	} else {
+		h.opened()
+	}
 	now := time.Now()
 	way.Dial = now.Sub(start)
 	m.opened(t, way.Dial, now)

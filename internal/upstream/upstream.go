@@ -41,7 +41,8 @@ type Way struct {
 
 // Forward is what a request in absolute form needs beyond the client's fields.
 type Forward struct {
-	Fields config.Secret // whole lines for its head, credentials among them; may be empty
+	Fields   config.Secret // whole lines for its head, credentials among them; may be empty
+	Answered func()        // to be called when the answer is there: only then has the target seen the connection for sure
 }
 
 // Attempt is one failed try to open a way.

@@ -20,7 +20,7 @@ import (
 // the window.
 func TestBudgetOfWebsocketsInAbsoluteForm(t *testing.T) {
 	t.Parallel()
-	const most, clients = 5, 12
+	const most, clients = 5, 10
 	exchange := &arrivals{}
 	var turn atomic.Int64
 	up := testkit.NewTCP(t, func(c net.Conn) {
@@ -32,14 +32,16 @@ func TestBudgetOfWebsocketsInAbsoluteForm(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
 			return
 		}
-		time.Sleep(time.Duration(turn.Add(1)%3) * 300 * time.Millisecond) // a way that is long for some
+		if turn.Add(1) <= most { // a way that is long for the first ones
+			time.Sleep(900 * time.Millisecond)
+		}
 		exchange.mu.Lock()
 		exchange.times = append(exchange.times, time.Now())
 		exchange.mu.Unlock()
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		testkit.Hang(c)
 	})
-	p := start(t, fmt.Sprintf("exchanges: {venue: {hosts: [feed.venue.example], websocket: {url: \"http://%s\", timeout_seconds: 30, limits: {connects: %d/1s, queue_seconds: 25}}}}\n", up.Addr, most))
+	p := start(t, fmt.Sprintf("exchanges: {venue: {hosts: [feed.venue.example], websocket: {url: \"http://%s\", timeout_seconds: 30, limits: {connects: %d/1s, queue_seconds: 5}}}}\n", up.Addr, most))
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {

@@ -1,10 +1,16 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -82,4 +88,59 @@ func TestTunnelsThatEndAtOnceAreTold(t *testing.T) {
 	if n := strings.Count(p.Log.String(), "run: proxyd probe binance"); n != 1 {
 		t.Errorf("the warning stands there %d times:\n%s", n, p.Log)
 	}
+}
+
+// edge is an exchange as one exit sees it: it answers every request with a
+// status, which a test can change.
+type edge struct {
+	*testkit.TCP
+	mu     sync.Mutex
+	status int
+	header string
+	bad    time.Time   // when it first said other than 200
+	asked  []time.Time // when it was asked
+}
+
+func newEdge(t *testing.T) *edge {
+	t.Helper()
+	e := &edge{status: http.StatusOK}
+	e.TCP = testkit.NewTCP(t, e.serve)
+	return e
+}
+
+// serve takes an upgrade for any other request: it grants none.
+func (e *edge) serve(c net.Conn) {
+	for r := bufio.NewReader(c); ; {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		e.mu.Lock()
+		e.asked = append(e.asked, time.Now())
+		if e.status != http.StatusOK && e.bad.IsZero() {
+			e.bad = time.Now()
+		}
+		text := fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 2\r\n\r\n{}", e.status, e.header)
+		e.mu.Unlock()
+		_, _ = io.WriteString(c, text)
+	}
+}
+
+func (e *edge) answer(status int, header string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status, e.header = status, header
+}
+
+func (e *edge) visits() []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.asked)
+}
+
+func (e *edge) firstBad() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bad
 }

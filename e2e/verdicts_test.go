@@ -1,75 +1,17 @@
 package e2e
 
 import (
-	"bufio"
+	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"proxyd/internal/testkit"
 )
-
-// edge is an exchange as one exit sees it: it answers every request with a
-// status, which a test can change.
-type edge struct {
-	*testkit.TCP
-	mu     sync.Mutex
-	status int
-	header string
-	bad    time.Time   // when it first said other than 200
-	asked  []time.Time // when it was asked
-}
-
-func newEdge(t *testing.T) *edge {
-	t.Helper()
-	e := &edge{status: http.StatusOK}
-	e.TCP = testkit.NewTCP(t, e.serve)
-	return e
-}
-
-// serve takes an upgrade for any other request: it grants none.
-func (e *edge) serve(c net.Conn) {
-	for r := bufio.NewReader(c); ; {
-		req, err := http.ReadRequest(r)
-		if err != nil {
-			return
-		}
-		_, _ = io.Copy(io.Discard, req.Body)
-		e.mu.Lock()
-		e.asked = append(e.asked, time.Now())
-		if e.status != http.StatusOK && e.bad.IsZero() {
-			e.bad = time.Now()
-		}
-		text := fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 2\r\n\r\n{}", e.status, e.header)
-		e.mu.Unlock()
-		_, _ = io.WriteString(c, text)
-	}
-}
-
-func (e *edge) answer(status int, header string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.status, e.header = status, header
-}
-
-func (e *edge) visits() []time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.asked)
-}
-
-func (e *edge) firstBad() time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.bad
-}
 
 // grid is a daemon with two members, of which the first is preferred, beside
 // exchanges that may answer differently through each.
@@ -133,6 +75,32 @@ func (g *grid) says(t *testing.T, want string, args ...string) {
 	}
 }
 
+// since is when the first member's verdict for binance's REST is said to have come.
+func (g *grid) since(t *testing.T) time.Time {
+	t.Helper()
+	var s struct {
+		Upstreams []struct {
+			Name     string
+			Verdicts []struct {
+				Exchange, Kind string
+				Since          time.Time
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(g.admin(t, g.socket, "/api/v1/status")), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range s.Upstreams {
+		for _, v := range u.Verdicts {
+			if u.Name == "first" && v.Exchange == "binance" && v.Kind == "http" {
+				return v.Since
+			}
+		}
+	}
+	t.Error("status tells of no verdict")
+	return time.Time{}
+}
+
 // What an exchange says of one exit is known within an interval, everywhere. It
 // counts for new connections of that exchange and kind and for nothing else: no
 // living tunnel is touched. It ends when the exchange says otherwise.
@@ -158,6 +126,7 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			if took := rest.firstBad().Sub(changed); took > 2*time.Second {
 				t.Errorf("it was asked only after %v, the interval is 1 s", took)
 			}
+			since := g.since(t)
 			g.leaves(t, "api.binance.com", "second")
 			g.leaves(t, "stream.binance.com", "first")
 			g.leaves(t, "api.kraken.com", "first")
@@ -175,6 +144,11 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			g.says(t, "no new connections", "drain", "second")
 			g.leaves(t, "api.binance.com", "first") // where it is the last one left, it is tried
 			g.says(t, "in use again", "resume", "second")
+			asked := len(rest.visits())
+			testkit.Eventually(t, testkit.Patience, "two probes more", func() bool { return len(rest.visits()) > asked+1 })
+			if got := g.since(t); !got.Equal(since) { // that it is confirmed makes it no younger
+				t.Errorf("it is said to hold since %v, was %v", got, since)
+			}
 			rest.answer(http.StatusOK, "")
 			testkit.Eventually(t, testkit.Patience, "the end of it", func() bool {
 				return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"verdict":"ok","before":"`+verdict+`"`)) == 1

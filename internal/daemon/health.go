@@ -156,7 +156,11 @@ func (d *Daemon) observe(p health.Pair, r health.Result) {
 	if until.IsZero() && word != upstream.WordOK { // where checks are taken out of the file, what they found ends
 		until = time.Now().Add(max(verdictTime, 3*p.Health.Interval))
 	}
-	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: until, Text: r.Text})
+	since := time.Now()
+	if had && before.Word == word && !before.Since.IsZero() {
+		since = before.Since
+	}
+	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: until, Since: since, Text: r.Text})
 	if had && before.Word == word || !had && word == upstream.WordOK {
 		return
 	}

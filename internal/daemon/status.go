@@ -110,6 +110,9 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 			continue
 		}
 		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.At}
+		if !p.Verdict.Since.IsZero() {
+			v.Since = p.Verdict.Since
+		}
 		if !p.Verdict.Until.IsZero() {
 			v.Until = &p.Verdict.Until
 		}

@@ -94,7 +94,7 @@ func (u *Upstream) recall(m Memory) {
 		pr.drained.Store(p.Drained)
 		if p.Verdict != nil {
 			v := &remembered{*p.Verdict, p.Times}
-			v.Until, v.At = ours(v.Until), ours(v.At)
+			v.Until, v.At, v.Since = ours(v.Until), ours(v.At), ours(v.Since)
 			pr.verdict.Store(v)
 		}
 	}

@@ -25,6 +25,7 @@ type Verdict struct {
 	Word  Word      `json:"word"`
 	Until time.Time `json:"until,omitzero"` // it ends by itself; zero: when another takes its place
 	At    time.Time `json:"at"`
+	Since time.Time `json:"since,omitzero"` // when it was first found, if At is when it was confirmed; may be zero
 	Text  string    `json:"text,omitempty"` // in words, free of credentials
 }
 

@@ -50,7 +50,7 @@ func rowOf(name, url string) probed {
 // skip marks a pair that is left alone.
 func (p *probed) skip(until time.Time) {
 	p.Verdict, p.Skipped, p.Until = string(health.RateLimited), true, &until
-	p.Text = "not asked: the running daemon knows that it is rate-limited until " + until.Local().Format(time.TimeOnly)
+	p.Text = "not asked: the running daemon knows that it is rate-limited until " + clock(until, time.Now())
 }
 
 // fill takes a result in.
@@ -73,6 +73,15 @@ func (p *probed) step(name string) **float64 {
 		health.StepDNS: &p.DNS, health.StepTCP: &p.TCP, health.StepProxy: &p.Proxy, health.StepTLS: &p.TLS,
 		health.StepHTTP: &p.HTTP, health.StepUpgrade: &p.Upgrade, health.StepMessage: &p.Message,
 	}[name]
+}
+
+// clock is a moment for people: its day too, where that is not today.
+func clock(at, now time.Time) string {
+	at = at.Local()
+	if at.Format(time.DateOnly) == now.Local().Format(time.DateOnly) {
+		return at.Format(time.TimeOnly)
+	}
+	return at.Format(time.DateTime)
 }
 
 func (p *probed) good() bool { return p.Verdict == string(health.OK) }
@@ -123,7 +132,7 @@ func writeProbed(out io.Writer, rows []probed, exits bool) error {
 		}
 		text := r.Text
 		if r.Until != nil && !r.Skipped {
-			text += "; until " + r.Until.Local().Format(time.TimeOnly)
+			text += "; until " + clock(*r.Until, time.Now())
 		}
 		fmt.Fprintln(w, strings.Join(append(cells, text), "\t"))
 	}

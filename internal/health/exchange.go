@@ -3,6 +3,7 @@ package health
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"proxyd/internal/upstream"
@@ -91,7 +93,7 @@ func (p *probe) request(ctx context.Context, conn net.Conn, u *url.URL) Result {
 		}
 		return p.firstMessage(ctx, conn, r)
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, bodyLimit)) // what there is of it, is judged
+	body := bodyOf(resp)
 	got := read(resp.StatusCode, resp.Header, body, time.Now())
 	if p.ask.websocket() && got.Verdict == OK {
 		got = Result{Verdict: Unknown, Status: resp.StatusCode, Text: got.Text + " where a 101 was asked for", Hint: "the probe's address may be outdated: set another one as exchanges.NAME.probe"}
@@ -100,6 +102,21 @@ func (p *probe) request(ctx context.Context, conn net.Conn, u *url.URL) Result {
 		*p.ask.keep = body
 	}
 	return got
+}
+
+// bodyOf is what there is of an answer's body, that is judged. Guards send pages
+// compressed that nobody has asked for so.
+func bodyOf(resp *http.Response) []byte {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
+	if !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+		return body
+	}
+	z, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return body
+	}
+	text, _ := io.ReadAll(io.LimitReader(z, bodyLimit))
+	return text
 }
 
 // errNotHTTP is an answer in another protocol.

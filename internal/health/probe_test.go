@@ -43,6 +43,8 @@ func TestVerdicts(t *testing.T) {
 		{name: "451 of Binance", kind: http, says: testkit.VenueReply{Status: 451, Body: `{"code":0,"msg":"Service unavailable from a restricted location according to 'b. Eligibility'"}`}, want: Geoblocked, text: "Binance"},
 		{name: "451 on the upgrade", kind: ws, says: testkit.VenueReply{Status: 451}, want: Geoblocked, text: "HTTP 451"},
 		{name: "403 of CloudFront by country", kind: http, says: testkit.VenueReply{Status: 403, Body: cloudfront}, want: Geoblocked, text: "CloudFront"},
+		{name: "403 by country, compressed unasked", kind: http, says: testkit.VenueReply{Status: 403, Header: map[string]string{"Content-Encoding": "gzip"}, Body: zipped(cloudfront)}, want: Geoblocked, text: "CloudFront"},
+		{name: "403 that is not what it says", kind: http, says: testkit.VenueReply{Status: 403, Header: map[string]string{"Content-Encoding": "gzip"}, Body: "Forbidden"}, want: Blocked, text: "HTTP 403: Forbidden"},
 		{name: "403 of Cloudflare by country", kind: http, says: testkit.VenueReply{Status: 403, Body: "error code: 1009"}, want: Geoblocked, text: "1009"},
 		{name: "403 of Cloudflare by a rule", kind: ws, says: testkit.VenueReply{Status: 403, Body: "error code: 1020"}, want: Blocked, text: "1020"},
 		{name: "200 of KuCoin by country", kind: http, says: testkit.VenueReply{Body: `{"code":"400302","msg":"Our services are currently unavailable in the U.S."}`}, want: Geoblocked, text: "KuCoin"},

@@ -1,12 +1,14 @@
 package health
 
 import (
+	"compress/gzip"
 	"context"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,6 +71,15 @@ func at(addr string) upstream.Target {
 	host, port, _ := net.SplitHostPort(addr)
 	n, _ := strconv.ParseUint(port, 10, 16)
 	return upstream.Target{Host: host, IP: netip.MustParseAddr(host), Port: uint16(n)}
+}
+
+// zipped is a text as gzip.
+func zipped(text string) string {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return b.String()
 }
 
 func names(steps []Step) (list []string) {

@@ -225,8 +225,15 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	feed := newEdge(t)
 	g := newGrid(t, newEdge(t).Addr, feed.Addr)
 	live := startFeeds(t, g.Addr, "stream.binance.com:443", 1, 50*time.Millisecond, testkit.SOCKS5)
+	asked := 0
+	testkit.Eventually(t, testkit.Patience, "what was under way has ended", func() bool {
+		before := asked
+		asked = len(feed.visits())
+		time.Sleep(time.Second)
+		return asked == before
+	})
 	feed.answer(http.StatusForbidden, "")
-	time.Sleep(2500 * time.Millisecond) // two intervals in which nothing must come of it
+	time.Sleep(2 * time.Second) // two intervals in which nothing must come of it
 	g.leaves(t, "stream.binance.com", "first")
 	if l := lines(g.Log.String(), `"msg":"verdict"`); len(l) > 0 {
 		t.Errorf("a verdict against a living feed: %s", l)

@@ -259,4 +259,8 @@ func TestASecretThatComesLater(t *testing.T) {
 	if p.waitLine(`"msg":"reloaded"`, "password changed") == "" {
 		t.Errorf("no line says that it has changed:\n%s", p.Log)
 	}
+	saving("")(t, secret) // as when it is written anew; nobody is asked without a password
+	if p.waitLine(`"msg":"reload refused`, secret+" is empty") == "" {
+		t.Errorf("no line says that it is empty:\n%s", p.Log)
+	}
 }

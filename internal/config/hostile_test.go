@@ -16,7 +16,7 @@ import (
 
 // patience is what a busy machine with the race detector needs; what is not
 // linear takes longer on an idle one.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // fill repeats a line until a file is as large as one may be.
 func fill(head, line string) string {

@@ -57,7 +57,7 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 		"a device without anything":       {"/dev/null", "is no file"},
 		"a link that leads nowhere":       {link(t, dir, "nowhere", filepath.Join(dir, "none")), "does not exist"},
 		"a link to itself":                {link(t, dir, "itself", filepath.Join(dir, "itself")), "too many levels of symbolic links"},
-		"a secret from a pipe":            {write(t, "admin: {token: \"${file:"+unwritten+"}\"}\n"), "admin.token: is empty"},
+		"a secret from a pipe":            {write(t, "admin: {token: \"${file:"+unwritten+"}\"}\n"), " is empty; write the secret into it"},
 		"a secret from a silent pipe":     {write(t, "admin: {token: \"${file:"+silent("silent secret", "")+"}\"}\n"), "nobody has finished writing"},
 		"a secret that is a large file":   {write(t, "admin: {token: \"${file:"+write(t, strings.Repeat("x", 1<<17))+"}\"}\n"), "is too large"},
 		"a secret without an end":         {write(t, "admin: {token: \"${file:/dev/zero}\"}\n"), "/dev/zero cannot be read: is no file"},

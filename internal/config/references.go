@@ -60,8 +60,11 @@ func (b *builder) secret(key, name string) string {
 		if err != nil && !b.secrets.missingOK {
 			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", path, rootCause(err))
 		}
-		text := strings.TrimSuffix(string(raw), "\n")
-		return strings.TrimSuffix(text, "\r")
+		text := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
+		if text == "" && err == nil { // perhaps about to be written; no password is never meant by naming a file
+			b.fault(key, "write the secret into it", "%s is empty", path)
+		}
+		return text
 	}
 	value, ok := b.secrets.env[name]
 	if !ok {

@@ -105,7 +105,7 @@ default: direct
 	b.known = func(p Pair) Known {
 		p.Member.SetDrained("", p.Member.Name() == "drained")
 		p.Member.SetDrained("kraken", p.Member.Name() == "here")
-		return Known{Ejected: true, Back: time.Now()} // all of them want to come back, too
+		return Known{Ejected: slices.Contains([]string{"drained", "s", "f"}, p.Member.Name()), Back: time.Now()} // these would like to come back, too
 	}
 	b.run(t, text, time.Minute)
 	for what := range b.started {
@@ -118,6 +118,40 @@ default: direct
 		if len(b.started[what]) < 4 {
 			t.Errorf("%s: asked at %v", what, b.started[what])
 		}
+	}
+}
+
+// TestDeadMembersKeepNobodyWaiting: however many are out of use and silent, those
+// that are in use are asked at their interval, and the others still come back.
+func TestDeadMembersKeepNobodyWaiting(t *testing.T) {
+	var dead strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&dead, ", {name: dead-%d, url: 'http://d%d.example:1'}", i, i)
+	}
+	var start time.Time
+	b := &bench{}
+	b.known = func(p Pair) Known {
+		if start.IsZero() {
+			start = time.Now()
+		}
+		out := strings.HasPrefix(p.Member.Name(), "dead") && (p.Member.Name() != "dead-7" || time.Since(start) < 5*time.Minute)
+		return Known{Ejected: out, Back: start.Add(time.Hour)}
+	}
+	b.lasts = func(p Pair) time.Duration {
+		if strings.HasPrefix(p.Member.Name(), "dead") {
+			return 5 * time.Second
+		}
+		return 10 * time.Millisecond
+	}
+	b.run(t, "pools: {p: {proxies: [{name: good, url: 'http://a.example:1'}"+dead.String()+"], health_check: {method: exchange, interval_seconds: 30}}}\nexchanges: {binance: p}\n", 10*time.Minute)
+	at := b.started["good binance http exchange"]
+	for i := range at[1:] {
+		if gap := at[i+1] - at[i]; gap > 32*time.Second {
+			t.Errorf("not asked for %v, the interval is 30 s", gap)
+		}
+	}
+	if back := b.started["dead-7 binance http exchange"]; len(at) < 15 || len(back) < 5 || back[0] < 5*time.Minute || back[0] > 5*time.Minute+3*time.Second {
+		t.Errorf("asked at %v; the one that is back at %v", at, back)
 	}
 }
 

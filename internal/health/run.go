@@ -156,7 +156,7 @@ func (l *loop) due(now time.Time) []*job {
 // spared puts a probe off where it is not needed or not wanted.
 func (l *loop) spared(j *job, now time.Time) bool {
 	if j.pair.Member.Drained(j.pair.Exchange) { // no new connections
-		j.next = now.Add(lookAgain)
+		j.next = nextLook(now)
 		return true
 	}
 	k := l.Known(j.pair)
@@ -166,6 +166,10 @@ func (l *loop) spared(j *job, now time.Time) bool {
 	}
 	if j.every == 0 {
 		return false
+	}
+	if k.Ejected { // it is asked as its return needs; many that are dead would keep others waiting
+		j.next = nextLook(now)
+		return true
 	}
 	// That a way was opened says nothing of what the exchange answers in it, and a
 	// refusal of REST looks like an answer, from without.
@@ -183,6 +187,9 @@ func (l *loop) spared(j *job, now time.Time) bool {
 	j.next = at.Add(j.every)
 	return true
 }
+
+// nextLook is when to look again at all that is put off for now, together.
+func nextLook(now time.Time) time.Time { return now.Truncate(lookAgain).Add(lookAgain) }
 
 // take hands a result over and plans the next probe.
 func (l *loop) take(o outcome, now time.Time) {

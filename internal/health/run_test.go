@@ -23,6 +23,7 @@ type bench struct {
 	known    func(Pair) Known
 	find     func(Pair, Method) Result
 	takes    time.Duration
+	lasts    func(Pair) time.Duration   // instead of takes
 	started  map[string][]time.Duration // since the start, by what was asked
 	observed map[string][]Result
 	now, max int // probes at once
@@ -60,8 +61,12 @@ func (b *bench) run(t *testing.T, text string, d time.Duration) {
 				b.now++
 				b.max = max(b.max, b.now)
 				b.mu.Unlock()
+				takes := b.takes
+				if b.lasts != nil {
+					takes = b.lasts(p)
+				}
 				select {
-				case <-time.After(b.takes):
+				case <-time.After(takes):
 				case <-ctx.Done():
 				}
 				b.mu.Lock()
@@ -73,7 +78,7 @@ func (b *bench) run(t *testing.T, text string, d time.Duration) {
 				}
 				r.Method = m
 				if r.Took == 0 {
-					r.Took = b.takes
+					r.Took = takes
 				}
 				return r
 			},

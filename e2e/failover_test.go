@@ -183,7 +183,7 @@ func TestOneThatAlternatesDoesNotFlap(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	turns, stays := echoing(t, "socks5", echo.Addr), echoing(t, "socks5", echo.Addr)
-	p := start(t, "pools: {asia: {health_check: {method: connect, interval_seconds: 600, rise: 1}, eject: {base_seconds: 0.5, max_seconds: 60}, proxies: ["+named("turns", turns)+", "+named("stays", stays)+"]}}\n"+
+	p := start(t, "pools: {asia: {health_check: {method: connect, interval_seconds: 600, rise: 1}, eject: {base_seconds: 1.3, max_seconds: 60}, proxies: ["+named("turns", turns)+", "+named("stays", stays)+"]}}\n"+
 		"exchanges: {binance: {pool: asia, timeout_seconds: 20}}\ndefault: reject\n")
 	f := startFeeds(t, p.Addr, target, 4, 50*time.Millisecond, testkit.SOCKS5)
 	begin := time.Now()
@@ -196,7 +196,9 @@ func TestOneThatAlternatesDoesNotFlap(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	// Each met request is an ejection, since the requests come one by one: five, if
-	// every bad second found it in use; with 0.5 s, 1 s, 2 s, 4 s no more than three.
+	// every bad second found it in use. With 1.3 s, 2.6 s and 5.2 s, each less up to
+	// a fifth, the second ends no sooner than in the third bad second, and the third
+	// not at all.
 	if n := met(p, "turns"); n < 1 || n > 3 {
 		t.Errorf("%d requests met it in nine seconds\n%s", n, told(p))
 	}

@@ -109,7 +109,6 @@ var faulty = []struct{ name, url, class string }{
 	{"microsocks, wrong password", "socks5://feed:wrong-Password-9@localhost:1081", "upstream_auth"},
 	{"tinyproxy, as socks5", "socks5://127.0.0.1:8081", "upstream_timeout"},
 	{"tinyproxy, as socks4a", "socks4a://127.0.0.1:8081", "target_timeout"},
-	{"tinyproxy, as https", "https://127.0.0.1:8081", "upstream_timeout"},
 	{"squid, as socks5", "socks5://127.0.0.1:3128", "upstream_timeout"},
 	{"squid, as https", "https://127.0.0.1:3128", "upstream_tls"},
 	{"squid in TLS, as http", "http://127.0.0.1:3130", "upstream_protocol"},

@@ -80,19 +80,21 @@ func TestAFileIsInForceAsSoonAsItIsSaved(t *testing.T) {
 			if !leads(t, p, a) {
 				t.Fatal("the first file does not hold")
 			}
-			saved := time.Now()
-			save(t, p.File, withListen(via(b)))
-			for !leads(t, p, b) {
-				if time.Since(saved) > testkit.Patience {
-					t.Fatalf("not in force after %v\n%s", time.Since(saved), p.Log)
+			// The quickest of five, so that a busy machine does not decide.
+			quickest := time.Hour
+			for i, to := range []*testkit.Proxy{b, a, b, a, b} {
+				saved := time.Now()
+				save(t, p.File, withListen(via(to)))
+				for !leads(t, p, to) {
+					if time.Since(saved) > testkit.Patience {
+						t.Fatalf("save %d: not in force after %v\n%s", i, time.Since(saved), p.Log)
+					}
+					time.Sleep(5 * time.Millisecond)
 				}
-				time.Sleep(5 * time.Millisecond)
+				quickest = min(quickest, time.Since(saved))
 			}
-			// Half a second is what a quiet machine never needs; this one may be busy.
-			if took := time.Since(saved); took > 3*time.Second {
-				t.Errorf("in force after %v", took)
-			} else {
-				t.Logf("in force after %v", took)
+			if t.Logf("in force after %v", quickest); quickest > 500*time.Millisecond {
+				t.Error("that is more than half a second")
 			}
 			if p.waitLine(`"msg":"reloaded"`, `"by":"file changed"`, `~ default`) == "" {
 				t.Errorf("no line says what has changed:\n%s", p.Log)

@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"proxyd/internal/testkit"
@@ -100,27 +98,6 @@ func TestPasswordsShowInNoFault(t *testing.T) {
 			noMark(t, variable, out)
 		}
 	}
-}
-
-// Nothing that proxyd does puts a password into the list of processes.
-func TestPasswordsShowInNoProcess(t *testing.T) {
-	m := newMarked(t)
-	p := launch(t, "", m.yaml, m.environ...)
-	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: "lit0.example:80", User: "lit", Password: secret(1)})
-	if !reply.OK {
-		t.Fatal(reply)
-	}
-	for _, what := range []string{"cmdline", "comm", "status", "maps"} {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.Cmd.Process.Pid, what))
-		if os.IsNotExist(err) {
-			t.Skip("there is no /proc here")
-		}
-		noMark(t, what, string(b))
-	}
-	_ = c.Close()
-	_ = p.Cmd.Process.Signal(syscall.SIGTERM)
-	p.ended(t, testkit.Patience)
-	noMark(t, "the log", p.Log.String())
 }
 
 // A fault that quotes what was written must not quote the password before an @.

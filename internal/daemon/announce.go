@@ -9,7 +9,6 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
-	"proxyd/internal/router"
 )
 
 // announce writes the first lines: which configuration is in force, where
@@ -18,7 +17,7 @@ func (d *Daemon) announce() {
 	snap := d.snapshot.Load()
 	c := snap.Config()
 	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
-		zap.String("catalogue", catalog.Date()), zap.String("config", fileName(c)), zap.Int("generation", d.generation))
+		zap.String("catalogue", catalog.Date()), zap.String("config", d.fileName()), zap.Int("generation", d.generation))
 	for _, l := range c.Listen {
 		b := d.boundAt(l.Address)
 		if b == nil {
@@ -33,17 +32,14 @@ func (d *Daemon) announce() {
 		limit = maxTunnels(d.files)
 	}
 	d.log().Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", limit))
-	d.warn(snap)
+	d.warn(warnings(snap))
 	d.log().Info("ready", zap.String("next", `eval "$(proxyd env)"`))
 }
 
 // warn logs what an operator should know of a configuration.
-func (d *Daemon) warn(snap *router.Router) {
-	for _, w := range snap.Warnings() {
+func (d *Daemon) warn(warnings []string) {
+	for _, w := range warnings {
 		d.log().Warn("configuration", zap.String("warning", w))
-	}
-	for _, w := range snap.Config().Warnings {
-		d.log().Warn("configuration", zap.String("warning", w.String()))
 	}
 }
 
@@ -80,11 +76,11 @@ func audience(l config.Listener, at net.Addr) string {
 	return who + ", " + strings.Join(need, ", ")
 }
 
-func fileName(c *config.Config) string {
-	if c.File == "" {
+func (d *Daemon) fileName() string {
+	if d.options.ConfigPath == "" {
 		return "built-in defaults (no proxyd.yaml here or in /etc/proxyd)"
 	}
-	return c.File
+	return d.options.ConfigPath
 }
 
 // maxTunnels is how many tunnels the limit of open files has room for: two

@@ -76,41 +76,44 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	}
 	prev := d.snapshot.Load()
 	next, err := d.build(prev)
-	var changes, unwritten []string
+	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
-		changes, unwritten = config.Diff(prev.Config(), next.Config()), router.NewlyDirect(prev, next)
+		unwritten := router.NewlyDirect(prev, next)
+		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), append(unwritten, warnings(next)...)
+		if by == ByWatch {
+			err = refuseUnwritten(unwritten)
+		}
 	}
-	if by == ByWatch && len(unwritten) > 0 {
-		err = refuseUnwritten(unwritten)
-	}
-	switch {
-	case dryRun && err == nil:
-		return admin.Report{File: d.options.ConfigPath, Changes: changes, Warnings: append(unwritten, warnings(next)...)}
-	case dryRun:
-		return admin.Report{File: d.options.ConfigPath, Faults: faultLines(err)}
-	case err == nil:
+	if err == nil && !dryRun {
 		err = d.apply(prev, next)
 	}
 	if err != nil {
-		faults := faultLines(err)
-		d.file.Store(&fileState{at: d.file.Load().at, faults: faults})
+		report = admin.Report{File: report.File, Faults: faultLines(err)}
+	}
+	if !dryRun {
+		report.Applied = err == nil
+		d.reloaded(by, start, report)
+	}
+	return report
+}
+
+// reloaded remembers and tells how a reload went.
+func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
+	if !r.Applied {
+		d.file.Store(&fileState{at: d.file.Load().at, faults: r.Faults})
 		d.metrics.Reloaded("refused", false, time.Now())
-		d.log().Error("reload refused, the configuration in force stays", zap.String("by", by), zap.Strings("faults", faults))
-		return admin.Report{File: d.options.ConfigPath, Faults: faults}
+		d.log().Error("reload refused, the configuration in force stays", zap.String("by", by), zap.Strings("faults", r.Faults))
+		return
 	}
 	d.file.Store(&fileState{at: time.Now()})
 	d.metrics.Reloaded("applied", true, time.Now())
-	took := zap.Float64("took_ms", float64(time.Since(start).Microseconds())/1000)
-	shown := changes
-	if len(shown) == 0 {
-		shown = []string{"no change"}
+	changes := r.Changes
+	if len(changes) == 0 {
+		changes = []string{"no change"}
 	}
-	d.log().Info("reloaded", zap.String("by", by), zap.String("file", fileName(next.Config())), zap.Strings("changes", shown), took)
-	for _, w := range unwritten {
-		d.log().Warn("configuration", zap.String("warning", w))
-	}
-	d.warn(next)
-	return admin.Report{File: d.options.ConfigPath, Applied: true, Changes: changes, Warnings: append(unwritten, warnings(next)...)}
+	d.log().Info("reloaded", zap.String("by", by), zap.String("file", d.fileName()), zap.Strings("changes", changes),
+		zap.Float64("took_ms", float64(time.Since(start).Microseconds())/1000))
+	d.warn(r.Warnings)
 }
 
 // settled says why nothing is to change here any more; nil if it may.

@@ -122,7 +122,7 @@ func (g *generation) run() error {
 
 // handOver is an upgrade with its tunnels.
 func (g *generation) handOver(ctx context.Context) error {
-	child, err := g.upgrade.Start(StartOptions{Path: g.program, Listeners: []Listener{{"main", g.ln}}, Parent: g.parent})
+	child, err := g.upgrade.Start(StartOptions{Path: g.program, Listeners: []Listener{{"main", g.ln}}})
 	if err != nil {
 		return err
 	}

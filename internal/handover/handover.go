@@ -53,7 +53,6 @@ type StartOptions struct {
 	Env       []string      // "NAME=value" each; nil: that of this process
 	Listeners []Listener    // what it gets: TCP or unix sockets
 	Step      time.Duration // how long it may take for one answer; 0: a second for a batch, ten to begin to serve
-	Parent    *Parent       // the process that this one came from: no upgrade while its tunnels still arrive; may be nil
 }
 
 // Program is the path of this program as its user gave it, made absolute: from

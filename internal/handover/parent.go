@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 )
 
 // Parent is the process that started this one as its successor. Its methods are
@@ -15,7 +14,6 @@ type Parent struct {
 	Listeners *Listeners
 
 	wire
-	over atomic.Bool // nothing more arrives
 }
 
 // ErrParentGone is what Ready, Serving and Receive say when the parent has ended
@@ -25,7 +23,6 @@ var ErrParentGone = errors.New("the process that started this one is gone, or ha
 
 // Failed tells the parent why this process cannot serve. It is to end then.
 func (p *Parent) Failed(why error) {
-	p.over.Store(true)
 	_ = p.send(message{Type: "failed", Text: why.Error()}, nil, nil) // the parent sees our end too
 	_ = p.conn.Close()
 }
@@ -62,10 +59,7 @@ func (p *Parent) Serving() error {
 // process's own: resume, which cannot fail. An error refuses the batch. Until
 // resume is called Receive closes the conns if the batch is not committed.
 func (p *Parent) Receive(hold func([]Item) (resume func(), err error)) (last []byte, err error) {
-	defer func() {
-		p.over.Store(true)
-		_ = p.conn.Close()
-	}()
+	defer func() { _ = p.conn.Close() }()
 	p.within(0)
 	for {
 		m, data, conns, err := p.receive()
@@ -118,10 +112,6 @@ func (p *Parent) takeBatch(m message, data []byte, conns []*net.TCPConn, lost er
 
 // lost ends the talk with the parent.
 func (p *Parent) lost(err error) error {
-	p.over.Store(true)
 	_ = p.conn.Close()
 	return fmt.Errorf("%w: %w", ErrParentGone, err)
 }
-
-// busy reports whether things may still arrive.
-func (p *Parent) busy() bool { return p != nil && !p.over.Load() }

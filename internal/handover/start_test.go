@@ -168,10 +168,6 @@ func TestOneUpgradeAtATime(t *testing.T) {
 		t.Error(err)
 	}
 	refused("when all is over", ErrReplaced)
-	o.Parent = &Parent{}
-	if _, err := new(Upgrader).Start(o); !errors.Is(err, ErrUnderWay) {
-		t.Errorf("while tunnels arrive: %v", err)
-	}
 }
 
 // While the sockets change hands every client is answered, by the one or the other.

@@ -20,9 +20,6 @@ func (u *Upgrader) Start(o StartOptions) (*Child, error) {
 	if err := endsContainer(os.Getpid(), os.Getppid(), firstProcess); err != nil {
 		return nil, err
 	}
-	if o.Parent.busy() {
-		return nil, ErrUnderWay
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {

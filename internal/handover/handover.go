@@ -46,10 +46,10 @@ var (
 	ErrRefused     = errors.New("the new process did not take them")
 )
 
-// StartOptions say how the next process is started.
+// StartOptions say how the next process is started. Its arguments are those of
+// this one.
 type StartOptions struct {
 	Path      string        // the program, as Program gave it when this process started
-	Args      []string      // its arguments, the name first; nil: those of this process
 	Env       []string      // "NAME=value" each; nil: that of this process
 	Listeners []Listener    // what it gets: TCP or unix sockets
 	Step      time.Duration // how long it may take for one answer; 0: a second for a batch, ten to begin to serve

@@ -80,7 +80,7 @@ func TestWhatAChildInherits(t *testing.T) {
 	}
 	var u Upgrader
 	c := upgrade(t, &u, "looks around", StartOptions{
-		Path: path, Args: []string{"proxyd", "run", "-c", "x.yaml"}, Listeners: []Listener{a, b},
+		Path: path, Listeners: []Listener{a, b},
 		Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x", "WATCHDOG_PID=1", "WATCHDOG_USEC=9", "NOTIFY_SOCKET=/run/n"},
 	})
 	err := c.Ready(soon(t))
@@ -90,7 +90,7 @@ func TestWhatAChildInherits(t *testing.T) {
 		t.Fatal(err, text)
 	}
 	here, _ := os.Getwd()
-	if diff := cmp.Diff([]string{"proxyd", "run", "-c", "x.yaml"}, got.Args); diff != "" || got.Dir != here {
+	if diff := cmp.Diff(os.Args, got.Args); diff != "" || got.Dir != here {
 		t.Errorf("arguments: %s in %s", diff, got.Dir)
 	}
 	want := map[string]string{"main": a.Addr().String(), "other": b.Addr().String()}

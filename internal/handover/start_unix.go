@@ -37,9 +37,6 @@ func (u *Upgrader) Start(o StartOptions) (*Child, error) {
 }
 
 func start(o StartOptions) (*Child, error) {
-	if o.Args == nil {
-		o.Args = os.Args
-	}
 	if o.Env == nil {
 		o.Env = os.Environ()
 	}
@@ -96,7 +93,7 @@ func spawn(o StartOptions, socket int) (pid int, err error) {
 		for _, fd := range fds {
 			files = append(files, uintptr(fd)) //nolint:gosec // likewise
 		}
-		pid, err = syscall.ForkExec(o.Path, o.Args, &syscall.ProcAttr{Env: env, Files: files})
+		pid, err = syscall.ForkExec(o.Path, os.Args, &syscall.ProcAttr{Env: env, Files: files})
 		return err
 	})
 	return pid, err

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"proxyd/internal/config"
+	"proxyd/internal/testkit"
 )
 
 // atBoth runs a test over TCP and over a unix socket.
@@ -94,24 +96,64 @@ func TestClientReloads(t *testing.T) {
 
 // What was begun is finished though the asker leaves.
 func TestAChangeOutlivesItsAsker(t *testing.T) {
-	begun, left, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	t.Parallel()
+	for name, ask := range map[string]func(context.Context, *Client) error{
+		"reload":  func(ctx context.Context, c *Client) error { _, err := c.Reload(ctx, false); return err },
+		"upgrade": func(ctx context.Context, c *Client) error { return c.Upgrade(ctx, false, func(string) {}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begun, ended := make(chan struct{}), make(chan error, 1)
+			change := func(ctx context.Context) {
+				close(begun)
+				select {
+				case <-ctx.Done():
+				case <-time.After(500 * time.Millisecond): // the server has long seen that the asker has left
+				}
+				ended <- ctx.Err()
+			}
+			o := wellOptions(t)
+			o.Reload = func(ctx context.Context, _ bool) Report { change(ctx); return Report{} }
+			o.Upgrade = func(ctx context.Context, _ bool, _ func(string)) error { change(ctx); return nil }
+			c := NewClient(serve(t, o, ""), config.Secret{})
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { <-begun; cancel() }() // ends with the change's beginning
+			var unreachable *UnreachableError
+			if err := ask(ctx, c); !errors.As(err, &unreachable) || !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// One who asks for an upgrade and does not read its lines does not hold it up.
+func TestAnUpgradeOutlivesADawdler(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
 	o := wellOptions(t)
-	o.Reload = func(ctx context.Context, _ bool) Report {
-		close(begun)
-		<-left
-		ended <- ctx.Err()
-		return Report{}
+	o.Upgrade = func(_ context.Context, _ bool, progress func(string)) error {
+		defer close(ended)
+		line := strings.Repeat("x", 64<<10)
+		for range 500 { // more than the sockets hold
+			progress(line)
+		}
+		return nil
 	}
-	c := NewClient(serve(t, o, ""), config.Secret{})
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-begun; cancel() }() // ends with the reload's beginning
-	var unreachable *UnreachableError
-	if _, err := c.Reload(ctx, false); !errors.As(err, &unreachable) || !errors.Is(err, context.Canceled) {
-		t.Error(err)
+	conn, err := net.Dial("tcp", serve(t, o, ""))
+	if err != nil {
+		t.Fatal(err)
 	}
-	close(left)
-	if err := <-ended; err != nil {
-		t.Error(err)
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /-/upgrade HTTP/1.1\r\nHost: localhost\r\nX-Proxyd: 1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(testkit.Patience):
+		t.Error("the upgrade stands still")
 	}
 }
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -211,6 +212,38 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	_ = last.SetReadDeadline(time.Now().Add(9 * time.Second))
 	if b, err := io.ReadAll(last); os.IsTimeout(err) || time.Since(start) > headTime+2*time.Second {
 		t.Errorf("half a head: %v after %v: %s", err, time.Since(start), b)
+	}
+}
+
+// However many come meanwhile, who is being answered keeps its connection.
+func TestAnAnswerUnderWayIsNotCutOff(t *testing.T) {
+	t.Parallel()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	o := wellOptions(t)
+	o.Reload = func(context.Context, bool) Report {
+		close(begun)
+		<-goOn
+		return Report{Applied: true}
+	}
+	a, answered := serve(t, o, ""), make(chan error, 1)
+	go func() { // ends with the answer
+		_, err := NewClient(a, config.Secret{}).Reload(t.Context(), false)
+		answered <- err
+	}()
+	<-begun
+	for range 2 * connLimit {
+		c, err := net.Dial("tcp", a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if got := get(t, a, "/healthz"); got.status != 200 { // it was accepted after all of them
+		t.Errorf("%d", got.status)
+	}
+	close(goOn)
+	if err := <-answered; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -80,7 +80,8 @@ func TestListenSaysWhatToDo(t *testing.T) {
 }
 
 // A server serves a new listener while the old one goes, as when the address
-// changes by a reload; and Shutdown waits for the answer under way.
+// changes by a reload; Retire ends each connection after its answer; and Shutdown
+// waits for the answer under way.
 func TestServeTwoListenersAndShutDown(t *testing.T) {
 	begun, go1 := make(chan struct{}), make(chan struct{})
 	o := wellOptions(t)
@@ -100,9 +101,13 @@ func TestServeTwoListenersAndShutDown(t *testing.T) {
 		go func() { done <- s.Serve(ln) }() // ends when ln is closed
 	}
 	for _, ln := range at {
-		if got := get(t, ln.Addr().String(), "/healthz"); got.status != 200 {
-			t.Errorf("%d", got.status)
+		if got := get(t, ln.Addr().String(), "/healthz"); got.status != 200 || got.closed {
+			t.Errorf("%d, closed: %v", got.status, got.closed)
 		}
+	}
+	s.Retire()
+	if got := get(t, at[1].Addr().String(), "/healthz"); got.status != 200 || !got.closed {
+		t.Errorf("after Retire: %d, closed: %v", got.status, got.closed)
 	}
 	_ = at[0].Close()
 	if err := <-done; err != nil {

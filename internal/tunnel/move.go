@@ -102,13 +102,7 @@ func (f frozen) left() {
 func (f frozen) resume() { f.tunnel.carryOn(f.state) }
 
 // carryOn lets a frozen flow go on as t's.
-func (t *Tunnel) carryOn(s relay.State) {
-	flow := t.h.relay.Resume(s)
-	t.flow.Store(flow)
-	if t.h.closing.Load() { // CloseAll may have run while it stood still
-		flow.Close()
-	}
-}
+func (t *Tunnel) carryOn(s relay.State) { t.carries(t.h.relay.Resume(s)) }
 
 // Adopt carries on with a tunnel from another process: it counts here from now
 // on and ends in one Record. It is not asked whether there is a place for it.

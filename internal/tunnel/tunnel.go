@@ -49,8 +49,13 @@ func (t *Tunnel) Carry(client net.Conn, early []byte) {
 		StallBytes: limits.StallBytes,
 		Done:       func(s relay.Stats) { t.ended(s, release) },
 	})
+	t.carries(flow)
+}
+
+// carries makes the flow t's.
+func (t *Tunnel) carries(flow *relay.Flow) {
 	t.flow.Store(flow)
-	if t.h.closing.Load() { // CloseAll may have run between Open and here
+	if t.h.closing.Load() { // CloseAll may have run since t had none that ran
 		flow.Close()
 	}
 }

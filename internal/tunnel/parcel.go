@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -81,7 +82,7 @@ func Unpack(p Parcel) (*Arrived, error) {
 	if h.Up.Rest < 0 || h.Down.Rest < 0 || h.Up.Rest > len(rest) || h.Down.Rest != len(rest)-h.Up.Rest {
 		return nil, errCut
 	}
-	up, down := clone(rest[:h.Up.Rest]), clone(rest[h.Up.Rest:]) // Data may be part of a message of many tunnels
+	up, down := bytes.Clone(rest[:h.Up.Rest]), bytes.Clone(rest[h.Up.Rest:]) // Data may be part of a message of many tunnels
 	return &Arrived{h.Opening, relay.State{
 		Client: p.Conns[0], Server: p.Conns[1],
 		Up:      relay.Half{Ended: h.Up.Ended, Count: h.Up.Count, Rest: up},
@@ -91,10 +92,3 @@ func Unpack(p Parcel) (*Arrived, error) {
 }
 
 var errCut = errors.New("a tunnel's description is cut off")
-
-func clone(p []byte) []byte {
-	if len(p) == 0 {
-		return nil
-	}
-	return append([]byte(nil), p...)
-}

@@ -120,8 +120,8 @@ func (h *Handler) Adopt(m *Arrived, member *upstream.Upstream, release func()) {
 	t.carryOn(m.state)
 }
 
-// Arrived is a tunnel from another process that stands still until it is adopted
-// or dropped. It owns its two conns.
+// Arrived is a tunnel from another process that stands still until it is
+// adopted, and owns its two conns.
 type Arrived struct {
 	Opening
 	state relay.State
@@ -129,12 +129,6 @@ type Arrived struct {
 
 // Bytes are those that it had carried elsewhere.
 func (m *Arrived) Bytes() (up, down int64) { return m.state.Up.Count, m.state.Down.Count }
-
-// Drop gives the tunnel up: this process's copies of its sockets are closed,
-// which the peers do not see while another process has them.
-func (m *Arrived) Drop() {
-	_, _ = m.state.Client.Close(), m.state.Server.Close()
-}
 
 // Parcel is a tunnel on its way between two processes.
 type Parcel struct {

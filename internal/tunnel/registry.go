@@ -44,18 +44,6 @@ func (h *Handler) Each(yield func(Live) bool) {
 	}
 }
 
-// CloseWhere ends the tunnels of which match says so, and tells how many.
-func (h *Handler) CloseWhere(match func(*Opening, *upstream.Upstream) bool) (closed int) {
-	h.Each(func(l Live) bool {
-		if l.tunnel.flow.Load() != nil && match(l.Opening, l.Member) {
-			l.Close()
-			closed++
-		}
-		return true
-	})
-	return closed
-}
-
 func (h *Handler) list() []*Tunnel {
 	h.mu.Lock()
 	defer h.mu.Unlock()

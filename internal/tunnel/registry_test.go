@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 func TestEachListsWhatIsOpen(t *testing.T) {
@@ -42,16 +41,21 @@ func TestEachListsWhatIsOpen(t *testing.T) {
 	b.tunnel.Abandon(nil)
 }
 
-func TestCloseWhereClosesThoseAndNoOthers(t *testing.T) {
+func TestCloseClosesThatAndNoOthers(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, toLoopback)
 	gone, stays := h.open(""), h.open("")
 	pending, near := h.opened()
-	n := h.CloseWhere(func(o *tunnel.Opening, m *upstream.Upstream) bool {
-		return m.Name() == "direct" && o.ID != stays.tunnel.ID()
+	n := 0
+	h.Each(func(l tunnel.Live) bool {
+		if l.Member.Name() == "direct" && l.ID != stays.tunnel.ID() {
+			l.Close()
+			n++
+		}
+		return true
 	})
-	if n != 1 {
-		t.Errorf("closed %d, want 1: one stays, one does not carry yet", n)
+	if n != 2 {
+		t.Errorf("asked to close %d, want 2: one that carries, one that does not yet and stays", n)
 	}
 	if _, err := gone.client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the client of the closed one reads %v, want EOF", err)

@@ -30,7 +30,7 @@ func (u *Upstream) Drained(exchange string) bool {
 	if u.state.marks.Load()&markDrained != 0 {
 		return true
 	}
-	pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, catalog.KindHTTP}))
+	pr := u.known(exchange, catalog.KindHTTP)
 	return exchange != "" && pr != nil && pr.drained.Load()
 }
 

@@ -87,6 +87,11 @@ func (st *state) pairAt(i int) *pair {
 	return nil
 }
 
+// known gives the pair of an exchange and a kind, nil if nothing is remembered of it.
+func (u *Upstream) known(exchange string, kind catalog.Kind) *pair {
+	return u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
+}
+
 // pair gives the pair of an exchange and a kind, a new one if need be.
 func (u *Upstream) pair(exchange string, kind catalog.Kind) *pair {
 	i := u.shared.pairs.number(pairKey{exchange, kind})
@@ -124,7 +129,7 @@ func (u *Upstream) opened(t *Target, took time.Duration, at time.Time) {
 // Latency is the moving average of the time that a way to the exchange takes,
 // 0 if none was opened yet.
 func (u *Upstream) Latency(exchange string, kind catalog.Kind) time.Duration {
-	if pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind})); pr != nil {
+	if pr := u.known(exchange, kind); pr != nil {
 		return time.Duration(pr.latency.Load())
 	}
 	return 0

@@ -9,7 +9,7 @@ import (
 // Opened is when a way of u for an exchange and a kind was last opened, by
 // traffic or a probe; the zero time when none was.
 func (u *Upstream) Opened(exchange string, kind catalog.Kind) time.Time {
-	pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
+	pr := u.known(exchange, kind)
 	if pr == nil || pr.measured.Load() == 0 {
 		return time.Time{}
 	}
@@ -18,7 +18,7 @@ func (u *Upstream) Opened(exchange string, kind catalog.Kind) time.Time {
 
 // LivePair is how many ways of u for an exchange and a kind are open.
 func (u *Upstream) LivePair(exchange string, kind catalog.Kind) int64 {
-	pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
+	pr := u.known(exchange, kind)
 	if pr == nil {
 		return 0
 	}

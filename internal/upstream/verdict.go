@@ -91,7 +91,7 @@ func (u *Upstream) markPairs() {
 // Verdict is what is known for an exchange and a kind; ok is false when nothing
 // is, or nothing that holds.
 func (u *Upstream) Verdict(exchange string, kind catalog.Kind) (v Verdict, ok bool) {
-	pr := u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
+	pr := u.known(exchange, kind)
 	if pr == nil {
 		return Verdict{}, false
 	}

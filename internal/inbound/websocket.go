@@ -50,9 +50,7 @@ func (c *client) upgrade(h *head) {
 		t.Abandon(err)
 		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamAuth, text: err.Error(), hint: "check the user and the password in its URL"})
 	case err != nil:
-		t.Abandon(err)
-		text := "the server's answer to the websocket upgrade: " + clean(err.Error())
-		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: text})
+		c.badAnswer(t, err)
 	case bytes.HasPrefix(reply[len("HTTP/1.x "):], []byte("101")):
 		t.SetEarly(reply)
 		c.carry(t)
@@ -67,8 +65,7 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	conn, _ := t.Conn()
 	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(reply), conn)), &http.Request{Method: http.MethodGet}) //nolint:bodyclose // the way is closed below, and nothing else holds it
 	if err != nil {
-		t.Abandon(err)
-		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: "the server's answer to the websocket upgrade: " + clean(err.Error())})
+		c.badAnswer(t, err)
 		return
 	}
 	stripResponse(resp.Header)
@@ -84,6 +81,13 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 		return
 	}
 	c.linger()
+}
+
+// badAnswer gives the way up over an answer that is none.
+func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
+	t.Abandon(err)
+	text := "the server's answer to the websocket upgrade: " + clean(err.Error())
+	c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: text})
 }
 
 // countingWriter counts what it writes.

@@ -88,6 +88,42 @@ func TestShorterInterval(t *testing.T) {
 	}
 }
 
+// TestReloadKeepsBans: nor does a shorter interval make it ask one that wants to
+// be left alone.
+func TestReloadKeepsBans(t *testing.T) {
+	text := strings.Replace(fmt.Sprintf(asia, "exchange"), "interval_seconds: 30", "interval_seconds: 3600", 1)
+	shorter := snapshot(t, fmt.Sprintf(asia, "exchange"))
+	b := &bench{}
+	b.find = func(Pair, Method) Result {
+		b.router = shorter
+		return Result{Verdict: Unknown, Until: time.Now().Add(10 * time.Minute)}
+	}
+	b.run(t, text, 5*time.Minute)
+	if len(b.started) == 0 {
+		t.Fatal("nothing was asked")
+	}
+	for what, at := range b.started {
+		if len(at) > 1 {
+			t.Errorf("%s: asked at %v", what, at)
+		}
+	}
+}
+
+// TestInTwoPools: a member in two pools is asked whether it accepts as often as
+// the one that wants it most.
+func TestInTwoPools(t *testing.T) {
+	pool := func(interval int) string {
+		return fmt.Sprintf("{proxies: [{name: a, url: 'http://a.example:1'}], health_check: {method: tcp, interval_seconds: %d}}", interval)
+	}
+	for _, every := range [][2]int{{60, 10}, {10, 60}} {
+		b := &bench{}
+		b.run(t, "pools: {p: "+pool(every[0])+", q: "+pool(every[1])+"}\nexchanges: {binance: p, kraken: q}\n", time.Minute)
+		if at := b.started["a   tcp"]; len(b.started) != 1 || len(at) < 5 || len(at) > 9 {
+			t.Errorf("%v: asked %v", every, b.started)
+		}
+	}
+}
+
 // TestNothingUnusedIsAsked: neither a pool that nothing leads to nor a member
 // that is drained, or disabled; hops are in use where what lies behind them is.
 func TestNothingUnusedIsAsked(t *testing.T) {
@@ -196,5 +232,65 @@ func TestReturnThroughAnotherExchange(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNobodyCanTell: when the third exchange does not tell either, it is said of
+// the member that nobody can; it is not put off for ever.
+func TestNobodyCanTell(t *testing.T) {
+	b := &bench{}
+	b.known = func(p Pair) Known { return Known{Ejected: p.Member.Name() == "a"} }
+	b.find = func(Pair, Method) Result {
+		return Result{Verdict: Verdict(upstream.ClassTargetUnreachable), Unsure: true}
+	}
+	b.run(t, "pools: {p: {proxies: [{name: a, url: 'http://a.example:1'}, {name: b, url: 'http://b.example:1'}]}}\n"+
+		"exchanges: {binance: {http: p}, bybit: {http: p}, kraken: {http: p}, kucoin: {http: p}, okx: {http: p}}\n", time.Minute)
+	asked, said := 0, 0
+	for _, at := range b.started {
+		asked += len(at)
+	}
+	for _, all := range b.observed {
+		said += len(all)
+	}
+	if asked < 30 || said < asked/mostTurns-1 || said > asked/mostTurns {
+		t.Errorf("asked %d times, said %d times that nobody can tell: %v", asked, said, b.observed)
+	}
+}
+
+// TestWhoIsToBlame: that another member does counts as long as it is news, and
+// traffic through it tells as well as a probe.
+func TestWhoIsToBlame(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		does   time.Duration // how long the other one does
+		opened bool          // by traffic
+		unsure bool
+	}{
+		{"the other one does by traffic", time.Hour, true, false},
+		{"the other one did long ago", time.Minute, false, true},
+		{"the other one's traffic ended long ago", time.Minute, true, true},
+	} {
+		var start time.Time
+		b := &bench{}
+		b.known = func(p Pair) (k Known) {
+			if start.IsZero() {
+				start = time.Now()
+			}
+			if c.opened && p.Member.Name() == "b" {
+				k.Opened = start.Add(min(time.Since(start), c.does))
+			}
+			return k
+		}
+		b.find = func(p Pair, _ Method) Result {
+			if p.Member.Name() == "b" && !c.opened && time.Since(start) < c.does {
+				return Result{Verdict: OK}
+			}
+			return Result{Verdict: Verdict(upstream.ClassTargetTimeout), Unsure: true}
+		}
+		b.run(t, fmt.Sprintf(asia, "connect"), 5*time.Minute)
+		all := b.observed["a binance http connect"]
+		if last := all[len(all)-1]; last.Unsure != c.unsure {
+			t.Errorf("%s: %+v", c.name, last)
+		}
 	}
 }

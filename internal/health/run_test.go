@@ -27,6 +27,7 @@ type bench struct {
 	started  map[string][]time.Duration // since the start, by what was asked
 	observed map[string][]Result
 	now, max int // probes at once
+	looks    int // of the loop, at what is to be done
 }
 
 func what(p Pair, m Method) string {
@@ -46,6 +47,7 @@ func (b *bench) run(t *testing.T, text string, d time.Duration) {
 			Router: func() *router.Router {
 				b.mu.Lock()
 				defer b.mu.Unlock()
+				b.looks++
 				return b.router
 			},
 			Known: func(p Pair) Known {
@@ -174,6 +176,9 @@ func TestParallel(t *testing.T) {
 	b.run(t, "pools: {p: {proxies: ["+members.String()+"], health_check: {method: exchange, interval_seconds: 1}}}\nexchanges: {binance: p}\n", 5*time.Minute)
 	if b.max != 8 {
 		t.Errorf("%d probes at once, want 8", b.max)
+	}
+	if b.looks > 5*60*8 { // a probe takes 2 s: 4 begin in a second, and as many end
+		t.Errorf("looked %d times in five minutes, though there was room for no more", b.looks)
 	}
 	if len(b.started) != 120 {
 		t.Errorf("%d pairs asked, want all 120", len(b.started))

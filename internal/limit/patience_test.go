@@ -87,6 +87,34 @@ func TestJitter(t *testing.T) {
 	})
 }
 
+// However long the jitter, half of what is left of the wait is for the dial.
+func TestJitterLeavesTime(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			table, b := one(Limits{Connects: 1, Per: second, Queue: 3*second + 1, Jitter: long})
+			must(t, table, b)
+			start := time.Now()
+			must(t, table, b)
+			if took := time.Since(start); took < second+1 || took > 2*second+1 {
+				t.Fatalf("it went after %v, want 1 to 2 s", took)
+			}
+		})
+	}
+}
+
+// Room that comes in the very last moment of the wait is taken.
+func TestLastMoment(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			table, b := one(Limits{Connects: 1, Per: second, Queue: second + 1})
+			must(t, table, b)
+			must(t, table, b)
+		})
+	}
+}
+
 // With nobody waiting nothing runs and no timer stands; goleak and the bubble
 // would tell of goroutines.
 func TestQuiet(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"proxyd/internal/limit"
 	"proxyd/internal/testkit"
 )
 
@@ -229,5 +230,22 @@ func TestChoosingPastTheFull(t *testing.T) {
 				t.Error(counts)
 			}
 		})
+	}
+}
+
+// Of an exit that several members write figures for, the smaller of each holds;
+// and one that has waited for a window is late by a tenth of its time at most.
+func TestFiguresOfAnExit(t *testing.T) {
+	s := load(t, poolOf(proxies(t, 4), "failover",
+		"exit: x, limits: {connects: 10/1m, max_connections: 4, queue_seconds: 2}",
+		"exit: x, limits: {connects: 3/10s, max_connections: 5, queue_seconds: 5}",
+		"exit: x, limits: {connects: 11/1m, max_connections: 3, queue_seconds: 9}",
+		"exit: y, limits: {max_connections: 3, queue_seconds: 9}"), nil)
+	want := map[string]limit.Limits{
+		"x": {Connects: 10, Per: time.Minute, MaxConnections: 3, Queue: 2 * time.Second, Jitter: 200 * time.Millisecond},
+		"y": {MaxConnections: 3, Queue: 9 * time.Second},
+	}
+	if d := cmp.Diff(want, s.figures.exits); d != "" {
+		t.Errorf("want (-), got (+):\n%s", d)
 	}
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +82,15 @@ func TestOneOfThreeWorks(t *testing.T) {
 				t.Errorf("%d attempts failed, want three with the silent one and one with the dead one", failed)
 			}
 		})
+	}
+}
+
+// Behind a failure the usable ones come first, then the ejected, each once.
+func TestWhoFollows(t *testing.T) {
+	s := load(t, poolOf(proxies(t, 4), "failover"), nil)
+	s.Upstream("b").charge(ClassUpstreamRefused, 1)
+	l := look{shared: s.shared, target: &venue}
+	if order, sound := only(t, s).rest(0, &l); !slices.Equal(order, []int{2, 3, 1}) || sound != 2 {
+		t.Errorf("behind the first follow %v, %d of them usable; want [2 3 1] and 2", order, sound)
 	}
 }

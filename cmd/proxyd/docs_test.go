@@ -3,14 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -150,36 +147,5 @@ func TestDocumentedVariables(t *testing.T) {
 		if !strings.Contains(out, want) || code != 0 {
 			t.Errorf("exit code %d, want %s in\n%s", code, want, out)
 		}
-	}
-}
-
-// docs/clients.md tells readers to set what env prints.
-func TestDocumentedClientVariables(t *testing.T) {
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("this machine has no sh")
-	}
-	block := regexp.MustCompile("(?ms)^```sh\n(P=.*?)^```$").FindStringSubmatch(documents(t)["clients.md"])
-	if block == nil {
-		t.Fatal("no block that begins with P=")
-	}
-	printed, _, _ := call("env", "-c", file(t, "log: {level: info}\n"))
-	var got [2][]string
-	for i, script := range []string{block[1], printed} {
-		cmd := exec.Command(sh, "-c", script+"\nexport -p") //nolint:gosec // what is under test
-		cmd.Env = []string{}
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(strings.ToUpper(line), "_PROXY") {
-				got[i] = append(got[i], line)
-			}
-		}
-		slices.Sort(got[i])
-	}
-	if diff := cmp.Diff(got[1], got[0]); diff != "" || len(got[0]) != 13 {
-		t.Errorf("%d variables (-env +document):\n%s", len(got[0]), diff)
 	}
 }

@@ -5,10 +5,13 @@ import (
 	"testing"
 )
 
-// becomeNobody takes the right to read everything from this thread.
-func becomeNobody(t *testing.T) {
+// obeysModes makes the mode of a file count for this thread, root's too.
+func obeysModes(t *testing.T) bool {
 	t.Helper()
-	if err := syscall.Setfsuid(65534); err != nil {
-		t.Error(err)
+	if syscall.Geteuid() == 0 {
+		if err := syscall.Setfsuid(65534); err != nil {
+			t.Error(err)
+		}
 	}
+	return true
 }

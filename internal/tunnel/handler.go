@@ -52,7 +52,7 @@ type Handler struct {
 
 	mu      sync.Mutex
 	tunnels map[*Tunnel]struct{}
-	making  int           // ways that are being opened
+	making  int           // ways that are being opened, and plain requests that are not yet answered
 	none    chan struct{} // closed when the last tunnel has ended, while somebody waits
 }
 

@@ -16,7 +16,7 @@ const leastLeft = time.Second
 type job struct {
 	reuse func(m *Member) (done bool, err error)              // does it over a connection that is there already; nil: there is none
 	open  func(ctx context.Context, m *Member, h *hold) error // does it over a new one, inside ctx
-	place func(ctx context.Context) (leave func(), err error) // see Place; may be nil
+	place Place                                               // may be nil
 }
 
 // walk is one search for a member that does a job for a target.

@@ -142,3 +142,17 @@ func TestReloadKeepsCounters(t *testing.T) {
 		t.Errorf("%d connects, failures %v", n, st.failuresByClass())
 	}
 }
+
+// An upstream is led to in another way when a hop before it has another password;
+// while it is led to as before, its TLS sessions stay.
+func TestLead(t *testing.T) {
+	text := chained("https://u:one@far.example:443", `{name: h, url: "socks5://u:one@hop.example:1080"}`)
+	s := load(t, text, nil)
+	old := last(t, s).members[0].Upstream
+	if u := last(t, reload(t, s, text, nil)).members[0].Upstream; u.lead != old.lead || u.tls != old.tls {
+		t.Error("nothing has changed, and it is led to in another way or without its sessions")
+	}
+	if u := last(t, reload(t, s, strings.Replace(text, "one@hop", "two@hop", 1), nil)).members[0].Upstream; u.lead == old.lead || u.tls == old.tls {
+		t.Error("the hop has another password, and it is led to as before")
+	}
+}

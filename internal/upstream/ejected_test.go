@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -34,6 +35,23 @@ func TestAllEjected(t *testing.T) {
 	c.pass(time.Minute)
 	if got := dials(t, p, 4); got != "cccc" || out(s) != "a b" { // two successes, and it is in use
 		t.Errorf("then %s with %q out", got, out(s))
+	}
+}
+
+// Who only waits for a place chooses when there is one, not before.
+func TestChoiceFollowsThePlace(t *testing.T) {
+	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
+	way, err := only(t, s).DialIn(budget(t, testkit.Patience), venue, func(context.Context) (leave func(), err error) {
+		s.Upstream("a").charge(ClassUpstreamRefused, 1)
+		return func() {}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer way.Release()
+	defer way.Conn.Close()
+	if way.Member.Name() != "b" || len(way.Tried) > 0 {
+		t.Errorf("tried %q and then %s, want b alone", tries(way.Tried), way.Member.Name())
 	}
 }
 

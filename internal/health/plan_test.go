@@ -160,6 +160,7 @@ default: direct
 // TestDeadMembersKeepNobodyWaiting: however many are out of use and silent, those
 // that are in use are asked at their interval, and the others still come back.
 func TestDeadMembersKeepNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	var dead strings.Builder
 	for i := range 100 {
 		fmt.Fprintf(&dead, ", {name: dead-%d, url: 'http://d%d.example:1'}", i, i)

@@ -168,6 +168,7 @@ func TestNothingIsProbedWithoutHealthCheck(t *testing.T) {
 }
 
 func TestParallel(t *testing.T) {
+	t.Parallel()
 	var members strings.Builder
 	for i := range 60 {
 		fmt.Fprintf(&members, "'http://m%d.example:1',", i)

@@ -33,13 +33,3 @@ func (u *Upstream) Drained(exchange string) bool {
 	pr := u.known(exchange, catalog.KindHTTP)
 	return exchange != "" && pr != nil && pr.drained.Load()
 }
-
-// DrainedExchanges lists the exchanges for which u alone is drained.
-func (u *Upstream) DrainedExchanges() (list []string) {
-	u.eachPair(func(k pairKey, pr *pair) {
-		if k.kind == catalog.KindHTTP && pr.drained.Load() {
-			list = append(list, k.exchange)
-		}
-	})
-	return list
-}

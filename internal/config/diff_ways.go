@@ -190,13 +190,6 @@ func (d *differ) member(place string, a, b Proxy) {
 	d.changeIn(place, key+" limits", a.Limits, b.Limits)
 }
 
-// automatic reports whether a member is called after its URL.
-func automatic(p Proxy) bool {
-	name := p.Name
-	p.Name = ""
-	return name == autoName(p)
-}
-
 // String is the budgets as they are written, with the figures of published ones.
 func (l Limits) String() string {
 	var list []string

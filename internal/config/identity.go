@@ -56,6 +56,13 @@ func autoName(p Proxy) string {
 	return "direct"
 }
 
+// automatic reports whether a member is called after its URL.
+func automatic(p Proxy) bool {
+	name := p.Name
+	p.Name = ""
+	return name == autoName(p)
+}
+
 // defaultExit is a named proxy's exit where none is written: what leaves from
 // one address of this machine has one exit, however it is called.
 func defaultExit(p Proxy) string {

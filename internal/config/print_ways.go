@@ -107,9 +107,7 @@ func (p printer) pool(q *Pool) *object {
 
 // proxy puts what says which upstream it is, and how it is reached.
 func (p printer) proxy(o *object, m Proxy) *object {
-	nameless := m
-	nameless.Name = ""
-	if validName(m.Name) && m.Name != autoName(nameless) {
+	if validName(m.Name) && !automatic(m) {
 		o.put("name", m.Name)
 	}
 	o.put("url", m.URL.String())

@@ -38,9 +38,9 @@ func (b *builder) admin(r *raw.Admin) Admin {
 	return a
 }
 
-// adminKey is where the address is written.
+// adminKey is where the address is written, or would be.
 func adminKey(r *raw.Admin) string {
-	if r.Address != nil {
+	if r != nil && r.Address != nil {
 		return "admin.address"
 	}
 	return "admin"
@@ -109,7 +109,7 @@ func listenIP(address string) (ip netip.Addr, port string, ok bool) {
 
 // adminAmongListeners refuses an admin address that clients are served on. The
 // built-in one gives way.
-func (b *builder) adminAmongListeners(c *Config) {
+func (b *builder) adminAmongListeners(key string, c *Config) {
 	ip, port, ok := listenIP(c.Admin.Address)
 	if !ok || port == "0" {
 		return
@@ -123,10 +123,6 @@ func (b *builder) adminAmongListeners(c *Config) {
 			b.warn("admin", `set admin to another address, or to ""`, "there is no admin server: its usual address %s is taken by listen", c.Admin.Address)
 			c.Admin.Address, c.Admin.Default = "", false
 			return
-		}
-		key := "admin"
-		if n := b.root.child("admin"); n != nil && n.child("address") != nil {
-			key = "admin.address"
 		}
 		b.fault(key, "give the admin server a port of its own", "%s is an address that clients are served on (%s)", c.Admin.Address, l.Address)
 	}

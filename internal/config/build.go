@@ -143,7 +143,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.namePools(c.Pools)
 	b.viaCycles(c.Pools)
 	b.ownAddresses(c)
-	b.adminAmongListeners(c)
+	b.adminAmongListeners(adminKey(f.Admin), c)
 	b.blindRules(c)
 	b.fileMode()
 	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))

@@ -15,6 +15,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/health"
+	"proxyd/internal/router"
 )
 
 // pairs probes pairs of upstream and exchange.
@@ -129,7 +130,7 @@ func (o *probeOptions) exits(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil || !isWebAddress(o.exitIP) {
 		return usageError{errors.New("--exit-ip: not a URL: write https://HOST/PATH")}
 	}
-	route, err := o.snapshot.Route(to.Host, to.Port, hintOf(catalog.KindHTTP))
+	route, err := o.snapshot.Route(to.Host, to.Port, router.Hint{Kind: catalog.KindHTTP})
 	if err == nil {
 		to.Trusted = route.Target.Trusted
 	}
@@ -164,7 +165,6 @@ func (o *probeOptions) exitUpstreams() (list []health.Pair) {
 			list = append(list, p)
 		}
 	}
-	pools := o.config.Pools
 	switch {
 	case o.list != "":
 		for _, m := range o.snapshot.Set().Pool(listPool).Members() {
@@ -177,7 +177,7 @@ func (o *probeOptions) exitUpstreams() (list []health.Pair) {
 		}
 		return list
 	}
-	for _, c := range pools {
+	for _, c := range o.config.Pools {
 		for _, m := range o.snapshot.Set().Pool(c.Name).Members() {
 			if m.Enabled {
 				add(health.Pair{Member: m.Upstream})

@@ -12,12 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxyd/internal/catalog"
 	"proxyd/internal/health"
-	"proxyd/internal/router"
 )
-
-func hintOf(k catalog.Kind) router.Hint { return router.Hint{Kind: k} }
 
 // probed is one probe's outcome, for programs. A step that was not made has no
 // time.

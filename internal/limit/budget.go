@@ -15,8 +15,8 @@ type Limits struct {
 	Watch          bool          // nothing is held back; the table's warning is called once when 80 % are used
 }
 
-// some says whether there is anything to count.
-func (l *Limits) some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
+// Some says whether there is anything to count.
+func (l *Limits) Some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
 // Key names a budget. Exchange and Kind are "" for one of all traffic.
 type Key struct{ Exchange, Kind, Exit string }

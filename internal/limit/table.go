@@ -41,7 +41,7 @@ func (t *Table) budget(k Key) *Budget {
 	b := t.budgets[k]
 	if b == nil {
 		b = &Budget{key: k}
-		if l := t.figures(k); l.some() {
+		if l := t.figures(k); l.Some() {
 			b.configure(l, t.now())
 		}
 		t.budgets[k] = b
@@ -60,7 +60,7 @@ func (t *Table) Configure(figures func(Key) Limits) {
 	now := t.now()
 	t.figures = figures
 	for k, b := range t.budgets {
-		if l := figures(k); l.some() {
+		if l := figures(k); l.Some() {
 			b.configure(l, now)
 			continue
 		}

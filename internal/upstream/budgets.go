@@ -72,7 +72,7 @@ func (p *Pool) needsFor(n int, l *look) *needs {
 	f := p.set.figures
 	own := f.exchange(pairKey{l.target.Exchange, l.target.Kind})
 	of.queues = own.Queue > 0 || f.queues
-	if holds(own) || len(f.exits) > 0 {
+	if own.Some() || len(f.exits) > 0 {
 		of.members = make([]atomic.Pointer[need], len(p.members))
 	}
 	next := make([]*needs, max(n+1, len(old)))

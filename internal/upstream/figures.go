@@ -62,7 +62,7 @@ func spread(l limit.Limits) limit.Limits {
 
 // smaller gives for each figure the one that lets less through; a may have none.
 func smaller(a, b limit.Limits) limit.Limits {
-	if !holds(a) {
+	if !a.Some() {
 		return b
 	}
 	l := a
@@ -75,9 +75,6 @@ func smaller(a, b limit.Limits) limit.Limits {
 	l.Queue = min(a.Queue, b.Queue)
 	return spread(l)
 }
-
-// holds reports whether there is a figure.
-func holds(l limit.Limits) bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
 // exchange gives the figures for each exit: those that are written, else those
 // that the exchange publishes, which are only watched.
@@ -106,11 +103,11 @@ func (f *figures) of(k limit.Key) limit.Limits {
 // keys are the budgets that a connection needs, by their names: those that have
 // figures. pool may be "".
 func (f *figures) keys(to pairKey, exit, pool string) (list []limit.Key) {
-	if holds(f.exchange(to)) {
+	if l := f.exchange(to); l.Some() {
 		list = append(list, limit.Key{Exchange: to.exchange, Kind: to.kind.String(), Exit: exit})
 	}
 	for _, name := range []string{exit, poolExit + pool} {
-		if holds(f.exits[name]) {
+		if l := f.exits[name]; l.Some() {
 			list = append(list, limit.Key{Exit: name})
 		}
 	}

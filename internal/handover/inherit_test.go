@@ -81,7 +81,7 @@ func TestWhatAChildInherits(t *testing.T) {
 	var u Upgrader
 	c := upgrade(t, &u, "looks around", StartOptions{
 		Path: path, Listeners: []Listener{a, b},
-		Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x", "WATCHDOG_PID=1", "WATCHDOG_USEC=9", "NOTIFY_SOCKET=/run/n"},
+		Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x", "LISTEN_PIDFDID=1", "WATCHDOG_PID=1", "WATCHDOG_USEC=9", "NOTIFY_SOCKET=/run/n"},
 	})
 	err := c.Ready(soon(t))
 	_, text, _ := strings.Cut(err.Error(), "cannot start: ")
@@ -98,7 +98,7 @@ func TestWhatAChildInherits(t *testing.T) {
 		t.Errorf("listeners: %s", diff)
 	}
 	for name, want := range map[string]bool{
-		"LISTEN_PID": false, "LISTEN_FDS": false, "LISTEN_FDNAMES": false, "WATCHDOG_PID": false, variable: false,
+		"LISTEN_PID": false, "LISTEN_FDS": false, "LISTEN_FDNAMES": false, "LISTEN_PIDFDID": false, "WATCHDOG_PID": false, variable: false,
 		"WATCHDOG_USEC": true, "NOTIFY_SOCKET": true,
 	} {
 		if got.Env[name] != want {

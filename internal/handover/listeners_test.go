@@ -167,6 +167,37 @@ func TestTheFileOfAUnixSocketStays(t *testing.T) {
 	}
 }
 
+var _ = add("serves and ends", func() error {
+	p, err := ready()
+	if err != nil {
+		return err
+	}
+	ln := p.Listeners.Take("main")
+	if err := p.Serving(); err != nil {
+		return err
+	}
+	return ln.Close()
+})
+
+// From when the next process serves, the file is its own to remove.
+func TestTheFileOfAUnixSocketEndsWithTheLast(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c := upgrade(t, new(Upgrader), "serves and ends", StartOptions{Listeners: []Listener{{"main", ln}}})
+	if err := errors.Join(c.Ready(soon(t)), c.Go(nil)); err != nil {
+		t.Fatal(err)
+	}
+	<-c.exited
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is left behind: %v", err)
+	}
+}
+
 var _ = add("is activated", func() error {
 	_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as systemd does between fork and exec
 	l, err := Activated(ourKeepAlive)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -25,8 +26,8 @@ func NewlyDirect(prev, next *Router) []string {
 	l.addresses()
 	list := l.sentences()
 	for _, u := range prev.config.Listen {
-		use, now := prev.listeners[u.Address].use, next.listeners[u.Address]
-		if _, kept := next.listeners[u.Address]; kept && now.use == nil && prev.held(use) && next.other.unwrittenFor(catalog.KindWebsocket, true) {
+		use := prev.listeners[u.Address].use
+		if now, kept := next.listeners[u.Address]; kept && now.use == nil && prev.held(use) && next.other.unwrittenFor(catalog.KindWebsocket, true) {
 			list = append(list, fmt.Sprintf("what enters at %s %s and unlisted hosts would go direct, though direct is written nowhere: say default: direct, or give the listener its use", u.Address, prev.wentBy(use)))
 		}
 	}
@@ -35,10 +36,16 @@ func NewlyDirect(prev, next *Router) []string {
 
 // leak is what goes direct, for people and for the remedy.
 type leak struct {
-	order    int    // what belongs to the default, then exchanges, then routes
-	subject  string // an exchange's id, or the pattern of a route; "" for the default
-	exchange bool
+	of      int
+	subject string // an exchange's id, or the pattern of a route; "" for the default
 }
+
+// What a leak was held by, in the order of the sentences.
+const (
+	ofDefault = iota
+	ofExchange
+	ofRoute
+)
 
 // leaks collects how each leak was held before, for http and for websocket.
 type leaks struct {
@@ -116,11 +123,11 @@ func (l *leaks) name(name string, was, now *node) {
 			e := l.prev.entry(was.exchange)
 			switch {
 			case was.route != nil:
-				return leak{2, l.routed(name), false}
+				return leak{ofRoute, l.routed(name)}
 			case e != nil && e.Ways.Of(k) != nil:
-				return leak{1, was.exchange, true}
+				return leak{ofExchange, was.exchange}
 			}
-			return leak{0, "", false}
+			return leak{ofDefault, ""}
 		})
 	}
 }
@@ -156,7 +163,7 @@ func (l *leaks) addresses() {
 					if now == nil {
 						now = l.next.addresses.last(k)
 					}
-					l.note(was, now.unwritten, k, func() leak { return leak{2, p.String(), false} })
+					l.note(was, now.unwritten, k, func() leak { return leak{ofRoute, p.String()} })
 				}
 			}
 		}
@@ -176,10 +183,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 // sentences says each leak, the default's first.
 func (l *leaks) sentences() (list []string) {
 	order := slices.SortedFunc(maps.Keys(l.ways), func(a, b leak) int {
-		if a.order != b.order {
-			return a.order - b.order
-		}
-		return strings.Compare(a.subject, b.subject)
+		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.subject, b.subject))
 	})
 	for _, key := range order {
 		w := l.ways[key]
@@ -199,21 +203,20 @@ func (l *leaks) sentences() (list []string) {
 // sentence says one leak; kind is "" when both kinds leak alike.
 func (l *leaks) sentence(key leak, kind, went string) string {
 	subject, do := key.subject, ""
-	switch {
-	case key.exchange && kind != "":
-		subject += "." + kind
-	case key.subject == "":
+	switch key.of {
+	case ofDefault:
 		subject = "what nothing lists"
-	}
-	if key.exchange {
+	case ofExchange:
 		do = l.remedy(key.subject, kind)
-	} else {
-		if kind != "" {
-			subject += " (" + kind + ")"
-		}
-		if key.subject != "" {
-			do = `, or routes: [{hosts: ["` + key.subject + `"], use: direct}]`
-		}
+	case ofRoute:
+		do = `, or routes: [{hosts: ["` + key.subject + `"], use: direct}]`
+	}
+	switch {
+	case kind == "":
+	case key.of == ofExchange:
+		subject += "." + kind
+	default:
+		subject += " (" + kind + ")"
 	}
 	all := "default: direct"
 	if d := l.next.config.Default; kind != "" && d != (config.Ways{}) {

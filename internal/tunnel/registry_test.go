@@ -5,6 +5,7 @@ import (
 	"io"
 	"testing"
 
+	"proxyd/internal/testkit"
 	"proxyd/internal/tunnel"
 )
 
@@ -19,10 +20,13 @@ func TestEachListsWhatIsOpen(t *testing.T) {
 	defer near.Close()
 
 	seen := map[string]tunnel.Live{}
-	h.Each(func(l tunnel.Live) bool {
-		seen[l.ID] = l
-		h.Active() // the Handler may be used meanwhile
-		return true
+	testkit.Eventually(t, testkit.Patience, "what was heard is counted", func() bool { // which comes after the write
+		h.Each(func(l tunnel.Live) bool {
+			seen[l.ID] = l
+			h.Active() // the Handler may be used meanwhile
+			return true
+		})
+		return seen[a.tunnel.ID()].Up == 8 && seen[a.tunnel.ID()].Down == 4
 	})
 	if l := seen[a.tunnel.ID()]; l.Opening == nil || l.Up != 8 || l.Down != 4 || l.Label != "bot" || l.Member == nil || l.Member.Name() != "direct" {
 		t.Errorf("the one that carries: %+v", l)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -241,6 +243,21 @@ func TestRouteLive(t *testing.T) {
 	}
 	if _, errOut, code := call("route", "--admin", "127.0.0.1:1", "a.example"); code != 2 || !strings.Contains(errOut, "--live") {
 		t.Errorf("--admin alone: exit code %d: %s", code, errOut)
+	}
+}
+
+// A daemon that does not want to be asked is no fault of the call.
+func TestRefusedByTheDaemon(t *testing.T) {
+	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Server", "proxyd")
+		http.Error(w, "set admin.token", http.StatusUnauthorized)
+	}))
+	defer daemon.Close()
+	address := strings.TrimPrefix(daemon.URL, "http://")
+	for _, args := range [][]string{{"reload"}, {"route", "--live", "a.example"}} {
+		if _, errOut, code := call(append(args, "--admin", address)...); code != 1 || !strings.Contains(errOut, "set admin.token") {
+			t.Errorf("%v: exit code %d: %s", args, code, errOut)
+		}
 	}
 }
 

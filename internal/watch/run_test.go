@@ -144,6 +144,16 @@ func TestChangeBeforeRun(t *testing.T) {
 	}
 }
 
+// settles looks for three times as long as a burst takes to settle, with a Settle
+// of 30 ms: what was to be told has been.
+func (r *reader) settles(t *testing.T) {
+	t.Helper()
+	for range 10 {
+		time.Sleep(10 * time.Millisecond)
+		r.look(t)
+	}
+}
+
 // The list of files follows the configuration, which names other secrets.
 func TestFilesComeAndGo(t *testing.T) {
 	t.Parallel()
@@ -155,7 +165,7 @@ func TestFilesComeAndGo(t *testing.T) {
 	r.look(t)
 
 	r.also.Store(&[]string{one, two}) // by a request, say
-	r.look(t)
+	r.settles(t)
 	r.want(t) // they were read with it
 	write(t, one, "1.1")
 	r.want(t, "old")
@@ -165,10 +175,7 @@ func TestFilesComeAndGo(t *testing.T) {
 	r.also.Store(&[]string{two})
 	r.look(t)
 	write(t, one, "1.2") // nobody reads it any more
-	for range 10 {
-		time.Sleep(10 * time.Millisecond) // three times what it takes to settle
-		r.look(t)
-	}
+	r.settles(t)
 	r.want(t, "old", "old")
 	write(t, two, "2.1")
 	r.want(t, "old", "old", "old")
@@ -190,7 +197,7 @@ func TestNewlyNamedAndChangedSince(t *testing.T) {
 	began := time.Now()
 	r.also.Store(&[]string{secret})
 	r.Refresh(began)
-	r.look(t)
+	r.settles(t)
 	r.want(t)
 
 	r.also.Store(nil)

@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 // process is a running proxyd.
 type process struct {
 	*exec.Cmd
-	stderr *bufio.Reader
+	log    io.Closer
+	stderr *bufio.Reader // what log has
 }
 
 // start runs proxyd with arguments and variables; it is killed when the test
@@ -49,7 +50,7 @@ func start(t *testing.T, environ []string, args ...string) *process {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return &process{cmd, bufio.NewReader(stderr)}
+	return &process{cmd, stderr, bufio.NewReader(stderr)}
 }
 
 // until reads the log up to a line that has text in it, and gives all of it.

@@ -48,3 +48,20 @@ func TestRunLivesStopsAndSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// A daemon whose log nobody reads any more goes on, and ends as it should.
+func TestRunOutlivesItsLog(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "-c", file(t, "listen: 127.0.0.1:0\ndefault: direct\nadmin: \"\"\n"))
+	p.until(t, `"ready"`)
+	if err := p.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil { // of which it would write a line
+		t.Fatal(err)
+	}
+	_ = p.Wait()
+	if code := p.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d: %v", code, p.ProcessState)
+	}
+}

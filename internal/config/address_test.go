@@ -96,3 +96,8 @@ func TestAdminOfAFaultyFile(t *testing.T) {
 		t.Errorf("got %s, %v", address, err)
 	}
 }
+
+// Nobody who has not written the admin address is kept from an upstream there.
+func TestUpstreamAtTheUsualAdminAddress(t *testing.T) {
+	load(t, "default: http://127.0.0.1:8878\n")
+}

@@ -45,9 +45,9 @@ func TestProbeExitIPAtAPrivateAddress(t *testing.T) {
 	asked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("203.0.113.7")) }))
 	defer asked.Close()
 	const direct = "admin: \"\"\npools: {here: {proxies: [direct]}}\nexchanges: {kraken: here}\n"
-	for text, want := range map[string]int{direct: 1, direct + "routes: [{hosts: [127.0.0.1], use: direct}]\n": 0} {
+	for text, want := range map[string]int{direct: 1, direct + "routes: [{hosts: [localhost], use: direct}]\n": 0} {
 		p.configPath = file(t, text)
-		if out, errOut, code := p.run(t, "", "--exit-ip", asked.URL+"/"); code != want || strings.Contains(out, "203.0.113.7") != (want == 0) {
+		if out, errOut, code := p.run(t, "", "--exit-ip", strings.Replace(asked.URL, "127.0.0.1", "localhost", 1)); code != want || strings.Contains(out, "203.0.113.7") != (want == 0) {
 			t.Errorf("%s: exit code %d, want %d\n%s%s", text, code, want, out, errOut)
 		}
 	}

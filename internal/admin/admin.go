@@ -21,7 +21,8 @@ import (
 type Options struct {
 	Settings func() config.Admin     // asked for each request: allow, hosts, token and pprof take effect by reload
 	Snapshot func() *router.Router   // nil as long as there is none
-	Status   func() Status           // also asked for each probe of /readyz
+	Status   func() Status
+	Brief    func() Status           // State, Reasons and Config alone, for /readyz, whatever the number of tunnels; nil: Status
 	Tunnels  func(func(Tunnel) bool) // hands over each live tunnel, until false; what it is given does no I/O
 	Metrics  http.Handler
 
@@ -54,6 +55,9 @@ type Server struct {
 
 // New makes a server. It starts nothing.
 func New(o Options) *Server {
+	if o.Brief == nil {
+		o.Brief = o.Status
+	}
 	s := &Server{o: o}
 	s.endpoints = s.table()
 	conns := &conns{limit: connLimit}

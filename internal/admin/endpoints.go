@@ -77,7 +77,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		no.write(w, r)
 		return
 	}
-	st := s.o.Status()
+	st := s.o.Brief()
 	news := st.BadNews()
 	code, first := http.StatusOK, "ready"
 	switch {

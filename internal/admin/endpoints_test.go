@@ -220,3 +220,13 @@ func TestDuration(t *testing.T) {
 		t.Error(cmp.Diff(want, got))
 	}
 }
+
+// A probe of readiness does not look at tunnels.
+func TestReadyzAsksForTheBriefAlone(t *testing.T) {
+	o := wellOptions(t)
+	o.Status = func() Status { panic("it was asked for everything") }
+	o.Brief = func() Status { return Status{State: StateReady, Config: Config{InForce: true}} }
+	if got := get(t, serve(t, o, ""), "/readyz"); got.status != 200 || got.body != "ready\n" {
+		t.Errorf("%d: %s", got.status, got.body)
+	}
+}

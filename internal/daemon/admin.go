@@ -120,7 +120,7 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 		Up:         d.upRows,
 		Verdicts:   d.verdictRows,
 		Budgets:    d.budgetMetrics,
-		Short:      d.venues.shorts,
+		Short:      d.shortRows,
 		LogDropped: d.lines.Dropped,
 	})
 }
@@ -130,6 +130,7 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Settings: func() config.Admin { return d.snapshot.Load().Config().Admin },
 		Snapshot: d.snapshot.Load,
 		Status:   d.status,
+		Brief:    d.brief,
 		Tunnels:  d.eachTunnel,
 		Metrics:  d.metrics.Handler(),
 		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },

@@ -67,7 +67,6 @@ type Daemon struct {
 	file       atomic.Pointer[fileState]
 	phase      atomic.Pointer[admin.State]
 	removed    removed
-	venues     venues
 
 	program   string // what an upgrade starts
 	upgrading sync.Mutex

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,96 +13,11 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/health"
-	"proxyd/internal/metrics"
-	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
-)
-
-// A websocket tunnel that ends so soon with so little looks like an exchange
-// that turns the exit away; so many in a row are worth a warning.
-const (
-	shortTime  = 5 * time.Second
-	shortBytes = 2 << 10
-	shortWarn  = 3
 )
 
 // verdictTime is how long a verdict holds that no later check confirms, at least.
 const verdictTime = 5 * time.Minute
-
-// venue is what the daemon itself remembers of a pair of upstream and exchange.
-type venue struct {
-	carried time.Time // when a tunnel last showed that the exchange is content
-	short   uint64    // tunnels that ended at once
-	row     int       // of them in a row
-}
-
-type venueKey struct {
-	upstream, exchange string
-	kind               catalog.Kind
-}
-
-// venues are those, for the prober and the metrics.
-type venues struct {
-	mu  sync.Mutex
-	all map[venueKey]*venue
-}
-
-func (v *venues) at(k venueKey) *venue {
-	if v.all == nil {
-		v.all = map[venueKey]*venue{}
-	}
-	one := v.all[k]
-	if one == nil {
-		one = &venue{}
-		v.all[k] = one
-	}
-	return one
-}
-
-// ended takes in how a tunnel ended. It reports whether the operator should hear
-// that tunnels of its pair end at once.
-func (v *venues) ended(r *tunnel.Record) (warn bool) {
-	if r.Exchange == "" || r.ClosedBy == "proxyd" {
-		return false
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	one := v.at(venueKey{r.Upstream, r.Exchange, r.Kind})
-	if r.Duration >= shortTime || r.Down >= shortBytes {
-		if r.Down >= shortBytes && r.Duration >= shortTime { // a handshake and a refusal are more than that, too
-			one.carried = time.Now()
-		}
-		one.row = 0
-		return false
-	}
-	if r.Kind != catalog.KindWebsocket || r.Reason == tunnel.ReasonAbandoned {
-		return false
-	}
-	one.short++
-	one.row++
-	return one.row == shortWarn
-}
-
-func (v *venues) carried(k venueKey) time.Time {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if one := v.all[k]; one != nil {
-		return one.carried
-	}
-	return time.Time{}
-}
-
-// shorts are the metric's rows.
-func (v *venues) shorts() (list []metrics.Short) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for k, one := range v.all {
-		if one.short > 0 {
-			list = append(list, metrics.Short{Exchange: k.exchange, Kind: k.kind.String(), Upstream: k.upstream, Count: one.short})
-		}
-	}
-	return list
-}
 
 // known is what the prober should know of a pair before it asks.
 func (d *Daemon) known(p health.Pair) (k health.Known) {
@@ -112,11 +26,7 @@ func (d *Daemon) known(p health.Pair) (k health.Known) {
 	if p.Exchange == "" {
 		return k
 	}
-	k.Opened = p.Member.Opened(p.Exchange, p.Kind)
-	k.Carried = d.venues.carried(venueKey{p.Member.Name(), p.Exchange, p.Kind})
-	if p.Kind == catalog.KindWebsocket && p.Member.LivePair(p.Exchange, p.Kind) > 0 {
-		k.Carried = time.Now()
-	}
+	k.Opened, k.Carried = p.Member.Seen(p.Exchange, p.Kind)
 	if v, ok := p.Member.Verdict(p.Exchange, p.Kind); ok && v.Word == upstream.WordRateLimited {
 		k.Until = v.Until
 	}
@@ -129,38 +39,33 @@ func (d *Daemon) observe(p health.Pair, r health.Result) {
 		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))
 		return
 	}
-	found := upstream.Result{Exchange: p.Exchange, Kind: p.Kind}
-	word, isClass := r.Verdict, false
-	switch r.Verdict {
-	case health.OK, health.Geoblocked, health.RateLimited, health.Blocked:
+	word, isClass := r.Verdict, classWord(r.Verdict)
+	found := upstream.Result{Exchange: p.Exchange, Kind: p.Kind, Blamed: !r.Unsure}
+	switch {
+	case isClass && r.Err != nil:
+		found.Err = r.Err
+	case isClass: // the way was open, and then the exchange was silent or left
+		found.Err = &upstream.Error{Class: upstream.Class(word), Text: r.Text, Unsure: true}
+	default:
 		for _, s := range r.Steps {
 			if s.Name == health.StepTCP || s.Name == health.StepProxy {
 				found.Dial += s.Took
 			}
 		}
-	default:
-		isClass = true
-		found.Err = &upstream.Error{Class: upstream.Class(r.Verdict), Text: r.Text, Unsure: r.Unsure}
 	}
 	p.Member.Observe(found)
 	if p.Exchange == "" || isClass && r.Unsure {
 		return
 	}
 	before, had := p.Member.Verdict(p.Exchange, p.Kind)
-	if r.Method != health.Exchange && !isClass {
-		if !had || !classWord(before.Word) { // a way that opens says nothing of what the exchange answers
-			return
-		}
+	if r.Method != health.Exchange && !isClass && !(had && classWord(before.Word)) {
+		return // a way that opens says nothing of what the exchange answers
 	}
 	until := r.Until
 	if until.IsZero() && word != upstream.WordOK { // where checks are taken out of the file, what they found ends
 		until = time.Now().Add(max(verdictTime, 3*p.Health.Interval))
 	}
-	since := time.Now()
-	if had && before.Word == word && !before.Since.IsZero() {
-		since = before.Since
-	}
-	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: until, Since: since, Text: r.Text})
+	p.Member.SetVerdict(p.Exchange, p.Kind, upstream.Verdict{Word: word, Until: until, Text: r.Text})
 	if had && before.Word == word || !had && word == upstream.WordOK {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"proxyd/internal/relay"
 	"proxyd/internal/tunnel"
 )
 
@@ -13,9 +14,8 @@ import (
 // plain requests and clients that left at debug.
 func (d *Daemon) record(r tunnel.Record) {
 	d.metrics.Observe(r)
-	if r.Event == tunnel.Ended && d.venues.ended(&r) {
-		d.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
-			zap.Int("in_a_row", shortWarn), zap.String("next", "perhaps the exchange turns this exit away; run: proxyd probe "+r.Exchange))
+	if r.Event == tunnel.Ended {
+		d.ended(&r)
 	}
 	level, msg := zapcore.InfoLevel, ""
 	switch r.Event {
@@ -41,6 +41,19 @@ func (d *Daemon) record(r tunnel.Record) {
 		return
 	}
 	entry.Write(recordFields(r)...)
+}
+
+// ended lets the upstream know how a tunnel ended that the exchange or the
+// client has closed.
+func (d *Daemon) ended(r *tunnel.Record) {
+	u := d.snapshot.Load().Set().Upstream(r.Upstream)
+	if u == nil || r.Exchange == "" || r.ClosedBy == string(relay.Proxyd) || r.Reason == tunnel.ReasonAbandoned {
+		return
+	}
+	if n := u.Ended(r.Exchange, r.Kind, r.Duration, r.Down); n > 0 {
+		d.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
+			zap.Int("in_a_row", n), zap.String("next", "perhaps the exchange turns this exit away; run: proxyd probe "+r.Exchange))
+	}
 }
 
 // recordFields are the fields of a line, in the order in which people read it.

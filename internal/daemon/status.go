@@ -14,20 +14,24 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// status is what the daemon is doing now.
-func (d *Daemon) status() admin.Status {
+// brief is how the daemon is.
+func (d *Daemon) brief() admin.Status {
 	snap, file := d.snapshot.Load(), d.file.Load()
-	c := snap.Config()
-	s := admin.Status{
+	return admin.Status{
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
-		State: *d.phase.Load(),
+		State: *d.phase.Load(), Reasons: d.reasons(snap),
 		Config: admin.Config{
-			File: c.File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: warnings(snap),
+			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: warnings(snap),
 		},
-		Active: d.handler.Active(), Tunnels: d.tunnelCounts(), Upstreams: upstreamRows(snap), Older: d.olderProcesses(),
-		Reasons: d.reasons(snap), Budgets: d.budgetRows(),
 	}
-	for _, l := range c.Listen {
+}
+
+// status is brief, and what the daemon is doing.
+func (d *Daemon) status() admin.Status {
+	s, snap := d.brief(), d.snapshot.Load()
+	s.Active, s.Tunnels, s.Older = d.handler.Active(), d.tunnelCounts(), d.olderProcesses()
+	s.Upstreams, s.Budgets = upstreamRows(snap), d.budgetRows()
+	for _, l := range snap.Config().Listen {
 		if b := d.boundAt(l.Address); b != nil {
 			s.Listeners = append(s.Listeners, listenerRow(l, *b))
 		}
@@ -109,10 +113,7 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 		if p.Verdict == nil || !p.Holds {
 			continue
 		}
-		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.At}
-		if !p.Verdict.Since.IsZero() {
-			v.Since = p.Verdict.Since
-		}
+		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.Since}
 		if !p.Verdict.Until.IsZero() {
 			v.Until = &p.Verdict.Until
 		}
@@ -149,6 +150,17 @@ func (d *Daemon) verdictRows() (rows []metrics.Verdict) {
 		for _, v := range u.Verdicts() {
 			if v.Holds {
 				rows = append(rows, metrics.Verdict{Upstream: u.Name(), Exchange: v.Exchange, Kind: v.Kind.String(), Verdict: string(v.Verdict.Word)})
+			}
+		}
+	}
+	return rows
+}
+
+func (d *Daemon) shortRows() (rows []metrics.Short) {
+	for _, u := range d.snapshot.Load().Set().Upstreams() {
+		for _, p := range u.Status().Pairs {
+			if p.Short > 0 {
+				rows = append(rows, metrics.Short{Exchange: p.Exchange, Kind: p.Kind, Upstream: u.Name(), Count: p.Short})
 			}
 		}
 	}

@@ -60,6 +60,7 @@ type Result struct {
 	Status  int       // the exchange's HTTP status; 0 without one
 	Until   time.Time // not to be probed before, by the exchange's wish; zero: any time
 	Unsure  bool      // the verdict is a class, and the exchange may be to blame as well as the upstream
+	Err     error     // why the way did not open, as the Dial gave it; nil if it did
 	Steps   []Step    // those that were made, in order
 	Took    time.Duration
 }

@@ -216,7 +216,7 @@ func (l *loop) take(o outcome, now time.Time) {
 	case upstream.ClassTargetRefused, upstream.ClassTargetUnreachable, upstream.ClassTargetDNS, upstream.ClassTargetTimeout:
 		r.Unsure = r.Unsure && !l.othersDo(j, now)
 	}
-	if j.every == 0 && (r.Unsure || upstream.Class(r.Verdict) == upstream.ClassTargetTimeout) && !l.turnsOver(j, now) {
+	if j.every == 0 && r.Unsure && !l.turnsOver(j, now) {
 		return
 	}
 	p := j.pair

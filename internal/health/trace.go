@@ -102,7 +102,7 @@ func (p *probe) open(ctx context.Context) (*upstream.Way, error) {
 // failed is the result of a way that did not open.
 func failed(err error) Result {
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		r := Result{Verdict: Verdict(e.Class), Text: e.Text, Hint: e.Hint, Unsure: e.Unsure}
+		r := Result{Verdict: Verdict(e.Class), Text: e.Text, Hint: e.Hint, Unsure: e.Unsure || e.Class == upstream.ClassTargetTimeout, Err: e}
 		if e.RetryAfter > 0 {
 			r.Until = time.Now().Add(min(e.RetryAfter, longestBan))
 		}

@@ -162,6 +162,7 @@ func (u *Upstream) Ejected() (until, since time.Time, ejected bool) {
 // Result is what a probe of an upstream found.
 type Result struct {
 	Err      error         // nil: the way was opened; else an *Error, as DialOne and Reach give it
+	Blamed   bool          // other members do what u failed in: what may be either's fault is u's
 	Exchange string        // the target's, if it was an exchange
 	Kind     catalog.Kind  // and its kind
 	Dial     time.Duration // how long the way took; 0: none was opened
@@ -169,7 +170,8 @@ type Result struct {
 
 // Observe remembers a probe. Failures of the upstream's own eject it as fall of
 // health_check says; whatever it answers that blames the target shows that it
-// works. What the exchange said is for SetVerdict.
+// works. Where a hop before it, or this machine, says no, nothing is learned of
+// it. What the exchange said is for SetVerdict.
 func (u *Upstream) Observe(r Result) {
 	if r.Dial > 0 {
 		u.pair(r.Exchange, r.Kind).took(r.Dial, u.shared.elapsed(u.shared.now()))
@@ -180,11 +182,18 @@ func (u *Upstream) Observe(r Result) {
 		u.worked()
 	case !failed: // given up
 	case e.Unsure || e.Class == ClassTargetTimeout:
-		u.undecided()
-	default:
-		if own, _ := ownFault(e); own {
+		if r.Blamed {
 			u.charge(e.Class, u.rules.fall)
-		} else if e.Class != ClassLocal && e.Class != ClassNoUpstream && e.Class != ClassBudget {
+		} else {
+			u.undecided()
+		}
+	default:
+		own, _ := ownFault(e)
+		switch {
+		case own:
+			u.charge(e.Class, u.rules.fall)
+		case e.hop, e.Class == ClassLocal, e.Class == ClassDenied, e.Class == ClassNoUpstream, e.Class == ClassBudget:
+		default:
 			u.worked()
 		}
 	}

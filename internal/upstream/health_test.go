@@ -200,6 +200,8 @@ func TestProbesOfAnEjected(t *testing.T) {
 		{"it denied", fault(ClassUpstreamDenied, "x"), true, false},
 		{"the target was silent", &Error{Class: ClassTargetTimeout, Unsure: true}, false, true},
 		{"this machine failed", fault(ClassLocal, "x"), false, false},
+		{"our own guard said no", fault(ClassDenied, "x"), false, false},
+		{"the hop before it denied", &Error{Class: ClassUpstreamDenied, hop: true}, false, false},
 		{"given up", fmt.Errorf("context canceled"), false, false},
 	}
 	for _, tt := range tests {
@@ -216,6 +218,20 @@ func TestProbesOfAnEjected(t *testing.T) {
 				t.Errorf("ejected %v, prolonged %v", ejected, after.After(before))
 			}
 		})
+	}
+}
+
+// What may be either's fault ejects a member only where others do what it failed in.
+func TestProbesInDoubt(t *testing.T) {
+	for _, blamed := range []bool{false, true} {
+		s := load(t, poolOfMany(2, "failover"), nil)
+		u := s.Upstream("m0")
+		for range 3 {
+			u.Observe(Result{Err: &Error{Class: ClassTargetTimeout, Unsure: true}, Blamed: blamed})
+		}
+		if _, _, ejected := u.Ejected(); ejected != blamed {
+			t.Errorf("others do: %v, ejected: %v", blamed, ejected)
+		}
 	}
 }
 

@@ -94,7 +94,7 @@ func TestStatus(t *testing.T) {
 	want := Status{
 		Name: "a", URL: got.URL, Live: 1, Connects: 1, Failures: map[Class]uint64{ClassUpstreamProtocol: 1}, InUse: true,
 		Pairs: []PairStatus{
-			{Exchange: "binance", Kind: "websocket", Live: 1, Verdict: &Verdict{Word: WordGeoblocked, At: c.at, Text: "451"}},
+			{Exchange: "binance", Kind: "websocket", Live: 1, Verdict: &Verdict{Word: WordGeoblocked, At: c.at, Since: c.at, Text: "451"}},
 			{Exchange: "kraken", Kind: "http", Drained: true},
 			{Exchange: "kraken", Kind: "websocket", Drained: true},
 		},

@@ -65,6 +65,9 @@ type pair struct {
 	latency  atomic.Int64 // moving average of the time that a way takes, in ns; 0 unknown
 	measured atomic.Int64 // when that was last brought up to date, in ns on shared's clock; 0 never
 	tried    atomic.Int64 // when a connection was last sent to find it out; as measured
+	carried  atomic.Int64 // when a tunnel last showed that the exchange is content; as measured
+	short    atomic.Uint64
+	row      atomic.Int64 // short tunnels in a row
 	drained  atomic.Bool
 	verdict  atomic.Pointer[remembered]
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,7 @@ type Set struct {
 	direct      *Pool
 	upstreams   map[config.Identity]*Upstream
 	names       map[string]*Upstream
+	list        []*Upstream // by name
 }
 
 // NewSet builds the set of c. What did not change since prev (nil at start)
@@ -97,6 +99,7 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 	for _, u := range s.upstreams {
 		u.thin = &Upstream{name: u.name, id: u.id, url: u.url, lead: u.lead, shared: u.shared, rules: u.rules, state: u.state}
 	}
+	s.list = slices.SortedFunc(maps.Values(s.upstreams), func(a, b *Upstream) int { return strings.Compare(a.name, b.name) })
 	s.direct.sit()
 	for _, p := range s.pools {
 		p.sit()
@@ -157,17 +160,9 @@ func (s *Set) Pool(name string) *Pool { return s.pools[name] }
 // Upstream gives the upstream of that name, nil if there is none.
 func (s *Set) Upstream(name string) *Upstream { return s.names[name] }
 
-// Upstreams lists every upstream of the set, once each, by name.
-func (s *Set) Upstreams() []*Upstream {
-	list := slices.Collect(maps.Values(s.upstreams))
-	slices.SortFunc(list, func(a, b *Upstream) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
-	return list
-}
+// Upstreams lists every upstream of the set, once each, by name. It must not be
+// changed.
+func (s *Set) Upstreams() []*Upstream { return s.list }
 
 // hostOf is a hop's address as a target of the hop before it.
 func hostOf(u config.URL) Target {

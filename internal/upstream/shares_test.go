@@ -186,7 +186,8 @@ func TestMovingAverage(t *testing.T) {
 			t.Errorf("after %d ms it is %v, want %d ms", step.took, got, step.want)
 		}
 	}
-	if u.Latency("kraken", feedKind) != 0 || u.Opened("binance", feedKind).IsZero() || !u.Opened("kraken", feedKind).IsZero() {
+	seen := func(exchange string) bool { opened, _ := u.Seen(exchange, feedKind); return !opened.IsZero() }
+	if u.Latency("kraken", feedKind) != 0 || !seen("binance") || seen("kraken") {
 		t.Error("what is known of one exchange is not known of another")
 	}
 }

@@ -31,6 +31,7 @@ type PairStatus struct {
 	Live      int64    `json:"live"`
 	LatencyMS float64  `json:"latency_ms,omitempty"` // moving average of what opening a way takes
 	Drained   bool     `json:"drained,omitempty"`
+	Short     uint64   `json:"short,omitempty"`   // websocket tunnels that ended at once
 	Verdict   *Verdict `json:"verdict,omitempty"` // nil: none
 	Holds     bool     `json:"holds,omitempty"`   // the verdict is not over, and no living feed contradicts it
 }
@@ -49,7 +50,7 @@ func (u *Upstream) Status() Status {
 	u.eachPair(func(k pairKey, pr *pair) {
 		p := PairStatus{
 			Exchange: k.exchange, Kind: k.kind.String(), Live: pr.live.Load(),
-			LatencyMS: float64(time.Duration(pr.latency.Load()).Microseconds()) / 1000, Drained: pr.drained.Load(),
+			LatencyMS: float64(time.Duration(pr.latency.Load()).Microseconds()) / 1000, Drained: pr.drained.Load(), Short: pr.short.Load(),
 		}
 		if v := pr.verdict.Load(); v != nil {
 			verdict := v.Verdict

@@ -25,7 +25,7 @@ type Verdict struct {
 	Word  Word      `json:"word"`
 	Until time.Time `json:"until,omitzero"` // it ends by itself; zero: when another takes its place
 	At    time.Time `json:"at"`
-	Since time.Time `json:"since,omitzero"` // when it was first found, if At is when it was confirmed; may be zero
+	Since time.Time `json:"since,omitzero"` // when it was first found; At is when it was last confirmed
 	Text  string    `json:"text,omitempty"` // in words, free of credentials
 }
 
@@ -68,6 +68,12 @@ func (u *Upstream) SetVerdict(exchange string, kind catalog.Kind, v Verdict) {
 func (u *Upstream) remember(pr *pair, v *remembered) {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
+	if v != nil {
+		v.Since = v.At
+		if old := pr.verdict.Load(); old != nil && old.Word == v.Word && (v.Word == WordOK || old.bad(v.At)) {
+			v.Since = old.Since
+		}
+	}
 	pr.verdict.Store(v)
 	u.markPairs()
 }

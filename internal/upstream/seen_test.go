@@ -1,0 +1,92 @@
+package upstream
+
+import (
+	"testing"
+	"time"
+
+	"proxyd/internal/catalog"
+)
+
+// Websocket tunnels that end at once are counted, and told once for each row of
+// them; one that lasted, or carried, ends the row.
+func TestTunnelsThatEndAtOnce(t *testing.T) {
+	u := load(t, poolOfMany(1, "failover"), nil).Upstream("m0")
+	var told []int
+	end := func(kind catalog.Kind, lived time.Duration, down int64) {
+		told = append(told, u.Ended("binance", kind, lived, down))
+	}
+	for range 4 {
+		end(feedKind, time.Second, 100) // 0 0 3 0
+	}
+	end(feedKind, time.Minute, 100) // silent, but not turned away
+	for range 2 {
+		end(feedKind, 4*time.Second, 2047)
+		end(catalog.KindHTTP, time.Second, 100) // one request: as they are
+	}
+	end(feedKind, time.Second, 3000)
+	for range 3 {
+		end(feedKind, time.Second, 0)
+	}
+	want := []int{0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3}
+	for i := range want {
+		if told[i] != want[i] {
+			t.Fatalf("told %v, want %v", told, want)
+		}
+	}
+	for _, p := range u.Status().Pairs {
+		if n := map[string]uint64{"websocket": 9, "http": 0}[p.Kind]; p.Short != n {
+			t.Errorf("%s: %d short ones, want %d", p.Kind, p.Short, n)
+		}
+	}
+}
+
+// What shows that an exchange is content is a tunnel that lasted and carried, or
+// an open websocket.
+func TestWhatTunnelsShow(t *testing.T) {
+	s := load(t, poolOfMany(1, "failover"), nil)
+	c, u := stopped(s), s.Upstream("m0")
+	carried := func() time.Time { _, at := u.Seen("binance", feedKind); return at }
+	u.Ended("binance", feedKind, time.Second, 5000) // a handshake and a refusal
+	u.Ended("binance", feedKind, time.Hour, 500)
+	if at := carried(); !at.IsZero() {
+		t.Errorf("content at %v", at)
+	}
+	c.pass(time.Minute)
+	u.Ended("binance", feedKind, time.Hour, 1<<20)
+	if at := carried(); !at.Equal(c.at) {
+		t.Errorf("content at %v, want %v", at, c.at)
+	}
+	release := u.adopt("binance", feedKind)
+	c.pass(time.Minute)
+	if at := carried(); !at.Equal(c.at) {
+		t.Errorf("content at %v while a websocket is open, want %v", at, c.at)
+	}
+	release()
+	if at := carried(); !at.Equal(c.at.Add(-time.Minute)) {
+		t.Errorf("content at %v after its end, want %v", at, c.at.Add(-time.Minute))
+	}
+}
+
+// A verdict is as old as its word, however often it is confirmed.
+func TestSinceWhenAVerdictIs(t *testing.T) {
+	s := load(t, poolOfMany(1, "failover"), nil)
+	c, u := stopped(s), s.Upstream("m0")
+	first := c.at
+	since := func() time.Time { v, _ := u.Verdict("binance", feedKind); return v.Since }
+	set := func(w Word) { u.SetVerdict("binance", feedKind, Verdict{Word: w, Until: c.at.Add(time.Hour)}) }
+	set(WordGeoblocked)
+	c.pass(time.Minute)
+	set(WordGeoblocked)
+	if !since().Equal(first) {
+		t.Errorf("since %v, want %v", since(), first)
+	}
+	c.pass(2 * time.Hour) // it was over
+	set(WordGeoblocked)
+	if !since().Equal(c.at) {
+		t.Errorf("since %v, want %v", since(), c.at)
+	}
+	set(WordBlocked)
+	if !since().Equal(c.at) {
+		t.Errorf("another: since %v, want %v", since(), c.at)
+	}
+}

@@ -25,8 +25,9 @@ build: ## bin/proxyd: static, reproducible
 test: ## the tests
 	$(GO) test -timeout 20m ./...
 
-# The tests come last, so that the last lines are the test runner's own.
-check: fmt vet lint cross build test-race ## what must pass before a change lands
+# The tests come last, so that the last lines but one are the test runner's own.
+check: ## what must pass before a change lands, with the time of each stage
+	@MAKE='$(MAKE)' bash .ci/stages fmt vet lint cross build test-race
 
 fmt: ## no file that gofmt would change
 	@files=$$(gofmt -l .) && if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi

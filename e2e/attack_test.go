@@ -240,7 +240,7 @@ func TestNobodyReadsTheLogAnyMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Addr: "127.0.0.1:" + port, Log: &output{}}
+	p := &process{Addr: "127.0.0.1:" + port, Log: newLog(t)}
 	cmd := exec.Command(binary(t), "run", "-c", writeConfig(t, loopback+"listen: \""+p.Addr+"\"\n"))
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {

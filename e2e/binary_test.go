@@ -78,7 +78,7 @@ func launch(t testing.TB, before, yaml string, environ ...string) *process {
 // launchAs is launch for a binary of the caller's.
 func launchAs(t testing.TB, path, before, yaml string, environ ...string) *process {
 	t.Helper()
-	p := &process{File: writeConfig(t, yaml), Log: &output{}, Done: make(chan struct{})}
+	p := &process{File: writeConfig(t, yaml), Log: newLog(t), Done: make(chan struct{})}
 	if before != "" {
 		before += "; "
 	}

@@ -50,6 +50,23 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+// newLog returns a log whose last lines are printed when the test fails.
+func newLog(t testing.TB) *output {
+	o := &output{}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the daemon's log:\n%s", o.tail(100))
+		}
+	})
+	return o
+}
+
+// tail returns the last n lines.
+func (o *output) tail(n int) string {
+	lines := strings.SplitAfter(o.String(), "\n")
+	return strings.Join(lines[max(0, len(lines)-1-n):], "")
+}
+
 // loopback lets direct connections reach the fakes.
 const loopback = "allow_private: [127.0.0.0/8, \"::1\"]\n"
 
@@ -68,7 +85,7 @@ type proxyd struct {
 // has a listen key of its own. It stops when the test ends.
 func start(t testing.TB, yaml string, environ ...string) *proxyd {
 	t.Helper()
-	p := &proxyd{Log: &output{}, File: writeConfig(t, yaml), reload: make(chan struct{}), done: make(chan struct{})}
+	p := &proxyd{Log: newLog(t), File: writeConfig(t, yaml), reload: make(chan struct{}), done: make(chan struct{})}
 	d, err := daemon.New(daemon.Options{ConfigPath: p.File, Environ: environ, Stderr: p.Log, Version: "test"})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, yaml)

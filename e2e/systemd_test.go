@@ -49,7 +49,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	early := testkit.Dial(t, addrs[0])
 	early.Send("CONNECT " + echo.Addr + " HTTP/1.1\r\nHost: " + echo.Addr + "\r\n\r\n")
-	log := &output{}
+	log := newLog(t)
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" run -c "$1"`, binary(t),
 		writeConfig(t, loopback+"listen: "+addrs[0]+"\nadmin: 127.0.0.1:1\n"))
 	cmd.Env = []string{"LISTEN_FDS=3", "LISTEN_FDNAMES=proxyd:admin:other"}

@@ -19,8 +19,8 @@ import (
 // goroutines at once. A change that was asked for is finished even if the asker
 // leaves: the context of Reload and Upgrade does not end with the request.
 type Options struct {
-	Settings func() config.Admin     // asked for each request: allow, hosts, token and pprof take effect by reload
-	Snapshot func() *router.Router   // nil as long as there is none
+	Settings func() config.Admin   // asked for each request: allow, hosts, token and pprof take effect by reload
+	Snapshot func() *router.Router // nil as long as there is none
 	Status   func() Status
 	Brief    func() Status           // State, Reasons and Config alone, for /readyz, whatever the number of tunnels; nil: Status
 	Tunnels  func(func(Tunnel) bool) // hands over each live tunnel, until false; what it is given does no I/O

@@ -67,6 +67,7 @@ func TestCloseClosesThatAndNoOthers(t *testing.T) {
 	say(t, stays.client, stays.server, "goes on")
 	pending.tunnel.Carry(near, nil)
 	say(t, pending.client, pending.server, "goes on")
+	testkit.Eventually(t, testkit.Patience, "the record of its end", func() bool { return len(h.recorded(tunnel.Ended)) > 0 })
 	if ended := h.recorded(tunnel.Ended); len(ended) != 1 || ended[0].ID != gone.tunnel.ID() || ended[0].Reason != "closed" || ended[0].ClosedBy != "proxyd" {
 		t.Errorf("ended: %+v", ended)
 	}

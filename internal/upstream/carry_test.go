@@ -66,6 +66,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			testkit.Eventually(t, testkit.Patience, "the connections of the case before are closed", func() bool { return server.Open() == 0 })
 			old := load(t, text, nil)
 			t.Cleanup(old.Close)
 			get(t, only(t, old), 1)

@@ -76,11 +76,14 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 		"proxyd_config_last_reload_successful 0", `proxyd_config_reloads_total{result="refused"} 1`,
 		`proxyd_tunnels_active{exchange="binance",kind="http",upstream="` + up.Addr + `"} 1`,
 		`proxyd_tunnel_bytes_total{direction="up",exchange="binance",kind="http"} 11`, // "still here?"
-		`proxyd_connections_total{protocol="http"} `, "proxyd_build_info{", "proxyd_log_dropped_total 0",
+		"proxyd_build_info{", "proxyd_log_dropped_total 0",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics has no %s", want)
 		}
+	}
+	if none := `proxyd_connections_total{protocol="connect"} 0`; strings.Contains(metrics, none) {
+		t.Errorf("/metrics has %s", none)
 	}
 	works(live)
 }

@@ -61,7 +61,7 @@ func (d *door) accept(ln net.Listener) error {
 // serve is the life of one connection until it is a tunnel. It owns conn.
 func (d *door) serve(conn net.Conn, now time.Time) {
 	deepen(0)
-	c := &client{s: d.s, conn: conn, door: d, deadline: now.Add(handshakeTime)}
+	c := &client{s: d.s, conn: conn, door: d, deadline: now.Add(d.s.handshake)}
 	c.tcp, _ = conn.(*net.TCPConn)
 	if !d.s.enter(c) {
 		conn.Close()
@@ -72,7 +72,7 @@ func (d *door) serve(conn net.Conn, now time.Time) {
 			c.crash(v, debug.Stack())
 		}
 	}()
-	conn.SetDeadline(c.deadline)
+	conn.SetReadDeadline(c.deadline)
 	c.listener = d.settings()
 	c.users = d.usersOf(c.listener.Users)
 	c.addr = addrPort(conn.RemoteAddr())

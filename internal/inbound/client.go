@@ -29,6 +29,7 @@ type client struct {
 	deadline time.Time // of the handshake
 	in       input
 	req      request     // the request being served, but for plain HTTP
+	spoken   bool        // its protocol has been reported
 	busy     atomic.Bool // it is among Server.busy, until it leaves
 	way      *tunnel.Tunnel
 	refusal  *tunnel.Refusal
@@ -56,7 +57,6 @@ func (c *client) serve() {
 		c.speaks("socks4")
 		c.serveSOCKS4()
 	case isLetter(first):
-		c.speaks("http")
 		c.serveHTTP(nil)
 	case first == 0x16:
 		c.speaks("tls")
@@ -67,10 +67,12 @@ func (c *client) serve() {
 	}
 }
 
+// speaks reports what the connection speaks, the first time.
 func (c *client) speaks(protocol string) {
-	if c.s.opts.Accepted != nil {
+	if !c.spoken && c.s.opts.Accepted != nil {
 		c.s.opts.Accepted(protocol)
 	}
+	c.spoken = true
 }
 
 var (
@@ -209,10 +211,17 @@ func (c *client) drop(protocol, why string) {
 	c.close()
 }
 
+// Write is how an answer reaches the client, in every protocol but plain HTTP,
+// where net/http writes. Each write has a deadline of its own: how long the
+// request took, or the upstream, is none of its concern.
+func (c *client) Write(b []byte) (int, error) {
+	c.conn.SetWriteDeadline(time.Now().Add(answerTime))
+	return c.conn.Write(b)
+}
+
 // say writes a reply, in one write.
 func (c *client) say(b []byte) bool {
-	c.conn.SetWriteDeadline(time.Now().Add(handshakeTime))
-	_, err := c.conn.Write(b)
+	_, err := c.Write(b)
 	return err == nil
 }
 

@@ -21,11 +21,12 @@ import (
 // net/http, which brings the connection back for what it shall not see. f is
 // what is wrong with the request at hand, if that is known already.
 func (c *client) serveHTTP(f *fault) {
-	const mostTries = 16 // of authentication
+	const mostTries = 16 // of authentication; the last answer says that it is the last
 	var h head
-	for range mostTries {
+	for try := 1; ; try++ {
 		if f == nil {
 			if err := c.in.readHead(&h); err != nil {
+				c.speaks("http")
 				if f = c.headFault(err); f == nil {
 					c.close()
 					return
@@ -36,20 +37,27 @@ func (c *client) serveHTTP(f *fault) {
 			c.refuseHTTP(&tunnel.Request{Protocol: "http"}, f)
 			return
 		}
-		if f = c.decide(&h, &c.req); f == nil {
+		f = c.decide(&h, &c.req)
+		c.speaks(c.req.Protocol)
+		if f == nil {
 			c.start(&h)
 			return
 		}
-		keep := f.class == upstream.ClassAuth && !h.hasBody()
+		keep := f.class == upstream.ClassAuth && try < mostTries && h.keeps() && !c.s.draining.Load()
 		a := answer{Refusal: c.record(&c.req.Request, f), proxy: f.proxy, head: c.req.head, keep: keep}
 		c.in.use(len(h.raw))
 		if !c.sendRefusal(a, f.delay) {
 			return
 		}
-		c.conn.SetDeadline(time.Now().Add(handshakeTime))
+		c.conn.SetReadDeadline(time.Now().Add(c.s.handshake))
 		f = nil
 	}
-	c.linger()
+}
+
+// keeps reports whether the connection may stay for another request after an
+// answer of ours: behind a body that nothing reads it cannot (RFC 9112 section 9.3).
+func (h *head) keeps() bool {
+	return h.minor > 0 && !h.hasBody() && !h.has("connection", "close")
 }
 
 // headFault is what to answer when a head did not come, nil for nothing.
@@ -119,7 +127,7 @@ func (c *client) finishConnect() {
 		c.sendRefusal(answer{Refusal: c.refusal}, 0)
 		return
 	}
-	if _, err := io.WriteString(c.conn, established); err != nil {
+	if _, err := io.WriteString(c, established); err != nil {
 		c.way.Abandon(err)
 		c.close()
 		return

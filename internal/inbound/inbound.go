@@ -25,6 +25,7 @@ import (
 
 const (
 	handshakeTime = 10 * time.Second // from accept until the request is complete; nothing extends it
+	answerTime    = 10 * time.Second // for the client to take one write of an answer
 	idleTime      = 90 * time.Second // a kept plain HTTP connection between two requests
 	lingerTime    = 2 * time.Second  // for the client to read the answer, before its connection is closed
 )
@@ -39,8 +40,9 @@ type Options struct {
 	Debug func(msg string)
 	// Panicked is told of a panic in one connection's handling, with its stack; nil drops it.
 	Panicked func(v any, stack []byte)
-	// Accepted is told what each connection speaks by its first byte: "http",
-	// "socks4", "socks5", "tls" (where it should not), "unknown"; nil drops it.
+	// Accepted is told once for each connection what it speaks: "connect" or
+	// "http" by its first request, "socks4", "socks5", "tls" (where it should
+	// not), "unknown" by its first byte; nil drops it.
 	Accepted func(protocol string)
 	// AcceptFailed is told of failed accepts (out of descriptors, say), at most
 	// once a second; Serve goes on.
@@ -58,6 +60,8 @@ type Server struct {
 	plain   *http.Server
 	queue   *handed // connections on their way to plain
 
+	handshake time.Duration // handshakeTime, shorter in tests
+
 	draining atomic.Bool
 	busy     atomic.Int64 // requests that have been read and not yet answered to the end
 
@@ -70,7 +74,7 @@ type Server struct {
 
 // New makes a Server. It starts nothing.
 func New(o Options) *Server {
-	s := &Server{handler: o.Handler, opts: o, queue: newHanded(), conns: map[*client]struct{}{}}
+	s := &Server{handler: o.Handler, opts: o, queue: newHanded(), conns: map[*client]struct{}{}, handshake: handshakeTime}
 	// The one context that does not come from a caller: it lives as long as the Server.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()

@@ -60,6 +60,14 @@ func startFront(t testing.TB, text string, change func(*config.Listener)) *front
 	if change != nil {
 		change(&f.listener)
 	}
+	f.serve()
+	return f
+}
+
+// serve serves f on a free port until the test ends.
+func (f *front) serve() {
+	t := f.t
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +89,6 @@ func startFront(t testing.TB, text string, change func(*config.Listener)) *front
 		}
 		f.set.Close()
 	})
-	return f
 }
 
 func newFront(t testing.TB, text string) *front {

@@ -53,7 +53,7 @@ func (c *client) serveSOCKS4() {
 		c.refuseSOCKS4(refusal)
 		return
 	}
-	if _, err := c.conn.Write(socks4Granted); err != nil {
+	if _, err := c.Write(socks4Granted); err != nil {
 		t.Abandon(err)
 		c.close()
 		return

@@ -85,9 +85,6 @@ func (s *socksConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write writes to the client.
-func (s *socksConn) Write(b []byte) (int, error) { return s.conn.Write(b) }
-
 // Close does nothing.
 func (s *socksConn) Close() error { return nil }
 
@@ -122,7 +119,7 @@ func (s *socksConn) connect(r *socks5.Request) error {
 		return nil
 	}
 	s.ended = true
-	if _, err := s.conn.Write(socks5Reply(statute.RepSuccess)); err != nil {
+	if _, err := s.Write(socks5Reply(statute.RepSuccess)); err != nil {
 		t.Abandon(err)
 		s.close()
 		return nil

@@ -65,10 +65,12 @@ func (c *client) startTLS() bool {
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"http/1.1"},
 	})
+	c.conn.SetWriteDeadline(c.deadline) // a handshake writes too
 	err := t.HandshakeContext(c.s.ctx)
 	var clear tls.RecordHeaderError
 	switch {
 	case err == nil:
+		c.conn.SetWriteDeadline(time.Time{})
 		c.conn, c.in.conn = t, t
 		return true
 	case errors.As(err, &clear) && clear.Conn != nil && isLetter(clear.RecordHeader[0]):

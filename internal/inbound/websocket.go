@@ -71,7 +71,7 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	stripResponse(resp.Header)
 	resp.Close = true
 	w := startWatch(c.tcp, func() { conn.SetDeadline(longAgo) })
-	out := &countingWriter{w: c.conn}
+	out := &countingWriter{w: c}
 	err = resp.Write(out)
 	w.stop()
 	t.Answered(out.n)

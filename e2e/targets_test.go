@@ -82,6 +82,21 @@ func TestOverload(t *testing.T) {
 	})
 }
 
+// Who waits for a slot among the dials under way is told so, and when to return.
+func TestOverloadByDialsUnderWay(t *testing.T) {
+	t.Parallel()
+	silent := testkit.SilentListener(t)
+	p := start(t, "max_dials_per_host: 1\npools: {asia: {proxies: [\"http://"+silent+"\"]}}\n"+
+		"exchanges: {binance: {pool: asia, timeout_seconds: 60}, kraken: {pool: asia, timeout_seconds: 1}}\n")
+	c := testkit.Dial(t, p.Addr)
+	c.Send("CONNECT api.binance.com:443 HTTP/1.1\r\nHost: api.binance.com:443\r\n\r\n")
+	testkit.Eventually(t, testkit.Patience, "the slot is taken", func() bool {
+		_, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "api.kraken.com:443"})
+		return reply.Status == overload.status
+	})
+	refusedInTunnels(t, p, "api.kraken.com:443", overload, "no slot came free")
+}
+
 // private are targets that a direct connection must not reach, in the
 // spellings in which a client may write them.
 var private = []string{

@@ -106,6 +106,8 @@ func (b *builder) config(f *raw.File) *Config {
 		Attempt:           b.seconds("attempt_seconds", f.AttemptSeconds, defaultAttempt, 0.05, 300),
 		RetryTargetErrors: orDefault(f.RetryTargetErrors, false),
 		MaxTunnels:        b.whole("max_tunnels", f.MaxTunnels, 0, 1, 10_000_000),
+		MaxDials:          b.whole("max_dials", f.MaxDials, 256, 1, 100_000),
+		MaxDialsPerHost:   b.whole("max_dials_per_host", f.MaxDialsPerHost, 64, 1, 100_000),
 	}
 	if f.Stop != nil {
 		c.StopGrace = b.seconds("stop.grace_seconds", f.Stop.GraceSeconds, 0, 0, 86400)

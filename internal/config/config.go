@@ -35,6 +35,8 @@ type Config struct {
 	Attempt           time.Duration // most that one attempt may take while other members are left
 	RetryTargetErrors bool
 	MaxTunnels        int      // 0: derived from the file descriptor limit
+	MaxDials          int      // connections that are being opened at once
+	MaxDialsPerHost   int      // of them through one pool or, direct, to one target's host
 	SecretFiles       []string // the files that ${file:…} named
 	Warnings          Faults   // not faults: what an operator should know
 }

@@ -170,6 +170,8 @@ func (d *differ) scalars(a, b *Config) {
 	d.change("attempt_seconds", a.Attempt, b.Attempt)
 	d.change("retry_target_errors", a.RetryTargetErrors, b.RetryTargetErrors)
 	d.change("max_tunnels", count(a.MaxTunnels), count(b.MaxTunnels))
+	d.change("max_dials", a.MaxDials, b.MaxDials)
+	d.change("max_dials_per_host", a.MaxDialsPerHost, b.MaxDialsPerHost)
 	d.change("tunnel.idle_seconds", a.Tunnel.Idle, b.Tunnel.Idle)
 	d.change("tunnel.half_close_seconds", a.Tunnel.HalfClose, b.Tunnel.HalfClose)
 	d.change("tunnel.stall_seconds", a.Tunnel.Stall, b.Tunnel.Stall)

@@ -105,6 +105,7 @@ func (p printer) config(c *Config) *object {
 	if c.MaxTunnels > 0 {
 		o.put("max_tunnels", c.MaxTunnels)
 	}
+	o.put("max_dials", c.MaxDials).put("max_dials_per_host", c.MaxDialsPerHost)
 	t := c.Tunnel
 	o.put("tunnel", newObject().put("idle_seconds", secs(t.Idle)).put("half_close_seconds", secs(t.HalfClose)).put("stall_seconds", secs(t.Stall)).put("stall_bytes", t.StallBytes))
 	return o.put("drain_seconds", secs(c.Drain)).put("stop", newObject().put("grace_seconds", secs(c.StopGrace))).put("watch", c.Watch).

@@ -20,14 +20,6 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// maxDials is how many ways may be in the making at once; more wait for a
-// place inside their own time budget.
-const maxDials = 256
-
-// maxPoolDials is how many of them one pool may have: a pool that is silent, or
-// leads back to here, must not keep the others waiting.
-const maxPoolDials = 64
-
 // Options are what a Handler needs.
 type Options struct {
 	Snapshot   func() *router.Router // the configuration in force; asked once for each request
@@ -42,8 +34,7 @@ type Handler struct {
 	relay      *relay.Engine
 	emit       func(Record)
 	maxTunnels int
-	dials      chan struct{}
-	poolDials  sync.Map // a pool's name: chan struct{} with a place for each of its dials
+	dials      dialSlots
 	throttle   throttle
 	idPrefix   string
 	idLast     atomic.Uint64
@@ -65,7 +56,7 @@ func NewHandler(o Options) *Handler {
 		relay:      o.Relay,
 		emit:       o.Record,
 		maxTunnels: o.MaxTunnels,
-		dials:      make(chan struct{}, maxDials),
+		dials:      dialSlots{shares: map[shareKey]*share{}},
 		idPrefix:   hex.EncodeToString(seed[:]) + "-",
 		tunnels:    map[*Tunnel]struct{}{},
 	}
@@ -86,7 +77,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
 	defer cancel()
-	way, err := route.Pool.DialIn(ctx, route.Target, h.places(route.Pool.Name()))
+	way, err := route.Pool.DialIn(ctx, route.Target, h.dials.place(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost))
 	if err != nil {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
@@ -99,26 +90,6 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	t.record.Queued = way.Queued
 	h.add(t)
 	return t, nil
-}
-
-// places waits for a place among the dials under way of a pool, and of all.
-func (h *Handler) places(pool string) upstream.Place {
-	return func(ctx context.Context) (leave func(), err error) {
-		start := time.Now()
-		own, ok := h.poolDials.Load(pool)
-		if !ok {
-			own, _ = h.poolDials.LoadOrStore(pool, make(chan struct{}, maxPoolDials))
-		}
-		dials := own.(chan struct{})
-		if err := takePlace(ctx, dials, start); err != nil {
-			return nil, err
-		}
-		if err := takePlace(ctx, h.dials, start); err != nil {
-			<-dials
-			return nil, err
-		}
-		return func() { <-h.dials; <-dials }, nil
-	}
 }
 
 // admit routes a request and checks what would forbid it whatever its way.
@@ -150,28 +121,6 @@ func (h *Handler) refuseFull(r Request, route router.Route, start time.Time, lim
 		Text: fmt.Sprintf("%d tunnels are open or being opened, which is the limit", limit),
 		Hint: "raise max_tunnels, and the limit of open files with it",
 	})
-}
-
-// takePlace waits for a place among the dials under way.
-func takePlace(ctx context.Context, dials chan struct{}, start time.Time) error {
-	select {
-	case dials <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case dials <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return ctx.Err()
-		}
-		return &upstream.Error{
-			Class: upstream.ClassOverload, RetryAfter: time.Second,
-			Text: fmt.Sprintf("%d connections are being opened already, no place came free in %.1f s", cap(dials), time.Since(start).Seconds()),
-			Hint: "open fewer connections at once",
-		}
-	}
 }
 
 func (h *Handler) refuseRoute(r Request, start time.Time, err error) *Refusal {

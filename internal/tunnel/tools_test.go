@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,7 +27,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type host struct {
 	t testing.TB
 	*tunnel.Handler
-	set *upstream.Set
+	set    *upstream.Set
+	router atomic.Pointer[router.Router]
 
 	mu      sync.Mutex
 	records []tunnel.Record
@@ -37,32 +39,38 @@ const toLoopback = "default: direct\nroutes: [{hosts: [127.0.0.0/8], use: direct
 
 func newHost(t testing.TB, text string) *host {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{t: t, set: set}
+	h := &host{t: t}
+	h.reload(text)
 	h.Handler = tunnel.NewHandler(tunnel.Options{
-		Snapshot: func() *router.Router { return r }, Relay: relay.NewEngine(), Record: h.record,
+		Snapshot: h.router.Load, Relay: relay.NewEngine(), Record: h.record,
 	})
 	t.Cleanup(func() {
 		h.CloseAll()
 		h.wait()
-		set.Close()
+		h.set.Close()
 	})
 	return h
+}
+
+// reload puts a configuration in force.
+func (h *host) reload(text string) {
+	h.t.Helper()
+	path := filepath.Join(h.t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	c, err := config.Load(path, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if h.set, err = upstream.NewSet(c, h.set, func(netip.AddrPort) bool { return false }); err != nil {
+		h.t.Fatal(err)
+	}
+	r, err := router.New(c, h.set)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.router.Store(r)
 }
 
 func (h *host) record(r tunnel.Record) {

@@ -16,6 +16,7 @@ type Pool struct {
 	strategy   config.Strategy
 	overHost   bool // what the hash strategy goes by: the host, else the exchange
 	maxPercent int  // of the members may be ejected
+	direct     bool // some member that is enabled dials targets from here
 	members    []Member
 	seats      []seat
 	views      atomic.Pointer[[]*view]  // by a pair's number
@@ -38,7 +39,11 @@ func (p *Pool) Name() string { return p.name }
 // Members lists the members in the order of the file.
 func (p *Pool) Members() []Member { return p.members }
 
-// Place waits for a place among the dials under way; leave gives it back. The
+// LeavesDirectly reports whether some member that is enabled dials targets from
+// this machine.
+func (p *Pool) LeavesDirectly() bool { return p.direct }
+
+// Place waits for a slot among the dials under way; leave gives it back. The
 // error is an *Error of class overload, or ctx's.
 type Place func(ctx context.Context) (leave func(), err error)
 

@@ -141,6 +141,7 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 		s.upstreams[id] = u
 	}
 	s.names[m.Name] = u
+	p.direct = p.direct || m.Enabled && u.IsDirect()
 	if m.Enabled && !slices.Contains(u.pools, p) {
 		u.pools = append(u.pools, p)
 	}

@@ -23,6 +23,7 @@ type job struct {
 type walk struct {
 	pool     *Pool
 	deadline time.Time
+	reserve  time.Duration // what must be left of the time after a wait for a slot
 	job      job
 	look     look
 	tried    []Attempt
@@ -38,11 +39,8 @@ type walk struct {
 // first; the rest is ordered only after a failure.
 func (w *walk) run(ctx context.Context) error {
 	p := w.pool
-	defer func() {
-		if w.leave != nil {
-			w.leave()
-		}
-	}()
+	w.reserve = min(leastLeft, time.Until(w.deadline)/2)
+	defer w.leaveSlot()
 	if !p.queues(&w.look) { // nothing else is waited for: choose when it can begin
 		if err := w.takePlace(ctx); err != nil {
 			return err
@@ -71,12 +69,16 @@ func (w *walk) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		var e *Error
-		if !errors.As(err, &e) || e.Class == ClassOverload { // no place was free
+		if !errors.As(err, &e) {
 			return err
+		}
+		if e.Class == ClassOverload { // no slot came free in time
+			e.Tried = w.tried
+			return e
 		}
 		e.Upstream = m.name
 		w.tried = append(w.tried, Attempt{m.name, e.Class, took, e.Text})
-		if !e.aside && p.blame(m.Upstream, w.look.target, e, took) {
+		if !e.aside && !w.cutShort(e, took) && p.blame(m.Upstream, w.look.target, e, took) {
 			w.doubts = append(w.doubts, doubt{m.Upstream, e.Class})
 		}
 		if !next.ranked {
@@ -100,6 +102,9 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 			w.begun = true
 			return time.Since(start), err
 		}
+	}
+	if w.pool.queues(&w.look) { // not while a budget is waited for
+		w.leaveSlot()
 	}
 	h, full := w.enter(ctx, at)
 	if full != nil {
@@ -128,15 +133,33 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 	return time.Since(start), err
 }
 
-// takePlace waits for a place among the dials under way, once in a walk.
+// takePlace waits for a slot among the dials under way, unless the walk has one.
+// It waits no longer than leaves time to dial: who would begin with less could
+// only fail, and blame the far end for it.
 func (w *walk) takePlace(ctx context.Context) (err error) {
 	if w.job.place == nil || w.leave != nil {
 		return nil
 	}
 	start := time.Now()
-	w.leave, err = w.job.place(ctx)
+	waitCtx, cancel := context.WithDeadline(ctx, w.deadline.Add(-w.reserve))
+	w.leave, err = w.job.place(waitCtx)
+	cancel()
 	w.note(time.Since(start))
 	return err
+}
+
+// leaveSlot gives back the slot that the walk has, if it has one.
+func (w *walk) leaveSlot() {
+	if w.leave != nil {
+		w.leave()
+		w.leave = nil
+	}
+}
+
+// cutShort reports whether an attempt ran out of time that had been spent on
+// waiting here, which is no failure of the member.
+func (w *walk) cutShort(e *Error, took time.Duration) bool {
+	return w.queued > 0 && took < w.pool.set.attempt && (e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout)
 }
 
 // note adds up what was waited; less than a millisecond is none.

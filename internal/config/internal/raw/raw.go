@@ -50,6 +50,10 @@ type File struct {
 	RetryTargetErrors *bool `mapstructure:"retry_target_errors"`
 	// Most tunnels at once. Default: (file descriptor limit - 64) / 2.
 	MaxTunnels *int `mapstructure:"max_tunnels"`
+	// Most connections that are being opened at once; more wait. Default: 256.
+	MaxDials *int `mapstructure:"max_dials"`
+	// Most of them through one pool or, direct, to one target's host. Default: 64.
+	MaxDialsPerHost *int `mapstructure:"max_dials_per_host"`
 }
 
 // Listener is where clients connect: an address, or this mapping.

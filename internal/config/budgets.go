@@ -172,7 +172,7 @@ func (b *builder) probeURL(key, text, secure, plain string) string {
 	u, err := url.Parse(strings.TrimSpace(text))
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || strings.Contains(text, "${"):
-		b.fault(key, do, "%s is not an address to ask", quoted(text))
+		b.fault(key, do, "is not an address to ask")
 	case u.Scheme != secure && u.Scheme != plain:
 		b.fault(key, do, "must begin with %s:// or %s://", secure, plain)
 	case u.User != nil:

@@ -68,7 +68,7 @@ func TestDiff(t *testing.T) {
 		"a member's weight":            {[]string{"{name: tokyo-2,", "{name: tokyo-2, weight: 3,"}, nil, []string{"~ proxy tokyo-2 weight: 1 → 3 (pool asia)"}},
 		"a member's hop":               {[]string{"{name: tokyo-2,", "{name: tokyo-2, via: corp,"}, nil, []string{"~ proxy tokyo-2 via: not set → corp"}},
 		"a member's budget":            {[]string{"{name: tokyo-2,", "{name: tokyo-2, limits: {connects: 300/5m, queue_seconds: 2},"}, nil, []string{"~ proxy tokyo-2 limits: not set → 300/5m, queue_seconds 2 (pool asia)"}},
-		"a line end in a value":        {[]string{"{name: tokyo-2,", `{name: tokyo-2, exit: "a\nb",`}, nil, []string{"~ proxy tokyo-2 exit: tokyo-2 → a?b (pool asia)"}},
+		"a member's exit":              {[]string{"{name: tokyo-2,", "{name: tokyo-2, exit: \"[2001:db8::1]:1\","}, nil, []string{"~ proxy tokyo-2 exit: tokyo-2 → [2001:db8::1]:1 (pool asia)"}},
 		"the members' order":           {[]string{"{name: tokyo-1, url: \"socks5://u:geheim@t1", "{name: tokyo-2, url: \"socks5://t2", "{name: tokyo-2, url: \"socks5://t2.example:1\"}\n", "{name: tokyo-1, url: \"socks5://u:geheim@t1.example:1\"}\n"}, nil, []string{"~ pools.asia.proxies: order changed"}},
 		"checks":                       {[]string{"corp: {", "corp: {health_check: {method: tcp}, eject: {after: 4}, "}, nil, []string{"~ pools.corp.health_check: not set → tcp", "~ pools.corp.eject.after: 3 → 4"}},
 		"an exchange":                  {[]string{"  okx: asia\n", "  bybit: {http: \"http://b.example:1\"}\n"}, nil, []string{"+ exchange bybit: {http: http://b.example:1}", "- exchange okx: asia"}},

@@ -12,15 +12,17 @@ func (b *builder) certificate(key, certFile, keyFile string) {
 		return
 	}
 	cert, err := readAtMost(certFile, maxPEMSize)
-	var private []byte
-	if err == nil {
-		private, err = readAtMost(keyFile, maxPEMSize)
-	}
-	if err == nil {
-		_, err = tls.X509KeyPair(cert, private)
-	}
 	if err != nil {
-		b.fault(key, "correct the paths, or the files", "no certificate: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		b.fault(key+".cert_file", "create the file, or correct the path", "cannot be read: %s", rootCause(err))
+		return
+	}
+	private, err := readAtMost(keyFile, maxPEMSize)
+	if err != nil {
+		b.fault(key+".key_file", "create the file, or correct the path", "cannot be read: %s", rootCause(err))
+		return
+	}
+	if _, err = tls.X509KeyPair(cert, private); err != nil {
+		b.fault(key, "correct the paths, or the files", "no certificate: %s", strings.TrimPrefix(rootCause(err), "tls: "))
 	}
 }
 
@@ -31,8 +33,8 @@ func (b *builder) authorities(key, file string) {
 	}
 	pem, err := readAtMost(file, maxPEMSize)
 	if err != nil {
-		b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", file, rootCause(err))
+		b.fault(key, "create the file, or correct the path", "cannot be read: %s", rootCause(err))
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		b.fault(key, "name a file with certificates in PEM", "%s holds no certificate", file)
+		b.fault(key, "name a file with certificates in PEM", "holds no certificate")
 	}
 }

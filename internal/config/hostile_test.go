@@ -155,7 +155,7 @@ func TestFilesThatAreNone(t *testing.T) {
 		"an empty block":             {"proxy: {}\n", empty},
 		"a BOM alone":                {"\ufeff", empty},
 		"a BOM":                      {"\ufeffdefault: direct\n", yes},
-		"a BOM, and a fault":         {"\ufeffdefault: nowhere\n", "proxyd.yaml:1:10: default: there is no pool called"},
+		"a BOM, and a fault":         {"\ufeffdefault: nowhere\n", "proxyd.yaml:1:10: default: there is no pool of that name"},
 		"a BOM in the middle":        {"default: direct\n\ufeffwatch: true\n", "proxyd.yaml:"},
 		"UTF-16 that says so":        {wide("\ufeffdefault: direct\n"), yes},
 		"UTF-16 that does not":       {wide("default: direct\n"), "proxyd.yaml:1:2: has a zero byte; is it a text, and was it written whole? save it as UTF-8"},

@@ -30,7 +30,7 @@ func (b *builder) listeners(list []raw.Listener) []Listener {
 			key = "listen"
 		}
 		l := b.listener(key, r)
-		if l.Address != "" && seen[l.Address] { // its settings are found by it: also two on port 0 would be one
+		if l.Address != "" && seen[l.Address] && strings.HasPrefix(quoted(l.Address), `"`) { // its settings are found by it: also two on port 0 would be one
 			b.fault(key, "keep one of the two", "%s is listened on twice", l.Address)
 		}
 		seen[l.Address] = true

@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 
 	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/target"
 )
 
 // Options change how a configuration is read.
@@ -139,12 +142,24 @@ func orDefault[T any](p *T, def T) T {
 	return *p
 }
 
+// harmless is text that holds no credential, whatever it was meant to be: a
+// word, a pattern of names, an address, a CIDR, a rate, a socket.
+var harmless = regexp.MustCompile(`^(unix:[A-Za-z0-9._/-]*|[\pL0-9._*+~-]*(:[0-9]{0,6})?(/[0-9]{1,7}[a-z]{0,3})?)$`)
+
+// quoted returns text in quotes for a message about it, or "the text" where it
+// could hold a credential. What stands where a URL may stand is never quoted.
 func quoted(s string) string {
-	if i := strings.LastIndexByte(s, '@'); i >= 0 { // a URL in the wrong place, say, with a password
-		s = "***" + s[i:]
+	if _, err := target.ParsePattern(s); err != nil && !harmless.MatchString(s) || len(s) > 60 {
+		return "the text"
 	}
-	if len(s) > 60 {
-		s = s[:60] + "..."
+	return strconv.Quote(s)
+}
+
+// filePath returns the path of a file for a message, unless it could be a
+// credential in the wrong place.
+func filePath(s string) string {
+	if strings.ContainsAny(s, "@|;, \t") || strings.Contains(s, "//") || strings.Count(s, ":") > 1 {
+		return "the file"
 	}
-	return fmt.Sprintf("%q", s)
+	return s
 }

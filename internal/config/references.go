@@ -58,11 +58,11 @@ func (b *builder) secret(key, name string) string {
 		b.secrets.files[path] = true
 		raw, err := readAtMost(path, maxSecretSize)
 		if err != nil && !b.secrets.missingOK {
-			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", path, rootCause(err))
+			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(path), rootCause(err))
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
 		if text == "" && err == nil { // perhaps about to be written; no password is never meant by naming a file
-			b.fault(key, "write the secret into it", "%s is empty", path)
+			b.fault(key, "write the secret into it", "%s is empty", filePath(path))
 		}
 		return text
 	}

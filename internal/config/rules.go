@@ -62,6 +62,14 @@ func (b *builder) hosts(key string, h *raw.Hosts) []Host {
 	return out
 }
 
+// hostFault is why text is no host, with the text where it may be shown.
+func hostFault(err error, text string) string {
+	if strings.HasPrefix(quoted(text), `"`) {
+		return err.Error()
+	}
+	return target.Reason(err)
+}
+
 func (b *builder) routes(list []raw.Route) []Route {
 	var out []Route
 	for i, r := range list {
@@ -73,7 +81,7 @@ func (b *builder) routes(list []raw.Route) []Route {
 		for j, s := range r.Hosts {
 			p, err := target.ParsePattern(s)
 			if err != nil {
-				b.fault(fmt.Sprintf("%s.hosts[%d]", key, j), "write a name, *.name, an address, a CIDR, or *", "%s", err)
+				b.fault(fmt.Sprintf("%s.hosts[%d]", key, j), "write a name, *.name, an address, a CIDR, or *", "%s", hostFault(err, s))
 				continue
 			}
 			route.Hosts = append(route.Hosts, p)

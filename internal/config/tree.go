@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,13 +28,6 @@ type place struct {
 
 // fault is a fault at a place.
 func (p place) fault(key, what, do string) Fault {
-	if i := strings.LastIndexByte(key, '@'); i >= 0 { // a URL as a key: what stands before may be a password
-		top, _, _ := strings.Cut(key, ".")
-		if strings.ContainsAny(top, ":@") {
-			top = ""
-		}
-		key = strings.TrimPrefix(top+".***", ".") + key[i:]
-	}
 	if p.env != "" {
 		return Fault{Var: p.env, Key: key, What: what, Do: do}
 	}
@@ -155,7 +149,7 @@ func parse(file string, raw []byte) (*node, Faults) {
 }
 
 // yamlFault turns "yaml: line 3: did not find …" into a fault. The parser's
-// syntax errors quote nothing of the file.
+// syntax errors quote nothing of the file, but for the name of an alias.
 func yamlFault(file string, err error) Fault {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	f := Fault{File: file, Line: 1, Col: 1, Do: "mend the YAML syntax"}
@@ -168,6 +162,9 @@ func yamlFault(file string, err error) Fault {
 	}
 	if strings.Contains(text, "cannot start any token") {
 		f.Do = "indent with spaces, and put values with special characters in quotes"
+	}
+	if strings.Contains(text, "unknown anchor") {
+		text, f.Do = "an alias (*name) names no anchor (&name) above it", "put a value that begins with * in quotes"
 	}
 	f.What = text
 	return f
@@ -238,7 +235,14 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 	return n
 }
 
+// keyWord is what a key may be to be shown in a path. Another one may be a URL
+// that has become a key by a colon too many.
+var keyWord = regexp.MustCompile(`^[\pL0-9._=#-]{1,60}$`)
+
 func join(path, key string) string {
+	if !keyWord.MatchString(key) {
+		key = "***"
+	}
 	if path == "" {
 		return key
 	}

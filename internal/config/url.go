@@ -42,7 +42,7 @@ func (b *builder) url(key, text string) (URL, bool) {
 	}
 	u := URL{Scheme: Scheme(strings.ToLower(scheme))}
 	if !u.known() {
-		b.fault(key, "use one of http, https, socks4, socks4a, socks5, socks5h, direct"+DidYouMean(scheme, schemeWords()), "unknown scheme %s", quoted(scheme))
+		b.fault(key, "use one of http, https, socks4, socks4a, socks5, socks5h, direct"+DidYouMean(scheme, schemeWords()), "unknown scheme")
 		return URL{}, false
 	}
 	authority, tail := rest, ""
@@ -78,10 +78,10 @@ func (b *builder) url(key, text string) (URL, bool) {
 		b.fault(key, "write user and password before the host, "+string(u.Scheme)+"://user:password@host:"+u.usualPort()+", and an IPv6 address in brackets", "has too many colons behind its host")
 		return URL{}, false
 	case host == "":
-		b.fault(key, "write it as "+string(u.Scheme)+"://host:"+u.usualPort(), "needs a host and a port (%s)", err)
+		b.fault(key, "write it as "+string(u.Scheme)+"://host:"+u.usualPort(), "needs a host and a port (%s)", target.Reason(err))
 		return URL{}, false
 	default:
-		b.fault(key, "", "%s", err)
+		b.fault(key, "", "%s", target.Reason(err))
 		return URL{}, false
 	}
 	u.Port = port
@@ -163,7 +163,7 @@ func (b *builder) directURL(key, authority, tail string) (URL, bool) {
 	if authority != "" {
 		ip, err := netip.ParseAddr(strings.Trim(authority, "[]"))
 		if err != nil || ip.Zone() != "" {
-			b.fault(key, "write it as direct://203.0.113.10", "%s is not an address of this machine", quoted(authority))
+			b.fault(key, "write it as direct://203.0.113.10", "names no address of this machine")
 			return URL{}, false
 		}
 		u.Source = ip.Unmap()

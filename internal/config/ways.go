@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/target"
 )
 
 // ways reads a way for both kinds, or one for each; the latter beats the former.
@@ -74,12 +76,19 @@ func (b *builder) way(key string, r *raw.Way) *Way {
 		w.Action, w.Pool = Use, key
 	default:
 		if r.URL != nil {
-			b.fault(at, "write it as socks5://host:1080; a pool's name goes under pool", "%s is not a URL", quoted(text))
+			b.fault(at, "write it as socks5://host:1080; a pool's name goes under pool", "is not a URL")
 			return nil
 		}
 		return b.poolWay(key, at, w, text, via)
 	}
 	return w
+}
+
+// isAddress reports whether an exit is called after its address.
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	_, errPort := netip.ParseAddrPort(s)
+	return err == nil || errPort == nil
 }
 
 // isURL tells a URL from a name. A lone ${…} is one.
@@ -93,7 +102,7 @@ func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
 	if !ok {
 		known := append([]string{"direct", "reject"}, b.poolOrder...)
 		do := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + DidYouMean(name, known)
-		b.fault(at, do, "there is no pool called %s", quoted(name))
+		b.fault(at, do, "there is no pool of that name")
 		return nil
 	}
 	w.Action, w.Pool = Use, name
@@ -207,6 +216,11 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 	}
 	if p.Name != "" && !validName(p.Name) {
 		b.fault(key+".name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(p.Name))
+		p.Name = ""
+	}
+	if p.Exit != "" && !harmless.MatchString(p.Exit) && !isAddress(p.Exit) {
+		b.fault(key+".exit", "name it like a proxy, or host:port", "%s is not a name", quoted(p.Exit))
+		p.Exit = ""
 	}
 	if text == "" {
 		b.missing(key, "add url: socks5://host:1080", "has no URL")
@@ -236,6 +250,11 @@ func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
 		b.missing(key, "", "needs both cert_file and key_file, or neither")
 	} else if t.CertFile != "" {
 		b.certificate(key, t.CertFile, t.KeyFile)
+	}
+	if t.ServerName != "" {
+		if _, err := target.ParseHost(t.ServerName); err != nil {
+			b.fault(key+".server_name", "write the name alone, such as proxy.example", "%s is not a host name", quoted(t.ServerName))
+		}
 	}
 	if t.CAFile != "" {
 		b.authorities(key+".ca_file", t.CAFile)

@@ -10,15 +10,35 @@ import (
 // maxQuoted bounds what an error repeats of its input.
 const maxQuoted = 48
 
-// fault is an error about what was written: `host "a b" has a space in it`.
-func fault(noun, input, what string) error {
-	return errors.New(noun + " " + quote(input) + " " + what)
+// syntaxError is about what was written: `host "a b" has a space in it`.
+type syntaxError struct{ noun, input, what string }
+
+func (e *syntaxError) Error() string { return e.noun + " " + quote(e.input) + " " + e.what }
+
+func fault(noun, input, what string) error { return &syntaxError{noun, input, what} }
+
+// Reason returns an error of this package without the text that it is about:
+// "host has a space in it". It is for text that could hold a credential.
+func Reason(err error) string {
+	var e *syntaxError
+	if errors.As(err, &e) {
+		return e.noun + " " + e.what
+	}
+	return err.Error()
 }
 
 // quote makes foreign input fit for a log line, a header and a human: printable
-// ASCII, short, and without what may be a password.
+// ASCII, short, and without what may be a password: what stands before an @, or
+// behind the host and port of a proxy list (host:port:user:password).
 func quote(s string) string {
 	cut := ""
+	if i := strings.IndexAny(s, "|;"); i >= 0 {
+		return strconv.QuoteToASCII(s[:min(i, maxQuoted)] + s[i:i+1] + "***")
+	}
+	address, _, _ := strings.Cut(s, "%") // with its zone
+	if i := strings.IndexAny(s, ":, "); i >= 0 && strings.ContainsAny(s[i+1:], ":,@ ") && strings.Trim(address, "0123456789abcdefABCDEF:.[]") != "" {
+		return strconv.QuoteToASCII(s[:min(i, maxQuoted)] + s[i:i+1] + "***")
+	}
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		s, cut = s[i:], "***"
 	}

@@ -13,12 +13,12 @@ func (b *builder) certificate(key, certFile, keyFile string) {
 	}
 	cert, err := readAtMost(certFile, maxPEMSize)
 	if err != nil {
-		b.fault(key+".cert_file", "create the file, or correct the path", "cannot be read: %s", rootCause(err))
+		b.fault(key+".cert_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(certFile), rootCause(err))
 		return
 	}
 	private, err := readAtMost(keyFile, maxPEMSize)
 	if err != nil {
-		b.fault(key+".key_file", "create the file, or correct the path", "cannot be read: %s", rootCause(err))
+		b.fault(key+".key_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(keyFile), rootCause(err))
 		return
 	}
 	if _, err = tls.X509KeyPair(cert, private); err != nil {
@@ -33,8 +33,8 @@ func (b *builder) authorities(key, file string) {
 	}
 	pem, err := readAtMost(file, maxPEMSize)
 	if err != nil {
-		b.fault(key, "create the file, or correct the path", "cannot be read: %s", rootCause(err))
+		b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(file), rootCause(err))
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		b.fault(key, "name a file with certificates in PEM", "holds no certificate")
+		b.fault(key, "name a file with certificates in PEM", "%s holds no certificate", filePath(file))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -158,7 +159,7 @@ func quoted(s string) string {
 // filePath returns the path of a file for a message, unless it could be a
 // credential in the wrong place.
 func filePath(s string) string {
-	if strings.ContainsAny(s, "@|;, \t") || strings.Contains(s, "//") || strings.Count(s, ":") > 1 {
+	if !filepath.IsAbs(s) && !strings.HasPrefix(s, ".") || strings.ContainsAny(s, "@|;, \t") || strings.Contains(s, "//") || strings.Count(s, ":") > 1 {
 		return "the file"
 	}
 	return s

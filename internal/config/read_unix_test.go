@@ -62,7 +62,7 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 		"a secret that is a large file":   {write(t, "admin: {token: \"${file:"+write(t, strings.Repeat("x", 1<<17))+"}\"}\n"), "is too large"},
 		"a secret without an end":         {write(t, "admin: {token: \"${file:/dev/zero}\"}\n"), "/dev/zero cannot be read: is no file"},
 		"certificates from a silent pipe": {write(t, "default: {url: \"https://h.example:1\", tls: {ca_file: "+silent("ca", "")+"}}\n"), "nobody has finished writing"},
-		"a certificate without an end":    {write(t, "listen: {address: \"127.0.0.1:1\", tls: {cert_file: /dev/zero, key_file: /dev/zero}}\n"), "listen.tls.cert_file: cannot be read: is no file"},
+		"a certificate without an end":    {write(t, "listen: {address: \"127.0.0.1:1\", tls: {cert_file: /dev/zero, key_file: /dev/zero}}\n"), "listen.tls.cert_file: /dev/zero cannot be read: is no file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

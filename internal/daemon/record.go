@@ -27,6 +27,9 @@ func (d *Daemon) record(r tunnel.Record) {
 		level, msg = zapcore.DebugLevel, "tunnel moved" // the new process says how it ends
 	case tunnel.Served:
 		level, msg = zapcore.DebugLevel, "request"
+		if r.Class != "" && r.Class != tunnel.ClassGone { // its answer was cut short
+			level = zapcore.WarnLevel
+		}
 	case tunnel.Refused:
 		level, msg = zapcore.WarnLevel, "refused"
 		if r.Class == tunnel.ClassGone {

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,10 +43,7 @@ func (a answer) bytes() []byte {
 		body += "; " + clean(a.Hint)
 	}
 	body += "\n"
-	proxy := a.proxy
-	if proxy == "" {
-		proxy = table.Proxy
-	}
+	proxy := cmp.Or(a.proxy, a.ProxyError, table.Proxy)
 	b := make([]byte, 0, 512+len(body)+len(text))
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)

@@ -12,7 +12,6 @@ import (
 	"github.com/elazarl/goproxy"
 
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // servePlain serves one plain HTTP request. goproxy calls forward and
@@ -154,11 +153,6 @@ func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response
 			}
 		}
 		return nil, x.refuse(refusal)
-	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body.Close()
-		return nil, x.refuse(s.handler.Refuse(req, upstream.ClassUpstreamProtocol, 0,
-			"the server answered 101 to a request that asked for no upgrade", ""))
 	}
 	stripResponse(resp.Header)
 	x.length = resp.ContentLength

@@ -171,9 +171,9 @@ func TestPlainFailures(t *testing.T) {
 		status             int
 		class              upstream.Class
 	}{
-		{"garbage", local, "SSH-2.0-x\r\n", 502, ""},
-		{"101 unasked", local, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", 502, upstream.ClassUpstreamProtocol},
-		{"closed", local, "", 502, ""},
+		{"garbage", local, "SSH-2.0-x\r\n", 502, upstream.ClassTargetProtocol},
+		{"101 unasked", local, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", 502, upstream.ClassTargetProtocol},
+		{"closed", local, "", 502, upstream.ClassTargetProtocol},
 		{"rejected", "default: reject", "x", 403, upstream.ClassDenied},
 	}
 	for _, tt := range tests {
@@ -640,7 +640,7 @@ func TestWebsocketRefused(t *testing.T) {
 				return
 			}
 			resp, body := answerOf(t, got)
-			checkRefusal(t, resp, body, "upstream_protocol")
+			checkRefusal(t, resp, body, "target_protocol")
 			if resp.StatusCode != 502 || !strings.Contains(body, tt.body) {
 				t.Errorf("got %s %q", resp.Status, body)
 			}

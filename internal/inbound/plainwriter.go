@@ -119,9 +119,10 @@ func (b *answerBody) WriteTo(w io.Writer) (int64, error) {
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF):
 			return total, nil
 		case err != nil:
+			b.x.Flush() // what has come is the client's: without it some would ask again
 			panic(http.ErrAbortHandler)
 		}
 	}

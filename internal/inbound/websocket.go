@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"proxyd/internal/tunnel"
@@ -47,8 +48,9 @@ func (c *client) upgrade(h *head) {
 		t.Abandon(err)
 		c.close()
 	case errors.Is(err, errProxyAuth) && t.Forward() != nil:
-		t.Abandon(err)
-		c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamAuth, text: err.Error(), hint: "check the user and the password in its URL"})
+		c.sendRefusal(answer{Refusal: t.Refuse(tunnel.Refusal{
+			Class: upstream.ClassUpstreamAuth, Text: err.Error(), Hint: "check the user and the password in its URL",
+		})}, 0)
 	case err != nil:
 		c.badAnswer(t, err)
 	case bytes.HasPrefix(reply[len("HTTP/1.x "):], []byte("101")):
@@ -70,11 +72,20 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	}
 	stripResponse(resp.Header)
 	resp.Close = true
-	w := startWatch(c.tcp, func() { conn.SetDeadline(longAgo) })
+	body := &endingReader{ReadCloser: resp.Body}
+	resp.Body = body
+	var left atomic.Bool
+	w := startWatch(c.tcp, func() {
+		left.Store(true)
+		conn.SetDeadline(longAgo)
+	})
 	out := &countingWriter{w: c}
 	err = resp.Write(out)
 	w.stop()
-	t.Answered(out.n)
+	if left.Load() || out.err != nil {
+		body.end = nil
+	}
+	t.Answered(out.n, body.end)
 	if err != nil { // what is not whole must not look whole
 		c.reset()
 		c.close()
@@ -83,23 +94,42 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	c.linger()
 }
 
-// badAnswer gives the way up over an answer that is none.
+// badAnswer refuses the client over an answer that is none.
 func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
-	t.Abandon(err)
-	text := "the server's answer to the websocket upgrade: " + clean(err.Error())
-	c.refuseHTTP(&c.req.Request, &fault{class: upstream.ClassUpstreamProtocol, text: text})
+	r := tunnel.Refusal{Class: upstream.ClassTargetProtocol, Text: "the server's answer to the websocket upgrade: " + clean(err.Error())}
+	if t.Forward() != nil {
+		r.Class = upstream.ClassUpstreamProtocol
+	}
+	c.sendRefusal(answer{Refusal: t.Refuse(r)}, 0)
+}
+
+// endingReader remembers how a body ended before its end.
+type endingReader struct {
+	io.ReadCloser
+	end error
+}
+
+// Read reads on.
+func (r *endingReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.end = err
+	}
+	return n, err
 }
 
 // countingWriter counts what it writes.
 type countingWriter struct {
-	w io.Writer
-	n int64
+	w   io.Writer
+	n   int64
+	err error
 }
 
 // Write writes on.
 func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
 	w.n += int64(n)
+	w.err = err
 	return n, err
 }
 

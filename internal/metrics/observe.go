@@ -64,12 +64,20 @@ func (m *Metrics) Observe(r tunnel.Record) {
 	case tunnel.Ended:
 		m.ended(v, &r)
 	case tunnel.Served: // its time is the server's, and its connection may have been a kept one
-		m.request(v, "ok")
+		m.request(v, outcome(r.Class))
 		m.failed(r.Attempts)
 	case tunnel.Refused:
 		m.request(v, string(r.Class))
 		m.failed(r.Attempts)
 	}
+}
+
+// outcome names the end of a request.
+func outcome(class upstream.Class) string {
+	if class == "" {
+		return "ok"
+	}
+	return string(class)
 }
 
 // Adopt counts a tunnel that came from another process as active here. It is no
@@ -102,7 +110,7 @@ func (m *Metrics) ended(v *venue, r *tunnel.Record) {
 		if r.Reason == tunnel.ReasonAbandoned {
 			m.request(v, string(tunnel.ClassGone))
 		} else {
-			m.request(v, "ok")
+			m.request(v, outcome(r.Class))
 		}
 	}
 	v.up.Add(float64(max(0, r.Up-c.up)))

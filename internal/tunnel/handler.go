@@ -139,7 +139,7 @@ func (h *Handler) refuseDial(r Request, route router.Route, start time.Time, err
 	switch {
 	case errors.As(err, &e):
 		f.Class, f.Upstream, f.Hint, f.Tried, f.RetryAfter = e.Class, e.Upstream, e.Hint, e.Tried, e.RetryAfter
-		f.Text = e.Error()
+		f.Text, f.ProxyError = e.Error(), e.ProxyError
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Class = upstream.ClassTargetTimeout
 		f.Text = fmt.Sprintf("no way to the target within %g s", route.Timeout.Seconds())

@@ -1,10 +1,15 @@
 package tunnel
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"proxyd/internal/relay"
+	"proxyd/internal/upstream"
 )
 
 // RoundTrip routes one plain HTTP request, sends it and records it when its
@@ -33,39 +38,69 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	rec := Record{Opening: h.opening(r, start)}
 	rec.fill(route)
 	rec.Event = Served
-	rec.Upstream, rec.Attempts = trip.Member.Name(), trip.Tried
-	rec.Dial = time.Since(start)
-	resp.Body = &counted{ReadCloser: resp.Body, closed: func(down int64) {
+	rec.Upstream, rec.Attempts, rec.Dial = trip.Member.Name(), trip.Tried, trip.Dial
+	resp.Body = &counted{ReadCloser: resp.Body, closed: func(down int64, end error) {
 		h.unreserve()
 		rec.Duration, rec.Down = time.Since(start), down
 		if up != nil {
 			rec.Up = up.n.Load()
+		}
+		if !errors.Is(end, io.EOF) {
+			h.cutShort(req.Context(), &rec, trip.Member, end)
 		}
 		h.emit(rec)
 	}}
 	return resp, nil
 }
 
-// counted counts a body's bytes and tells once when it is closed.
+// cutShort notes in rec why an answer has not come to its end, which end says:
+// nil when the client took no more of it.
+func (h *Handler) cutShort(ctx context.Context, rec *Record, member *upstream.Upstream, end error) {
+	if end == nil || ctx.Err() != nil {
+		rec.Class, rec.ClosedBy, rec.Reason = ClassGone, string(relay.Client), ReasonAbandoned
+		return
+	}
+	e := member.Cut(end)
+	rec.Class, rec.Text, rec.ClosedBy, rec.Reason = e.Class, e.Error(), string(relay.Server), cutReason(end)
+	rec.Quiet, rec.Repeated, _ = h.throttle.hit(refusalKey{rec.Client.Addr(), e.Class, rec.Host, rec.Port}, time.Now())
+}
+
+// cutReason returns how a connection ended that an answer was read from.
+func cutReason(err error) relay.Reason {
+	switch {
+	case upstream.IsReset(err):
+		return relay.ReasonReset
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return relay.ReasonEOF
+	}
+	return relay.ReasonError
+}
+
+// counted counts a body's bytes and reports once, when it is closed, how many
+// they were and with what its last Read ended.
 type counted struct {
 	io.ReadCloser
 	n      atomic.Int64 // the transport may still read the request while the answer ends
-	closed func(n int64)
+	end    error        // of the last Read; only the answer's reader uses it
+	closed func(n int64, end error)
 }
 
 // Read counts what the body gives.
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.n.Add(int64(n))
+	if err != nil && c.closed != nil {
+		c.end = err
+	}
 	return n, err
 }
 
-// Close tells the count, the first time.
+// Close reports the count, the first time.
 func (c *counted) Close() error {
 	err := c.ReadCloser.Close()
-	if tell := c.closed; tell != nil {
+	if report := c.closed; report != nil {
 		c.closed = nil
-		tell(c.n.Load())
+		report(c.n.Load(), c.end)
 	}
 	return err
 }

@@ -30,7 +30,7 @@ const (
 	Opened  Event = iota + 1 // a tunnel begins to carry bytes
 	Ended                    // and has ended
 	Refused                  // a client did not get what it asked for
-	Served                   // a plain HTTP request was answered to its last byte
+	Served                   // a plain HTTP request was answered: to its last byte unless Class says why not
 	Moved                    // a tunnel lives on in another process, whose Ended counts it from its beginning
 )
 
@@ -60,7 +60,7 @@ type Record struct {
 	Up, Down int64
 	ClosedBy string
 	Reason   relay.Reason
-	Class    upstream.Class // of a refusal
+	Class    upstream.Class // of a refusal, or of an answer that was cut short
 	Step     string         // where a refusal came about: "request", "route", "limit", "dial"
 	Text     string
 	Quiet    bool // an identical refusal was logged a moment ago: count it, do not log it

@@ -24,6 +24,7 @@ type Refusal struct {
 	RetryAfter time.Duration
 	Delay      time.Duration // wait so long before the answer: identical refusals are slowed down
 	Status     int           // the HTTP status to answer with when it differs from the class's own (408, 431); 0 otherwise
+	ProxyError string        // the Proxy-Status error type (RFC 9209 section 2.3) when it is not the class's own
 	Err        error
 }
 
@@ -60,6 +61,7 @@ var answers = map[upstream.Class]Answer{
 	upstream.ClassTargetUnreachable:   {"target", 502, 4, "destination_ip_unroutable", false},
 	upstream.ClassTargetDNS:           {"target", 502, 4, "dns_error", false},
 	upstream.ClassUpstreamTimeout:     {"upstream", 504, 6, "connection_timeout", false},
+	upstream.ClassTargetProtocol:      {"target, cannot tell", 502, 1, "http_protocol_error", false},
 	upstream.ClassTargetTimeout:       {"target, cannot tell", 504, 6, "connection_timeout", false},
 	upstream.ClassLocal:               {"local", 503, 1, "proxy_internal_error", false},
 	upstream.ClassDraining:            {"policy", 503, 1, "destination_unavailable", true},

@@ -1,7 +1,9 @@
 package tunnel
 
 import (
+	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,10 +69,31 @@ func (t *Tunnel) Abandon(cause error) {
 }
 
 // Answered closes the way: the server has answered the front end in so many
-// bytes, and nothing is to be carried.
-func (t *Tunnel) Answered(down int64) {
+// bytes, and nothing is to be carried. cut is why the answer is not whole: nil
+// when it is, or when the client took no more of it.
+func (t *Tunnel) Answered(down int64, cut error) {
 	_ = t.way.Conn.Close()
-	t.ended(relay.Stats{ClosedBy: relay.Server, Reason: relay.ReasonEOF, Down: down}, t.way.Release)
+	s := relay.Stats{ClosedBy: relay.Server, Reason: relay.ReasonEOF, Down: down}
+	if cut != nil {
+		e := t.member.Cut(cut)
+		s.Reason, s.Err = cutReason(cut), e
+	}
+	t.ended(s, t.way.Release)
+}
+
+// Refuse closes the way: the server's answer to the front end is none for the
+// client, who gets the refusal.
+func (t *Tunnel) Refuse(f Refusal) *Refusal {
+	_ = t.way.Conn.Close()
+	t.way.Release()
+	rec := Record{Event: Refused, Opening: t.record, Class: f.Class, Step: "answer", Text: f.Text, Duration: time.Since(t.record.Start)}
+	rec.Attempts = append(slices.Clip(rec.Attempts), upstream.Attempt{Upstream: rec.Upstream, Class: f.Class, Took: rec.Duration, Text: f.Text})
+	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts
+	f.Target.Exchange = rec.Exchange
+	rec.Quiet, rec.Repeated, f.Delay = t.h.throttle.hit(refusalKey{rec.Client.Addr(), f.Class, rec.Host, rec.Port}, time.Now())
+	t.h.emit(rec)
+	t.h.remove(t)
+	return &f
 }
 
 // ReasonAbandoned ends a tunnel whose client left before the reply.
@@ -88,6 +111,9 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 	}
 	if s.Err != nil {
 		r.Text = s.Err.Error()
+		if e, ok := errors.AsType[*upstream.Error](s.Err); ok {
+			r.Class = e.Class
+		}
 	}
 	t.h.emit(r)
 	t.h.remove(t) // last: who waits for the tunnels to end may close the log then

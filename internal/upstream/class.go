@@ -28,6 +28,7 @@ const (
 	ClassTargetUnreachable   Class = "target_unreachable"   // target
 	ClassTargetDNS           Class = "target_dns"           // target
 	ClassTargetTimeout       Class = "target_timeout"       // target, cannot tell
+	ClassTargetProtocol      Class = "target_protocol"      // target: its answer is no HTTP, or not whole
 	ClassLocal               Class = "local"                // our own machine
 	ClassDraining            Class = "draining"             // policy
 	ClassOverload            Class = "overload"             // policy
@@ -43,6 +44,7 @@ type Error struct {
 	Unsure     bool          // "target, cannot tell": the next member is tried
 	RetryAfter time.Duration // when it may be worth to try again; 0 unknown
 	Tried      []Attempt     // all attempts, the last one included
+	ProxyError string        // the Proxy-Status error type (RFC 9209 section 2.3) when it is not the class's own
 	Err        error         // the cause, for the log's debug level
 	hop        bool          // it was a hop before the upstream that failed
 	final      bool          // the request has gone out and must not go out twice

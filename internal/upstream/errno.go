@@ -48,3 +48,6 @@ func isTimeout(err error) bool {
 
 // isReset reports that the far end threw the connection away.
 func isReset(err error) bool { return errnoKind(err) == dialReset }
+
+// IsReset reports whether a peer ended its connection with a reset.
+func IsReset(err error) bool { return isReset(err) }

@@ -21,6 +21,7 @@ const (
 type Trip struct {
 	Member *Upstream
 	Tried  []Attempt
+	Dial   time.Duration // until its connection was open; 0 for one that was kept
 }
 
 // RoundTrip sends one plain HTTP request to t through the first member that
@@ -30,11 +31,11 @@ type Trip struct {
 // The error is an *Error, or the request context's.
 func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
 	var resp *http.Response
-	var member *Upstream
+	trip := &Trip{}
 	w := walk{pool: p, deadline: time.Now().Add(budget), look: look{shared: p.set.shared, target: &t}}
 	w.job.open = func(ctx context.Context, m *Member, h *hold) (err error) {
-		member = m.Upstream
-		resp, err = m.roundTrip(ctx, p.set, req, t, h) //nolint:bodyclose // it is the caller's
+		trip.Member = m.Upstream
+		resp, trip.Dial, err = m.roundTrip(ctx, p.set, req, t, h) //nolint:bodyclose // it is the caller's
 		return err
 	}
 	if repeatable(req) { // over a connection that may just be ending only what can be sent again
@@ -43,7 +44,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 			if c == nil {
 				return false, nil
 			}
-			member = m.Upstream
+			trip.Member = m.Upstream
 			resp, err = c.roundTrip(req, m.Upstream, p.set, t) //nolint:bodyclose // it is the caller's
 			return err == nil || !hadEnded(err), err
 		}
@@ -51,34 +52,38 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	if err := w.run(req.Context()); err != nil {
 		return nil, nil, err
 	}
-	return resp, &Trip{member, w.tried}, nil
+	trip.Tried = w.tried
+	return resp, trip, nil
 }
 
 func (u *Upstream) keptKey(t *Target) keptKey {
 	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Client}
 }
 
-// roundTrip sends req over a new connection; ctx bounds only the making of it.
-func (m *Member) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target, h *hold) (*http.Response, error) {
+// roundTrip sends req over a new connection; ctx bounds only the making of it,
+// which took dial.
+func (m *Member) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target, h *hold) (resp *http.Response, dial time.Duration, err error) {
+	start := time.Now()
 	c, err := m.connect(ctx, s, t, h)
+	dial = time.Since(start)
 	if err != nil {
-		return nil, err
+		return nil, dial, err
 	}
-	resp, err := c.roundTrip(req, m.Upstream, s, t)
+	resp, err = c.roundTrip(req, m.Upstream, s, t)
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.final, e.sent = !repeatable(req), true
 	}
 	if err == nil {
 		h.opened() // not before: an HTTP upstream connects to the target when it has the request
 	}
-	return resp, err
+	return resp, dial, err
 }
 
 // hadEnded reports whether a request on a kept connection failed as it does
 // when the far end has closed it meanwhile.
 func hadEnded(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && (e.Class == ClassUpstreamProtocol || e.Class == ClassTargetUnreachable)
+	return ok && e.ProxyError == proxyTerminated
 }
 
 // repeatable reports whether a request may be sent twice: it has no body, and
@@ -172,19 +177,41 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 		req = u.dress(req, s, c.conn)
 	}
 	resp, err := c.client.RoundTrip(req)
-	switch {
-	case err == nil && u.forwards() && resp.StatusCode == http.StatusProxyAuthRequired:
-		defer resp.Body.Close()
-		return nil, authFault(resp, t, u.cred)
-	case err == nil && resp.StatusCode == http.StatusProxyAuthRequired:
-		defer resp.Body.Close()
-		return nil, fault(ClassTargetUnreachable, "reached the target, which answered 407 as only a proxy does").with(nil, "check the URL's host and port")
-	case err == nil:
-		return resp, nil
-	case req.Context().Err() != nil:
-		return nil, req.Context().Err()
+	if err != nil {
+		if req.Context().Err() != nil {
+			return nil, req.Context().Err()
+		}
+		return nil, answerFault(err, u.forwards())
 	}
-	return nil, answerFault(err, u.forwards())
+	e := u.unfit(resp, t)
+	if e == nil {
+		return resp, nil
+	}
+	_ = resp.Body.Close()
+	return nil, e
+}
+
+// unfit returns why an answer is none for the client, nil if it is one.
+func (u *Upstream) unfit(resp *http.Response, t Target) *Error {
+	switch {
+	case resp.StatusCode == http.StatusProxyAuthRequired && u.forwards():
+		return authFault(resp, t, u.cred)
+	case resp.StatusCode == http.StatusProxyAuthRequired:
+		return fault(ClassTargetProtocol, "reached the target, which answered 407 as only a proxy does").with(nil, "check the URL's host and port")
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		return protocolFault(u.forwards(), "answered 101 to a request that asked for no upgrade")
+	case resp.StatusCode < 100 || resp.ProtoMajor != 1: // net/http reads any three digits
+		return protocolFault(u.forwards(), "answered "+clean(resp.Proto+" "+resp.Status, 60)+", which is not HTTP/1")
+	}
+	return nil
+}
+
+// protocolFault returns the error of a peer that answers, but not as HTTP has it.
+func protocolFault(forwards bool, what string) *Error {
+	if forwards {
+		return fault(ClassUpstreamProtocol, "%s", what)
+	}
+	return fault(ClassTargetProtocol, "reached the target, which %s", what)
 }
 
 // dress gives a copy of req the fields that are for an HTTP upstream alone.
@@ -215,24 +242,46 @@ func authFault(resp *http.Response, t Target, c *credentials) *Error {
 	return e
 }
 
+// The Proxy-Status error types (RFC 9209 section 2.3) of an answer that did not come, or not to its end.
+const (
+	proxyTerminated = "connection_terminated"
+	proxyIncomplete = "http_response_incomplete"
+	proxyNoAnswer   = "http_response_timeout"
+)
+
 // answerFault puts an answer that did not come into words.
 func answerFault(err error, forwards bool) *Error {
-	e := &Error{Class: ClassTargetUnreachable, Err: err}
-	who := "reached the target, which "
-	if forwards {
-		e.Class, who = ClassUpstreamProtocol, ""
-	}
+	var e *Error
 	switch {
 	case isTimeout(err):
-		e.Class, e.Unsure = ClassTargetTimeout, forwards
-		e.Text = who + "had the request and did not answer within " + seconds(answerTime)
+		e = protocolFault(forwards, "had the request and did not answer within "+seconds(answerTime))
+		e.Class, e.Unsure, e.ProxyError = ClassTargetTimeout, forwards, proxyNoAnswer
 	case isClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
-		e.Text = who + "closed the connection without an answer"
+		e = protocolFault(forwards, "closed the connection without an answer")
+		e.ProxyError = proxyTerminated
 	default:
-		e.Text = who + "did not answer in HTTP"
+		e = protocolFault(forwards, "did not answer in HTTP")
 		if forwards {
 			e.Hint = "check the scheme and the port in its URL"
 		}
+	}
+	e.Err = err
+	return e
+}
+
+// Cut returns the error of an answer that ended with err before its end.
+// Through an upstream that forwards requests it may be the upstream's.
+func (u *Upstream) Cut(err error) *Error {
+	e := &Error{Class: ClassTargetProtocol, Upstream: u.name, ProxyError: proxyIncomplete, Err: err}
+	switch {
+	case isTimeout(err):
+		e.Class, e.Text = ClassTargetTimeout, "gave an answer that stopped coming"
+	case isReset(err):
+		e.Text = "gave an answer that was cut short by a reset"
+	case isClosed(err):
+		e.Text = "gave an answer that was cut short by the end of the connection"
+	default:
+		e.Text = "gave an answer whose body is malformed"
 	}
 	return e
 }

@@ -229,7 +229,7 @@ func (p *Pool) goesOn(e *Error) bool {
 	switch e.Class {
 	case ClassDenied, ClassBadRequest:
 		return false
-	case ClassTargetRefused, ClassTargetUnreachable, ClassTargetDNS, ClassTargetTimeout:
+	case ClassTargetRefused, ClassTargetUnreachable, ClassTargetDNS, ClassTargetTimeout, ClassTargetProtocol:
 		return e.Unsure || p.set.retryTarget
 	}
 	return true

@@ -50,7 +50,7 @@ func TestTheFirstLinesOfTheLog(t *testing.T) {
 	lines := strings.Split(p.Log.String(), "\n")
 	for _, want := range []string{
 		`"msg":"proxyd"`, `"config":"` + p.Cmd.Args[len(p.Cmd.Args)-1] + `"`, `"address":"` + p.Addr + `","for":"this machine only"`,
-		`unlisted hosts`, `binance.websocket`, `DIRECT (no default)`, `eval \"$(proxyd env)\"`,
+		`unlisted hosts`, `binance.websocket`, `DIRECT (no default)`, ` env -c `,
 	} {
 		if !strings.Contains(strings.Join(lines, "\n"), want) {
 			t.Errorf("the first lines lack %s:\n%s", want, p.Log)

@@ -42,7 +42,7 @@ then come the warnings. Exit code 0 if there is no fault, else 1.`,
 		Example: `  proxyd check -c proxyd.yaml
   proxyd check --print               the configuration in force, secrets masked
   proxyd check --no-secrets --strict in CI, where the secrets are not known`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err

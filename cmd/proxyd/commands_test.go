@@ -155,23 +155,6 @@ func TestSchemaIsJSON(t *testing.T) {
 	}
 }
 
-func TestEnvTellsWhatItCannotKnow(t *testing.T) {
-	if _, errOut, code := call("env", "-c", file(t, "listen: 127.0.0.1:0\n")); code != 1 || !strings.Contains(errOut, "chosen when the daemon starts") {
-		t.Errorf("port 0: exit code %d: %s", code, errOut)
-	}
-	out, errOut, code := call("env", "-c", file(t, "listen: {address: \"127.0.0.1:9999\", auth: {users: [{name: bot, password: geheim-7}]}}\n"))
-	if code != 0 || !strings.Contains(errOut, "NAME:PASSWORD@") || strings.Contains(out+errOut, "geheim-7") {
-		t.Errorf("a password: exit code %d\n%s%s", code, out, errOut)
-	}
-	out, _, _ = call("env", "-c", file(t, "listen: {address: \"127.0.0.1:9999\", tls: {cert_file: /c.pem, key_file: /k.pem}}\n"))
-	if !strings.Contains(out, "HTTPS_PROXY=https://127.0.0.1:9999\n") {
-		t.Errorf("a listener that speaks TLS:\n%s", out)
-	}
-	if out, _, _ := call("env", "-c", file(t, "listen: \"[::1]:9999\"\n"), "--for", "java"); !strings.Contains(out, "-Dhttps.proxyHost=::1 -Dhttps.proxyPort=9999 ") {
-		t.Errorf("IPv6:\n%s", out)
-	}
-}
-
 func TestCompletionOfEveryShell(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if out, _, code := call("completion", shell); code != 0 || !strings.Contains(out, "proxyd") {

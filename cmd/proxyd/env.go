@@ -1,15 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"net"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 )
 
@@ -21,106 +22,254 @@ const noProxy = "localhost,127.0.0.1,::1,169.254.169.254,metadata.google.interna
 // and some only one case.
 var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROXY", "ALL_PROXY"}
 
+// nodeVariable makes Node, from 22.21 and 24 on, read the others.
+const nodeVariable = "NODE_USE_ENV_PROXY"
+
+// shells are the forms that env knows, with what a shell must run to fail when
+// there is nothing to print: eval of nothing succeeds, and the client would go
+// direct.
+var shells = map[string]struct{ set, unset, fail string }{
+	"sh":         {"export %s=%s\n", "unset %s\n", "false\n"},
+	"fish":       {"set -gx %s %s\n", "set -e %s\n", "false\n"},
+	"powershell": {"$env:%s = \"%s\"\n", "Remove-Item -ErrorAction SilentlyContinue Env:%s\n", "throw 'proxyd env failed'\n"},
+	"docker":     {"-e %s=%s\n", "", ""},
+}
+
+// shellNames are other names of the shells above.
+var shellNames = map[string]string{"bash": "sh", "zsh": "sh", "ksh": "sh", "dash": "sh", "ash": "sh", "pwsh": "powershell"}
+
+// envOptions are the flags of env.
+type envOptions struct {
+	shell, client, listener, user string
+	unset, kindLabel              bool
+}
+
 func envCommand() *cobra.Command {
-	var shell, client string
+	var o envOptions
 	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print the variables that point clients at proxyd, or one client's snippet",
 		Long: `Print the variables that point clients at proxyd, in both cases, with NO_PROXY
 for this machine and the clouds' metadata services; or, with --for, the shortest
-working snippet for one client library.`,
+working snippet for one client library.
+
+They point at the first listener that takes any client and any exchange: without
+use, password or TLS; --listener names another one. Of the configuration only
+listen has to be right. Where nothing can be printed, the shell that evaluates
+the output fails too.
+
+Where the kinds of a host that serves both leave by different outbounds, WS_PROXY
+and WSS_PROXY say +websocket in their user name; --kind-label has it always.`,
 		Example: `  eval "$(proxyd env)"
   proxyd env --shell fish | source
   docker run --network host $(proxyd env --shell docker) my-feed
-  proxyd env --for ccxt`,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.LoadWith(configPath(cmd), os.Environ(), config.Options{NoSecrets: true})
-			if err != nil {
-				return err
-			}
-			url, err := proxyURL(c.Listen[0])
-			if err != nil {
-				return err
-			}
-			if client != "" {
-				return writeSnippet(cmd.OutOrStdout(), client, url)
-			}
-			if err := oneOf("shell", shell, "sh", "fish", "powershell", "docker"); err != nil {
-				return err
-			}
-			if len(c.Listen[0].Users) > 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "this listener wants a password: put NAME:PASSWORD@ before %s\n", dialable(c.Listen[0].Address))
-			}
-			writeEnv(cmd.OutOrStdout(), shell, url)
-			return nil
-		},
+  proxyd env --for ccxt
+  eval "$(proxyd env --unset)"`,
+		Args: cobra.ArbitraryArgs,
 	}
-	cmd.Flags().StringVar(&shell, "shell", "sh", "`SHELL`: sh, fish, powershell or docker")
-	cmd.Flags().StringVar(&client, "for", "", "print the snippet for `CLIENT`: "+strings.Join(clientNames(), ", "))
+	failing := func(err error) error { // docker and people run no line of it
+		if shell, ok := shells[o.shellName()]; o.client == "" && ok {
+			fmt.Fprint(cmd.OutOrStdout(), shell.fail)
+		} else if o.client == "" {
+			fmt.Fprint(cmd.OutOrStdout(), shells["sh"].fail)
+		}
+		return err
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(usageError{err}) })
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := noArgs(cmd, args)
+		if err == nil {
+			err = o.print(cmd)
+		}
+		if err != nil {
+			return failing(err)
+		}
+		return nil
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.shell, "shell", "sh", "`SHELL`: sh (bash, zsh, ksh), fish, powershell or docker")
+	flags.StringVar(&o.client, "for", "", "print the snippet for `CLIENT`: "+strings.Join(clientNames(), ", "))
+	flags.StringVar(&o.listener, "listener", "", "point at the listener `ADDR`, as the configuration writes it")
+	flags.StringVar(&o.user, "user", "", "`NAME[:PASSWORD]` for the listener; without auth the name is a label for the log")
+	flags.BoolVar(&o.unset, "unset", false, "print what takes the variables away again")
+	flags.BoolVar(&o.kindLabel, "kind-label", false, "say +websocket in the user name of WS_PROXY and WSS_PROXY")
 	return cmd
 }
 
-// proxyURL is how clients of this machine write a listener.
-func proxyURL(l config.Listener) (string, error) {
-	address := dialable(l.Address)
-	switch {
-	case strings.HasSuffix(address, ":0"):
-		return "", fmt.Errorf("the port of %s is chosen when the daemon starts: its log says which; give listen a fixed port", l.Address)
-	case l.TLSCert != "":
-		return "https://" + address, nil
+func (o *envOptions) shellName() string {
+	if name, ok := shellNames[o.shell]; ok {
+		return name
 	}
-	return "http://" + address, nil
+	return o.shell
+}
+
+// print writes the variables or the snippet.
+func (o *envOptions) print(cmd *cobra.Command) error {
+	if err := oneOf("shell", o.shellName(), "sh", "fish", "powershell", "docker"); err != nil {
+		return err
+	}
+	if o.unset {
+		return o.writeUnset(cmd.OutOrStdout())
+	}
+	if _, ok := snippets[strings.ToLower(o.client)]; o.client != "" && !ok {
+		return usageError{fmt.Errorf("--for %s: must be one of %s%s", o.client, strings.Join(clientNames(), ", "), config.DidYouMean(o.client, clientNames()))}
+	}
+	path := configPath(cmd)
+	all, err := config.ClientListeners(path, os.Environ())
+	if err != nil {
+		return err
+	}
+	l, err := o.choose(all)
+	if err != nil {
+		return err
+	}
+	say := func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), "proxyd: "+format+"\n", args...) }
+	labelled := o.kindLabel
+	if _, snap, err := load(path, config.Options{NoSecrets: true}); err != nil {
+		say("%s has errors, see proxyd check; its listen alone was read", path)
+	} else {
+		labelled = labelled || l.Kind != catalog.KindWebsocket.String() && !l.Use && snap.SplitsHosts()
+	}
+	p, err := o.pointers(l, labelled)
+	if err != nil {
+		return err
+	}
+	if l.Auth && o.user == "" {
+		say("this listener wants a password: --user NAME:PASSWORD")
+	}
+	if l.Use && o.listener == "" {
+		say("all that enters at %s leaves by its use; --listener names another one", l.Address)
+	}
+	if o.client != "" {
+		return writeSnippet(cmd.OutOrStdout(), o.client, p)
+	}
+	writeEnv(cmd.OutOrStdout(), o.shellName(), p)
+	return nil
+}
+
+// choose finds the listener to point at: the one that is named, else the first
+// that every client can use for every exchange, else the first.
+func (o *envOptions) choose(all []config.ClientListener) (config.ClientListener, error) {
+	if o.listener != "" {
+		have := make([]string, len(all))
+		for i, l := range all {
+			have[i] = l.Address
+			if l.Address == o.listener {
+				return l, nil
+			}
+			host, port, err := net.SplitHostPort(o.listener)
+			if err == nil && port != "0" && l.Address == net.JoinHostPort(host, "0") { // the port that the daemon's log says
+				l.Address = o.listener
+				return l, nil
+			}
+		}
+		return config.ClientListener{}, usageError{fmt.Errorf("--listener %s: the configuration has %s", o.listener, strings.Join(have, ", "))}
+	}
+	for _, l := range all {
+		if !l.Use && !l.Auth && !l.TLS && l.Kind == "" {
+			return l, nil
+		}
+	}
+	return all[0], nil
+}
+
+// pointers are what clients are given: the proxy's URL, and that for
+// websockets, which may say the kind.
+type pointers struct {
+	url, websocket string
+	host, port     string
+	user, password string
+}
+
+// kindUser is the user name that carries the kind where the client gives none.
+const kindUser = "feed"
+
+// pointers makes the URLs of a listener for clients of this machine.
+func (o *envOptions) pointers(l config.ClientListener, labelled bool) (pointers, error) {
+	address := dialable(l.Address)
+	var p pointers
+	var err error
+	if p.host, p.port, err = net.SplitHostPort(address); err != nil {
+		return p, err
+	}
+	if p.port == "0" {
+		return p, fmt.Errorf("the port of %s is chosen when the daemon starts: give listen a fixed port, or name the one that its log says: --listener HOST:PORT", l.Address)
+	}
+	var hasPassword bool
+	p.user, p.password, hasPassword = strings.Cut(o.user, ":")
+	switch {
+	case o.user == "" && l.Auth:
+		labelled = false // it would be taken for the name of a user
+	case p.user == "" && o.user != "":
+		return p, usageError{errors.New("--user: must be NAME:PASSWORD, or NAME where the listener wants no password")}
+	case !hasPassword && l.Auth:
+		return p, usageError{fmt.Errorf("--user %s: the listener %s wants a password: NAME:PASSWORD", o.user, l.Address)}
+	case p.password == "":
+		p.password = "x" // many clients drop a name without a password
+	}
+	scheme := "http://"
+	if l.TLS {
+		scheme = "https://"
+	}
+	p.url, p.websocket = scheme+userinfo(p.user, p.password)+address, scheme+userinfo(p.user, p.password)+address
+	if labelled {
+		name := p.user
+		if name == "" {
+			name = kindUser
+		}
+		p.websocket = scheme + userinfo(name+"+websocket", p.password) + address
+	}
+	return p, nil
+}
+
+// userinfo writes a name and a password as URLs and shells take them.
+func userinfo(name, password string) string {
+	if name == "" {
+		return ""
+	}
+	return escape(name) + ":" + escape(password) + "@"
+}
+
+// escape percent-encodes all but letters, digits and -._~+, which every client
+// leaves alone.
+func escape(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~+", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // writeEnv prints every variable in the syntax of a shell.
-func writeEnv(out io.Writer, shell, url string) {
-	format := map[string]string{
-		"sh": "export %s=%s\n", "fish": "set -gx %s %s\n", "powershell": "$env:%s = \"%s\"\n", "docker": "-e %s=%s\n",
-	}[shell]
+func writeEnv(out io.Writer, shell string, p pointers) {
+	set := shells[shell].set
 	for _, name := range proxyVariables {
-		fmt.Fprintf(out, format, name, url)
-		fmt.Fprintf(out, format, strings.ToLower(name), url)
+		url := p.url
+		if strings.HasPrefix(name, "WS") {
+			url = p.websocket
+		}
+		fmt.Fprintf(out, set, name, url)
+		fmt.Fprintf(out, set, strings.ToLower(name), url)
 	}
-	fmt.Fprintf(out, format, "NO_PROXY", noProxy)
-	fmt.Fprintf(out, format, "no_proxy", noProxy)
-	fmt.Fprintf(out, format, "NODE_USE_ENV_PROXY", "1") // Node from 22.21 and 24 on reads the variables only then
+	fmt.Fprintf(out, set, "NO_PROXY", noProxy)
+	fmt.Fprintf(out, set, "no_proxy", noProxy)
+	fmt.Fprintf(out, set, nodeVariable, "1")
 }
 
-// snippets are the shortest forms known to work; URL is put in, HOST and PORT
-// too.
-var snippets = map[string]string{
-	"curl":             `curl -x URL https://api.binance.com/api/v3/time`,
-	"requests":         `requests.get(url, proxies={"http": "URL", "https": "URL"})`,
-	"httpx":            `httpx.Client(proxy="URL")`,
-	"aiohttp":          "session.get(url, proxy=\"URL\"); session.ws_connect(url, proxy=\"URL\")\n# or: aiohttp.ClientSession(trust_env=True), with HTTPS_PROXY and WSS_PROXY set",
-	"websockets":       "websockets.connect(url, proxy=\"URL\")  # websockets >= 15",
-	"websocket-client": `websocket.create_connection(url, http_proxy_host="HOST", http_proxy_port=PORT, proxy_type="http")`,
-	"cryptofeed":       "# set the variables too (eval \"$(proxyd env)\"), and have websockets >= 15\nBinance(symbols=..., channels=..., callbacks=..., http_proxy=\"URL\")",
-	"ccxt":             "ccxt.binance({\"httpsProxy\": \"URL\"})\n# async and pro: {\"httpsProxy\": \"URL\", \"wssProxy\": \"URL\"}",
-	"ccxt-js":          "const ex = new ccxt.pro.binance({httpsProxy: 'URL', wssProxy: 'URL'}); await ex.loadProxyModules()  // npm i https-proxy-agent",
-	"freqtrade":        `"exchange": {"ccxt_config": {"httpsProxy": "URL", "wsProxy": "URL"}}`,
-	"nautilus":         `proxy_url="URL"  # in every data and exec client config`,
-	"node":             "NODE_USE_ENV_PROXY=1 HTTPS_PROXY=URL HTTP_PROXY=URL node app.js  # Node >= 22.21 or 24",
-	"undici":           `setGlobalDispatcher(new ProxyAgent("URL"))`,
-	"ws":               `new WebSocket(url, {agent: new HttpsProxyAgent("URL")})  // npm i https-proxy-agent`,
-	"axios":            `axios.create({proxy: false, httpsAgent: new HttpsProxyAgent("URL")})  // npm i https-proxy-agent`,
-	"go":               "http.DefaultTransport, gorilla's and coder's dialers read HTTPS_PROXY=URL\n// or: &http.Transport{Proxy: http.ProxyURL(u)} with u = URL",
-	"rust":             `reqwest::Client::builder().proxy(reqwest::Proxy::all("URL")?)`,
-	"java":             "java -Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT -Dhttp.proxyHost=HOST -Dhttp.proxyPort=PORT ...",
-	"dotnet":           `new HttpClientHandler { Proxy = new WebProxy("URL") }; ws.Options.Proxy = new WebProxy("URL")`,
-}
-
-func clientNames() []string { return slices.Sorted(maps.Keys(snippets)) }
-
-func writeSnippet(out io.Writer, client, url string) error {
-	text, ok := snippets[strings.ToLower(client)]
-	if !ok {
-		return usageError{fmt.Errorf("--for %s: must be one of %s", client, strings.Join(clientNames(), ", "))}
+// writeUnset prints what takes back all that writeEnv sets.
+func (o *envOptions) writeUnset(out io.Writer) error {
+	unset := shells[o.shellName()].unset
+	if unset == "" {
+		return usageError{fmt.Errorf("--unset: not for %s, which inherits none of the variables", o.shellName())}
 	}
-	_, address, _ := strings.Cut(url, "://")
-	i := strings.LastIndexByte(address, ':')
-	text = strings.NewReplacer("URL", url, "HOST", strings.Trim(address[:i], "[]"), "PORT", address[i+1:]).Replace(text)
-	_, err := fmt.Fprintln(out, text)
-	return err
+	for _, name := range append(proxyVariables, "NO_PROXY") {
+		fmt.Fprintf(out, unset, name)
+		fmt.Fprintf(out, unset, strings.ToLower(name))
+	}
+	fmt.Fprintf(out, unset, nodeVariable)
+	return nil
 }

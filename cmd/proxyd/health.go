@@ -29,7 +29,7 @@ listener of the configuration and wait for an answer at the protocol level. So a
 daemon that hangs is found, not only one that is gone.
 The rest of the file may be faulty; if none of it can be read, the default address is tried.`,
 		Example: "  proxyd health && echo alive\n  proxyd health --ready",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			patience := time.Duration(timeout * float64(time.Second))
 			known, err := askHealth(cmd, ready, patience)
@@ -59,8 +59,8 @@ func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bo
 	listener := ""
 	if named, _ := cmd.Flags().GetString("admin"); named != "" {
 		known = true // then it has to be that one
-	} else if address, _, err := config.ListenAddress(configPath(cmd), os.Environ()); err == nil {
-		listener = address
+	} else if all, err := config.ClientListeners(configPath(cmd), os.Environ()); err == nil {
+		listener = all[0].Address
 	}
 	ctx, cancel := asking(cmd, patience)
 	defer cancel()
@@ -78,12 +78,12 @@ func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bo
 
 // greetFirst asks the first listener of the configuration.
 func greetFirst(path string, patience time.Duration) error {
-	address, secured, err := config.ListenAddress(path, os.Environ())
+	all, err := config.ClientListeners(path, os.Environ())
 	if err == nil {
-		return greet(dialable(address), secured, patience)
+		return greet(dialable(all[0].Address), all[0].TLS, patience)
 	}
 	// Broken since the start: a daemon must not be killed for that.
-	if address, _, fault := config.ListenAddress("", os.Environ()); fault != nil || greet(dialable(address), false, patience) != nil {
+	if all, fault := config.ClientListeners("", os.Environ()); fault != nil || greet(dialable(all[0].Address), all[0].TLS, patience) != nil {
 		return err
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +51,7 @@ func execute(args []string, out, errOut io.Writer) int {
 		return 0
 	}
 	var usage usageError
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+	if errors.As(err, &usage) {
 		fmt.Fprintf(errOut, "proxyd: %v\nRun 'proxyd --help' for usage.\n", err)
 		return 2
 	}
@@ -75,11 +77,11 @@ Without a command it runs the daemon.`,
   eval "$(proxyd env)"                    point this shell's clients at it
   proxyd check                            is the file right?
   proxyd route stream.binance.com:9443    which way, and why`,
-		Args:          usageArgs(cobra.NoArgs),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          run.RunE,
 	}
+	root.Args = func(_ *cobra.Command, args []string) error { return unknownCommand(root, args) }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand())
@@ -89,30 +91,58 @@ Without a command it runs the daemon.`,
 	return root
 }
 
-// addCompletion adds cobra's command, with an example, and without its way of
-// answering an unknown shell with help and success.
-func addCompletion(root *cobra.Command) {
-	root.InitDefaultCompletionCmd("completion") // the argument makes cobra add it for sure
-	for _, cmd := range root.Commands() {
-		if cmd.Name() != "completion" {
-			continue
-		}
-		cmd.Example = "  source <(proxyd completion bash)\n  proxyd completion fish > ~/.config/fish/completions/proxyd.fish"
-		cmd.Args = usageArgs(cobra.ArbitraryArgs)
-		cmd.RunE = func(_ *cobra.Command, args []string) error {
-			return usageError{fmt.Errorf("completion %q: name one shell: bash, zsh, fish or powershell", strings.Join(args, " "))}
-		}
-	}
-}
-
-// usageArgs makes a wrong number of arguments a usage error.
+// usageArgs makes a wrong number of arguments a usage error, and a file among
+// them.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		if i := slices.IndexFunc(args, hasFileName); i >= 0 {
+			return noArgs(cmd, args[i:])
+		}
 		if err := check(cmd, args); err != nil {
 			return usageError{err}
 		}
 		return nil
 	}
+}
+
+// noArgs makes an argument a usage error that says what was meant by a file's
+// name.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if isFile(args[0]) {
+		return usageError{fmt.Errorf("%s: %s takes no FILE; did you mean %s -c %s?", args[0], cmd.Name(), cmd.CommandPath(), args[0])}
+	}
+	return usageError{fmt.Errorf("%s takes no argument, but got %q", cmd.CommandPath(), args[0])}
+}
+
+// unknownCommand says what was meant by a word that is no command.
+func unknownCommand(root *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case isFile(args[0]):
+		return usageError{fmt.Errorf("%s: no such command; did you mean proxyd run -c %s?", args[0], args[0])}
+	}
+	var names []string
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return usageError{fmt.Errorf("unknown command %q%s", args[0], config.DidYouMean(args[0], names))}
+}
+
+// isFile reports whether a word that can be nothing else is a configuration file.
+func isFile(word string) bool {
+	st, err := os.Stat(word)
+	return hasFileName(word) || err == nil && st.Mode().IsRegular()
+}
+
+// hasFileName reports whether a word is called as configuration files are.
+func hasFileName(word string) bool {
+	return slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(word)))
 }
 
 // oneOf makes a flag value outside a list a usage error.
@@ -122,7 +152,7 @@ func oneOf(flag, value string, allowed ...string) error {
 			return nil
 		}
 	}
-	return usageError{fmt.Errorf("--%s %s: must be one of %s", flag, value, strings.Join(allowed, ", "))}
+	return usageError{fmt.Errorf("--%s %s: must be one of %s%s", flag, value, strings.Join(allowed, ", "), config.DidYouMean(value, allowed))}
 }
 
 // configPath finds the configuration file of a command.

@@ -65,6 +65,12 @@ func TestExitCodes(t *testing.T) {
 		{"run of an empty file", []string{"run", "-c", empty}, 1, "empty"},
 		{"run with an argument", []string{"run", "x"}, 2, "Run 'proxyd --help'"},
 		{"an unknown command", []string{"rnu"}, 2, "Run 'proxyd --help'"},
+		{"a command with a slip", []string{"statsu"}, 2, "did you mean status?"},
+		{"a file in place of a flag", []string{"check", "feeds.yaml"}, 2, "did you mean proxyd check -c feeds.yaml?"},
+		{"a file among exchanges", []string{"probe", "binance", "feeds.yml"}, 2, "did you mean proxyd probe -c feeds.yml?"},
+		{"a file in place of a command", []string{good}, 2, "did you mean proxyd run -c " + good + "?"},
+		{"a format with a slip", []string{"version", "--format", "jsno"}, 2, "did you mean json?"},
+		{"a client with a slip", []string{"env", "--for", "ccxtjs"}, 2, "did you mean ccxt-js?"},
 		{"an unknown flag", []string{"check", "--verbose"}, 2, "--verbose"},
 		{"exchanges", []string{"exchanges"}, 0, "binance_futures"},
 		{"exchanges by alias", []string{"exchanges", "BINANCE"}, 0, "api.binance.com"},
@@ -133,26 +139,6 @@ func TestRouteForPrograms(t *testing.T) {
 	}
 	if strings.Contains(out, "bob") || got[1].Refused == "" || got[1].Pool != "" {
 		t.Errorf("%s", out)
-	}
-}
-
-func TestEnvInEveryShell(t *testing.T) {
-	path := file(t, "listen: 127.0.0.1:9999\n")
-	for shell, want := range map[string]string{
-		"sh":         "export https_proxy=http://127.0.0.1:9999\n",
-		"fish":       "set -gx HTTPS_PROXY http://127.0.0.1:9999\n",
-		"powershell": "$env:WSS_PROXY = \"http://127.0.0.1:9999\"\n",
-		"docker":     "-e ALL_PROXY=http://127.0.0.1:9999\n",
-	} {
-		out, _, code := call("env", "-c", path, "--shell", shell)
-		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "169.254.169.254") || strings.Count(out, "\n") < 12 {
-			t.Errorf("%s: exit code %d, want %q in\n%s", shell, code, want, out)
-		}
-	}
-	for _, client := range clientNames() {
-		if out, _, code := call("env", "-c", path, "--for", client); code != 0 || !strings.Contains(out, "9999") {
-			t.Errorf("%s: exit code %d\n%s", client, code, out)
-		}
 	}
 }
 

@@ -19,7 +19,7 @@ func schemaCommand() *cobra.Command {
 		Short: "Print the JSON schema of the configuration, for editors",
 		Example: `  proxyd schema > proxyd.schema.json
   # then, as the file's first line: # yaml-language-server: $schema=proxyd.schema.json`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(config.Schema())
 			return err
@@ -33,7 +33,7 @@ func versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version and the catalogue's date",
 		Example: "  proxyd version --format json",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err

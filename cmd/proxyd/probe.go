@@ -64,6 +64,7 @@ Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
   proxyd probe --format json | jq '.[] | select(.verdict != "ok")'
   proxyd probe --exit-ip https://api.ipify.org        the addresses for an allow-list
   proxyd probe --list proxies.txt --ok binance > pool.yaml`,
+		Args: usageArgs(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.timeoutSet, o.hashSet = cmd.Flags().Changed("timeout-seconds"), cmd.Flags().Changed("sha256")
 			if err := o.check(); err != nil {

@@ -35,7 +35,14 @@ type process struct {
 // ends.
 func start(t *testing.T, environ []string, args ...string) *process {
 	t.Helper()
+	return startIn(t, "", environ, args...)
+}
+
+// startIn is start in a directory.
+func startIn(t *testing.T, dir string, environ []string, args ...string) *process {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], args...) //nolint:gosec // this test's own binary
+	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), asProxyd+"=1"), environ...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

@@ -3,7 +3,11 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +26,7 @@ func TestRunLivesStopsAndSaysSo(t *testing.T) {
 		}
 		p := start(t, environ, args...)
 		log := p.until(t, `"ready"`)
-		for _, want := range []string{path, address, "this machine only", `eval \"$(proxyd env)\"`} {
+		for _, want := range []string{path, address, "this machine only", ` env -c ` + path + `)`} {
 			if !strings.Contains(log, want) {
 				t.Errorf("%v: the first lines lack %s:\n%s", args, want, log)
 			}
@@ -45,6 +49,36 @@ func TestRunLivesStopsAndSaysSo(t *testing.T) {
 		}
 		if _, _, code := call("health", "-c", path); code != 1 {
 			t.Errorf("health of a daemon that is gone: exit code %d", code)
+		}
+	}
+}
+
+// The line that a daemon's log shows for other shells leads to it, wherever its
+// file is, whatever port it has and whether or not proxyd is on PATH.
+func TestNextLineLeadsHere(t *testing.T) {
+	t.Parallel()
+	odd := filepath.Join(t.TempDir(), "it's mine")
+	if err := os.Mkdir(odd, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fixed := freeAddress(t)
+	for name, listen := range map[string]string{"fixed.yaml": fixed, "chosen port.yaml": "127.0.0.1:0"} {
+		if err := os.WriteFile(filepath.Join(odd, name), []byte("listen: "+listen+"\nadmin: \"\"\ndefault: direct\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := startIn(t, odd, nil, "run", "-c", name)
+		log := p.until(t, `"ready"`)
+		at := regexp.MustCompile(`"listening","address":"([^"]+)"`).FindStringSubmatch(log)
+		lines := strings.Split(strings.TrimSpace(log), "\n")
+		var ready struct{ Next string }
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &ready); err != nil || at == nil {
+			t.Fatalf("%v in\n%s", err, log)
+		}
+		cmd := exec.Command("sh", "-c", ready.Next+` && echo "$HTTPS_PROXY"`) //nolint:gosec // what is under test
+		cmd.Env = []string{asProxyd + "=1", "PATH=" + os.Getenv("PATH")}
+		cmd.Dir = "/"
+		if got, err := cmd.Output(); err != nil || strings.TrimSpace(string(got)) != "http://"+at[1] {
+			t.Errorf("%s: %s: got %s, %v, want %s", name, ready.Next, got, err, at[1])
 		}
 	}
 }

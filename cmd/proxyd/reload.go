@@ -22,7 +22,7 @@ stays. Open tunnels are left alone. Exit code 0 if it was applied, else 1.`,
 		Example: `  proxyd reload
   proxyd reload --dry-run            what would change?
   proxyd reload --admin unix:/run/proxyd/admin.sock`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -14,16 +16,82 @@ import (
 
 // The shell itself takes what env prints for it.
 func TestEnvIsEvaluated(t *testing.T) {
-	out, _, code := call("env", "-c", file(t, "listen: \"[::]:9999\"\nallow_private: []\n"))
-	if code != 1 {
-		t.Fatalf("of a faulty file: exit code %d\n%s", code, out)
-	}
-	out, _, _ = call("env", "-c", file(t, "listen: {address: \"0.0.0.0:9999\", allow: [10.0.0.0/8]}\n"))
+	out, _, _ := call("env", "-c", file(t, "listen: {address: \"0.0.0.0:9999\", allow: [10.0.0.0/8]}\n"))
 	script := out + `echo "$HTTPS_PROXY $https_proxy $HTTP_PROXY $http_proxy $WS_PROXY $wss_proxy $WSS_PROXY $ALL_PROXY $all_proxy"; echo "$NO_PROXY $no_proxy"`
 	got, err := exec.Command("sh", "-c", script).Output() //nolint:gosec // what is under test
 	const p, no = "http://127.0.0.1:9999", "localhost,127.0.0.1,::1,169.254.169.254,metadata.google.internal"
 	if want := strings.TrimSuffix(strings.Repeat(p+" ", 9), " ") + "\n" + no + " " + no + "\n"; err != nil || string(got) != want {
 		t.Errorf("%v: got %s, want %s", err, got, want)
+	}
+}
+
+// A shell that evaluates env fails when env does, and points clients here when
+// something else in the file is faulty: a feed never goes direct in silence.
+func TestEnvOfAFaultyFileIsEvaluated(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string // "" where the shell has to fail
+	}{
+		"a fault elsewhere":     {[]string{"-c", file(t, "listen: 127.0.0.1:9999\nexchanges: {binence: direct}\n")}, "http://127.0.0.1:9999"},
+		"no YAML":               {[]string{"-c", file(t, "listen: 127.0.0.1:9999\ndefault: [\n")}, "http://127.0.0.1:9999"},
+		"its address":           {[]string{"-c", file(t, "listen: nowhere\n")}, ""},
+		"its port":              {[]string{"-c", file(t, "listen: 127.0.0.1:0\n")}, ""},
+		"no such file":          {[]string{"-c", "/nonexistent/proxyd.yaml"}, ""},
+		"no such flag":          {[]string{"--shel", "sh"}, ""},
+		"an argument":           {[]string{"fish"}, ""},
+		"no such shell":         {[]string{"--shell", "tcsh"}, ""},
+		"a user without a name": {[]string{"--user", ":x"}, ""},
+		"no such listener":      {[]string{"--listener", "127.0.0.1:1"}, ""},
+	} {
+		out, errOut, code := call(append([]string{"env"}, c.args...)...)
+		if (code == 0) != (c.want != "") || errOut == "" {
+			t.Errorf("%s: exit code %d: %s", name, code, errOut)
+		}
+		for shell, line := range map[string]string{"sh": `eval "$0" && echo "$HTTPS_PROXY"`, "bash": `eval "$0" && echo "$HTTPS_PROXY"`} {
+			if _, err := exec.LookPath(shell); err != nil {
+				continue
+			}
+			cmd := exec.Command(shell, "-c", line, out) //nolint:gosec // what is under test
+			cmd.Env = []string{}
+			if got, err := cmd.Output(); (err == nil) != (c.want != "") || strings.TrimSpace(string(got)) != c.want {
+				t.Errorf("%s, %s: got %q, %v", name, shell, got, err)
+			}
+		}
+	}
+	faulty := file(t, "listen: nowhere\n")
+	for shell, want := range map[string]string{"fish": "false\n", "powershell": "throw 'proxyd env failed'\n", "docker": ""} {
+		if out, _, code := call("env", "-c", faulty, "--shell", shell); out != want || code != 1 {
+			t.Errorf("%s: exit code %d, %q", shell, code, out)
+		}
+	}
+	if out, _, code := call("env", "-c", faulty, "--for", "curl"); out != "" || code != 1 {
+		t.Errorf("a snippet: exit code %d, %q", code, out)
+	}
+}
+
+// What env sets, env --unset takes away, in the shells that are on this machine.
+func TestEnvIsTakenBack(t *testing.T) {
+	for shell, script := range map[string]string{
+		"sh": "%s%s", "bash": "%s%s", "fish": "%s%s", "pwsh": "%s%s",
+	} {
+		if _, err := exec.LookPath(shell); err != nil {
+			t.Logf("no %s here", shell)
+			continue
+		}
+		set, _, _ := call("env", "--shell", shell)
+		unset, _, code := call("env", "--shell", shell, "--unset")
+		if code != 0 {
+			t.Fatalf("%s: exit code %d", shell, code)
+		}
+		cmd := exec.Command(shell, "-c", fmt.Sprintf(script, set, unset)+"\nenv") //nolint:gosec // what is under test
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+		out, err := cmd.Output()
+		if err != nil || strings.Contains(strings.ToUpper(string(out)), "_PROXY") {
+			t.Errorf("%s: %v, %s", shell, err, out)
+		}
+	}
+	if out, _, code := call("env", "--shell", "docker", "--unset"); code != 2 || out != "" {
+		t.Errorf("docker: exit code %d, %q", code, out)
 	}
 }
 

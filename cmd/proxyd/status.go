@@ -31,7 +31,7 @@ it should be. Exit code 0, or 1 if the daemon cannot be reached.`,
   proxyd status --watch
   proxyd status --format json | jq .upstreams
   proxyd status --admin unix:/run/proxyd/admin.sock`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err

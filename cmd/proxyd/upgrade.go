@@ -18,7 +18,7 @@ serves its tunnels until they end or upgrade.drain_seconds have passed; with
 one goes on as if nothing had happened. Exit code 0 if it was done, else 1.`,
 		Example: `  proxyd upgrade
   proxyd upgrade --move              live tunnels too`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := adminClient(cmd)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 )
 
@@ -22,6 +23,7 @@ func TestAddressesAloneAreThoseLoaded(t *testing.T) {
 		"no address in the mapping":   {"admin: {pprof: true}\n", nil},
 		"text, and a variable beside": {"admin: 127.0.0.1:9001\nlisten: [127.0.0.1:1]\n", []string{"PROXYD_ADMIN__PPROF=true", "PROXYD_LISTEN__0__USE=direct"}},
 		"text, and a variable over":   {"admin: 127.0.0.1:9001\nlisten: [127.0.0.1:1]\n", []string{"PROXYD_ADMIN__ADDRESS=127.0.0.1:9002", "PROXYD_LISTEN__0__ADDRESS=127.0.0.1:2"}},
+		"several":                     {"listen: [\"localhost:1\", {address: \"127.0.0.1:2\", use: direct, kind: websocket}, {address: \"0.0.0.0:3\", auth: {users: [{name: n, password: \"${T}\"}]}}]\n", []string{"T=geheim"}},
 		"a socket":                    {"admin: unix:/run/proxyd.sock\n", nil},
 		"off":                         {"admin: \"\"\n", nil},
 		"all of it":                   {"admin: {address: \"0.0.0.0:9001\", allow: [10.0.0.0/8], hosts: [h.example], token: \"${T}\", pprof: true}\n", []string{"T=geheim"}},
@@ -36,8 +38,18 @@ func TestAddressesAloneAreThoseLoaded(t *testing.T) {
 			if got, err := config.AdminOf(path, c.environ); err != nil || !reflect.DeepEqual(got, loaded.Admin) {
 				t.Errorf("admin: got %+v, %v; loaded %+v", got, err, loaded.Admin)
 			}
-			if got, secured, err := config.ListenAddress(path, c.environ); err != nil || secured || got != loaded.Listen[0].Address {
-				t.Errorf("listen: got %q, %v, %v; loaded %q", got, secured, err, loaded.Listen[0].Address)
+			got, err := config.ClientListeners(path, c.environ)
+			if err != nil || len(got) != len(loaded.Listen) {
+				t.Fatalf("listen: got %+v, %v; loaded %+v", got, err, loaded.Listen)
+			}
+			for i, l := range loaded.Listen {
+				want := config.ClientListener{Address: l.Address, Auth: len(l.Users) > 0, Use: l.Use != nil}
+				if l.Kind != catalog.KindBoth {
+					want.Kind = l.Kind.String()
+				}
+				if got[i] != want {
+					t.Errorf("listen: got %+v, loaded %+v", got[i], want)
+				}
 			}
 		})
 	}
@@ -92,8 +104,37 @@ func TestAdminOfAFaultyFile(t *testing.T) {
 	if a, err := config.AdminOf(path, nil); err != nil || a.Address != "127.0.0.1:8878" || a.Default {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	if address, _, err := config.ListenAddress(path, nil); err != nil || address != "127.0.0.1:8877" {
-		t.Errorf("got %s, %v", address, err)
+	want := []config.ClientListener{{Address: "127.0.0.1:8877"}, {Address: "[::1]:8877"}, {Address: "127.0.0.1:8879", Use: true, Kind: "websocket", Auth: true}}
+	if got, err := config.ClientListeners(path, nil); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// Clients find the daemon whatever became of its file, but are never sent to
+// an address that the file does not say.
+func TestClientListenersOfAFaultyFile(t *testing.T) {
+	for name, c := range map[string]struct{ file, want string }{ // want: the addresses, or what the error says
+		"another key is faulty":    {"listen: 127.0.0.1:9\nnonsense: 1\nexchanges: {nobody: asia}\n", "127.0.0.1:9"},
+		"no YAML behind it":        {"listen:\n- 127.0.0.1:9\n- address: 127.0.0.1:8\n  use: nowhere\ndefault: [\n", "127.0.0.1:9 127.0.0.1:8"},
+		"in a cryptofeed block":    {"proxy:\n  default: {http: {url: nonsense}}\nlisten: 127.0.0.1:9\n", "127.0.0.1:9"},
+		"its use and password":     {"listen: [{address: 127.0.0.1:9, use: [1], auth: {users: 7}, tls: 7, allow: x}]\n", "127.0.0.1:9"},
+		"it is open to all":        {"listen: \"0.0.0.0:9\"\n", "0.0.0.0:9"},
+		"no such key":              {"default: [", "127.0.0.1:8877 [::1]:8877"},
+		"no address":               {"listen: [nowhere]\n", "listen: must be an address"},
+		"one of two has none":      {"listen: [127.0.0.1:9, {use: direct}]\n", "listen: must be an address"},
+		"an empty list":            {"listen: []\n", "listen: is an empty list"},
+		"no YAML, and it is there": {"{listen: 127.0.0.1:9, default: [", "did not find expected node content"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list, err := config.ClientListeners(write(t, c.file), []string{"PROXYD_NONSENSE=1"})
+			var got []string
+			for _, l := range list {
+				got = append(got, l.Address)
+			}
+			if text := strings.Join(got, " "); err == nil && text != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %s, %v; want %s", text, err, c.want)
+			}
+		})
 	}
 }
 

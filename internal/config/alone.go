@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"net"
 	"reflect"
 	"strings"
 
@@ -42,32 +43,74 @@ func AdminOf(path string, environ []string) (Admin, error) {
 	return a, nil
 }
 
-// ListenAddress reads the address of the first listener alone, and whether it
-// speaks TLS: a daemon lives on when its file is faulty since.
-func ListenAddress(path string, environ []string) (address string, secured bool, err error) {
+// ClientListener is what clients have to know of a listener to reach it.
+type ClientListener struct {
+	Address   string // "host:port", port 0 for one that the daemon chooses
+	TLS, Auth bool   // it speaks TLS; it wants a password
+	Use       bool   // all that enters there leaves by one outbound
+	Kind      string // the kind of hosts that serve both kinds, "" where none is written
+}
+
+// ClientListeners reads the key listen alone, in the order of the file, so that
+// clients find the daemon even when the rest of its file is faulty, be it in its
+// YAML. The error is about an address that cannot be read; what else is faulty
+// below listen is left out, because a running daemon lives on with what it had.
+func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 	root, s, faults := readTree(path, environ, "listen")
 	if root == nil {
-		return "", false, faults
+		return nil, faults
 	}
 	n := root.child("listen")
-	if n != nil && n.kind == list && len(n.items) > 0 {
-		n = n.items[0]
-	}
 	if n == nil || n.kind == null {
-		return defaultListen[0], false, nil
+		all := make([]ClientListener, len(defaultListen))
+		for i, a := range defaultListen {
+			all[i].Address = a
+		}
+		return all, nil
 	}
+	nodes := []*node{n}
+	if n.kind == list {
+		nodes = n.items
+	}
+	all := make([]ClientListener, 0, len(nodes))
+	for _, n := range nodes {
+		l, ok := clientListener(n)
+		if !ok {
+			s.bad(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
+			continue
+		}
+		all = append(all, l)
+	}
+	if len(all) == 0 && len(s.faults) == 0 {
+		s.bad(n, "listen", "is an empty list", "name an address, such as 127.0.0.1:8877")
+	}
+	if len(s.faults) > 0 {
+		return nil, sorted(s.faults)
+	}
+	return all, nil
+}
+
+// clientListener reads one listener; it is not ok without an address.
+func clientListener(n *node) (l ClientListener, ok bool) {
+	address := n
 	if n.kind == mapping {
-		t := n.child("tls")
-		secured = t != nil && t.kind != null
-		if a := n.address(); a != nil {
-			n = a
+		set := func(key string) bool { c := n.child(key); return c != nil && c.kind != null }
+		l.TLS, l.Auth, l.Use = set("tls"), set("auth"), set("use")
+		if k := n.child("kind"); k != nil && k.kind == scalar {
+			l.Kind = strings.ToLower(k.text)
+		}
+		if address = n.address(); address == nil {
+			return l, false
 		}
 	}
-	if n.kind != scalar {
-		s.bad(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
-		return "", false, s.faults
+	if address.kind != scalar {
+		return l, false
 	}
-	return n.text, secured, nil
+	ip, port, ok := listenIP(address.text)
+	if l.Address = address.text; l.Address == "localhost:"+port {
+		l.Address = net.JoinHostPort(ip.String(), port)
+	}
+	return l, ok
 }
 
 // salvage reads one key of a file that is no YAML as a whole, if it stands at

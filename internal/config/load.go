@@ -115,6 +115,9 @@ func sorted(f Faults) Faults {
 	return f
 }
 
+// SystemFile is the configuration that is found from every directory.
+const SystemFile = "/etc/proxyd/proxyd.yaml"
+
 // FindFile gives the file that a command reads: the flag, $PROXYD_CONFIG,
 // ./proxyd.yaml, /etc/proxyd/proxyd.yaml, or "" for the built-in defaults.
 // named is true if somebody named it, so that it must exist.
@@ -127,7 +130,7 @@ func FindFile(flag string, environ []string) (path string, named bool) {
 			return v, true
 		}
 	}
-	for _, p := range []string{"proxyd.yaml", "/etc/proxyd/proxyd.yaml"} {
+	for _, p := range []string{"proxyd.yaml", SystemFile} {
 		if _, err := os.Stat(p); err == nil {
 			return p, false
 		}

@@ -33,7 +33,22 @@ func (d *Daemon) announce() {
 	}
 	d.log().Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", limit))
 	d.warn(warnings(snap))
-	d.log().Info("ready", zap.String("next", `eval "$(proxyd env)"`))
+	d.log().Info("ready", zap.String("next", d.next(c)))
+}
+
+// next is the line to paste into the shell of a client.
+func (d *Daemon) next(c *config.Config) string {
+	if d.options.Next == nil {
+		return `eval "$(proxyd env)"`
+	}
+	chosen := ""
+	if host, port, err := net.SplitHostPort(c.Listen[0].Address); err == nil && port == "0" {
+		if b := d.boundAt(c.Listen[0].Address); b != nil {
+			_, port, _ = net.SplitHostPort(b.ln.Addr().String())
+			chosen = net.JoinHostPort(host, port)
+		}
+	}
+	return d.options.Next(chosen)
 }
 
 // warn logs what an operator should know of a configuration.

@@ -34,6 +34,9 @@ type Options struct {
 	Terminal   bool // Stderr is a terminal: the log's format "auto" is then console
 	Version    string
 	Revision   string // of the source, "" if not known
+	// Next gives the line that points a shell's clients here, for the log; listener
+	// is the first listener's address where the daemon chose its port, else "".
+	Next func(listener string) string
 }
 
 // Signals are what an operator asks of a running daemon. A nil channel never asks.

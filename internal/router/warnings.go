@@ -160,6 +160,10 @@ func (r *Router) bothWarnings() (list []string) {
 	return list
 }
 
+// SplitsHosts reports whether some host serves both kinds while they leave by
+// different outbounds, so that clients have to tell the kind.
+func (r *Router) SplitsHosts() bool { return len(r.bothWarnings()) > 0 }
+
 // joinFew names the first three and counts the rest.
 func joinFew(list []string) string {
 	if len(list) > 4 {

@@ -24,7 +24,7 @@ type site struct{ Dir, Host, Port, UpHost, UpPort, CertFile string }
 
 var recipes = map[string]recipe{
 	"io.Copy": {"copy.txt", "", "copy {{.Host}}:{{.Port}} {{.UpHost}}:{{.UpPort}}"},
-	"proxyd":  {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: http://{{.UpHost}}:{{.UpPort}}\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
+	"proxyd":  {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: http://{{.UpHost}}:{{.UpPort}}\nallow_private: [127.0.0.0/8]\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
 	"tinyproxy": {"tinyproxy.conf", "Port {{.Port}}\nListen {{.Host}}\nTimeout 600\nMaxClients 20000\nAllow 127.0.0.1\nDisableViaHeader Yes\nUpstream http {{.UpHost}}:{{.UpPort}}\nLogLevel Error\nLogFile \"{{.Dir}}/tinyproxy.log\"\n",
 		"-d -c {{.Dir}}/tinyproxy.conf"},
 	"squid": {"squid.conf", "http_port {{.Host}}:{{.Port}}\npid_filename {{.Dir}}/squid.pid\naccess_log none\ncache_log {{.Dir}}/squid.log\ncache deny all\nvia off\nhttp_access allow all\nmax_filedescriptors 20000\n" +
@@ -43,7 +43,7 @@ var direct = map[string]recipe{
 
 // inTLS are the recipes of -tls.
 var inTLS = map[string]recipe{
-	"proxyd": {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: {url: \"https://{{.UpHost}}:{{.UpPort}}\", tls: {ca_file: {{.CertFile}}}}\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
+	"proxyd": {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: {url: \"https://{{.UpHost}}:{{.UpPort}}\", tls: {ca_file: {{.CertFile}}}}\nallow_private: [127.0.0.0/8]\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
 }
 
 func knownNames() []string {

@@ -31,6 +31,7 @@ func startProxyd(t *testing.T, w *world) *program {
   - {address: %q, auth: {users: [{name: bot, password: "${CLIENT_PW}"}]}}
   - {address: %q, tls: {cert_file: %q, key_file: %q}}
   - {address: %q, use: "socks5://127.0.0.1:1080"}
+allow_private: [127.0.0.0/8]
 default: reject
 pools:
   failing_over:

@@ -132,7 +132,7 @@ func (o *probeOptions) exits(ctx context.Context, cmd *cobra.Command) error {
 	}
 	route, err := o.snapshot.Route(to.Host, to.Port, router.Hint{Kind: catalog.KindHTTP})
 	if err == nil {
-		to.Trusted = route.Target.Trusted
+		to.Trusted, to.Named = route.Target.Trusted, route.Target.Named
 	}
 	list := o.exitUpstreams()
 	if len(list) == 0 {

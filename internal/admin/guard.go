@@ -119,13 +119,15 @@ func checkSite(r *http.Request) *refusal {
 	return &refusal{status: http.StatusForbidden, text: "this came from another site's page; type the address into the browser's address bar, or use the proxyd command"}
 }
 
-// checkClient lets this machine do all, others what the settings say.
+// checkClient lets this machine do all, unless it needs the token too, and others
+// what the settings say.
 func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	client := from.Addr().Unmap().WithZone("")
 	// What another server passes on may come from anywhere.
 	passedOn := slices.ContainsFunc([]string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via"}, func(name string) bool { return len(r.Header[name]) > 0 })
-	if err == nil && client.IsLoopback() && !passedOn {
+	here := err == nil && client.IsLoopback() && !passedOn
+	if here && (open || settings.Local != "token") {
 		return nil
 	}
 	if tokenFits(r, settings.Token) {
@@ -138,13 +140,17 @@ func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 			}
 		}
 	}
+	who := "other machines need"
+	if here {
+		who = "admin.local is token: this needs"
+	}
 	switch {
 	case open:
 		return &refusal{status: http.StatusForbidden, text: client.String() + " may not ask this; add it to admin.allow, or ask on the machine itself"}
 	case settings.Token.IsZero():
 		return &refusal{status: http.StatusForbidden, text: "other machines may not ask this; set admin.token, or ask on the machine itself"}
 	}
-	return &refusal{http.StatusUnauthorized, `other machines need the token; send "Authorization: Bearer TOKEN" with the value of admin.token`, [2]string{"WWW-Authenticate", `Bearer realm="proxyd"`}}
+	return &refusal{http.StatusUnauthorized, who + ` the token; send "Authorization: Bearer TOKEN" with the value of admin.token`, [2]string{"WWW-Authenticate", `Bearer realm="proxyd"`}}
 }
 
 // tokenFits compares in a time that tells nothing of the token.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"proxyd/internal/config/internal/raw"
@@ -14,7 +15,7 @@ import (
 const longestSocketPath = 103
 
 func (b *builder) admin(r *raw.Admin) Admin {
-	a := Admin{Address: defaultAdmin, Default: true}
+	a := Admin{Address: defaultAdmin, Default: true, Local: "open"}
 	if r == nil {
 		return a
 	}
@@ -33,6 +34,10 @@ func (b *builder) admin(r *raw.Admin) Admin {
 	}
 	if r.Token != nil {
 		a.Token = b.token("admin.token", *r.Token)
+	}
+	a.Local = orDefault(r.Local, "open")
+	if a.Local == "token" && r.Token == nil {
+		b.fault("admin.local", "set admin.token too, best as ${NAME} or ${file:/path}", "token asks for a token, and there is none")
 	}
 	b.adminAddress(adminKey(r), &a)
 	return a
@@ -125,5 +130,25 @@ func (b *builder) adminAmongListeners(key string, c *Config) {
 			return
 		}
 		b.fault(key, "give the admin server a port of its own", "%s is an address that clients are served on (%s)", c.Admin.Address, l.Address)
+	}
+}
+
+// adminBehindListeners warns where clients of other machines are served and the
+// admin server takes this machine's word: what such a client has an upstream on
+// this machine connect to comes from this machine, too, and of a name only that
+// upstream learns where it leads.
+func (b *builder) adminBehindListeners(c *Config) {
+	if c.Admin.Address == "" || strings.HasPrefix(c.Admin.Address, "unix:") || c.Admin.Local != "open" {
+		return
+	}
+	proxies := slices.ContainsFunc(c.Pools, func(p Pool) bool {
+		return slices.ContainsFunc(p.Proxies, func(m Proxy) bool { return m.URL.Scheme != SchemeDirect })
+	})
+	for _, l := range c.Listen {
+		if ip, _, ok := listenIP(l.Address); ok && proxies && !ip.IsLoopback() {
+			b.warn("admin.local", "set admin: {local: token, token: ${NAME}}, or admin: unix:/path",
+				"clients of %s that get an upstream on this machine to connect back to it could use the admin address without a token", l.Address)
+			return
+		}
 	}
 }

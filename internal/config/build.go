@@ -146,6 +146,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.viaCycles(c.Pools)
 	b.ownAddresses(c)
 	b.adminAmongListeners(adminKey(f.Admin), c)
+	b.adminBehindListeners(c)
 	b.blindRules(c)
 	b.fileMode()
 	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))

@@ -240,6 +240,7 @@ type Admin struct {
 	Allow   []netip.Prefix
 	Hosts   []string
 	Token   Secret
+	Local   string // "open" or "token": what connections from this machine need for all but the open pages
 	Pprof   bool
 }
 

@@ -215,6 +215,7 @@ func (d *differ) admin(a, b Admin) {
 	d.change("admin.allow", texts(a.Allow), texts(b.Allow))
 	d.change("admin.hosts", a.Hosts, b.Hosts)
 	d.secret("admin.token", a.Token, b.Token)
+	d.change("admin.local", a.Local, b.Local)
 	d.change("admin.pprof", a.Pprof, b.Pprof)
 }
 

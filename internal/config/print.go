@@ -134,7 +134,7 @@ func admin(a Admin) *object {
 	if !a.Token.IsZero() {
 		o.put("token", a.Token.String())
 	}
-	return o.put("pprof", a.Pprof)
+	return o.put("local", a.Local).put("pprof", a.Pprof)
 }
 
 func putLimits(o *object, l Limits) {

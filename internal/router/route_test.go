@@ -113,11 +113,11 @@ routes: [{hosts: [10.0.0.0/8, "*.corp.example"], use: direct}]
 			"default.websocket (exchange kucoin has no entry)", "default.websocket", "europe", 2500 * time.Millisecond,
 		}},
 		{"an address", "10.1.2.3", none, route{
-			upstream.Target{Host: "10.1.2.3", IP: netip.MustParseAddr("10.1.2.3"), Port: 443, Kind: catalog.KindHTTP, Trusted: true},
+			upstream.Target{Host: "10.1.2.3", IP: netip.MustParseAddr("10.1.2.3"), Port: 443, Kind: catalog.KindHTTP, Trusted: true, Named: true},
 			"routes[0] 10.0.0.0/8", "routes[0].use", "direct", 4 * time.Second,
 		}},
 		{"a name", "git.corp.example", websocket, route{
-			upstream.Target{Host: "git.corp.example", Port: 443, Kind: catalog.KindWebsocket, Trusted: true},
+			upstream.Target{Host: "git.corp.example", Port: 443, Kind: catalog.KindWebsocket, Trusted: true, Named: true},
 			"routes[0] *.corp.example", "routes[0].use", "direct", 4 * time.Second,
 		}},
 	} {

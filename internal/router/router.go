@@ -92,6 +92,7 @@ type decision struct {
 	pool         *upstream.Pool // nil: refused
 	timeout      time.Duration
 	trusted      bool   // a route other than * says direct
+	named        bool   // a route other than * does not refuse it
 	unwritten    bool   // direct because nothing says another way
 	why, hint    string // of a refusal
 }
@@ -120,6 +121,7 @@ type finding struct {
 	from    kindSource
 	chosen  *decision
 	trusted bool
+	named   bool
 }
 
 var errPort = errors.New("the target's port is not between 1 and 65535")
@@ -160,6 +162,7 @@ func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 		f.chosen = last
 	}
 	f.trusted = route != nil && route.trusted
+	f.named = route != nil && route.named
 	return nil
 }
 
@@ -197,7 +200,7 @@ func (f *finding) target(port uint16) upstream.Target {
 	if f.node != nil {
 		exchange = f.node.exchange
 	}
-	return upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Exchange: exchange, Kind: f.kind, Trusted: f.trusted}
+	return upstream.Target{Host: f.host.Name, IP: f.host.IP, Port: port, Exchange: exchange, Kind: f.kind, Trusted: f.trusted, Named: f.named}
 }
 
 // mailPort is refused whatever the rules say: a proxy that reaches it is

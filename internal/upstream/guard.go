@@ -4,22 +4,26 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"proxyd/internal/config"
 	"proxyd/internal/target"
 )
 
-// guard keeps direct connections away from what they must not reach by
-// accident. It is asked about the address that is really dialled.
+// guard keeps connections away from what they must not reach by accident, or by
+// a client's intent: direct ones from all that is not the public internet,
+// those through a proxy on this machine from what only this machine reaches,
+// and every one from proxyd itself and from a cloud's metadata service.
 type guard struct {
 	allow []netip.Prefix // private addresses that the configuration allows
 	own   func(netip.AddrPort) bool
+	names *localNames
 }
 
 // newGuard collects what the configuration allows: allow_private, and the
 // CIDRs of routes that say direct.
 func newGuard(c *config.Config, own func(netip.AddrPort) bool) *guard {
-	g := &guard{own: own, allow: slices.Clone(c.AllowPrivate)}
+	g := &guard{own: own, allow: slices.Clone(c.AllowPrivate), names: newLocalNames()}
 	for _, r := range c.Routes {
 		if r.Way.Action != config.Direct {
 			continue
@@ -55,20 +59,14 @@ var special = []struct {
 	{netip.MustParsePrefix("fec0::/10"), "a site-local address"},
 }
 
-// check gives nil if a direct connection may go to a, else a denied error that
-// says what to add. trusted is Target.Trusted.
+// check gives nil if a direct connection may go to a, the address that is really
+// dialled, else a denied error that says what to add. trusted is Target.Trusted.
 func (g *guard) check(a netip.AddrPort, trusted bool) *Error {
 	ip := a.Addr().Unmap()
-	for _, real := range []netip.Addr{ip, embedded(ip)} {
-		switch {
-		case !real.IsValid():
-		case slices.Contains(metadataAddrs, real):
-			return fault(ClassDenied, "%s is a cloud's metadata service, which is never proxied", ip).with(nil, "have the client keep it to itself: NO_PROXY=169.254.169.254")
-		case g.own != nil && g.own(netip.AddrPortFrom(real, a.Port())):
-			return fault(ClassDenied, "%s is proxyd itself", a).with(nil, "a connection would loop; check the target, or NO_PROXY of the client")
-		}
+	if e := g.never(a); e != nil {
+		return e
 	}
-	if trusted || slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+	if trusted || g.allows(ip) {
 		return nil
 	}
 	what := private(ip)
@@ -78,15 +76,105 @@ func (g *guard) check(a netip.AddrPort, trusted bool) *Error {
 	if what == "" {
 		return nil
 	}
-	cidr := netip.PrefixFrom(ip, ip.BitLen()).String()
-	if ip.Is6() { // "::1/128" is no YAML without quotes
-		cidr = strconv.Quote(cidr)
+	return fault(ClassDenied, "%s is %s, which direct connections do not reach", ip, what).with(nil, toAllow(ip))
+}
+
+// never refuses an address that no outbound reaches, whatever is allowed.
+func (g *guard) never(a netip.AddrPort) *Error {
+	ip := a.Addr().Unmap()
+	for _, real := range []netip.Addr{ip, embedded(ip)} {
+		switch {
+		case !real.IsValid():
+		case slices.Contains(metadataAddrs, real):
+			return metadataFault(ip.String())
+		case g.own != nil && g.own(netip.AddrPortFrom(real, a.Port())):
+			return ownFaultOf(netip.AddrPortFrom(ip, a.Port()).String())
+		}
 	}
-	hint := "to allow it, add allow_private: [" + cidr + "]"
-	if ip.IsLoopback() {
-		hint = "have the client keep local addresses to itself (NO_PROXY=localhost,127.0.0.1,::1), or add allow_private: [" + cidr + "]"
+	return nil
+}
+
+// neverTo is never for a target as the client named it, before any outbound is
+// dialled. A hop is what the configuration names, and may be a proxyd of another
+// machine at the same address.
+func (g *guard) neverTo(t *Target) *Error {
+	switch {
+	case t.Hop:
+		return nil
+	case t.IP.IsValid():
+		return g.never(netip.AddrPortFrom(t.IP, t.Port))
+	case slices.Contains(metadataNames, t.Host):
+		return metadataFault(t.Host)
+	case g.own == nil || !g.own(netip.AddrPortFrom(netip.IPv4Unspecified(), t.Port)): // no port of ours
+		return nil
 	}
-	return fault(ClassDenied, "%s is %s, which direct connections do not reach", ip, what).with(nil, hint)
+	for _, a := range g.names.addresses(t.Host) {
+		if g.own(netip.AddrPortFrom(a, t.Port)) {
+			return ownFaultOf(hostPort(*t))
+		}
+	}
+	return nil
+}
+
+func metadataFault(host string) *Error {
+	return fault(ClassDenied, "%s is a cloud's metadata service, which is never proxied", host).with(nil, "have the client keep it to itself: NO_PROXY=169.254.169.254")
+}
+
+func ownFaultOf(at string) *Error {
+	return fault(ClassDenied, "%s is proxyd itself", at).with(nil, "a connection would loop; check the target, or NO_PROXY of the client")
+}
+
+// beside gives nil if a proxy on this machine may be asked for t: to that one,
+// loopback is ours. A name is refused where this machine alone gives it such an
+// address; what a name server says of it only the proxy learns.
+func (g *guard) beside(t *Target) *Error {
+	if t.Trusted || t.Named || t.Hop {
+		return nil
+	}
+	addrs := []netip.Addr{t.IP.Unmap()}
+	if !t.IP.IsValid() {
+		addrs = g.names.addresses(t.Host)
+	}
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(ip netip.Addr) bool {
+		return g.allows(ip) || !besideOnly(ip) && !besideOnly(embedded(ip))
+	})
+	if len(addrs) == 0 {
+		return nil
+	}
+	what := "this machine"
+	if !t.IP.IsValid() {
+		what = addrs[0].String() + " here"
+	} else if what = private(addrs[0]); what == "" {
+		what = "an IPv6 form that hides " + embedded(addrs[0]).String()
+	}
+	return fault(ClassDenied, "%s is %s, which is not reached through a proxy on this machine", t.Host, what).with(nil, toAllow(addrs...))
+}
+
+// besideOnly reports whether an address is reached from this machine, or from
+// its own link, alone.
+func besideOnly(ip netip.Addr) bool {
+	return ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.Is4() && ip.As4()[0] == 0 || ip == netip.IPv6Unspecified()
+}
+
+func (g *guard) allows(ip netip.Addr) bool {
+	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// toAllow says what to do for those addresses to be reached.
+func toAllow(addrs ...netip.Addr) string {
+	var cidrs []string
+	for _, ip := range addrs {
+		cidr := netip.PrefixFrom(ip, ip.BitLen()).String()
+		if ip.Is6() { // "::1/128" is no YAML without quotes
+			cidr = strconv.Quote(cidr)
+		}
+		cidrs = append(cidrs, cidr)
+	}
+	line := "add allow_private: [" + strings.Join(cidrs, ", ") + "]"
+	if addrs[0].IsLoopback() {
+		return "have the client keep local addresses to itself (NO_PROXY=localhost,127.0.0.1,::1), or " + line
+	}
+	return "to allow it, " + line
 }
 
 // notOurselves refuses an upstream that is proxyd itself. nil if it is not.

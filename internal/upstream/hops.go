@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -50,6 +52,18 @@ func isHex(s string) bool {
 		}
 	}
 	return true
+}
+
+// isOurAddress reports whether an address is one of this machine's.
+func isOurAddress(ip netip.Addr) bool {
+	if ip.IsLoopback() || ip.IsUnspecified() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(addrs, func(a net.Addr) bool { // cannot tell: be careful
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == ip.Unmap()
+	})
 }
 
 // isBeside reports whether the far end of a connection is a process on this

@@ -23,6 +23,7 @@ type keptKey struct {
 	host    string
 	port    uint16
 	trusted bool
+	named   bool
 	client  netip.AddrPort
 }
 
@@ -44,11 +45,12 @@ type keptConn struct {
 	conn   net.Conn
 	key    keptKey
 	pool   *kept
+	beside bool        // the upstream is a process on this machine
 	timer  *time.Timer // ends it when idle; under pool.mu
 }
 
-func newKeptConn(c *http.ClientConn, conn net.Conn, key keptKey, pool *kept) *keptConn {
-	k := &keptConn{client: c, conn: conn, key: key, pool: pool}
+func newKeptConn(c *http.ClientConn, conn net.Conn, key keptKey, pool *kept, beside bool) *keptConn {
+	k := &keptConn{client: c, conn: conn, key: key, pool: pool, beside: beside}
 	c.SetStateHook(func(c *http.ClientConn) {
 		switch {
 		case c.Err() != nil:

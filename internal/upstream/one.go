@@ -43,12 +43,11 @@ func (s *Set) Reach(ctx context.Context, u *Upstream) error {
 	if u.url.Scheme == config.SchemeDirect {
 		return nil
 	}
-	conn, release, err := u.hopTLS(ctx, s)
+	l, err := u.hopTLS(ctx, s, nil)
 	if err != nil {
 		return named(err, u)
 	}
-	_ = conn.Close()
-	release()
+	l.close()
 	return nil
 }
 

@@ -49,33 +49,32 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		way.Conn, way.Release = conn, func() {}
+		way.Conn, way.Release, way.local = conn, func() {}, true
 		return way, nil
 	}
 	if !speakable(t) {
 		return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
 	}
-	conn, release, err := u.hop(ctx, s)
+	l, err := u.hop(ctx, s, &t)
 	if err != nil {
 		return nil, err
 	}
-	early, outer, fail := u.shake(ctx, s, conn, t)
+	early, outer, fail := u.shake(ctx, s, l, t)
 	if fail != nil {
-		_ = conn.Close()
-		release()
+		l.close()
 		if t.Upgrade && u.forwards() && fail.Class == ClassUpstreamDenied {
 			return u.openForward(ctx, s, t)
 		}
 		return nil, fail
 	}
-	way.Conn, way.Early, way.Release = outer, early, release
+	way.Conn, way.Early, way.Release, way.local = outer, early, l.release, l.beside
 	return way, nil
 }
 
 // openForward is a way to an HTTP upstream that is itself asked for the target,
 // in absolute form.
 func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, error) {
-	conn, release, err := u.hopTLS(ctx, s)
+	l, err := u.hopTLS(ctx, s, &t)
 	if err != nil {
 		return nil, err
 	}
@@ -83,19 +82,52 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 	if u.cred.given {
 		fields.WriteString("Proxy-Authorization: " + u.cred.basic.Reveal() + "\r\n")
 	}
-	if isBeside(conn) {
+	if l.beside {
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
 	return &Way{
-		Conn: conn, Member: u.thin, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: release,
+		Conn: l.conn, Member: u.thin, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: l.release, local: l.beside,
 	}, nil
 }
 
 // both releases a way and the hop before it.
 func both(way, hop func()) func() { return func() { way(); hop() } }
 
-// hop connects to the upstream itself: from here, or through the hop before.
-func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
+// link is a connection to an upstream.
+type link struct {
+	conn    net.Conn
+	release func()
+	beside  bool // the upstream is a process on this machine
+}
+
+func (l *link) close() {
+	_ = l.conn.Close()
+	l.release()
+}
+
+// hop connects to the upstream itself: from here, or through the hop before. t
+// is what it will be asked for, and is refused before anything is sent; nil for
+// nothing.
+func (u *Upstream) hop(ctx context.Context, s *Set, t *Target) (*link, error) {
+	if t != nil {
+		if e := s.guard.neverTo(t); e != nil {
+			return nil, e
+		}
+	}
+	l, err := u.connectHop(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if t != nil && l.beside {
+		if e := s.guard.beside(t); e != nil {
+			l.close()
+			return nil, e
+		}
+	}
+	return l, nil
+}
+
+func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 	start := time.Now()
 	if u.via == nil {
 		addrs := []netip.Addr{u.url.Host.IP}
@@ -103,27 +135,34 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 			var err error
 			if addrs, err = s.shared.resolver.kept(ctx, u.url.Host.Name); err != nil {
 				if isTimeout(err) {
-					return nil, nil, fault(ClassUpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
+					return nil, fault(ClassUpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
 				}
-				return nil, nil, fault(ClassUpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
+				return nil, fault(ClassUpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
 			}
 		}
 		if err := s.guard.notOurselves(addrs, u.url.Port); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		conn, err := (&dialer{}).dial(ctx, addrs, u.url.Port)
 		if err != nil {
-			return nil, nil, dialFault(err, time.Since(start))
+			return nil, dialFault(err, time.Since(start))
 		}
-		return conn, func() {}, nil
+		return &link{conn, func() {}, isBeside(conn)}, nil
 	}
 	way, err := u.via.dialHop(ctx, hostOf(u.url))
 	if err == nil {
-		return way.Conn, way.Release, nil
+		l := &link{way.Conn, way.Release, way.local && u.isHere(s, way)}
+		if l.beside && u.url.Host.IsIP() {
+			if err := s.guard.notOurselves([]netip.Addr{u.url.Host.IP}, u.url.Port); err != nil {
+				l.close()
+				return nil, err
+			}
+		}
+		return l, nil
 	}
 	var e *Error
 	if !errors.As(err, &e) {
-		return nil, nil, err
+		return nil, err
 	}
 	class, ok := map[Class]Class{
 		ClassTargetRefused: ClassUpstreamRefused, ClassTargetUnreachable: ClassUpstreamUnreachable,
@@ -134,25 +173,37 @@ func (u *Upstream) hop(ctx context.Context, s *Set) (net.Conn, func(), error) {
 	}
 	mine := fault(class, "via %s: %s", u.via.name, e.Error()).with(err, e.Hint)
 	mine.hop = !ok
-	return nil, nil, mine
+	return nil, mine
+}
+
+// isHere reports whether u, which way leads to from this machine, is on this
+// machine too.
+func (u *Upstream) isHere(s *Set, way *Way) bool {
+	if way.Member.IsDirect() {
+		return isBeside(way.Conn)
+	}
+	if !u.url.Host.IsIP() {
+		return len(s.guard.names.addresses(u.url.Host.Name)) > 0
+	}
+	return isOurAddress(u.url.Host.IP)
 }
 
 // shake speaks the upstream's protocol on a connection to it.
-func (u *Upstream) shake(ctx context.Context, s *Set, conn net.Conn, t Target) (early []byte, outer net.Conn, fail *Error) {
-	stop := interruptOn(ctx, conn)
+func (u *Upstream) shake(ctx context.Context, s *Set, l *link, t Target) (early []byte, outer net.Conn, fail *Error) {
+	stop := interruptOn(ctx, l.conn)
 	buf := scratch.Get().(*[2 << 10]byte)
 	defer scratch.Put(buf)
 	var e *Error
-	outer = conn
+	outer = l.conn
 	if u.tls != nil {
 		var c *tls.Conn
-		if c, e = startTLS(conn, u.tls); e == nil {
+		if c, e = startTLS(l.conn, u.tls); e == nil {
 			outer = c
 		}
 	}
 	k := &talk{conn: outer, scheme: u.url.Scheme, buf: buf[:]}
 	if e == nil {
-		e = u.ask(ctx, s, k, t)
+		e = u.ask(ctx, s, k, t, l.beside)
 	}
 	if e = settle(stop, e); e != nil {
 		e.sent = k.asked
@@ -161,11 +212,12 @@ func (u *Upstream) shake(ctx context.Context, s *Set, conn net.Conn, t Target) (
 	return k.rest(), outer, nil
 }
 
-func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
+// ask requests t of an upstream, which beside says is on this machine.
+func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bool) *Error {
 	switch u.url.Scheme {
 	case config.SchemeHTTP, config.SchemeHTTPS:
 		mark := ""
-		if isBeside(k.conn) {
+		if beside {
 			mark = s.via(t)
 		}
 		return k.httpConnect(t, u.cred, mark)
@@ -182,6 +234,16 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target) *Error {
 			return fault(ClassTargetDNS, "needs the target's address, and this machine does not find its name").with(err, "use socks4a:// or socks5://")
 		}
 		ip = addrs[0]
+		asked := t // it says the address, so that is what counts
+		asked.IP = ip
+		if e := s.guard.neverTo(&asked); e != nil {
+			return e
+		}
+		if beside {
+			if e := s.guard.beside(&asked); e != nil {
+				return e
+			}
+		}
 	}
 	return k.socks4Connect(t, ip, u.cred)
 }
@@ -192,7 +254,7 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	addrs := []netip.Addr{t.IP}
 	if !t.IP.IsValid() {
 		if slices.Contains(metadataNames, t.Host) {
-			return nil, fault(ClassDenied, "%s is a cloud's metadata service, which is never proxied", t.Host)
+			return nil, metadataFault(t.Host)
 		}
 		var err error
 		if addrs, err = s.shared.resolver.fresh(ctx, "ip", t.Host); err != nil {

@@ -57,7 +57,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 }
 
 func (u *Upstream) keptKey(t *Target) keptKey {
-	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Client}
+	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Named, t.Client}
 }
 
 // roundTrip sends req over a new connection; ctx bounds only the making of it,
@@ -102,17 +102,18 @@ func repeatable(req *http.Request) bool {
 func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptConn, error) {
 	dialled := &plainDial{}
 	var release func()
+	var beside bool
 	if m.forwards() {
 		if !speakable(t) {
 			return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
 		}
-		conn, done, err := m.hopTLS(ctx, s)
+		l, err := m.hopTLS(ctx, s, &t)
 		if err != nil {
 			return nil, err
 		}
-		dialled.conn = conn
+		dialled.conn, beside = l.conn, l.beside
 		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
-		release = h.after(m.count(&t, done))
+		release = h.after(m.count(&t, l.release))
 	} else {
 		way, err := m.dial(ctx, s, &t, h)
 		if err != nil {
@@ -129,7 +130,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 		_ = dialled.conn.Close()
 		return nil, fault(ClassLocal, "this machine cannot use the connection").with(err, "")
 	}
-	return newKeptConn(cc, dialled.conn, m.keptKey(&t), s.shared.kept), nil
+	return newKeptConn(cc, dialled.conn, m.keptKey(&t), s.shared.kept, beside), nil
 }
 
 // forwards reports whether u takes plain requests in absolute form.
@@ -138,19 +139,19 @@ func (u *Upstream) forwards() bool {
 }
 
 // hopTLS is hop, and TLS on it where the upstream speaks it.
-func (u *Upstream) hopTLS(ctx context.Context, s *Set) (net.Conn, func(), error) {
-	conn, release, err := u.hop(ctx, s)
+func (u *Upstream) hopTLS(ctx context.Context, s *Set, t *Target) (*link, error) {
+	l, err := u.hop(ctx, s, t)
 	if err != nil || u.tls == nil {
-		return conn, release, err
+		return l, err
 	}
-	stop := interruptOn(ctx, conn)
-	secured, e := startTLS(conn, u.tls)
+	stop := interruptOn(ctx, l.conn)
+	secured, e := startTLS(l.conn, u.tls)
 	if e = settle(stop, e); e != nil {
-		_ = conn.Close()
-		release()
-		return nil, nil, e
+		l.close()
+		return nil, e
 	}
-	return secured, release, nil
+	l.conn = secured
+	return l, nil
 }
 
 // plainDial hands a connection that is already open to plainTransport.
@@ -174,7 +175,7 @@ var plainTransport = &http.Transport{
 // roundTrip sends one request and turns a failure into an *Error.
 func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (*http.Response, error) {
 	if u.forwards() {
-		req = u.dress(req, s, c.conn)
+		req = u.dress(req, s, c.beside)
 	}
 	resp, err := c.client.RoundTrip(req)
 	if err != nil {
@@ -214,9 +215,9 @@ func protocolFault(forwards bool, what string) *Error {
 	return fault(ClassTargetProtocol, "reached the target, which %s", what)
 }
 
-// dress gives a copy of req the fields that are for an HTTP upstream alone.
-func (u *Upstream) dress(req *http.Request, s *Set, conn net.Conn) *http.Request {
-	mark := isBeside(conn)
+// dress gives a copy of req the fields that are for an HTTP upstream alone, with
+// a mark for one on this machine.
+func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
 	if !u.cred.given && !mark {
 		return req
 	}

@@ -66,7 +66,8 @@ type Set struct {
 
 // NewSet builds the set of c. What did not change since prev (nil at start)
 // keeps what is remembered of it. own tells proxyd's real listen addresses,
-// which direct connections must not reach. It has no effect: the set is in force
+// which no connection must reach; an unspecified address asks it for any at that
+// port. It has no effect: the set is in force
 // when the caller publishes it, and then calls CloseIdle.
 func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, error) {
 	s := &Set{
@@ -171,5 +172,5 @@ func hostOf(u config.URL) Target {
 	if h == (target.Host{}) {
 		return Target{}
 	}
-	return Target{Host: h.Name, IP: h.IP, Port: u.Port, Trusted: true}
+	return Target{Host: h.Name, IP: h.IP, Port: u.Port, Trusted: true, Hop: true}
 }

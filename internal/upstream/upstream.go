@@ -21,6 +21,8 @@ type Target struct {
 	Exchange string // "" when the host is no exchange's
 	Kind     catalog.Kind
 	Trusted  bool           // a route names this host and says direct: private addresses are allowed
+	Named    bool           // a route names this host and does not refuse it: a proxy on this machine may be asked for it whatever it is
+	Hop      bool           // it is an upstream, reached through the hop before
 	Hops     string         // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
 	Client   netip.AddrPort // of a plain request: connections are kept for it alone
 	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
@@ -37,6 +39,7 @@ type Way struct {
 	Queued  time.Duration // waited for a budget or a free dial slot
 	Dial    time.Duration // what the successful attempt took
 	Release func()
+	local   bool // it begins on this machine: direct, or through a proxy that runs here
 }
 
 // Forward is what a request in absolute form needs beyond the client's fields.

@@ -101,6 +101,9 @@ type Admin struct {
 	Hosts []string `mapstructure:"hosts"`
 	// Opens everything else from elsewhere than this machine.
 	Token *string `mapstructure:"token"`
+	// Whether this machine itself needs the token, but for /metrics, /healthz and
+	// /readyz. Default: open.
+	Local *string `mapstructure:"local" enum:"open,token"`
 	// Serve profiles. Default: false.
 	Pprof *bool `mapstructure:"pprof"`
 }

@@ -3,8 +3,12 @@
 package e2e
 
 import (
+	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -51,5 +55,60 @@ func TestBudgetsSurviveAnUpgrade(t *testing.T) {
 			works(third)
 			full("budget venue via direct: 0 of 6 per 1 h (http)")
 		})
+	}
+}
+
+// Promise (data path): an upgrade grants no budget twice: clients that wait for one
+// then get `draining` with Retry-After, and wait in the new process.
+func TestUpgradeWhileClientsWaitForBudget(t *testing.T) {
+	t.Parallel()
+	const most, per = 5, 3 * time.Second
+	var mu sync.Mutex
+	var came []time.Time
+	exchange := testkit.NewTCP(t, func(c net.Conn) {
+		mu.Lock()
+		came = append(came, time.Now())
+		mu.Unlock()
+		testkit.Echo(c)
+	})
+	s := startService(t, "exchanges: {venue: {hosts: {http: [localhost]}, http: {url: direct, timeout_seconds: 20, limits: {connects: 5/3s, queue_seconds: 9}}}}\n")
+	target := "localhost:" + testkit.Port(exchange.Addr)
+	for range most {
+		s.tunnel(t, target)
+	}
+	var all sync.WaitGroup
+	var drained int
+	for range 2 * most {
+		all.Go(func() {
+			for {
+				c, reply := testkit.Open(t, s.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
+				if reply.OK {
+					return
+				}
+				_ = c.Close()
+				if reply.Status != 503 || reply.Header.Get("Retry-After") != "1" || !strings.Contains(reply.Header.Get("X-Proxyd-Error"), "class=draining") {
+					t.Errorf("got %v", reply)
+					return
+				}
+				mu.Lock()
+				drained++
+				mu.Unlock()
+				time.Sleep(time.Second)
+			}
+		})
+	}
+	testkit.Eventually(t, testkit.Patience, "they wait", func() bool {
+		return strings.Contains(strings.ReplaceAll(s.admin(t, s.socket, "/api/v1/status"), " ", ""), `"queued":10`)
+	})
+	s.upgrade(t, 0)
+	all.Wait()
+	if drained == 0 {
+		t.Error("the old process has let all wait")
+	}
+	slices.SortFunc(came, time.Time.Compare)
+	for i := most; i < len(came); i++ {
+		if d := came[i].Sub(came[i-most]); d <= per-50*time.Millisecond { // the clocks of the three processes are not one
+			t.Errorf("%d connections within %v", most+1, d)
+		}
 	}
 }

@@ -97,6 +97,13 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 		return err
 	}
 	set := d.snapshot.Load().Set()
+	set.Budgets().Suspend() // from here on the new process grants
+	taken := false
+	defer func() {
+		if !taken {
+			set.Budgets().Resume()
+		}
+	}()
 	state, err := json.Marshal(succession{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
 	if err != nil {
 		child.Kill()
@@ -105,6 +112,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if err := child.Go(state); err != nil {
 		return err
 	}
+	taken = true
 	if ctx.Err() != nil { // likewise
 		_ = child.Signal(syscall.SIGTERM) // fails only when it has ended
 	}

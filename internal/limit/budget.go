@@ -52,9 +52,12 @@ type Budget struct {
 // Key is the budget's name.
 func (b *Budget) Key() Key { return b.key }
 
+// holds reports whether the budget holds connections back.
+func (b *Budget) holds() bool { return b.on && !b.limits.Watch }
+
 // roomAt is when there is room for one more: now, or later, or never.
 func (b *Budget) roomAt(now int64) int64 {
-	if !b.on || b.limits.Watch {
+	if !b.holds() {
 		return now
 	}
 	if b.limits.MaxConnections > 0 && b.open+b.elsewhere >= b.limits.MaxConnections {

@@ -23,8 +23,8 @@ type History struct {
 }
 
 // Export tells the history of all budgets. Connections whose dial is on its way
-// count as of now; the process should grant no more, or the two together may
-// grant twice as much.
+// count as of now. Suspend comes first, or the two processes together may grant
+// twice as much.
 func (t *Table) Export() []History {
 	t.mu.Lock()
 	defer t.mu.Unlock()

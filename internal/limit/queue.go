@@ -27,6 +27,7 @@ func (t *Table) queue(ctx context.Context, most time.Duration, budgets []*Budget
 		b.queued++
 	}
 	t.serve(start)
+	stop := t.stop
 	t.mu.Unlock()
 
 	enough := time.NewTimer(wait)
@@ -34,6 +35,7 @@ func (t *Table) queue(ctx context.Context, most time.Duration, budgets []*Budget
 	select {
 	case <-w.ready:
 	case <-enough.C:
+	case <-stop:
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
@@ -52,6 +54,9 @@ func (t *Table) queue(ctx context.Context, most time.Duration, budgets []*Budget
 	case cancelled:
 		t.mu.Unlock()
 		return Grant{}, ctx.Err()
+	case !w.granted && t.suspended:
+		t.mu.Unlock()
+		return Grant{}, ErrSuspended
 	case !w.granted:
 		return Grant{}, t.refuse(budgets, start, now) // unlocks
 	}
@@ -81,7 +86,7 @@ func (t *Table) spread(ctx context.Context, end int64, budgets []*Budget) (Grant
 	for _, b := range budgets {
 		jitter = max(jitter, b.limits.Jitter)
 	}
-	left := time.Duration(end - t.now())
+	left, stop := time.Duration(end-t.now()), t.stop
 	t.mu.Unlock()
 	g := Grant{t, budgets, granted}
 	jitter = min(jitter, left/2) // the dial needs time too
@@ -93,6 +98,9 @@ func (t *Table) spread(ctx context.Context, end int64, budgets []*Budget) (Grant
 	select {
 	case <-pause.C:
 		return g, nil
+	case <-stop:
+		g.Unused()
+		return Grant{}, ErrSuspended
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
 			g.Unused()
@@ -118,6 +126,9 @@ func (t *Table) leave(w *waiter) {
 // and sets the timer for the next moment at which a window has some. It must be
 // called after every change that makes room, and when the timer is due.
 func (t *Table) serve(now int64) {
+	if t.suspended {
+		return
+	}
 	next := int64(never)
 	still := t.waiting[:0]
 	for _, w := range t.waiting {

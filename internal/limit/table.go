@@ -2,6 +2,8 @@ package limit
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,13 +20,42 @@ type Table struct {
 	waiting []*waiter // in the order of their arrival
 	timer   *time.Timer
 	due     int64 // when timer fires; never while nobody waits for the clock
+
+	suspended bool
+	stop      chan struct{} // closed by Suspend; Resume makes another
 }
+
+// ErrSuspended is the error of Acquire while the table grants nothing.
+var ErrSuspended = errors.New("no connections are granted: another process takes over")
 
 // NewTable makes a table without budgets. It starts nothing. warn, if not nil, is
 // called once for each budget that is only watched, when 80 % of it are used, and
 // again only after its figures have changed; it is called by Acquire and must not block.
 func NewTable(warn func(Row)) *Table {
-	return &Table{warn: warn, start: time.Now(), figures: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: never}
+	return &Table{warn: warn, start: time.Now(), figures: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: never, stop: make(chan struct{})}
+}
+
+// Suspend makes the table grant nothing of budgets that hold something back until
+// Resume: what Export then gives stays the whole history. Those who wait, and
+// those who come, get ErrSuspended. Connections that are open may end as ever.
+func (t *Table) Suspend() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.suspended {
+		t.suspended = true
+		close(t.stop)
+		t.wakeAt(never)
+	}
+}
+
+// Resume ends Suspend.
+func (t *Table) Resume() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.suspended {
+		t.suspended, t.stop = false, make(chan struct{})
+		t.serve(t.now())
+	}
 }
 
 func (t *Table) now() int64 { return int64(time.Since(t.start)) }
@@ -106,8 +137,8 @@ const (
 // Acquire takes a place in all of the budgets together, or in none. Where there
 // is no room it waits, as long as the shortest Queue of those that are full, at
 // most for most and not beyond the end of ctx; it does not wait in vain for a
-// window that will not have room by then. The error is a *Full, or ctx's when ctx
-// was cancelled. budgets must not change as long as the Grant is used.
+// window that will not have room by then. The error is a *Full, ErrSuspended, or
+// ctx's when ctx was cancelled. budgets must not change as long as the Grant is used.
 //
 // The caller dials, then calls Settle, and Release when the connection has ended;
 // or Unused, if nothing went out.
@@ -119,6 +150,10 @@ func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budg
 	now := t.now()
 	if t.due <= now { // the timer is late: those who wait come first
 		t.serve(now)
+	}
+	if t.suspended && slices.ContainsFunc(budgets, (*Budget).holds) {
+		t.mu.Unlock()
+		return Grant{}, ErrSuspended
 	}
 	if roomAt(budgets, now) > now {
 		return t.queue(ctx, most, budgets, now) // unlocks

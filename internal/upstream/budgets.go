@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -115,6 +116,14 @@ func fullFault(f *limit.Full) *Error {
 	return e
 }
 
+// suspendedFault is the error of who would need a budget that another process
+// has taken over.
+func suspendedFault(err error) *Error {
+	e := fault(ClassDraining, "proxyd is being upgraded, and the new process counts the budgets").with(err, "reconnect in a moment")
+	e.RetryAfter, e.aside = time.Second, true
+	return e
+}
+
 // hold is what one connection has of its budgets, nil if it has none. Its methods
 // may be called at once.
 type hold struct {
@@ -222,6 +231,9 @@ func (w *walk) enter(ctx context.Context, at int) (*hold, *Error) {
 	w.note(time.Since(start))
 	if err == nil {
 		return &hold{grant: grant}, nil
+	}
+	if errors.Is(err, limit.ErrSuspended) {
+		return nil, suspendedFault(err)
 	}
 	f, ok := err.(*limit.Full) //nolint:errorlint // Acquire promises the very type
 	if !ok {

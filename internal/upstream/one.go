@@ -21,6 +21,10 @@ func (s *Set) DialOne(ctx context.Context, u *Upstream, t Target) (*Way, error) 
 			e := fullFault(f)
 			e.Unsure = true // it says nothing of u
 			return nil, named(e, u)
+		} else if errors.Is(err, limit.ErrSuspended) {
+			e := suspendedFault(err)
+			e.Unsure = true
+			return nil, named(e, u)
 		} else if err != nil {
 			return nil, err
 		}

@@ -72,7 +72,7 @@ func (w *walk) run(ctx context.Context) error {
 		if !errors.As(err, &e) {
 			return err
 		}
-		if e.Class == ClassOverload { // no slot came free in time
+		if e.Class == ClassOverload || e.Class == ClassDraining { // no slot came free in time, or another process has the budgets
 			e.Tried = w.tried
 			return e
 		}

@@ -27,6 +27,8 @@ const (
 	handshakeTime = 10 * time.Second // from accept until the request is complete; nothing extends it
 	answerTime    = 10 * time.Second // for the client to take one write of an answer
 	idleTime      = 90 * time.Second // a kept plain HTTP connection between two requests
+	bodyIdle      = 60 * time.Second // a request's body between two bytes of it, while no answer goes the other way
+	answerIdle    = 5 * time.Minute  // a plain answer between two bytes that come, or that the client takes
 	lingerTime    = 2 * time.Second  // for the client to read the answer, before its connection is closed
 )
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -25,7 +26,11 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 	}
 	s.busy.Add(1)
 	defer s.busy.Add(-1)
-	x := &exchange{p: p, req: req, plainWriter: plainWriter{w: w, length: -1}}
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	p.serves(cancel)
+	defer p.serves(nil)
+	x := &exchange{p: p, req: req, cancel: cancel, plainWriter: plainWriter{w: w, length: -1}}
 	defer p.answered.Add(1)
 	defer func() {
 		x.end()
@@ -42,7 +47,7 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 		// when the answer begins, and those bytes would be missing there.
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
-	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 	if x.refused == nil {
 		return
 	}
@@ -75,6 +80,7 @@ type exchange struct {
 	plainWriter
 	p       *plainConn
 	req     *request
+	cancel  context.CancelCauseFunc
 	body    *requestBody // nil when there is none
 	refused *answer
 }
@@ -98,9 +104,7 @@ func (s *Server) forward(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request,
 	r.URL.Scheme, r.URL.User, r.URL.Host, r.Host = "http", nil, x.req.authority, x.req.authority
 	r.Close = false // the client's wish concerns its own connection
 	if r.Body != nil && r.Body != http.NoBody {
-		c, cancel := context.WithCancelCause(r.Context())
-		r = r.WithContext(c)
-		x.body = &requestBody{ReadCloser: r.Body, p: x.p, cancel: cancel}
+		x.body = &requestBody{ReadCloser: r.Body, p: x.p, cancel: x.cancel}
 		r.Body = x.body
 	}
 	ctx.RoundTripper = goproxy.RoundTripperFunc(s.roundTrip)
@@ -113,15 +117,23 @@ type requestBody struct {
 	io.ReadCloser
 	p      *plainConn
 	cancel context.CancelCauseFunc
+	cut    atomic.Bool // by Interrupt
 }
 
 // Read reads on.
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !b.cut.Load() {
 		b.cancel(err)
 	}
 	return n, err
+}
+
+// Interrupt ends a Read that is under way, and all that follow: where the
+// request was sent to, nothing is read any more.
+func (b *requestBody) Interrupt() {
+	b.cut.Store(true)
+	b.p.cutBody()
 }
 
 // fault is what is wrong with the body's framing, nil for nothing.

@@ -1,9 +1,11 @@
 package inbound
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -30,11 +32,15 @@ type plainConn struct {
 	wrong   *fault     // what is wrong with the head behind backHead, if known
 
 	mu       sync.Mutex
-	stopped  bool       // a deadline in the past is set
-	detached bool       // no longer net/http's
-	coming   []*request // handed out, not yet served; nil stands for backHead
-	asked    int        // requests handed out
+	stopped  bool                    // a deadline in the past is set
+	detached bool                    // no longer net/http's
+	inBody   bool                    // a read of a body is under way
+	cut      bool                    // nothing more of a body is wanted
+	coming   []*request              // handed out, not yet served; nil stands for backHead
+	asked    int                     // requests handed out
+	cancel   context.CancelCauseFunc // of the exchange being served; nil for none
 	answered atomic.Int64
+	wrote    atomic.Int64 // when bytes were last taken by the client, in Unix nanoseconds
 
 	cutHard atomic.Bool // close with a reset: the answer must not look complete
 }
@@ -86,8 +92,29 @@ func (p *plainConn) next() *request {
 	return r
 }
 
+// serves makes cancel what ends the exchange when the client leaves. net/http's
+// own context does not do: it ends for good, for all requests that follow, with
+// the first read that net/http itself interrupts.
+func (p *plainConn) serves(cancel context.CancelCauseFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cancel = cancel
+}
+
 // Read gives what has been checked, up to the end of a message.
 func (p *plainConn) Read(b []byte) (int, error) {
+	n, err := p.read(b)
+	if err != nil && !errors.Is(err, errBodyCut) {
+		p.mu.Lock()
+		if p.cancel != nil && !p.stopped && !p.detached {
+			p.cancel(err)
+		}
+		p.mu.Unlock()
+	}
+	return n, err
+}
+
+func (p *plainConn) read(b []byte) (int, error) {
 	p.reading.Lock()
 	defer p.reading.Unlock()
 	for {
@@ -124,22 +151,74 @@ func (p *plainConn) readBody(b []byte) (n int, err error) {
 		n = copy(b, have)
 		p.c.in.use(n)
 	} else {
-		if err := p.allow(time.Time{}); err != nil {
-			return 0, err
-		}
-		n, err = p.c.conn.Read(b)
+		err = p.readIdle(func() (err error) {
+			n, err = p.c.conn.Read(b)
+			return err
+		})
 	}
 	p.length -= int64(n)
 	return n, err
 }
 
+// readIdle runs one read of a body, which ends the connection when the client
+// sends nothing for bodyIdle, nor takes anything of an answer.
+func (p *plainConn) readIdle(read func() error) error {
+	for {
+		if err := p.allowBody(); err != nil {
+			return err
+		}
+		err := read()
+		p.mu.Lock()
+		p.inBody = false
+		cut, stopped := p.cut, p.stopped || p.detached
+		p.mu.Unlock()
+		switch {
+		case !isTimeout(err) || stopped:
+			return err
+		case cut:
+			return errBodyCut
+		case time.Since(time.Unix(0, p.wrote.Load())) < bodyIdle:
+			continue
+		}
+		p.broken = bodyTooSlow
+		return p.broken
+	}
+}
+
+var (
+	bodyTooSlow = badStatus(http.StatusRequestTimeout, "nothing came of the request's body for 60 s", "")
+	errBodyCut  = errors.New("the rest of the body is not wanted")
+)
+
+// allowBody is allow for a read of a body.
+func (p *plainConn) allowBody() error {
+	if err := p.allow(time.Now().Add(bodyIdle)); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut {
+		return errBodyCut
+	}
+	p.inBody = true
+	return nil
+}
+
+// cutBody ends a read of a body that is under way, and all others to come. It
+// is safe for concurrent use.
+func (p *plainConn) cutBody() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	if p.inBody {
+		p.c.conn.SetReadDeadline(longAgo)
+	}
+}
+
 // readChunked makes the next checked part of a chunked body what is handed out.
 func (p *plainConn) readChunked() error {
 	if len(p.c.in.pending()) == 0 {
-		if err := p.allow(time.Time{}); err != nil {
-			return err
-		}
-		if err := p.c.in.fill(); err != nil {
+		if err := p.readIdle(p.c.in.fill); err != nil {
 			if errors.Is(err, io.EOF) {
 				return io.ErrUnexpectedEOF
 			}
@@ -255,7 +334,7 @@ func (p *plainConn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline does nothing: an answer takes as long as its client takes to read it.
+// SetWriteDeadline does nothing: how long a write may take is decided in Write.
 func (p *plainConn) SetWriteDeadline(time.Time) error { return nil }
 
 // SetDeadline is SetReadDeadline.
@@ -276,8 +355,16 @@ func (p *plainConn) detach() {
 	p.c.conn.SetDeadline(time.Time{})
 }
 
-// Write writes to the client.
-func (p *plainConn) Write(b []byte) (int, error) { return p.c.conn.Write(b) }
+// Write writes to the client. An answer takes as long as its client takes to
+// read it, as long as it reads.
+func (p *plainConn) Write(b []byte) (int, error) {
+	p.c.conn.SetWriteDeadline(time.Now().Add(answerIdle))
+	n, err := p.c.conn.Write(b)
+	if n > 0 {
+		p.wrote.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
 
 // CloseWrite ends our side, for net/http's own way to end a connection.
 func (p *plainConn) CloseWrite() error {

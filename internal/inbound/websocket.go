@@ -72,17 +72,16 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	}
 	stripResponse(resp.Header)
 	resp.Close = true
-	body := &endingReader{ReadCloser: resp.Body}
+	body := &endingReader{ReadCloser: resp.Body, conn: conn}
 	resp.Body = body
-	var left atomic.Bool
 	w := startWatch(c.tcp, func() {
-		left.Store(true)
+		body.left.Store(true)
 		conn.SetDeadline(longAgo)
 	})
 	out := &countingWriter{w: c}
 	err = resp.Write(out)
 	w.stop()
-	if left.Load() || out.err != nil {
+	if body.left.Load() || out.err != nil {
 		body.end = nil
 	}
 	t.Answered(out.n, body.end)
@@ -103,14 +102,21 @@ func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
 	c.sendRefusal(answer{Refusal: t.Refuse(r)}, 0)
 }
 
-// endingReader remembers how a body ended before its end.
+// endingReader is an answer's body: each read may wait answerIdle. It remembers
+// how the body ended before its end.
 type endingReader struct {
 	io.ReadCloser
-	end error
+	conn net.Conn
+	left atomic.Bool // the client has gone; conn's deadlines are in the past
+	end  error
 }
 
 // Read reads on.
 func (r *endingReader) Read(p []byte) (int, error) {
+	r.conn.SetReadDeadline(time.Now().Add(answerIdle))
+	if r.left.Load() {
+		r.conn.SetReadDeadline(longAgo)
+	}
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.end = err

@@ -95,6 +95,13 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Interrupt ends a Read of a request's body that is under way (see upstream.Pool.RoundTrip).
+func (c *counted) Interrupt() {
+	if b, ok := c.ReadCloser.(upstream.Interrupter); ok {
+		b.Interrupt()
+	}
+}
+
 // Close reports the count, the first time.
 func (c *counted) Close() error {
 	err := c.ReadCloser.Close()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,7 @@ const (
 	keptTime    = 20 * time.Second // an idle connection is kept so long: shorter than most servers do
 	keptPerWay  = 4                // idle ones to one target through one member
 	keptInTotal = 48               // they count against no limit but this one
+	bodyIdle    = 5 * time.Minute  // an answer's body, and a request's, between two bytes
 )
 
 // keptKey is what a kept connection may be used for: one target that one member
@@ -45,8 +47,9 @@ type keptConn struct {
 	conn   net.Conn
 	key    keptKey
 	pool   *kept
-	beside bool        // the upstream is a process on this machine
-	timer  *time.Timer // ends it when idle; under pool.mu
+	beside bool                        // the upstream is a process on this machine
+	timer  *time.Timer                 // ends it when idle; under pool.mu
+	body   atomic.Pointer[Interrupter] // of the request that has no answer yet
 }
 
 func newKeptConn(c *http.ClientConn, conn net.Conn, key keptKey, pool *kept, beside bool) *keptConn {
@@ -55,6 +58,7 @@ func newKeptConn(c *http.ClientConn, conn net.Conn, key keptKey, pool *kept, bes
 		switch {
 		case c.Err() != nil:
 			pool.drop(k)
+			k.interrupt()
 		case c.Available() > 0:
 			pool.put(k)
 		}
@@ -149,4 +153,43 @@ func (p *kept) remove(c *keptConn, i int) {
 	} else {
 		delete(p.idle, c.key)
 	}
+}
+
+// plainLink is the connection below a keptConn: it gives up when no byte moves
+// in either direction for bodyIdle, and reports when it is closed.
+type plainLink struct {
+	net.Conn
+	release func()
+	once    atomic.Bool
+	wrote   atomic.Int64 // when bytes were last taken by the far end, in Unix nanoseconds
+}
+
+// Read waits for bytes, and longer than bodyIdle while a request's body is being sent.
+func (l *plainLink) Read(p []byte) (int, error) {
+	for {
+		_ = l.SetReadDeadline(time.Now().Add(bodyIdle))
+		n, err := l.Conn.Read(p)
+		if n > 0 || !isTimeout(err) || time.Since(time.Unix(0, l.wrote.Load())) >= bodyIdle {
+			return n, err
+		}
+	}
+}
+
+// Write sends what the far end takes within bodyIdle.
+func (l *plainLink) Write(p []byte) (int, error) {
+	_ = l.SetWriteDeadline(time.Now().Add(bodyIdle))
+	n, err := l.Conn.Write(p)
+	if n > 0 {
+		l.wrote.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Close closes and releases, the first time.
+func (l *plainLink) Close() error {
+	err := l.Conn.Close()
+	if l.once.CompareAndSwap(false, true) {
+		l.release()
+	}
+	return err
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"proxyd/internal/config"
@@ -287,20 +286,4 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 		return nil, e
 	}
 	return conn, nil
-}
-
-// released tells when it is closed.
-type released struct {
-	net.Conn
-	release func()
-	once    atomic.Bool
-}
-
-// Close closes and releases, the first time.
-func (r *released) Close() error {
-	err := r.Conn.Close()
-	if r.once.CompareAndSwap(false, true) {
-		r.release()
-	}
-	return err
 }

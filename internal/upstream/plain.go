@@ -28,7 +28,9 @@ type Trip struct {
 // can and gives its answer; req.URL and req.Host already name the target.
 // Through an http or https upstream it goes in absolute form (RFC 9112 section
 // 3.2.2), else over a way of its own. budget bounds the way, not the answer.
-// The error is an *Error, or the request context's.
+// The error is an *Error, or the request context's. A Body that is an
+// Interrupter does not keep the error waiting when the far end ends the
+// connection while the client is silent in the midst of its request.
 func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
 	var resp *http.Response
 	trip := &Trip{}
@@ -44,7 +46,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 			if c == nil {
 				return false, nil
 			}
-			trip.Member = m.Upstream
+			trip.Member, trip.Dial = m.Upstream, 0
 			resp, err = c.roundTrip(req, m.Upstream, p.set, t) //nolint:bodyclose // it is the caller's
 			return err == nil || !hadEnded(err), err
 		}
@@ -55,6 +57,9 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	trip.Tried = w.tried
 	return resp, trip, nil
 }
+
+// Interrupter is a request's body whose Read another goroutine can end.
+type Interrupter interface{ Interrupt() }
 
 func (u *Upstream) keptKey(t *Target) keptKey {
 	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Named, t.Client}
@@ -124,7 +129,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 			dialled.conn = &early{way.Conn, way.Early}
 		}
 	}
-	dialled.conn = &released{Conn: dialled.conn, release: release}
+	dialled.conn = &plainLink{Conn: dialled.conn, release: release}
 	cc, err := plainTransport.NewClientConn(context.WithValue(context.WithoutCancel(ctx), plainDial{}, dialled), "http", hostPort(t))
 	if err != nil { // the connection is there: nothing is left that could fail
 		_ = dialled.conn.Close()
@@ -177,7 +182,7 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 	if u.forwards() {
 		req = u.dress(req, s, c.beside)
 	}
-	resp, err := c.client.RoundTrip(req)
+	resp, err := c.send(req)
 	if err != nil {
 		if req.Context().Err() != nil {
 			return nil, req.Context().Err()
@@ -190,6 +195,32 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 	}
 	_ = resp.Body.Close()
 	return nil, e
+}
+
+// send sends a request; a body that keeps it waiting is interrupted when the connection ends.
+func (c *keptConn) send(req *http.Request) (*http.Response, error) {
+	body, ok := req.Body.(Interrupter)
+	if !ok {
+		return c.client.RoundTrip(req)
+	}
+	c.body.Store(&body)
+	if c.client.Err() != nil { // it may have ended before it knew of the body
+		c.interrupt()
+	}
+	resp, err := c.client.RoundTrip(req)
+	// No longer: an answer may come to its end although the rest of the request goes nowhere.
+	interrupted := c.body.Swap(nil) == nil
+	if err != nil && interrupted {
+		err = c.client.Err() // what ended the connection, not what that did to the body
+	}
+	return resp, err
+}
+
+// interrupt ends the reading of a body whose request can have no answer any more.
+func (c *keptConn) interrupt() {
+	if b := c.body.Swap(nil); b != nil {
+		(*b).Interrupt()
+	}
 }
 
 // unfit returns why an answer is none for the client, nil if it is one.

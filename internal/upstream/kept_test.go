@@ -1,0 +1,62 @@
+package upstream
+
+import (
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// An answer whose body stands still is given up; while the request's body moves
+// it may be late.
+//
+// Promise (plain HTTP): no body may stand still for ever, in either direction.
+func TestPlainLinkGivesUpWhereNothingMoves(t *testing.T) {
+	tests := []struct {
+		name  string
+		write time.Duration // for so long a byte goes out each minute
+		want  time.Duration // until the read ends
+	}{
+		{"silent", 0, bodyIdle},
+		{"sending meanwhile", 12 * time.Minute, 15 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				closed := 0
+				l := &plainLink{Conn: near, release: func() { closed++ }}
+				go func() { _, _ = io.Copy(io.Discard, far) }() // until l is closed
+				go func() {
+					for range int(tt.write / time.Minute) {
+						time.Sleep(time.Minute)
+						_, _ = l.Write([]byte("x"))
+					}
+				}()
+				start := time.Now()
+				_, err := l.Read(make([]byte, 1))
+				if took := time.Since(start); !isTimeout(err) || took < tt.want-time.Second || took > tt.want+bodyIdle {
+					t.Errorf("ended with %v after %v, want about %v", err, took, tt.want)
+				}
+				_ = l.Close()
+				_ = l.Close()
+				if closed != 1 {
+					t.Errorf("released %d times", closed)
+				}
+			})
+		})
+	}
+	t.Run("not taken", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			l := &plainLink{Conn: near, release: func() {}}
+			defer l.Close()
+			start := time.Now()
+			if _, err := l.Write([]byte("x")); !isTimeout(err) || time.Since(start) != bodyIdle {
+				t.Errorf("ended with %v after %v", err, time.Since(start))
+			}
+		})
+	})
+}

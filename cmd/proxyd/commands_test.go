@@ -131,7 +131,7 @@ func TestRouteAtAListener(t *testing.T) {
 func TestExchangesForPrograms(t *testing.T) {
 	out, _, code := call("exchanges", "--format", "json")
 	var all []listedExchange
-	if err := json.Unmarshal([]byte(out), &all); err != nil || code != 0 || len(all) != len(catalog.IDs()) {
+	if err := json.Unmarshal([]byte(out), &all); err != nil || code != 0 || len(all) != len(catalog.Embedded().IDs()) {
 		t.Fatalf("%v, exit code %d, %d exchanges", err, code, len(all))
 	}
 	out, _, _ = call("exchanges", "binance_usdm", "--format", "json")
@@ -179,5 +179,30 @@ func TestUsageFaultsOfEveryCommand(t *testing.T) {
 				t.Errorf("%s one two: exit code %d: %s", name, code, errOut)
 			}
 		}
+	}
+}
+
+func TestRouteOfAHostThatTheCatalogueLacks(t *testing.T) {
+	path := file(t, "default: direct\nexchanges: {binance: 'socks5://tokyo.example:1080', okx: reject}\n")
+	out, _, code := call("route", "-c", path, "new-stream.binance.com")
+	if code != 0 || !strings.Contains(out, "  rule      domain binance.com (host not in the catalogue)\n") || !strings.Contains(out, "  exchange  binance\n") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	out, _, code = call("route", "-c", path, "new.okx.com")
+	if code != 1 || !strings.Contains(out, "  rule      domain okx.com (host not in the catalogue)\n") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
+func TestExchangesShowsRowsOfTheUsersOwn(t *testing.T) {
+	rows := file(t, "exchange,host,kind,env,sources\nmy_venue,api.venue.example,http,live,\n")
+	path := file(t, "catalog: "+rows+"\ndefault: direct\n")
+	out, errOut, code := call("exchanges", "-c", path, "my_venue")
+	if code != 0 || errOut != "" || !strings.Contains(out, "api.venue.example") {
+		t.Errorf("exit code %d, %s\n%s", code, errOut, out)
+	}
+	out, errOut, code = call("exchanges", "-c", file(t, "catalog: /no/such.csv\n"), "binance")
+	if code != 0 || !strings.Contains(out, "owns the domains: binance.com binance.vision") || !strings.Contains(errOut, "are left out") {
+		t.Errorf("exit code %d, %s\n%s", code, errOut, out)
 	}
 }

@@ -81,10 +81,10 @@ func upTo(most int, args, words []string) []string {
 	return words
 }
 
-func exchangeIDs() []string { return catalog.IDs() }
+func exchangeIDs() []string { return catalog.Embedded().IDs() }
 
 func exchangeHosts() (hosts []string) {
-	for _, x := range catalog.Exchanges() {
+	for _, x := range catalog.Embedded().Exchanges() {
 		for _, h := range x.Hosts {
 			if !strings.HasPrefix(h.Name, "*") {
 				hosts = append(hosts, h.Name)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -18,6 +19,7 @@ type listedExchange struct {
 	ID      string       `json:"id"`
 	Aliases []string     `json:"aliases"`
 	Family  []string     `json:"family"`
+	Domains []string     `json:"domains"`
 	Hosts   []listedHost `json:"hosts"`
 }
 
@@ -38,13 +40,14 @@ func exchangesCommand() *cobra.Command {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
-			list := catalog.Exchanges()
+			known := catalogue(cmd)
+			list := known.Exchanges()
 			if len(args) == 1 {
-				id, ok := catalog.Resolve(args[0])
+				id, ok := known.Resolve(args[0])
 				if !ok {
-					return unknownExchange(args[0])
+					return unknownExchange(known, args[0])
 				}
-				x, _ := catalog.Get(id)
+				x, _ := known.Get(id)
 				list = []catalog.Exchange{x}
 			}
 			out := cmd.OutOrStdout()
@@ -63,9 +66,20 @@ func exchangesCommand() *cobra.Command {
 	return cmd
 }
 
-func unknownExchange(name string) error {
+// catalogue is the one that the configuration lays its rows over, or the
+// embedded one alone when the configuration is at fault.
+func catalogue(cmd *cobra.Command) *catalog.Catalog {
+	c, err := config.LoadWith(configPath(cmd), os.Environ(), config.Options{NoSecrets: true})
+	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "the configuration has errors (see proxyd check): its own rows for the catalogue are left out")
+		return catalog.Embedded()
+	}
+	return c.Known()
+}
+
+func unknownExchange(known *catalog.Catalog, name string) error {
 	var like []string
-	for _, id := range catalog.IDs() {
+	for _, id := range known.IDs() {
 		if strings.Contains(id, strings.ToLower(name)) || strings.HasPrefix(strings.ToLower(name), id) {
 			like = append(like, id)
 		}
@@ -73,13 +87,13 @@ func unknownExchange(name string) error {
 	if len(like) > 0 {
 		return fmt.Errorf("exchange %q is not in the catalogue; similar: %s", name, strings.Join(like, ", "))
 	}
-	return fmt.Errorf("exchange %q is not in the catalogue; list them with: proxyd exchanges%s", name, config.DidYouMean(name, catalog.IDs()))
+	return fmt.Errorf("exchange %q is not in the catalogue; list them with: proxyd exchanges%s", name, config.DidYouMean(name, known.IDs()))
 }
 
 func listed(list []catalog.Exchange) []listedExchange {
 	out := make([]listedExchange, 0, len(list))
 	for _, x := range list {
-		l := listedExchange{ID: x.ID, Aliases: append([]string{}, x.Aliases...), Family: append([]string{}, x.Family...), Hosts: []listedHost{}}
+		l := listedExchange{ID: x.ID, Aliases: append([]string{}, x.Aliases...), Family: append([]string{}, x.Family...), Domains: append([]string{}, x.Domains...), Hosts: []listedHost{}}
 		for _, h := range x.Hosts {
 			l.Hosts = append(l.Hosts, listedHost{h.Name, h.Kind.String(), h.Env})
 		}
@@ -104,6 +118,9 @@ func writeExchange(out io.Writer, x catalog.Exchange) error {
 	}
 	if len(x.Family) > 0 {
 		fmt.Fprintln(out, "  clients of it may also reach:", strings.Join(x.Family, " "))
+	}
+	if len(x.Domains) > 0 {
+		fmt.Fprintln(out, "  owns the domains:", strings.Join(x.Domains, " "))
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, h := range x.Hosts {

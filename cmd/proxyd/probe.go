@@ -166,12 +166,12 @@ func (o *probeOptions) chosen(args []string) (ids []string, err error) {
 		return have, nil
 	}
 	for _, name := range args {
-		id, ok := catalog.Resolve(name)
+		id, ok := o.config.Known().Resolve(name)
 		if !ok && slices.Contains(have, strings.ToLower(name)) {
 			id, ok = strings.ToLower(name), true
 		}
 		if !ok {
-			return nil, usageError{unknownExchange(name)}
+			return nil, usageError{unknownExchange(o.config.Known(), name)}
 		}
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)

@@ -4,11 +4,13 @@
 // is embedded; data/README.md says where it comes from.
 //
 // It resolves no names and contacts nobody, and what it says of a host is what
-// software and documents said on the day of Date. Slices that it returns are
-// shared: they must not be changed.
+// software and documents said on the day of Date. A Catalog never changes;
+// slices that it returns are shared and must not be changed.
 package catalog
 
 import (
+	"iter"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +21,8 @@ type Exchange struct {
 	ID      string
 	Aliases []string // sorted
 	Hosts   []Host   // sorted by name
-	Family  []string // the other exchanges that a client id for this one may reach too
+	Family  []string // the other exchanges that a client for this one reaches too
+	Domains []string // registrable domains whose unlisted hosts are taken for its own
 }
 
 // Host is a host of an exchange.
@@ -39,17 +42,26 @@ type Limit struct {
 	Source     string
 }
 
-// table is the catalogue, read once and never changed.
-type table struct {
+// Catalog is one reading of the data: the embedded rows, and those of the
+// user's own that Overlay laid over them. It is safe for concurrent use.
+type Catalog struct {
 	exact     map[string]entry
 	wild      map[string]entry // by what stands behind "*."
+	domains   map[string]Domain
 	names     map[string]string
 	ids       []string
 	exchanges []Exchange
 	byID      map[string]int
-	families  [][]string
 	probes    map[probeKey][]string
 	limits    map[string][]Limit
+	overlay   string // the text of the overlay
+}
+
+// Domain is a registrable domain and the exchange that owns it.
+type Domain struct {
+	Name   string
+	Owner  string
+	Others []string // the other exchanges with hosts below it, sorted
 }
 
 type probeKey struct {
@@ -62,84 +74,92 @@ type entry struct {
 	kind     Kind
 }
 
-// loaded reads the embedded data at the first use. The data is part of the
-// program: a fault in it is a bug, which the tests of this package find.
-var loaded = sync.OnceValue(func() *table {
-	t, err := load()
+// Embedded returns the catalogue that is part of the program, read at the first
+// use. An error in it is a bug, which the tests of this package find.
+var Embedded = sync.OnceValue(func() *Catalog {
+	c, err := load(nil)
 	if err != nil {
 		panic("catalog: " + err.Error())
 	}
-	return t
+	return c
 })
 
-// Date is the day on which the data was compiled.
-func Date() string { return "2026-11-22" }
+// Date is the day on which the embedded data was compiled.
+func Date() string { return "2026-11-30" }
+
+// Equal reports whether two catalogues say the same.
+func (c *Catalog) Equal(o *Catalog) bool {
+	return c == o || c != nil && o != nil && c.overlay == o.overlay
+}
 
 // Lookup finds the exchange of a normalised host and what the host is used
-// for. An exact host beats a wildcard; of wildcards the longest wins.
-func Lookup(host string) (exchange string, kind Kind, ok bool) {
-	_, exchange, kind, ok = Find(host)
+// for. An exact host beats a wildcard; of wildcards the longest wins. Domains
+// are not looked at.
+func (c *Catalog) Lookup(host string) (exchange string, kind Kind, ok bool) {
+	_, exchange, kind, ok = c.Find(host)
 	return exchange, kind, ok
 }
 
 // Find is Lookup that says which host of the catalogue matched: host itself,
 // or, with ok, the part behind "*." of a wildcard.
-func Find(host string) (matched, exchange string, kind Kind, ok bool) {
-	t := loaded()
-	if e, ok := t.exact[host]; ok {
+func (c *Catalog) Find(host string) (matched, exchange string, kind Kind, ok bool) {
+	if e, ok := c.exact[host]; ok {
 		return host, e.exchange, e.kind, true
 	}
-	for rest := host; len(t.wild) > 0; {
+	for rest := host; len(c.wild) > 0; {
 		dot := strings.IndexByte(rest, '.')
 		if dot < 0 {
 			break
 		}
 		rest = rest[dot+1:]
-		if e, ok := t.wild[rest]; ok {
+		if e, ok := c.wild[rest]; ok {
 			return rest, e.exchange, e.kind, true
 		}
 	}
 	return "", "", KindUnknown, false
 }
 
-// Resolve turns an id or an alias, in any case, into the id.
-func Resolve(name string) (id string, ok bool) {
-	id, ok = loaded().names[lower(name)]
+// Domains lists the domains that an exchange owns, in no order.
+func (c *Catalog) Domains() iter.Seq[Domain] { return maps.Values(c.domains) }
+
+// Resolve turns an id or an alias into the id. Case does not matter, nor
+// whether its words are joined by - or _.
+func (c *Catalog) Resolve(name string) (id string, ok bool) {
+	name = lower(name)
+	if id, ok = c.names[name]; !ok {
+		id, ok = c.names[strings.ReplaceAll(name, "-", "_")]
+	}
 	return id, ok
 }
 
 // IDs lists the ids, sorted.
-func IDs() []string { return loaded().ids }
+func (c *Catalog) IDs() []string { return c.ids }
 
 // Exchanges lists the exchanges, sorted by id.
-func Exchanges() []Exchange { return loaded().exchanges }
+func (c *Catalog) Exchanges() []Exchange { return c.exchanges }
 
-// Get finds an exchange by its id or an alias, in any case.
-func Get(name string) (Exchange, bool) {
-	t := loaded()
-	id, ok := t.names[lower(name)]
+// Get finds an exchange by its id or an alias, as Resolve does.
+func (c *Catalog) Get(name string) (Exchange, bool) {
+	id, ok := c.Resolve(name)
 	if !ok {
 		return Exchange{}, false
 	}
-	return t.exchanges[t.byID[id]], true
+	return c.exchanges[c.byID[id]], true
 }
-
-// Families lists the sets of exchanges that one client id may reach.
-func Families() [][]string { return loaded().families }
 
 // ProbeURLs lists the public addresses of an exchange's id that answer cheaply
 // and without a key, nil if there are none: https:// for HTTP, where a 2xx is
 // expected, wss:// for Websocket, where a 101 is.
-func ProbeURLs(id string, k Kind) []string {
+func (c *Catalog) ProbeURLs(id string, k Kind) []string {
 	if k != KindHTTP && k != KindWebsocket {
 		return nil
 	}
-	return loaded().probes[probeKey{id, k}]
+	return c.probes[probeKey{id, k}]
 }
 
 // PublishedLimits lists what is known of an exchange's limits, by its id, nil
 // if nothing is. How sure it is, Confidence says of each.
-func PublishedLimits(id string) []Limit { return loaded().limits[id] }
+func (c *Catalog) PublishedLimits(id string) []Limit { return c.limits[id] }
 
 // lower folds the case of ASCII only: ids have no other letters, and Unicode
 // has letters beyond ASCII whose lower case is in it.

@@ -29,7 +29,7 @@ func rows(t *testing.T, name string) [][]string {
 
 // The files themselves: sorted, unquoted, LF, ASCII, as their README says.
 func TestFiles(t *testing.T) {
-	for _, name := range []string{"hosts", "aliases", "families", "probes", "limits"} {
+	for _, name := range []string{"hosts", "aliases", "domains", "families", "probes", "limits"} {
 		text, err := data.ReadFile("data/" + name + ".csv")
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestFiles(t *testing.T) {
 		if len(body) == 0 {
 			t.Errorf("%s.csv has no rows", name)
 		}
-		if name == "hosts" || name == "aliases" {
+		if name == "hosts" || name == "aliases" || name == "domains" {
 			if !slices.IsSorted(body) {
 				t.Errorf("%s.csv is not sorted", name)
 			}
@@ -101,7 +101,7 @@ func isID(s string) bool {
 }
 
 func TestAliasRows(t *testing.T) {
-	ids := IDs()
+	ids := Embedded().IDs()
 	seen := map[string]string{}
 	for _, r := range rows(t, "aliases") {
 		alias, id := r[0], r[1]
@@ -125,22 +125,10 @@ func TestAliasRows(t *testing.T) {
 }
 
 func TestFamilyRows(t *testing.T) {
-	ids := IDs()
-	in, size := map[string]string{}, map[string]int{}
+	ids := Embedded().IDs()
 	for _, r := range rows(t, "families") {
-		family, id := r[0], r[1]
-		if !slices.Contains(ids, id) {
-			t.Errorf("family %s names %s, which is no id", family, id)
-		}
-		if other, twice := in[id]; twice {
-			t.Errorf("%s is of the families %s and %s", id, other, family)
-		}
-		in[id] = family
-		size[family]++
-	}
-	for family, n := range size {
-		if n < 2 {
-			t.Errorf("family %s has one member alone", family)
+		if !slices.Contains(ids, r[0]) || !slices.Contains(ids, r[1]) || r[0] == r[1] {
+			t.Errorf("%s reaches %s: one is no id, or they are the same", r[0], r[1])
 		}
 	}
 }
@@ -161,7 +149,7 @@ func TestProbeRows(t *testing.T) {
 		if u.Scheme != want || u.User != nil || u.Fragment != "" {
 			t.Errorf("%s: want a plain %s URL", text, want)
 		}
-		owner, serves, ok := Lookup(u.Hostname())
+		owner, serves, ok := Embedded().Lookup(u.Hostname())
 		if !ok || owner != id || serves != kind && serves != KindBoth {
 			t.Errorf("%s: its host is %q's for %s, want %s for %s", text, owner, serves, id, kind)
 		}
@@ -169,9 +157,9 @@ func TestProbeRows(t *testing.T) {
 }
 
 func TestLimitRows(t *testing.T) {
-	for _, id := range IDs() {
+	for _, id := range Embedded().IDs() {
 		once := map[string]bool{}
-		for _, l := range PublishedLimits(id) {
+		for _, l := range Embedded().PublishedLimits(id) {
 			if key := l.Kind.String() + l.What; once[key] {
 				t.Errorf("%s: two figures for %s %s", id, l.Kind, l.What)
 			} else {
@@ -192,27 +180,27 @@ func TestLimitRows(t *testing.T) {
 
 func TestEveryRowIsFound(t *testing.T) {
 	hosts := 0
-	for _, x := range Exchanges() {
+	for _, x := range Embedded().Exchanges() {
 		hosts += len(x.Hosts)
 	}
 	if list := rows(t, "hosts"); hosts != len(list) {
 		t.Errorf("%d hosts in Exchanges, %d rows", hosts, len(list))
 	}
 	for _, r := range rows(t, "hosts") {
-		id, kind, ok := Lookup(strings.Replace(r[1], "*", "any", 1))
+		id, kind, ok := Embedded().Lookup(strings.Replace(r[1], "*", "any", 1))
 		if !ok || id != r[0] || kind.String() != r[2] {
 			t.Errorf("%s is %s %s, want %s %s", r[1], id, kind, r[0], r[2])
 		}
 	}
 	for _, r := range rows(t, "aliases") {
-		if id, ok := Resolve(r[0]); !ok || id != r[1] {
+		if id, ok := Embedded().Resolve(r[0]); !ok || id != r[1] {
 			t.Errorf("alias %s leads to %q, want %s", r[0], id, r[1])
 		}
 	}
 	probes, limits := 0, 0
-	for _, id := range IDs() {
-		probes += len(ProbeURLs(id, KindHTTP)) + len(ProbeURLs(id, KindWebsocket))
-		limits += len(PublishedLimits(id))
+	for _, id := range Embedded().IDs() {
+		probes += len(Embedded().ProbeURLs(id, KindHTTP)) + len(Embedded().ProbeURLs(id, KindWebsocket))
+		limits += len(Embedded().PublishedLimits(id))
 	}
 	if probes != len(rows(t, "probes")) || limits != len(rows(t, "limits")) {
 		t.Errorf("%d probes and %d limits are found, of %d and %d", probes, limits, len(rows(t, "probes")), len(rows(t, "limits")))
@@ -224,13 +212,13 @@ func TestPublishedLimits(t *testing.T) {
 		{Kind: KindWebsocket, What: "concurrent", Value: 100, Confidence: "published", Source: "bitget api-doc common websocket-intro"},
 		{Kind: KindWebsocket, What: "connects", Value: 300, Per: 5 * time.Minute, Confidence: "published", Source: "bitget api-doc common websocket-intro"},
 	}
-	if d := cmp.Diff(want, PublishedLimits("bitget")); d != "" {
+	if d := cmp.Diff(want, Embedded().PublishedLimits("bitget")); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	if got := PublishedLimits("deribit"); len(got) != 1 || got[0].Kind != KindBoth {
+	if got := Embedded().PublishedLimits("deribit"); len(got) != 1 || got[0].Kind != KindBoth {
 		t.Errorf("got %+v, want one that counts both kinds together", got)
 	}
-	if got := PublishedLimits("nobody"); got != nil {
+	if got := Embedded().PublishedLimits("nobody"); got != nil {
 		t.Errorf("got %+v for a name that is not there", got)
 	}
 }
@@ -248,7 +236,7 @@ func TestProbeURLs(t *testing.T) {
 		{"unknown exchange", "nobody", KindHTTP, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(c.want, ProbeURLs(c.id, c.kind)); d != "" {
+			if d := cmp.Diff(c.want, Embedded().ProbeURLs(c.id, c.kind)); d != "" {
 				t.Errorf("-want +got:\n%s", d)
 			}
 		})
@@ -262,21 +250,21 @@ func TestDate(t *testing.T) {
 }
 
 func TestExchanges(t *testing.T) {
-	if !slices.IsSorted(IDs()) || len(IDs()) != len(Exchanges()) {
+	if !slices.IsSorted(Embedded().IDs()) || len(Embedded().IDs()) != len(Embedded().Exchanges()) {
 		t.Error("the ids are not sorted, or not one for each exchange")
 	}
-	for i, x := range Exchanges() {
-		if x.ID != IDs()[i] || len(x.Hosts) == 0 || !slices.IsSorted(x.Aliases) ||
+	for i, x := range Embedded().Exchanges() {
+		if x.ID != Embedded().IDs()[i] || len(x.Hosts) == 0 || !slices.IsSorted(x.Aliases) ||
 			!slices.IsSortedFunc(x.Hosts, func(a, b Host) int { return strings.Compare(a.Name, b.Name) }) {
 			t.Errorf("%+v is out of order, or has no hosts", x)
 		}
 	}
-	got, _ := Get("Binance_CoinM")
+	got, _ := Embedded().Get("Binance_CoinM")
 	want := []string{"binance", "binance_futures"}
 	if got.ID != "binance_delivery" || !cmp.Equal(slices.Sorted(slices.Values(got.Family)), want) {
 		t.Errorf("got %s with family %v, want binance_delivery with %v", got.ID, got.Family, want)
 	}
-	if x, ok := Get("nobody"); ok || x.ID != "" {
+	if x, ok := Embedded().Get("nobody"); ok || x.ID != "" {
 		t.Errorf("got %+v for a name that is not there", x)
 	}
 }

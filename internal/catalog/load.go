@@ -2,53 +2,90 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"encoding/csv"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 //go:embed data/*.csv
 var data embed.FS
 
-// load reads the five files. What their rules are is data/README.md's to say
-// and the tests' to hold; here is only what the look-ups rely on.
-func load() (*table, error) {
-	t := &table{
-		exact:  map[string]entry{},
-		wild:   map[string]entry{},
-		names:  map[string]string{},
-		byID:   map[string]int{},
-		probes: map[probeKey][]string{},
-		limits: map[string][]Limit{},
+// hostsHeader is the first line of hosts.csv, and of an overlay.
+const hostsHeader = "exchange,host,kind,env,sources"
+
+// load reads the files, and lays rows for hosts.csv over those in it. What the
+// rules of the files are is data/README.md's to say and the tests' to hold; here
+// is only what the look-ups rely on.
+func load(over []hostRow) (*Catalog, error) {
+	c := &Catalog{
+		exact:   map[string]entry{},
+		wild:    map[string]entry{},
+		domains: map[string]Domain{},
+		names:   map[string]string{},
+		byID:    map[string]int{},
+		probes:  map[probeKey][]string{},
+		limits:  map[string][]Limit{},
+	}
+	if err := c.loadHosts(over); err != nil {
+		return nil, err
 	}
 	for _, file := range []struct {
 		name, header string
 		row          func([]string) error
 	}{
-		{"hosts", "exchange,host,kind,env,sources", t.addHost},
-		{"aliases", "alias,exchange,source", t.addAlias},
-		{"families", "family,exchange", t.addFamily()},
-		{"probes", "exchange,kind,url", t.addProbe},
-		{"limits", "exchange,kind,what,value,per_seconds,confidence,source", t.addLimit},
+		{"aliases", "alias,exchange,source", c.addAlias},
+		{"domains", "domain,exchange", c.addDomain},
+		{"families", "client,exchange", c.addFamily},
+		{"probes", "exchange,kind,url", c.addProbe},
+		{"limits", "exchange,kind,what,value,per_seconds,confidence,source", c.addLimit},
 	} {
 		if err := readRows(file.name, file.header, file.row); err != nil {
 			return nil, err
 		}
 	}
-	for _, family := range t.families {
-		for _, id := range family {
-			e := &t.exchanges[t.byID[id]]
-			for _, peer := range family {
-				if peer != id && !slices.Contains(e.Family, peer) {
-					e.Family = append(e.Family, peer)
-				}
-			}
+	c.findOthers()
+	return c, nil
+}
+
+// loadHosts reads the hosts, over in the place of those of the same name.
+func (c *Catalog) loadHosts(over []hostRow) error {
+	replaced := map[string]bool{}
+	var ids []string
+	for _, r := range over {
+		replaced[r.host.Name] = true
+		ids = append(ids, r.exchange)
+	}
+	list := slices.Clone(over)
+	err := readRows("hosts", hostsHeader, func(r []string) error {
+		row, err := parseHost(r)
+		ids = append(ids, row.exchange)
+		if err == nil && !replaced[row.host.Name] {
+			list = append(list, row)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(list, func(a, b hostRow) int {
+		return cmp.Or(cmp.Compare(a.exchange, b.exchange), cmp.Compare(a.host.Name, b.host.Name))
+	})
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) { // those too whose hosts are all others' now
+		c.byID[id], c.names[id] = len(c.ids), id
+		c.ids = append(c.ids, id)
+		c.exchanges = append(c.exchanges, Exchange{ID: id})
+	}
+	for _, row := range list {
+		if err := c.addHost(row); err != nil {
+			return err
 		}
 	}
-	return t, nil
+	return nil
 }
 
 // readRows gives each row of a file to row, without the header.
@@ -73,76 +110,100 @@ func readRows(name, header string, row func([]string) error) error {
 	return nil
 }
 
-func (t *table) addHost(r []string) error {
-	id, name := r[0], r[1]
+// hostRow is a row of hosts.csv.
+type hostRow struct {
+	exchange string
+	host     Host
+}
+
+func parseHost(r []string) (hostRow, error) {
 	kind, err := ParseKind(r[2])
-	if err != nil {
-		return err
-	}
-	i, known := t.byID[id]
-	if !known {
-		i = len(t.exchanges)
-		t.byID[id], t.names[id] = i, id
-		t.ids = append(t.ids, id)
-		t.exchanges = append(t.exchanges, Exchange{ID: id})
-	}
-	e := &t.exchanges[i]
-	e.Hosts = append(e.Hosts, Host{Name: name, Kind: kind, Env: r[3]})
-	where, key := t.exact, name
-	if len(name) > 2 && name[:2] == "*." {
-		where, key = t.wild, name[2:]
+	return hostRow{r[0], Host{Name: r[1], Kind: kind, Env: r[3]}}, err
+}
+
+// addHost adds a row of an exchange that is known.
+func (c *Catalog) addHost(r hostRow) error {
+	e := &c.exchanges[c.byID[r.exchange]]
+	e.Hosts = append(e.Hosts, r.host)
+	where, key := c.exact, r.host.Name
+	if below, wild := strings.CutPrefix(key, "*."); wild {
+		where, key = c.wild, below
 	}
 	if _, twice := where[key]; twice {
-		return fmt.Errorf("%s is there twice", name)
+		return fmt.Errorf("%s is there twice", r.host.Name)
 	}
-	where[key] = entry{id, kind}
+	where[key] = entry{r.exchange, r.host.Kind}
 	return nil
 }
 
-func (t *table) addAlias(r []string) error {
+func (c *Catalog) addAlias(r []string) error {
 	alias, id := r[0], r[1]
-	i, known := t.byID[id]
+	i, known := c.byID[id]
 	if !known {
 		return fmt.Errorf("no exchange %s", id)
 	}
-	if _, twice := t.names[alias]; twice {
+	if _, twice := c.names[alias]; twice {
 		return fmt.Errorf("%s is an id, or there twice", alias)
 	}
-	t.names[alias] = id
-	t.exchanges[i].Aliases = append(t.exchanges[i].Aliases, alias)
+	c.names[alias] = id
+	c.exchanges[i].Aliases = append(c.exchanges[i].Aliases, alias)
 	return nil
 }
 
-func (t *table) addFamily() func([]string) error {
-	last := ""
-	return func(r []string) error {
-		if _, known := t.byID[r[1]]; !known {
-			return fmt.Errorf("no exchange %s", r[1])
-		}
-		if r[0] != last {
-			last = r[0]
-			t.families = append(t.families, nil)
-		}
-		n := len(t.families) - 1
-		t.families[n] = append(t.families[n], r[1])
+// addDomain adds a domain. One without an exchange is shared with others than
+// exchanges: what it holds beside the hosts that are listed is not known.
+func (c *Catalog) addDomain(r []string) error {
+	if r[1] == "" {
 		return nil
+	}
+	i, known := c.byID[r[1]]
+	if !known {
+		return fmt.Errorf("no exchange %s", r[1])
+	}
+	c.domains[r[0]] = Domain{Name: r[0], Owner: r[1]}
+	c.exchanges[i].Domains = append(c.exchanges[i].Domains, r[0])
+	return nil
+}
+
+// findOthers notes which exchanges have hosts below each domain.
+func (c *Catalog) findOthers() {
+	for _, x := range c.exchanges { // sorted
+		for _, h := range x.Hosts {
+			for rest, ok := strings.TrimPrefix(h.Name, "*."), true; ok; _, rest, ok = strings.Cut(rest, ".") {
+				d, found := c.domains[rest]
+				if found && d.Owner != x.ID && !slices.Contains(d.Others, x.ID) {
+					d.Others = append(d.Others, x.ID)
+					c.domains[rest] = d
+				}
+			}
+		}
 	}
 }
 
-func (t *table) addProbe(r []string) error {
+func (c *Catalog) addFamily(r []string) error {
+	i, known := c.byID[r[0]]
+	_, reached := c.byID[r[1]]
+	if !known || !reached {
+		return fmt.Errorf("no exchange %s, or no %s", r[0], r[1])
+	}
+	c.exchanges[i].Family = append(c.exchanges[i].Family, r[1])
+	return nil
+}
+
+func (c *Catalog) addProbe(r []string) error {
 	kind, err := ParseKind(r[1])
 	if err != nil {
 		return err
 	}
-	if _, known := t.byID[r[0]]; !known {
+	if _, known := c.byID[r[0]]; !known {
 		return fmt.Errorf("no exchange %s", r[0])
 	}
 	key := probeKey{r[0], kind}
-	t.probes[key] = append(t.probes[key], r[2])
+	c.probes[key] = append(c.probes[key], r[2])
 	return nil
 }
 
-func (t *table) addLimit(r []string) error {
+func (c *Catalog) addLimit(r []string) error {
 	kind, err := ParseKind(r[1])
 	if r[1] == "any" {
 		kind, err = KindBoth, nil
@@ -150,7 +211,7 @@ func (t *table) addLimit(r []string) error {
 	if err != nil {
 		return err
 	}
-	if _, known := t.byID[r[0]]; !known {
+	if _, known := c.byID[r[0]]; !known {
 		return fmt.Errorf("no exchange %s", r[0])
 	}
 	value, err := strconv.Atoi(r[3])
@@ -165,6 +226,6 @@ func (t *table) addLimit(r []string) error {
 		}
 		l.Per = time.Duration(seconds) * time.Second
 	}
-	t.limits[r[0]] = append(t.limits[r[0]], l)
+	c.limits[r[0]] = append(c.limits[r[0]], l)
 	return nil
 }

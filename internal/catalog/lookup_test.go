@@ -21,7 +21,7 @@ func TestLookup(t *testing.T) {
 		{"wildcard, not a name that only ends so", "notkucoin.com", "", "", KindUnknown},
 		{"wildcard, not a name that goes on", "push9.kucoin.com.example", "", "", KindUnknown},
 		{"no suffix match", "x.api.binance.com", "", "", KindUnknown},
-		{"a domain that is not listed", "binance.com", "", "", KindUnknown},
+		{"a domain, which Domains lists", "binance.com", "", "", KindUnknown},
 		{"unknown", "example.org", "", "", KindUnknown},
 		{"one label", "localhost", "", "", KindUnknown},
 		{"nothing", "", "", "", KindUnknown},
@@ -32,11 +32,11 @@ func TestLookup(t *testing.T) {
 		{"normalising is the caller's: dot", "api.binance.com.", "", "", KindUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			matched, exchange, kind, ok := Find(c.host)
+			matched, exchange, kind, ok := Embedded().Find(c.host)
 			if matched != c.matched || exchange != c.exchange || kind != c.kind || ok != (c.exchange != "") {
 				t.Errorf("got %q %q %q %v, want %q %q %q", matched, exchange, kind, ok, c.matched, c.exchange, c.kind)
 			}
-			if e, k, found := Lookup(c.host); e != exchange || k != kind || found != ok {
+			if e, k, found := Embedded().Lookup(c.host); e != exchange || k != kind || found != ok {
 				t.Errorf("Lookup gives %q %q %v, Find %q %q %v", e, k, found, exchange, kind, ok)
 			}
 		})
@@ -45,7 +45,7 @@ func TestLookup(t *testing.T) {
 
 // No two wildcards of today's data overlap; the longest must win when they do.
 func TestLongestWildcard(t *testing.T) {
-	table := loaded()
+	table := Embedded()
 	short, long := "kucoin.com", "deep.kucoin.com"
 	if _, there := table.wild[long]; there {
 		t.Fatal("the data has that wildcard: choose another")
@@ -53,7 +53,7 @@ func TestLongestWildcard(t *testing.T) {
 	table.wild[long] = entry{"venue", KindHTTP}
 	defer delete(table.wild, long)
 	for host, want := range map[string]string{"a.deep.kucoin.com": long, "deep.kucoin.com": short, "a.kucoin.com": short} {
-		if matched, _, _, _ := Find(host); matched != want {
+		if matched, _, _, _ := Embedded().Find(host); matched != want {
 			t.Errorf("%s: got *.%s, want *.%s", host, matched, want)
 		}
 	}
@@ -76,13 +76,13 @@ func TestResolve(t *testing.T) {
 		{"the Kelvin sign is not a k", "\u212araken", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if id, ok := Resolve(c.in); id != c.want || ok != (c.want != "") {
+			if id, ok := Embedded().Resolve(c.in); id != c.want || ok != (c.want != "") {
 				t.Errorf("got %q %v, want %q", id, ok, c.want)
 			}
 		})
 	}
-	for _, id := range IDs() {
-		if got, ok := Resolve(strings.ToUpper(id)); !ok || got != id {
+	for _, id := range Embedded().IDs() {
+		if got, ok := Embedded().Resolve(strings.ToUpper(id)); !ok || got != id {
 			t.Errorf("%s in capitals leads to %q", id, got)
 		}
 	}
@@ -115,7 +115,7 @@ var hosts = []struct{ name, host string }{
 
 func TestLookupAllocatesNothing(t *testing.T) {
 	for _, h := range hosts {
-		if n := testing.AllocsPerRun(1000, func() { Lookup(h.host) }); n != 0 {
+		if n := testing.AllocsPerRun(1000, func() { Embedded().Lookup(h.host) }); n != 0 {
 			t.Errorf("%s: %v allocations", h.name, n)
 		}
 	}
@@ -126,7 +126,7 @@ func BenchmarkLookup(b *testing.B) {
 		b.Run(h.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				Lookup(h.host)
+				Embedded().Lookup(h.host)
 			}
 		})
 	}

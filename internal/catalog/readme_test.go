@@ -32,8 +32,8 @@ func TestReadmeIsTrue(t *testing.T) {
 	for _, want := range []string{
 		"Compiled " + Date() + ".",
 		fmt.Sprintf("| hosts | %d |", hosts),
-		fmt.Sprintf("| exchanges | %d |", len(IDs())),
-		fmt.Sprintf("%d rows, %d exchanges", hosts, len(IDs())),
+		fmt.Sprintf("| exchanges | %d |", len(Embedded().IDs())),
+		fmt.Sprintf("%d rows, %d exchanges", hosts, len(Embedded().IDs())),
 		fmt.Sprintf("| kind | http %d, websocket %d, both %d |", kinds["http"], kinds["websocket"], kinds["both"]),
 		fmt.Sprintf("| env | live %d, test %d |", envs["live"], envs["test"]),
 		fmt.Sprintf("| rows naming a source | ccxt %d, cryptofeed %d, docs %d |", from["ccxt"], from["cryptofeed"], from["docs"]),
@@ -44,7 +44,7 @@ func TestReadmeIsTrue(t *testing.T) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
-	for _, x := range Exchanges() {
+	for _, x := range Embedded().Exchanges() {
 		for _, h := range x.Hosts {
 			if h.Kind == KindBoth && !strings.Contains(string(text), "`"+h.Name+"`") {
 				t.Errorf("it does not list %s, which serves both kinds", h.Name)

@@ -125,7 +125,7 @@ func (l Limits) some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 // has the smaller one.
 func Published(id string, k catalog.Kind) Limits {
 	l := Limits{Published: true}
-	for _, p := range catalog.PublishedLimits(id) {
+	for _, p := range catalog.Embedded().PublishedLimits(id) {
 		switch {
 		case p.Confidence == "unverified" || p.Kind != k && p.Kind != catalog.KindBoth:
 		case p.What == "connects":

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/config/internal/raw"
 	"proxyd/internal/target"
 )
@@ -39,11 +40,12 @@ type builder struct {
 	byName    map[string]int // of named pools
 	inline    []Pool
 	poolOrder []string
+	known     *catalog.Catalog
 	literal   []string // keys of passwords that are written out in the file
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
-	return &builder{path: path, at: s.at, root: root, shaped: s.faults, byName: map[string]int{}, secrets: newSecrets(environ, o.NoSecrets)}
+	return &builder{path: path, at: s.at, root: root, shaped: s.faults, byName: map[string]int{}, known: catalog.Embedded(), secrets: newSecrets(environ, o.NoSecrets)}
 }
 
 // place finds where a key was written, or the nearest key around it.
@@ -122,6 +124,8 @@ func (b *builder) config(f *raw.File) *Config {
 	if f.Log != nil {
 		c.Log = Log{orDefault(f.Log.Level, "info"), orDefault(f.Log.Format, "auto")}
 	}
+	c.CatalogFile, c.Catalog = b.catalog(f.Catalog)
+	c.UserAgent = b.userAgent(f.Probe)
 	c.AllowPrivate = b.prefixes("allow_private", f.AllowPrivate)
 	b.poolOrder = b.keysOf("pools")
 	for i, name := range b.poolOrder {

@@ -48,7 +48,7 @@ func (b *builder) hostOwners(all []claim) {
 		}
 	}
 	for _, c := range all {
-		owners := taken(c, first)
+		owners := b.taken(c, first)
 		switch {
 		case len(owners) == 0:
 		case c.pattern.Kind == target.Exact:
@@ -73,14 +73,14 @@ func (p place) where() string {
 // taken says whose hosts of the catalogue a claim takes away, one host an
 // exchange: a wildcard beats the exact hosts of the catalogue too, but none that
 // the file itself lists more closely.
-func taken(c claim, file map[string]claim) (list []string) {
+func (b *builder) taken(c claim, file map[string]claim) (list []string) {
 	if c.pattern.Kind == target.Exact {
-		if owner, _, ok := catalog.Lookup(c.pattern.Name); ok && owner != c.exchange {
+		if owner, _, ok := b.known.Lookup(c.pattern.Name); ok && owner != c.exchange {
 			list = append(list, c.pattern.Name+" is "+owner+"'s in the catalogue")
 		}
 		return list
 	}
-	for _, x := range catalog.Exchanges() {
+	for _, x := range b.known.Exchanges() {
 		if x.ID == c.exchange {
 			continue
 		}

@@ -7,6 +7,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"proxyd/internal/catalog"
@@ -38,7 +39,26 @@ type Config struct {
 	MaxDials          int      // connections that are being opened at once
 	MaxDialsPerHost   int      // of them through one pool or, direct, to one target's host
 	SecretFiles       []string // the files that ${file:…} named
-	Warnings          Faults   // not faults: what an operator should know
+	CatalogFile       string   // the user's rows, laid over the embedded catalogue; "" for none
+	Catalog           *catalog.Catalog
+	UserAgent         string // what checks of exchanges send
+	Warnings          Faults // not faults: what an operator should know
+}
+
+// Known returns the catalogue of exchanges in force.
+func (c *Config) Known() *catalog.Catalog {
+	if c.Catalog == nil { // not loaded from a file
+		return catalog.Embedded()
+	}
+	return c.Catalog
+}
+
+// Files lists the files that the configuration was read from beside File.
+func (c *Config) Files() []string {
+	if c.CatalogFile == "" {
+		return c.SecretFiles
+	}
+	return append(slices.Clone(c.SecretFiles), c.CatalogFile)
 }
 
 // Ways holds a way for each kind; nil means not set.
@@ -174,6 +194,8 @@ type Exchange struct {
 	Hosts  []Host
 	Limits KindLimits // for each kind by itself, and for each exit
 	Probe  Probe
+
+	UnlistedDefault bool // hosts below its domains that no row lists take the default
 }
 
 // KindLimits are the budgets of an exchange.

@@ -167,6 +167,11 @@ func keysOf[T any](list []T, name func(T) string) []string {
 }
 
 func (d *differ) scalars(a, b *Config) {
+	d.change("catalog", a.CatalogFile, b.CatalogFile)
+	if a.CatalogFile == b.CatalogFile && !a.Known().Equal(b.Known()) {
+		d.add("~ catalog: the rows of %s changed", b.CatalogFile)
+	}
+	d.change("probe.user_agent", a.UserAgent, b.UserAgent)
 	d.change("attempt_seconds", a.Attempt, b.Attempt)
 	d.change("retry_target_errors", a.RetryTargetErrors, b.RetryTargetErrors)
 	d.change("max_tunnels", count(a.MaxTunnels), count(b.MaxTunnels))

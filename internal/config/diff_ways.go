@@ -35,8 +35,16 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 	for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
 		d.change(key+".probe."+k.String(), a.Probe.Of(k), b.Probe.Of(k))
 	}
+	d.change(key+".unlisted_hosts", unlistedWord(a), unlistedWord(b))
 	host := func(h Host) string { return fmt.Sprintf("%s (exchange %s, %s)", h.Pattern, b.ID, h.Kind) }
 	things(a.Hosts, b.Hosts, host, func(mark string, _ int, h Host) { d.add("%s host %s", mark, host(h)) }, func(int, Host, Host) {})
+}
+
+func unlistedWord(x Exchange) string {
+	if x.UnlistedDefault {
+		return "default"
+	}
+	return "follow"
 }
 
 // hostsKey is what a route is known by.

@@ -4,7 +4,52 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config/internal/raw"
 )
+
+// maxCatalogSize bounds the user's rows for the catalogue.
+const maxCatalogSize = 4 << 20
+
+// catalog reads the user's rows for the catalogue of exchanges. What comes
+// after goes by the embedded one alone when they are at fault.
+func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
+	if file == nil || *file == "" {
+		return "", b.known
+	}
+	text, err := readAtMost(*file, maxCatalogSize)
+	if err != nil {
+		b.fault("catalog", "create the file, or correct the path", "%s cannot be read: %s", filePath(*file), rootCause(err))
+		return *file, b.known
+	}
+	c, err := catalog.Overlay(text)
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			b.fault("catalog", "write rows as exchange,host,kind,env,sources: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
+		}
+		return *file, b.known
+	}
+	b.known = c
+	return *file, c
+}
+
+// defaultUserAgent is what most feed clients send, so that the firewall of an
+// exchange judges a check as it judges them: some refuse agents they do not know.
+const defaultUserAgent = "Python/3.12 aiohttp/3.12.15"
+
+// userAgent reads what checks of exchanges send.
+func (b *builder) userAgent(p *raw.Asking) string {
+	if p == nil || p.UserAgent == nil {
+		return defaultUserAgent
+	}
+	text := *p.UserAgent
+	if text == "" || len(text) > 256 || strings.Contains(text, "://") || strings.Contains(text, "@") || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(text) != text {
+		b.fault("probe.user_agent", "write the text of a User-Agent header, such as curl/8.5.0", "is empty, longer than 256 characters, a URL, or not of printable ASCII characters")
+		return defaultUserAgent
+	}
+	return text
+}
 
 // certificate faults a pair of files that are no certificate and its key.
 func (b *builder) certificate(key, certFile, keyFile string) {

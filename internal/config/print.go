@@ -67,6 +67,12 @@ func (p printer) config(c *Config) *object {
 	if len(c.AllowPrivate) > 0 {
 		o.put("allow_private", texts(c.AllowPrivate))
 	}
+	if c.CatalogFile != "" {
+		o.put("catalog", c.CatalogFile)
+	}
+	if c.UserAgent != "" && c.UserAgent != defaultUserAgent {
+		o.put("probe", newObject().put("user_agent", c.UserAgent))
+	}
 	o.put("enabled", c.Enabled)
 	if c.Default != (Ways{}) {
 		o.put("default", p.ways(newObject(), c.Default))
@@ -85,6 +91,9 @@ func (p printer) config(c *Config) *object {
 		e := p.exchange(x)
 		if len(x.Hosts) > 0 {
 			e.put("hosts", hostsObject(x.Hosts))
+		}
+		if x.UnlistedDefault {
+			e.put("unlisted_hosts", "default")
 		}
 		if x.Probe != (Probe{}) {
 			e.put("probe", probe(x.Probe))

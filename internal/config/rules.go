@@ -18,10 +18,11 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 		e, key := entries[name], "exchanges."+name
 		limits := takeLimits(key, &e)
 		x := Exchange{ID: name, Ways: b.ways(key, &e.Ways), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
-		if id, ok := catalog.Resolve(name); ok {
+		x.UnlistedDefault = orDefault(e.UnlistedHosts, "follow") == "default"
+		if id, ok := b.known.Resolve(name); ok {
 			x.ID = id
 		} else if x.Custom = true; !b.hostsWritten(key+".hosts", e.Hosts) {
-			b.nameFault(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, catalog.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
+			b.nameFault(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, b.known.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
 		}
 		if other, twice := seen[x.ID]; twice {
 			b.nameFault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)

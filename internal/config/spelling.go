@@ -33,8 +33,8 @@ func sameKey(a, b string, above []string) bool {
 	case above[0] != "exchanges":
 		return false
 	}
-	x, ok := catalog.Resolve(a)
-	y, known := catalog.Resolve(b)
+	x, ok := catalog.Embedded().Resolve(a)
+	y, known := catalog.Embedded().Resolve(b)
 	return ok && known && x == y
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/health"
 	"proxyd/internal/upstream"
@@ -173,7 +172,7 @@ func (d *Daemon) setDrained(name, exchange string, on bool) error {
 		return fmt.Errorf("there is no upstream %q; there are: %s", name, strings.Join(names, ", "))
 	}
 	if exchange != "" {
-		id, ok := catalog.Resolve(exchange)
+		id, ok := d.snapshot.Load().Config().Known().Resolve(exchange)
 		if !ok && !slices.ContainsFunc(d.snapshot.Load().Config().Exchanges, func(e config.Exchange) bool { return e.ID == exchange }) {
 			return fmt.Errorf("there is no exchange %q; see: proxyd exchanges", exchange)
 		}

@@ -41,7 +41,7 @@ func (d *Daemon) watching() watch.Options {
 			if !c.Watch || d.options.ConfigPath == "" {
 				return nil
 			}
-			files := append([]string{d.options.ConfigPath}, c.SecretFiles...)
+			files := append([]string{d.options.ConfigPath}, c.Files()...)
 			if len(d.file.Load().faults) > 0 { // what is not in force may want a file that comes later
 				files = append(files, config.NamedFiles(d.options.ConfigPath)...)
 			}

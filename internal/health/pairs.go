@@ -161,7 +161,7 @@ func address(c *config.Config, id string, k catalog.Kind) string {
 			return x.Probe.Of(k)
 		}
 	}
-	if urls := catalog.ProbeURLs(id, k); len(urls) > 0 {
+	if urls := c.Known().ProbeURLs(id, k); len(urls) > 0 {
 		return urls[0]
 	}
 	return ""
@@ -178,7 +178,7 @@ func anyHost(c *config.Config, id string, k catalog.Kind) string {
 			}
 		}
 	}
-	x, _ := catalog.Get(id)
+	x, _ := c.Known().Get(id)
 	for _, h := range x.Hosts {
 		if serves(h.Kind) && h.Env == "live" && !strings.HasPrefix(h.Name, "*") {
 			return h.Name

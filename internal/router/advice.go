@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 )
@@ -19,10 +21,10 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 		}
 		return `add "` + k.String() + ": " + way + `" to exchanges.` + exchange
 	}
-	x, _ := catalog.Get(exchange)
-	for _, peer := range x.Family {
-		p := b.entries[peer]
-		if p == nil || p.Ways.Of(k) == nil || p.Ways.Of(k).Action == config.Reject {
+	for i := range b.config.Exchanges {
+		p := &b.config.Exchanges[i]
+		peer := p.ID
+		if x, _ := b.config.Known().Get(peer); !slices.Contains(x.Family, exchange) || p.Ways.Of(k) == nil || p.Ways.Of(k).Action == config.Reject {
 			continue
 		}
 		if way, ok := waysWord(b.config, p.Ways); ok {

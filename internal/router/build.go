@@ -55,7 +55,9 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 	}
 	b.routes = b.indexRoutes()
 	r.addresses = b.addressRules()
-	r.exact, r.below, r.other = b.nodes(b.hostRows())
+	rows := b.hostRows()
+	b.addDomains(rows)
+	r.exact, r.below, r.other = b.nodes(rows)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -96,6 +98,10 @@ func (b *builder) node(row hostRow, route *routeHit) *node {
 	if route != nil {
 		n.route = route.decision
 	}
+	if row.domain != "" {
+		b.byDomain(n, row)
+		return n
+	}
 	for i, k := range kinds {
 		if row.kind == other(k) {
 			continue // never asked for
@@ -118,11 +124,7 @@ func other(k catalog.Kind) catalog.Kind {
 func (b *builder) way(row hostRow, k catalog.Kind) *decision {
 	entry := b.entries[row.exchange]
 	if row.exchange == "" || entry == nil || entry.Ways.Of(k) == nil {
-		key := unsetKey{row.exchange, k}
-		if b.unset[key] == nil {
-			b.unset[key] = b.fallback(row.exchange, k)
-		}
-		return b.unset[key]
+		return b.unsetWay(row.exchange, k)
 	}
 	w := entry.Ways.Of(k)
 	source := orElse(w.Source, "exchanges."+entry.ID+"."+k.String())
@@ -135,6 +137,15 @@ func (b *builder) way(row hostRow, k catalog.Kind) *decision {
 		why:  "is refused: " + source + " says reject",
 		hint: "to let it out, change " + source,
 	})
+}
+
+// unsetWay is fallback, once for each exchange and kind.
+func (b *builder) unsetWay(exchange string, k catalog.Kind) *decision {
+	key := unsetKey{exchange, k}
+	if b.unset[key] == nil {
+		b.unset[key] = b.fallback(exchange, k)
+	}
+	return b.unset[key]
 }
 
 // fallback decides where neither a route nor an exchange's entry does: the

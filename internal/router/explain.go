@@ -1,6 +1,8 @@
 package router
 
 import (
+	"strings"
+
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/target"
@@ -37,6 +39,10 @@ func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 		x.KindFrom = "the kind of listener " + h.Listener
 	case kindAsked:
 		x.KindFrom = "asked for"
+	case kindOfLabel:
+		x.KindFrom = "assumed: a label of the host says so"
+	case kindNoDirect:
+		x.KindFrom = "assumed: the other kind goes direct"
 	default:
 		x.KindFrom = "assumed: nothing says websocket"
 	}
@@ -57,7 +63,7 @@ func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 // doubts are what people may not have expected of the way of a name.
 func (r *Router) doubts(f *finding) (list []string) {
 	n := f.node
-	if f.chosen != n.way(f.kind) {
+	if f.chosen != f.last {
 		return nil // a route or a listener decides: nothing to doubt
 	}
 	if n.kind != catalog.KindHTTP && n.kind != catalog.KindWebsocket && !sameWay(r.effective(n.exchange, catalog.KindHTTP), r.effective(n.exchange, catalog.KindWebsocket)) {
@@ -65,10 +71,18 @@ func (r *Router) doubts(f *finding) (list []string) {
 		if n.exchange == "" {
 			what = f.host.Name + " is unknown, and the kinds have different ways "
 		}
-		list = append(list, what+r.bothWords(n.exchange)+": "+tellKinds)
+		tell := tellKinds
+		if n.domain != nil {
+			tell = strings.Replace(tellKinds, "http", f.kind.String(), 1)
+			what = f.host.Name + " is not in the catalogue, and the kinds of " + n.exchange + " have different ways "
+		}
+		list = append(list, what+r.bothWords(n.exchange)+": "+tell)
 	}
 	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Ways == config.Ways{}) {
 		list = append(list, r.familyWarnings(n.exchange)...)
+		if n.domain != nil {
+			list = append(list, r.domainWarnings(n.domain.name)...)
+		}
 	}
 	if f.chosen.source == "" && f.chosen.pool != nil && r.config.Default.Of(f.kind) == nil {
 		subject := "unlisted host"
@@ -132,7 +146,7 @@ func (r *Router) bothWords(exchange string) string {
 // live use first.
 func (r *Router) servesBoth(exchange string) []string {
 	var live, test []string
-	x, _ := catalog.Get(exchange)
+	x, _ := r.config.Known().Get(exchange)
 	for _, h := range x.Hosts {
 		n := r.exact[h.Name]
 		switch {

@@ -12,7 +12,8 @@ type hostRow struct {
 	exchange string
 	pattern  string // as listed
 	kind     catalog.Kind
-	users    bool // listed by the configuration
+	users    bool   // listed by the configuration
+	domain   string // no row lists it: the registrable domain that gives it to the exchange
 }
 
 // hostRows is every host of every exchange, by name and by what stands behind
@@ -67,7 +68,7 @@ func (b *builder) hostRows() hostRows {
 			row, twice := m[name]
 			switch {
 			case !twice:
-				m[name] = hostRow{e.ID, h.Pattern.String(), h.Kind, true}
+				m[name] = hostRow{exchange: e.ID, pattern: h.Pattern.String(), kind: h.Kind, users: true}
 			case row.exchange == e.ID && row.kind != h.Kind:
 				row.kind = catalog.KindBoth
 				m[name] = row
@@ -75,7 +76,7 @@ func (b *builder) hostRows() hostRows {
 		}
 	}
 	all := hostRows{make(map[string]hostRow, len(users.exact)+600), make(map[string]hostRow, len(users.below)+1)}
-	for _, x := range catalog.Exchanges() {
+	for _, x := range b.config.Known().Exchanges() {
 		for _, h := range x.Hosts {
 			name, wild := strings.CutPrefix(h.Name, "*.")
 			m := all.exact
@@ -84,7 +85,7 @@ func (b *builder) hostRows() hostRows {
 			}
 			over, covered := users.above(name)
 			if !covered || over.exchange == x.ID && over.kind == catalog.KindBoth {
-				m[name] = hostRow{x.ID, h.Name, h.Kind, false}
+				m[name] = hostRow{exchange: x.ID, pattern: h.Name, kind: h.Kind}
 			}
 		}
 	}

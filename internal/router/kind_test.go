@@ -28,7 +28,7 @@ func TestCatalogueIsAsAssumed(t *testing.T) {
 		{"fapi.binance.com", "binance_futures", catalog.KindHTTP},
 		{"dapi.binance.com", "binance_delivery", catalog.KindHTTP},
 	} {
-		if exchange, kind, _ := catalog.Lookup(c.host); exchange != c.exchange || kind != c.kind {
+		if exchange, kind, _ := catalog.Embedded().Lookup(c.host); exchange != c.exchange || kind != c.kind {
 			t.Errorf("%s is %s %s in the catalogue, want %s %s", c.host, exchange, kind, c.exchange, c.kind)
 		}
 	}

@@ -33,11 +33,19 @@ func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdi
 	if !h.IsIP() {
 		exchange, serves = owner(c, h)
 	}
+	labels, byDomain := "", false
+	if !h.IsIP() && !listed(c, h) {
+		exchange, labels, byDomain = domainOf(c, h.Name)
+	}
 	v := verdict{exchange: exchange, kind: catalog.KindHTTP}
 	for _, k := range []catalog.Kind{hint.Kind, listen.Kind, serves} { // the last word counts
-		if k == catalog.KindHTTP || k == catalog.KindWebsocket {
+		if single(k) {
 			v.kind = k
 		}
+	}
+	unasked := v.kind
+	if asked := single(hint.Kind) || single(listen.Kind); byDomain && !asked {
+		v.kind = guessed(c, exchange, labels)
 	}
 	route := firstRoute(c, h)
 	if route != nil && route.Way.Action == config.Direct {
@@ -66,6 +74,12 @@ func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdi
 				way = e.Ways.Of(v.kind)
 			}
 		}
+		if byDomain && (leavesDirect(c, way) || rank(c, way) > rank(c, c.Default.Of(unasked))) {
+			way = c.Default.Of(v.kind)
+			if rank(c, way) > rank(c, c.Default.Of(unasked)) || entryOf(c, exchange).Of(v.kind) != nil {
+				way = c.Default.Of(unasked)
+			}
+		}
 		v.take(c, way)
 	}
 	return v
@@ -87,6 +101,8 @@ func (v *verdict) take(c *config.Config, w *config.Way) {
 		v.pool = w.Pool
 	}
 }
+
+func single(k catalog.Kind) bool { return k == catalog.KindHTTP || k == catalog.KindWebsocket }
 
 func leavesDirect(c *config.Config, w *config.Way) bool {
 	return w == nil || w.Action == config.Direct || w.Action == config.Use && !c.Enabled
@@ -141,7 +157,7 @@ func owner(c *config.Config, h target.Host) (string, catalog.Kind) {
 			}
 		}
 	}
-	known, knownExchange, knownKind, ok := catalog.Find(h.Name)
+	known, knownExchange, knownKind, ok := catalog.Embedded().Find(h.Name)
 	switch {
 	case !ok:
 		return exchange, kind
@@ -153,4 +169,83 @@ func owner(c *config.Config, h target.Host) (string, catalog.Kind) {
 		return knownExchange, knownKind
 	}
 	return exchange, kind
+}
+
+// listed reports whether a row lists a name.
+func listed(c *config.Config, h target.Host) bool {
+	for _, e := range c.Exchanges {
+		for _, l := range e.Hosts {
+			if l.Pattern.Match(h) {
+				return true
+			}
+		}
+	}
+	_, _, ok := catalog.Embedded().Lookup(h.Name)
+	return ok
+}
+
+func entryOf(c *config.Config, id string) config.Ways {
+	for _, e := range c.Exchanges {
+		if e.ID == id {
+			return e.Ways
+		}
+	}
+	return config.Ways{}
+}
+
+// domainOf says whose a name is that no row lists, and what stands before the
+// domain.
+func domainOf(c *config.Config, name string) (exchange, labels string, ok bool) {
+	for d := range catalog.Embedded().Domains() {
+		if name != d.Name && !strings.HasSuffix(name, "."+d.Name) {
+			continue
+		}
+		exchange = d.Owner
+		var others []string
+		for _, id := range d.Others {
+			if entryOf(c, id) != (config.Ways{}) {
+				others = append(others, id)
+			}
+		}
+		if entryOf(c, d.Owner) == (config.Ways{}) && len(others) == 1 {
+			exchange = others[0]
+		}
+		for _, e := range c.Exchanges {
+			if e.UnlistedDefault && (e.ID == exchange || e.ID == d.Owner) {
+				return "", "", false
+			}
+		}
+		return exchange, strings.TrimSuffix(name, d.Name), true
+	}
+	return "", "", false
+}
+
+// guessed is the kind of a connection to an unlisted host of which nobody says it.
+func guessed(c *config.Config, exchange, labels string) catalog.Kind {
+	for _, word := range []string{"stream", "ws", "push", "feed"} {
+		if strings.Contains(labels, word) {
+			return catalog.KindWebsocket
+		}
+	}
+	way := func(k catalog.Kind) *config.Way {
+		if w := entryOf(c, exchange).Of(k); w != nil {
+			return w
+		}
+		return c.Default.Of(k)
+	}
+	if leavesDirect(c, way(catalog.KindHTTP)) && !leavesDirect(c, way(catalog.KindWebsocket)) {
+		return catalog.KindWebsocket
+	}
+	return catalog.KindHTTP
+}
+
+// rank is how directly a connection leaves: refused, by a proxy, direct.
+func rank(c *config.Config, w *config.Way) int {
+	switch {
+	case leavesDirect(c, w):
+		return 2
+	case w.Action == config.Reject:
+		return 0
+	}
+	return 1
 }

@@ -18,12 +18,12 @@ import (
 // they meet.
 var (
 	someNames = strings.Fields("x.example a.x.example b.x.example c.a.x.example y.example example " +
-		"api.binance.com stream.binance.com new.binance.com fapi.binance.com binance.com " +
+		"api.binance.com stream.binance.com new.binance.com fapi.binance.com binance.com wsx.binance.com new.kucoin.eu feed.kucoin.eu new.gateio.ws stream-x.gate.com " +
 		"api.gateio.ws kucoin.com api.kucoin.com push9.kucoin.com deep.push9.kucoin.com localhost")
 	someWild     = strings.Fields("*.example *.x.example *.a.x.example *.com *.binance.com *.kucoin.com *.push9.kucoin.com *.ws")
 	someNets     = strings.Fields("10.0.0.0/8 10.1.0.0/16 10.1.2.3 0.0.0.0/0 ::/0 2001:db8::/32 2001:db8::1 ::ffff:10.1.0.0/112")
 	someAddrs    = strings.Fields("10.1.2.3 10.1.9.9 10.9.9.9 52.1.2.3 2001:db8::1 2001:db8::2 ::1 ::ffff:10.1.2.3")
-	someIDs      = strings.Fields("binance gateio kucoin binance_futures venue other")
+	someIDs      = strings.Fields("binance gateio kucoin binance_futures binance_delivery venue other")
 	someKinds    = []catalog.Kind{catalog.KindBoth, catalog.KindHTTP, catalog.KindWebsocket}
 	someListens  = strings.Fields("127.0.0.1:7000 127.0.0.1:7001")
 	someTimeouts = []time.Duration{0, time.Second, 9 * time.Second}
@@ -83,7 +83,7 @@ func (d dice) config() *config.Config {
 		c.Listen = append(c.Listen, l)
 	}
 	for _, i := range d.Perm(len(someIDs))[:d.IntN(len(someIDs)+1)] {
-		e := config.Exchange{ID: someIDs[i], Ways: d.ways("exchanges." + someIDs[i])}
+		e := config.Exchange{ID: someIDs[i], Ways: d.ways("exchanges." + someIDs[i]), UnlistedDefault: d.IntN(8) == 0}
 		for range d.IntN(3) {
 			e.Hosts = append(e.Hosts, config.Host{Pattern: d.pattern(someNames, someWild), Kind: one(d, someKinds)})
 		}

@@ -30,6 +30,7 @@ type Route struct {
 	Source  string         // the key path of the way, "" when nothing matched and no default is set
 	Pool    *upstream.Pool // never nil without an error
 	Timeout time.Duration
+	Domain  string // the domain by which alone the host is the exchange's, since no row lists it; "" otherwise
 }
 
 // Denied is why a host is refused by policy.
@@ -38,6 +39,7 @@ type Denied struct {
 	Rule   string
 	Text   string // what is refused, in words that a client may see
 	Hint   string // what to do about it
+	Domain string // as in Route
 }
 
 // Error is the text.
@@ -72,6 +74,7 @@ type node struct {
 	listed   bool      // by the configuration, not by the catalogue
 	kind     catalog.Kind
 	ways     [2]*decision // where no route matches: for http, for websocket
+	domain   *domain      // by which alone it is the exchange's; nil where a row lists it, or nothing knows it
 }
 
 func (n *node) way(k catalog.Kind) *decision {
@@ -119,6 +122,7 @@ type finding struct {
 	node    *node // nil for an address
 	kind    catalog.Kind
 	from    kindSource
+	last    *decision // where no route and no listener decides
 	chosen  *decision
 	trusted bool
 	named   bool
@@ -150,7 +154,11 @@ func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 		f.node = r.lookup(name.Name)
 		f.kind, f.from = decideKind(f.node.kind, l.kind, h.Kind)
 		route, last = f.node.route, f.node.way(f.kind)
+		if d := f.node.domain; d != nil && f.from == kindAssumed {
+			f.kind, f.from, last = d.guess(name.Name)
+		}
 	}
+	f.last = last
 	switch {
 	case port == mailPort:
 		f.chosen = noMail
@@ -190,9 +198,17 @@ func (f *finding) route(port uint16) (Route, error) {
 	d := f.chosen
 	if d.pool == nil {
 		text := "target " + f.host.Name + " " + d.why
-		return Route{}, &Denied{Target: f.target(port), Rule: d.rule, Text: text, Hint: d.hint}
+		return Route{}, &Denied{Target: f.target(port), Rule: d.rule, Text: text, Hint: d.hint, Domain: f.domain()}
 	}
-	return Route{Target: f.target(port), Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout}, nil
+	return Route{Target: f.target(port), Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout, Domain: f.domain()}, nil
+}
+
+// domain is the domain by which alone the host was found, "" if a row lists it.
+func (f *finding) domain() string {
+	if f.node == nil || f.node.domain == nil {
+		return ""
+	}
+	return f.node.domain.name
 }
 
 func (f *finding) target(port uint16) upstream.Target {
@@ -221,6 +237,8 @@ const (
 	kindOfListener
 	kindAsked
 	kindAssumed
+	kindOfLabel  // a label of an unlisted host says websocket
+	kindNoDirect // of an unlisted host: the kind that does not go direct
 )
 
 // decideKind gives the kind of a connection. What is known of the host stands

@@ -232,7 +232,7 @@ func (l *leaks) sentence(key leak, kind, went string) string {
 func (l *leaks) remedy(id, kind string) string {
 	at := "exchanges." + id
 	e := l.next.entry(id)
-	if _, known := catalog.Get(id); !known && e == nil {
+	if _, known := l.next.config.Known().Get(id); !known && e == nil {
 		return ", or " + at + ": direct with its hosts"
 	}
 	if e != nil && e.Ways != (config.Ways{}) && kind != "" {

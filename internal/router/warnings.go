@@ -56,7 +56,7 @@ func (r *Router) serves(e *config.Exchange, k catalog.Kind) bool {
 			return true
 		}
 	}
-	x, _ := catalog.Get(e.ID)
+	x, _ := r.config.Known().Get(e.ID)
 	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != other(k) })
 }
 
@@ -70,6 +70,7 @@ func (r *Router) Warnings() []string {
 		list = append(list, "enabled is false: every way through a proxy goes DIRECT; what is refused stays refused")
 	}
 	list = append(list, r.familyWarnings("")...)
+	list = append(list, r.domainWarnings("")...)
 	list = append(list, r.bothWarnings()...)
 	if s := r.DirectSummary(); s != "" {
 		list = append(list, s)
@@ -77,22 +78,24 @@ func (r *Router) Warnings() []string {
 	return list
 }
 
-// familyWarnings names the exchanges without an entry whose family has one
-// with another way. With an id it speaks of that one alone.
+// familyWarnings names the exchanges without an entry that the clients of one
+// with another outbound reach. With an id it speaks of that one alone.
 func (r *Router) familyWarnings(only string) (list []string) {
-	for _, family := range catalog.Families() {
-		var listed *config.Exchange
+	said := map[string]bool{}
+	for i := range r.config.Exchanges {
+		listed := &r.config.Exchanges[i]
+		if listed.Ways == (config.Ways{}) || r.waysLikeDefault(listed) {
+			continue
+		}
 		var missing []string
-		for _, id := range family {
-			if e := r.entry(id); e != nil && e.Ways != (config.Ways{}) {
-				if listed == nil && !r.waysLikeDefault(e) {
-					listed = e
-				}
-			} else if only == "" || id == only {
+		x, _ := r.config.Known().Get(listed.ID)
+		for _, id := range x.Family {
+			if e := r.entry(id); (e == nil || e.Ways == config.Ways{}) && !said[id] && (only == "" || id == only) {
+				said[id] = true
 				missing = append(missing, id)
 			}
 		}
-		if listed == nil || len(missing) == 0 {
+		if len(missing) == 0 {
 			continue
 		}
 		have := " have no entry: "

@@ -28,6 +28,10 @@ type File struct {
 	Pools map[string]Pool `mapstructure:"pools"`
 	// The ways of the exchanges, by id or alias.
 	Exchanges map[string]Exchange `mapstructure:"exchanges"`
+	// A file with rows of your own for the catalogue of exchanges, in the columns exchange,host,kind,env,sources.
+	Catalog *string `mapstructure:"catalog"`
+	// How checks of all exchanges ask.
+	Probe *Asking `mapstructure:"probe"`
 	// Looked at before the exchanges, in this order; the first match wins.
 	Routes []Route `mapstructure:"routes"`
 	// How long a stop waits for tunnels. Default: 10.
@@ -248,8 +252,16 @@ type Exchange struct {
 	Ways `mapstructure:",squash"`
 	// Hosts that the catalogue lacks.
 	Hosts *Hosts `mapstructure:"hosts"`
+	// Hosts below its domains that the catalogue does not list: follow the exchange, or the default. Default: follow.
+	UnlistedHosts *string `mapstructure:"unlisted_hosts" enum:"follow,default"`
 	// Addresses that checks ask, in place of the catalogue's.
 	Probe *Probe `mapstructure:"probe"`
+}
+
+// Asking is how checks of all exchanges ask.
+type Asking struct {
+	// The User-Agent that they send. Default: that of a usual HTTP client.
+	UserAgent *string `mapstructure:"user_agent"`
 }
 
 // Probe is the public addresses of an exchange that checks ask.

@@ -1,0 +1,184 @@
+package catalog
+
+import (
+	"encoding/csv"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// Each host of an exchange lies below a domain of the table, so that the next
+// host there is not forgotten; a domain without an exchange was looked at and
+// is shared with others.
+func TestEveryHostHasADomainRow(t *testing.T) {
+	owner := map[string]string{}
+	for _, r := range rows(t, "domains") {
+		if _, twice := owner[r[0]]; twice {
+			t.Errorf("%s is there twice", r[0])
+		}
+		owner[r[0]] = r[1]
+		if registrable, err := publicsuffix.EffectiveTLDPlusOne(r[0]); err != nil || registrable != r[0] {
+			t.Errorf("%s is not registrable by itself: %q, %v", r[0], registrable, err)
+		}
+	}
+	used := map[string]map[string]bool{}
+	for _, r := range rows(t, "hosts") {
+		domain, err := publicsuffix.EffectiveTLDPlusOne(strings.TrimPrefix(r[1], "*."))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, known := owner[domain]; !known {
+			t.Errorf("%s of %s: domains.csv has no row for %s", r[1], r[0], domain)
+		}
+		if used[domain] == nil {
+			used[domain] = map[string]bool{}
+		}
+		used[domain][r[0]] = true
+	}
+	for domain, id := range owner {
+		if used[domain] == nil {
+			t.Errorf("%s: no exchange has a host there", domain)
+		} else if id != "" && !used[domain][id] && !slices.Contains(Embedded().IDs(), id) {
+			t.Errorf("%s is given to %s, which is no id", domain, id)
+		}
+	}
+}
+
+func TestDomainsNameOwnerAndOthers(t *testing.T) {
+	all := map[string]Domain{}
+	for d := range Embedded().Domains() {
+		all[d.Name] = d
+	}
+	got := all["binance.com"]
+	if got.Owner != "binance" || !slices.Equal(got.Others, []string{"binance_delivery", "binance_futures"}) {
+		t.Errorf("got %+v", got)
+	}
+	if got := all["kucoin.eu"]; got.Owner != "kucoin" || got.Others != nil {
+		t.Errorf("got %+v", got)
+	}
+	if got := all["gate.com"]; got.Owner != "gateio" || !slices.Equal(got.Others, []string{"gateio_futures"}) {
+		t.Errorf("got %+v", got)
+	}
+	if x, _ := Embedded().Get("binance"); !slices.Equal(x.Domains, []string{"binance.com", "binance.vision"}) {
+		t.Errorf("binance has the domains %v", x.Domains)
+	}
+	if _, found := all["kingnodes.com"]; found {
+		t.Error("a domain that others share is given to an exchange")
+	}
+}
+
+// snapshot reads a file of testdata, without its header.
+func snapshot(t *testing.T, name string) [][]string {
+	t.Helper()
+	f, err := os.Open("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	list, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list[1:]
+}
+
+// Whatever ccxt names, as make catalog SNAPSHOT=1 wrote it down, the catalogue
+// has: the class, the host with its kind, and who else a class reaches.
+func TestCatalogueKnowsWhatCCXTNames(t *testing.T) {
+	reviewed := map[[2]string]bool{}
+	for _, r := range snapshot(t, "reviewed.csv") {
+		reviewed[[2]string{r[0], r[1]}] = true
+	}
+	c := Embedded()
+	for _, r := range snapshot(t, "ccxt.csv") {
+		class, host, kind, env := r[0], r[1], r[2], r[3]
+		if reviewed[[2]string{class, host}] {
+			continue
+		}
+		client, known := c.Get(class)
+		owner, serves, found := c.Lookup(host)
+		switch {
+		case !known:
+			t.Errorf("ccxt has %s, the catalogue has no such id or alias", class)
+		case !found:
+			t.Errorf("ccxt's %s names %s, which no row lists", class, host)
+		case serves != KindBoth && serves.String() != kind:
+			t.Errorf("ccxt's %s uses %s for %s, the row says %s", class, host, kind, serves)
+		case env == "live" && owner != client.ID && !slices.Contains(client.Family, owner) && !reviewed[[2]string{class, "*"}]:
+			t.Errorf("ccxt's %s reaches %s of %s: families.csv lacks %s,%s", class, host, owner, client.ID, owner)
+		}
+	}
+}
+
+// Ids as public frameworks write them.
+func TestResolveTakesOtherFrameworksIDs(t *testing.T) {
+	for name, want := range map[string]string{
+		"binance-futures": "binance_futures", "binanceth": "binance_th", "aevo": "aevo", "huobi-dm-swap": "huobi_swap",
+		"gate-io-futures": "gateio_futures", "okex-swap": "okx", "ascend_ex": "ascendex", "dydx_v4_perpetual": "dydx",
+		"crypto-com": "cryptodotcom", "KORBIT": "korbit", "gopax": "gopax", "coinbase-international": "coinbase_international",
+	} {
+		if id, ok := Embedded().Resolve(name); !ok || id != want {
+			t.Errorf("%s is %q, want %s", name, id, want)
+		}
+	}
+	if id, ok := Embedded().Resolve("binance--futures"); ok {
+		t.Errorf("binance--futures is %s", id)
+	}
+}
+
+func TestOverlay(t *testing.T) {
+	c, err := Overlay([]byte("\ufeffexchange,host,kind,env,sources\n# our own\nBinance,new.binance.example,websocket,live,\n" +
+		"my_venue,api.venue.example,http,live,mine\nmy_venue,*.stream.venue.example,ws,live,mine\n" +
+		"my_venue,API.bequant.io,both,live,\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]entry{
+		"new.binance.example": {"binance", KindWebsocket}, "api.venue.example": {"my_venue", KindHTTP},
+		"a.stream.venue.example": {"my_venue", KindWebsocket}, "api.bequant.io": {"my_venue", KindBoth},
+		"api.binance.com": {"binance", KindHTTP},
+	} {
+		if id, kind, _ := c.Lookup(host); id != want.exchange || kind != want.kind {
+			t.Errorf("%s is %s's for %s, want %v", host, id, kind, want)
+		}
+	}
+	if _, ok := c.Resolve("bequant"); !ok || !slices.IsSorted(c.IDs()) {
+		t.Error("an exchange without hosts is gone, or the ids are out of order")
+	}
+	if c.Equal(Embedded()) || !c.Equal(c) {
+		t.Error("an overlay equals what it lies over, or not itself")
+	}
+	if _, ok := Embedded().Resolve("my_venue"); ok {
+		t.Error("the embedded catalogue has changed")
+	}
+	if n := len(slices.Collect(maps.Keys(c.exact))); n != len(Embedded().exact)+2 {
+		t.Errorf("%d exact hosts, want 2 more than %d", n, len(Embedded().exact))
+	}
+}
+
+func TestOverlayFaults(t *testing.T) {
+	const head = "exchange,host,kind,env,sources\n"
+	for _, c := range []struct{ name, text, want string }{
+		{"empty", "", "the first line must be exchange,host,kind,env,sources"},
+		{"another header", "host,exchange\n", "the first line must be"},
+		{"columns", head + "binance,x.example\n", "row 1: has 2 columns, want 5"},
+		{"id", head + "my venue!,x.example,http,live,\n", "row 1: the exchange must be of letters"},
+		{"host", head + "binance,https://x.example/,http,live,\n", "row 1: the host must be a name"},
+		{"address", head + "binance,10.0.0.0/8,http,live,\n", "row 1: the host must be a name"},
+		{"kind", head + "binance,x.example,grpc,live,\n", "row 1: not a kind"},
+		{"env", head + "binance,x.example,http,prod,\n", "row 1: env must be live or test"},
+		{"twice", head + "binance,x.example,http,live,\nokx,X.example.,http,live,\n", "row 2: x.example is listed by row 1 too"},
+		{"all at once", head + "a b,x,http,live,\nbinance,y.example,http,prod,\n", "row 2: env must be live or test"},
+		{"quotes", head + "\"binance,x.example\n", "parse error"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := Overlay([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q in it", err, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package catalog
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxyd/internal/target"
+)
+
+// mostOverlayRows bounds an overlay; the embedded data has a fraction of it.
+const mostOverlayRows = 20_000
+
+// Overlay returns the embedded catalogue with the rows of text, which has the
+// columns of hosts.csv, laid over it: a host that it lists is replaced, any
+// other is added, and so is an exchange that it lacks. The errors name the
+// line; all of them are returned, joined.
+func Overlay(text []byte) (*Catalog, error) {
+	rows, err := overlayRows(bytes.TrimPrefix(text, []byte("\ufeff")))
+	if err != nil {
+		return nil, err
+	}
+	c, err := load(rows)
+	if err != nil {
+		return nil, err
+	}
+	c.overlay = string(text)
+	return c, nil
+}
+
+func overlayRows(text []byte) ([]hostRow, error) {
+	r := csv.NewReader(bytes.NewReader(text))
+	r.Comment = '#'
+	r.FieldsPerRecord = -1
+	r.TrimLeadingSpace = true
+	var rows []hostRow
+	var errs []error
+	first := map[string]int{}
+	list, err := r.ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 || strings.Join(list[0], ",") != hostsHeader {
+		return nil, errors.New("the first line must be " + hostsHeader)
+	}
+	if len(list) > mostOverlayRows {
+		return nil, fmt.Errorf("has more than %d rows", mostOverlayRows)
+	}
+	for i, fields := range list[1:] {
+		row, err := overlayRow(fields)
+		if at, twice := first[row.host.Name]; err == nil && twice {
+			err = fmt.Errorf("%s is listed by row %d too", row.host.Name, at)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("row %d: %w", i+1, err))
+			continue
+		}
+		first[row.host.Name] = i + 1
+		rows = append(rows, row)
+	}
+	return rows, errors.Join(errs...)
+}
+
+// overlayRow reads one row of a user's.
+func overlayRow(f []string) (hostRow, error) {
+	if len(f) != 5 {
+		return hostRow{}, fmt.Errorf("has %d columns, want 5 (%s)", len(f), hostsHeader)
+	}
+	for i := range f {
+		f[i] = strings.TrimSpace(f[i])
+	}
+	id, ok := Embedded().Resolve(f[0])
+	if !ok {
+		id = lower(f[0])
+	}
+	if strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || id == "" {
+		return hostRow{}, errors.New("the exchange must be of letters, digits and _")
+	}
+	p, err := target.ParsePattern(f[1])
+	if err != nil || p.Kind != target.Exact && p.Kind != target.Wildcard {
+		return hostRow{}, errors.New("the host must be a name, or *.name, without scheme and port")
+	}
+	kind, err := ParseKind(f[2])
+	if err != nil {
+		return hostRow{}, err
+	}
+	if !slices.Contains([]string{"live", "test"}, f[3]) {
+		return hostRow{}, errors.New("env must be live or test")
+	}
+	return hostRow{id, Host{Name: p.String(), Kind: kind, Env: f[3]}}, nil
+}

@@ -1,0 +1,221 @@
+package router
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
+)
+
+// domain decides for hosts that no row lists, below a registrable domain that
+// an exchange of the catalogue owns. What a client or its listener says of the
+// kind counts; else the kind is guessed.
+type domain struct {
+	name          string
+	stream, plain guess // by whether a label says that the host streams
+}
+
+// guess is a kind that nothing has said, and where such a connection leaves.
+type guess struct {
+	kind     catalog.Kind
+	from     kindSource
+	decision *decision
+}
+
+// guess returns the kind of a connection to a host below the domain, of which
+// nothing is said, and where it leaves.
+func (d *domain) guess(host string) (catalog.Kind, kindSource, *decision) {
+	g := &d.plain
+	if streams(strings.TrimSuffix(host, d.name)) {
+		g = &d.stream
+	}
+	return g.kind, g.from, g.decision
+}
+
+// streams reports whether the labels in front of a domain say that a host serves
+// websockets, as most such hosts of the catalogue do: fstream, ws-api, wss, push,
+// feed. Words that only happen to end in ws do not count.
+func streams(labels string) bool {
+	for _, word := range []string{"stream", "push", "feed"} {
+		if strings.Contains(labels, word) {
+			return true
+		}
+	}
+	for rest := labels; ; {
+		before, after, found := strings.Cut(rest, "ws")
+		if !found {
+			return false
+		}
+		if !strings.HasSuffix(before, "ne") && !strings.HasSuffix(before, "a") { // news, aws
+			return true
+		}
+		rest = after
+	}
+}
+
+// addDomains adds a row for each domain that an exchange owns, so that it is
+// found after all rows that list a host. What unlisted_hosts: default speaks of
+// stays out.
+func (b *builder) addDomains(rows hostRows) {
+	for d := range b.config.Known().Domains() {
+		exchange, _ := b.domainOwner(d)
+		if e := b.entries[exchange]; e != nil && e.UnlistedDefault {
+			continue
+		}
+		if e := b.entries[d.Owner]; e != nil && e.UnlistedDefault {
+			continue
+		}
+		if above, covered := rows.above(d.Name); covered && above.users {
+			continue // a wildcard of the user's says whose it is
+		}
+		row := hostRow{exchange: exchange, domain: d.Name}
+		if _, listed := rows.exact[d.Name]; !listed {
+			rows.exact[d.Name] = row
+		}
+		if _, listed := rows.below[d.Name]; !listed {
+			rows.below[d.Name] = row
+		}
+	}
+}
+
+// domainOwner returns the exchange that unlisted hosts of a domain belong to:
+// its owner, or where that has no entry the one other exchange there that has.
+// Where several have, it is the owner again, and they are returned too.
+func (b *builder) domainOwner(d catalog.Domain) (exchange string, several []string) {
+	return domainOwner(d, func(id string) bool {
+		e := b.entries[id]
+		return e != nil && e.Ways != config.Ways{}
+	})
+}
+
+func domainOwner(d catalog.Domain, hasEntry func(id string) bool) (exchange string, several []string) {
+	if hasEntry(d.Owner) {
+		return d.Owner, nil
+	}
+	for _, id := range d.Others {
+		if hasEntry(id) {
+			several = append(several, id)
+		}
+	}
+	if len(several) == 1 {
+		return several[0], nil
+	}
+	return d.Owner, several
+}
+
+// byDomain decides for the hosts of a row that a domain stands for.
+func (b *builder) byDomain(n *node, row hostRow) {
+	n.domain = &domain{name: row.domain}
+	for i, k := range kinds {
+		n.ways[i] = b.unlisted(row, k, k)
+	}
+	plain := guess{catalog.KindHTTP, kindAssumed, n.ways[0]}
+	if b.directness(b.effective(row.exchange, catalog.KindHTTP)) == wholly && b.directness(b.effective(row.exchange, catalog.KindWebsocket)) != wholly {
+		plain = guess{catalog.KindWebsocket, kindNoDirect, b.unlisted(row, catalog.KindWebsocket, catalog.KindHTTP)}
+	}
+	n.domain.plain = plain
+	n.domain.stream = guess{catalog.KindWebsocket, kindOfLabel, b.unlisted(row, catalog.KindWebsocket, catalog.KindHTTP)}
+}
+
+// effective is the outbound of an exchange for a kind, nil where nothing is
+// written.
+func (b *builder) effective(exchange string, k catalog.Kind) *config.Way {
+	if e := b.entries[exchange]; e != nil && e.Ways.Of(k) != nil {
+		return e.Ways.Of(k)
+	}
+	return b.config.Default.Of(k)
+}
+
+// unlisted decides for unlisted hosts of an exchange and a kind: as its entry
+// says, but never more directly than default would for a connection of the kind
+// without, which a host that nothing knows is taken for.
+func (b *builder) unlisted(row hostRow, k, without catalog.Kind) *decision {
+	base := b.config.Default.Of(without)
+	entry := b.entries[row.exchange]
+	if entry == nil || entry.Ways.Of(k) == nil {
+		if b.directness(b.config.Default.Of(k)) > b.directness(base) {
+			k = without
+		}
+		return b.unsetWay(row.exchange, k)
+	}
+	w := entry.Ways.Of(k)
+	source := orElse(w.Source, "exchanges."+entry.ID+"."+k.String())
+	rule := "domain " + row.domain + " (host not in the catalogue)"
+	d := b.directness(w)
+	if d != wholly && d <= b.directness(base) {
+		return b.decide(w, decision{
+			rule: rule,
+			why:  "is refused: the catalogue does not list it, it is taken for " + row.exchange + "'s by its domain, and " + source + " says reject",
+			hint: "to let it out, list the host under exchanges." + entry.ID + ".hosts or under routes",
+		})
+	}
+	if base == nil { // and the entry, or enabled: false, says direct
+		return &decision{rule: rule + ": no default is set", pool: b.direct, timeout: unsetTimeout}
+	}
+	from := orElse(base.Source, "default")
+	return b.decide(base, decision{
+		rule: rule + ": " + from + ", since " + source + d.word(),
+		why:  "is refused: the catalogue does not list it and " + from + " is reject",
+		hint: "list the host under exchanges." + entry.ID + ".hosts or under routes",
+	})
+}
+
+// directness orders outbounds by how much of what they carry leaves directly.
+type directness int
+
+const (
+	refused directness = iota
+	proxied
+	partly // a pool with a direct member
+	wholly
+)
+
+// word says it of an outbound that is not taken because of it.
+func (d directness) word() string {
+	switch d {
+	case wholly:
+		return " says direct"
+	case partly:
+		return " has a direct member"
+	default:
+		return " would let it out"
+	}
+}
+
+func (b *builder) directness(w *config.Way) directness {
+	switch {
+	case w == nil || w.Action == config.Direct:
+		return wholly
+	case w.Action == config.Reject:
+		return refused
+	case !b.config.Enabled:
+		return wholly
+	}
+	i := slices.IndexFunc(b.config.Pools, func(p config.Pool) bool { return p.Name == w.Pool })
+	if i >= 0 && slices.ContainsFunc(b.config.Pools[i].Proxies, func(p config.Proxy) bool { return p.URL.Scheme == config.SchemeDirect }) {
+		return partly
+	}
+	return proxied
+}
+
+// domainWarnings names the domains whose unlisted hosts take the default because
+// several exchanges there have an entry and the owner has none. With a name it
+// speaks of that one alone.
+func (r *Router) domainWarnings(only string) (list []string) {
+	hasEntry := func(id string) bool {
+		e := r.entry(id)
+		return e != nil && e.Ways != config.Ways{}
+	}
+	domains := slices.SortedFunc(r.config.Known().Domains(), func(a, b catalog.Domain) int { return cmp.Compare(a.Name, b.Name) })
+	for _, d := range domains {
+		_, several := domainOwner(d, hasEntry)
+		if owner := r.entry(d.Owner); len(several) == 0 || only != "" && only != d.Name || owner != nil && owner.UnlistedDefault ||
+			!slices.ContainsFunc(several, func(id string) bool { return !r.waysLikeDefault(r.entry(id)) }) {
+			continue
+		}
+		list = append(list, "hosts of "+d.Name+" that the catalogue does not list: "+joinAnd(several)+" have an entry, "+d.Owner+", which owns the domain, has none: "+r.defaultWords()+"; add "+d.Owner)
+	}
+	return list
+}

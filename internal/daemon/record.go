@@ -30,6 +30,8 @@ func (d *Daemon) record(r tunnel.Record) {
 		if r.Class != "" && r.Class != tunnel.ClassGone { // its answer was cut short
 			level = zapcore.WarnLevel
 		}
+	case tunnel.Unlisted:
+		msg = "host not in the catalogue"
 	case tunnel.Refused:
 		level, msg = zapcore.WarnLevel, "refused"
 		if r.Class == tunnel.ClassGone {

@@ -36,6 +36,7 @@ type Handler struct {
 	maxTunnels int
 	dials      dialSlots
 	throttle   throttle
+	unlisted   unlistedHosts
 	idPrefix   string
 	idLast     atomic.Uint64
 	draining   atomic.Bool
@@ -101,6 +102,7 @@ func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router
 		})
 	}
 	route, err := snap.Route(r.Host, r.Port, r.Hint)
+	h.reportUnlisted(r, route, err, start)
 	if err != nil {
 		return route, h.refuseRoute(r, start, err)
 	}

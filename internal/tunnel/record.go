@@ -27,11 +27,12 @@ type Event uint8
 
 // The events.
 const (
-	Opened  Event = iota + 1 // a tunnel begins to carry bytes
-	Ended                    // and has ended
-	Refused                  // a client did not get what it asked for
-	Served                   // a plain HTTP request was answered: to its last byte unless Class says why not
-	Moved                    // a tunnel lives on in another process, whose Ended counts it from its beginning
+	Opened   Event = iota + 1 // a tunnel begins to carry bytes
+	Ended                     // and has ended
+	Refused                   // a client did not get what it asked for
+	Served                    // a plain HTTP request was answered: to its last byte unless Class says why not
+	Unlisted                  // a host is an exchange's by its domain alone: no row of the catalogue lists it; once a host
+	Moved                     // a tunnel lives on in another process, whose Ended counts it from its beginning
 )
 
 // Opening is what is known of a tunnel when it opens; all that it holds of its

@@ -166,7 +166,7 @@ func memberText(m routeMember) string {
 		s += fmt.Sprintf("  tier %d", m.Tier)
 	}
 	if m.Weight != 1 {
-		s += fmt.Sprintf("  weight %d", m.Weight)
+		s += fmt.Sprintf("  weight %g", m.Weight)
 	}
 	if !m.Enabled {
 		s += "  not enabled"

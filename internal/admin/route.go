@@ -27,12 +27,12 @@ type Route struct {
 
 // RouteMember is a member of the pool, in the order of the file.
 type RouteMember struct {
-	Name    string `json:"name"`
-	URL     string `json:"url"` // credentials masked
-	Tier    int    `json:"tier"`
-	Weight  int    `json:"weight"`
-	Enabled bool   `json:"enabled"`
-	State   string `json:"state,omitempty"` // what a running daemon has found out, in a few words
+	Name    string  `json:"name"`
+	URL     string  `json:"url"` // credentials masked
+	Tier    int     `json:"tier"`
+	Weight  float64 `json:"weight"`
+	Enabled bool    `json:"enabled"`
+	State   string  `json:"state,omitempty"` // what a running daemon has found out, in a few words
 }
 
 // Explain finds the way of HOST[:PORT] (443 without one). outlook may be nil:

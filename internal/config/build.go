@@ -29,19 +29,20 @@ var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 
 // builder turns the raw file into a Config and collects what is wrong.
 type builder struct {
-	path      string
-	secrets   secrets
-	at        map[string]place
-	root      *node
-	shaped    Faults // those of the shape: what is missing there is not missed again
-	faults    Faults
-	warnings  Faults
-	pools     []Pool
-	byName    map[string]int // of named pools
-	inline    []Pool
-	poolOrder []string
-	known     *catalog.Catalog
-	literal   []string // keys of passwords that are written out in the file
+	path           string
+	secrets        secrets
+	at             map[string]place
+	root           *node
+	shaped         Faults // those of the shape: what is missing there is not missed again
+	faults         Faults
+	warnings       Faults
+	pools          []Pool
+	byName         map[string]int // of named pools
+	inline         []Pool
+	poolOrder      []string
+	known          *catalog.Catalog
+	literal        []string // keys of passwords that are written out in the file
+	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
@@ -152,6 +153,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.adminAmongListeners(adminKey(f.Admin), c)
 	b.adminBehindListeners(c)
 	b.blindRules(c)
+	b.pastedTimeout(c)
 	b.fileMode()
 	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))
 	return c
@@ -202,6 +204,16 @@ func (b *builder) seconds(key string, v *float64, def, low, high float64) time.D
 
 // plain writes a number without an exponent.
 func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+func (b *builder) number(key string, v *float64, def, low, high float64) float64 {
+	if v == nil {
+		return def
+	}
+	if *v < low || *v > high {
+		b.fault(key, "", "%s is out of range: must be from %s to %s", plain(*v), plain(low), plain(high))
+	}
+	return *v
+}
 
 func (b *builder) whole(key string, v *int, def, low, high int) int {
 	if v == nil {

@@ -10,11 +10,15 @@ func (b *builder) health(key string, r *raw.Health) Health {
 	if r == nil {
 		return Health{}
 	}
-	return Health{
+	h := Health{
 		Method: orDefault(r.Method, "connect"), Interval: b.seconds(key+".interval_seconds", r.IntervalSeconds, 30, 1, 86400),
 		Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, 5, 0.1, 300),
 		Rise:    b.whole(key+".rise", r.Rise, 2, 1, 100), Fall: b.whole(key+".fall", r.Fall, 3, 1, 100),
 	}
+	if !orDefault(r.Enabled, true) { // what stands beside it has been checked all the same
+		return Health{}
+	}
+	return h
 }
 
 func defaultEject() Eject {

@@ -123,9 +123,9 @@ type Proxy struct {
 	Name    string // unique for an identity; "host:port" unless set
 	URL     URL
 	TLS     TLS
-	Via     *Way // the hop before; nil when dialled from this machine
-	Weight  int
-	Tier    int // 1 is used first
+	Via     *Way    // the hop before; nil when dialled from this machine
+	Weight  float64 // 0.1 to 100
+	Tier    int     // 1 is used first
 	Enabled bool
 	Exit    string // members with the same exit share budgets; Name unless set, for direct its source address or "direct"
 	Limits  Limits

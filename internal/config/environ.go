@@ -3,9 +3,9 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -22,72 +22,114 @@ const (
 // that is a key: a pool may be called port.
 var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9]+_)*(SERVICE_|PORT)`)
 
+// layer lays variables over the tree.
+type layer struct {
+	root     *node
+	faults   Faults
+	warnings Faults
+}
+
+// variables lists those of proxyd and of cryptofeed, in whatever case they are
+// written, by their name in capitals; one that stands there in two spellings with
+// two values is a fault.
+func (l *layer) variables(environ []string) (vars, spelled map[string]string) {
+	vars, spelled = map[string]string{}, map[string]string{}
+	for _, kv := range environ {
+		name, value, ok := strings.Cut(kv, "=")
+		upper := strings.ToUpper(name)
+		if !ok || !strings.HasPrefix(upper, envPrefix) && !strings.HasPrefix(upper, cryptofeedPrefix) {
+			continue
+		}
+		if old, twice := spelled[upper]; twice && old != name && vars[upper] != value {
+			l.faults = append(l.faults, place{env: name}.fault("", "is set in another spelling too, to another value", "keep one of the two"))
+		}
+		vars[upper], spelled[upper] = value, name
+	}
+	return vars, spelled
+}
+
 // layEnvironment lays the variables over the tree: those with PROXYD_ replace
 // what the file says, those of cryptofeed only fill what it leaves open.
-func layEnvironment(root *node, environ []string) (faults Faults) {
-	vars := map[string]string{}
-	for _, kv := range environ {
-		if name, value, ok := strings.Cut(kv, "="); ok {
-			vars[name] = value
-		}
-	}
-	names := make([]string, 0, len(vars))
-	for name := range vars {
-		names = append(names, name)
-	}
-	sort.Strings(names) // so that a parent comes before its children, and 0 before 1
-	for _, name := range names {
+func layEnvironment(root *node, environ []string) (faults, warnings Faults) {
+	l := &layer{root: root}
+	vars, spelled := l.variables(environ)
+	for _, name := range slices.Sorted(maps.Keys(vars)) { // so that a parent comes before its children, and 0 before 1
 		switch {
 		case name == "PROXYD_CONFIG" || serviceLink.MatchString(name) || name == "CRYPTOFEED_PROXY_ENABLED":
 		case strings.HasPrefix(name, envPrefix):
-			faults = append(faults, lay(root, name, strings.TrimPrefix(name, envPrefix), vars[name], true)...)
-		case strings.HasPrefix(name, cryptofeedPrefix):
-			faults = append(faults, lay(root, name, strings.TrimPrefix(name, cryptofeedPrefix), vars[name], false)...)
+			l.variable(place{env: spelled[name]}, strings.TrimPrefix(name, envPrefix), vars[name], true)
+		default:
+			l.variable(place{env: spelled[name], pasted: true}, strings.TrimPrefix(name, cryptofeedPrefix), vars[name], false)
 		}
 	}
-	return faults
+	return l.faults, l.warnings
 }
 
-// lay puts one variable in its place.
-func lay(root *node, name, path, value string, replace bool) Faults {
-	at := place{env: name}
-	prefix := strings.TrimSuffix(name, path)
+// variable puts one variable in its place.
+func (l *layer) variable(at place, path, value string, replace bool) {
 	parts := strings.Split(strings.ToLower(path), "__")
 	if slices.Contains(parts, "") {
-		return Faults{at.fault("", "names no key", "write two underscores between the levels, such as PROXYD_EXCHANGES__BINANCE__URL")}
+		l.faults = append(l.faults, at.fault("", "names no key", "write two underscores between the levels, such as PROXYD_EXCHANGES__BINANCE__URL"))
+		return
 	}
-	n := root
+	if !replace && parts[0] != "default" && parts[0] != "exchanges" && parts[0] != "pools" {
+		near := nearest(strings.ReplaceAll(path, "__", "_"), []string{"default_http", "default_websocket", "default_rest", "default_ws", "default", "exchanges"})
+		do := "it is another program's"
+		if near != "" {
+			do = "did you mean " + cryptofeedPrefix + strings.ToUpper(strings.ReplaceAll(near, "_", "__")) + "?"
+		}
+		l.warnings = append(l.warnings, at.fault("", "is no variable of cryptofeed, and not read", do))
+		return
+	}
+	v, faults := envNode(at, strings.Join(parts, "."), value)
+	l.faults = append(l.faults, faults...)
+	if len(faults) == 0 {
+		l.lay(at, parts, v, replace)
+	}
+}
+
+// lay puts a value in its place. A mapping of cryptofeed's, which fills what is
+// left open, is laid key by key.
+func (l *layer) lay(at place, parts []string, v *node, replace bool) {
+	if !replace && v.kind == mapping {
+		for _, e := range v.keys {
+			l.lay(at, append(slices.Clone(parts), e.key), e.val, false)
+		}
+		return
+	}
+	n := l.root
 	for i, key := range parts {
 		last := i == len(parts)-1
 		if n.kind == list {
 			if !replace && n.at.env == "" { // the file's own list
-				return nil
+				l.shadowed(at, n, v)
+				return
 			}
 			next, fault := n.item(at, key, parts[:i])
 			if fault != nil {
-				return fault
+				l.faults = append(l.faults, *fault)
+				return
 			}
 			if n = next; last {
-				v, faults := envNode(at, strings.Join(parts, "."), value)
 				*n = *v
-				return faults
+				return
 			}
 			n.open(at, parts[i+1])
 			continue
 		}
-		key = n.spelled(key, parts[:i], prefix)
+		key = n.spelled(key, parts[:i], at)
 		next := n.child(key)
 		if next != nil && next.kind == null { // as if it were not written
 			next = nil
 		}
-		if !replace && (next != nil && (last || next.kind == scalar) || rival(n, key) || next == nil && n.bothKinds(key, parts[:i])) {
-			return nil
+		if by := n.shadow(key, next, parts[:i], last); !replace && by != nil {
+			l.shadowed(at, by, v)
+			return
 		}
 		if last {
 			replaceRivals(n, key)
-			v, faults := envNode(at, strings.Join(parts, "."), value)
 			n.set(key, at, v)
-			return faults
+			return
 		}
 		if next == nil {
 			replaceRivals(n, key)
@@ -100,16 +142,51 @@ func lay(root *node, name, path, value string, replace bool) Faults {
 		next.open(at, parts[i+1])
 		n = next
 	}
+}
+
+// shadow is what keeps a variable of cryptofeed's out of a key: the key itself
+// where it is set already, a key that excludes it, or an outbound for both kinds.
+func (n *node) shadow(key string, next *node, above []string, last bool) *node {
+	if next != nil && (last || next.kind == scalar) && !next.at.cryptofeed() {
+		return next
+	}
+	for _, r := range rivals[key] {
+		if by := n.child(r); by != nil && !by.at.cryptofeed() {
+			return by
+		}
+	}
+	if next == nil {
+		return n.bothKinds(key, above)
+	}
 	return nil
 }
 
+// cryptofeed reports whether a place is one of cryptofeed's variables.
+func (p place) cryptofeed() bool { return p.env != "" && p.pasted }
+
+// shadowed warns of a variable that says something and is not heard.
+func (l *layer) shadowed(at place, by, v *node) {
+	if by.kind == scalar && v.kind == scalar && by.text == v.text {
+		return
+	}
+	where := "the file has it" + by.at.where()
+	if by.at.env != "" {
+		where = by.at.env + " has it"
+	}
+	w := at.fault("", "is set and not used: "+where, "remove the one or the other")
+	if !slices.Contains(l.warnings, w) {
+		l.warnings = append(l.warnings, w)
+	}
+}
+
 // item is a list's item by its number; the one behind the last is made.
-func (n *node) item(at place, number string, above []string) (*node, Faults) {
+func (n *node) item(at place, number string, above []string) (*node, *Fault) {
 	i, err := strconv.Atoi(number)
 	switch {
 	case err != nil || i < 0 || i > len(n.items):
 		key := strings.Join(above, ".")
-		return nil, Faults{at.fault(key, fmt.Sprintf("is a list, and %s is not the number of an item or of the next one (%d)", quoted(number), len(n.items)), "number them from 0 on, without a gap")}
+		fault := at.fault(key, fmt.Sprintf("is a list, and %s is not the number of an item or of the next one (%d)", quoted(number), len(n.items)), "number them from 0 on, without a gap")
+		return nil, &fault
 	case i == len(n.items):
 		n.items = append(n.items, &node{kind: null, at: at})
 	}
@@ -135,15 +212,6 @@ func (n *node) open(at place, childKey string) {
 // rivals are the keys of which a mapping has one: a way's spellings, and those
 // of an address.
 var rivals = map[string][]string{"url": {"=", "pool"}, "pool": {"=", "url"}, "address": {"="}}
-
-func rival(n *node, key string) bool {
-	for _, r := range rivals[key] {
-		if n.child(r) != nil {
-			return true
-		}
-	}
-	return false
-}
 
 func replaceRivals(n *node, key string) {
 	for _, r := range rivals[key] {

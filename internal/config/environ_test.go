@@ -87,7 +87,7 @@ func TestEnvironment(t *testing.T) {
 		"PROXYD_CONFIG is not a key":      {"default: reject\n", []string{p + "CONFIG=/nonexistent.yaml"}, "", "reject reject"},
 		"cryptofeed's switch is not read": {"default: reject\n", []string{cf + "ENABLED=false"}, "", "reject reject"},
 		"nor is it checked":               {"default: reject\n", []string{cf + "ENABLED=perhaps"}, "", "reject reject"},
-		"names of others":                 {"default: reject\n", []string{"MYPROXYD_X=1", "PROXYDX=1", "CRYPTOFEED_X=1", "proxyd_x=1", "="}, "", "reject reject"},
+		"names of others":                 {"default: reject\n", []string{"MYPROXYD_X=1", "PROXYDX=1", "CRYPTOFEED_X=1", "="}, "", "reject reject"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			loaded := load(t, c.file, c.environ...)
@@ -113,7 +113,7 @@ func TestEnvironmentBelowShortSpellings(t *testing.T) {
 		"PROXYD_ADMIN__ADDRESS=127.0.0.1:9002", "PROXYD_LISTEN__0__ADDRESS=127.0.0.1:2", "PROXYD_POOLS__ASIA__PROXIES__0__WEIGHT=7",
 		"PROXYD_EXCHANGES__BYBIT__LIMITS=published", "PROXYD_EXCHANGES__OKX__LIMITS__CONNECTS=3/1s", "PROXYD_LOG={\"level\": \"debug\"}")
 	asia := pool(t, c, "asia")
-	got := []any{c.Admin.Address, c.Listen[0].Address, asia.Proxies[0].URL.Host.Name, asia.Proxies[0].Weight, c.Exchanges[1].Limits.HTTP.Published, c.Exchanges[0].Limits.HTTP.Published, c.Exchanges[0].Limits.HTTP.Connects, c.Log.Level}
+	got := []any{c.Admin.Address, c.Listen[0].Address, asia.Proxies[0].URL.Host.Name, int(asia.Proxies[0].Weight), c.Exchanges[1].Limits.HTTP.Published, c.Exchanges[0].Limits.HTTP.Published, c.Exchanges[0].Limits.HTTP.Connects, c.Log.Level}
 	want := []any{"127.0.0.1:9002", "127.0.0.1:2", "a.example", 7, true, false, 3, "debug"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

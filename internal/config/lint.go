@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"proxyd/internal/target"
 )
@@ -35,6 +36,19 @@ func (b *builder) fileMode() {
 		b.warnings = append(b.warnings, Fault{File: b.path, What: fmt.Sprintf("every user of this machine may change it (mode %04o)", perm), Do: "chmod 600 " + b.path})
 	case perm&open != 0 && len(b.literal) > 0:
 		b.warn(b.literal[0], do, "holds a password, and others may read the file (mode %04o)", perm)
+	}
+}
+
+// pastedTimeout warns, once, of outbounds of a pasted block that say nothing of
+// time: cryptofeed and proxyd mean different ones.
+func (b *builder) pastedTimeout(c *Config) {
+	for _, key := range b.withoutTimeout {
+		at := b.place(key)
+		if !at.pasted || at.env != "" || !slices.ContainsFunc(c.Pools, func(p Pool) bool { return p.Inline && p.Name == key }) {
+			continue
+		}
+		b.warn(key, "write timeout_seconds: 30 to keep it, or 4 (many clients give up after 5 s)", "has no timeout_seconds: that is 4 s here, and 30 s in cryptofeed; so for every outbound without one")
+		return
 	}
 }
 

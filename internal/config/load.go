@@ -52,7 +52,7 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	if len(faults) > 0 {
 		return nil, sorted(faults)
 	}
-	c.Warnings = sorted(append(c.Warnings, b.warnings...))
+	c.Warnings = sorted(slices.Concat(s.warnings, c.Warnings, b.warnings))
 	return c, nil
 }
 
@@ -82,7 +82,9 @@ func readTree(path string, environ []string, only string) (*node, *shaper, Fault
 			faults = Faults{{File: path, What: "is empty", Do: "write at least one key, such as default: direct"}}
 		}
 	}
-	return root, s, append(faults, layEnvironment(root, environ)...)
+	more, warnings := layEnvironment(root, environ)
+	s.warnings = warnings
+	return root, s, append(faults, more...)
 }
 
 // decode has viper turn the shaped maps into the raw types, strictly. A fresh
@@ -126,7 +128,7 @@ func FindFile(flag string, environ []string) (path string, named bool) {
 		return flag, true
 	}
 	for _, kv := range environ {
-		if v, ok := strings.CutPrefix(kv, "PROXYD_CONFIG="); ok && v != "" {
+		if name, v, ok := strings.Cut(kv, "="); ok && v != "" && strings.EqualFold(name, "PROXYD_CONFIG") {
 			return v, true
 		}
 	}

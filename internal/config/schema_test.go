@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,7 +96,9 @@ func violation(root, schema map[string]any, v any, path string) string {
 				return fmt.Sprintf("%s: %v is none of %v", path, v, arg)
 			}
 		case "type":
-			if got := typeOf(v); got != arg && (arg != "number" || got != "integer") {
+			f, number := v.(float64)
+			whole := number && f == math.Trunc(f) // 1.0 is an integer in a JSON schema
+			if got := typeOf(v); got != arg && (arg != "number" || got != "integer") && (arg != "integer" || !whole) {
 				return fmt.Sprintf("%s: a %s, not a %s", path, got, arg)
 			}
 		case "items":

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,9 +16,10 @@ import (
 // plain maps that viper decodes: every short spelling becomes its mapping, every
 // alias its key. It remembers where each value stands.
 type shaper struct {
-	faults  Faults
-	at      map[string]place
-	inBlock bool // the file is a pasted proxy block with keys of other programs beside it
+	faults   Faults
+	warnings Faults // of the environment
+	at       map[string]place
+	inBlock  bool // the file is a pasted proxy block with keys of other programs beside it
 }
 
 var fileType = reflect.TypeFor[raw.File]()
@@ -196,24 +199,36 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		s.bad(n, path, "must be "+wanted(t)+", not "+n.what(), "")
 		return nil
 	}
-	loose := n.tag == ""
+	loose := n.tag == "" || n.at.pasted
+	if n.at.pasted {
+		n.text = strings.TrimSpace(n.text)
+	}
 	switch t.Kind() {
 	case reflect.String:
-		if loose || n.tag == "!!str" {
+		if n.tag == "" || n.tag == "!!str" {
 			return n.text
 		}
 		s.bad(n, path, "must be text, not "+n.what(), "put it in quotes")
 	case reflect.Bool:
-		if v, err := strconv.ParseBool(n.text); err == nil && (loose || n.tag == "!!bool") {
+		if v, err := strconv.ParseBool(n.text); err == nil && (n.tag == "" || n.tag == "!!bool") {
+			return v
+		}
+		if v, ok := pastedBool[strings.ToLower(n.text)]; ok && n.at.pasted {
 			return v
 		}
 		s.bad(n, path, "must be true or false, not "+n.what(), "write true or false, without quotes")
 	case reflect.Int:
-		if v, err := strconv.Atoi(n.text); err == nil && (loose || n.tag == "!!int") {
+		if s.octal(n, path) {
+			return nil
+		}
+		if v, ok := wholeNumber(n.text); ok && (loose || n.tag == "!!int" || n.tag == "!!float") {
 			return v
 		}
 		s.bad(n, path, "must be a whole number, not "+n.number(), "")
 	case reflect.Float64:
+		if s.octal(n, path) {
+			return nil
+		}
 		if v, err := strconv.ParseFloat(n.text, 64); err == nil && (loose || n.tag == "!!int" || n.tag == "!!float") && v == v && v < 1e12 && v > -1e12 {
 			return v
 		}
@@ -224,6 +239,33 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		s.bad(n, path, "must be a number, not "+n.number(), do)
 	}
 	return nil
+}
+
+// pastedBool is what cryptofeed takes for true or false, in YAML 1.1 or in text.
+var pastedBool = map[string]bool{"true": true, "t": true, "yes": true, "y": true, "on": true, "1": true, "false": false, "f": false, "no": false, "n": false, "off": false, "0": false}
+
+// wholeNumber reads 3, and 3.0 too, which a JSON schema calls an integer.
+func wholeNumber(text string) (int, bool) {
+	if v, err := strconv.Atoi(text); err == nil {
+		return v, true
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || v != math.Trunc(v) || math.Abs(v) > math.MaxInt32 {
+		return 0, false
+	}
+	return int(v), true
+}
+
+var leadingZero = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
+
+// octal refuses a number that begins with a zero: it is octal in YAML 1.1, and
+// not in YAML 1.2.
+func (s *shaper) octal(n *node, path string) bool {
+	if !leadingZero.MatchString(n.text) {
+		return false
+	}
+	s.bad(n, path, "begins with a zero: 0777 is 511 in YAML 1.1, and 777 in YAML 1.2", "write the number without it")
+	return true
 }
 
 func wanted(t reflect.Type) string {
@@ -251,15 +293,23 @@ func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.S
 	switch near := nearest(key, names(fields)); {
 	case path == "" && s.inBlock:
 		do = "if this is another program's file, copy the proxy block into its own file"
+	case path != "" && hasField(fileType, key) && deciding[key]:
+		do = "remove it; " + key + " is a key of the first column too, and decides there for every connection"
 	case path != "" && hasField(fileType, key):
 		do = "did you mean the top-level key " + key + "? move it out to the first column"
-	case innerKey(fields, key) != "":
+	case innerKey(fields, key) != "" && !deciding[key]:
 		do = "did you mean " + join(path, innerKey(fields, key)) + "." + key + "? move it one level in"
 	case near != "":
 		do = "did you mean " + near + "?"
 	}
 	s.faults = append(s.faults, at.fault(join(path, key), unknownKey, do))
 }
+
+// deciding are the keys that say where connections go, and who may open them. No
+// hint has one of them moved: where it holds for more, or for something else, a
+// slip would be turned into an open door.
+var deciding = map[string]bool{"enabled": true, "default": true, "exchanges": true, "routes": true, "allow_private": true, "listen": true, "admin": true,
+	"http": true, "rest": true, "websocket": true, "ws": true, "url": true, "pool": true, "proxies": true, "use": true, "via": true, "hosts": true, "allow": true, "address": true, "auth": true, "users": true, "insecure": true, "token": true, "pprof": true}
 
 // innerKey finds the key below which another one would be right.
 func innerKey(fields map[string]reflect.StructField, key string) string {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strings"
 
 	"proxyd/internal/catalog"
 )
@@ -13,12 +12,12 @@ var otherSpelling = map[string]string{"http": "rest", "rest": "http", "websocket
 // spelled is how a mapping writes a key already, so that a variable meets what
 // the file says of it under its alias. Two variables with one prefix that mean
 // the same are left to be found at fault.
-func (n *node) spelled(key string, above []string, prefix string) string {
+func (n *node) spelled(key string, above []string, at place) string {
 	if n.child(key) != nil {
 		return key
 	}
 	i := slices.IndexFunc(n.keys, func(e entry) bool {
-		return sameKey(e.key, key, above) && !strings.HasPrefix(e.at.env, prefix)
+		return sameKey(e.key, key, above) && (e.at.env == "" || e.at.pasted != at.pasted)
 	})
 	if i < 0 {
 		return key
@@ -43,16 +42,18 @@ func areNames(above []string) bool {
 	return len(above) == 1 && (above[0] == "exchanges" || above[0] == "pools")
 }
 
-// bothKinds reports whether the file gives a way for both kinds, which answers
-// for the kind that key names too.
-func (n *node) bothKinds(key string, above []string) bool {
+// bothKinds is the outbound that the file gives for both kinds, which answers
+// for the kind that key names too; nil if there is none.
+func (n *node) bothKinds(key string, above []string) *node {
 	if otherSpelling[key] == "" || areNames(above) {
-		return false
+		return nil
 	}
-	return slices.ContainsFunc([]string{"=", "url", "pool"}, func(k string) bool {
-		way := n.child(k)
-		return way != nil && way.kind != null && way.at.env == ""
-	})
+	for _, k := range []string{"=", "url", "pool"} {
+		if outbound := n.child(k); outbound != nil && outbound.kind != null && outbound.at.env == "" {
+			return outbound
+		}
+	}
+	return nil
 }
 
 // noPart reports whether text at a key is no part of the mapping there: a pool's

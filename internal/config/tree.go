@@ -24,6 +24,7 @@ type place struct {
 	file      string
 	line, col int
 	env       string
+	pasted    bool // cryptofeed's own: below proxy, or in a variable of its
 }
 
 // fault is a fault at a place.
@@ -173,11 +174,19 @@ func yamlFault(file string, err error) Fault {
 type parser struct {
 	file   string
 	faults Faults
+	values int // made so far: aliases are written out, and could multiply them
+	full   bool
+	open   []*yaml.Node // the anchors being written out
 }
 
 func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 	at := place{file: p.file, line: y.Line, col: y.Column}
-	if len(p.faults) > mostFaults {
+	if len(p.faults) > mostFaults || p.full {
+		return &node{kind: null, at: at}
+	}
+	if p.values++; p.values > mostValues {
+		p.full = true
+		p.faults = append(p.faults, Fault{File: p.file, What: fmt.Sprintf("holds more than %d values, with its aliases written out", mostValues), Do: "is it the right file? put what repeats into a pool"})
 		return &node{kind: null, at: at}
 	}
 	if depth > maxDepth {
@@ -188,8 +197,7 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 	case yaml.DocumentNode:
 		return p.node(y.Content[0], path, depth)
 	case yaml.AliasNode:
-		p.faults = append(p.faults, at.fault(path, "aliases (*name) are not read", "write the value out"))
-		return &node{kind: null, at: at}
+		return p.alias(y, at, path, depth)
 	case yaml.SequenceNode:
 		n := &node{kind: list, at: at}
 		for i, c := range y.Content {
@@ -205,9 +213,48 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 	return &node{kind: scalar, at: at, tag: y.ShortTag(), text: y.Value}
 }
 
+// alias writes out what an alias stands for.
+func (p *parser) alias(y *yaml.Node, at place, path string, depth int) *node {
+	if slices.Contains(p.open, y.Alias) {
+		p.faults = append(p.faults, at.fault(path, "an alias stands inside of its own anchor", "write the value out"))
+		return &node{kind: null, at: at}
+	}
+	p.open = append(p.open, y.Alias)
+	n := p.node(y.Alias, path, depth)
+	p.open = p.open[:len(p.open)-1]
+	return n
+}
+
+// merge lays the keys of a << below those of the mapping itself. Of several
+// mappings the first that has a key counts.
+func (p *parser) merge(n *node, has map[string]int, from *yaml.Node, at place, path string, depth int) {
+	before := len(p.faults)
+	val := p.node(from, join(path, "<<"), depth)
+	sources := []*node{val}
+	if val.kind == list {
+		sources = val.items
+	}
+	for _, m := range sources {
+		if m.kind != mapping {
+			if m.kind != null || len(p.faults) == before {
+				p.faults = append(p.faults, at.fault(join(path, "<<"), "merges no mapping, but "+m.what(), "name the anchor of a mapping, such as <<: *defaults"))
+			}
+			continue
+		}
+		for _, e := range m.keys {
+			if _, ok := has[e.key]; !ok {
+				has[e.key] = len(n.keys)
+				n.keys = append(n.keys, e)
+			}
+		}
+	}
+}
+
 func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 	n := &node{kind: mapping, at: at, keys: make([]entry, 0, len(y.Content)/2)}
 	first := make(map[string]int, len(y.Content)/2)
+	var merged *yaml.Node
+	var mergedAt place
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k := y.Content[i]
 		keyAt := place{file: p.file, line: k.Line, col: k.Column}
@@ -216,7 +263,10 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 			continue
 		}
 		if k.ShortTag() == "!!merge" {
-			p.faults = append(p.faults, keyAt.fault(path, "merge keys (<<) are not read", "write the keys out"))
+			if merged != nil {
+				p.faults = append(p.faults, keyAt.fault(path, "a second << stands here", "merge several in one: <<: [*a, *b]"))
+			}
+			merged, mergedAt = y.Content[i+1], keyAt
 			continue
 		}
 		key := strings.ToLower(k.Value)
@@ -229,6 +279,9 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 		first[key] = len(n.keys)
 		n.keys = append(n.keys, entry{key, keyAt, val})
 	}
+	if merged != nil {
+		p.merge(n, first, merged, mergedAt, path, depth+1)
+	}
 	if len(n.keys) == 0 && len(y.Content) > 0 { // none could be read, which has been said
 		n.kind = null
 	}
@@ -237,7 +290,7 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 
 // keyWord is what a key may be to be shown in a path. Another one may be a URL
 // that has become a key by a colon too many.
-var keyWord = regexp.MustCompile(`^[\pL0-9._=#-]{1,60}$`)
+var keyWord = regexp.MustCompile(`^([\pL0-9._=#-]{1,60}|<<)$`)
 
 func join(path, key string) string {
 	if !keyWord.MatchString(key) {
@@ -247,6 +300,18 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
+}
+
+// paste marks what is cryptofeed's own, and is read as cryptofeed reads it.
+func (n *node) paste() {
+	n.at.pasted = true
+	for i := range n.keys {
+		n.keys[i].at.pasted = true
+		n.keys[i].val.paste()
+	}
+	for _, c := range n.items {
+		c.paste()
+	}
 }
 
 // unwrap takes a pasted `proxy:` block out of its key: its keys become those of
@@ -268,6 +333,7 @@ func unwrap(root *node) (inBlock bool, faults Faults) {
 		return true, Faults{at.fault("proxy", "must be a mapping, not "+block.what(), "paste cryptofeed's proxy block below it, or remove it")}
 	}
 	root.remove("proxy")
+	block.paste()
 	beside := root.keys
 	for _, e := range block.keys {
 		if i := slices.IndexFunc(beside, func(o entry) bool { return o.key == e.key }); i >= 0 {

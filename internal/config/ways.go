@@ -35,6 +35,9 @@ func (b *builder) ways(key string, r *raw.Ways) Ways {
 func (b *builder) way(key string, r *raw.Way) *Way {
 	w := &Way{Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, defaultTimeout, 1, 300), Source: key}
 	b.noLimits(key, r)
+	if r.TimeoutSeconds == nil {
+		b.withoutTimeout = append(b.withoutTimeout, key)
+	}
 	via := b.via(key+".via", r.Via)
 	text, at := "", key
 	switch {
@@ -207,7 +210,7 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 		}
 	}
 	p := Proxy{
-		Name: strings.ToLower(orDefault(r.Name, "")), Weight: b.whole(key+".weight", r.Weight, 1, 1, 1000),
+		Name: strings.ToLower(orDefault(r.Name, "")), Weight: b.number(key+".weight", r.Weight, 1, 0.1, 100),
 		Tier: b.whole(key+".tier", r.Tier, 1, 1, 100), Enabled: orDefault(r.Enabled, true), Exit: strings.ToLower(orDefault(r.Exit, "")),
 		Via: b.via(key+".via", r.Via),
 	}

@@ -12,8 +12,8 @@ import (
 // seat is what choosing needs of a member, close together.
 type seat struct {
 	state   *state
-	weight  int
-	current int     // of the smooth weighted round robin; under Pool.mu
+	weight  int64   // in millionths, so that shares are exact
+	current int64   // of the smooth weighted round robin; under Pool.mu
 	hash    uint64  // of its name
 	share   float64 // 1/weight, for the hash strategy
 }
@@ -23,7 +23,7 @@ func (p *Pool) sit() {
 	p.seats = make([]seat, len(p.members))
 	for i := range p.members {
 		m := &p.members[i]
-		p.seats[i] = seat{state: m.state, weight: m.Weight, hash: mix(hashOf(m.name)), share: 1 / float64(m.Weight)}
+		p.seats[i] = seat{state: m.state, weight: int64(math.Round(m.Weight * 1e6)), hash: mix(hashOf(m.name)), share: 1 / m.Weight}
 	}
 }
 
@@ -52,7 +52,7 @@ func (p *Pool) byStrategy(v *view, l *look) int {
 	case config.Failover:
 		return int(v.list[0])
 	case config.Random:
-		n := rand.IntN(v.totals[len(v.totals)-1]) //nolint:gosec // spreads load, guards nothing
+		n := rand.Int64N(v.totals[len(v.totals)-1]) //nolint:gosec // spreads load, guards nothing
 		k, _ := slices.BinarySearch(v.totals, n+1)
 		return int(v.list[k])
 	case config.Hash:
@@ -75,7 +75,7 @@ const fewMembers = 256
 func (p *Pool) inTurn(list []int32) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	total, best := 0, list[0]
+	total, best := int64(0), list[0]
 	for _, i := range list {
 		s := &p.seats[i]
 		total += s.weight
@@ -94,7 +94,7 @@ func (p *Pool) leastLoaded(list []int32) []int32 {
 	kept, least, per := list[:0], int64(0), int64(1)
 	for _, i := range list {
 		s := &p.seats[i]
-		load, weight := s.state.live.Load()+s.state.dialling.Load(), int64(s.weight)
+		load, weight := s.state.live.Load()+s.state.dialling.Load(), s.weight
 		if d := cmp.Compare(load*per, least*weight); len(kept) == 0 || d < 0 {
 			kept, least, per = append(kept[:0], i), load, weight
 		} else if d == 0 {

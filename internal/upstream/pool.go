@@ -28,9 +28,10 @@ type Pool struct {
 // Member is an upstream in a pool.
 type Member struct {
 	*Upstream
-	Weight, Tier int
-	Enabled      bool
-	Exit         string // members with the same one share budgets
+	Weight  float64
+	Tier    int
+	Enabled bool
+	Exit    string // members with the same one share budgets
 }
 
 // Name is the pool's name or, for an inline one, its key path.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -146,7 +147,7 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 	if m.Enabled && !slices.Contains(u.pools, p) {
 		u.pools = append(u.pools, p)
 	}
-	p.members = append(p.members, Member{u, max(1, m.Weight), max(1, m.Tier), m.Enabled, m.Exit})
+	p.members = append(p.members, Member{u, cmp.Or(m.Weight, 1), max(1, m.Tier), m.Enabled, m.Exit})
 	if u.exit == "" {
 		u.exit = m.Exit
 	}

@@ -69,10 +69,10 @@ type PoolStatus struct {
 
 // MemberStatus is a membership, and what may be done with it now.
 type MemberStatus struct {
-	Upstream string `json:"upstream"`
-	Weight   int    `json:"weight"`
-	Tier     int    `json:"tier"`
-	Standing string `json:"standing"` // usable, avoided, never or disabled
+	Upstream string  `json:"upstream"`
+	Weight   float64 `json:"weight"`
+	Tier     int     `json:"tier"`
+	Standing string  `json:"standing"` // usable, avoided, never or disabled
 }
 
 // Standings says for a target what may be done with each member now, in the order

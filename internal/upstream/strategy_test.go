@@ -84,12 +84,18 @@ func TestOrder(t *testing.T) {
 // Over each whole turn the shares are those of the weights, to the connection,
 // and no member is chosen in a long row.
 func TestRoundRobinShares(t *testing.T) {
-	weights := []int{1, 7, 3, 100, 12}
+	t.Run("whole", func(t *testing.T) { shares(t, []int{1, 7, 3, 100, 12}, 1) })
+	t.Run("fractions", func(t *testing.T) { shares(t, []int{1, 5, 10, 15, 3}, 10) })
+}
+
+// shares holds a pool whose weights are parts of per.
+func shares(t *testing.T, weights []int, per float64) {
+	t.Helper()
 	list := proxies(t, len(weights))
 	var extra []string
 	total := 0
 	for _, w := range weights {
-		extra, total = append(extra, fmt.Sprintf("weight: %d", w)), total+w
+		extra, total = append(extra, fmt.Sprintf("weight: %.1f", float64(w)/per)), total+w
 	}
 	p := only(t, load(t, poolOf(list, "round_robin", extra...), nil))
 	for turn := range 3 {

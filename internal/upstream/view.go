@@ -11,7 +11,7 @@ type view struct {
 	epoch  uint64
 	until  time.Time // a verdict in it ends then; zero: none does
 	list   []int32   // of the lowest tier that has one
-	totals []int     // the weights of list, each with those before it
+	totals []int64   // the weights of list, each with those before it
 	all    int       // how many are usable, of whatever tier
 }
 
@@ -63,8 +63,8 @@ func (p *Pool) survey(l *look, epoch uint64, open bool) *view {
 			v.list = append(v.list, int32(i)) //nolint:gosec // a file has fewer members
 		}
 	}
-	total := 0
-	v.totals = make([]int, len(v.list))
+	total := int64(0)
+	v.totals = make([]int64, len(v.list))
 	for k, i := range v.list {
 		total += p.seats[i].weight
 		v.totals[k] = total

@@ -181,8 +181,8 @@ type Proxy struct {
 	URL *string `mapstructure:"url"`
 	// How it is called in logs and metrics. Default: its host:port.
 	Name *string `mapstructure:"name"`
-	// Its share of new connections: 1 to 1000. Default: 1.
-	Weight *int `mapstructure:"weight"`
+	// Its share of new connections: a number from 0.1 to 100. Default: 1.
+	Weight *float64 `mapstructure:"weight"`
 	// Members of tier 2 are used when none of tier 1 can be. Default: 1.
 	Tier *int `mapstructure:"tier"`
 	// false: it stays in the file and is not used. Default: true.
@@ -223,6 +223,8 @@ type Limits struct {
 
 // Health is how the members of a pool are checked.
 type Health struct {
+	// false: no checks. Default: true.
+	Enabled *bool `mapstructure:"enabled"`
 	// tcp: the proxy accepts; connect: it opens a way; exchange: the exchange answers through it. Default: connect.
 	Method *string `mapstructure:"method" enum:"tcp,connect,exchange"`
 	// Default: 30.

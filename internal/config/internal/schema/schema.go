@@ -30,8 +30,33 @@ func Generate(dir string) ([]byte, error) {
 		s.Definitions[name] = adapt(types[name], def)
 	}
 	// cryptofeed's block may stand below the key it has there.
-	s.Definitions["File"].Properties.Set("proxy", &jsonschema.Schema{Ref: "#/$defs/File", Description: "The same keys, pasted in with cryptofeed's proxy block."})
+	if err := addPasted(s.Definitions); err != nil {
+		return nil, err
+	}
+	s.Definitions["File"].Properties.Set("proxy", &jsonschema.Schema{Ref: "#/$defs/PastedFile", Description: "The same keys, pasted in with cryptofeed's proxy block."})
 	return json.Marshal(s)
+}
+
+// addPasted adds each definition once more for what stands below proxy, where
+// numbers and true and false may also be text, as cryptofeed reads them.
+func addPasted(defs jsonschema.Definitions) error {
+	text, err := json.Marshal(defs)
+	if err != nil {
+		return err
+	}
+	plain := strings.NewReplacer(
+		`"#/$defs/`, `"#/$defs/Pasted`,
+		`"type":"boolean"`, `"anyOf":[{"type":"boolean"},{"type":"string"},{"type":"integer"}]`,
+		`"type":"number"`, `"anyOf":[{"type":"number"},{"type":"string"}]`,
+		`"type":"integer"`, `"anyOf":[{"type":"number"},{"type":"string"}]`)
+	var pasted jsonschema.Definitions
+	if err := json.Unmarshal([]byte(plain.Replace(string(text))), &pasted); err != nil {
+		return err
+	}
+	for name, def := range pasted {
+		defs["Pasted"+name] = def
+	}
+	return nil
 }
 
 // types are the raw types by name.

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"regexp"
+	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -185,55 +188,98 @@ func TestSIGHUPLoadsTheFileAnew(t *testing.T) {
 	works(c)
 }
 
-var acceptFailed = regexp.MustCompile(`"time":"([^"]+)","msg":"accept"`)
+// held are connections that send nothing, for as long as the test runs: one
+// that is closed is replaced at once.
+func held(t *testing.T, addr string, n int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup // each ends with cancel
+	var once atomic.Int64
+	for range n {
+		all.Go(func() {
+			for first := true; ctx.Err() == nil; first = false {
+				c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+				if first {
+					once.Add(1)
+				}
+				if err != nil {
+					continue
+				}
+				stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+				_, _ = c.Read(make([]byte, 1))
+				stop()
+				_ = c.Close()
+				time.Sleep(200 * time.Millisecond) // a flood, and not a measure of this machine
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); all.Wait() })
+	testkit.Eventually(t, testkit.Patience, "the connections", func() bool { return once.Load() == int64(n) })
+}
 
-// Out of descriptors proxyd waits for some, without spinning and with at most a
-// line a second, and serves on.
-func TestOutOfDescriptors(t *testing.T) {
+// Clients that connect and send nothing leave descriptors to all others, and to
+// the operator.
+//
+// Promise (data path): with every descriptor wanted by silent connections and by tunnels, new clients are answered, live
+// tunnels go on, the admin address answers, and a saved file comes into force.
+func TestSilentConnectionsUseUpNoDescriptors(t *testing.T) {
 	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
-	p := launch(t, "ulimit -n 64", loopback+"max_tunnels: 1000\ndefault: direct\n")
-	c := p.tunnel(t, echo.Addr)
-	var idle []net.Conn
-	for range 80 {
-		n, err := net.DialTimeout("tcp", p.Addr, testkit.Patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		idle = append(idle, n)
-	}
-	t.Cleanup(func() {
-		for _, n := range idle {
-			_ = n.Close()
-		}
-	})
-	accept := func() [][]string { return acceptFailed.FindAllStringSubmatch(p.Log.String(), -1) }
-	testkit.Eventually(t, testkit.Patience, "three lines say that no descriptor is left", func() bool { return len(accept()) > 2 })
-	var last time.Time
-	for _, line := range accept() {
-		at, err := time.Parse(time.RFC3339Nano, line[1])
-		if err != nil || at.Sub(last) < 950*time.Millisecond {
-			t.Errorf("%v, %v after the line before", err, at.Sub(last))
-		}
-		last = at
-	}
-	works(c)
-	for _, n := range idle {
-		_ = n.Close()
-	}
-	testkit.Eventually(t, testkit.Patience, "it serves again", func() bool {
-		n, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr})
-		defer n.Close()
-		return reply.OK
-	})
-	works(c)
-	_ = c.Close()
-	p.signal(t, syscall.SIGTERM, stopping)
-	if code := p.ended(t, testkit.Patience); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if cpu := p.Cmd.ProcessState.UserTime() + p.Cmd.ProcessState.SystemTime(); cpu > time.Second {
-		t.Errorf("it took %v of CPU time", cpu)
+	for _, c := range []struct {
+		files   int
+		tunnels int // that are wanted
+		some    string
+		keys    string
+	}{
+		{files: 128, tunnels: 15},
+		{files: 128, tunnels: 60, keys: "max_tunnels: 1000\n"}, // more than there can be
+		{files: 64, tunnels: 40},
+	} {
+		t.Run(fmt.Sprintf("%d descriptors, %d tunnels wanted", c.files, c.tunnels), func(t *testing.T) {
+			t.Parallel()
+			echo := testkit.NewTCP(t, testkit.Echo)
+			socket := filepath.Join(t.TempDir(), "admin")
+			yaml := fmt.Sprintf("%sadmin: unix:%s\nwatch: true\ndefault: direct\n%s", loopback, socket, c.keys)
+			p := launch(t, fmt.Sprintf("ulimit -n %d", c.files), yaml)
+			live := p.tunnel(t, echo.Addr)
+			open, full := 1, false
+			for range c.tunnels - 1 {
+				n, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr})
+				if reply.OK {
+					open++
+				} else if full = true; reply.Status != 503 {
+					t.Errorf("tunnel %d: %v", open+1, reply)
+				}
+				t.Cleanup(func() { _ = n.Close() })
+			}
+			if want := (c.files - min(64, c.files/2)) / 2; open > want || full && open < want {
+				t.Errorf("%d tunnels are open, full %v; there is room for %d", open, full, want)
+			}
+			held(t, p.Addr, 300)
+			for range 3 {
+				start := time.Now()
+				p.admin(t, socket, "/api/v1/status")
+				n, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr})
+				if full != (reply.Status == 503) || full == reply.OK {
+					t.Errorf("a new client: %v", reply)
+				}
+				_ = n.Close()
+				if took := time.Since(start); took > 5*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			}
+			testkit.Eventually(t, testkit.Patience, "status to say why connections are closed", func() bool {
+				return strings.Contains(p.admin(t, socket, "/api/v1/status"), "closed to make room")
+			})
+			works(live)
+			if err := os.WriteFile(p.File, []byte(withListen(yaml)+"drain_seconds: 1\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, testkit.Patience, "the saved file to be in force", func() bool { return strings.Contains(p.Log.String(), reloaded) })
+			if log := p.Log.String(); strings.Contains(log, reloadRefused) {
+				t.Errorf("a reload was refused:\n%s", log)
+			}
+			works(live)
+		})
 	}
 }
 

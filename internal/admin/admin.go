@@ -34,6 +34,9 @@ type Options struct {
 	// target: "ejected for 12 s: refused". May be nil, as may Panicked.
 	Outlook  func(p *upstream.Pool, m upstream.Member, t upstream.Target) string
 	Panicked func(value any, stack []byte)
+	// Relieve frees a descriptor of the process where an accept has found none;
+	// false: it cannot. May be nil.
+	Relieve func() bool
 }
 
 // Limits of the server; the proxy's listeners have their own.
@@ -51,6 +54,8 @@ type Server struct {
 	o         Options
 	http      *http.Server
 	endpoints map[string]endpoint
+	conns     *conns
+	spares    spares
 }
 
 // New makes a server. It starts nothing.
@@ -58,26 +63,33 @@ func New(o Options) *Server {
 	if o.Brief == nil {
 		o.Brief = o.Status
 	}
-	s := &Server{o: o}
+	s := &Server{o: o, conns: &conns{limit: connLimit}}
 	s.endpoints = s.table()
-	conns := &conns{limit: connLimit}
 	s.http = &http.Server{
-		Handler:                      http.HandlerFunc(s.serve),
-		ReadHeaderTimeout:            headTime,
-		WriteTimeout:                 answerTime,
-		IdleTimeout:                  idleTime,
-		MaxHeaderBytes:               headLimit,
-		ErrorLog:                     log.New(io.Discard, "", 0),
-		ConnState:                    conns.changed,
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: headTime,
+		WriteTimeout:      answerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    headLimit,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			s.conns.changed(c, state)
+			if state == http.StateClosed {
+				s.spares.fill()
+			}
+		},
 		DisableGeneralOptionsHandler: true,
 	}
 	return s
 }
 
 // Serve answers until ln is closed, by the caller or by Shutdown or Close, and
-// then returns nil. It owns ln.
+// then returns nil. It owns ln. Meanwhile it holds a few descriptors, so that it
+// answers when the process has none left.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.http.Serve(ln)
+	s.spares.open()
+	defer s.spares.close()
+	err := s.http.Serve(sparing{ln, s})
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}

@@ -56,9 +56,25 @@ func (c *conns) note(conn net.Conn, state http.ConnState) (victim net.Conn) {
 	if len(c.open) <= c.limit {
 		return nil
 	}
-	victim = conn
+	return c.takeLongest()
+}
+
+// closeLongest closes the connection that has been waiting longest for a
+// request; false: none waits.
+func (c *conns) closeLongest() bool {
+	c.mu.Lock()
+	victim := c.takeLongest()
+	c.mu.Unlock()
+	if victim == nil {
+		return false
+	}
+	_ = victim.Close()
+	return true
+}
+
+func (c *conns) takeLongest() (victim net.Conn) {
 	for other, since := range c.open {
-		if since > 0 && since < c.open[victim] {
+		if since > 0 && (victim == nil || since < c.open[victim]) {
 			victim = other
 		}
 	}

@@ -140,6 +140,7 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Drain:    d.setDrained,
 		Outlook:  d.outlook,
 		Panicked: d.panicked,
+		Relieve:  d.relieve,
 	})
 }
 

@@ -27,12 +27,8 @@ func (d *Daemon) announce() {
 		d.log().Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
 	}
 	d.sayAdmin()
-	limit := c.MaxTunnels
-	if limit == 0 {
-		limit = maxTunnels(d.files)
-	}
-	d.log().Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", limit))
-	d.warn(warnings(snap))
+	d.log().Info("limits", zap.Uint64("open_files", d.files), zap.Int("max_tunnels", d.tunnelLimit(snap)))
+	d.warn(d.warnings(snap))
 	d.log().Info("ready", zap.String("next", d.next(c)))
 }
 
@@ -96,17 +92,4 @@ func (d *Daemon) fileName() string {
 		return "built-in defaults (no proxyd.yaml here or in /etc/proxyd)"
 	}
 	return d.options.ConfigPath
-}
-
-// maxTunnels is how many tunnels the limit of open files has room for: two
-// descriptors each, beside those that proxyd needs itself.
-func maxTunnels(files uint64) int {
-	const ownFiles = 64
-	if files == 0 {
-		return 0
-	}
-	if files <= ownFiles+2 {
-		return 1
-	}
-	return int((min(files, 1<<30) - ownFiles) / 2)
 }

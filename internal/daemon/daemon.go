@@ -55,6 +55,7 @@ type Daemon struct {
 	snapshot atomic.Pointer[router.Router]
 	bound    atomic.Pointer[[]boundListener]
 	files    uint64 // the limit of open files
+	shortage shortage
 
 	relay   *relay.Engine
 	handler *tunnel.Handler
@@ -119,6 +120,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.record, MaxTunnels: maxTunnels(d.files),
+		Relieve: d.relieve,
 	})
 	d.inbound = inbound.New(inbound.Options{
 		Handler:      d.handler,
@@ -127,6 +129,9 @@ func New(o Options) (*Daemon, error) {
 		Panicked:     d.panicked,
 		Accepted:     func(protocol string) { d.metrics.Connection(protocol) },
 		AcceptFailed: func(err error) { d.log().Error("accept", zap.Error(err), zap.Uint64("open_files_limit", d.files)) },
+		OutOfFiles:   d.shortage.outOfFiles,
+		Room:         func() int { return waitingRoom(d.files, d.handler.Occupied()) },
+		Evicted:      d.shortage.evicted,
 	})
 	return d, nil
 }

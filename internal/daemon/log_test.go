@@ -50,7 +50,7 @@ func TestMaxTunnelsLeavesRoomForOurOwnFiles(t *testing.T) {
 	for _, c := range []struct {
 		files uint64
 		want  int
-	}{{0, 0}, {66, 1}, {128, 32}, {20000, 9968}} {
+	}{{0, 0}, {64, 16}, {66, 16}, {128, 32}, {20000, 9968}} {
 		if got := maxTunnels(c.files); got != c.want {
 			t.Errorf("%d files: got %d, want %d", c.files, got, c.want)
 		}

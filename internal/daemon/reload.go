@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"syscall"
 	"time"
@@ -48,6 +49,7 @@ func (d *Daemon) watching() watch.Options {
 			return files
 		},
 		Changed: func() { d.Reload(ByWatch, false) },
+		Scarce:  func() { d.relieve() },
 		Broken: func(err error) {
 			d.log().Warn("the file is looked at every few seconds only", zap.Error(err))
 		},
@@ -75,17 +77,21 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		defer d.watcher.Refresh(start)
 	}
 	prev := d.snapshot.Load()
-	next, err := d.build(prev)
+	var next *router.Router
+	err := d.withFiles(func() (err error) {
+		next, err = d.build(prev)
+		return err
+	})
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
 		unwritten := router.NewlyDirect(prev, next)
-		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), append(unwritten, warnings(next)...)
+		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), append(unwritten, d.warnings(next)...)
 		if by == ByWatch {
 			err = refuseUnwritten(unwritten)
 		}
 	}
 	if err == nil && !dryRun {
-		err = d.apply(prev, next)
+		err = d.withFiles(func() error { return d.apply(prev, next) })
 	}
 	if err != nil {
 		report = admin.Report{File: report.File, Faults: faultLines(err)}
@@ -172,8 +178,11 @@ func refuseUnwritten(unwritten []string) error {
 	return errors.Join(faults...)
 }
 
-func warnings(r *router.Router) []string {
+func (d *Daemon) warnings(r *router.Router) []string {
 	list := slices.Clone(r.Warnings())
+	if set, most := r.Config().MaxTunnels, d.tunnelLimit(r); set > most {
+		list = append(list, fmt.Sprintf("max_tunnels: the limit of open files, %d, has room for %d and not for %d; raise it (ulimit -n, LimitNOFILE=)", d.files, most, set))
+	}
 	for _, w := range r.Config().Warnings {
 		list = append(list, w.String())
 	}

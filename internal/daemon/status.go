@@ -21,7 +21,7 @@ func (d *Daemon) brief() admin.Status {
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
 		State: *d.phase.Load(), Reasons: d.reasons(snap),
 		Config: admin.Config{
-			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: warnings(snap),
+			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: d.warnings(snap),
 		},
 	}
 }
@@ -134,7 +134,7 @@ func (d *Daemon) reasons(snap *router.Router) (list []string) {
 			list = append(list, "pool "+p.Name+" has no usable member")
 		}
 	}
-	return list
+	return append(list, d.shortage.reasons(d.files)...)
 }
 
 func (d *Daemon) upRows() (rows []metrics.Up) {

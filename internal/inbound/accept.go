@@ -13,7 +13,7 @@ import (
 
 const (
 	minPause = 5 * time.Millisecond // after a failed accept; doubles from failure to failure
-	maxPause = time.Second
+	maxPause = 100 * time.Millisecond
 )
 
 // door is one listener and what is derived from its settings.
@@ -27,9 +27,9 @@ type door struct {
 }
 
 // accept gives each connection a goroutine, which ends when the connection has
-// become a tunnel or is closed; Server.Close waits for it. A failing accept
-// (no descriptors left, say) is tried again ever more slowly: what it needs
-// comes back when a tunnel ends.
+// become a tunnel or is closed; Server.Close waits for it. Where no descriptor
+// is left, the connection that has waited longest for its request gives up its
+// own. Any other failing accept is tried again ever more slowly.
 func (d *door) accept(ln net.Listener) error {
 	var pause time.Duration
 	var told time.Time
@@ -38,13 +38,20 @@ func (d *door) accept(ln net.Listener) error {
 		conn, err := ln.Accept()
 		if err == nil {
 			pause = 0
-			go d.serve(conn, time.Now())
+			d.start(conn)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		failed++
+		if failed++; outOfFiles(err) {
+			if d.s.opts.OutOfFiles != nil {
+				d.s.opts.OutOfFiles()
+			}
+			if d.s.Relieve() {
+				continue
+			}
+		}
 		if now := time.Now(); d.s.opts.AcceptFailed != nil && now.Sub(told) >= time.Second {
 			d.s.opts.AcceptFailed(fmt.Errorf("accept on %s failed %d times since the last such line: %w", ln.Addr(), failed, err))
 			told, failed = now, 0
@@ -58,24 +65,29 @@ func (d *door) accept(ln net.Listener) error {
 	}
 }
 
-// serve is the life of one connection until it is a tunnel. It owns conn.
-func (d *door) serve(conn net.Conn, now time.Time) {
-	deepen(0)
-	c := &client{s: d.s, conn: conn, door: d, deadline: now.Add(d.s.handshake)}
+// start counts a connection in and has it served. It owns conn.
+func (d *door) start(conn net.Conn) {
+	c := &client{s: d.s, conn: conn, door: d, deadline: time.Now().Add(d.s.handshake)}
 	c.tcp, _ = conn.(*net.TCPConn)
+	c.addr = addrPort(conn.RemoteAddr())
 	if !d.s.enter(c) {
 		conn.Close()
 		return
 	}
+	go d.serve(c)
+}
+
+// serve is the life of one connection until it is a tunnel.
+func (d *door) serve(c *client) {
+	deepen(0)
 	defer func() {
 		if v := recover(); v != nil {
 			c.crash(v, debug.Stack())
 		}
 	}()
-	conn.SetReadDeadline(c.deadline)
+	c.conn.SetReadDeadline(c.deadline)
 	c.listener = d.settings()
 	c.users = d.usersOf(c.listener.Users)
-	c.addr = addrPort(conn.RemoteAddr())
 	c.serve()
 }
 

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,20 +20,23 @@ import (
 
 // client is one accepted connection until it is a tunnel.
 type client struct {
-	s        *Server
-	door     *door
-	conn     net.Conn     // what is spoken on: tcp, or TLS over it
-	tcp      *net.TCPConn // nil only if the listener is no TCP listener
-	addr     netip.AddrPort
-	listener config.Listener
-	users    *users
-	deadline time.Time // of the handshake
-	in       input
-	req      request     // the request being served, but for plain HTTP
-	spoken   bool        // its protocol has been reported
-	busy     atomic.Bool // it is among Server.busy, until it leaves
-	way      *tunnel.Tunnel
-	refusal  *tunnel.Refusal
+	s                 *Server
+	door              *door
+	conn              net.Conn     // what is spoken on: tcp, or TLS over it
+	tcp               *net.TCPConn // nil only if the listener is no TCP listener
+	addr              netip.AddrPort
+	listener          config.Listener
+	users             *users
+	deadline          time.Time // of the handshake
+	in                input
+	req               request       // the request being served, but for plain HTTP
+	spoken            bool          // its protocol has been reported
+	place             *list.Element // among Server.waiting, nil when it is not; under Server.mu, as the next three
+	since             time.Time     // when it began to wait
+	answered, evicted bool
+	busy              atomic.Bool // it is among Server.busy, until it leaves
+	way               *tunnel.Tunnel
+	refusal           *tunnel.Refusal
 }
 
 // serve tells the protocols apart by the first byte.
@@ -144,6 +148,9 @@ func (c *client) turnAway() {
 
 // open asks for a way to the target. The client's leaving ends the attempt.
 func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
+	if !c.s.engage(c) {
+		return nil, &tunnel.Refusal{Class: tunnel.ClassGone, Text: errLeft.Error()}
+	}
 	if !c.busy.Swap(true) {
 		c.s.busy.Add(1)
 	}
@@ -153,6 +160,7 @@ func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	t, err := c.s.handler.Open(ctx, r)
 	w.stop()
 	if err != nil {
+		c.s.await(c)
 		return nil, asRefusal(err)
 	}
 	if ctx.Err() != nil {
@@ -230,6 +238,7 @@ func (c *client) say(b []byte) bool {
 // discards the answer.
 func (c *client) linger() {
 	defer c.close()
+	c.s.await(c)
 	if t, ok := c.conn.(*tls.Conn); ok {
 		_ = t.CloseWrite()
 	}

@@ -604,7 +604,7 @@ func TestAcceptGoesOnAfterFailures(t *testing.T) {
 	if got := f.say("GET / HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") {
 		t.Errorf("got %q", got)
 	}
-	if took := time.Since(start); took < 300*time.Millisecond { // 5+10+20+40+80+160
+	if took := time.Since(start); took < 250*time.Millisecond { // 5+10+20+40+80+100
 		t.Errorf("6 failures took %v: no back-off", took)
 	}
 	ln.Close()

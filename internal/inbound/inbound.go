@@ -8,6 +8,7 @@
 package inbound
 
 import (
+	"container/list"
 	"context"
 	"log"
 	"net"
@@ -29,6 +30,7 @@ const (
 	idleTime      = 90 * time.Second // a kept plain HTTP connection between two requests
 	bodyIdle      = 60 * time.Second // a request's body between two bytes of it, while no answer goes the other way
 	answerIdle    = 5 * time.Minute  // a plain answer between two bytes that come, or that the client takes
+	mostWaiting   = 16384            // connections that wait for their request, whatever the limit of open files
 	lingerTime    = 2 * time.Second  // for the client to read the answer, before its connection is closed
 )
 
@@ -49,6 +51,14 @@ type Options struct {
 	// AcceptFailed is told of failed accepts (out of descriptors, say), at most
 	// once a second; Serve goes on.
 	AcceptFailed func(err error)
+	// Room reports how many connections may wait for their request now; beyond
+	// it the one that has waited longest is closed. nil: a few thousand. It must
+	// not block.
+	Room func() int
+	// OutOfFiles is told of each accept that found no descriptor; nil drops it.
+	OutOfFiles func()
+	// Evicted is called for each that was closed so; nil drops it.
+	Evicted func()
 }
 
 // Server serves clients on any number of listeners.
@@ -71,6 +81,7 @@ type Server struct {
 	closed  bool
 	serving bool // plain has been started
 	conns   map[*client]struct{}
+	waiting list.List      // the conns that wait, each a *client, the one that has waited longest first
 	done    sync.WaitGroup // one for each of conns, one for plain
 }
 
@@ -162,23 +173,15 @@ func (s *Server) startPlain() {
 	s.done.Go(func() { _ = s.plain.Serve(s.queue) })
 }
 
-// enter counts a new connection in; false: the server is closed.
-func (s *Server) enter(c *client) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.conns[c] = struct{}{}
-	s.done.Add(1)
-	return true
-}
-
 // leave counts a connection out that is closed or has become a tunnel.
 func (s *Server) leave(c *client) {
 	s.mu.Lock()
 	_, there := s.conns[c]
 	delete(s.conns, c)
+	if c.place != nil {
+		s.waiting.Remove(c.place)
+		c.place = nil
+	}
 	s.mu.Unlock()
 	if c.busy.Swap(false) {
 		s.busy.Add(-1)

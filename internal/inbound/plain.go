@@ -26,6 +26,10 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 	}
 	s.busy.Add(1)
 	defer s.busy.Add(-1)
+	if !s.engage(p.c) {
+		panic(http.ErrAbortHandler)
+	}
+	defer s.await(p.c)
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	p.serves(cancel)

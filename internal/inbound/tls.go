@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -75,8 +76,8 @@ func (c *client) startTLS() bool {
 		return true
 	case errors.As(err, &clear) && clear.Conn != nil && isLetter(clear.RecordHeader[0]):
 		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, tlsPort)
-	case errors.Is(err, io.EOF):
-		c.close() // it left without a word, as port probes do
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		c.close() // it left without a word, as port probes do, or was evicted
 	default:
 		c.record(&tunnel.Request{Protocol: "tls"}, bad(cleanf("the TLS handshake with the client failed: %v", err)))
 		c.linger()

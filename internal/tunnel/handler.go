@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"proxyd/internal/relay"
@@ -25,7 +26,10 @@ type Options struct {
 	Snapshot   func() *router.Router // the configuration in force; asked once for each request
 	Relay      *relay.Engine
 	Record     func(Record) // must not block
-	MaxTunnels int          // used where the configuration sets none; 0 is no limit
+	MaxTunnels int          // the limit where the configuration sets none or a higher one; 0 is no limit
+	// Relieve frees a descriptor where a dial has found none; false: it cannot.
+	// nil: nothing can.
+	Relieve func() bool
 }
 
 // Handler opens tunnels and serves plain requests.
@@ -35,6 +39,7 @@ type Handler struct {
 	emit       func(Record)
 	maxTunnels int
 	dials      dialSlots
+	relieve    func() bool
 	throttle   throttle
 	unlisted   unlistedHosts
 	idPrefix   string
@@ -58,6 +63,7 @@ func NewHandler(o Options) *Handler {
 		emit:       o.Record,
 		maxTunnels: o.MaxTunnels,
 		dials:      dialSlots{shares: map[shareKey]*share{}},
+		relieve:    o.Relieve,
 		idPrefix:   hex.EncodeToString(seed[:]) + "-",
 		tunnels:    map[*Tunnel]struct{}{},
 	}
@@ -78,7 +84,11 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
 	defer cancel()
-	way, err := route.Pool.DialIn(ctx, route.Target, h.dials.place(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost))
+	place := h.dials.place(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost)
+	way, err := route.Pool.DialIn(ctx, route.Target, place)
+	for h.relieved(ctx, err) {
+		way, err = route.Pool.DialIn(ctx, route.Target, place)
+	}
 	if err != nil {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
@@ -91,6 +101,13 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	t.record.Queued = way.Queued
 	h.add(t)
 	return t, nil
+}
+
+// relieved reports whether a dial that has failed for want of a descriptor is
+// worth another try.
+func (h *Handler) relieved(ctx context.Context, err error) bool {
+	scarce := errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	return scarce && ctx.Err() == nil && h.relieve != nil && h.relieve()
 }
 
 // admit routes a request and checks what would forbid it whatever its way.
@@ -111,7 +128,7 @@ func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router
 }
 
 func (h *Handler) limit(snap *router.Router) int {
-	if n := snap.Config().MaxTunnels; n > 0 {
+	if n := snap.Config().MaxTunnels; n > 0 && (h.maxTunnels == 0 || n < h.maxTunnels) {
 		return n
 	}
 	return h.maxTunnels

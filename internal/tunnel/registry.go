@@ -13,6 +13,14 @@ func (h *Handler) Active() int {
 	return len(h.tunnels)
 }
 
+// Occupied is the number of tunnels that are open or being opened, and of plain
+// requests that are being served: what the limit of tunnels counts.
+func (h *Handler) Occupied() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.tunnels) + h.making
+}
+
 // Live is an open tunnel, as it was when Each looked.
 type Live struct {
 	*Opening

@@ -48,9 +48,15 @@ func fingerprintOf(path string, buf []byte) fingerprint {
 	return p
 }
 
+// noDescriptor is the state of a file of which nothing is known for now.
+const noDescriptor = "no descriptor"
+
 func unread(err error) fingerprint {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fingerprint{state: "missing"}
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return fingerprint{state: noDescriptor}
 	}
 	return fingerprint{state: "unreadable"}
 }

@@ -22,6 +22,9 @@ type Options struct {
 	// are then polled twice a second, and the events tried again; it is told once
 	// until they work again.
 	Broken func(error)
+	// Scarce is called by Run when a file cannot be compared because no descriptor
+	// is free (nil: it is not). That is no change: it is tried again twice a second.
+	Scarce func()
 
 	Settle time.Duration // how long it has to be quiet, 0: 100 ms; a burst that goes on is told after ten times that
 	Poll   time.Duration // how often content is compared without an event, 0: 10 s
@@ -51,6 +54,7 @@ type Watcher struct {
 	told   map[string]fingerprint // as of the last call of Changed
 	source *source                // nil while there is nothing to watch or no events
 	alone  bool                   // no events, or not of all
+	scarce bool                   // some file was not compared for want of a descriptor
 	looked time.Time              // when all files were last compared
 	first  time.Time              // when the burst under way began; zero: calm
 	due    time.Time              // when it will have settled
@@ -117,7 +121,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 // next is when there is something to do without an event.
 func (w *Watcher) next() time.Time {
 	poll := w.o.Poll
-	if w.alone {
+	if w.alone || w.scarce {
 		poll = min(poll, pollAlone)
 	}
 	at := w.looked.Add(poll)
@@ -178,13 +182,25 @@ func (w *Watcher) look() (now map[string]fingerprint, differs bool) {
 	read := w.read
 	w.mu.Unlock()
 	now = make(map[string]fingerprint, len(w.files))
+	w.scarce = false
 	for _, f := range w.files {
-		now[f] = fingerprintOf(f, w.buf)
-		if told, known := w.told[f]; known {
+		told, known := w.told[f]
+		holds := fingerprintOf(f, w.buf)
+		if holds.state == noDescriptor {
+			w.scarce = true
+			if holds = told; !known {
+				continue
+			}
+		}
+		now[f] = holds
+		if known {
 			differs = differs || told != now[f]
 		} else {
 			differs = differs || changedSince(f, read.Add(-tick))
 		}
+	}
+	if w.scarce && w.o.Scarce != nil {
+		w.o.Scarce()
 	}
 	return now, differs
 }

@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// spares are descriptors that are held so that an operator is answered when the
+// process has none left: one is given up for each connection that finds none, and
+// got back when one is free.
+type spares struct {
+	mu    sync.Mutex
+	users int // calls of Serve under way; without one none is held
+	held  []*os.File
+}
+
+// spareFiles is how many are held.
+const spareFiles = 4
+
+// open is the beginning of a call of Serve.
+func (s *spares) open() {
+	s.mu.Lock()
+	s.users++
+	s.mu.Unlock()
+	s.fill()
+}
+
+// fill takes what can be had, up to spareFiles.
+func (s *spares) fill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.users > 0 && len(s.held) < spareFiles {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return // at the next connection
+		}
+		s.held = append(s.held, f)
+	}
+}
+
+// give frees one; false: none is held.
+func (s *spares) give() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free()
+}
+
+func (s *spares) free() bool {
+	if len(s.held) == 0 {
+		return false
+	}
+	last := len(s.held) - 1
+	_ = s.held[last].Close()
+	s.held = s.held[:last]
+	return true
+}
+
+// close is the end of a call of Serve. The last one frees all.
+func (s *spares) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.users--; s.users == 0 && s.free(); {
+	}
+}
+
+// sparing is a listener that does without the process's free descriptors.
+type sparing struct {
+	net.Listener
+	s *Server
+}
+
+// Accept gives up a descriptor for a connection that finds none: a spare one,
+// that of an idle connection here, or one that the process can do without.
+func (l sparing) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err == nil || !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+			return conn, err
+		}
+		relieved := l.s.o.Relieve != nil && l.s.o.Relieve()
+		if !l.s.spares.give() && !l.s.conns.closeLongest() && !relieved {
+			return nil, err // net/http tries again
+		}
+	}
+}

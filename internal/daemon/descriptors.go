@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"proxyd/internal/router"
+)
+
+// The limit of open files is shared out: two descriptors for each tunnel, some
+// that proxyd needs itself (listeners, the admin address, probes, pipes, kept
+// connections), and the rest for connections that wait for their request.
+
+// ownFiles is how many are for neither tunnels nor those that wait.
+func ownFiles(files uint64) uint64 { return min(64, files/2) }
+
+// maxTunnels is how many tunnels the limit of open files has room for, whatever
+// max_tunnels says; 0 where the limit cannot be told.
+func maxTunnels(files uint64) int {
+	return int((min(files, 1<<30) - ownFiles(files)) / 2) //nolint:gosec // bounded
+}
+
+// waitingRoom is how many connections may wait for their request beside open
+// tunnels. A few always may: a client must be told that the limit is reached.
+func waitingRoom(files uint64, open int) int {
+	const most, fewest = 1 << 30, 16
+	if files == 0 {
+		return most
+	}
+	left := int(min(files, most)) - int(ownFiles(files)) - 2*open //nolint:gosec // bounded
+	return max(left, min(fewest, int(min(files, most))/8))        //nolint:gosec // bounded
+}
+
+// tunnelLimit is the limit of tunnels in force.
+func (d *Daemon) tunnelLimit(r *router.Router) int {
+	set, room := r.Config().MaxTunnels, maxTunnels(d.files)
+	if set == 0 || room > 0 && room < set {
+		return room
+	}
+	return set
+}
+
+// shortageMemory is how long status speaks of a shortage.
+const shortageMemory = time.Minute
+
+// shortage remembers that descriptors were scarce. Safe for concurrent use.
+type shortage struct {
+	mu     sync.Mutex
+	failed lately // what needed one and found none
+	gave   lately // connections that were closed to make room
+}
+
+// lately counts what happens again and again, with pauses under shortageMemory.
+type lately struct {
+	times int
+	last  time.Time
+}
+
+func (l *lately) add(now time.Time) {
+	if !l.within(now) {
+		l.times = 0
+	}
+	l.times++
+	l.last = now
+}
+
+func (l *lately) within(now time.Time) bool { return l.times > 0 && now.Sub(l.last) < shortageMemory }
+
+func (s *shortage) outOfFiles() { s.note(&s.failed) }
+func (s *shortage) evicted()    { s.note(&s.gave) }
+
+func (s *shortage) note(l *lately) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.add(time.Now())
+}
+
+// reasons are what status says of it.
+func (s *shortage) reasons(files uint64) (list []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.failed.within(now) {
+		list = append(list, fmt.Sprintf("out of file descriptors: the limit of open files is %d, and %d times none was free, last %.0f s ago; raise it (ulimit -n, LimitNOFILE=)",
+			files, s.failed.times, now.Sub(s.failed.last).Seconds()))
+	}
+	if s.gave.within(now) {
+		list = append(list, fmt.Sprintf("%d connections that sent no request were closed to make room for others, last %.0f s ago: the limit of open files is %d",
+			s.gave.times, now.Sub(s.gave.last).Seconds(), files))
+	}
+	return list
+}
+
+// relieve frees a descriptor for something that found none; false: it cannot.
+func (d *Daemon) relieve() bool {
+	d.shortage.outOfFiles()
+	return d.inbound.Relieve()
+}
+
+// withFiles runs what opens files, and for a while runs it again when it has
+// failed and no descriptor is free.
+func (d *Daemon) withFiles(run func() error) error {
+	const tries, pause = 30, 100 * time.Millisecond
+	for range tries {
+		if err := run(); err == nil || !noFileFree() {
+			return err
+		}
+		if !d.relieve() {
+			time.Sleep(pause)
+		}
+	}
+	return run()
+}
+
+// noFileFree reports whether no descriptor can be had now.
+func noFileFree() bool {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		_ = f.Close()
+	}
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}

@@ -13,7 +13,7 @@ var (
 
 // Embedded gives the IPv4 address that an IPv6 address hides, where a gateway
 // or a tunnel on the way would turn the one into the other: NAT64, 6to4,
-// Teredo (the client's), IPv4-compatible, -translated and -mapped ones.
+// Teredo (the client's), ISATAP, IPv4-compatible, -translated and -mapped ones.
 func Embedded(a netip.Addr) (netip.Addr, bool) {
 	if !a.IsValid() || a.Is4() {
 		return netip.Addr{}, false
@@ -32,6 +32,8 @@ func Embedded(a netip.Addr) (netip.Addr, bool) {
 		return v4(b[2], b[3], b[4], b[5]), true
 	case teredo.Contains(a):
 		return v4(^b[12], ^b[13], ^b[14], ^b[15]), true
+	case b[8]&^0x03 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe: // ISATAP (RFC 5214 section 6.1), whatever the prefix
+		return v4(b[12], b[13], b[14], b[15]), true
 	case compatible.Contains(a) && !a.IsUnspecified() && a != netip.IPv6Loopback():
 		return v4(b[12], b[13], b[14], b[15]), true
 	}

@@ -20,6 +20,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 type dialer struct {
 	source netip.Addr // the local address; invalid: the kernel's choice
 	iface  string     // the network interface; "": the kernel's choice
+	before *reached   // what is remembered of earlier races; nil: nothing
 }
 
 // errNoFamily is a target without an address of the source's family.
@@ -36,6 +37,9 @@ func (d *dialer) dial(ctx context.Context, addrs []netip.Addr, port uint16) (*ne
 		return nil, errNoFamily
 	case 1:
 		return d.one(ctx, netip.AddrPortFrom(addrs[0], port))
+	}
+	if d.before != nil {
+		addrs = d.before.order(d, addrs)
 	}
 	return d.race(ctx, addrs, port)
 }
@@ -68,6 +72,7 @@ func (d *dialer) control(_ context.Context, _, _ string, c syscall.RawConn) erro
 }
 
 type dialled struct {
+	at   int // among the addresses
 	conn *net.TCPConn
 	err  error
 }
@@ -77,31 +82,39 @@ type dialled struct {
 func (d *dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan dialled, len(addrs)) // one place for each, so that none ever blocks
+	begun := make([]time.Time, 0, len(addrs)) // when each was tried; zero: it answered, or failed, in time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var won *net.TCPConn
 	var worst error
-	running := 0
-	for won == nil && (running > 0 || len(addrs) > 0) {
+	running, winner := 0, 0
+	for won == nil && (running > 0 || len(begun) < len(addrs)) {
 		next := timer.C
-		if len(addrs) == 0 {
+		if len(begun) == len(addrs) {
 			next = nil
 		}
 		select {
 		case <-next:
-			a := netip.AddrPortFrom(addrs[0], port)
-			addrs = addrs[1:]
+			at := len(begun)
+			a := netip.AddrPortFrom(addrs[at], port)
+			begun = append(begun, time.Now())
 			running++
 			go func() { // ends with ctx at the latest; collected below
 				conn, err := d.one(ctx, a)
-				results <- dialled{conn, err}
+				results <- dialled{at, conn, err}
 			}()
 			timer.Reset(nextAddress)
 		case r := <-results:
 			running--
-			won, worst = r.conn, moreTelling(worst, r.err)
+			won, worst, winner = r.conn, moreTelling(worst, r.err), r.at
+			if !isTimeout(r.err) {
+				begun[r.at] = time.Time{}
+			}
 			timer.Reset(0)
 		}
+	}
+	if won != nil && d.before != nil {
+		d.before.won(d, addrs[winner], overdue(addrs, begun))
 	}
 	cancel()
 	for ; running > 0; running-- {
@@ -113,6 +126,17 @@ func (d *dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*ne
 		return won, nil
 	}
 	return nil, worst
+}
+
+// overdue lists the addresses that have been tried for long enough, and have not
+// said anything.
+func overdue(addrs []netip.Addr, begun []time.Time) (list []netip.Addr) {
+	for i, since := range begun {
+		if !since.IsZero() && time.Since(since) >= nextAddress {
+			list = append(list, addrs[i])
+		}
+	}
+	return list
 }
 
 // moreTelling picks the error that says more about the far end: that it

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -154,5 +155,80 @@ func TestSourceOfAnotherFamily(t *testing.T) {
 		if e.Class != ClassLocal {
 			t.Errorf("%s: got %s: %s", name, e.Class, e.Text)
 		}
+	}
+}
+
+// Promise (data path): an address that does not answer, or a machine whose IPv6
+// leads nowhere, delays a few connections and not every one.
+func TestRaceRemembersWhatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	hole := portOf(t, testkit.BlackHole(t))
+	listenOn(t, "::1", hole)
+	now := time.Now()
+	r := newReached()
+	r.now = func() time.Time { return now }
+	dial := func() time.Duration {
+		t.Helper()
+		start := time.Now()
+		conn, err := (&dialer{before: r}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), hole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		return time.Since(start)
+	}
+	known := func() bool { return min(dial(), dial(), dial()) < nextAddress } // one may be slow on a busy machine
+	for range lateAfter {
+		if took := dial(); took < nextAddress {
+			t.Errorf("before it is known: %v", took)
+		}
+	}
+	if !known() {
+		t.Error("it is not known")
+	}
+	now = now.Add(lateFor)
+	if took := dial(); took < nextAddress {
+		t.Errorf("it is not tried again: %v", took)
+	}
+	if !known() {
+		t.Error("it is not known again")
+	}
+}
+
+// What is remembered: addresses and families that lost against others, until
+// they answer.
+func TestReachedOrder(t *testing.T) {
+	r, d := newReached(), &dialer{}
+	order := func(list ...string) string { return fmt.Sprint(r.order(d, addrs(list...))) }
+	lose := func(n int, winner string, losers ...string) {
+		for range n {
+			r.won(d, addrs(winner)[0], addrs(losers...))
+		}
+	}
+	lose(lateAfter-1, "192.0.2.1", "2001:db8::1")
+	if got := order("2001:db8::1", "192.0.2.1"); got != "[2001:db8::1 192.0.2.1]" {
+		t.Errorf("too early: %s", got)
+	}
+	lose(1, "192.0.2.9", "2001:db8::2")
+	if got := order("2001:db8::7", "192.0.2.1", "2001:db8::8", "192.0.2.2"); got != "[192.0.2.1 192.0.2.2 2001:db8::7 2001:db8::8]" {
+		t.Errorf("a family: %s", got)
+	}
+	other := &dialer{iface: "eth1"}
+	if got := fmt.Sprint(r.order(other, addrs("2001:db8::7", "192.0.2.1"))); got != "[2001:db8::7 192.0.2.1]" {
+		t.Errorf("from another interface: %s", got)
+	}
+	lose(1, "2001:db8::3")
+	if got := order("2001:db8::7", "192.0.2.1"); got != "[2001:db8::7 192.0.2.1]" {
+		t.Errorf("after it answered: %s", got)
+	}
+	lose(lateAfter, "192.0.2.1", "192.0.2.2")
+	if got := order("192.0.2.2", "2001:db8::7", "192.0.2.1"); got != "[2001:db8::7 192.0.2.1 192.0.2.2]" {
+		t.Errorf("an address: %s", got)
+	}
+	for i := range 2 * lateEntries {
+		r.won(d, addrs("::1")[0], []netip.Addr{netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})})
+	}
+	if len(r.late) > lateEntries {
+		t.Errorf("%d entries", len(r.late))
 	}
 }

@@ -27,6 +27,16 @@ func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isReset(err)
 }
 
+// noDNSFault is the fault of a look-up that no name server answered, nil for
+// another failure. It says nothing of the upstream, nor of the target.
+func noDNSFault(err error, whose string, took time.Duration) *Error {
+	e, ok := errors.AsType[*noDNS](err)
+	if !ok {
+		return nil
+	}
+	return fault(ClassLocal, "cannot resolve %s: %s within %s", whose, e.Error(), seconds(took)).with(err, "check the name servers of this machine (/etc/resolv.conf)")
+}
+
 // localFault says what is wrong with our own machine, "" if nothing is.
 func localFault(err error) string {
 	if n, ok := errors.AsType[*noInterface](err); ok && !errors.Is(err, syscall.EPERM) {

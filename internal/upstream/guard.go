@@ -37,16 +37,50 @@ func newGuard(c *config.Config, own func(netip.AddrPort) bool) *guard {
 	return g
 }
 
-// metadata are the clouds' metadata services, which hand out credentials.
-var metadataAddrs = []netip.Addr{
-	netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("169.254.170.2"), netip.MustParseAddr("100.100.100.200"),
-	netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"),
+// metadata are the clouds' metadata services, which hand out credentials, each
+// with the document that names it. Most clouds that are not listed use the first
+// one.
+var metadata = []struct{ prefix, cloud, source string }{
+	{"169.254.169.254/32", "AWS, Azure, Google, Oracle, OpenStack and others", "docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html"},
+	{"fd00:ec2::/32", "AWS: IMDS ::254, EKS ::23", "docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html"},
+	{"169.254.170.2/32", "AWS ECS", "docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html"},
+	{"169.254.170.23/32", "AWS EKS", "docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html"},
+	{"168.63.129.16/32", "Azure", "learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"},
+	{"fd20:ce::254/128", "Google", "cloud.google.com/compute/docs/metadata/querying-metadata"},
+	{"169.254.169.252/32", "Google GKE", "cloud.google.com/kubernetes-engine/docs/concepts/workload-identity"},
+	{"fd00:c1::a9fe:a9fe/128", "Oracle", "github.com/oracle/oci-python-sdk, instance_principals_security_token_signer.py"},
+	{"192.0.0.192/32", "Oracle Classic", "docs.oracle.com/en/cloud/iaas/compute-iaas-cloud, Retrieving Instance Metadata"},
+	{"100.100.100.200/32", "Alibaba", "www.alibabacloud.com/help/en/ecs/user-guide/view-instance-metadata"},
+	{"fd00:100::100:200/128", "Alibaba", "www.alibabacloud.com/help/en/ecs/user-guide/view-instance-metadata"},
+	{"169.254.0.23/32", "Tencent", "www.tencentcloud.com/document/product/213/4934"},
+	{"169.254.10.10/32", "Tencent", "www.tencentcloud.com/document/product/213/4934"},
+	{"169.254.42.42/32", "Scaleway", "cloudinit.readthedocs.io/en/latest/reference/datasources/scaleway.html"},
+	{"fd00:42::42/128", "Scaleway", "cloudinit.readthedocs.io/en/latest/reference/datasources/scaleway.html"},
+	{"fd00:a9fe:a9fe::1/128", "Akamai", "cloudinit.readthedocs.io/en/latest/reference/datasources/akamai.html"},
+	{"fe80::a9fe:a9fe/128", "OpenStack", "docs.openstack.org/nova/latest/user/metadata.html"},
 }
 
-var metadataNames = []string{"metadata.google.internal", "metadata.goog", "metadata", "instance-data", "instance-data.ec2.internal"}
+var metadataPrefixes = func() (list []netip.Prefix) {
+	for _, m := range metadata {
+		list = append(list, netip.MustParsePrefix(m.prefix))
+	}
+	return list
+}()
 
-// special are the ranges that are not the public internet, beside those that
-// netip names itself.
+// metadataNames are the names that lead there on the clouds' own name servers.
+var metadataNames = []string{
+	"metadata.google.internal", "metadata.goog", "metadata", // Google
+	"instance-data", "instance-data.ec2.internal", // AWS
+	"metadata.tencentyun.com", "api.metadata.cloud.ibm.com", "metadata.platformequinix.com",
+}
+
+func isMetadata(ip netip.Addr) bool {
+	return slices.ContainsFunc(metadataPrefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// special are the ranges of IANA's special-purpose address registries (RFC 6890)
+// that are not globally reachable, beside those that netip names itself and those
+// that hide an IPv4 address (target.Embedded).
 var special = []struct {
 	prefix netip.Prefix
 	what   string
@@ -54,10 +88,30 @@ var special = []struct {
 	{netip.MustParsePrefix("0.0.0.0/8"), "an unspecified address"},
 	{netip.MustParsePrefix("100.64.0.0/10"), "a carrier's private address"},
 	{netip.MustParsePrefix("192.0.0.0/24"), "a reserved address"},
-	{netip.MustParsePrefix("198.18.0.0/15"), "a benchmarking address"},
+	{netip.MustParsePrefix("192.0.2.0/24"), documentation},
+	{netip.MustParsePrefix("198.51.100.0/24"), documentation},
+	{netip.MustParsePrefix("203.0.113.0/24"), documentation},
+	{netip.MustParsePrefix("192.88.99.0/24"), "a reserved address"}, // 6to4 relays, gone (RFC 7526)
+	{fakeV4, "a benchmarking address"},
 	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved address"},
 	{netip.MustParsePrefix("fec0::/10"), "a site-local address"},
+	{netip.MustParsePrefix("100::/64"), "a discard address"},
+	{netip.MustParsePrefix("100:0:0:1::/64"), "a discard address"},
+	{netip.MustParsePrefix("2001:2::/48"), "a benchmarking address"},
+	{netip.MustParsePrefix("2001:10::/28"), "a reserved address"}, // ORCHID, gone
+	{netip.MustParsePrefix("2001:db8::/32"), documentation},
+	{netip.MustParsePrefix("3fff::/20"), documentation},
+	{netip.MustParsePrefix("5f00::/16"), "a segment routing address"},
 }
+
+const documentation = "an address for documentation"
+
+// The ranges out of which name servers with "fake IP" answer: Clash and mihomo,
+// sing-box, Xray, Surge. The program behind them maps the address back.
+var (
+	fakeV4 = netip.MustParsePrefix("198.18.0.0/15")
+	fakeV6 = netip.MustParsePrefix("fc00::/18")
+)
 
 // check gives nil if a direct connection may go to a, the address that is really
 // dialled, else a denied error that says what to add. trusted is Target.Trusted.
@@ -85,7 +139,7 @@ func (g *guard) never(a netip.AddrPort) *Error {
 	for _, real := range []netip.Addr{ip, embedded(ip)} {
 		switch {
 		case !real.IsValid():
-		case slices.Contains(metadataAddrs, real):
+		case isMetadata(real):
 			return metadataFault(ip.String())
 		case g.own != nil && g.own(netip.AddrPortFrom(real, a.Port())):
 			return ownFaultOf(netip.AddrPortFrom(ip, a.Port()).String())
@@ -169,6 +223,13 @@ func toAllow(addrs ...netip.Addr) string {
 			cidr = strconv.Quote(cidr)
 		}
 		cidrs = append(cidrs, cidr)
+	}
+	const fake = "a name server with fake addresses (Clash, mihomo, sing-box) answers so; if one runs on this machine, add allow_private: ["
+	switch {
+	case fakeV4.Contains(addrs[0]):
+		return fake + fakeV4.String() + "]"
+	case fakeV6.Contains(addrs[0]):
+		return fake + strconv.Quote(fakeV6.String()) + "]"
 	}
 	line := "add allow_private: [" + strings.Join(cidrs, ", ") + "]"
 	if addrs[0].IsLoopback() {

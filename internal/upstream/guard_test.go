@@ -64,6 +64,8 @@ func TestGuardRefuses(t *testing.T) {
 		{"6to4", "[2002:7f00:1::]", "an IPv6 form that hides 127.0.0.1"},
 		{"Teredo", "[2001:0:0:0:0:0:80ff:fffe]", "an IPv6 form that hides 127.0.0.1"},
 		{"IPv4-compatible", "[::127.0.0.1]", "an IPv6 form that hides 127.0.0.1"},
+		{"ISATAP", "[2620:1::5efe:7f00:1]", "an IPv6 form that hides 127.0.0.1"},
+		{"ISATAP of a global address", "[2620:1::200:5efe:a00:1]", "an IPv6 form that hides 10.0.0.1"},
 		{"IPv4-translated", "[::ffff:0:127.0.0.1]", "an IPv6 form that hides 127.0.0.1"},
 		{"a zone", "[fe80::1%25eth0]", ""},
 		{"private, 10", "10.1.2.3", "a private address"},
@@ -78,6 +80,11 @@ func TestGuardRefuses(t *testing.T) {
 		{"multicast, IPv6", "[ff02::1]", "a multicast address"},
 		{"carrier", "100.64.0.1", "a carrier's private address"},
 		{"benchmarks", "198.19.255.255", "a benchmarking address"},
+		{"documentation", "192.0.2.1", "an address for documentation"},
+		{"documentation, 2", "198.51.100.255", "an address for documentation"},
+		{"documentation, 3", "203.0.113.0", "an address for documentation"},
+		{"documentation, IPv6", "[2001:db8::1]", "an address for documentation"},
+		{"documentation, IPv6, 2", "[3fff:fff::1]", "an address for documentation"},
 		{"reserved", "240.0.0.1", "a reserved address"},
 		{"broadcast", "255.255.255.255", "a reserved address"},
 		{"protocol assignments", "192.0.0.8", "a reserved address"},
@@ -101,6 +108,9 @@ func TestGuardRefuses(t *testing.T) {
 			line := fmt.Sprintf("add allow_private: [%s/%d]", ip, ip.BitLen())
 			if ip.Is6() {
 				line = fmt.Sprintf("add allow_private: [%q]", netip.PrefixFrom(ip, ip.BitLen()))
+			}
+			if fakeV4.Contains(ip) {
+				line = "add allow_private: [" + fakeV4.String() + "]"
 			}
 			if !strings.Contains(e.Hint, line) {
 				t.Errorf("the hint is %q, want %q in it", e.Hint, line)
@@ -136,6 +146,7 @@ func TestGuardMetadata(t *testing.T) {
 	g := guarded(t, "allow_private: [0.0.0.0/0, \"::/0\"]\nroutes: [{hosts: [169.254.0.0/16], use: direct}]\n")
 	for _, a := range []string{
 		"169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254",
+		"168.63.129.16", "169.254.170.23", "fd00:ec2::23", "fd00:c1::a9fe:a9fe", "fe80::a9fe:a9fe", "169.254.169.252", "64:ff9b::a83f:8110",
 		"::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254", "::ffff:0:169.254.169.254", "64:ff9b:1::a9fe:a9fe",
 	} {
 		t.Run(a, func(t *testing.T) {
@@ -214,5 +225,63 @@ routes:
 				t.Errorf("got %v", e)
 			}
 		})
+	}
+}
+
+// special holds the whole of IANA's registries, so that a range which is added
+// there can be found missing here: iana.org/assignments, iana-ipv4- and
+// iana-ipv6-special-registry, as of 2025-10, with their column "globally
+// reachable".
+func TestGuardKnowsTheSpecialRegistries(t *testing.T) {
+	for prefix, global := range map[string]bool{
+		"0.0.0.0/8": false, "10.0.0.0/8": false, "100.64.0.0/10": false, "127.0.0.0/8": false, "169.254.0.0/16": false, "172.16.0.0/12": false,
+		"192.0.0.0/29": false, "192.0.0.8/32": false, "192.0.0.170/32": false, "192.0.0.171/32": false, "192.0.2.0/24": false, "192.31.196.0/24": true,
+		"192.52.193.0/24": true, "192.88.99.0/24": false, "192.168.0.0/16": false, "192.175.48.0/24": true, "198.18.0.0/15": false, "198.51.100.0/24": false,
+		"203.0.113.0/24": false, "240.0.0.0/4": false, "255.255.255.255/32": false,
+		"::1/128": false, "::/128": false, "64:ff9b:1::/48": false, "100::/64": false, "100:0:0:1::/64": false, "2001:2::/48": false, "2001:10::/28": false,
+		"2001:3::/32": true, "2001:4:112::/48": true, "2001:20::/28": true, "2001:30::/28": true, "2001:1::1/128": true, "2620:4f:8000::/48": true,
+		"2001:db8::/32": false, "3fff::/20": false, "5f00::/16": false, "fc00::/7": false, "fe80::/10": false,
+		// Globally reachable there, and refused here for the address that they hide.
+		"64:ff9b::/96": false, "2001::/32": false, "2002::/16": false,
+	} {
+		p := netip.MustParsePrefix(prefix)
+		for _, ip := range []netip.Addr{p.Addr(), lastAddr(p)} {
+			if public := private(ip) == "" && !embedded(ip).IsValid(); public != global {
+				t.Errorf("%s of %s: public %v, want %v", ip, prefix, public, global)
+			}
+		}
+	}
+}
+
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	ip, _ := netip.AddrFromSlice(b)
+	return ip
+}
+
+// Every metadata address says where it is documented.
+func TestGuardMetadataSources(t *testing.T) {
+	for _, m := range metadata {
+		if p := netip.MustParsePrefix(m.prefix); m.cloud == "" || !strings.Contains(m.source, "/") || p != p.Masked() {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// A name that this machine's name server answers with a fake address is refused
+// with the cause, and the line that is printed lets all of them through.
+func TestGuardNamesFakeAddresses(t *testing.T) {
+	for at, line := range map[string]string{"198.18.0.5": "allow_private: [198.18.0.0/15]", "fc00::5": `allow_private: ["fc00::/18"]`} {
+		s := load(t, "default: direct\n", map[string]string{"feed.example": at})
+		e := denied(t, s.Direct(), Target{Host: "feed.example", Port: 443}, testkit.Patience, ClassDenied)
+		if !strings.Contains(e.Hint, "fake addresses (Clash, mihomo, sing-box)") || !strings.HasSuffix(e.Hint, line) {
+			t.Errorf("%s: the hint is %q, want %q", at, e.Hint, line)
+		}
+		if e := guarded(t, line+"\n").check(netip.AddrPortFrom(netip.MustParseAddr(at).Next(), 443), false); e != nil {
+			t.Errorf("%s: the line does not allow the next one: %v", at, e)
+		}
 	}
 }

@@ -133,6 +133,9 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		if !u.url.Host.IsIP() {
 			var err error
 			if addrs, err = s.shared.resolver.kept(ctx, u.url.Host.Name); err != nil {
+				if e := noDNSFault(err, "its name "+u.url.Host.Name, time.Since(start)); e != nil {
+					return nil, e
+				}
 				if isTimeout(err) {
 					return nil, fault(ClassUpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
 				}
@@ -142,7 +145,7 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		if err := s.guard.notOurselves(addrs, u.url.Port); err != nil {
 			return nil, err
 		}
-		conn, err := (&dialer{}).dial(ctx, addrs, u.url.Port)
+		conn, err := (&dialer{before: s.shared.reached}).dial(ctx, addrs, u.url.Port)
 		if err != nil {
 			return nil, dialFault(err, time.Since(start))
 		}
@@ -257,6 +260,9 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 		}
 		var err error
 		if addrs, err = s.shared.resolver.fresh(ctx, "ip", t.Host); err != nil {
+			if e := noDNSFault(err, "the target's name", time.Since(start)); e != nil {
+				return nil, e
+			}
 			if isTimeout(err) {
 				e := fault(ClassTargetTimeout, "did not resolve the target's name within %s", seconds(time.Since(start))).with(err, "")
 				e.Unsure = true
@@ -279,7 +285,7 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	if len(allowed) == 0 && denied != nil {
 		return nil, denied
 	}
-	conn, err := (&dialer{source: u.url.Source, iface: u.url.Interface}).dial(ctx, allowed, t.Port)
+	conn, err := (&dialer{source: u.url.Source, iface: u.url.Interface, before: s.shared.reached}).dial(ctx, allowed, t.Port)
 	if err != nil {
 		e := targetFault(err, time.Since(start))
 		e.sent = e.Class != ClassTargetUnreachable && e.Class != ClassLocal

@@ -46,8 +46,7 @@ type answer struct {
 
 func newResolver(lookup LookUp) *resolver {
 	if lookup == nil {
-		// Go's own resolver honours the context to the millisecond; the C library's does not.
-		lookup = (&net.Resolver{PreferGo: true}).LookupNetIP
+		lookup = (&nameservers{system: systemServers}).lookup
 	}
 	return &resolver{lookup: lookup, now: time.Now, answers: map[string]*answer{}}
 }
@@ -116,7 +115,7 @@ func (r *resolver) ask(ctx context.Context, host string, a *answer, usable bool)
 	}
 	addrs, err := r.fresh(askCtx, "ip", host)
 	cancel()
-	if err != nil && ctx.Err() != nil {
+	if _, ours := errors.AsType[*noDNS](err); err != nil && ctx.Err() != nil && !ours {
 		err = ctx.Err() // whatever words the resolver has for it
 	}
 	r.mu.Lock()

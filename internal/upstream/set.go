@@ -23,6 +23,7 @@ type shared struct {
 	token    string
 	resolver *resolver
 	kept     *kept
+	reached  *reached
 	pairs    *pairs
 	now      func() time.Time // the clock of health and verdicts; tests set it
 	start    time.Time
@@ -37,7 +38,7 @@ func newShared() *shared {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	s := &shared{
-		token: hex.EncodeToString(b[:]), resolver: newResolver(nil), kept: newKept(), pairs: newPairs(),
+		token: hex.EncodeToString(b[:]), resolver: newResolver(nil), kept: newKept(), reached: newReached(), pairs: newPairs(),
 		now: time.Now, start: time.Now(),
 	}
 	s.limits = limit.NewTable(func(r limit.Row) {

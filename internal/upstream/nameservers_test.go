@@ -1,0 +1,236 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"proxyd/internal/testkit"
+)
+
+// nameServer is a name server on this machine that knows every name.
+type nameServer struct {
+	addr  string
+	asked atomic.Int32
+
+	mu   sync.Mutex
+	says func(dnsmessage.Type) (rcode dnsmessage.RCode, answers bool)
+}
+
+// newNameServer serves until the test ends. says tells for a question whether it
+// is answered, and how.
+func newNameServer(t *testing.T, says func(dnsmessage.Type) (dnsmessage.RCode, bool)) *nameServer {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nameServer{addr: conn.LocalAddr().String(), says: says}
+	done := make(chan struct{})
+	go func() { // ends when conn is closed
+		defer close(done)
+		buf := make([]byte, 1500)
+		for {
+			size, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if b := n.answer(buf[:size]); b != nil {
+				_, _ = conn.WriteTo(b, from)
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = conn.Close(); <-done })
+	return n
+}
+
+func (n *nameServer) set(says func(dnsmessage.Type) (dnsmessage.RCode, bool)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.says = says
+}
+
+func (n *nameServer) answer(query []byte) []byte {
+	n.asked.Add(1)
+	var m dnsmessage.Message
+	if m.Unpack(query) != nil || len(m.Questions) != 1 {
+		return nil
+	}
+	q := m.Questions[0]
+	n.mu.Lock()
+	rcode, answers := n.says(q.Type)
+	n.mu.Unlock()
+	if !answers {
+		return nil
+	}
+	m.Header = dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true, RecursionDesired: true, RCode: rcode}
+	m.Additionals = nil
+	head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 60}
+	switch {
+	case rcode != dnsmessage.RCodeSuccess:
+	case q.Type == dnsmessage.TypeA:
+		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}}}
+	case q.Type == dnsmessage.TypeAAAA:
+		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr("::1").As16()}}}
+	}
+	b, _ := m.Pack()
+	return b
+}
+
+func answers(dnsmessage.Type) (dnsmessage.RCode, bool)     { return dnsmessage.RCodeSuccess, true }
+func saysNothing(dnsmessage.Type) (dnsmessage.RCode, bool) { return 0, false }
+func servFail(dnsmessage.Type) (dnsmessage.RCode, bool)    { return dnsmessage.RCodeServerFailure, true }
+func noName(dnsmessage.Type) (dnsmessage.RCode, bool)      { return dnsmessage.RCodeNameError, true }
+func onlyA(q dnsmessage.Type) (dnsmessage.RCode, bool) {
+	return dnsmessage.RCodeSuccess, q == dnsmessage.TypeA
+}
+
+func asking(servers ...*nameServer) *nameservers {
+	return &nameservers{system: func(context.Context) (list []string) {
+		for _, s := range servers {
+			list = append(list, s.addr)
+		}
+		return list
+	}}
+}
+
+// looked looks a name up and returns what came and how long it took.
+func looked(t *testing.T, n *nameservers, within time.Duration) (string, error, time.Duration) { //nolint:revive // in the order in which they matter
+	t.Helper()
+	start := time.Now()
+	found, err := n.lookup(budget(t, within), "ip", "feed.example")
+	var texts []string
+	for _, a := range found {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, " "), err, time.Since(start)
+}
+
+// Promise (data path): a dead name server, or one that leaves a question without
+// an answer, delays a connection by less than a second, and the next one not at all.
+func TestLookUpGoesOnWithoutASilentServer(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		first   func(dnsmessage.Type) (dnsmessage.RCode, bool)
+		most    time.Duration // the first look-up
+		noDelay bool
+	}{
+		"the first one is silent":   {saysNothing, 2 * time.Second, false},
+		"the first one says failed": {servFail, 2 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dead, good := newNameServer(t, tt.first), newNameServer(t, answers)
+			n := asking(dead, good)
+			got, err, took := looked(t, n, testkit.Patience)
+			if err != nil || !strings.Contains(got, "127.0.0.1") || took > tt.most || took < nextServer && !tt.noDelay {
+				t.Errorf("the first look-up: %q, %v after %v", got, err, took)
+			}
+			before := dead.asked.Load()
+			if got, err, took = looked(t, n, testkit.Patience); err != nil || took > nextServer/2 {
+				t.Errorf("the second look-up: %q, %v after %v", got, err, took)
+			}
+			if dead.asked.Load() != before {
+				t.Error("the server that answered is not asked first")
+			}
+			good.set(saysNothing)
+			dead.set(answers)
+			if got, err, took = looked(t, n, testkit.Patience); err != nil || took > 2*time.Second {
+				t.Errorf("when that one has died: %q, %v after %v", got, err, took)
+			}
+		})
+	}
+}
+
+// A server that answers one of the two questions delays by 50 ms.
+func TestLookUpWaitsShortlyForTheOtherFamily(t *testing.T) {
+	t.Parallel()
+	n := asking(newNameServer(t, onlyA))
+	got, err, took := looked(t, n, testkit.Patience)
+	if got != "127.0.0.1" || err != nil || took < resolutionDelay || took > nextServer {
+		t.Errorf("%q, %v after %v", got, err, took)
+	}
+	n = asking(newNameServer(t, answers))
+	if got, err, _ = looked(t, n, testkit.Patience); err != nil || !strings.Contains(got, "127.0.0.1") {
+		t.Errorf("with both answered: %q, %v", got, err)
+	}
+}
+
+// A question that was lost is asked again, of one server too.
+func TestLookUpAsksAgainWhenAQuestionIsLost(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Int32
+	n := asking(newNameServer(t, func(q dnsmessage.Type) (dnsmessage.RCode, bool) {
+		return dnsmessage.RCodeSuccess, q == dnsmessage.TypeA && seen.Add(1) > 1
+	}))
+	if got, err, took := looked(t, n, testkit.Patience); got != "127.0.0.1" || err != nil || took > 2*time.Second {
+		t.Errorf("%q, %v after %v", got, err, took)
+	}
+}
+
+// What a failed look-up says, and of whom.
+func TestDirectDialWithoutDNS(t *testing.T) {
+	t.Parallel()
+	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := &nameServer{addr: closed.LocalAddr().String()}
+	_ = closed.Close()
+	for name, tt := range map[string]struct {
+		servers []*nameServer
+		want    Class
+		words   string
+	}{
+		"all silent":        {[]*nameServer{newNameServer(t, saysNothing), newNameServer(t, saysNothing)}, ClassLocal, "cannot resolve the target's name: this machine's DNS (127.0.0.1:"},
+		"nothing is there":  {[]*nameServer{nobody}, ClassLocal, "connection refused"},
+		"there is no name":  {[]*nameServer{newNameServer(t, noName)}, ClassTargetDNS, "does not find the target's name"},
+		"the server failed": {[]*nameServer{newNameServer(t, servFail)}, ClassTargetDNS, "does not find the target's name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := load(t, "default: direct\n", nil)
+			s.shared.resolver.lookup = asking(tt.servers...).lookup
+			e := denied(t, s.Direct(), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, tt.want)
+			if !strings.Contains(e.Text, tt.words) {
+				t.Errorf("it says %q, want %q", e.Text, tt.words)
+			}
+		})
+	}
+}
+
+// An upstream is not blamed for this machine's name servers.
+func TestUpstreamIsNotBlamedForDNS(t *testing.T) {
+	t.Parallel()
+	s := load(t, "default: http://px.example:3128\n", nil)
+	s.shared.resolver.lookup = asking(newNameServer(t, saysNothing)).lookup
+	for range 3 {
+		e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, ClassLocal)
+		if !strings.Contains(e.Text, "cannot resolve its name px.example: this machine's DNS") {
+			t.Errorf("it says %q", e.Text)
+		}
+	}
+	if _, _, ejected := s.Upstreams()[0].Ejected(); ejected {
+		t.Error("the upstream is ejected")
+	}
+}
+
+// The system's own list is read the way Go's resolver reads it.
+func TestSystemNameServers(t *testing.T) {
+	for _, s := range systemServers(t.Context()) {
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			t.Errorf("%q is no name server: %v", s, err)
+		}
+	}
+	addrs, err := (&nameservers{system: systemServers}).lookup(t.Context(), "ip", "localhost")
+	if err != nil || len(addrs) == 0 || !addrs[0].IsLoopback() {
+		t.Errorf("localhost: %v, %v", addrs, err)
+	}
+}

@@ -105,7 +105,7 @@ func (s *Server) forward(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request,
 	if x.req.userinfo != "" && r.Header.Get("Authorization") == "" {
 		r.Header.Set("Authorization", x.req.authorization())
 	}
-	r.URL.Scheme, r.URL.User, r.URL.Host, r.Host = "http", nil, x.req.authority, x.req.authority
+	r.URL, r.Host = x.req.url(), x.req.authority
 	r.Close = false // the client's wish concerns its own connection
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &requestBody{ReadCloser: r.Body, p: x.p, cancel: x.cancel}

@@ -72,6 +72,10 @@ func TestPlainRequestAsTheOriginSeesIt(t *testing.T) {
 		{"hop-by-hop", "/p?x=1", "", "Connection: close, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\nUpgrade: foo\r\nProxy-Connection: keep-alive\r\nHTTP2-Settings: x\r\nX-Kept: yes\r\n", "GET /p?x=1 HTTP/1.1", map[string]string{"x-kept": "yes"}},
 		{"proxy credentials", "/", "", "Proxy-Authorization: Basic b2t4LmxhbmUyOnB3QHg=\r\nProxy-Foo: x\r\nAuthorization: Bearer kept\r\n", "GET / HTTP/1.1", map[string]string{"authorization": "Bearer kept"}},
 		{"userinfo", "/", "u:p%40ss@", "", "GET / HTTP/1.1", map[string]string{"authorization": "Basic dTpwQHNz"}},
+		{"path that net/http would write otherwise", "/a%2Fb|c\"<>^`{}[]@:;'()*%7c?x=|{\"}&y", "", "", "GET /a%2Fb|c\"<>^`{}[]@:;'()*%7c?x=|{\"}&y HTTP/1.1", map[string]string{}},
+		{"path of slashes", "//a%2Fb//c?", "", "", "GET //a%2Fb//c? HTTP/1.1", map[string]string{}},
+		{"query alone", "?q=a|b", "", "", "GET /?q=a|b HTTP/1.1", map[string]string{}},
+		{"dots", "/a/../b/./?", "", "", "GET /a/../b/./? HTTP/1.1", map[string]string{}},
 		{"no path", "", "", "User-Agent: mine\r\nAccept-Encoding: gzip\r\n", "GET / HTTP/1.1", map[string]string{"user-agent": "mine", "accept-encoding": "gzip"}},
 		{"forwards", "/%7Ea%2Fb?q=%zz", "", "Max-Forwards: 3\r\n", "GET /%7Ea%2Fb?q=%zz HTTP/1.1", map[string]string{"max-forwards": "2"}},
 	}
@@ -91,6 +95,42 @@ func TestPlainRequestAsTheOriginSeesIt(t *testing.T) {
 				t.Errorf("line %q, fields (-want +got):\n%s", line, diff)
 			}
 		})
+	}
+}
+
+// Promise (plain HTTP): the path and the query of a request go on byte for byte,
+// directly and through an upstream.
+func TestPlainPathThroughAnUpstream(t *testing.T) {
+	const odd = "/a%2Fb|c\"{}%7c?x=|{\"}"
+	for name, auth := range map[string]string{"": "", "with credentials": "u:p@"} {
+		for _, path := range []string{odd, "//x%2F/y?", "/", "?z", ""} {
+			t.Run(name+path, func(t *testing.T) {
+				addr, heads := rawOrigin(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+				f := startFront(t, "default: http://"+auth+addr, nil)
+				conn := f.dial()
+				write(t, conn, "GET http://a.example"+path+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+				_ = readAll(t, conn)
+				want := path
+				if path == "" || path[0] == '?' {
+					want = "/" + path
+				}
+				line, got := fields(<-heads)
+				if line != "GET http://a.example"+want+" HTTP/1.1" || got["host"] != "a.example" || (got["proxy-authorization"] != "") != (auth != "") {
+					t.Errorf("line %q, fields %v", line, got)
+				}
+			})
+		}
+	}
+}
+
+func TestPlainPathThatCannotGoOnAsItIs(t *testing.T) {
+	f := startFront(t, local, nil)
+	conn := f.dial()
+	write(t, conn, get("a.example", "//a|b", ""))
+	resp, body := answerOf(t, readAll(t, conn))
+	checkRefusal(t, resp, body, "bad_request")
+	if !strings.Contains(body, "begins with //") {
+		t.Errorf("body %q", body)
 	}
 }
 

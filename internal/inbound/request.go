@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -85,7 +86,25 @@ func (r *request) aim(h *head) *fault {
 		h.has("connection", "upgrade") && h.has("upgrade", "websocket") {
 		r.do = doUpgrade
 	}
+	if path, _, _ := strings.Cut(r.path, "?"); r.do == doForward && strings.HasPrefix(path, "//") && r.url().RequestURI() != r.path {
+		return bad("the path " + quote([]byte(path)) + " begins with // and has a character that must be percent-encoded")
+	}
 	return checkMethodFields(h)
+}
+
+// url returns the target for net/http to send on, byte for byte: where it would
+// write a path in its own form it is given as opaque. An opaque part that begins
+// with // would be taken for a host, so such a path is not.
+func (r *request) url() *url.URL {
+	path, query, asked := strings.Cut(r.path, "?")
+	u := &url.URL{Scheme: "http", Host: r.authority, RawQuery: query, ForceQuery: asked && query == ""}
+	if strings.HasPrefix(path, "//") {
+		u.Path, _ = url.PathUnescape(path) // its escapes have been checked
+		u.RawPath = path
+	} else {
+		u.Opaque = path
+	}
+	return u
 }
 
 // checkMethodFields refuses what must not be sent on.

@@ -246,13 +246,22 @@ func protocolFault(forwards bool, what string) *Error {
 	return fault(ClassTargetProtocol, "reached the target, which %s", what)
 }
 
-// dress gives a copy of req the fields that are for an HTTP upstream alone, with
-// a mark for one on this machine.
+// dress makes req one for an HTTP upstream: in absolute form, with the fields
+// that are for it alone, and with a mark if it is on this machine.
 func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
-	if !u.cred.given && !mark {
+	opaque := req.URL.Opaque != ""
+	if !u.cred.given && !mark && !opaque {
 		return req
 	}
 	r := *req
+	if opaque { // net/http makes such a target no absolute form by itself
+		whole := *req.URL
+		whole.Opaque = "//" + whole.Host + whole.Opaque
+		r.URL = &whole
+	}
+	if !u.cred.given && !mark {
+		return &r
+	}
 	r.Header = req.Header.Clone()
 	if u.cred.given {
 		r.Header.Set("Proxy-Authorization", u.cred.basic.Reveal())

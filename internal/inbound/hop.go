@@ -1,8 +1,11 @@
 package inbound
 
 import (
+	"bytes"
+	"iter"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -22,21 +25,55 @@ func stripRequest(h http.Header) {
 	}
 }
 
-// stripResponse does the same for an answer. Proxy-Status is not said to us alone.
-func stripResponse(h http.Header) {
+// stripResponse does the same for an answer with this head: net/http takes
+// Connection away when it says close, and with it the names of other fields.
+// Proxy-Status is not said to us alone.
+func stripResponse(h http.Header, head []byte) {
+	if h["Connection"] == nil {
+		for line := range lines(head) {
+			if name, value, _ := bytes.Cut(line, []byte{':'}); strings.EqualFold(string(bytes.TrimSpace(name)), "Connection") {
+				dropNamed(h, string(value))
+			}
+		}
+	}
 	stripNamed(h)
 	for _, name := range []string{"Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info"} {
 		delete(h, name)
 	}
 }
 
+// lines yields the lines of a head, folded ones joined.
+func lines(head []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		var last []byte
+		for line := range bytes.Lines(head) {
+			if len(last) > 0 && (line[0] == ' ' || line[0] == '\t') {
+				last = append(slices.Clip(last), line...)
+				continue
+			}
+			if last != nil && !yield(last) {
+				return
+			}
+			last = line
+		}
+		if last != nil {
+			yield(last)
+		}
+	}
+}
+
 func stripNamed(h http.Header) {
 	for _, v := range h["Connection"] {
-		for name := range strings.SplitSeq(v, ",") {
-			delete(h, textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")))
-		}
+		dropNamed(h, v)
 	}
 	for _, name := range hopByHop {
 		delete(h, name)
+	}
+}
+
+// dropNamed deletes the fields that a value of Connection names.
+func dropNamed(h http.Header, value string) {
+	for name := range strings.SplitSeq(value, ",") {
+		delete(h, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
 	}
 }

@@ -160,7 +160,7 @@ var errRefused = errors.New("refused")
 func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
 	x := r.Context().Value(exchangeKey{}).(*exchange)
 	req := x.p.c.complete(&x.req.Request)
-	resp, err := s.handler.RoundTrip(r, req)
+	resp, trip, err := s.handler.RoundTrip(r, req)
 	if err != nil {
 		refusal := asRefusal(err)
 		if x.body != nil {
@@ -170,7 +170,7 @@ func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response
 		}
 		return nil, x.refuse(refusal)
 	}
-	stripResponse(resp.Header)
+	stripResponse(resp.Header, trip.Head)
 	x.length = resp.ContentLength
 	resp.Body = &answerBody{resp.Body, x}
 	return resp, nil

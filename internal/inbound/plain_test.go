@@ -142,6 +142,9 @@ func TestPlainAnswerAsTheClientSeesIt(t *testing.T) {
 		gone, kept   []string
 	}{
 		{"hop-by-hop", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic realm=x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nUpgrade: h2c\r\nX-Kept: 1\r\n\r\nok", 200, "ok", []string{"Keep-Alive", "Proxy-Authenticate", "X-Hop", "Upgrade", "Date", "Content-Type", "Via"}, []string{"X-Kept"}},
+		{"hop-by-hop beside close", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close, X-Secret\r\nX-Secret: 1\r\nX-Kept: 1\r\n\r\nok", 200, "ok", []string{"X-Secret"}, []string{"X-Kept"}},
+		{"hop-by-hop behind close", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Secret: 1\r\nconnection: CLOSE\r\nCONNECTION: x-other ,\r\n  x-secret\r\nX-Other: 1\r\nX-Kept: 1\r\n\r\nok", 200, "ok", []string{"X-Secret", "X-Other"}, []string{"X-Kept"}},
+		{"hop-by-hop behind interim answers", "HTTP/1.1 103 X\r\nX-Kept: 1\r\nConnection: X-Kept\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close, X-Secret\r\nX-Secret: 1\r\nX-Kept: 1\r\n\r\nok", 200, "ok", []string{"X-Secret"}, []string{"X-Kept"}},
 		{"until the end", "HTTP/1.0 200 OK\r\nContent-Type: text/x\r\n\r\nall of it", 200, "all of it", nil, []string{"Content-Type"}},
 		{"chunked", "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 404, "abc", nil, nil},
 		{"no content", "HTTP/1.1 204 No Content\r\n\r\n", 204, "", nil, nil},
@@ -659,6 +662,7 @@ func TestWebsocketRefused(t *testing.T) {
 		name, reply, want, body string
 	}{
 		{"403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive\r\nX-A: b\r\n\r\ngo!\n", "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 4\r\nX-A: b\r\n\r\ngo!\n", ""},
+		{"hop-by-hop beside close", "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\nConnection: close, X-Secret\r\nX-Secret: 1\r\nX-A: b\r\n\r\ngo!\n", "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 4\r\nX-A: b\r\n\r\ngo!\n", ""},
 		{"interim first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 404 Not Found\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""},
 		{"HTTP-29", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50), "", "interim"},
 		{"not HTTP", "SSH-2.0-x\r\n\r\n", "", "not HTTP"},

@@ -70,7 +70,8 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 		c.badAnswer(t, err)
 		return
 	}
-	stripResponse(resp.Header)
+	head, _, _ := bytes.Cut(reply, []byte("\r\n\r\n"))
+	stripResponse(resp.Header, head)
 	resp.Close = true
 	body := &endingReader{ReadCloser: resp.Body, conn: conn}
 	resp.Body = body

@@ -41,7 +41,7 @@ func TestFailuresGiveTheirPlaceBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := h.RoundTrip(req, r)
+		resp, _, err := h.RoundTrip(req, r)
 		if err == nil {
 			resp.Body.Close()
 		}

@@ -15,15 +15,15 @@ import (
 // RoundTrip routes one plain HTTP request, sends it and records it when its
 // answer's body has been read or closed. req.URL is absolute and req.Host its
 // authority. The error is a *Refusal.
-func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error) {
+func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, *upstream.Trip, error) {
 	start := time.Now()
 	snap := h.snapshot()
 	route, refusal := h.admit(snap, r, start)
 	if refusal != nil {
-		return nil, refusal
+		return nil, nil, refusal
 	}
 	if limit := h.limit(snap); !h.reserve(limit) { // it takes as many descriptors as a tunnel
-		return nil, h.refuseFull(r, route, start, limit)
+		return nil, nil, h.refuseFull(r, route, start, limit)
 	}
 	var up *counted
 	if req.Body != nil && req.Body != http.NoBody {
@@ -33,7 +33,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 	resp, trip, err := route.Pool.RoundTrip(req, route.Target, route.Timeout)
 	if err != nil {
 		h.unreserve()
-		return nil, h.refuseDial(r, route, start, err)
+		return nil, nil, h.refuseDial(r, route, start, err)
 	}
 	rec := Record{Opening: h.opening(r, start)}
 	rec.fill(route)
@@ -50,7 +50,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, error
 		}
 		h.emit(rec)
 	}}
-	return resp, nil
+	return resp, trip, nil
 }
 
 // cutShort notes in rec why an answer has not come to its end, which end says:

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"net"
 	"net/http"
 	"net/netip"
@@ -44,7 +45,7 @@ func newKept() *kept {
 // keptConn is one connection for plain requests, in use or idle.
 type keptConn struct {
 	client *http.ClientConn
-	conn   net.Conn
+	link   *plainLink
 	key    keptKey
 	pool   *kept
 	beside bool                        // the upstream is a process on this machine
@@ -52,8 +53,8 @@ type keptConn struct {
 	body   atomic.Pointer[Interrupter] // of the request that has no answer yet
 }
 
-func newKeptConn(c *http.ClientConn, conn net.Conn, key keptKey, pool *kept, beside bool) *keptConn {
-	k := &keptConn{client: c, conn: conn, key: key, pool: pool, beside: beside}
+func newKeptConn(c *http.ClientConn, link *plainLink, key keptKey, pool *kept, beside bool) *keptConn {
+	k := &keptConn{client: c, link: link, key: key, pool: pool, beside: beside}
 	c.SetStateHook(func(c *http.ClientConn) {
 		switch {
 		case c.Err() != nil:
@@ -156,12 +157,17 @@ func (p *kept) remove(c *keptConn, i int) {
 }
 
 // plainLink is the connection below a keptConn: it gives up when no byte moves
-// in either direction for bodyIdle, and reports when it is closed.
+// in either direction for bodyIdle, keeps the head of the last answer as it
+// came, and reports when it is closed.
 type plainLink struct {
 	net.Conn
 	release func()
 	once    atomic.Bool
 	wrote   atomic.Int64 // when bytes were last taken by the far end, in Unix nanoseconds
+
+	mu  sync.Mutex
+	buf []byte // the head of the answer, interim ones before it left out, and what came along with its end
+	end int    // of the head in buf; negative while there is none
 }
 
 // Read waits for bytes, and longer than bodyIdle while a request's body is being sent.
@@ -169,10 +175,65 @@ func (l *plainLink) Read(p []byte) (int, error) {
 	for {
 		_ = l.SetReadDeadline(time.Now().Add(bodyIdle))
 		n, err := l.Conn.Read(p)
+		if n > 0 {
+			l.look(p[:n])
+		}
 		if n > 0 || !isTimeout(err) || time.Since(time.Unix(0, l.wrote.Load())) >= bodyIdle {
 			return n, err
 		}
 	}
+}
+
+// await begins to wait for the head of an answer. What answer returned is void.
+func (l *plainLink) await() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf, l.end = l.buf[:0], noHead
+}
+
+// answer returns the head that came, and the first bytes of what follows it.
+func (l *plainLink) answer() (head, tail []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end := max(0, l.end)
+	return l.buf[:end:end], l.buf[end:]
+}
+
+const noHead = -1
+
+// look keeps bytes that belong to the head of an answer. How long it may be is
+// net/http's concern.
+func (l *plainLink) look(b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.end >= 0 {
+		return
+	}
+	from := max(0, len(l.buf)-len("\n\r"))
+	l.buf = append(l.buf, b...)
+	for {
+		l.end = headEnd(l.buf, from)
+		if i := len(statusShape) - 3; l.end <= i || l.buf[i] != '1' {
+			return
+		}
+		l.buf, from = append(l.buf[:0], l.buf[l.end:]...), 0 // it was an interim answer
+	}
+}
+
+// headEnd returns where the head in b ends, which it does not before from, or noHead.
+func headEnd(b []byte, from int) int {
+	for i := from; i < len(b); i++ {
+		if b[i] != '\n' {
+			continue
+		}
+		switch rest := b[i+1:]; {
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return i + 2
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return i + 3
+		}
+	}
+	return noHead
 }
 
 // Write sends what the far end takes within bodyIdle.

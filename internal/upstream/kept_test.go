@@ -60,3 +60,38 @@ func TestPlainLinkGivesUpWhereNothingMoves(t *testing.T) {
 		})
 	})
 }
+
+// The head of an answer is kept as it came, in whatever pieces, without the
+// interim ones before it and without what was there before the request.
+func TestPlainLinkKeepsTheHead(t *testing.T) {
+	const interim, head, body = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "HTTP/1.1 200 OK\r\nX-Odd: 1\r\n\r\n", "the\r\n\r\nbody"
+	for _, text := range []string{"\n\n", "\r\n\r\n", "HTTP/1.1 \n\n"} {
+		l := &plainLink{}
+		l.await()
+		l.look([]byte(text))
+		if got, _ := l.answer(); string(got) != text {
+			t.Errorf("%q: head %q", text, got)
+		}
+	}
+	for _, text := range []string{head + body, interim + head + body, interim + interim + head + body, head} {
+		for size := 1; size <= len(text); size++ {
+			l := &plainLink{}
+			l.look([]byte("HTTP/1.1 408 Unasked"))
+			for range 2 {
+				l.await()
+				for rest := text; rest != ""; {
+					n := min(size, len(rest))
+					l.look([]byte(rest[:n]))
+					rest = rest[n:]
+				}
+				got, tail := l.answer()
+				if string(got) != head || size == len(text) && string(tail) != text[len(text)-len(tail):] {
+					t.Fatalf("in pieces of %d: head %q, tail %q", size, got, tail)
+				}
+				if all := text[len(text)-len(body):]; size == len(text) && all == body && string(tail) != body {
+					t.Errorf("tail %q", tail)
+				}
+			}
+		}
+	}
+}

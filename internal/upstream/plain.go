@@ -22,6 +22,8 @@ type Trip struct {
 	Member *Upstream
 	Tried  []Attempt
 	Dial   time.Duration // until its connection was open; 0 for one that was kept
+	Head   []byte        // the answer's, as it came; good until its body has been read
+	Tail   []byte        // what came along with the end of the head
 }
 
 // RoundTrip sends one plain HTTP request to t through the first member that
@@ -33,21 +35,26 @@ type Trip struct {
 // connection while the client is silent in the midst of its request.
 func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
 	var resp *http.Response
+	var conn *keptConn
 	trip := &Trip{}
 	w := walk{pool: p, deadline: time.Now().Add(budget), look: look{shared: p.set.shared, target: &t}}
 	w.job.open = func(ctx context.Context, m *Member, h *hold) (err error) {
 		trip.Member = m.Upstream
-		resp, trip.Dial, err = m.roundTrip(ctx, p.set, req, t, h) //nolint:bodyclose // it is the caller's
+		start := time.Now()
+		if conn, err = m.connect(ctx, p.set, t, h); err != nil {
+			return err
+		}
+		trip.Dial = time.Since(start)
+		resp, err = m.roundTrip(conn, p.set, req, t, h) //nolint:bodyclose // it is the caller's
 		return err
 	}
 	if repeatable(req) { // over a connection that may just be ending only what can be sent again
 		w.job.reuse = func(m *Member) (done bool, err error) {
-			c := p.set.shared.kept.take(m.keptKey(&t))
-			if c == nil {
+			if conn = p.set.shared.kept.take(m.keptKey(&t)); conn == nil {
 				return false, nil
 			}
 			trip.Member, trip.Dial = m.Upstream, 0
-			resp, err = c.roundTrip(req, m.Upstream, p.set, t) //nolint:bodyclose // it is the caller's
+			resp, err = conn.roundTrip(req, m.Upstream, p.set, t) //nolint:bodyclose // it is the caller's
 			return err == nil || !hadEnded(err), err
 		}
 	}
@@ -55,6 +62,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 		return nil, nil, err
 	}
 	trip.Tried = w.tried
+	trip.Head, trip.Tail = conn.link.answer()
 	return resp, trip, nil
 }
 
@@ -65,23 +73,16 @@ func (u *Upstream) keptKey(t *Target) keptKey {
 	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Named, t.Client}
 }
 
-// roundTrip sends req over a new connection; ctx bounds only the making of it,
-// which took dial.
-func (m *Member) roundTrip(ctx context.Context, s *Set, req *http.Request, t Target, h *hold) (resp *http.Response, dial time.Duration, err error) {
-	start := time.Now()
-	c, err := m.connect(ctx, s, t, h)
-	dial = time.Since(start)
-	if err != nil {
-		return nil, dial, err
-	}
-	resp, err = c.roundTrip(req, m.Upstream, s, t)
+// roundTrip sends req over a new connection.
+func (m *Member) roundTrip(c *keptConn, s *Set, req *http.Request, t Target, h *hold) (*http.Response, error) {
+	resp, err := c.roundTrip(req, m.Upstream, s, t)
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.final, e.sent = !repeatable(req), true
 	}
 	if err == nil {
 		h.opened() // not before: an HTTP upstream connects to the target when it has the request
 	}
-	return resp, dial, err
+	return resp, err
 }
 
 // hadEnded reports whether a request on a kept connection failed as it does
@@ -129,13 +130,14 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 			dialled.conn = &early{way.Conn, way.Early}
 		}
 	}
-	dialled.conn = &plainLink{Conn: dialled.conn, release: release}
+	link := &plainLink{Conn: dialled.conn, release: release, end: noHead}
+	dialled.conn = link
 	cc, err := plainTransport.NewClientConn(context.WithValue(context.WithoutCancel(ctx), plainDial{}, dialled), "http", hostPort(t))
 	if err != nil { // the connection is there: nothing is left that could fail
 		_ = dialled.conn.Close()
 		return nil, fault(ClassLocal, "this machine cannot use the connection").with(err, "")
 	}
-	return newKeptConn(cc, dialled.conn, m.keptKey(&t), s.shared.kept, beside), nil
+	return newKeptConn(cc, link, m.keptKey(&t), s.shared.kept, beside), nil
 }
 
 // forwards reports whether u takes plain requests in absolute form.
@@ -199,6 +201,7 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 
 // send sends a request; a body that keeps it waiting is interrupted when the connection ends.
 func (c *keptConn) send(req *http.Request) (*http.Response, error) {
+	c.link.await()
 	body, ok := req.Body.(Interrupter)
 	if !ok {
 		return c.client.RoundTrip(req)

@@ -130,7 +130,13 @@ func (d *Daemon) outlook(p *upstream.Pool, m upstream.Member, t upstream.Target)
 	if m.Drained(t.Exchange) {
 		words = append(words, "drained")
 	}
-	words = append(words, ejectionWords(m.Status().Ejection)...)
+	s := m.Status()
+	words = append(words, ejectionWords(s.Ejection)...)
+	for _, p := range s.Pairs {
+		if p.Degraded != nil && p.Exchange == t.Exchange && p.Kind == t.Kind.String() {
+			words = append(words, "degraded for "+slowWords(p))
+		}
+	}
 	if v, ok := m.Verdict(t.Exchange, t.Kind); ok && v.Word != upstream.WordOK {
 		text := string(v.Word)
 		if v.Word == upstream.WordRateLimited {
@@ -154,6 +160,15 @@ func ejectionWords(e *upstream.Ejection) []string {
 		return []string{fmt.Sprintf("ejected for %s: %s", inWords(time.Until(e.Until)), e.Cause)}
 	}
 	return []string{fmt.Sprintf("ejected until a probe succeeds: %s", e.Cause)}
+}
+
+// slowWords says for what an upstream is degraded, why and for how long.
+func slowWords(p upstream.PairStatus) string {
+	to := "other hosts"
+	if p.Exchange != "" {
+		to = p.Exchange + " " + p.Kind
+	}
+	return fmt.Sprintf("%s for %s more (a dial took %.0f ms, usually %.0f ms)", to, inWords(time.Until(p.Degraded.Until)), p.Degraded.TookMS, p.Degraded.UsualMS)
 }
 
 func inWords(d time.Duration) string { return d.Round(time.Second).String() }

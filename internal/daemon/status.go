@@ -105,10 +105,13 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 		words = append(words, "drained")
 	}
 	row.Bad = len(words) > 0
-	var drained []string
+	var drained, slow []string
 	for _, p := range s.Pairs {
 		if p.Drained && !slices.Contains(drained, p.Exchange) {
 			drained = append(drained, p.Exchange)
+		}
+		if p.Degraded != nil {
+			slow = append(slow, slowWords(p))
 		}
 		if p.Verdict == nil || !p.Holds {
 			continue
@@ -118,6 +121,9 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 			v.Until = &p.Verdict.Until
 		}
 		row.Verdicts = append(row.Verdicts, v)
+	}
+	if len(slow) > 0 {
+		words = append(words, "degraded for "+strings.Join(slow, ", "))
 	}
 	if len(drained) > 0 {
 		words = append(words, "drained for "+strings.Join(drained, ", "))
@@ -130,7 +136,7 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 func (d *Daemon) reasons(snap *router.Router) (list []string) {
 	for _, p := range snap.Config().Pools {
 		s := snap.Set().Pool(p.Name).Standings(upstream.Target{})
-		if !slices.ContainsFunc(s.Members, func(m upstream.MemberStatus) bool { return m.Standing == "usable" }) {
+		if !slices.ContainsFunc(s.Members, func(m upstream.MemberStatus) bool { return m.Standing == "usable" || m.Standing == "degraded" }) {
 			list = append(list, "pool "+p.Name+" has no usable member")
 		}
 	}

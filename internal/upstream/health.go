@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"proxyd/internal/catalog"
@@ -174,10 +175,15 @@ type Result struct {
 // it. What the exchange said is for SetVerdict.
 func (u *Upstream) Observe(r Result) {
 	if r.Dial > 0 {
-		u.pair(r.Exchange, r.Kind).took(r.Dial, u.shared.elapsed(u.shared.now()))
+		u.observeDial(r.Exchange, r.Kind, r.Dial, u.shared.elapsed(u.shared.now()))
+	}
+	slow := func(p *Pool) bool {
+		return p.tooSlow(u, &look{shared: u.shared, target: &Target{Exchange: r.Exchange, Kind: r.Kind}}, r.Dial)
 	}
 	e, failed := errors.AsType[*Error](r.Err)
 	switch {
+	case r.Err == nil && slices.ContainsFunc(u.pools, slow):
+		u.charge(ClassUpstreamTimeout, u.rules.fall)
 	case r.Err == nil:
 		u.worked()
 	case !failed: // given up

@@ -90,6 +90,7 @@ func (u *Upstream) recall(m Memory) {
 		pr := u.pair(p.Exchange, p.Kind)
 		if p.Latency > 0 {
 			pr.took(p.Latency, u.shared.elapsed(now))
+			pr.usual.Store(int64(p.Latency))
 		}
 		pr.drained.Store(p.Drained)
 		if p.Verdict != nil {

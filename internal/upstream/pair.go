@@ -63,6 +63,9 @@ func (p *pairs) number(k pairKey) int {
 type pair struct {
 	live     atomic.Int64 // ways that are open
 	latency  atomic.Int64 // moving average of the time that a way takes, in ns; 0 unknown
+	usual    atomic.Int64 // the same, which a few slow ones change little
+	slow     atomic.Int64 // what the dial took that degraded the pair
+	degraded atomic.Int64 // the pair is degraded until then; as measured, 0: it is not
 	measured atomic.Int64 // when that was last brought up to date, in ns on shared's clock; 0 never
 	tried    atomic.Int64 // when a connection was last sent to find it out; as measured
 	carried  atomic.Int64 // when a tunnel last showed that the exchange is content; as measured
@@ -126,7 +129,7 @@ func (u *Upstream) eachPair(do func(k pairKey, pr *pair)) {
 
 // opened notes how long a way to t took that is open since at.
 func (u *Upstream) opened(t *Target, took time.Duration, at time.Time) {
-	u.pair(t.Exchange, t.Kind).took(took, u.shared.elapsed(at))
+	u.observeDial(t.Exchange, t.Kind, took, u.shared.elapsed(at))
 }
 
 // Latency is the moving average of the time that a way to the exchange takes,

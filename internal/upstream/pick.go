@@ -106,22 +106,28 @@ func (p *Pool) leastLoaded(list []int32) []int32 {
 
 // rest is who follows the first member after a failure: the other usable ones,
 // how many these are, and then those that are avoided. Of the usable ones its own
-// tier comes first, then the others, each in turn or as the strategy ranks them.
+// tier comes first, then the others, each in turn or as the strategy ranks them,
+// with the degraded last in their tier.
 func (p *Pool) rest(first int, l *look) (order []int, sound int) {
 	n := len(p.members)
+	slow := map[int]int{}
 	for k := range n {
 		i := (first + k) % n
 		if p.strategy == config.Failover {
 			i = k
 		}
 		if m := &p.members[i]; i != first && m.Enabled {
-			if s, _ := l.at(m.state); s == usable {
+			switch s, _ := l.at(m.state); s {
+			case degraded:
+				slow[i] = 1
+				fallthrough
+			case usable:
 				order = append(order, i)
 			}
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(p.members[a].Tier, p.members[b].Tier), p.compare(a, b, l))
+		return cmp.Or(cmp.Compare(p.members[a].Tier, p.members[b].Tier), cmp.Compare(slow[a], slow[b]), p.compare(a, b, l))
 	})
 	sound = len(order)
 	for _, i := range p.avoided(l) {

@@ -69,10 +69,13 @@ func (p *Pool) dial(ctx context.Context, place Place, l look) (*Way, error) {
 		deadline = time.Now().Add(30 * time.Second)
 	}
 	var way *Way
-	w := walk{pool: p, deadline: deadline, look: l, job: job{place: place, open: func(ctx context.Context, m *Member, h *hold) (err error) {
-		way, err = m.dial(ctx, p.set, l.target, h)
+	w := walk{pool: p, deadline: deadline, look: l, job: job{place: place}}
+	w.job.open = func(ctx context.Context, m *Member, h *hold) (err error) {
+		if way, err = m.dial(ctx, p.set, l.target, h); err == nil {
+			w.dialled = way.Dial
+		}
 		return err
-	}}}
+	}
 	if err := w.run(ctx); err != nil {
 		return nil, err
 	}

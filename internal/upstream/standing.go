@@ -12,9 +12,10 @@ import (
 type standing uint8
 
 const (
-	usable  standing = iota
-	avoided          // ejected, or with a bad verdict for the target: when no other is left
-	never            // drained, or rate limited
+	usable   standing = iota
+	degraded          // slow of late for the target: after the usable ones of its tier
+	avoided           // ejected, or with a bad verdict for the target: when no other is left
+	never             // drained, or rate limited
 )
 
 // look judges members for one target. What most choices need not know it finds
@@ -66,6 +67,9 @@ func (l *look) at(st *state) (s standing, until time.Time) {
 			return never, v.Until
 		}
 		return avoided, v.Until
+	}
+	if end, ok := pr.isDegraded(l.shared, l.time()); ok && s == usable {
+		return degraded, end
 	}
 	return s, time.Time{}
 }

@@ -30,11 +30,22 @@ type PairStatus struct {
 	Kind      string   `json:"kind,omitempty"`
 	Live      int64    `json:"live"`
 	LatencyMS float64  `json:"latency_ms,omitempty"` // moving average of what opening a way takes
+	Degraded  *Slow    `json:"degraded,omitempty"`   // nil: it is not
 	Drained   bool     `json:"drained,omitempty"`
 	Short     uint64   `json:"short,omitempty"`   // websocket tunnels that ended at once
 	Verdict   *Verdict `json:"verdict,omitempty"` // nil: none
 	Holds     bool     `json:"holds,omitempty"`   // the verdict is not over, and no living feed contradicts it
 }
+
+// Slow is why an upstream is degraded for an exchange and kind: a dial took
+// many times what is usual.
+type Slow struct {
+	Until   time.Time `json:"until"`
+	TookMS  float64   `json:"took_ms"`
+	UsualMS float64   `json:"usual_ms"`
+}
+
+func ms(ns int64) float64 { return float64(time.Duration(ns).Microseconds()) / 1000 }
 
 // Status is u now.
 func (u *Upstream) Status() Status {
@@ -50,7 +61,10 @@ func (u *Upstream) Status() Status {
 	u.eachPair(func(k pairKey, pr *pair) {
 		p := PairStatus{
 			Exchange: k.exchange, Kind: k.kind.String(), Live: pr.live.Load(),
-			LatencyMS: float64(time.Duration(pr.latency.Load()).Microseconds()) / 1000, Drained: pr.drained.Load(), Short: pr.short.Load(),
+			LatencyMS: ms(pr.latency.Load()), Drained: pr.drained.Load(), Short: pr.short.Load(),
+		}
+		if end, ok := pr.isDegraded(u.shared, u.shared.now()); ok {
+			p.Degraded = &Slow{end, ms(pr.slow.Load()), ms(pr.usual.Load())}
 		}
 		if v := pr.verdict.Load(); v != nil {
 			verdict := v.Verdict
@@ -72,11 +86,11 @@ type MemberStatus struct {
 	Upstream string  `json:"upstream"`
 	Weight   float64 `json:"weight"`
 	Tier     int     `json:"tier"`
-	Standing string  `json:"standing"` // usable, avoided, never or disabled
+	Standing string  `json:"standing"` // usable, degraded, avoided, never or disabled
 }
 
 // Standings says for a target what may be done with each member now, in the order
-// of the file: usable, avoided (ejected, or a bad verdict: only when no usable
+// of the file: usable, degraded (slow: after the others of its tier), avoided (ejected, or a bad verdict: only when no usable
 // one is left), never (drained, rate limited, or over a budget) or disabled.
 func (p *Pool) Standings(t Target) PoolStatus {
 	l := look{shared: p.set.shared, target: &t}
@@ -86,10 +100,10 @@ func (p *Pool) Standings(t Target) PoolStatus {
 		word := "disabled"
 		if m.Enabled {
 			at, _ := l.at(m.state)
-			if at == usable && p.shut(i, &l) {
+			if at <= degraded && p.shut(i, &l) {
 				at = never
 			}
-			word = [...]string{usable: "usable", avoided: "avoided", never: "never"}[at]
+			word = [...]string{usable: "usable", degraded: "degraded", avoided: "avoided", never: "never"}[at]
 		}
 		s.Members = append(s.Members, MemberStatus{m.name, m.Weight, m.Tier, word})
 	}

@@ -86,7 +86,7 @@ func (u *Upstream) markPairs() {
 		if pr == nil {
 			continue
 		}
-		if v := pr.verdict.Load(); pr.drained.Load() || v != nil && v.Word != WordOK {
+		if v := pr.verdict.Load(); pr.drained.Load() || pr.degraded.Load() != 0 || v != nil && v.Word != WordOK {
 			u.mark(markPairs, true)
 			return
 		}

@@ -10,7 +10,7 @@ import (
 type view struct {
 	epoch  uint64
 	until  time.Time // a verdict in it ends then; zero: none does
-	list   []int32   // of the lowest tier that has one
+	list   []int32   // of the lowest tier that has one; degraded ones when it has no others
 	totals []int64   // the weights of list, each with those before it
 	all    int       // how many are usable, of whatever tier
 }
@@ -42,7 +42,7 @@ func (p *Pool) view(l *look) *view {
 // survey looks at every member; with open, past those that are over a budget.
 func (p *Pool) survey(l *look, epoch uint64, open bool) *view {
 	v := &view{epoch: epoch}
-	tier := math.MaxInt
+	tier, best := math.MaxInt, degraded
 	for i := range p.members {
 		m := &p.members[i]
 		if !m.Enabled {
@@ -52,14 +52,14 @@ func (p *Pool) survey(l *look, epoch uint64, open bool) *view {
 		if !until.IsZero() && (v.until.IsZero() || until.Before(v.until)) {
 			v.until = until
 		}
-		if standing != usable || open && p.shut(i, l) {
+		if standing > degraded || open && p.shut(i, l) {
 			continue
 		}
 		v.all++
-		if m.Tier < tier {
-			v.list, tier = v.list[:0], m.Tier
+		if m.Tier < tier || m.Tier == tier && standing < best {
+			v.list, tier, best = v.list[:0], m.Tier, standing
 		}
-		if m.Tier == tier {
+		if m.Tier == tier && standing == best {
 			v.list = append(v.list, int32(i)) //nolint:gosec // a file has fewer members
 		}
 	}

@@ -31,6 +31,7 @@ type walk struct {
 	queued   time.Duration // waited for budgets and a place
 	waited   bool          // for a budget, in vain
 	begun    bool          // some member was asked
+	dialled  time.Duration // what the dial took that ended well; 0: a plain request, whose answer is the exchange's time
 	soonest  time.Duration // when one of the budgets that had no room may have some
 	leave    func()
 }
@@ -59,7 +60,11 @@ func (w *walk) run(ctx context.Context) error {
 		m := &p.members[at]
 		took, err := w.ask(ctx, at, others)
 		if err == nil {
-			m.worked()
+			if p.tooSlow(m.Upstream, &w.look, w.dialled) {
+				m.charge(ClassUpstreamTimeout, m.rules.After)
+			} else {
+				m.worked()
+			}
 			for _, d := range w.doubts {
 				d.charge(d.class, d.rules.After)
 			}
@@ -114,7 +119,7 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 		h.failed(nil)
 		return 0, err
 	}
-	if now, _ := w.look.at(m.state); now == never || now > was && others > 0 {
+	if now, _ := w.look.at(m.state); now == never || now == avoided && was < avoided && others > 0 {
 		h.failed(nil)
 		e := fault(ClassNoUpstream, "was taken out of use while a place was waited for")
 		e.aside, e.RetryAfter = true, nobodyRetry

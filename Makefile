@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop schema clean catalog compare profile
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients schema clean catalog compare profile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/
 
 catalog: ## compare the catalogue of exchanges with the newest ccxt, for review (pip; SNAPSHOT=1 keeps what it names for the tests)
 	tools/catalog/run.sh
+
+clients: ## what env --for and docs/clients.md show, run by the real client libraries (fetches them once)
+	GO='$(GO)' interop/clients.sh
 
 schema: ## write internal/config/schema.json again from the types
 	$(GO) generate ./...

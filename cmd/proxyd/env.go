@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -179,6 +180,7 @@ type pointers struct {
 	url, websocket string
 	host, port     string
 	user, password string
+	websocketUser  string // user, perhaps with the kind
 }
 
 // kindUser is the user name that carries the kind where the client gives none.
@@ -211,14 +213,12 @@ func (o *envOptions) pointers(l config.ClientListener, labelled bool) (pointers,
 	if l.TLS {
 		scheme = "https://"
 	}
-	p.url, p.websocket = scheme+userinfo(p.user, p.password)+address, scheme+userinfo(p.user, p.password)+address
+	p.websocketUser = p.user
 	if labelled {
-		name := p.user
-		if name == "" {
-			name = kindUser
-		}
-		p.websocket = scheme + userinfo(name+"+websocket", p.password) + address
+		p.websocketUser = cmp.Or(p.user, kindUser) + "+websocket"
 	}
+	p.url = scheme + userinfo(p.user, p.password) + address
+	p.websocket = scheme + userinfo(p.websocketUser, p.password) + address
 	return p, nil
 }
 

@@ -29,6 +29,7 @@ type process struct {
 	*exec.Cmd
 	log    io.Closer
 	stderr *bufio.Reader // what log has
+	stuck  *time.Timer   // kills it
 }
 
 // start runs proxyd with arguments and variables; it is killed when the test
@@ -57,7 +58,7 @@ func startIn(t *testing.T, dir string, environ []string, args ...string) *proces
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return &process{cmd, stderr, bufio.NewReader(stderr)}
+	return &process{cmd, stderr, bufio.NewReader(stderr), stuck}
 }
 
 // until reads the log up to a line that has text in it, and gives all of it.

@@ -21,7 +21,7 @@ var snippets = map[string]string{
 	"websocket-client": `websocket.create_connection(wss_url, http_proxy_host="{host}", http_proxy_port={port}, proxy_type="http"{auth})`,
 	"cryptofeed":       "# set the variables too (eval \"$(proxyd env)\"), and have websockets >= 15\nBinance(symbols=symbols, channels=channels, callbacks=callbacks, http_proxy=\"{url}\")",
 	"ccxt":             `ccxt.binance({"httpsProxy": "{url}", "wssProxy": "{ws}"})  # also ccxt.async_support and ccxt.pro`,
-	"ccxt-js":          `const ex = new ccxt.pro.binance({httpsProxy: '{url}', wssProxy: '{ws}'}); await ex.loadProxyModules()  // npm i https-proxy-agent`,
+	"ccxt-js":          `const ex = new ccxt.pro.binance({httpsProxy: '{url}', wssProxy: '{ws}'}); await ex.loadProxyModules()  // npm i http-proxy-agent https-proxy-agent`,
 	"freqtrade":        `"exchange": {"ccxt_config": {"httpsProxy": "{url}", "wssProxy": "{ws}"}}`,
 	"nautilus":         `proxy_url="{url}"  # in every data and exec client config`,
 	"node":             "NODE_USE_ENV_PROXY=1 HTTPS_PROXY={url} HTTP_PROXY={url} node app.js  # Node >= 22.21 or 24",
@@ -40,8 +40,8 @@ func clientNames() []string { return slices.Sorted(maps.Keys(snippets)) }
 func writeSnippet(out io.Writer, client string, p pointers) error {
 	text := snippets[strings.ToLower(client)]
 	auth := ""
-	if p.user != "" {
-		auth = fmt.Sprintf(", http_proxy_auth=(%q, %q)", p.user, p.password)
+	if p.websocketUser != "" {
+		auth = fmt.Sprintf(", http_proxy_auth=(%q, %q)", p.websocketUser, p.password)
 	}
 	_, err := fmt.Fprintln(out, strings.NewReplacer("{url}", p.url, "{ws}", p.websocket, "{host}", p.host, "{port}", p.port, "{auth}", auth).Replace(text))
 	return err

@@ -95,7 +95,7 @@ func (r *Router) doubts(f *finding) (list []string) {
 }
 
 // tellKinds says how the kind of a connection to such a host is told.
-const tellKinds = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise"
+const tellKinds = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise; proxyd env sets WSS_PROXY so for aiohttp and websockets, docs/clients.md has the other clients"
 
 func (r *Router) entry(id string) *config.Exchange {
 	for i := range r.config.Exchanges {

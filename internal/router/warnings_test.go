@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const toldApart = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise"
+const toldApart = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise; proxyd env sets WSS_PROXY so for aiohttp and websockets, docs/clients.md has the other clients"
 
 // What start, reload and check say of the rules as a whole.
 func TestWarnings(t *testing.T) {

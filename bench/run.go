@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/template"
@@ -20,11 +21,18 @@ import (
 type recipe struct{ file, config, args string }
 
 // site is what a candidate's configuration is made of.
-type site struct{ Dir, Host, Port, UpHost, UpPort, CertFile string }
+//
+// A candidate that can lead to two upstreams also listens on Other, port Port,
+// and leads from there to Second.
+type site struct{ Dir, Host, Port, UpHost, UpPort, Other, Second, CertFile string }
+
+// other is the second address that a candidate listens on.
+const other = "127.0.0.2"
 
 var recipes = map[string]recipe{
-	"io.Copy": {"copy.txt", "", "copy {{.Host}}:{{.Port}} {{.UpHost}}:{{.UpPort}}"},
-	"proxyd":  {"proxyd.yaml", "listen: {{.Host}}:{{.Port}}\ndefault: http://{{.UpHost}}:{{.UpPort}}\nallow_private: [127.0.0.0/8]\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
+	"io.Copy": {"copy.txt", "", "copy {{.Host}}:{{.Port}} {{.UpHost}}:{{.UpPort}} {{.Other}}:{{.Port}} {{.Second}}"},
+	"proxyd": {"proxyd.yaml", "listen: [\"{{.Host}}:{{.Port}}\", {address: \"{{.Other}}:{{.Port}}\", use: http://{{.Second}}}]\ndefault: http://{{.UpHost}}:{{.UpPort}}\n" +
+		"allow_private: [127.0.0.0/8]\nlog: {level: info, format: json}\n", "run -c {{.Dir}}/proxyd.yaml"},
 	"tinyproxy": {"tinyproxy.conf", "Port {{.Port}}\nListen {{.Host}}\nTimeout 600\nMaxClients 20000\nAllow 127.0.0.1\nDisableViaHeader Yes\nUpstream http {{.UpHost}}:{{.UpPort}}\nLogLevel Error\nLogFile \"{{.Dir}}/tinyproxy.log\"\n",
 		"-d -c {{.Dir}}/tinyproxy.conf"},
 	"squid": {"squid.conf", "http_port {{.Host}}:{{.Port}}\npid_filename {{.Dir}}/squid.pid\naccess_log none\ncache_log {{.Dir}}/squid.log\ncache deny all\nvia off\nhttp_access allow all\nmax_filedescriptors 20000\n" +
@@ -67,6 +75,7 @@ const baseline = "no proxy"
 
 var workloads = map[string]func(place, options) (figures, error){
 	"setup": setup, "bulk": bulk(1), "bulk8": bulk(8), "messages": messages(100, 5000), "fast": messages(100, 20000), "pingpong": pingpong, "idle": idle, "get": get,
+	"mixed": mixed(1, false), "mixed4": mixed(4, false), "apart": mixed(1, true), "apart4": mixed(4, true),
 }
 
 // run measures all candidates and prints the table.
@@ -81,9 +90,10 @@ func run(o options) error {
 	}
 	for pair := range strings.SplitSeq(o.bins, ",") {
 		name, bin, ok := strings.Cut(pair, "=")
-		r, there := known[name]
+		kind, _, _ := strings.Cut(name, "@") // proxyd@before is a second proxyd
+		r, there := known[kind]
 		if !ok || !there {
-			return fmt.Errorf("-bins %q: want NAME=BINARY with a NAME of %s", pair, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			return fmt.Errorf("-bins %q: want NAME=BINARY or NAME@LABEL=BINARY with a NAME of %s", pair, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		list = append(list, candidate{name, bin, r})
 	}
@@ -125,14 +135,14 @@ func run(o options) error {
 
 // one starts a candidate afresh, measures and stops it.
 func one(c candidate, back backends, o options, measure func(place, options) (figures, error)) (figures, error) {
-	p := place{proxy: back.upstream, origin: back.origin, web: back.web, direct: o.direct}
+	p := place{proxy: back.upstream, second: back.second, origin: back.origin, echo: back.echo, web: back.web, direct: o.direct}
 	if c.bin != "" {
-		s := site{CertFile: back.certFile}
+		s := site{CertFile: back.certFile, Other: other, Second: back.second}
 		s.UpHost, s.UpPort, _ = net.SplitHostPort(back.upstream)
 		if o.tls {
 			s.UpHost, s.UpPort, _ = net.SplitHostPort(back.inTLS)
 		}
-		stop, err := start(c, s, &p)
+		stop, err := start(c, s, &p, o.procs)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +152,7 @@ func one(c candidate, back backends, o options, measure func(place, options) (fi
 }
 
 // start starts a candidate and tells p where it is.
-func start(c candidate, s site, p *place) (stop func(), err error) {
+func start(c candidate, s site, p *place, procs int) (stop func(), err error) {
 	dir, err := os.MkdirTemp("", "bench-"+c.name)
 	if err != nil {
 		return nil, err
@@ -150,6 +160,9 @@ func start(c candidate, s site, p *place) (stop func(), err error) {
 	r := c.recipe
 	s.Dir, p.proxy = dir, freeAddress()
 	s.Host, s.Port, _ = net.SplitHostPort(p.proxy)
+	if p.second = ""; strings.Contains(r.config+r.args, ".Second") {
+		p.second = net.JoinHostPort(s.Other, s.Port)
+	}
 	if err := os.WriteFile(filepath.Join(dir, r.file), []byte(fillIn(r.config, s)), 0o644); err != nil {
 		return nil, err
 	}
@@ -161,6 +174,9 @@ func start(c candidate, s site, p *place) (stop func(), err error) {
 	}
 	cmd := exec.Command(c.bin, strings.Fields(fillIn(r.args, s))...)
 	cmd.Stdout, cmd.Stderr = log, log
+	if procs > 0 {
+		cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs))
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Measures proxyd beside other forward proxies on this machine, in one run:
 #
-#   bench/run.sh                      all workloads, 5 rounds, about 25 minutes
+#   bench/run.sh                      all workloads, 5 rounds, about 35 minutes
 #   ROUNDS=1 TIME=2s bench/run.sh     a first look
-#   WORK=setup,messages bench/run.sh  some of: setup bulk bulk8 messages fast pingpong idle get
+#   WORK=setup,messages bench/run.sh  some of: setup bulk bulk8 messages fast pingpong mixed mixed4 apart apart4 idle get
+#   PROCS=1 WORK=mixed,apart …        the candidates with one processor (GOMAXPROCS)
 #   OUT=table.md bench/run.sh         the tables into a file, too
 #
 # As root it installs the programs of Debian that are missing (tinyproxy, squid,
@@ -29,7 +30,7 @@ have() {
 	if bin=$(PATH="$PATH:/usr/sbin" command -v "$2"); then bins="$bins,$1=$bin"; else echo "bench: no $1 here" >&2; fi
 }
 
-rounds=(-rounds "${ROUNDS:-5}" -time "${TIME:-4s}" -idle "${IDLE:-3000}")
+rounds=(-rounds "${ROUNDS:-5}" -time "${TIME:-4s}" -idle "${IDLE:-3000}" -procs "${PROCS:-0}")
 bins="proxyd=$work/proxyd,io.Copy=$work/bench"
 have tinyproxy tinyproxy
 have squid squid
@@ -37,7 +38,7 @@ have gost gost
 have glider glider
 {
 	echo "## Through an HTTP upstream"
-	"$work/bench" -bins "$bins" -work "${WORK:-setup,bulk,bulk8,messages,fast,pingpong,idle,get}" "${rounds[@]}"
+	"$work/bench" -bins "$bins" -work "${WORK:-setup,bulk,bulk8,messages,fast,pingpong,mixed,mixed4,apart,apart4,idle,get}" "${rounds[@]}"
 	bins="proxyd=$work/proxyd"
 	have dante danted
 	have microsocks microsocks

@@ -21,6 +21,8 @@ type figures map[string]float64
 // place is where a measurement goes: the proxy under test and what is behind.
 type place struct {
 	proxy, origin, web string
+	second             string // where the candidate leads to the second upstream; "" if it cannot
+	echo               string // an origin in a process of its own
 	log                string // the file that the candidate's output goes to
 	pid                int    // of the candidate; 0 when there is none
 	direct             bool   // the candidate is asked by SOCKS5 and dials the origin itself

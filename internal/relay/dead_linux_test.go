@@ -1,7 +1,6 @@
 package relay_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,10 +27,7 @@ func deafen(t *testing.T, c net.Conn) {
 
 func control(t *testing.T, c net.Conn, f func(fd int) error) error {
 	t.Helper()
-	if s, ok := c.(*tls.Conn); ok {
-		c = s.NetConn()
-	}
-	raw, err := c.(*net.TCPConn).SyscallConn()
+	raw, err := bottom(c).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +70,9 @@ var dyings = []dying{
 
 // TestDeadPeer: a side whose path is dead ends the flow, not before its time,
 // and the other side sees that at once.
+//
+// Promise (data path): a side whose path is dead ends the tunnel, through any
+// number of layers of TLS to the upstream, and the other side sees that at once.
 func TestDeadPeer(t *testing.T) {
 	t.Parallel()
 	const deadAfter = 600 * time.Millisecond

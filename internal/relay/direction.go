@@ -115,19 +115,39 @@ const (
 	bigRead   = 8 << 10 // as long as so much comes at once, a big one is read into; a TLS record brings 16 KiB at most
 )
 
+// turn is how many bytes a direction may still move before it lets everything
+// else run that is ready. Without it, one that always has bytes would keep a
+// processor until the scheduler takes it away, 10 ms later: so long a message
+// on another tunnel would wait.
+type turn int
+
+const (
+	turnSize     turn = 512 << 10 // with what the last splice moves, half a millisecond
+	leastCounted      = 4 << 10   // a read and a write take time however few their bytes
+)
+
+// moved counts n bytes, and lets others run when the turn is over.
+func (t *turn) moved(n int, e *Engine) {
+	if *t -= turn(max(n, leastCounted)); *t <= 0 {
+		e.turns.yield()
+		*t = turnSize
+	}
+}
+
 // moveAny reads into a small buffer of its own, and then into a big one from
 // the pool if the small one came back full.
 func (d *direction) moveAny() *sideError {
 	small := make([]byte, leastHeld)
+	turn := turnSize
 	for full := 0; ; {
 		n, err := d.src().Read(small)
 		if fault := d.write(small[:n], err); fault != nil || errors.Is(err, io.EOF) {
 			return fault
 		}
-		if n < len(small) {
+		if turn.moved(n, d.flow.engine); n < len(small) {
 			continue
 		}
-		if ended, fault := d.moveBig(); ended {
+		if ended, fault := d.moveBig(&turn); ended {
 			return fault
 		}
 		if full++; full == growAfter && 2*len(small) < mostHeld {
@@ -136,10 +156,10 @@ func (d *direction) moveAny() *sideError {
 	}
 }
 
-func (d *direction) moveBig() (ended bool, fault *sideError) {
+func (d *direction) moveBig(turn *turn) (ended bool, fault *sideError) {
 	m := d.flow.engine.movers.Get().(*mover)
 	defer d.flow.engine.movers.Put(m)
-	for n := bigRead; n >= bigRead; {
+	for n := bigRead; n >= bigRead; turn.moved(n, d.flow.engine) {
 		var err error
 		n, err = d.src().Read(m.buf[:])
 		if fault := d.write(m.buf[:n], err); fault != nil || errors.Is(err, io.EOF) {

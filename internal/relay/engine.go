@@ -19,6 +19,7 @@ type Engine struct {
 
 	movers  sync.Pool // taken only while bytes are there
 	pipes   pipes
+	turns   turns
 	limited atomic.Int64 // flows with limits
 	changes atomic.Int64 // flows that have begun, and those that have ended
 
@@ -44,6 +45,7 @@ func NewEngine() *Engine {
 // message. Flows live without it, unwatched.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.pipes.close()
+	defer e.turns.close()
 	ticker, quarters := time.NewTicker(e.Tick), time.NewTicker(e.Tick/4)
 	defer ticker.Stop()
 	defer quarters.Stop()

@@ -207,11 +207,23 @@ func closeWrite(c net.Conn) {
 
 // reset closes the socket itself: TLS would say first that all is in order.
 func reset(c net.Conn) {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = t.NetConn()
-	}
-	if t, ok := c.(*net.TCPConn); ok {
+	if t := socket(c); t != nil {
 		_ = t.SetLinger(0)
 		_ = t.Close()
+	}
+}
+
+// socket returns the TCP connection below c, however many layers of TLS are on
+// it (an https upstream through an https hop has two); nil if there is none.
+func socket(c net.Conn) *net.TCPConn {
+	for {
+		switch layer := c.(type) {
+		case *net.TCPConn:
+			return layer
+		case interface{ NetConn() net.Conn }:
+			c = layer.NetConn()
+		default:
+			return nil
+		}
 	}
 }

@@ -34,11 +34,8 @@ func cutOff(c net.Conn) (cut bool) {
 }
 
 func ask(c net.Conn, look func(fd int, info *unix.TCPInfo)) {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = t.NetConn()
-	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
+	tcp := socket(c)
+	if tcp == nil {
 		return
 	}
 	raw, err := tcp.SyscallConn()

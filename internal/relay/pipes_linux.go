@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	maxPipes = 16        // for all flows: bulk on more of them at once is copied
-	pipeSize = 256 << 10 // 16 x 256 KiB stay far below the 64 MiB that an unprivileged user may have in pipes
+	maxPipes = 16      // for all flows: bulk on more of them at once is copied
+	pipeSize = 1 << 20 // what an unprivileged user may ask for; 16 of them stay far below the 64 MiB that it may have in all
 )
 
 // pipe is a kernel pipe that splice moves bytes through.

@@ -43,5 +43,5 @@ func TestPipeWithBytesInIt(t *testing.T) {
 		w.end(t)
 		_, _ = w.client.Close(), w.server.Close()
 	}
-	eventually(t, "at most the free pipe is open", func() bool { now, _ := descriptors(t); return now <= before+2 })
+	eventually(t, "at most the free pipe and the event of turns are open", func() bool { now, _ := descriptors(t); return now <= before+3 })
 }

@@ -11,6 +11,9 @@ import (
 
 // TestReset: a reset of one side reaches the other as a reset, not as an end
 // in order, whatever is under way then.
+//
+// Promise (data path): a reset of one side reaches the other as a reset, through
+// any number of layers of TLS to the upstream.
 func TestReset(t *testing.T) {
 	t.Parallel()
 	for _, k := range allKinds {

@@ -21,6 +21,7 @@ type mover struct {
 	rest   []byte                // read and not yet written
 	pipe   *pipe                 // while splicing
 	inPipe int                   // bytes in it
+	turn   turn
 	buf    buffer
 }
 
@@ -72,7 +73,7 @@ func (d *direction) moveFromTCP(src *net.TCPConn) *sideError {
 		}
 		return true
 	}
-	for {
+	for turn := turnSize; ; turn.moved(n, d.flow.engine) {
 		if err := source.Read(arrived); err != nil {
 			return &sideError{d.from(), err}
 		}
@@ -96,7 +97,7 @@ func (d *direction) moveFromTCP(src *net.TCPConn) *sideError {
 // true when this direction has ended; d.fault says why.
 func (d *direction) readable(fd uintptr) bool {
 	m := d.flow.engine.movers.Get().(*mover)
-	m.d = d
+	m.d, m.turn = d, turnSize
 	defer func() {
 		m.d, m.rest = nil, nil
 		d.flow.engine.movers.Put(m)
@@ -125,6 +126,7 @@ func (m *mover) move(fd uintptr) (ended bool) {
 		if !m.wrote(m.d.sink.Write(m.flush)) {
 			return true
 		}
+		m.turn.moved(n, m.d.flow.engine)
 		if n < len(m.buf) {
 			full = 0
 			continue
@@ -201,6 +203,7 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 		if !m.wrote(m.d.sink.Write(m.drain)) {
 			return false, true
 		}
+		m.turn.moved(n, m.d.flow.engine)
 	}
 }
 

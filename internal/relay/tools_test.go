@@ -35,7 +35,7 @@ type kinds struct{ client, server string }
 
 func (k kinds) String() string { return k.client + "-" + k.server }
 
-var allKinds = []kinds{{"tcp", "tcp"}, {"tcp", "tls"}, {"tls", "tcp"}, {"tls", "tls"}}
+var allKinds = []kinds{{"tcp", "tcp"}, {"tcp", "tls"}, {"tls", "tcp"}, {"tls", "tls"}, {"tcp", "tls in tls"}}
 
 // wire is a flow with the far ends of its two connections.
 type wire struct {
@@ -80,7 +80,17 @@ func pair(t testing.TB, kind string) (dialled, accepted conn) {
 	if kind == "tcp" {
 		return a.(*net.TCPConn), b.(*net.TCPConn)
 	}
-	client, server := tls.Client(a, certificates.client(t)), tls.Server(b, certificates.server(t))
+	client, server := secured(t, a, b)
+	if kind == "tls in tls" {
+		client, server = secured(t, client, server)
+	}
+	return client, server
+}
+
+// secured speaks TLS over a connection.
+func secured(t testing.TB, a, b net.Conn) (client, server *tls.Conn) {
+	t.Helper()
+	client, server = tls.Client(a, certificates.client(t)), tls.Server(b, certificates.server(t))
 	shaken := make(chan error, 1)
 	go func() { shaken <- server.Handshake() }()
 	if err := errors.Join(client.Handshake(), <-shaken); err != nil {
@@ -171,10 +181,13 @@ func reset(c net.Conn) {
 
 // bottom is the TCP under TLS.
 func bottom(c net.Conn) *net.TCPConn {
-	if t, ok := c.(*tls.Conn); ok {
+	for {
+		t, ok := c.(*tls.Conn)
+		if !ok {
+			return c.(*net.TCPConn)
+		}
 		c = t.NetConn()
 	}
-	return c.(*net.TCPConn)
 }
 
 func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -97,6 +98,7 @@ type edge struct {
 	mu     sync.Mutex
 	status int
 	header string
+	body   string
 	bad    time.Time   // when it first said other than 200
 	asked  []time.Time // when it was asked
 }
@@ -121,7 +123,8 @@ func (e *edge) serve(c net.Conn) {
 		if e.status != http.StatusOK && e.bad.IsZero() {
 			e.bad = time.Now()
 		}
-		text := fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 2\r\n\r\n{}", e.status, e.header)
+		body := cmp.Or(e.body, "{}")
+		text := fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n%s", e.status, e.header, len(body), body)
 		e.mu.Unlock()
 		_, _ = io.WriteString(c, text)
 	}
@@ -131,6 +134,13 @@ func (e *edge) answer(status int, header string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.status, e.header = status, header
+}
+
+// page has it show a text with every answer.
+func (e *edge) page(body string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.body = body
 }
 
 func (e *edge) visits() []time.Time {

@@ -119,6 +119,9 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			}
 			g.leaves(t, "api.binance.com", "first")
 			changed := time.Now()
+			if status == http.StatusForbidden {
+				rest.page("error code: 1006") // of the exit, and not of the probe: it counts though feeds live
+			}
 			rest.answer(status, "")
 			testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
 				return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"exchange":"binance"`, `"kind":"http"`, `"verdict":"`+verdict+`","before":"ok"`)) == 1
@@ -257,4 +260,25 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 		return strings.Contains(out, "binance websocket: blocked for ")
 	})
 	g.leaves(t, "stream.binance.com", "second")
+}
+
+// A firewall that minds the probe alone is no verdict while a feed of the
+// exchange lives through the same exit.
+func TestProbeThatIsRefusedSaysNothingWhileAFeedLives(t *testing.T) {
+	t.Parallel()
+	rest, feed := newEdge(t), newEdge(t)
+	g := newGrid(t, rest.Addr, feed.Addr)
+	live := startFeeds(t, g.Addr, "stream.binance.com:443", 1, 50*time.Millisecond, testkit.SOCKS5)
+	rest.answer(http.StatusForbidden, "")
+	refused := func() (n int) { return len(rest.visits()) }
+	before := refused()
+	testkit.Eventually(t, testkit.Patience, "it is asked again", func() bool { return refused() >= before+2 })
+	g.leaves(t, "api.binance.com", "first")
+	if l := lines(g.Log.String(), `"msg":"verdict"`, `"kind":"http"`); len(l) > 0 {
+		t.Errorf("a verdict although a feed lives: %s", l)
+	}
+	live.end(t)
+	testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
+		return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"kind":"http"`, `"verdict":"blocked"`)) == 1
+	})
 }

@@ -168,7 +168,7 @@ func (o *probeOptions) exitUpstreams() (list []health.Pair) {
 	switch {
 	case o.list != "":
 		for _, m := range o.snapshot.Set().Pool(listPool).Members() {
-			add(health.Pair{Member: m.Upstream})
+			add(health.Pair{Member: m.Upstream, UserAgent: o.config.UserAgent})
 		}
 		return list
 	case !o.all && len(o.exchanges) > 0:
@@ -180,7 +180,7 @@ func (o *probeOptions) exitUpstreams() (list []health.Pair) {
 	for _, c := range o.config.Pools {
 		for _, m := range o.snapshot.Set().Pool(c.Name).Members() {
 			if m.Enabled {
-				add(health.Pair{Member: m.Upstream})
+				add(health.Pair{Member: m.Upstream, UserAgent: o.config.UserAgent})
 			}
 		}
 	}

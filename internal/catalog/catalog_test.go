@@ -268,3 +268,12 @@ func TestExchanges(t *testing.T) {
 		t.Errorf("got %+v for a name that is not there", x)
 	}
 }
+
+// The old path of Binance's futures streams is open, answers pings and carries
+// nothing.
+func TestProbeOfBinanceFuturesAsksTheMarketPath(t *testing.T) {
+	want := []string{"wss://fstream.binance.com/market/ws/btcusdt@aggTrade"}
+	if d := cmp.Diff(want, Embedded().ProbeURLs("binance_futures", KindWebsocket)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}

@@ -34,19 +34,20 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	return *file, c
 }
 
-// defaultUserAgent is what most feed clients send, so that the firewall of an
-// exchange judges a check as it judges them: some refuse agents they do not know.
-const defaultUserAgent = "Python/3.12 aiohttp/3.12.15"
+// DefaultUserAgent is what checks send unless probe.user_agent is set: what most
+// feed clients send, so that the firewall of an exchange judges a check as it
+// judges them. Some refuse agents that they do not know.
+const DefaultUserAgent = "Python/3.12 aiohttp/3.12.15"
 
 // userAgent reads what checks of exchanges send.
 func (b *builder) userAgent(p *raw.Asking) string {
 	if p == nil || p.UserAgent == nil {
-		return defaultUserAgent
+		return DefaultUserAgent
 	}
 	text := *p.UserAgent
 	if text == "" || len(text) > 256 || strings.Contains(text, "://") || strings.Contains(text, "@") || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(text) != text {
 		b.fault("probe.user_agent", "write the text of a User-Agent header, such as curl/8.5.0", "is empty, longer than 256 characters, a URL, or not of printable ASCII characters")
-		return defaultUserAgent
+		return DefaultUserAgent
 	}
 	return text
 }

@@ -70,7 +70,7 @@ func (p printer) config(c *Config) *object {
 	if c.CatalogFile != "" {
 		o.put("catalog", c.CatalogFile)
 	}
-	if c.UserAgent != "" && c.UserAgent != defaultUserAgent {
+	if c.UserAgent != "" && c.UserAgent != DefaultUserAgent {
 		o.put("probe", newObject().put("user_agent", c.UserAgent))
 	}
 	o.put("enabled", c.Enabled)

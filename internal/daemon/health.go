@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/health"
 	"proxyd/internal/upstream"
@@ -34,6 +35,10 @@ func (d *Daemon) known(p health.Pair) (k health.Known) {
 
 // observe remembers what a probe has found, and logs what is new in it.
 func (d *Daemon) observe(p health.Pair, r health.Result) {
+	if r.Doubtful && d.feedLives(p) {
+		r.Verdict = health.Unknown // it minds the probe alone: what that is for gets through
+		r.Text += "; a feed of " + p.Exchange + " lives through it all the same"
+	}
 	if r.Verdict == health.Unknown {
 		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))
 		return
@@ -74,6 +79,16 @@ func (d *Daemon) observe(p health.Pair, r health.Result) {
 	}
 	level("verdict", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.Stringer("kind", p.Kind),
 		zap.String("verdict", string(word)), zap.String("before", cmp.Or(string(before.Word), "unknown")), zap.String("text", r.Text), zap.String("next", r.Hint))
+}
+
+// feedLives reports whether a websocket of the pair's exchange is open through
+// its member, or has carried a moment ago.
+func (d *Daemon) feedLives(p health.Pair) bool {
+	if p.Exchange == "" {
+		return false
+	}
+	_, carried := p.Member.Seen(p.Exchange, catalog.KindWebsocket)
+	return !carried.IsZero() && time.Since(carried) < time.Second
 }
 
 // classWord reports whether a verdict is a class, and not what an exchange said.

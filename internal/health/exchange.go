@@ -3,6 +3,7 @@ package health
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"proxyd/internal/config"
 	"proxyd/internal/upstream"
 )
 
@@ -21,9 +23,6 @@ const (
 	headLimit   = 16 << 10 // of an exchange's answer
 	bodyLimit   = 64 << 10
 	mostInterim = 5 // interim answers (1xx)
-
-	// userAgent says who asks: no browser, and nothing of this machine.
-	userAgent = "proxyd-probe/1.0"
 )
 
 // line is a way in use: what came early is read first.
@@ -65,7 +64,7 @@ func (p *probe) request(ctx context.Context, conn net.Conn, u *url.URL) Result {
 	start := time.Now()
 	key := ""
 	var b bytes.Buffer
-	b.WriteString("GET " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\nUser-Agent: " + userAgent + "\r\nAccept: */*\r\n")
+	b.WriteString("GET " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\nUser-Agent: " + cmp.Or(p.ask.UserAgent, config.DefaultUserAgent) + "\r\nAccept: */*\r\n")
 	step := StepHTTP
 	if p.ask.websocket() {
 		key, step = newKey(), StepUpgrade
@@ -91,7 +90,7 @@ func (p *probe) request(ctx context.Context, conn net.Conn, u *url.URL) Result {
 		if resp.Header.Get("Sec-Websocket-Accept") != acceptFor(key) {
 			return Result{Verdict: Unknown, Status: 101, Text: "HTTP 101 with a wrong Sec-WebSocket-Accept"}
 		}
-		return p.firstMessage(ctx, conn, r)
+		return p.firstMessage(ctx, conn, r, subscribes(u))
 	}
 	body := bodyOf(resp)
 	got := read(resp.StatusCode, resp.Header, body, time.Now())

@@ -41,28 +41,30 @@ type Dial func(ctx context.Context, t upstream.Target) (*upstream.Way, error)
 
 // Ask is what one probe does.
 type Ask struct {
-	Method  Method
-	Target  upstream.Target                 // for Connect and Exchange; Kind decides what is asked for
-	URL     string                          // for Exchange: https, wss, http or ws; its host and port are Target's
-	Timeout time.Duration                   // from when the probe begins; 0: 5 s
-	Roots   *x509.CertPool                  // whose certificates are believed; nil: the system's
-	Reach   func(ctx context.Context) error // for TCP: connects to the upstream itself; nil: nothing to reach
+	Method    Method
+	Target    upstream.Target                 // for Connect and Exchange; Kind decides what is asked for
+	URL       string                          // for Exchange: https, wss, http or ws; its host and port are Target's
+	UserAgent string                          // for Exchange; "": config.DefaultUserAgent
+	Timeout   time.Duration                   // from when the probe begins; 0: 5 s
+	Roots     *x509.CertPool                  // whose certificates are believed; nil: the system's
+	Reach     func(ctx context.Context) error // for TCP: connects to the upstream itself; nil: nothing to reach
 
 	keep *[]byte // takes the body of an answer
 }
 
 // Result is what one probe has found.
 type Result struct {
-	Method  Method // how far the probe was to go: one that only opens a way says nothing of what the exchange answers
-	Verdict Verdict
-	Text    string    // what was found, in words, free of credentials
-	Hint    string    // what to do about it; may be ""
-	Status  int       // the exchange's HTTP status; 0 without one
-	Until   time.Time // not to be probed before, by the exchange's wish; zero: any time
-	Unsure  bool      // the verdict is a class, and the exchange may be to blame as well as the upstream
-	Err     error     // why the way did not open, as the Dial gave it; nil if it did
-	Steps   []Step    // those that were made, in order
-	Took    time.Duration
+	Method   Method // how far the probe was to go: one that only opens a way says nothing of what the exchange answers
+	Verdict  Verdict
+	Text     string    // what was found, in words, free of credentials
+	Hint     string    // what to do about it; may be ""
+	Status   int       // the exchange's HTTP status; 0 without one
+	Until    time.Time // not to be probed before, by the exchange's wish; zero: any time
+	Unsure   bool      // the verdict is a class, and the exchange may be to blame as well as the upstream
+	Doubtful bool      // refused as a client, perhaps, and not as an exit: no verdict while a feed of the exchange lives through it
+	Err      error     // why the way did not open, as the Dial gave it; nil if it did
+	Steps    []Step    // those that were made, in order
+	Took     time.Duration
 }
 
 // Step is a part of a probe.

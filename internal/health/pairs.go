@@ -16,13 +16,14 @@ import (
 
 // Pair is a member and what it is used for: one kind of one exchange.
 type Pair struct {
-	Member   *upstream.Upstream
-	Pool     *upstream.Pool
-	Exchange string       // "" where only the member itself is asked
-	Kind     catalog.Kind // http or websocket
-	URL      string       // what the exchange is asked; "" where no address is known, then the way is all that can be tried
-	Target   upstream.Target
-	Health   config.Health // the pool's; the zero value without a health_check
+	Member    *upstream.Upstream
+	Pool      *upstream.Pool
+	Exchange  string       // "" where only the member itself is asked
+	Kind      catalog.Kind // http or websocket
+	URL       string       // what the exchange is asked; "" where no address is known, then the way is all that can be tried
+	Target    upstream.Target
+	UserAgent string        // what is sent to the exchange
+	Health    config.Health // the pool's; the zero value without a health_check
 }
 
 // Kinds are those that pairs have.
@@ -109,7 +110,7 @@ func ofPool(r *router.Router, pool *upstream.Pool, p Pair) (pairs []Pair) {
 // way finds the pool that serves a kind of an exchange, and what can be asked
 // there. ok is false where nothing is known to ask, or the way is refused.
 func way(r *router.Router, id string, k catalog.Kind) (pool *upstream.Pool, p Pair, ok bool) {
-	p = Pair{Exchange: id, Kind: k}
+	p = Pair{Exchange: id, Kind: k, UserAgent: r.Config().UserAgent}
 	host, port := "", uint16(0)
 	if p.URL = address(r.Config(), id, k); p.URL != "" {
 		host, port = hostPort(p.URL)
@@ -208,7 +209,7 @@ func hostPort(address string) (host string, port uint16) {
 // Ask is the probe of the pair. Where no address is known, opening the way is
 // as far as it goes.
 func (p Pair) Ask(set *upstream.Set, m Method) (Dial, Ask) {
-	a := Ask{Method: m, Target: p.Target, URL: p.URL, Timeout: p.Health.Timeout}
+	a := Ask{Method: m, Target: p.Target, URL: p.URL, UserAgent: p.UserAgent, Timeout: p.Health.Timeout}
 	if m == Exchange && p.URL == "" {
 		a.Method = Connect
 	}

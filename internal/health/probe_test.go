@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/config"
 	"proxyd/internal/testkit"
 )
 
@@ -99,8 +100,8 @@ func TestRequest(t *testing.T) {
 		t.Fatalf("got %+v", seen)
 	}
 	for _, s := range seen {
-		if ua := s.Header.Get("User-Agent"); !strings.HasPrefix(ua, "proxyd") {
-			t.Errorf("User-Agent %q does not say who asks", ua)
+		if ua := s.Header.Get("User-Agent"); ua != config.DefaultUserAgent {
+			t.Errorf("User-Agent %q is not that of a usual client", ua)
 		}
 		if s.Header.Get("Proxy-Authorization") != "" || s.Header.Get("Authorization") != "" {
 			t.Errorf("credentials reach the exchange: %v", s.Header)
@@ -108,6 +109,64 @@ func TestRequest(t *testing.T) {
 	}
 	if asked := proxy.Asked(); asked[0].Host != host || asked[0].ATYP != 3 {
 		t.Errorf("the proxy was asked for %+v, not for the name", asked[0])
+	}
+}
+
+func TestUserAgentOfProbeIsTheConfigurations(t *testing.T) {
+	t.Parallel()
+	ca := testkit.NewCA(t)
+	v := testkit.NewVenue(t, ca)
+	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": v.Addr}})
+	r := snapshot(t, "default: direct\nprobe: {user_agent: bot/7}\nexchanges: {binance: {pool: {proxies: [{name: a, url: \""+proxy.URL()+"\"}]}}}\n")
+	for _, p := range Pairs(r, []string{"binance"}) {
+		dial, a := p.Ask(r.Set(), Exchange)
+		a.Roots = ca.Pool
+		_ = Probe(t.Context(), dial, a)
+	}
+	seen := v.Visits()
+	if len(seen) != 2 {
+		t.Fatalf("%d requests, want one of each kind", len(seen))
+	}
+	for _, s := range seen {
+		if got := s.Header.Get("User-Agent"); got != "bot/7" {
+			t.Errorf("%s: User-Agent %q", s.Target, got)
+		}
+	}
+}
+
+// A feed that its address subscribes to has to send: an address that an
+// exchange has left behind may be open, answer pings and carry nothing.
+func TestSubscribedFeedIsOKByMessageAlone(t *testing.T) {
+	t.Parallel()
+	ca := testkit.NewCA(t)
+	for _, c := range []struct {
+		name, path string
+		says       testkit.VenueReply
+		want       Verdict
+		text       string
+	}{
+		{"a message", "/market/ws/btcusdt@aggTrade", testkit.VenueReply{}, OK, "HTTP 101; a message"},
+		{"a pong", "/ws/btcusdt@aggTrade", testkit.VenueReply{Quiet: true}, Unknown, "though the address subscribes to some"},
+		{"nothing", "/stream?streams=btcusdt@trade", testkit.VenueReply{Mute: true}, Unknown, "though the address subscribes to some"},
+		{"all symbols", "/ws/!miniTicker@arr", testkit.VenueReply{Quiet: true}, Unknown, "HTTP 101, but no message within"},
+		{"closed", "/ws/btcusdt@trade", testkit.VenueReply{Close: "not available in your region"}, Geoblocked, "not available"},
+		{"a pong where nothing is subscribed", "/ws", testkit.VenueReply{Quiet: true}, OK, "HTTP 101; a pong"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v := testkit.NewVenue(t, ca)
+			v.Answer(c.says)
+			proxy := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{host: v.Addr}})
+			dial, _ := through(t, proxy.URL())
+			a := asks(catalog.KindWebsocket, host, ca)
+			a.URL, a.Timeout = "wss://"+host+c.path, 800*time.Millisecond
+			if c.want == OK {
+				a.Timeout = testkit.Patience
+			}
+			if r := Probe(t.Context(), dial, a); r.Verdict != c.want || !strings.Contains(r.Text, c.text) {
+				t.Errorf("got %s, %q; want %s with %q", r.Verdict, r.Text, c.want, c.text)
+			}
+		})
 	}
 }
 

@@ -73,6 +73,7 @@ func read(status int, h http.Header, body []byte, now time.Time) Result {
 			break // the status says more: guards show one page for all they refuse
 		}
 		r.Verdict, r.Text = p.verdict, says+": "+p.means
+		r.Doubtful = p.verdict == Blocked && !strings.HasPrefix(p.means, "the exit's ")
 		if p.verdict == RateLimited {
 			r.Until = now.Add(pause(h, body, now, p.pause))
 		}
@@ -89,7 +90,7 @@ func read(status int, h http.Header, body []byte, now time.Time) Result {
 	case status == http.StatusTeapot:
 		r.Verdict, r.Until = RateLimited, now.Add(pause(h, body, now, pause418))
 	case status == http.StatusForbidden:
-		r.Verdict = Blocked
+		r.Verdict, r.Doubtful = Blocked, true
 	case status/100 == 5:
 		r.Hint = "the exchange has trouble of its own; that is not the upstream's"
 		if h.Get("Retry-After") != "" {

@@ -9,13 +9,27 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// messageWait is how long a feed may be silent after the upgrade: most greet or
-// answer a ping within a round trip, and those that do neither are fine too.
-const messageWait = 2 * time.Second
+// How long a feed may be silent after the upgrade. Most greet or answer a ping
+// within a round trip, and those that do neither are fine too. One that the
+// address has subscribed to has to send: an address that the exchange has left
+// behind may still be open and answer pings.
+const (
+	messageWait = 2 * time.Second
+	feedWait    = 4 * time.Second
+	feedMargin  = 100 * time.Millisecond // before the probe's own end, so that the silence is found and not cut off
+)
+
+// subscribes reports whether an address names the streams that it wants, as
+// those of Binance do: /ws/btcusdt@aggTrade, /stream?streams=btcusdt@trade.
+func subscribes(u *url.URL) bool {
+	return strings.Contains(u.Path, "@") || strings.Contains(u.Path, "/ws/!") || u.Query().Has("streams")
+}
 
 // Opcodes of RFC 6455 section 5.2.
 const (
@@ -51,17 +65,33 @@ func frame(op byte, payload string) []byte {
 }
 
 // firstMessage asks for a pong and waits for that or a message, whichever the
-// feed sends first. The upgrade alone is a success.
-func (p *probe) firstMessage(ctx context.Context, conn net.Conn, r *bufio.Reader) Result {
+// feed sends first. The upgrade alone is a success, unless the address has
+// subscribed to something: then only a message is.
+func (p *probe) firstMessage(ctx context.Context, conn net.Conn, r *bufio.Reader, subscribed bool) Result {
 	start := time.Now()
-	_ = conn.SetReadDeadline(start.Add(messageWait))
+	until := start.Add(messageWait)
+	if subscribed {
+		until = start.Add(feedWait)
+		if end, ok := ctx.Deadline(); ok && end.Add(-feedMargin).Before(until) {
+			until = end.Add(-feedMargin)
+		}
+	}
+	_ = conn.SetReadDeadline(until)
 	if ctx.Err() != nil { // its deadline may just have been overwritten
 		return Result{Verdict: OK, Status: 101, Text: "HTTP 101"}
 	}
 	_, _ = conn.Write(frame(opPing, "proxyd")) // a failure shows in what is read
 	op, payload, err := readFrame(r)
+	for subscribed && err == nil && (op == opPong || op == opPing) {
+		op, payload, err = readFrame(r)
+	}
 	defer func() { _, _ = conn.Write(frame(opClose, "\x03\xe8")) }() // 1000: normal
 	switch {
+	case err != nil && isTimeout(err) && subscribed:
+		return Result{
+			Verdict: Unknown, Status: 101, Text: "HTTP 101, but no message within " + seconds(time.Since(start)) + ", though the address subscribes to some",
+			Hint: "the probe's address may be outdated: set another one as exchanges.NAME.probe",
+		}
 	case err != nil && isTimeout(err):
 		return Result{Verdict: OK, Status: 101, Text: "HTTP 101; no message and no pong within " + seconds(time.Since(start))}
 	case err != nil:
@@ -106,7 +136,7 @@ func readFrame(r *bufio.Reader) (op byte, payload []byte, err error) {
 	default:
 		return 0, nil, errNotHTTP
 	}
-	if op != opClose {
+	if op < opClose {
 		return op, nil, nil
 	}
 	payload = make([]byte, head[1]&0x7f)

@@ -87,8 +87,14 @@ func recordFields(r tunnel.Record) []zap.Field {
 	if r.Text != "" {
 		fields = append(fields, zap.String("text", r.Text))
 	}
+	if r.Hint != "" {
+		fields = append(fields, zap.String("hint", r.Hint))
+	}
 	if r.Repeated > 0 {
 		fields = append(fields, zap.Int("repeated", r.Repeated))
+	}
+	if r.Hidden > 0 {
+		fields = append(fields, zap.Int("hidden", r.Hidden))
 	}
 	return fields
 }

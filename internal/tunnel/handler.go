@@ -183,10 +183,11 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 	if f.Target.Host != "" {
 		rec.Host, rec.Exchange, rec.Kind = f.Target.Host, f.Target.Exchange, f.Target.Kind
 	}
-	rec.Event, rec.Step, rec.Class, rec.Text = Refused, step, f.Class, f.Text
+	f.sayResolved()
+	rec.Event, rec.Step, rec.Class, rec.Text, rec.Hint = Refused, step, f.Class, f.Text, f.Hint
 	rec.Rule, rec.Pool, rec.Upstream, rec.Attempts = f.Rule, f.Pool, f.Upstream, f.Tried
 	rec.Duration = time.Since(start)
-	rec.Quiet, rec.Repeated, f.Delay = h.throttle.hit(refusalKey{r.Client.Addr(), f.Class, rec.Host, r.Port}, time.Now())
+	f.Delay = h.throttle.record(&rec)
 	h.emit(rec)
 	return &f
 }

@@ -62,7 +62,7 @@ func (h *Handler) cutShort(ctx context.Context, rec *Record, member *upstream.Up
 	}
 	e := member.Cut(end)
 	rec.Class, rec.Text, rec.ClosedBy, rec.Reason = e.Class, e.Error(), string(relay.Server), cutReason(end)
-	rec.Quiet, rec.Repeated, _ = h.throttle.hit(refusalKey{rec.Client.Addr(), e.Class, rec.Host, rec.Port}, time.Now())
+	h.throttle.record(rec)
 }
 
 // cutReason returns how a connection ended that an answer was read from.

@@ -64,6 +64,8 @@ type Record struct {
 	Class    upstream.Class // of a refusal, or of an answer that was cut short
 	Step     string         // where a refusal came about: "request", "route", "limit", "dial"
 	Text     string
-	Quiet    bool // an identical refusal was logged a moment ago: count it, do not log it
-	Repeated int  // quiet ones since the last that was logged
+	Hint     string // of a refusal: what to do
+	Quiet    bool   // an identical refusal was logged a moment ago, or too many different ones: count it, do not log it
+	Repeated int    // identical quiet ones since the last that was logged
+	Hidden   int    // other quiet ones since the last line of a refusal
 }

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"strings"
 	"time"
 
 	"proxyd/internal/upstream"
@@ -26,6 +27,30 @@ type Refusal struct {
 	Status     int           // the HTTP status to answer with when it differs from the class's own (408, 431); 0 otherwise
 	ProxyError string        // the Proxy-Status error type (RFC 9209 section 2.3) when it is not the class's own
 	Err        error
+}
+
+// sayResolved adds that the client resolved a name itself, where that may be why:
+// the target is a public address, and not reached. Of others it cannot be told.
+func (r *Refusal) sayResolved() {
+	const what, remedy = "this client resolved the name itself", "use socks5h:// or http:// in the client, so that it sends the name"
+	ip := r.Target.IP
+	if !ip.IsValid() || !ip.IsGlobalUnicast() || ip.IsPrivate() {
+		return
+	}
+	switch r.Class {
+	case upstream.ClassDenied, upstream.ClassUpstreamDenied, upstream.ClassTargetRefused, upstream.ClassTargetUnreachable, upstream.ClassTargetTimeout:
+	default:
+		return
+	}
+	if !strings.Contains(r.Text, "this client resolved ") {
+		r.Text += "; " + what
+	}
+	switch {
+	case r.Hint == "":
+		r.Hint = remedy
+	case !strings.Contains(r.Hint, "socks5h"):
+		r.Hint += "; or " + remedy
+	}
 }
 
 // Error is the text.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,20 +15,19 @@ func TestIdenticalRefusalsAreQuietedThenSlowed(t *testing.T) {
 	now := time.Unix(1000, 0)
 	loud, slow := 0, 0
 	for range 50 {
-		quiet, _, delay := th.hit(key, now)
-		if !quiet {
+		h := th.hit(key, false, now)
+		if !h.quiet {
 			loud++
 		}
-		if delay > 0 {
+		if h.delay > 0 {
 			slow++
 		}
 	}
 	if loud != loudPerSecond || slow != 50-fastPerSecond {
 		t.Errorf("got %d logged and %d slowed, want %d and %d", loud, slow, loudPerSecond, 50-fastPerSecond)
 	}
-	quiet, repeated, delay := th.hit(key, now.Add(time.Second))
-	if quiet || delay != 0 || repeated != 50-loudPerSecond {
-		t.Errorf("a second later: quiet %v, delay %v, repeated %d; want it logged at once, with %d repeated", quiet, delay, repeated, 50-loudPerSecond)
+	if h := th.hit(key, false, now.Add(time.Second)); h.quiet || h.delay != 0 || h.repeated != 50-loudPerSecond {
+		t.Errorf("a second later: %+v; want it logged at once, with %d repeated", h, 50-loudPerSecond)
 	}
 }
 
@@ -35,20 +35,65 @@ func TestRefusalsWithRetryAfterAreNotSlowed(t *testing.T) {
 	var th throttle
 	for _, class := range []upstream.Class{upstream.ClassBudget, upstream.ClassDraining, upstream.ClassOverload} {
 		for range 100 {
-			if _, _, delay := th.hit(refusalKey{class: class}, time.Unix(1, 0)); delay != 0 {
-				t.Fatalf("%s: delayed by %v", class, delay)
+			if h := th.hit(refusalKey{class: class}, false, time.Unix(1, 0)); h.delay != 0 {
+				t.Fatalf("%s: delayed by %v", class, h.delay)
 			}
 		}
+	}
+}
+
+// Refusals that differ must not flood the log either.
+//
+// Promise (security): however many different refusals clients cause, with a password or without, the log gets a bounded
+// number of lines, and one client's refusals do not hide another's.
+func TestDifferentRefusalsAreBoundedForEachClientAndForAll(t *testing.T) {
+	const refusals, seconds = 14000, 3
+	for name, c := range map[string]struct {
+		client func(i int) netip.Addr
+		early  bool
+		most   rate
+	}{
+		"one client": {func(int) netip.Addr { return netip.MustParseAddr("10.0.0.1") }, false, linesOfOne},
+		"one network": {func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 14: byte(i >> 8), 15: byte(i)})
+		}, false, linesOfOne},
+		"many clients":          {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, false, linesOfAll},
+		"before authentication": {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, true, linesOfEarly},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var th throttle
+			now := time.Unix(1000, 0)
+			lines, hidden := 0, 0
+			for i := range refusals {
+				now = now.Add(seconds * time.Second / refusals)
+				h := th.hit(refusalKey{c.client(i), upstream.ClassDenied, strconv.Itoa(i) + ".example", 443}, c.early, now)
+				if !h.quiet {
+					lines++
+					hidden += h.hidden
+				}
+			}
+			if most := int(c.most.burst + seconds*c.most.perSecond); lines > most || lines < most-1 {
+				t.Errorf("%d lines, want %d", lines, most)
+			}
+			if hidden+th.hidden+lines != refusals {
+				t.Errorf("%d lines and %d hidden are not %d", lines, hidden+th.hidden, refusals)
+			}
+			other := th.hit(refusalKey{netip.MustParseAddr("192.0.2.1"), upstream.ClassDenied, "other.example", 443}, false, now)
+			if c.most == linesOfAll != other.quiet {
+				t.Errorf("another client's refusal: %+v", other)
+			}
+		})
 	}
 }
 
 func TestThrottleMemoryIsBounded(t *testing.T) {
 	var th throttle
 	for i := range 3 * throttleMemory {
-		th.hit(refusalKey{port: uint16(i), host: string(rune('a' + i%26)), class: upstream.ClassDenied}, time.Unix(1, 0))
+		client := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		th.hit(refusalKey{client: client, port: uint16(i), host: string(rune('a' + i%26)), class: upstream.ClassDenied}, false, time.Unix(1, 0))
 	}
-	if n := len(th.counts); n > throttleMemory {
-		t.Errorf("%d refusals remembered, want at most %d", n, throttleMemory)
+	if len(th.counts) > throttleMemory || len(th.clients) > throttleMemory {
+		t.Errorf("%d refusals and %d clients remembered, want at most %d", len(th.counts), len(th.clients), throttleMemory)
 	}
 }
 

@@ -86,11 +86,11 @@ func (t *Tunnel) Answered(down int64, cut error) {
 func (t *Tunnel) Refuse(f Refusal) *Refusal {
 	_ = t.way.Conn.Close()
 	t.way.Release()
-	rec := Record{Event: Refused, Opening: t.record, Class: f.Class, Step: "answer", Text: f.Text, Duration: time.Since(t.record.Start)}
+	rec := Record{Event: Refused, Opening: t.record, Class: f.Class, Step: "answer", Text: f.Text, Hint: f.Hint, Duration: time.Since(t.record.Start)}
 	rec.Attempts = append(slices.Clip(rec.Attempts), upstream.Attempt{Upstream: rec.Upstream, Class: f.Class, Took: rec.Duration, Text: f.Text})
 	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts
 	f.Target.Exchange = rec.Exchange
-	rec.Quiet, rec.Repeated, f.Delay = t.h.throttle.hit(refusalKey{rec.Client.Addr(), f.Class, rec.Host, rec.Port}, time.Now())
+	f.Delay = t.h.throttle.record(&rec)
 	t.h.emit(rec)
 	t.h.remove(t)
 	return &f

@@ -122,6 +122,7 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 		Budgets:    d.budgetMetrics,
 		Short:      d.shortRows,
 		LogDropped: d.lines.Dropped,
+		LogErrors:  d.lines.Errors,
 	})
 }
 

@@ -60,11 +60,11 @@ type lately struct {
 	last  time.Time
 }
 
-func (l *lately) add(now time.Time) {
+func (l *lately) add(n int, now time.Time) {
 	if !l.within(now) {
 		l.times = 0
 	}
-	l.times++
+	l.times += n
 	l.last = now
 }
 
@@ -76,7 +76,7 @@ func (s *shortage) evicted()    { s.note(&s.gave) }
 func (s *shortage) note(l *lately) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.add(time.Now())
+	l.add(1, time.Now())
 }
 
 // reasons are what status says of it.

@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -57,7 +60,9 @@ func logLevel(word string) zapcore.Level {
 type lineWriter struct {
 	out     io.Writer
 	lines   chan []byte
-	dropped atomic.Uint64
+	dropped atomic.Uint64 // lines that were lost, because nothing took them or they could not be written
+	errors  atomic.Uint64 // failed writes
+	losses  losses
 	done    chan struct{}
 	close   sync.Once
 	mu      sync.RWMutex // closed is set under it, so that nobody sends on a closed channel
@@ -81,7 +86,7 @@ func (w *lineWriter) Write(line []byte) (int, error) {
 	select {
 	case w.lines <- append([]byte(nil), line...): // zap uses its buffer again
 	default:
-		w.dropped.Add(1)
+		w.lost(1, errBlocked)
 	}
 	return len(line), nil
 }
@@ -89,8 +94,43 @@ func (w *lineWriter) Write(line []byte) (int, error) {
 // Sync has nothing to do: Close waits for what is written.
 func (w *lineWriter) Sync() error { return nil }
 
-// Dropped is the number of lines that nobody took in time.
+// Dropped returns the number of lines that were lost: nothing took them in time,
+// or they could not be written.
 func (w *lineWriter) Dropped() uint64 { return w.dropped.Load() }
+
+// Errors returns the number of writes that failed.
+func (w *lineWriter) Errors() uint64 { return w.errors.Load() }
+
+var errBlocked = errors.New("nothing reads it")
+
+// losses remembers what was lost lately, and why.
+type losses struct {
+	mu     sync.Mutex
+	recent lately // lines
+	why    error  // of the last
+}
+
+func (w *lineWriter) lost(lines int, why error) {
+	if lines == 0 {
+		return
+	}
+	w.dropped.Add(uint64(lines)) //nolint:gosec // a count
+	w.losses.mu.Lock()
+	defer w.losses.mu.Unlock()
+	w.losses.recent.add(lines, time.Now())
+	w.losses.why = why
+}
+
+// reason is what status says of it; "" when no line was lost lately.
+func (w *lineWriter) reason() string {
+	w.losses.mu.Lock()
+	defer w.losses.mu.Unlock()
+	now := time.Now()
+	if !w.losses.recent.within(now) {
+		return ""
+	}
+	return fmt.Sprintf("the log loses lines: %d so far, last %.0f s ago: %v", w.dropped.Load(), now.Sub(w.losses.recent.last).Seconds(), w.losses.why)
+}
 
 // Close writes what waits, for a second at most.
 func (w *lineWriter) Close() {
@@ -106,13 +146,21 @@ func (w *lineWriter) Close() {
 	}
 }
 
-// run writes what is there in one call, up to 64 KiB at a time.
+// run writes what is there in one call, up to 64 KiB at a time. What cannot be
+// written is counted; what follows a line that was written in part begins on a
+// line of its own.
 func (w *lineWriter) run() {
 	defer close(w.done)
 	const most = 64 << 10
 	batch := make([]byte, 0, most)
+	torn := false
 	for line := range w.lines {
-		batch = append(batch[:0], line...)
+		batch = batch[:0]
+		if torn {
+			batch = append(batch, '\n')
+		}
+		start := len(batch)
+		batch = append(batch, line...)
 		for more := true; more && len(batch) < most; {
 			select {
 			case next := <-w.lines: // nil once closed and empty
@@ -122,6 +170,13 @@ func (w *lineWriter) run() {
 				more = false
 			}
 		}
-		_, _ = w.out.Write(batch) // a log that cannot be written has nowhere to say so
+		n, err := w.out.Write(batch)
+		if err != nil {
+			w.errors.Add(1)
+			w.lost(bytes.Count(batch[max(n, start):], []byte("\n")), err)
+		}
+		if n > 0 {
+			torn = batch[n-1] != '\n'
+		}
 	}
 }

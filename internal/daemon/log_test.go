@@ -2,12 +2,17 @@ package daemon
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
+
+	"proxyd/internal/testkit"
 )
 
 func TestBlockedLogDropsLinesAndBlocksNobody(t *testing.T) {
@@ -44,6 +49,53 @@ func TestLogIsWholeAfterClose(t *testing.T) {
 		t.Errorf("got %d lines, want 1000", n)
 	}
 	log.Info("after the end") // must not panic
+}
+
+// filling takes so many bytes, and then none, as a disk that is full.
+type filling struct {
+	mu   sync.Mutex
+	room int
+	out  bytes.Buffer
+}
+
+func (f *filling) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, _ := f.out.Write(p[:min(len(p), f.room)])
+	if f.room -= n; n < len(p) {
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+func TestLinesOnAFullDiskAreCounted(t *testing.T) {
+	const lines, later = 400, 5
+	disk := &filling{room: 20000}
+	w := newLineWriter(disk)
+	log := newLogger(w, zap.NewAtomicLevel(), false)
+	for range lines {
+		log.Info("line")
+	}
+	testkit.Eventually(t, testkit.Patience, "a failed write", func() bool { return w.Errors() > 0 && len(w.lines) == 0 })
+	if reason := w.reason(); !strings.Contains(reason, "no space left on device") {
+		t.Errorf("status says %q", reason)
+	}
+	disk.mu.Lock()
+	disk.room = 1 << 20
+	disk.mu.Unlock()
+	for range later {
+		log.Info("line")
+	}
+	w.Close()
+	whole := 0
+	for line := range strings.Lines(disk.out.String()) {
+		if json.Valid([]byte(line)) && strings.HasSuffix(line, "\n") {
+			whole++
+		}
+	}
+	if lost := int(w.Dropped()); lost == 0 || whole+lost != lines+later {
+		t.Errorf("%d lines written and %d lost are not %d", whole, lost, lines+later)
+	}
 }
 
 func TestMaxTunnelsLeavesRoomForOurOwnFiles(t *testing.T) {

@@ -140,6 +140,9 @@ func (d *Daemon) reasons(snap *router.Router) (list []string) {
 			list = append(list, "pool "+p.Name+" has no usable member")
 		}
 	}
+	if lost := d.lines.reason(); lost != "" {
+		list = append(list, lost)
+	}
 	return append(list, d.shortage.reasons(d.files)...)
 }
 

@@ -32,6 +32,7 @@ func full() Options {
 		},
 		Short:      func() []Short { return []Short{{"binance", "websocket", "tokyo-1", 4}} },
 		LogDropped: func() uint64 { return 9 },
+		LogErrors:  func() uint64 { return 3 },
 	}
 }
 
@@ -166,7 +167,7 @@ func TestNames(t *testing.T) {
 		"upstream_verdict{exchange=\"binance\",kind=\"http\",upstream=\"tokyo-1\",verdict=\"geoblocked\"} 1\n",
 		"budget_remaining{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 12\n", "budget_remaining{exchange=\"all\",exit=\"tokyo-1\",kind=\"all\"} 500\n",
 		"budget_refused_total{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 3\n",
-		"tunnels_short_total{exchange=\"binance\",kind=\"websocket\",upstream=\"tokyo-1\"} 4\n", "log_dropped_total 9\n",
+		"tunnels_short_total{exchange=\"binance\",kind=\"websocket\",upstream=\"tokyo-1\"} 4\n", "log_dropped_total 9\n", "log_write_errors_total 3\n",
 	} {
 		if !strings.Contains("\n"+got, "\n"+prefix+want) {
 			t.Errorf("%s%s is not there", prefix, want)
@@ -182,7 +183,7 @@ func TestNames(t *testing.T) {
 func TestNoSources(t *testing.T) {
 	t.Parallel()
 	lines := scrape(t, New(Options{}))
-	for _, name := range []string{"generation_tunnels", "upstream_up", "upstream_verdict", "budget_remaining", "budget_refused_total", "tunnels_short_total", "log_dropped_total"} {
+	for _, name := range []string{"generation_tunnels", "upstream_up", "upstream_verdict", "budget_remaining", "budget_refused_total", "tunnels_short_total", "log_dropped_total", "log_write_errors_total"} {
 		if got := with(lines, prefix+name); got != nil {
 			t.Errorf("got %v", got)
 		}

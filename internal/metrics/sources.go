@@ -27,7 +27,8 @@ type Options struct {
 	Verdicts    func() []Verdict
 	Budgets     func() []Budget
 	Short       func() []Short
-	LogDropped  func() uint64
+	LogDropped  func() uint64 // lines that were lost
+	LogErrors   func() uint64 // failed writes of the log
 }
 
 // Generation is a process of this service that still has tunnels.
@@ -102,12 +103,17 @@ func (m *Metrics) registerSources() {
 		constant("process_info", "The process that answers: its number in the row of upgrades.", prometheus.Labels{
 			"generation": strconv.Itoa(o.Generation),
 		}))
-	if o.LogDropped != nil {
-		m.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: prefix + "log_dropped_total", Help: "Log lines dropped because the log was blocked.",
-		}, func() float64 { return float64(o.LogDropped()) }))
-	}
+	m.registerCount("log_dropped_total", "Log lines lost because the log was blocked or could not be written.", o.LogDropped)
+	m.registerCount("log_write_errors_total", "Writes of the log that failed, as on a full disk.", o.LogErrors)
 	m.registerRows()
+}
+
+// registerCount adds a counter that is kept elsewhere; nil leaves it out.
+func (m *Metrics) registerCount(name, help string, count func() uint64) {
+	if count == nil {
+		return
+	}
+	m.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: prefix + name, Help: help}, func() float64 { return float64(count()) }))
 }
 
 func (m *Metrics) registerRows() {

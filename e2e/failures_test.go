@@ -21,6 +21,8 @@ type failing struct {
 	tunnels bool
 }
 
+// Promise (data path): every failure is answered in the client's protocol with
+// its class and who is to blame.
 func TestEveryFailureInEveryProtocol(t *testing.T) {
 	t.Parallel()
 	for _, f := range failures(t) {

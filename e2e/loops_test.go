@@ -40,6 +40,7 @@ func TestProxydAsItsOwnUpstream(t *testing.T) {
 	once(t, p)
 }
 
+// Promise (security): a loop of proxies is refused.
 func TestTwoDaemonsAsEachOthersUpstream(t *testing.T) {
 	t.Parallel()
 	a := start(t, "default: reject\n")

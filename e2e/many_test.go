@@ -15,6 +15,8 @@ const (
 )
 
 // Not parallel: it counts what the whole process has open.
+//
+// Promise (data path): tunnels leave no descriptor and no goroutine behind.
 func TestManyTunnelsAtOnceLeaveNothingBehind(t *testing.T) {
 	nothing := testkit.Count()
 	t.Run("while the daemon runs", func(t *testing.T) {

@@ -23,6 +23,8 @@ func member(t *testing.T, name, scheme, exchange string, f *testkit.Fault) (*tes
 	return p, fmt.Sprintf("{name: %s, url: %q}", name, p.URL())
 }
 
+// Promise (data path): when a member of a pool fails, the next one is tried
+// within the same request.
 func TestTheNextMemberIsTriedInsideOneRequest(t *testing.T) {
 	t.Parallel()
 	exchange := testkit.NewExchange(t)

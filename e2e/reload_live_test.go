@@ -32,6 +32,8 @@ func (p *proxyd) reloadOften(t *testing.T, n int) {
 }
 
 // Two hundred reloads, half of them of faulty files, and a thousand feeds.
+//
+// Promise (data path): a reload cuts no tunnel and changes no byte of it.
 func TestReloadsCutNoTunnel(t *testing.T) {
 	const n = 1000
 	echo := testkit.NewTCP(t, testkit.Echo)
@@ -192,6 +194,9 @@ func isTimeout(err error) bool {
 }
 
 // Each request is served by one configuration, the one before or the one after.
+//
+// Promise (data path): a request sees one configuration, the old one or the new
+// one.
 func TestNoRequestSeesTwoConfigurations(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)

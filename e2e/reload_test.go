@@ -142,6 +142,8 @@ func TestAConfigMapSwapIsSeen(t *testing.T) {
 
 // What is no configuration never becomes one, and what is then said names the
 // place and the remedy.
+//
+// Promise (data path): a file with an error changes nothing.
 func TestAFaultyFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"

@@ -16,6 +16,7 @@ var commands = [][]string{
 	{"health", "--timeout-seconds", "0.1"}, {"env"}, {"env", "--for", "ccxt"}, {"exchanges", "binance"}, {"version"},
 }
 
+// Promise (security): passwords appear in the output of no command.
 func TestPasswordsShowInNoCommand(t *testing.T) {
 	m := newMarked(t)
 	file := writeConfig(t, m.yaml)

@@ -10,6 +10,8 @@ import (
 )
 
 // Nothing that proxyd does puts a password into the list of processes.
+//
+// Promise (security): passwords appear in no process list.
 func TestPasswordsShowInNoProcess(t *testing.T) {
 	m := newMarked(t)
 	p := launch(t, "", m.yaml, m.environ...)

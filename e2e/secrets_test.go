@@ -119,6 +119,7 @@ func newMarked(t *testing.T) marked {
 	return m
 }
 
+// Promise (security): passwords appear in no log line, answer, metric or page.
 func TestPasswordsShowNowhereInADaemon(t *testing.T) {
 	m := newMarked(t)
 	p := start(t, m.yaml, m.environ...)

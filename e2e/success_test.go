@@ -90,6 +90,9 @@ func targetOf(f front, w way, exchange string) string {
 	return target
 }
 
+// Promise (data path): every client protocol carries through every kind of
+// upstream, and success is reported only after the connection to the target is
+// open.
 func TestEveryClientProtocolThroughEveryScheme(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, w := range ways(t, echo.Addr, "") {
@@ -168,6 +171,9 @@ func arrivedWhole(t *testing.T, w way, f front, target string) {
 
 // Some servers speak first, and so may the first bytes of a tunnel come in one
 // segment with the upstream's reply.
+//
+// Promise (data path): no byte that an upstream sends right behind its reply is
+// lost.
 func TestEarlyBytesOfTheUpstreamAreKept(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
@@ -210,6 +216,9 @@ func TestRepliesThatComeByteByByte(t *testing.T) {
 
 // A half-close is passed on as one, in both directions, and the other direction
 // stays open.
+//
+// Promise (data path): an end of one side reaches the other as a half-close,
+// and what is still on its way arrives.
 func TestHalfCloseBothWays(t *testing.T) {
 	bye := &testkit.HalfCloser{Greeting: []byte("the server is done")}
 	server := testkit.NewTCP(t, bye.Handle)

@@ -45,6 +45,9 @@ func TestEveryFailureOfADirectConnection(t *testing.T) {
 }
 
 // A pool without a usable member is an error, and never a direct connection.
+//
+// Promise (routing): a pool that cannot be used is an error, never a direct
+// connection.
 func TestAPoolWithoutAMemberInUseNeverGoesDirect(t *testing.T) {
 	t.Parallel()
 	exchange := testkit.NewTCP(t, testkit.Echo)
@@ -111,6 +114,8 @@ var metadata = []string{
 	"[fd00:ec2::254]", "metadata.google.internal", "Metadata.Google.Internal.",
 }
 
+// Promise (security): direct connections reach no private, loopback or
+// link-local address unless the configuration names it.
 func TestDirectConnectionsReachNothingPrivate(t *testing.T) {
 	t.Parallel()
 	server := testkit.NewTCP(t, testkit.Echo)
@@ -141,6 +146,9 @@ func TestAddressesInOddSpellingsAreNoTargets(t *testing.T) {
 }
 
 // No configuration opens these.
+//
+// Promise (security): cloud metadata services and proxyd's own addresses are
+// never reached.
 func TestMetadataAndProxydItselfAreNeverReached(t *testing.T) {
 	t.Parallel()
 	const everything = "allow_private: [0.0.0.0/0, \"::/0\"]\nroutes: [{hosts: [0.0.0.0/0, \"::/0\", \"localhost\", \"metadata.google.internal\"], use: direct}]\ndefault: direct\n"

@@ -92,6 +92,9 @@ func (s *service) upgrade(t *testing.T, code int, args ...string) string {
 
 // Tunnels move with every byte that is on its way, three times in a row, and the
 // old process is gone then.
+//
+// Promise (data path): an upgrade with --move carries live tunnels over without
+// a lost, doubled or swapped byte.
 func TestTunnelsMoveToTheNewProcess(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	s := startService(t, "")
@@ -126,6 +129,8 @@ func TestTunnelsMoveToTheNewProcess(t *testing.T) {
 }
 
 // Nobody who connects while the process is replaced notices.
+//
+// Promise (data path): no connection is refused while the binary is replaced.
 func TestNoConnectionIsRefusedDuringAnUpgrade(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	s := startService(t, "")
@@ -181,6 +186,8 @@ func TestNoConnectionIsRefusedDuringAnUpgrade(t *testing.T) {
 }
 
 // A new process that does not come up changes nothing.
+//
+// Promise (data path): an upgrade that fails changes nothing.
 func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)

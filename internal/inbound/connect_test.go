@@ -68,6 +68,9 @@ func TestConnectOfRealClients(t *testing.T) {
 }
 
 // HTTP-01
+//
+// Promise (data path): no byte that a client sends right behind its request is
+// lost.
 func TestConnectEarlyBytes(t *testing.T) {
 	f := startFront(t, local, nil)
 	target := echo(t)

@@ -58,6 +58,9 @@ func check(c io.Reader, want io.Reader, rnd *rand.Rand) (n int, err error) {
 
 // TestExact: every byte arrives, once and in order, whoever ends first; who
 // has not ended sends on after that.
+//
+// Promise (data path): bytes arrive as they were sent, in any mix of sizes and
+// of TLS and TCP.
 func TestExact(t *testing.T) {
 	t.Parallel()
 	for _, k := range allKinds {

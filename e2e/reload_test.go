@@ -268,3 +268,36 @@ func TestASecretThatComesLater(t *testing.T) {
 		t.Errorf("no line says that it is empty:\n%s", p.Log)
 	}
 }
+
+// Promise (routing): a line that is deleted from the file by accident does not
+// send its exchange out directly, though default: direct is written.
+func TestLostEntryDoesNotFallToDirect(t *testing.T) {
+	t.Parallel()
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": testkit.NewTCP(t, testkit.Echo).Addr}})
+	const rest = "watch: true\nadmin: \"\"\nlisten: 127.0.0.1:0\ndefault: direct\n"
+	with := rest + "exchanges: {bitstamp: \"" + up.URL() + "\"}\n"
+	p := start(t, with)
+	ask := func() testkit.Reply {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "www.bitstamp.net:443"})
+		_ = c.Close()
+		return reply
+	}
+	if reply := ask(); !reply.OK {
+		t.Fatalf("at the start: %v", reply)
+	}
+	saving(rest)(t, p.File)
+	if p.waitLine(`"msg":"reload refused`, "bitstamp went through", "would go direct by default: say exchanges.bitstamp: direct; or, if it is meant, run: proxyd reload") == "" {
+		t.Fatalf("the watcher did not refuse it:\n%s", p.Log)
+	}
+	if before := len(up.Asked()); !ask().OK || len(up.Asked()) != before+1 {
+		t.Errorf("it does not go through the proxy any more:\n%s", p.Log)
+	}
+	saving(strings.Replace(rest, "direct", "reject", 1))(t, p.File) // nothing leaves: a kill switch is no leak
+	if p.waitLine(`"msg":"reloaded"`, "default: direct → reject", " → reject (default)") == "" {
+		t.Errorf("not applied:\n%s", p.Log)
+	}
+	saving(rest + "exchanges: {bitstamp: direct}\n")(t, p.File)
+	if p.waitLine(`"msg":"reloaded"`, "default: reject → direct") == "" || p.waitLine(`"level":"warn"`, "default was reject and is direct now") == "" {
+		t.Errorf("not applied with a warning:\n%s", p.Log)
+	}
+}

@@ -243,10 +243,12 @@ type Listener struct {
 	Default bool         // one of the built-in addresses; may be skipped when it cannot be bound for lack of IPv6
 	Use     *Way         // everything that enters here leaves this way
 	Kind    catalog.Kind // for hosts that serve both kinds
-	Users   []User       // none: no authentication
-	Allow   []netip.Prefix
-	TLSCert string
-	TLSKey  string
+	// UnlistedReject refuses what no route and no exchange's entry covers.
+	UnlistedReject bool
+	Users          []User // none: no authentication
+	Allow          []netip.Prefix
+	TLSCert        string
+	TLSKey         string
 }
 
 // User is a client's credentials.

@@ -15,7 +15,7 @@ import (
 //
 // Both are compared as they are in force, environment and defaults included.
 func Diff(prev, next *Config) []string {
-	d := &differ{prev: poolTable(prev), next: poolTable(next), said: map[string]bool{}}
+	d := &differ{prev: poolTable(prev), next: poolTable(next), defaults: next.Default, said: map[string]bool{}}
 	d.change("enabled", prev.Enabled, next.Enabled)
 	d.ways("default", prev.Default, next.Default)
 	things(named(prev), named(next), func(p Pool) string { return p.Name },
@@ -40,6 +40,7 @@ func Diff(prev, next *Config) []string {
 // differ collects the lines.
 type differ struct {
 	prev, next map[string]*Pool
+	defaults   Ways // next's, which what loses its entry takes
 	lines      []string
 	said       map[string]bool
 }
@@ -202,6 +203,7 @@ func (d *differ) listener(a, b Listener) {
 	key := "listen " + b.Address + ": "
 	d.change(key+"written", !a.Default, !b.Default)
 	d.way(key+"use", a.Use, b.Use)
+	d.change(key+"unlisted", unlistedUse(a), unlistedUse(b))
 	d.change(key+"kind", a.Kind, b.Kind)
 	if !slices.Equal(a.Users, b.Users) {
 		d.add("~ %sauth changed", key)
@@ -209,6 +211,13 @@ func (d *differ) listener(a, b Listener) {
 	d.change(key+"allow", texts(a.Allow), texts(b.Allow))
 	d.change(key+"tls.cert_file", a.TLSCert, b.TLSCert)
 	d.change(key+"tls.key_file", a.TLSKey, b.TLSKey)
+}
+
+func unlistedUse(l Listener) string {
+	if l.UnlistedReject {
+		return "reject"
+	}
+	return "use"
 }
 
 func (d *differ) admin(a, b Admin) {

@@ -12,6 +12,10 @@ import (
 // exchange notes one that came or went.
 func (d *differ) exchange(mark string, _ int, x Exchange) {
 	text := "exchange " + x.ID
+	if x.Ways != (Ways{}) && mark == "-" {
+		d.kinds(text, func(d *differ, key string, k catalog.Kind) { d.falls(key, x.Ways.Of(k), k) })
+		return
+	}
 	if x.Ways != (Ways{}) {
 		text += ": " + waysWord(x.Ways, d.side(mark))
 	}
@@ -28,7 +32,13 @@ func (d *differ) side(mark string) map[string]*Pool {
 
 func (d *differ) exchanges(_ int, a, b Exchange) {
 	key := "exchanges." + b.ID
-	d.ways(key, a.Ways, b.Ways)
+	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
+		if b.Ways.Of(k) == nil {
+			d.falls(key, a.Ways.Of(k), k)
+		} else {
+			d.way(key, a.Ways.Of(k), b.Ways.Of(k))
+		}
+	})
 	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
 		d.change(key+".limits", a.Limits.Of(k), b.Limits.Of(k))
 	})
@@ -38,6 +48,18 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 	d.change(key+".unlisted_hosts", unlistedWord(a), unlistedWord(b))
 	host := func(h Host) string { return fmt.Sprintf("%s (exchange %s, %s)", h.Pattern, b.ID, h.Kind) }
 	things(a.Hosts, b.Hosts, host, func(mark string, _ int, h Host) { d.add("%s host %s", mark, host(h)) }, func(int, Host, Host) {})
+}
+
+// falls notes where a kind of an exchange that has lost its entry goes now.
+func (d *differ) falls(key string, was *Way, k catalog.Kind) {
+	if was == nil {
+		return
+	}
+	to := "direct (no default)"
+	if w := d.defaults.Of(k); w != nil {
+		to = wayText(w, d.next) + " (default)"
+	}
+	d.add("~ %s: %s → %s", key, few(wayText(was, d.prev)), few(to))
 }
 
 func unlistedWord(x Exchange) string {
@@ -65,7 +87,7 @@ func routeKey(at int, r Route) string {
 // kinds notes what both kinds share once, and else what each kind has.
 func (d *differ) kinds(key string, compare func(d *differ, key string, k catalog.Kind)) {
 	lines := func(key string, k catalog.Kind) []string {
-		s := &differ{prev: d.prev, next: d.next, said: map[string]bool{}}
+		s := &differ{prev: d.prev, next: d.next, defaults: d.defaults, said: map[string]bool{}}
 		compare(s, key, k)
 		return s.lines
 	}

@@ -47,6 +47,7 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 	if k, err := catalog.ParseKind(orDefault(r.Kind, "")); err == nil {
 		l.Kind = k
 	}
+	l.UnlistedReject = orDefault(r.Unlisted, "use") == "reject"
 	if r.Use != nil {
 		l.Use = b.way(key+".use", r.Use)
 	}

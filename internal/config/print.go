@@ -180,6 +180,9 @@ func (p printer) listener(l Listener) *object {
 	if l.Use != nil {
 		o.put("use", p.way(l.Use))
 	}
+	if l.UnlistedReject {
+		o.put("unlisted", "reject")
+	}
 	if l.Kind != catalog.KindUnknown {
 		o.put("kind", l.Kind.String())
 	}

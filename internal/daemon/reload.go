@@ -85,7 +85,7 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
 		unwritten := router.NewlyDirect(prev, next)
-		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), append(unwritten, d.warnings(next)...)
+		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(unwritten, router.Loosened(prev, next), d.warnings(next))
 		if by == ByWatch {
 			err = refuseUnwritten(unwritten)
 		}

@@ -51,7 +51,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 	}
 	r := &Router{config: c, listeners: make(map[string]listener, len(c.Listen))}
 	for _, l := range c.Listen {
-		r.listeners[l.Address] = listener{use: b.listenerUse(l), kind: l.Kind}
+		r.listeners[l.Address] = listener{use: b.listenerUse(l), unlisted: listenerUnlisted(l), kind: l.Kind}
 	}
 	b.routes = b.indexRoutes()
 	r.addresses = b.addressRules()
@@ -133,9 +133,10 @@ func (b *builder) way(row hostRow, k catalog.Kind) *decision {
 		whose = "host "
 	}
 	return b.decide(w, decision{
-		rule: "exchange " + row.exchange + " (" + whose + row.pattern + ", " + k.String() + ") " + source,
-		why:  "is refused: " + source + " says reject",
-		hint: "to let it out, change " + source,
+		rule:   "exchange " + row.exchange + " (" + whose + row.pattern + ", " + k.String() + ") " + source,
+		why:    "is refused: " + source + " says reject",
+		hint:   "to let it out, change " + source,
+		listed: true,
 	})
 }
 
@@ -175,7 +176,21 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 		why = "is refused: " + lack + " and " + rule + " is reject"
 		rule += " (" + lack + ")"
 	}
-	return b.decide(w, decision{rule: rule, why: why, hint: b.howToList(exchange, k)})
+	return b.decide(w, decision{rule: rule, why: why, hint: b.howToList(exchange, k), byDefault: w.Action == config.Direct && b.config.Enabled})
+}
+
+// listenerUnlisted decides for what enters at a listener of which nothing is
+// written, nil where the rest of the rules does.
+func listenerUnlisted(l config.Listener) *decision {
+	if !l.UnlistedReject {
+		return nil
+	}
+	rule := "listener " + l.Address + " unlisted"
+	return &decision{
+		rule: rule,
+		why:  "is refused: no entry under exchanges and no route lists it, and " + rule + " is reject",
+		hint: "to let it out there, list it under exchanges or routes",
+	}
 }
 
 func (b *builder) listenerUse(l config.Listener) *decision {

@@ -85,8 +85,9 @@ func (n *node) way(k catalog.Kind) *decision {
 }
 
 type listener struct {
-	use  *decision
-	kind catalog.Kind
+	use      *decision
+	unlisted *decision // for what no route and no exchange's entry covers; nil: as for the rest
+	kind     catalog.Kind
 }
 
 // decision is the end of a look-up.
@@ -97,6 +98,9 @@ type decision struct {
 	trusted      bool   // a route other than * says direct
 	named        bool   // a route other than * does not refuse it
 	unwritten    bool   // direct because nothing says another way
+	byDefault    bool   // direct because default says so, and nothing about the host
+	any          bool   // a route for *
+	listed       bool   // an exchange's entry says it of a host that is listed
 	why, hint    string // of a refusal
 }
 
@@ -168,6 +172,14 @@ func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 		f.chosen = l.use
 	default:
 		f.chosen = last
+	}
+	if l.unlisted != nil && route == nil && port != mailPort {
+		switch {
+		case !last.listed:
+			f.chosen = l.unlisted
+		case last.pool == nil: // listed, to be refused
+			f.chosen = last
+		}
 	}
 	f.trusted = route != nil && route.trusted
 	f.named = route != nil && route.named

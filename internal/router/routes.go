@@ -112,6 +112,7 @@ func (b *builder) routeDecision(i int, p target.Pattern, w *config.Way) *decisio
 	return b.decide(w, decision{
 		rule:    rule,
 		trusted: w.Action == config.Direct && p.Kind != target.Any,
+		any:     p.Kind == target.Any,
 		named:   w.Action != config.Reject && p.Kind != target.Any,
 		why:     "is refused: " + rule + " says reject",
 		hint:    "to let it out, change routes[" + strconv.Itoa(i) + "] or put a route before it",

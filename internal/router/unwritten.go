@@ -2,7 +2,6 @@ package router
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -14,9 +13,10 @@ import (
 )
 
 // NewlyDirect lists what prev sent through a proxy, or refused, and next would
-// send direct although direct is written nowhere for it, one sentence each
-// without a full stop: a file that was saved half would do that. What next says
-// direct of, be it by enabled: false, is not listed. Without prev nothing is.
+// send direct although it says so nowhere, one sentence each without a full stop:
+// a file that was saved half, or lost a line, would do that. What an exchange's
+// entry, a route or a listener's use held has to say direct itself, what default
+// held in default; enabled: false says it of all. Without prev nothing is listed.
 func NewlyDirect(prev, next *Router) []string {
 	if prev == nil || next == nil {
 		return nil
@@ -26,17 +26,77 @@ func NewlyDirect(prev, next *Router) []string {
 	l.addresses()
 	list := l.sentences()
 	for _, u := range prev.config.Listen {
-		use := prev.listeners[u.Address].use
-		if now, kept := next.listeners[u.Address]; kept && now.use == nil && prev.held(use) && next.other.unwrittenFor(catalog.KindWebsocket, true) {
-			list = append(list, fmt.Sprintf("what enters at %s %s and unlisted hosts would go direct, though direct is written nowhere: say default: direct, or give the listener its use", u.Address, prev.wentBy(use)))
+		was := prev.listeners[u.Address]
+		what, held := "what enters at "+u.Address, was.use
+		if was.unlisted != nil {
+			what, held = what+" and nothing lists", was.unlisted
+		}
+		now, kept := next.listeners[u.Address]
+		if f := next.falls(next.other, catalog.KindWebsocket, true); kept && now.use == nil && now.unlisted == nil && prev.held(held) && f != stays {
+			list = append(list, what+" "+prev.wentBy(held)+" and unlisted hosts would go direct"+f.why()+": give the listener its use, or use: direct")
 		}
 	}
 	return list
 }
 
+// Loosened lists where default kept in what nothing lists and now says direct:
+// that is written, and yet the end of a kill switch. The sentences are as
+// NewlyDirect's.
+func Loosened(prev, next *Router) (list []string) {
+	if prev == nil || next == nil {
+		return nil
+	}
+	was, now := prev.config.Default, next.config.Default
+	loosened := func(k catalog.Kind) bool {
+		a, b := was.Of(k), now.Of(k)
+		return a != nil && b != nil && b.Action == config.Direct && (a.Action == config.Reject || a.Action == config.Use && prev.config.Enabled)
+	}
+	say := func(key string, w *config.Way) {
+		word, named := wayWord(prev.config, w)
+		if !named {
+			word = "a proxy"
+		}
+		list = append(list, key+" was "+word+" and is direct now: what nothing lists leaves from this machine's own address")
+	}
+	http, ws := loosened(catalog.KindHTTP), loosened(catalog.KindWebsocket)
+	switch {
+	case http && ws && sameWay(was.HTTP, was.Websocket):
+		say("default", was.HTTP)
+		return list
+	case http:
+		say("default.http", was.HTTP)
+	}
+	if ws {
+		say("default.websocket", was.Websocket)
+	}
+	return list
+}
+
+// fall is how next comes to send something direct.
+type fall uint8
+
+const (
+	stays     fall = iota // it does not, or says so of it
+	byDefault             // default says direct
+	byAny                 // a route for * says direct
+	unwritten             // nothing does
+)
+
+// why puts it behind "would go direct".
+func (f fall) why() string {
+	switch f {
+	case byDefault:
+		return " by default"
+	case byAny:
+		return " by the route for *"
+	}
+	return ", though direct is written nowhere"
+}
+
 // leak is what goes direct, for people and for the remedy.
 type leak struct {
 	of      int
+	fall    fall
 	subject string // an exchange's id, or the pattern of a route; "" for the default
 }
 
@@ -54,11 +114,15 @@ type leaks struct {
 }
 
 // note adds a leak, unless it is none.
-func (l *leaks) note(was *decision, unwritten bool, k catalog.Kind, who func() leak) {
-	if !unwritten || !l.prev.held(was) {
+func (l *leaks) note(was *decision, f fall, k catalog.Kind, who func() leak) {
+	if f == stays || !l.prev.held(was) {
 		return
 	}
 	key := who()
+	if f == byDefault && key.of == ofDefault || f == byAny && key.of != ofRoute {
+		return // default, or the new route, says so
+	}
+	key.fall = f
 	if l.ways[key] == nil {
 		l.ways[key] = &[2]string{}
 	}
@@ -76,18 +140,35 @@ func (r *Router) held(d *decision) bool {
 	return d != nil && (d.pool == nil || d.pool != r.set.Direct())
 }
 
-// unwrittenFor reports whether what was of a kind would go direct because
-// nothing is written. Where the name told the kind and no longer does, it may be
-// taken as http.
-func (n *node) unwrittenFor(k catalog.Kind, told bool) bool {
+// falls says how what was of a kind would go direct without a word about it.
+// Where the name told the kind and no longer does, it may be taken as http.
+func (r *Router) falls(n *node, k catalog.Kind, told bool) fall {
 	if n.route != nil {
-		return false
+		if n.route.any && !r.held(n.route) {
+			return byAny
+		}
+		return stays
 	}
-	unwritten := func(k catalog.Kind) bool { return n.way(k) != nil && n.way(k).unwritten }
 	if n.tells() {
-		return unwritten(n.kind)
+		return n.way(n.kind).falls()
 	}
-	return unwritten(k) || told && unwritten(catalog.KindHTTP)
+	f := n.way(k).falls()
+	if told {
+		f = max(f, n.way(catalog.KindHTTP).falls())
+	}
+	return f
+}
+
+func (d *decision) falls() fall {
+	switch {
+	case d == nil:
+		return stays
+	case d.unwritten:
+		return unwritten
+	case d.byDefault:
+		return byDefault
+	}
+	return stays
 }
 
 // tells reports whether the name alone says of which kind a connection is.
@@ -119,15 +200,21 @@ func (l *leaks) name(name string, was, now *node) {
 		if before == nil {
 			before = was.way(k)
 		}
-		l.note(before, now.unwrittenFor(k, was.tells()), k, func() leak {
-			e := l.prev.entry(was.exchange)
+		f := l.next.falls(now, k, was.tells())
+		if f == byDefault && was.route == nil && was.domain != nil {
+			continue // of no exchange's listed hosts; those are looked at
+		}
+		l.note(before, f, k, func() leak {
+			e, still := l.prev.entry(was.exchange), l.next.entry(was.exchange)
 			switch {
 			case was.route != nil:
-				return leak{ofRoute, l.routed(name)}
+				return leak{of: ofRoute, subject: l.routed(name)}
+			case e != nil && e.Ways.Of(k) != nil && still != nil && still.Ways.Of(k) != nil:
+				return leak{of: ofRoute, subject: name} // the host is no longer the exchange's
 			case e != nil && e.Ways.Of(k) != nil:
-				return leak{ofExchange, was.exchange}
+				return leak{of: ofExchange, subject: was.exchange}
 			}
-			return leak{ofDefault, ""}
+			return leak{of: ofDefault}
 		})
 	}
 }
@@ -163,7 +250,7 @@ func (l *leaks) addresses() {
 					if now == nil {
 						now = l.next.addresses.last(k)
 					}
-					l.note(was, now.unwritten, k, func() leak { return leak{ofRoute, p.String()} })
+					l.note(was, now.falls(), k, func() leak { return leak{of: ofRoute, subject: p.String()} })
 				}
 			}
 		}
@@ -183,7 +270,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 // sentences says each leak, the default's first.
 func (l *leaks) sentences() (list []string) {
 	order := slices.SortedFunc(maps.Keys(l.ways), func(a, b leak) int {
-		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.subject, b.subject))
+		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.subject, b.subject), cmp.Compare(a.fall, b.fall))
 	})
 	for _, key := range order {
 		w := l.ways[key]
@@ -205,11 +292,11 @@ func (l *leaks) sentence(key leak, kind, went string) string {
 	subject, do := key.subject, ""
 	switch key.of {
 	case ofDefault:
-		subject = "what nothing lists"
+		subject, do = "what nothing lists", l.defaultRemedy(kind)
 	case ofExchange:
 		do = l.remedy(key.subject, kind)
 	case ofRoute:
-		do = `, or routes: [{hosts: ["` + key.subject + `"], use: direct}]`
+		do = `routes: [{hosts: ["` + key.subject + `"], use: direct}]`
 	}
 	switch {
 	case kind == "":
@@ -218,14 +305,19 @@ func (l *leaks) sentence(key leak, kind, went string) string {
 	default:
 		subject += " (" + kind + ")"
 	}
-	all := "default: direct"
-	if d := l.next.config.Default; kind != "" && d != (config.Ways{}) {
-		all = "default." + kind + ": direct"
-		if d.HTTP == nil {
-			all = "default.http: direct"
-		}
+	return subject + " " + went + " and would go direct" + key.fall.why() + ": say " + do
+}
+
+// defaultRemedy is what to write for what nothing lists.
+func (l *leaks) defaultRemedy(kind string) string {
+	d := l.next.config.Default
+	switch {
+	case kind == "" || d == (config.Ways{}):
+		return "default: direct"
+	case d.HTTP == nil:
+		return "default.http: direct"
 	}
-	return subject + " " + went + " and would go direct, though direct is written nowhere: say " + all + do
+	return "default." + kind + ": direct"
 }
 
 // remedy is what to write for an exchange alone.
@@ -233,12 +325,12 @@ func (l *leaks) remedy(id, kind string) string {
 	at := "exchanges." + id
 	e := l.next.entry(id)
 	if _, known := l.next.config.Known().Get(id); !known && e == nil {
-		return ", or " + at + ": direct with its hosts"
+		return at + ": direct with its hosts"
 	}
 	if e != nil && e.Ways != (config.Ways{}) && kind != "" {
 		at += "." + kind
 	}
-	return ", or " + at + ": direct"
+	return at + ": direct"
 }
 
 // wentBy says how a decision kept a connection from going direct.

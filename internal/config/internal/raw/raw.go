@@ -67,6 +67,8 @@ type Listener struct {
 	Address *string `mapstructure:"address"`
 	// The way of all that enters here.
 	Use *Way `mapstructure:"use"`
+	// What happens to what no route and no exchange's entry covers. Default: use.
+	Unlisted *string `mapstructure:"unlisted" enum:"use,reject"`
 	// The kind of hosts that serve both kinds or are unknown.
 	Kind *string `mapstructure:"kind" enum:"http,websocket"`
 	// Who may connect, by name and password.

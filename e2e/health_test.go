@@ -3,10 +3,13 @@ package e2e
 import (
 	"bufio"
 	"cmp"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -71,16 +74,54 @@ func TestDrainAndResume(t *testing.T) {
 // Websocket tunnels that end at once are how a block looks from here.
 func TestTunnelsThatEndAtOnceAreTold(t *testing.T) {
 	t.Parallel()
-	closes := testkit.NewTCP(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 100)) })
+	ca := testkit.NewCA(t)
+	conf := ca.Server(t, "stream.binance.com")
+	file, err := os.ReadFile(ca.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(file)
+	for range 10 { // a chain as public authorities have it, of some KiB
+		conf.Certificates[0].Certificate = append(conf.Certificates[0].Certificate, block.Bytes)
+	}
+	const request = "GET /ws HTTP/1.1\r\nHost: stream.binance.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	t.Run("in clear", func(t *testing.T) {
+		t.Parallel()
+		tunnelsThatEndAtOnce(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 100)) }, func(c *testkit.Conn) { c.Send(request) })
+	})
+	t.Run("451 over TLS with a chain", func(t *testing.T) {
+		t.Parallel()
+		tunnelsThatEndAtOnce(t, func(c net.Conn) {
+			s := tls.Server(c, conf)
+			if _, err := http.ReadRequest(bufio.NewReader(s)); err == nil {
+				_, _ = io.WriteString(s, "HTTP/1.1 451 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			}
+			_ = s.Close()
+		}, func(c *testkit.Conn) {
+			s := tls.Client(c, &tls.Config{RootCAs: ca.Pool, ServerName: "stream.binance.com"})
+			if _, err := io.WriteString(s, request); err != nil {
+				t.Error(err)
+			}
+			if r, err := http.ReadResponse(bufio.NewReader(s), nil); err != nil || r.StatusCode != http.StatusUnavailableForLegalReasons {
+				t.Errorf("got %v, %v", r, err)
+			}
+		})
+	})
+}
+
+func tunnelsThatEndAtOnce(t *testing.T, serve func(net.Conn), client func(*testkit.Conn)) {
+	t.Helper()
+	closes := testkit.NewTCP(t, serve)
 	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": closes.Addr}})
 	socket := t.TempDir() + "/admin"
 	p := launch(t, "", fmt.Sprintf("admin: unix:%s\nexchanges: {binance: {url: %q}}\ndefault: reject\n", socket, up.URL()))
 	for range 5 {
-		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "stream.binance.com:443", Early: "GET / HTTP/1.1\r\n\r\n"})
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "stream.binance.com:443"})
 		if !reply.OK {
 			t.Fatal(reply)
 		}
-		c.ExpectEOF()
+		client(c)
+		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
 	}
 	testkit.Eventually(t, testkit.Patience, "the metric", func() bool {

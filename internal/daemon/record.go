@@ -55,7 +55,7 @@ func (d *Daemon) ended(r *tunnel.Record) {
 	if u == nil || r.Exchange == "" || r.ClosedBy == string(relay.Proxyd) || r.Reason == tunnel.ReasonAbandoned {
 		return
 	}
-	if n := u.Ended(r.Exchange, r.Kind, r.Duration, r.Down); n > 0 {
+	if n := u.Ended(r.Exchange, r.Kind, r.Duration, r.Up, r.Down); n > 0 {
 		d.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
 			zap.Int("in_a_row", n), zap.String("next", "perhaps the exchange turns this exit away; run: proxyd probe "+r.Exchange))
 	}

@@ -6,28 +6,29 @@ import (
 	"proxyd/internal/catalog"
 )
 
-// A websocket tunnel that ends so soon with so little looks like an exchange
-// that turns the exit away; so many in a row are worth a warning.
+// A websocket tunnel that ends so soon, though the client has sent a request,
+// looks like an exchange that turns the exit away; so many in a row are worth a
+// warning. How many bytes came tells nothing: a TLS handshake alone is several KiB.
 const (
-	shortTime  = 5 * time.Second
-	shortBytes = 2 << 10
-	shortWarn  = 3
+	shortTime    = 5 * time.Second
+	shortWarn    = 3
+	carriedBytes = 2 << 10 // what an exchange sends in a longer time if it serves the client
 )
 
-// Ended takes in that a tunnel for an exchange has ended, after how long and
-// how many bytes from the exchange. When websocket tunnels of the pair end at
-// once it says how many did in a row, once for each row of them, else 0.
-func (u *Upstream) Ended(exchange string, kind catalog.Kind, lived time.Duration, down int64) (short int) {
+// Ended takes in that a tunnel for an exchange has ended: after how long, and
+// with how many bytes from the client and from the exchange. When websocket
+// tunnels of the pair end at once it returns how many did in a row, once for each
+// row of them, else 0.
+func (u *Upstream) Ended(exchange string, kind catalog.Kind, lived time.Duration, up, down int64) (short int) {
 	pr := u.pair(exchange, kind)
-	switch long, much := lived >= shortTime, down >= shortBytes; {
-	case long && much: // a handshake and a refusal are more than that, too
-		pr.carried.Store(u.shared.elapsed(u.shared.now()))
-		fallthrough
-	case long || much:
+	if lived >= shortTime {
+		if down >= carriedBytes {
+			pr.carried.Store(u.shared.elapsed(u.shared.now()))
+		}
 		pr.row.Store(0)
 		return 0
 	}
-	if kind != catalog.KindWebsocket {
+	if kind != catalog.KindWebsocket || up == 0 {
 		return 0
 	}
 	pr.short.Add(1)

@@ -12,22 +12,23 @@ import (
 func TestTunnelsThatEndAtOnce(t *testing.T) {
 	u := load(t, poolOfMany(1, "failover"), nil).Upstream("m0")
 	var told []int
-	end := func(kind catalog.Kind, lived time.Duration, down int64) {
-		told = append(told, u.Ended("binance", kind, lived, down))
+	end := func(kind catalog.Kind, lived time.Duration, up, down int64) {
+		told = append(told, u.Ended("binance", kind, lived, up, down))
 	}
 	for range 4 {
-		end(feedKind, time.Second, 100) // 0 0 3 0
+		end(feedKind, time.Second, 300, 9000) // 0 0 3 0: a TLS handshake and a refusal
 	}
-	end(feedKind, time.Minute, 100) // silent, but not turned away
+	end(feedKind, time.Minute, 300, 100) // silent, but not turned away
 	for range 2 {
-		end(feedKind, 4*time.Second, 2047)
-		end(catalog.KindHTTP, time.Second, 100) // one request: as they are
+		end(feedKind, 4*time.Second, 1, 2047)
+		end(catalog.KindHTTP, time.Second, 300, 100) // one request: as they are
+		end(feedKind, time.Second, 0, 0)             // the client wanted nothing
 	}
-	end(feedKind, time.Second, 3000)
+	end(feedKind, 6*time.Second, 1, 0)
 	for range 3 {
-		end(feedKind, time.Second, 0)
+		end(feedKind, time.Second, 1, 0)
 	}
-	want := []int{0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3}
+	want := []int{0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3}
 	for i := range want {
 		if told[i] != want[i] {
 			t.Fatalf("told %v, want %v", told, want)
@@ -46,13 +47,13 @@ func TestWhatTunnelsShow(t *testing.T) {
 	s := load(t, poolOfMany(1, "failover"), nil)
 	c, u := stopped(s), s.Upstream("m0")
 	carried := func() time.Time { _, at := u.Seen("binance", feedKind); return at }
-	u.Ended("binance", feedKind, time.Second, 5000) // a handshake and a refusal
-	u.Ended("binance", feedKind, time.Hour, 500)
+	u.Ended("binance", feedKind, time.Second, 300, 5000) // a handshake and a refusal
+	u.Ended("binance", feedKind, time.Hour, 300, 500)
 	if at := carried(); !at.IsZero() {
 		t.Errorf("content at %v", at)
 	}
 	c.pass(time.Minute)
-	u.Ended("binance", feedKind, time.Hour, 1<<20)
+	u.Ended("binance", feedKind, time.Hour, 300, 1<<20)
 	if at := carried(); !at.Equal(c.at) {
 		t.Errorf("content at %v, want %v", at, c.at)
 	}

@@ -133,7 +133,7 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			g.leaves(t, "api.binance.com", "second")
 			g.leaves(t, "stream.binance.com", "first")
 			g.leaves(t, "api.kraken.com", "first")
-			g.says(t, "binance http: "+verdict+" for ", "status")
+			g.says(t, "binance http: "+verdict+" (for ", "status")
 			g.says(t, "  "+verdict, "route", "--live", "api.binance.com")
 			for _, host := range []string{"stream.binance.com", "api.kraken.com"} {
 				if out, _ := g.command(t, "route", "--live", host); strings.Contains(out, verdict) {
@@ -184,7 +184,7 @@ func TestARateLimitedExitIsLeftAlone(t *testing.T) {
 	g.leaves(t, "api.binance.com", "second")
 	g.leaves(t, "stream.binance.com", "first")
 	g.leaves(t, "api.kraken.com", "first")
-	g.says(t, "rate_limited for ", "route", "--live", "api.binance.com")
+	g.says(t, "rate_limited (", "route", "--live", "api.binance.com")
 	g.says(t, "no new connections", "drain", "second", "binance")
 	for _, protocol := range []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5} {
 		c, reply := testkit.Open(t, g.Addr, testkit.Ask{Protocol: protocol, Target: "api.binance.com:443"})
@@ -257,7 +257,7 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	live.end(t)
 	testkit.Eventually(t, testkit.Patience, "it holds again", func() bool {
 		out, _ := g.command(t, "status")
-		return strings.Contains(out, "binance websocket: blocked for ")
+		return strings.Contains(out, "binance websocket: blocked (for ")
 	})
 	g.leaves(t, "stream.binance.com", "second")
 }

@@ -64,8 +64,8 @@ func well() admin.Status {
 		Listeners: []admin.Listener{{Address: "127.0.0.1:8877", Reach: "this machine only"}},
 		Active:    3, Tunnels: []admin.Count{{Exchange: "binance", Kind: "websocket", Upstream: "tokyo", Tunnels: 3}},
 		Upstreams: []admin.Upstream{
-			{Name: "good-1", URL: "http://good.example:1", Pools: []string{"asia"}},
-			{Name: "bad-1", URL: "http://bad.example:1", Pools: []string{"asia"}, Bad: true, State: "ejected for 12 s: refused"},
+			{Name: "good-1", URL: "http://good.example:1", Pools: []string{"asia"}, Verdicts: []admin.Verdict{{Exchange: "okx", Kind: "http", Verdict: "ok", Since: time.Now().Add(-time.Minute)}}},
+			{Name: "bad-1", URL: "http://bad.example:1", Pools: []string{"asia"}, Bad: true, State: "ejected (for 3 s, at least 12 s left): upstream_refused"},
 		},
 	}
 }
@@ -87,7 +87,7 @@ func TestStatus(t *testing.T) {
 					t.Errorf("%v: exit code %d\n%s%s", args, code, out, errOut)
 				}
 				at := 0
-				for _, want := range []string{"1.2.3, ready, up 1 h 30 min, generation 2, pid 42", "/etc/proxyd/proxyd.yaml", "127.0.0.1:8877, this machine only", "binance", "bad-1", "ejected for 12 s", "good-1"} {
+				for _, want := range []string{"1.2.3, ready, up 1 h 30 min, generation 2, pid 42", "/etc/proxyd/proxyd.yaml", "127.0.0.1:8877, this machine only", "binance", "bad-1", "ejected (for 3 s, at least 12 s left)", "good-1", "okx http: ok (for 1 min "} {
 					i := strings.Index(out[at:], want)
 					if i < 0 {
 						t.Fatalf("no %q after byte %d in\n%s", want, at, out)
@@ -264,8 +264,8 @@ func TestRefusedByTheDaemon(t *testing.T) {
 // What the daemon has found out about a member stands behind it.
 func TestRouteShowsWhatIsKnownOfAMember(t *testing.T) {
 	var out strings.Builder
-	way := routed{Host: "a.example", Port: 443, Members: []routeMember{{Name: "tokyo-1", URL: "http://h.example:1", Weight: 1, Enabled: true, State: "ejected for 12 s: refused"}}}
-	if err := writeRouted(&out, []routed{way}, "text"); err != nil || !strings.Contains(out.String(), "tokyo-1  http://h.example:1  ejected for 12 s: refused\n") {
+	way := routed{Host: "a.example", Port: 443, Members: []routeMember{{Name: "tokyo-1", URL: "http://h.example:1", Weight: 1, Enabled: true, State: "ejected (for 3 s, at least 12 s left): upstream_refused"}}}
+	if err := writeRouted(&out, []routed{way}, "text"); err != nil || !strings.Contains(out.String(), "tokyo-1  http://h.example:1  ejected (for 3 s, at least 12 s left): upstream_refused\n") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -197,7 +197,7 @@ func upstreamState(u admin.Upstream, now time.Time) string {
 		words = append(words, u.State)
 	}
 	for _, v := range u.Verdicts {
-		words = append(words, fmt.Sprintf("%s %s: %s for %s", v.Exchange, v.Kind, v.Verdict, admin.Duration(now.Sub(v.Since))))
+		words = append(words, fmt.Sprintf("%s %s: %s", v.Exchange, v.Kind, v.Words(now)))
 	}
 	if len(words) == 0 {
 		return "ok"

@@ -31,7 +31,7 @@ type Options struct {
 	Drain   func(upstream, exchange string, on bool) error                    // exchange "" for all; nil: not in this build
 
 	// Outlook says in a few words what is known of a pool's member for a
-	// target: "ejected for 12 s: refused". May be nil, as may Panicked.
+	// target: "ejected (for 3 s, at least 12 s left): upstream_refused". May be nil, as may Panicked.
 	Outlook  func(p *upstream.Pool, m upstream.Member, t upstream.Target) string
 	Panicked func(value any, stack []byte)
 	// Relieve frees a descriptor of the process where an accept has found none;

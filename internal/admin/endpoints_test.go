@@ -159,7 +159,7 @@ func TestPageShowsTheBadFirstAndNoSecret(t *testing.T) {
 		s.Config.InForce, s.Config.Faults = false, []string{"proxyd.yaml:41:5: <b>routs</b>: unknown key"}
 		s.Upstreams = []Upstream{
 			{Name: "good-1", URL: "http://h.example:1", Pools: []string{"asia"}, Tunnels: 3},
-			{Name: "bad-1", URL: "http://h.example:2", Pools: []string{"asia"}, Bad: true, State: "ejected for 12 s: refused", Verdicts: []Verdict{{Exchange: "okx", Kind: "http", Verdict: "geoblocked", Since: time.Now()}}},
+			{Name: "bad-1", URL: "http://h.example:2", Pools: []string{"asia"}, Bad: true, State: "ejected (for 3 s, at least 12 s left): upstream_refused", Verdicts: []Verdict{{Exchange: "okx", Kind: "http", Verdict: "geoblocked", Since: time.Now()}}},
 		}
 		s.Tunnels = []Count{{"binance", "websocket", "good-1", 3}, {"", "http", "direct", 1}}
 		s.Listeners = []Listener{{Address: "127.0.0.1:8877", Reach: "this machine only"}}
@@ -170,7 +170,7 @@ func TestPageShowsTheBadFirstAndNoSecret(t *testing.T) {
 	}
 	a := serve(t, o, "")
 	page := get(t, a, "/")
-	order := []string{"FILE NOT IN FORCE: proxyd.yaml:41:5: &lt;b&gt;routs&lt;/b&gt;", "still serves 9 tunnels", "bad-1", "ejected for 12 s", "okx http: geoblocked", "good-1", "Tunnels: 4", "binance", "300/5m", "127.0.0.1:8877"}
+	order := []string{"FILE NOT IN FORCE: proxyd.yaml:41:5: &lt;b&gt;routs&lt;/b&gt;", "still serves 9 tunnels", "bad-1", "ejected (for 3 s, at least 12 s left)", "okx http: geoblocked", "good-1", "Tunnels: 4", "binance", "300/5m", "127.0.0.1:8877"}
 	at := 0
 	for _, want := range order {
 		i := strings.Index(page.body[at:], want)
@@ -218,6 +218,20 @@ func TestDuration(t *testing.T) {
 	}
 	if want := []string{"0 s", "59 s", "59 min 59 s", "1 d 1 h", "50 d 0 h"}; !slices.Equal(got, want) {
 		t.Error(cmp.Diff(want, got))
+	}
+}
+
+// What has passed and what is left are not to be mixed up.
+func TestVerdictWords(t *testing.T) {
+	now := time.Now()
+	until := now.Add(14 * time.Second)
+	v := Verdict{Verdict: "geoblocked", Since: now.Add(-2 * time.Minute), Until: &until}
+	if got, want := v.Words(now), "geoblocked (for 2 min 0 s, 14 s left)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	v = Verdict{Verdict: "ok", Since: now.Add(-time.Minute)}
+	if got, want := v.Words(now), "ok (for 1 min 0 s)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -64,7 +64,7 @@ type Upstream struct {
 	Tunnels  int64     `json:"tunnels"`
 	Dials    int64     `json:"dials,omitempty"`
 	Failures int64     `json:"failures,omitempty"`
-	State    string    `json:"state,omitempty"` // "" when all is well, else a few words: "ejected for 12 s: refused", "drained"
+	State    string    `json:"state,omitempty"` // "" when all is well, else a few words: "ejected (for 3 s, at least 12 s left): upstream_refused", "drained"
 	Bad      bool      `json:"bad,omitempty"`   // it is not used now
 	Verdicts []Verdict `json:"verdicts,omitempty"`
 }
@@ -76,6 +76,16 @@ type Verdict struct {
 	Verdict  string     `json:"verdict"`
 	Since    time.Time  `json:"since"`
 	Until    *time.Time `json:"until,omitempty"`
+}
+
+// Words says what the verdict is, how long it has held and, where it ends by
+// itself, how much of it is left: "geoblocked (for 2 min 3 s, 14 s left)".
+func (v Verdict) Words(now time.Time) string {
+	text := v.Verdict + " (for " + Duration(now.Sub(v.Since))
+	if v.Until != nil {
+		text += ", " + Duration(v.Until.Sub(now)) + " left"
+	}
+	return text + ")"
 }
 
 // Budget is what is left of a limit on new connections.

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/health"
@@ -155,7 +156,7 @@ func (d *Daemon) outlook(p *upstream.Pool, m upstream.Member, t upstream.Target)
 	if v, ok := m.Verdict(t.Exchange, t.Kind); ok && v.Word != upstream.WordOK {
 		text := string(v.Word)
 		if v.Word == upstream.WordRateLimited {
-			text += " for " + inWords(time.Until(v.Until)) + " more"
+			text += " (" + admin.Duration(time.Until(v.Until)) + " left)"
 		}
 		words = append(words, text)
 	}
@@ -168,13 +169,14 @@ func (d *Daemon) outlook(p *upstream.Pool, m upstream.Member, t upstream.Target)
 }
 
 func ejectionWords(e *upstream.Ejection) []string {
-	switch {
-	case e == nil:
+	if e == nil {
 		return nil
-	case time.Until(e.Until) > 0:
-		return []string{fmt.Sprintf("ejected for %s: %s", inWords(time.Until(e.Until)), e.Cause)}
 	}
-	return []string{fmt.Sprintf("ejected until a probe succeeds: %s", e.Cause)}
+	end := "until a probe succeeds"
+	if left := time.Until(e.Until); left > 0 {
+		end = "at least " + admin.Duration(left) + " left"
+	}
+	return []string{fmt.Sprintf("ejected (for %s, %s): %s", admin.Duration(time.Since(e.Since)), end, e.Cause)}
 }
 
 // slowWords says for what an upstream is degraded, why and for how long.
@@ -183,10 +185,8 @@ func slowWords(p upstream.PairStatus) string {
 	if p.Exchange != "" {
 		to = p.Exchange + " " + p.Kind
 	}
-	return fmt.Sprintf("%s for %s more (a dial took %.0f ms, usually %.0f ms)", to, inWords(time.Until(p.Degraded.Until)), p.Degraded.TookMS, p.Degraded.UsualMS)
+	return fmt.Sprintf("%s (%s left; a dial took %.0f ms, usually %.0f ms)", to, admin.Duration(time.Until(p.Degraded.Until)), p.Degraded.TookMS, p.Degraded.UsualMS)
 }
-
-func inWords(d time.Duration) string { return d.Round(time.Second).String() }
 
 // setDrained begins or ends a drain for an operator. Names compare without case,
 // as in the file.

@@ -90,4 +90,23 @@ func TestSinceWhenAVerdictIs(t *testing.T) {
 	if !since().Equal(c.at) {
 		t.Errorf("another: since %v, want %v", since(), c.at)
 	}
+	first = c.at
+	c.pass(time.Hour + time.Minute) // it ended by itself, and the next check found it again
+	set(WordBlocked)
+	if !since().Equal(first) {
+		t.Errorf("found again: since %v, want %v", since(), first)
+	}
+	to, began := Target{Exchange: "okx", Kind: feedKind}, c.at
+	for range 5 { // each denial ends by itself before the next
+		u.deny(&to, fault(ClassUpstreamDenied, "says no"))
+		if v, _ := u.Verdict("okx", feedKind); !v.Since.Equal(began) || !v.Until.After(c.at) {
+			t.Errorf("denied again: since %v until %v, want since %v", v.Since, v.Until, began)
+		}
+		c.pass(time.Hour)
+	}
+	u.allowed(&to)
+	u.deny(&to, fault(ClassUpstreamDenied, "says no"))
+	if v, _ := u.Verdict("okx", feedKind); !v.Since.Equal(c.at) {
+		t.Errorf("denied after it was allowed: since %v, want %v", v.Since, c.at)
+	}
 }

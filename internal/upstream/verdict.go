@@ -70,12 +70,22 @@ func (u *Upstream) remember(pr *pair, v *remembered) {
 	defer u.state.mu.Unlock()
 	if v != nil {
 		v.Since = v.At
-		if old := pr.verdict.Load(); old != nil && old.Word == v.Word && (v.Word == WordOK || old.bad(v.At)) {
+		if old := pr.verdict.Load(); old != nil && old.Word == v.Word && u.goesOn(old, v.At) {
 			v.Since = old.Since
 		}
 	}
 	pr.verdict.Store(v)
 	u.markPairs()
+}
+
+// goesOn reports whether a verdict that is found again is still the same state:
+// nothing else was found since, though one that ended by itself long ago is over.
+func (u *Upstream) goesOn(old *remembered, now time.Time) bool {
+	switch old.Word {
+	case WordOK, Word(ClassUpstreamDenied): // what ends a denial is a connection that is not denied
+		return true
+	}
+	return old.bad(now) || now.Sub(old.Until) < u.rules.Max
 }
 
 // markPairs sets the mark of bad pairs anew, after something has changed about

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"proxyd/internal/catalog"
 )
 
 // documents are the texts that are held to the program.
@@ -147,5 +149,21 @@ func TestDocumentedVariables(t *testing.T) {
 		if !strings.Contains(out, want) || code != 0 {
 			t.Errorf("exit code %d, want %s in\n%s", code, want, out)
 		}
+	}
+}
+
+// The first tunnel of the README leads to a host of the catalogue that answers
+// without a key and everywhere: Binance, for one, turns the United States away.
+func TestFirstTunnelOfTheReadmeIsServedEverywhere(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`curl https://([^/\s]+)`).FindSubmatch(text)
+	if m == nil {
+		t.Fatal("it has none")
+	}
+	if id, _, _ := catalog.Embedded().Lookup(string(m[1])); id != "kraken" && id != "coinbase" {
+		t.Errorf("%s is %q's", m[1], id)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // the kind in its user name; {host}, {port} and {auth} are its parts for clients
 // that take no URL.
 var snippets = map[string]string{
-	"curl":             `curl -x {url} https://api.binance.com/api/v3/time`,
+	"curl":             `curl -x {url} https://api.kraken.com/0/public/Time`,
 	"requests":         `requests.get(url, proxies={"http": "{url}", "https": "{url}"})`,
 	"httpx":            `httpx.Client(proxy="{url}")`,
 	"aiohttp":          "await session.get(url, proxy=\"{url}\")\nawait session.ws_connect(wss_url, proxy=\"{ws}\")\n# or: aiohttp.ClientSession(trust_env=True), with HTTPS_PROXY and WSS_PROXY set",

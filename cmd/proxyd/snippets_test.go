@@ -64,7 +64,7 @@ type snippetProgram struct {
 }
 
 var snippetPrograms = map[string]snippetProgram{
-	"curl":     {"sh", "", "SNIPPET", []string{restHost}},
+	"curl":     {"sh", "", "SNIPPET", []string{"api.kraken.com"}},
 	"requests": {"python", "requests", "import requests\nurl = URL\nSNIPPET.raise_for_status()", []string{restHost}},
 	"httpx":    {"python", "httpx", "import httpx\nclient = SNIPPET\nclient.get(URL).raise_for_status()", []string{restHost}},
 	"aiohttp": {"python", "aiohttp", "import aiohttp, asyncio\nasync def main():\n  url, wss_url = URL, STREAM\n  async with aiohttp.ClientSession() as session:\nINDENTED\nasyncio.run(main())",

@@ -18,6 +18,9 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 		e, key := entries[name], "exchanges."+name
 		limits := takeLimits(key, &e)
 		x := Exchange{ID: name, Ways: b.ways(key, &e.Ways), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
+		if e.UnlistedHosts != nil && !b.ownsDomain(name) {
+			b.warn(key+".unlisted_hosts", "remove it", "has no effect: the catalogue has no domain of %s", name)
+		}
 		x.UnlistedDefault = orDefault(e.UnlistedHosts, "follow") == "default"
 		if id, ok := b.known.Resolve(name); ok {
 			x.ID = id
@@ -34,6 +37,17 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	}
 	b.hostOwners(listed)
 	return out
+}
+
+// ownsDomain reports whether unlisted hosts may be taken for an exchange's.
+func (b *builder) ownsDomain(name string) bool {
+	id, ok := b.known.Resolve(name)
+	for d := range b.known.Domains() {
+		if ok && (d.Owner == id || slices.Contains(d.Others, id)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hostsWritten reports whether there are hosts, be it faulty ones.

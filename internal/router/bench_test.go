@@ -30,6 +30,7 @@ var looked = []struct {
 }{
 	{"catalogue", "stream.binance.com", 0},
 	{"catalogue-wildcard", "ws-api-spot.kucoin.com", 0},
+	{"domain", "new-stream.binance.com", 0},
 	{"custom", "h3.venue.example", 0},
 	{"custom-wildcard", "a.b.w3.venue.example", 0},
 	{"route", "r0.corp.example", 0},

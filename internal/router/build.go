@@ -31,6 +31,7 @@ type builder struct {
 	entries map[string]*config.Exchange
 	routes  routeIndex
 	unset   map[unsetKey]*decision
+	domains map[string]*domain
 	err     error // the first fault
 }
 
@@ -45,6 +46,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 		config: c, direct: direct, pool: pool,
 		entries: make(map[string]*config.Exchange, len(c.Exchanges)),
 		unset:   map[unsetKey]*decision{},
+		domains: map[string]*domain{},
 	}
 	for i := range c.Exchanges {
 		b.entries[c.Exchanges[i].ID] = &c.Exchanges[i]
@@ -99,7 +101,8 @@ func (b *builder) node(row hostRow, route *routeHit) *node {
 		n.route = route.decision
 	}
 	if row.domain != "" {
-		b.byDomain(n, row)
+		n.domain = b.domain(row)
+		n.ways = n.domain.ways
 		return n
 	}
 	for i, k := range kinds {

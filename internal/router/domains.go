@@ -14,7 +14,8 @@ import (
 // kind counts; else the kind is guessed.
 type domain struct {
 	name          string
-	stream, plain guess // by whether a label says that the host streams
+	ways          [2]*decision // where the kind is said: for http, for websocket
+	stream, plain guess        // where it is not, by whether a label says that the host streams
 }
 
 // guess is a kind that nothing has said, and where such a connection leaves.
@@ -105,18 +106,25 @@ func domainOwner(d catalog.Domain, hasEntry func(id string) bool) (exchange stri
 	return d.Owner, several
 }
 
-// byDomain decides for the hosts of a row that a domain stands for.
-func (b *builder) byDomain(n *node, row hostRow) {
-	n.domain = &domain{name: row.domain}
+// domain decides for the hosts of a row that a domain stands for, once for each
+// domain.
+func (b *builder) domain(row hostRow) *domain {
+	if d := b.domains[row.domain]; d != nil {
+		return d
+	}
+	d := &domain{name: row.domain}
 	for i, k := range kinds {
-		n.ways[i] = b.unlisted(row, k, k)
+		d.ways[i] = b.unlisted(row, k, k)
 	}
-	plain := guess{catalog.KindHTTP, kindAssumed, n.ways[0]}
-	if b.directness(b.effective(row.exchange, catalog.KindHTTP)) == wholly && b.directness(b.effective(row.exchange, catalog.KindWebsocket)) != wholly {
-		plain = guess{catalog.KindWebsocket, kindNoDirect, b.unlisted(row, catalog.KindWebsocket, catalog.KindHTTP)}
+	streaming := b.unlisted(row, catalog.KindWebsocket, catalog.KindHTTP)
+	d.stream = guess{catalog.KindWebsocket, kindOfLabel, streaming}
+	d.plain = guess{catalog.KindHTTP, kindAssumed, d.ways[0]}
+	direct := func(k catalog.Kind) bool { return b.directness(b.effective(row.exchange, k)) == wholly }
+	if direct(catalog.KindHTTP) && !direct(catalog.KindWebsocket) {
+		d.plain = guess{catalog.KindWebsocket, kindNoDirect, streaming}
 	}
-	n.domain.plain = plain
-	n.domain.stream = guess{catalog.KindWebsocket, kindOfLabel, b.unlisted(row, catalog.KindWebsocket, catalog.KindHTTP)}
+	b.domains[row.domain] = d
+	return d
 }
 
 // effective is the outbound of an exchange for a kind, nil where nothing is

@@ -19,7 +19,7 @@ var snippets = map[string]string{
 	"aiohttp":          "await session.get(url, proxy=\"{url}\")\nawait session.ws_connect(wss_url, proxy=\"{ws}\")\n# or: aiohttp.ClientSession(trust_env=True), with HTTPS_PROXY and WSS_PROXY set",
 	"websockets":       `websockets.connect(wss_url, proxy="{ws}")  # websockets >= 15`,
 	"websocket-client": `websocket.create_connection(wss_url, http_proxy_host="{host}", http_proxy_port={port}, proxy_type="http"{auth})`,
-	"cryptofeed":       "# set the variables too (eval \"$(proxyd env)\"), and have websockets >= 15\nBinance(symbols=symbols, channels=channels, callbacks=callbacks, http_proxy=\"{url}\")",
+	"cryptofeed":       `Binance(symbols=symbols, channels=channels, callbacks=callbacks, http_proxy="{url}")  # and the variables: eval "$(proxyd env)"; websockets >= 15`,
 	"ccxt":             `ccxt.binance({"httpsProxy": "{url}", "wssProxy": "{ws}"})  # also ccxt.async_support and ccxt.pro`,
 	"ccxt-js":          `const ex = new ccxt.pro.binance({httpsProxy: '{url}', wssProxy: '{ws}'}); await ex.loadProxyModules()  // npm i http-proxy-agent https-proxy-agent`,
 	"freqtrade":        `"exchange": {"ccxt_config": {"httpsProxy": "{url}", "wssProxy": "{ws}"}}`,

@@ -22,6 +22,7 @@ import (
 var (
 	clientsRequired = os.Getenv("CLIENTS") == "required"
 	clientPython    = cmp.Or(os.Getenv("CLIENTS_PYTHON"), "python3")
+	clientFeed      = cmp.Or(os.Getenv("CLIENTS_CRYPTOFEED"), clientPython) // cryptofeed wants another aiohttp than ccxt
 	clientNode      = cmp.Or(os.Getenv("CLIENTS_NODE"), "node")
 	clientRust      = os.Getenv("CLIENTS_RUST") // a project that depends on reqwest
 )
@@ -75,7 +76,7 @@ var snippetPrograms = map[string]snippetProgram{
 		[]string{restHost, streamHost}},
 	"freqtrade": {"python", "ccxt", "import asyncio, os, ccxt.pro\nconfig = {SNIPPET}\nasync def main():\n  ex = ccxt.pro.binance(config['exchange']['ccxt_config'])\n  ex.cafile = os.environ['SSL_CERT_FILE']\n  try:\n    await ex.fetch(URL)\n    client = ex.client(STREAM)\n    await client.connect(ex.session, 0)\n  finally:\n    await ex.close()\nasyncio.run(main())",
 		[]string{restHost, streamHost}},
-	"cryptofeed": {"python", "cryptofeed", "import asyncio\nfrom cryptofeed.exchanges import Binance\nfrom cryptofeed.connection import HTTPAsyncConn\nBinance.symbol_mapping = classmethod(lambda cls, refresh=False, headers=None: {'BTC-USDT': 'BTCUSDT'})\nsymbols, channels, callbacks = ['BTC-USDT'], ['trades'], {'trades': print}\nfeed = \\\nSNIPPET\nasync def main():\n  await feed.http_conn.read(URL)\n  await feed.http_conn.close()\nasyncio.run(main())",
+	"cryptofeed": {"python", "cryptofeed", "import asyncio\nfrom cryptofeed.exchanges import Binance\nfrom cryptofeed.symbols import Symbols\nSymbols.set('BINANCE', {'BTC-USDT': 'BTCUSDT'}, {}) # else it asks for them\nsymbols, channels, callbacks = ['BTC-USDT'], ['trades'], {'trades': print}\nfeed = SNIPPET\nasync def main():\n  await feed.http_conn.read(URL)\n  await feed.http_conn.close()\nasyncio.run(main())",
 		[]string{restHost}},
 	"ccxt-js": {"node", "ccxt", "const module_ = require('ccxt'), ccxt = module_.pro ? module_ : module_.default;\n(async () => {\nSNIPPET\nawait ex.fetch(URL);\nconst client = ex.client(STREAM);\nawait client.connect();\nprocess.exit(0);\n})().catch(e => { console.error(e); process.exit(1) })", []string{restHost, streamHost}},
 	"node":    {"node 22.21", "", "fetch(URL).then(r => r.text()).then(() => new Promise((ok, no) => { const w = new WebSocket(STREAM); w.onmessage = ok; w.onerror = no; })).then(() => process.exit(0), e => { console.error(e); process.exit(1) })", []string{restHost, streamHost}},
@@ -111,7 +112,6 @@ var snippetsNotRun = []string{"dotnet", "nautilus"}
 // proxyd.
 func TestSnippets(t *testing.T) {
 	t.Parallel()
-	w := newClientWorld(t, "")
 	for _, client := range clientNames() {
 		t.Run(client, func(t *testing.T) {
 			t.Parallel()
@@ -122,6 +122,7 @@ func TestSnippets(t *testing.T) {
 			if slices.Contains(snippetsNotRun, client) {
 				t.Skipf("%s is not run: its program is too large to install", client)
 			}
+			w := newClientWorld(t, "")
 			snippet, _, code := call("env", "-c", w.config, "--for", client)
 			if code != 0 {
 				t.Fatalf("exit code %d", code)
@@ -167,8 +168,12 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 		tool(t, "sh")
 		cmd = exec.Command("sh", "-c", text) //nolint:gosec // what is under test
 	case "python":
-		needs(t, p.needs, tool(t, clientPython), "-c", "import "+p.needs)
-		cmd = exec.Command(clientPython, write("app.py", text)) //nolint:gosec // what is under test
+		python := clientPython
+		if p.needs == "cryptofeed" {
+			python = clientFeed
+		}
+		needs(t, p.needs, tool(t, python), "-c", "import "+p.needs)
+		cmd = exec.Command(python, write("app.py", text)) //nolint:gosec // what is under test
 	case "node":
 		needs(t, p.needs, tool(t, clientNode), "-e", fmt.Sprintf("require.resolve(%q)", p.needs))
 		cmd = exec.Command(clientNode, write("app.js", text)) //nolint:gosec // what is under test

@@ -2,7 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
+	"strings"
 	"testing"
 
 	"proxyd/internal/testkit"
@@ -166,4 +170,44 @@ func TestFailoverOfTheFirstHop(t *testing.T) {
 		}
 		echoes(t, c, 1000)
 	}
+}
+
+// The log names the hops that a connection went through, of those that a pool
+// has, the nearest to the upstream first.
+func TestLogNamesTheHops(t *testing.T) {
+	t.Parallel()
+	x := testkit.NewExchange(t)
+	hosts := map[string]string{"api.venue.example:80": x.HTTP, "api.venue.example:443": x.TLS}
+	proxy := func(name string) *testkit.Proxy {
+		p := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: hosts})
+		hosts[name+".example:1080"] = p.Addr
+		return p
+	}
+	proxy("last")
+	proxy("middle")
+	p := start(t, fmt.Sprintf(`log: {level: debug}
+pools:
+  near: {proxies: [{name: near-1, url: "http://%s"}]}
+  mid: {via: near, proxies: [{name: mid-1, url: "http://middle.example:1080"}]}
+exchanges:
+  venue: {hosts: [api.venue.example], url: "http://last.example:1080", name: last-1, via: mid}
+`, proxy("near").Addr))
+	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "api.venue.example:443"})
+	if !reply.OK {
+		t.Fatalf("%v\n%s", reply, p.Log)
+	}
+	c.Close()
+	proxied := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: p.Addr})}}
+	defer proxied.CloseIdleConnections()
+	for range 2 { // the second one over a connection that was kept
+		resp, err := proxied.Get("http://api.venue.example/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	testkit.Eventually(t, testkit.Patience, "the hops of a tunnel's two lines and of two requests", func() bool {
+		return strings.Count(p.Log.String(), `"via":"mid-1, near-1"`) == 4
+	})
 }

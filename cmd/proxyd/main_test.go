@@ -142,6 +142,23 @@ func TestRouteForPrograms(t *testing.T) {
 	}
 }
 
+// The hops before an upstream are part of where a connection goes.
+func TestRouteShowsTheHops(t *testing.T) {
+	path := file(t, `pools:
+  near: {proxies: ["http://near.example:1"]}
+  mid: {via: near, proxies: ["http://mid-1.example:1", "http://mid-2.example:1"]}
+  mixed: {proxies: [{url: "http://mid-3.example:1", via: near}, "http://mid-4.example:1"]}
+  far: {proxies: [{name: one, url: "http://h1.example:1", via: near}, {name: two, url: "http://h2.example:1", via: mid}, {name: three, url: "http://h3.example:1", via: mixed}, {name: four, url: "http://h4.example:1", via: "http://u:geheim@in.place:1"}]}
+default: far
+`)
+	out, errOut, code := call("route", "-c", path, "a.example")
+	for _, want := range []string{"one  http://h1.example:1  via near\n", "two  http://h2.example:1  via mid via near\n", "three  http://h3.example:1  via mixed via several\n", "via in.place:1\n"} {
+		if code != 0 || !strings.Contains(out, want) || strings.Contains(out+errOut, "geheim") {
+			t.Errorf("exit code %d, want %q in\n%s%s", code, want, out, errOut)
+		}
+	}
+}
+
 func TestVersionShowsTheCataloguesDate(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"version", "--format", "json"}} {
 		if out, _, code := call(args...); code != 0 || !strings.Contains(out, catalog.Date()) || !strings.Contains(out, version) {

@@ -162,6 +162,9 @@ func memberText(m routeMember) string {
 	if m.Name != m.URL {
 		s = m.Name + "  " + m.URL
 	}
+	if m.Via != "" {
+		s += "  via " + m.Via
+	}
 	if m.Tier > 1 {
 		s += fmt.Sprintf("  tier %d", m.Tier)
 	}

@@ -28,7 +28,8 @@ type Route struct {
 // RouteMember is a member of the pool, in the order of the file.
 type RouteMember struct {
 	Name    string  `json:"name"`
-	URL     string  `json:"url"` // credentials masked
+	URL     string  `json:"url"`           // credentials masked
+	Via     string  `json:"via,omitempty"` // the pools of hops before it, the nearest to it first: "corp via hq"
 	Tier    int     `json:"tier"`
 	Weight  float64 `json:"weight"`
 	Enabled bool    `json:"enabled"`
@@ -53,7 +54,7 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 	}
 	way.Pool, way.Timeout = x.Route.Pool.Name(), x.Route.Timeout.Seconds()
 	for _, m := range x.Route.Pool.Members() {
-		member := RouteMember{Name: m.Name(), URL: m.URL(), Tier: m.Tier, Weight: m.Weight, Enabled: m.Enabled}
+		member := RouteMember{Name: m.Name(), URL: m.URL(), Via: m.Via(), Tier: m.Tier, Weight: m.Weight, Enabled: m.Enabled}
 		if outlook != nil {
 			member.State = outlook(x.Route.Pool, m, x.Route.Target)
 		}

@@ -123,6 +123,7 @@ type Tunnel struct {
 	Rule      string    `json:"rule"`
 	Pool      string    `json:"pool"`
 	Upstream  string    `json:"upstream"`
+	Via       string    `json:"via,omitempty"` // the hops before it, the nearest to it first
 	Started   time.Time `json:"started"`
 	BytesUp   int64     `json:"bytes_up"` // from the client
 	BytesDown int64     `json:"bytes_down"`

@@ -149,7 +149,7 @@ func (d *Daemon) eachTunnel(yield func(admin.Tunnel) bool) {
 	d.handler.Each(func(t tunnel.Live) bool {
 		return yield(admin.Tunnel{
 			ID: t.ID, Client: t.Client.String(), User: t.Label, Protocol: t.Protocol, Host: t.Host, Port: t.Port,
-			Exchange: t.Exchange, Kind: t.Kind.String(), Rule: t.Rule, Pool: t.Pool, Upstream: t.Upstream,
+			Exchange: t.Exchange, Kind: t.Kind.String(), Rule: t.Rule, Pool: t.Pool, Upstream: t.Upstream, Via: t.Via,
 			Started: t.Start, BytesUp: t.Up, BytesDown: t.Down,
 		})
 	})

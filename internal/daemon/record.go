@@ -70,6 +70,9 @@ func recordFields(r tunnel.Record) []zap.Field {
 		zap.String("host", r.Host), zap.Uint16("port", r.Port), zap.String("protocol", r.Protocol),
 		zap.String("rule", r.Rule), zap.String("pool", r.Pool), zap.String("upstream", r.Upstream),
 		zap.Int("attempts", attempts(r)), zap.Float64("dial_ms", float64(r.Dial.Microseconds())/1000))
+	if r.Via != "" {
+		fields = append(fields, zap.String("via", r.Via))
+	}
 	if len(r.Attempts) > 0 {
 		fields = append(fields, zap.String("tried", tried(r)))
 	}

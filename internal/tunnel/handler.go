@@ -95,7 +95,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	}
 	t := &Tunnel{h: h, way: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start)}
 	t.record.fill(route)
-	t.record.Upstream = way.Member.Name()
+	t.record.Upstream, t.record.Via = way.Member.Name(), way.Via
 	t.record.Attempts = way.Tried
 	t.record.Dial = time.Since(start)
 	t.record.Queued = way.Queued

@@ -38,7 +38,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, *upst
 	rec := Record{Opening: h.opening(r, start)}
 	rec.fill(route)
 	rec.Event = Served
-	rec.Upstream, rec.Attempts, rec.Dial = trip.Member.Name(), trip.Tried, trip.Dial
+	rec.Upstream, rec.Via, rec.Attempts, rec.Dial = trip.Member.Name(), trip.Via, trip.Tried, trip.Dial
 	resp.Body = &counted{ReadCloser: resp.Body, closed: func(down int64, end error) {
 		h.unreserve()
 		rec.Duration, rec.Down = time.Since(start), down

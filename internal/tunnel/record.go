@@ -48,6 +48,7 @@ type Opening struct {
 	Exchange       string
 	Rule           string
 	Pool, Upstream string
+	Via            string             // the hops that the upstream was reached through, as upstream.Way has them
 	Attempts       []upstream.Attempt // the failed ones
 	Dial, Queued   time.Duration
 	Start          time.Time

@@ -49,6 +49,7 @@ type keptConn struct {
 	key    keptKey
 	pool   *kept
 	beside bool                        // the upstream is a process on this machine
+	via    string                      // as in Way
 	timer  *time.Timer                 // ends it when idle; under pool.mu
 	body   atomic.Pointer[Interrupter] // of the request that has no answer yet
 }

@@ -34,8 +34,42 @@ type Upstream struct {
 // Name is the upstream's name.
 func (u *Upstream) Name() string { return u.name }
 
+// Via names the pools of hops before u, the nearest to u first, "" for none:
+// "corp", or "corp via hq". Where the members of one have different hops it says
+// "corp via several". One that is written in place is called after its members.
+func (u *Upstream) Via() string {
+	if u.via == nil {
+		return ""
+	}
+	next := ""
+	for i, m := range u.via.members {
+		switch v := m.Via(); {
+		case i == 0:
+			next = v
+		case v != next:
+			return u.via.label() + " via several"
+		}
+	}
+	if next == "" {
+		return u.via.label()
+	}
+	return u.via.label() + " via " + next
+}
+
 // URL is the upstream's address, credentials masked.
 func (u *Upstream) URL() string { return u.url.String() }
+
+// label is the pool's name for people.
+func (p *Pool) label() string {
+	if !p.inline {
+		return p.name
+	}
+	names := make([]string, len(p.members))
+	for i, m := range p.members {
+		names[i] = m.name
+	}
+	return strings.Join(names, "|")
+}
 
 // Live is the number of open connections that leave through it.
 func (u *Upstream) Live() int64 { return u.state.live.Load() }
@@ -66,7 +100,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 		}
 		return nil, fail
 	}
-	way.Conn, way.Early, way.Release, way.local = outer, early, l.release, l.beside
+	way.Conn, way.Early, way.Release, way.local, way.Via = outer, early, l.release, l.beside, l.via
 	return way, nil
 }
 
@@ -85,7 +119,7 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
 	return &Way{
-		Conn: l.conn, Member: u.thin, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: l.release, local: l.beside,
+		Conn: l.conn, Member: u.thin, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: l.release, local: l.beside, Via: l.via,
 	}, nil
 }
 
@@ -96,7 +130,8 @@ func both(way, hop func()) func() { return func() { way(); hop() } }
 type link struct {
 	conn    net.Conn
 	release func()
-	beside  bool // the upstream is a process on this machine
+	beside  bool   // the upstream is a process on this machine
+	via     string // the hops before it, as Way.Via has them
 }
 
 func (l *link) close() {
@@ -149,11 +184,14 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		if err != nil {
 			return nil, dialFault(err, time.Since(start))
 		}
-		return &link{conn, func() {}, isBeside(conn)}, nil
+		return &link{conn: conn, release: func() {}, beside: isBeside(conn)}, nil
 	}
 	way, err := u.via.dialHop(ctx, hostOf(u.url))
 	if err == nil {
-		l := &link{way.Conn, way.Release, way.local && u.isHere(s, way)}
+		l := &link{conn: way.Conn, release: way.Release, beside: way.local && u.isHere(s, way), via: way.Member.name}
+		if way.Via != "" {
+			l.via += ", " + way.Via
+		}
 		if l.beside && u.url.Host.IsIP() {
 			if err := s.guard.notOurselves([]netip.Addr{u.url.Host.IP}, u.url.Port); err != nil {
 				l.close()

@@ -20,6 +20,7 @@ const (
 // Trip tells which member served a plain HTTP request.
 type Trip struct {
 	Member *Upstream
+	Via    string // as in Way
 	Tried  []Attempt
 	Dial   time.Duration // until its connection was open; 0 for one that was kept
 	Head   []byte        // the answer's, as it came; good until its body has been read
@@ -61,7 +62,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	if err := w.run(req.Context()); err != nil {
 		return nil, nil, err
 	}
-	trip.Tried = w.tried
+	trip.Tried, trip.Via = w.tried, conn.via
 	trip.Head, trip.Tail = conn.link.answer()
 	return resp, trip, nil
 }
@@ -109,6 +110,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 	dialled := &plainDial{}
 	var release func()
 	var beside bool
+	var via string
 	if m.forwards() {
 		if !speakable(t) {
 			return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
@@ -117,7 +119,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 		if err != nil {
 			return nil, err
 		}
-		dialled.conn, beside = l.conn, l.beside
+		dialled.conn, beside, via = l.conn, l.beside, l.via
 		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
 		release = h.after(m.count(&t, l.release))
 	} else {
@@ -125,7 +127,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 		if err != nil {
 			return nil, err
 		}
-		dialled.conn, release = way.Conn, way.Release
+		dialled.conn, release, via = way.Conn, way.Release, way.Via
 		if len(way.Early) > 0 {
 			dialled.conn = &early{way.Conn, way.Early}
 		}
@@ -137,7 +139,9 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 		_ = dialled.conn.Close()
 		return nil, fault(ClassLocal, "this machine cannot use the connection").with(err, "")
 	}
-	return newKeptConn(cc, link, m.keptKey(&t), s.shared.kept, beside), nil
+	k := newKeptConn(cc, link, m.keptKey(&t), s.shared.kept, beside)
+	k.via = via
+	return k, nil
 }
 
 // forwards reports whether u takes plain requests in absolute form.

@@ -13,6 +13,7 @@ import (
 type Pool struct {
 	set        *Set
 	name       string
+	inline     bool // written in place, named after its key
 	strategy   config.Strategy
 	overHost   bool // what the hash strategy goes by: the host, else the exchange
 	maxPercent int  // of the members may be ejected

@@ -111,7 +111,7 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 }
 
 func (s *Set) newPool(p config.Pool) *Pool {
-	return &Pool{set: s, name: p.Name, strategy: p.Strategy, overHost: p.HashOver == "host", maxPercent: p.Eject.MaxPercent}
+	return &Pool{set: s, name: p.Name, inline: p.Inline, strategy: p.Strategy, overHost: p.HashOver == "host", maxPercent: p.Eject.MaxPercent}
 }
 
 // fill makes p's members those of c.

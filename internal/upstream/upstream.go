@@ -35,6 +35,7 @@ type Way struct {
 	Early   []byte        // what the upstream sent behind its reply
 	Forward *Forward      // set when Conn leads to an HTTP upstream that awaits the request in absolute form
 	Member  *Upstream     // for what is known of it; it holds on to no set
+	Via     string        // the hops that it was reached through, the nearest to it first: "corp-1, hq-2"; "" for none
 	Tried   []Attempt     // the failed attempts before this one
 	Queued  time.Duration // waited for a budget or a free dial slot
 	Dial    time.Duration // what the successful attempt took

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/testkit"
 )
 
 // call runs one command in this process.
@@ -203,13 +204,14 @@ func TestHealthWithABrokenFile(t *testing.T) {
 	}()
 	t.Setenv("PROXYD_LISTEN", l.Addr().String())
 	// Its address can still be read in the one, and not in the other.
-	broken := map[string]string{"default: [\n": "nothing answers at " + l.Addr().String(), "listen: [\n": "mend the YAML syntax"}
+	closed := testkit.ClosedPort(t)
+	broken := map[string]string{"default: [\n": "nothing answers at " + closed, "listen: [\n": "mend the YAML syntax"}
 	for text := range broken {
 		if out, errOut, code := call("health", "-c", file(t, text)); code != 0 || out != "ok\n" {
 			t.Errorf("%q: exit code %d: %s%s", text, code, out, errOut)
 		}
 	}
-	l.Close()
+	t.Setenv("PROXYD_LISTEN", closed)
 	for text, says := range broken {
 		if _, errOut, code := call("health", "-c", file(t, text)); code != 1 || !strings.Contains(errOut, says) {
 			t.Errorf("%q: exit code %d: %s", text, code, errOut)

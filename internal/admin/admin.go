@@ -51,11 +51,12 @@ const (
 // Server is the admin server. It can serve several listeners, one after the
 // other or at once.
 type Server struct {
-	o         Options
-	http      *http.Server
-	endpoints map[string]endpoint
-	conns     *conns
-	spares    spares
+	challenges *challenges
+	o          Options
+	http       *http.Server
+	endpoints  map[string]endpoint
+	conns      *conns
+	spares     spares
 }
 
 // New makes a server. It starts nothing.
@@ -63,7 +64,7 @@ func New(o Options) *Server {
 	if o.Brief == nil {
 		o.Brief = o.Status
 	}
-	s := &Server{o: o, conns: &conns{limit: connLimit}}
+	s := &Server{o: o, conns: &conns{limit: connLimit}, challenges: newChallenges()}
 	s.endpoints = s.table()
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),

@@ -239,7 +239,25 @@ func (c *Client) get(ctx context.Context, path string, v any) error {
 	return c.decode(resp, v)
 }
 
+// ask sends a request, and answers the challenge where the token is wanted: the
+// token itself never leaves (challenge.go). Nothing is done before it is answered.
 func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, error) {
+	nonce := ""
+	for range 3 { // the process may be replaced between a challenge and its answer
+		resp, err := c.send(ctx, method, path, nonce)
+		if err != nil {
+			return nil, err
+		}
+		if nonce = nonceOf(resp); nonce == "" || c.token.IsZero() {
+			return resp, nil
+		}
+		_ = resp.Body.Close()
+	}
+	return nil, &RefusedError{http.StatusUnauthorized, "the token is not the daemon's: it has to be the value of admin.token there"}
+}
+
+// send sends one request; nonce is of the challenge that it answers, "" for none.
+func (c *Client) send(ctx context.Context, method, path, nonce string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
 	if err != nil {
 		return nil, &UnreachableError{Address: c.address, Err: errors.New("that is no address; write 127.0.0.1:8878 or unix:/path")}
@@ -247,8 +265,8 @@ func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, 
 	if method == http.MethodPost {
 		req.Header.Set("X-Proxyd", "1")
 	}
-	if !c.token.IsZero() {
-		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	if nonce != "" {
+		req.Header.Set("Authorization", challengeScheme+` nonce="`+nonce+`", mac="`+proof(c.token, nonce, method, req.URL.RequestURI())+`"`)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

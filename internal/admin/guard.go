@@ -19,11 +19,16 @@ type refusal struct {
 	status int
 	text   string
 	header [2]string // one more field; "" for none
+
+	challenge string // for those that have the token and do not send it; "" for none
 }
 
 func (n *refusal) write(w http.ResponseWriter, r *http.Request) {
 	if n.header[0] != "" {
 		w.Header().Set(n.header[0], n.header[1])
+	}
+	if n.challenge != "" {
+		w.Header().Add("WWW-Authenticate", n.challenge)
 	}
 	if r.ContentLength != 0 { // a body that nobody asked for is not waited for
 		w.Header().Set("Connection", "close")
@@ -55,7 +60,7 @@ func (s *Server) admit(r *http.Request) (endpoint, *refusal) {
 		if no := checkSite(r); no != nil {
 			return e, no
 		}
-		if no := checkClient(r, settings, known && e.open); no != nil {
+		if no := s.checkClient(r, settings, known && e.open); no != nil {
 			return e, no
 		}
 	}
@@ -67,7 +72,7 @@ func (s *Server) admit(r *http.Request) (endpoint, *refusal) {
 		if allow == http.MethodGet {
 			allow = "GET, HEAD"
 		}
-		return e, &refusal{http.StatusMethodNotAllowed, r.URL.Path + " takes " + allow, [2]string{"Allow", allow}}
+		return e, &refusal{status: http.StatusMethodNotAllowed, text: r.URL.Path + " takes " + allow, header: [2]string{"Allow", allow}}
 	case e.method == http.MethodPost && r.Header.Get("X-Proxyd") != "1":
 		return e, &refusal{status: http.StatusForbidden, text: `a POST needs the header "X-Proxyd: 1", which a browser's form cannot set; add it`}
 	case r.ContentLength != 0:
@@ -121,7 +126,7 @@ func checkSite(r *http.Request) *refusal {
 
 // checkClient lets this machine do all, unless it needs the token too, and others
 // what the settings say.
-func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
+func (s *Server) checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	client := from.Addr().Unmap().WithZone("")
 	// What another server passes on may come from anywhere.
@@ -130,7 +135,7 @@ func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 	if here && (open || settings.Local != "token") {
 		return nil
 	}
-	if tokenFits(r, settings.Token) {
+	if tokenFits(r, settings.Token) || s.challenges.answered(r, settings.Token) {
 		return nil
 	}
 	if open && err == nil && !passedOn {
@@ -145,12 +150,19 @@ func checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 		who = "admin.local is token: this needs"
 	}
 	switch {
-	case open:
+	case open && settings.Token.IsZero():
 		return &refusal{status: http.StatusForbidden, text: client.String() + " may not ask this; add it to admin.allow, or ask on the machine itself"}
 	case settings.Token.IsZero():
 		return &refusal{status: http.StatusForbidden, text: "other machines may not ask this; set admin.token, or ask on the machine itself"}
 	}
-	return &refusal{http.StatusUnauthorized, who + ` the token; send "Authorization: Bearer TOKEN" with the value of admin.token`, [2]string{"WWW-Authenticate", `Bearer realm="proxyd"`}}
+	no := &refusal{
+		status: http.StatusUnauthorized, text: who + ` the token; send "Authorization: Bearer TOKEN" with the value of admin.token`,
+		header: [2]string{"WWW-Authenticate", `Bearer realm="proxyd"`}, challenge: s.challenges.header(),
+	}
+	if open {
+		no.text += ", or add " + client.String() + " to admin.allow"
+	}
+	return no
 }
 
 // tokenFits compares in a time that tells nothing of the token.

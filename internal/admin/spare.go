@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // spares are descriptors that are held so that an operator is answered when the
@@ -72,16 +73,22 @@ type sparing struct {
 	s *Server
 }
 
-// Accept gives up a descriptor for a connection that finds none: a spare one,
-// that of an idle connection here, or one that the process can do without.
+// grace is how long a connection may wait for its request before it gives way.
+const grace = 10 * time.Millisecond
+
+// Accept gives up a descriptor for a connection that finds none: one that the
+// process can do without, a spare one, or that of an idle connection here.
 func (l sparing) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err == nil || !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
 			return conn, err
 		}
-		relieved := l.s.o.Relieve != nil && l.s.o.Relieve()
-		if !l.s.spares.give() && !l.s.conns.closeLongest() && !relieved {
+		if l.s.o.Relieve != nil && l.s.o.Relieve() || l.s.spares.give() {
+			continue
+		}
+		time.Sleep(grace)
+		if !l.s.conns.closeLongest() {
 			return nil, err // net/http tries again
 		}
 	}

@@ -3,47 +3,13 @@
 package watch
 
 import (
-	"errors"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-)
 
-// exhaust takes every descriptor; release gives them back. No other test may
-// run meanwhile.
-func exhaust(t *testing.T) (release func()) {
-	t.Helper()
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
-		t.Fatal(err)
-	}
-	low := before
-	low.Cur = min(low.Cur, 256)
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
-		t.Fatal(err)
-	}
-	var all []*os.File
-	release = func() {
-		for _, f := range all {
-			_ = f.Close()
-		}
-		all = nil
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before)
-	}
-	t.Cleanup(release)
-	for {
-		f, err := os.Open(os.DevNull)
-		if errors.Is(err, syscall.EMFILE) {
-			return release
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, f)
-	}
-}
+	"proxyd/internal/testkit"
+)
 
 func TestFileThatCannotBeComparedForWantOfADescriptorHasNotChanged(t *testing.T) {
 	dir := t.TempDir()
@@ -58,7 +24,7 @@ func TestFileThatCannotBeComparedForWantOfADescriptorHasNotChanged(t *testing.T)
 	}
 	var scarce atomic.Int64
 	r := reads(t, dir, Options{Scarce: func() { scarce.Add(1) }, Settle: 10 * time.Millisecond, Poll: 50 * time.Millisecond})
-	release := exhaust(t)
+	release := testkit.ExhaustFiles(t)
 	if _, err := f.WriteString(" two"); err != nil { // the descriptor is open
 		t.Fatal(err)
 	}

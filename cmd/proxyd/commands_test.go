@@ -113,6 +113,19 @@ func TestPrintedConfigurationIsOne(t *testing.T) {
 	}
 }
 
+// A pool without an enabled member refuses, and route says so.
+func TestRouteThroughAPoolWithoutAnEnabledMember(t *testing.T) {
+	t.Parallel()
+	path := file(t, "pools: {asia: {proxies: [{url: 'http://a.example:1', enabled: false}]}}\ndefault: direct\nexchanges: {okx: asia}\n")
+	out, _, code := call("route", "-c", path, "www.okx.com")
+	if want := "no member of asia is enabled: 503 no_upstream"; code != 1 || !strings.Contains(out, want) {
+		t.Errorf("exit code %d, %s; want 1 and %q", code, out, want)
+	}
+	if out, _, code = call("check", "-c", path); code != 0 || !strings.Contains(out, "pools.asia: no member is enabled") {
+		t.Errorf("check: exit code %d, %s", code, out)
+	}
+}
+
 func TestRouteAtAListener(t *testing.T) {
 	path := file(t, "listen: [\"127.0.0.1:8877\", {address: \"127.0.0.1:8879\", use: \"http://one.example:1\", kind: websocket}]\ndefault: direct\nexchanges: {kraken: reject}\nroutes: [{hosts: [bad.example], use: reject}]\n")
 	for _, c := range []struct{ listener, host, want string }{

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"strings"
 
 	"proxyd/internal/config"
@@ -59,6 +60,9 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 			member.State = outlook(x.Route.Pool, m, x.Route.Target)
 		}
 		way.Members = append(way.Members, member)
+	}
+	if !slices.ContainsFunc(way.Members, func(m RouteMember) bool { return m.Enabled }) {
+		way.Refused = "no member of " + way.Pool + " is enabled: 503 no_upstream"
 	}
 	return way
 }

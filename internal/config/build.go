@@ -41,12 +41,15 @@ type builder struct {
 	inline         []Pool
 	poolOrder      []string
 	known          *catalog.Catalog
-	literal        []string // keys of passwords that are written out in the file
+	members        map[string]string // by an inline pool's name: the key that has its proxies
+	numbers        map[string][]int  // by that key: where its members stand, past those at fault
+	literal        []string          // keys of passwords that are written out in the file
+	twins          []twin
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
-	return &builder{path: path, at: s.at, root: root, shaped: s.faults, byName: map[string]int{}, known: catalog.Embedded(), secrets: newSecrets(environ, o.NoSecrets)}
+	return &builder{path: path, at: s.at, root: root, shaped: s.faults, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, known: catalog.Embedded(), secrets: newSecrets(environ, o.NoSecrets)}
 }
 
 // place finds where a key was written, or the nearest key around it.
@@ -148,6 +151,7 @@ func (b *builder) config(f *raw.File) *Config {
 	c.Pools = append(b.pools, b.inline...)
 	dropDirectHops(c.Pools)
 	b.namePools(c.Pools)
+	b.sameTwins(c)
 	b.viaCycles(c.Pools)
 	b.ownAddresses(c)
 	b.adminAmongListeners(adminKey(f.Admin), c)

@@ -124,6 +124,8 @@ type Proxy struct {
 	URL     URL
 	TLS     TLS
 	Via     *Way    // the hop before; nil when dialled from this machine
+	Hop     string  // identifies Via, whatever its pool is called
+	Apart   bool    // others differ from it in their password alone: its name tells it apart
 	Weight  float64 // 0.1 to 100
 	Tier    int     // 1 is used first
 	Enabled bool

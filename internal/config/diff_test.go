@@ -186,6 +186,8 @@ func noEffect(owner reflect.Value, field string) bool {
 		return field == "File" || field == "Warnings" || field == "Catalog" // its rows: TestCatalogFile
 	case config.Exchange:
 		return field == "Custom" // the catalogue says so
+	case config.Proxy:
+		return field == "Hop" || field == "Apart" // Via and Password say so
 	case config.Way:
 		return field == "Source" || field == "Pool" && o.Action != config.Use
 	case config.URL:

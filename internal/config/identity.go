@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 )
@@ -16,30 +18,43 @@ type Identity struct {
 	TLS       TLS
 	Source    netip.Addr
 	Interface string
+	Name      string // only where the password alone tells upstreams apart, by their names
 }
 
 // String masks the user.
 func (i Identity) String() string { return string(i.Scheme) + "://" + i.Host }
 
-// identity of a proxy; via is the identity of the hop before, or its pool.
-func identity(p Proxy, pools map[string]*Pool) Identity {
+// IdentityOf returns the identity of a member of a loaded configuration.
+func IdentityOf(p Proxy) Identity {
 	scheme := p.URL.Scheme
 	if scheme == SchemeSOCKS5H {
 		scheme = SchemeSOCKS5 // both send the name
 	}
 	id := Identity{Scheme: scheme, User: p.URL.User.Reveal(), Host: p.URL.Host.Name, Port: p.URL.Port, TLS: p.TLS, Source: p.URL.Source, Interface: p.URL.Interface}
-	if p.Via != nil {
+	if p.Apart {
+		id.Name = p.Name
+	}
+	if id.Via = p.Hop; p.Hop == "" && p.Via != nil {
 		id.Via = p.Via.Pool
-		if hop := pools[p.Via.Pool]; hop != nil && hop.Inline && len(hop.Proxies) == 1 && hop.Proxies[0].Via == nil {
-			id.Via = hop.Proxies[0].URL.String()
-		}
 	}
 	return id
 }
 
-// IdentityOf is the identity of a named member; the hop before counts by its
-// pool.
-func IdentityOf(p Proxy) Identity { return identity(p, nil) }
+// hop is what an identity has of the hop before: its pool, or, where that is one
+// URL, its own identity, so that it is the same wherever it is written. It is
+// hashed: nobody reads a user from it.
+func hop(via *Way, pools map[string]*Pool, depth int) string {
+	p := pools[via.Pool]
+	if p == nil || !p.Inline || len(p.Proxies) != 1 || depth > maxDepth {
+		return via.Pool
+	}
+	m := p.Proxies[0]
+	if m.Via != nil {
+		m.Hop = hop(m.Via, pools, depth+1)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", fmt.Sprintf("%#v", IdentityOf(m))))
+	return hex.EncodeToString(sum[:16])
+}
 
 // autoName is what a proxy is called without a name.
 func autoName(p Proxy) string {
@@ -79,6 +94,37 @@ type first struct {
 	key      string
 }
 
+// passwords tells apart, by their names, members that differ in the password
+// alone, as sessions at one gateway do. One of them without a name is a fault.
+func (b *builder) passwords(each func(func(string, *Proxy, Identity))) {
+	seen, several := map[Identity]first{}, map[Identity]bool{}
+	each(func(key string, p *Proxy, id Identity) {
+		if f, ok := seen[id]; !ok {
+			seen[id] = first{p.URL.Password, key}
+		} else if f.password.Reveal() != p.URL.Password.Reveal() {
+			several[id] = true
+			if p.Name == "" {
+				b.fault(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
+			}
+		}
+	})
+	named := map[Identity]first{}
+	each(func(key string, p *Proxy, id Identity) {
+		if !several[id] {
+			return
+		}
+		if p.Name == "" && seen[id].key == key {
+			b.fault(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
+		}
+		p.Apart = true
+		if f, ok := named[IdentityOf(*p)]; !ok {
+			named[IdentityOf(*p)] = first{p.URL.Password, key}
+		} else if f.password.Reveal() != p.URL.Password.Reveal() && p.Name != "" {
+			b.fault(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
+		}
+	})
+}
+
 // namePools gives every member its name: one for each identity, so that log and
 // metrics speak of the same upstream wherever it is used.
 func (b *builder) namePools(pools []Pool) {
@@ -92,18 +138,16 @@ func (b *builder) namePools(pools []Pool) {
 		for i := range pools {
 			for j := range pools[i].Proxies {
 				p := &pools[i].Proxies[j]
-				do(fmt.Sprintf("%s.proxies[%d]", b.poolKey(pools[i]), j), p, identity(*p, table))
+				do(b.memberKey(pools[i], j), p, IdentityOf(*p))
 			}
 		}
 	}
-	passwords := map[Identity]first{}
-	each(func(key string, p *Proxy, id Identity) {
-		if seen, ok := passwords[id]; !ok {
-			passwords[id] = first{p.URL.Password, key}
-		} else if seen.password.Reveal() != p.URL.Password.Reveal() {
-			b.fault(key, "use one password for it, or different users", "is the same upstream as %s, with another password", seen.key)
+	each(func(_ string, p *Proxy, _ Identity) {
+		if p.Via != nil {
+			p.Hop = hop(p.Via, table, 0)
 		}
 	})
+	b.passwords(each)
 	each(func(key string, p *Proxy, id Identity) { // names that were given come first
 		if p.Name == "" {
 			return

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,8 @@ func TestOneUpstreamWithTwoPasswords(t *testing.T) {
 		"exchanges: {binance: 'socks5://u:one@h:1', kraken: 'socks5h://u:two@h:1'}":                           true,
 		"pools: {a: {proxies: ['http://u:one@h:1']}, b: {proxies: ['http://u:one@h:1']}}":                     false,
 		"pools: {a: {proxies: ['http://u:one@h:1']}, b: {proxies: [{url: 'http://v:two@h:1', name: other}]}}": false,
+		"pools: {a: {proxies: [{url: 'http://u:one@h:1', name: s1}, {url: 'http://u:two@h:1', name: s2}]}}":   false,
+		"pools: {a: {proxies: [{url: 'http://u:one@h:1', name: s1}, {url: 'http://u:two@h:1', name: s1}]}}":   true,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -26,6 +29,39 @@ func TestOneUpstreamWithTwoPasswords(t *testing.T) {
 		}
 		if err != nil && (strings.Contains(err.Error(), "one@") || strings.Contains(err.Error(), "two")) {
 			t.Errorf("the fault shows it: %v", err)
+		}
+	}
+}
+
+// Members have one name exactly if they are one upstream: the password's names
+// and the hop before count.
+func TestNameForEachIdentity(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	for name, text := range map[string]string{
+		"hops that differ in the user": `"http://a:1", via: "http://u:p@hop:1"} {url: "http://a:1", via: "http://v:p@hop:1"} {url: "http://a:1", via: "http://u:p@hop:1", tier: 2`,
+		"hops behind hops":             `"http://a:1", via: {url: "http://hop:1", via: "http://u:p@x:1"}} {url: "http://a:1", via: {url: "http://hop:1", via: "http://v:p@x:1"}} {url: "http://a:1", via: {url: "http://hop:1", via: "http://u:p@x:1"}`,
+		"sessions in the password":     `"http://u:one@a:1", name: s1} {url: "http://u:two@a:1", name: s2} {url: "http://u:one@a:1", name: s1, tier: 2`,
+		"users":                        `"http://u:p@a:1"} {url: "http://v:p@a:1"} {url: "http://u:p@a:1"`,
+	} {
+		text = "default: [{url: " + strings.ReplaceAll(text, "} {", "}, {") + "}]\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m := PoolsByName(c)["default"].Proxies
+		if IdentityOf(m[0]) != IdentityOf(m[2]) || m[0].Name != m[2].Name {
+			t.Errorf("%s: one upstream is two: %s, %s", name, m[0].Name, m[2].Name)
+		}
+		if IdentityOf(m[0]) == IdentityOf(m[1]) || m[0].Name == m[1].Name {
+			t.Errorf("%s: two upstreams are one: %s, %s", name, m[0].Name, m[1].Name)
+		}
+		for _, one := range m {
+			if id := fmt.Sprintf("%v %s", IdentityOf(one), one.Hop); strings.Contains(id, "u:") || strings.Contains(id, ":p") {
+				t.Errorf("%s: an identity shows a credential: %s", name, id)
+			}
 		}
 	}
 }

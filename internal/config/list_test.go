@@ -44,7 +44,7 @@ func TestListedHostPortUserPassword(t *testing.T) {
 			t.Errorf("%s: %v, %s", line, proxies, said)
 		}
 	}
-	if proxies, _, faults := ParseList("list.txt", []byte("http://[::1]:1\nhttp://2001:db8::1:8080\n")); len(proxies) != 2 {
+	if proxies, _, faults := ParseList("list.txt", []byte("http://[::1]:1\nhttp://2001:db8::1:8080\n")); len(proxies) != 1 || len(faults) != 1 || !strings.Contains(faults.Error(), "IPv6 address in brackets") {
 		t.Errorf("%v", faults)
 	}
 }

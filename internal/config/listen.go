@@ -120,12 +120,12 @@ func (b *builder) ownAddresses(c *Config) {
 		for i, m := range p.Proxies {
 			for _, l := range c.Listen {
 				if sameAddress(m.URL, l.Address) {
-					b.fault(fmt.Sprintf("%s.proxies[%d]", b.poolKey(p), i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
+					b.fault(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
 					break
 				}
 			}
 			if !c.Admin.Default && sameAddress(m.URL, c.Admin.Address) {
-				b.fault(fmt.Sprintf("%s.proxies[%d]", b.poolKey(p), i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
+				b.fault(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
 			}
 		}
 	}
@@ -136,6 +136,18 @@ func (b *builder) poolKey(p Pool) string {
 		return p.Name
 	}
 	return "pools." + p.Name
+}
+
+// memberKey is where a pool's member is written: the outbound itself where it is
+// a pool of one URL.
+func (b *builder) memberKey(p Pool, i int) string {
+	key := "pools." + p.Name
+	if p.Inline {
+		if key = b.members[p.Name]; key == "" {
+			return p.Name
+		}
+	}
+	return fmt.Sprintf("%s.proxies[%d]", key, b.numbers[key][i])
 }
 
 func sameAddress(u URL, listen string) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -96,6 +97,38 @@ func unreadable(file string, raw []byte) *Fault {
 		return &Fault{File: file, What: fmt.Sprintf("holds more than %d values", mostValues), Do: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
 	}
 	return nil
+}
+
+var (
+	clashFile = regexp.MustCompile(`(?m)^(proxy-groups|proxy-providers|mixed-port|socks-port|redir-port|external-controller) *:`)
+	squidFile = regexp.MustCompile(`(?m)^(http_port|cache_peer|http_access|acl|never_direct) +\S`)
+	listLine  = regexp.MustCompile(`^([a-z0-9]+://\S+|[A-Za-z0-9.-]+:[0-9]+(:\S+)?|\S+@[A-Za-z0-9.-]+:[0-9]+)$`)
+)
+
+// foreignFile recognises the files that others keep their proxies in, and says
+// what to write in place of them.
+func foreignFile(file string, raw []byte) *Fault {
+	const do = "write each proxy as a URL below a pool: pools: {NAME: {proxies: [socks5://user:password@host:1080]}}, and default: NAME"
+	switch {
+	case clashFile.Match(raw):
+		return &Fault{File: file, What: "looks like a Clash file, not like one of proxyd's", Do: do}
+	case squidFile.Match(raw):
+		return &Fault{File: file, What: "looks like a squid configuration, not like one of proxyd's", Do: do}
+	}
+	found := false
+	for line := range bytes.Lines(raw) {
+		line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff")))
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		if found = listLine.Match(line); !found {
+			return nil
+		}
+	}
+	if !found {
+		return nil
+	}
+	return &Fault{File: file, What: "looks like a list of proxies, not like a configuration", Do: do}
 }
 
 // openEnd refuses a file that ends behind a key without a value, as one does

@@ -64,6 +64,7 @@ func (b *builder) secret(key, name string) string {
 		if text == "" && err == nil { // perhaps about to be written; no password is never meant by naming a file
 			b.fault(key, "write the secret into it", "%s is empty", filePath(path))
 		}
+		b.quotesKept(key, filePath(path), text)
 		return text
 	}
 	value, ok := b.secrets.env[name]
@@ -71,9 +72,18 @@ func (b *builder) secret(key, name string) string {
 		if b.secrets.missingOK {
 			return "x"
 		}
-		b.fault(key, "export it, or put the value in a file and write ${file:/path}", "the environment variable %s is not set", quoted(name))
+		b.fault(key, "export it, or put the value in a file and write ${file:/path}; proxyd check --no-secrets takes it as given", "the environment variable %s is not set", quoted(name))
 	}
+	b.quotesKept(key, "${"+name+"}", value)
 	return value
+}
+
+// quotesKept warns of a value that has its quotes about it, as a container's
+// environment file leaves them.
+func (b *builder) quotesKept(key, name, value string) {
+	if n := len(value); n >= 2 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
+		b.warn(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
+	}
 }
 
 // expand puts references in.

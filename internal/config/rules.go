@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,11 +29,13 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 		} else if x.Custom = true; !b.hostsWritten(key+".hosts", e.Hosts) {
 			b.nameFault(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, b.known.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
 		}
+		x.Limits = b.exchangeLimits(x.ID, limits)
 		if other, twice := seen[x.ID]; twice {
-			b.nameFault(key, "keep one of the two", "%s and %s are the same exchange (%s)", name, other, x.ID)
+			i := slices.IndexFunc(out, func(o Exchange) bool { return o.ID == x.ID })
+			b.twins = append(b.twins, twin{key, name, other, i, x})
+			continue
 		}
 		seen[x.ID] = name
-		x.Limits = b.exchangeLimits(x.ID, limits)
 		listed = append(listed, claims(x.ID, key+".hosts", e.Hosts)...)
 		out = append(out, x)
 	}
@@ -48,6 +52,66 @@ func (b *builder) ownsDomain(name string) bool {
 		}
 	}
 	return false
+}
+
+// twin is an exchange that stands there a second time, by another of its names.
+type twin struct {
+	key, name, other string
+	first            int // in Config.Exchanges
+	exchange         Exchange
+}
+
+// sameTwins accepts an exchange under two of its names, which cryptofeed has for
+// several, where both say the same; the second is left out. It runs when the
+// members have their names.
+func (b *builder) sameTwins(c *Config) {
+	if len(b.twins) == 0 {
+		return
+	}
+	pools := PoolsByName(c)
+	drop := func(p Pool) bool {
+		return p.Inline && slices.ContainsFunc(b.twins, func(t twin) bool { return p.Name == t.key || strings.HasPrefix(p.Name, t.key+".") })
+	}
+	for _, t := range b.twins {
+		a, z := c.Exchanges[t.first], t.exchange
+		same := reflect.DeepEqual(a.Hosts, z.Hosts) && a.Limits == z.Limits && a.Probe == z.Probe && a.UnlistedDefault == z.UnlistedDefault
+		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+			w, v := a.Ways.Of(k), z.Ways.Of(k)
+			same = same && (w == nil) == (v == nil) && (w == nil || w.Timeout == v.Timeout && SameOutbound(w, v, pools))
+		}
+		if !same {
+			b.nameFault(t.key, "keep one of the two, or make them equal", "%s and %s are the same exchange (%s), with different settings", t.name, t.other, z.ID)
+		}
+	}
+	c.Pools = slices.DeleteFunc(c.Pools, drop)
+}
+
+// PoolsByName indexes the pools of a configuration.
+func PoolsByName(c *Config) map[string]*Pool {
+	pools := make(map[string]*Pool, len(c.Pools))
+	for i := range c.Pools {
+		pools[c.Pools[i].Name] = &c.Pools[i]
+	}
+	return pools
+}
+
+// SameOutbound reports whether two outbounds lead through the same members in
+// the same manner, be it that each is written out in its own place. nil is direct.
+// How long they may take is left aside. pools are those of PoolsByName.
+func SameOutbound(a, z *Way, pools map[string]*Pool) bool {
+	direct := Way{Action: Direct}
+	a, z = cmp.Or(a, &direct), cmp.Or(z, &direct)
+	if a.Action != z.Action || a.Action != Use || a.Pool == z.Pool {
+		return a.Action == z.Action && a.Pool == z.Pool
+	}
+	p, q := pools[a.Pool], pools[z.Pool]
+	if p == nil || q == nil || !p.Inline || !q.Inline {
+		return false
+	}
+	return p.Strategy == q.Strategy && p.HashOver == q.HashOver && p.Limits == q.Limits && p.Health == q.Health && p.Eject == q.Eject &&
+		slices.EqualFunc(p.Proxies, q.Proxies, func(m, n Proxy) bool {
+			return m.Name == n.Name && m.Weight == n.Weight && m.Tier == n.Tier && m.Enabled == n.Enabled && m.Exit == n.Exit && m.Limits == n.Limits
+		})
 }
 
 // hostsWritten reports whether there are hosts, be it faulty ones.

@@ -53,7 +53,7 @@ func TestSchemaTakesWhatLoads(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range []string{"key-unknown", "key-unknown-below", "key-too-far-in", "key-too-far-out", "type-text-for-number", "type-list-for-way", "word-unknown", "word-unknown-kind", "yaml-too-deep"} {
+	for _, name := range []string{"key-unknown", "key-unknown-below", "key-too-far-in", "key-too-far-out", "type-text-for-number", "type-list-for-pools", "word-unknown", "word-unknown-kind", "yaml-too-deep"} {
 		if violation(schema, schema, parse(t, "testdata/invalid/"+name+".yaml"), "") == "" {
 			t.Errorf("%s: the schema sees nothing wrong", name)
 		}

@@ -52,6 +52,7 @@ func (s *shaper) value(n *node, t reflect.Type, path string) any {
 
 func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 	fields := fieldsOf(t)
+	n = inlinePool(n, fields)
 	if n.kind != mapping {
 		short, ok := fields[raw.Short]
 		if !ok {
@@ -89,7 +90,7 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 			}
 		}
 		if !ok {
-			s.unknown(at, path, key, fields)
+			s.unknown(at, path, key, e.val, fields)
 			continue
 		}
 		s.at[join(path, key)] = keyPlace(at, e.val)
@@ -102,6 +103,25 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 		}
 	}
 	return out
+}
+
+// inlinePool turns a list of members where an outbound is wanted into the
+// mapping that it is short for: {pool: {proxies: [...]}}.
+func inlinePool(n *node, fields map[string]reflect.StructField) *node {
+	below := func(key string, n *node) *node {
+		return &node{kind: mapping, at: n.at, keys: []entry{{key, n.at, n}}}
+	}
+	short := fields[raw.Short].Type
+	if n.kind != list || short == nil || structOf(short) != nil || short.Kind() == reflect.Slice {
+		return n
+	}
+	if _, ok := fields["proxies"]; ok {
+		return below("proxies", n)
+	}
+	if _, ok := fields["pool"]; ok {
+		return below("pool", below("proxies", n))
+	}
+	return n
 }
 
 // nameItself, behind a path that ends in a name of the user's, finds the place
@@ -288,9 +308,14 @@ const unknownKey = "unknown key"
 
 // unknown reports a key that is not one, with the nearest that is: a slip of
 // the fingers, or a key that belongs a level further out or in.
-func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.StructField) {
+func (s *shaper) unknown(at place, path, key string, val *node, fields map[string]reflect.StructField) {
 	do := "remove it; known here: " + strings.Join(names(fields), ", ")
+	_, member := fields["weight"]
 	switch near := nearest(key, names(fields)); {
+	case member && len(fields) > 0 && val.kind == scalar && isURL(val.text) && validName(key) && near == "":
+		do = "write it as {name: " + key + ", url: ...}"
+	case foreign[key] != "" && path != "" && !(path == "" && s.inBlock):
+		do = foreign[key]
 	case path == "" && s.inBlock:
 		do = "if this is another program's file, copy the proxy block into its own file"
 	case path != "" && hasField(fileType, key) && deciding[key]:
@@ -303,6 +328,16 @@ func (s *shaper) unknown(at place, path, key string, fields map[string]reflect.S
 		do = "did you mean " + near + "?"
 	}
 	s.faults = append(s.faults, at.fault(join(path, key), unknownKey, do))
+}
+
+// foreign are keys that others have for what is said differently here.
+var foreign = map[string]string{
+	"fallback": "give the members that are used last tier: 2; direct may be one of them",
+	"backup":   "give the members that are used last tier: 2; direct may be one of them",
+	"username": "write it in the URL, socks5://user:password@host:1080", "user": "write it in the URL, socks5://user:password@host:1080",
+	"password": "write it in the URL, socks5://user:password@host:1080, best as ${NAME}",
+	"server":   "write it in url, socks5://user:password@host:1080", "host": "write it in url, socks5://user:password@host:1080", "port": "write it in url, socks5://user:password@host:1080",
+	"timeout": "did you mean timeout_seconds?", "servers": "did you mean proxies?", "members": "did you mean proxies?", "urls": "did you mean proxies?",
 }
 
 // deciding are the keys that say where connections go, and who may open them. No

@@ -123,6 +123,9 @@ func parse(file string, raw []byte) (*node, Faults) {
 	if fault := unreadable(file, raw); fault != nil {
 		return nil, Faults{*fault}
 	}
+	if fault := foreignFile(file, raw); fault != nil {
+		return nil, Faults{*fault}
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var doc yaml.Node
 	err := dec.Decode(&doc)

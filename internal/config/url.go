@@ -73,10 +73,10 @@ func (b *builder) url(key, text string) (URL, bool) {
 		u.Host, err = target.ParseHost(host)
 	}
 	switch {
-	case err == nil:
 	case strings.Count(authority, ":") > 1 && authority[0] != '[': // not quoted: in many lists the last two are secrets
 		b.fault(key, "write user and password before the host, "+string(u.Scheme)+"://user:password@host:"+u.usualPort()+", and an IPv6 address in brackets", "has too many colons behind its host")
 		return URL{}, false
+	case err == nil:
 	case host == "":
 		b.fault(key, "write it as "+string(u.Scheme)+"://host:"+u.usualPort(), "needs a host and a port (%s)", target.Reason(err))
 		return URL{}, false

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"proxyd/internal/config/internal/raw"
@@ -53,6 +54,7 @@ func (b *builder) way(key string, r *raw.Way) *Way {
 	case r.Pool != nil:
 		p := b.pool(key+".pool", r.Pool.Pool)
 		p.Name, p.Inline = key, true
+		b.members[key] = key + ".pool"
 		b.pushVia(&p, via)
 		b.inline = append(b.inline, p)
 		w.Action, w.Pool = Use, p.Name
@@ -117,6 +119,7 @@ func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
 		return nil
 	}
 	p := b.pools[i]
+	b.members[key] = "pools." + name
 	p.Name, p.Inline, p.Proxies = key, true, append([]Proxy(nil), p.Proxies...)
 	for j := range p.Proxies {
 		p.Proxies[j].Name = strings.TrimSpace(autoName(p.Proxies[j]) + " via " + b.hopName(via))
@@ -194,9 +197,13 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 	for i, m := range r.Proxies {
 		if proxy, ok := b.proxy(fmt.Sprintf("%s.proxies[%d]", key, i), m); ok {
 			p.Proxies = append(p.Proxies, proxy)
+			b.numbers[key] = append(b.numbers[key], i)
 		}
 	}
 	b.pushVia(&p, b.via(key+".via", r.Via))
+	if len(p.Proxies) > 0 && !slices.ContainsFunc(p.Proxies, func(m Proxy) bool { return m.Enabled }) {
+		b.warn(key, "enable one, or write reject where the pool is used", "no member is enabled: what leads here is refused (503)")
+	}
 	return p
 }
 

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // validName reports whether s, in lower case, may name a pool, a member or an
 // exchange: [a-z0-9]+([._-][a-z0-9]+)*.
@@ -21,7 +24,17 @@ func validName(s string) bool {
 
 // DidYouMean is "; did you mean x?", or "" if nothing is near.
 func DidYouMean(word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+	near := nearest(word, known)
+	for head := strings.ToLower(word); near == ""; { // binance_spot is binance with more behind it
+		i := strings.LastIndexAny(head, "_-.")
+		if i < 0 {
+			break
+		}
+		if head = head[:i]; slices.Contains(known, head) {
+			near = head
+		}
+	}
+	if near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""

@@ -51,7 +51,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 	for i := range c.Exchanges {
 		b.entries[c.Exchanges[i].ID] = &c.Exchanges[i]
 	}
-	r := &Router{config: c, listeners: make(map[string]listener, len(c.Listen))}
+	r := &Router{config: c, pools: config.PoolsByName(c), listeners: make(map[string]listener, len(c.Listen))}
 	for _, l := range c.Listen {
 		r.listeners[l.Address] = listener{use: b.listenerUse(l), unlisted: listenerUnlisted(l), kind: l.Kind}
 	}

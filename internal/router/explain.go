@@ -66,7 +66,7 @@ func (r *Router) doubts(f *finding) (list []string) {
 	if f.chosen != f.last {
 		return nil // a route or a listener decides: nothing to doubt
 	}
-	if n.kind != catalog.KindHTTP && n.kind != catalog.KindWebsocket && !sameWay(r.effective(n.exchange, catalog.KindHTTP), r.effective(n.exchange, catalog.KindWebsocket)) {
+	if n.kind != catalog.KindHTTP && n.kind != catalog.KindWebsocket && !r.sameOutbound(r.effective(n.exchange, catalog.KindHTTP), r.effective(n.exchange, catalog.KindWebsocket)) {
 		what := f.host.Name + " serves both kinds, which have different ways "
 		if n.exchange == "" {
 			what = f.host.Name + " is unknown, and the kinds have different ways "
@@ -115,17 +115,8 @@ func (r *Router) effective(exchange string, k catalog.Kind) *config.Way {
 	return r.config.Default.Of(k)
 }
 
-// sameWay reports whether two ways lead the same way; nil is direct.
-func sameWay(a, b *config.Way) bool {
-	direct := config.Way{Action: config.Direct}
-	if a == nil {
-		a = &direct
-	}
-	if b == nil {
-		b = &direct
-	}
-	return a.Action == b.Action && a.Pool == b.Pool
-}
+// sameOutbound reports whether two outbounds lead through the same members.
+func (r *Router) sameOutbound(a, b *config.Way) bool { return config.SameOutbound(a, b, r.pools) }
 
 // bothWords is the two ways of an exchange, for people.
 func (r *Router) bothWords(exchange string) string {
@@ -142,10 +133,10 @@ func (r *Router) bothWords(exchange string) string {
 	return "(http: " + word(catalog.KindHTTP) + ", websocket: " + word(catalog.KindWebsocket) + ")"
 }
 
-// servesBoth lists the hosts of an exchange that serve both kinds, those in
-// live use first.
+// servesBoth lists the hosts of an exchange that serve both kinds and are in
+// live use: of a testnet's hosts route says so, to whom asks for one.
 func (r *Router) servesBoth(exchange string) []string {
-	var live, test []string
+	var live []string
 	x, _ := r.config.Known().Get(exchange)
 	for _, h := range x.Hosts {
 		n := r.exact[h.Name]
@@ -153,8 +144,6 @@ func (r *Router) servesBoth(exchange string) []string {
 		case n == nil || n.kind != catalog.KindBoth || n.exchange != exchange || n.listed:
 		case h.Env == "live":
 			live = append(live, h.Name)
-		default:
-			test = append(test, h.Name)
 		}
 	}
 	var own []string
@@ -172,5 +161,5 @@ func (r *Router) servesBoth(exchange string) []string {
 			}
 		}
 	}
-	return append(append(own, live...), test...)
+	return append(own, live...)
 }

@@ -58,6 +58,7 @@ func (b *BadTarget) Unwrap() error { return b.Err }
 // a host is known is decided in New, the sentences included.
 type Router struct {
 	config    *config.Config
+	pools     map[string]*config.Pool // by name
 	set       *upstream.Set
 	exact     map[string]*node    // names that a route, an exchange or the catalogue lists
 	below     map[string]*node    // by what stands behind "*."

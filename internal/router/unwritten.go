@@ -60,7 +60,7 @@ func Loosened(prev, next *Router) (list []string) {
 	}
 	http, ws := loosened(catalog.KindHTTP), loosened(catalog.KindWebsocket)
 	switch {
-	case http && ws && sameWay(was.HTTP, was.Websocket):
+	case http && ws && prev.sameOutbound(was.HTTP, was.Websocket):
 		say("default", was.HTTP)
 		return list
 	case http:

@@ -114,7 +114,7 @@ func (r *Router) familyWarnings(only string) (list []string) {
 // waysLikeDefault reports whether hosts of e leave as unlisted ones do.
 func (r *Router) waysLikeDefault(e *config.Exchange) bool {
 	for _, k := range kinds {
-		if w := e.Ways.Of(k); w != nil && !sameWay(w, r.config.Default.Of(k)) {
+		if w := e.Ways.Of(k); w != nil && !r.sameOutbound(w, r.config.Default.Of(k)) {
 			return false
 		}
 	}
@@ -127,7 +127,7 @@ func (r *Router) defaultWords() string {
 	if d.HTTP == nil && d.Websocket == nil {
 		return directNoDefault
 	}
-	if sameWay(d.HTTP, d.Websocket) && d.HTTP != nil && d.Websocket != nil {
+	if r.sameOutbound(d.HTTP, d.Websocket) && d.HTTP != nil && d.Websocket != nil {
 		if s, ok := wayWord(r.config, d.HTTP); ok {
 			return "default (" + s + ")"
 		}
@@ -143,7 +143,7 @@ func (r *Router) defaultWords() string {
 func (r *Router) bothWarnings() (list []string) {
 	for i := range r.config.Exchanges {
 		id := r.config.Exchanges[i].ID
-		if r.config.Exchanges[i].Ways == (config.Ways{}) || sameWay(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
+		if r.config.Exchanges[i].Ways == (config.Ways{}) || r.sameOutbound(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
 			continue
 		}
 		hosts := r.servesBoth(id)
@@ -157,7 +157,7 @@ func (r *Router) bothWarnings() (list []string) {
 		list = append(list, "exchange "+id+": "+joinFew(hosts)+verb+" both kinds, which have different ways "+r.bothWords(id)+": "+tellKinds)
 	}
 	d := r.config.Default
-	if r.other.route == nil && !sameWay(d.HTTP, d.Websocket) {
+	if r.other.route == nil && !r.sameOutbound(d.HTTP, d.Websocket) {
 		list = append(list, "unlisted hosts that serve both kinds, and unknown ones, have different ways "+r.bothWords("")+": "+tellKinds)
 	}
 	return list

@@ -60,6 +60,12 @@ func TestWarnings(t *testing.T) {
 		{"hosts of both kinds, different ways", "default: direct\nexchanges: {bitkub: {http: europe, websocket: asia}}", []string{
 			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: europe, websocket: asia): " + toldApart,
 		}},
+		{"only a testnet's host serves both kinds", "default: direct\nexchanges: {binance: {http: europe, websocket: asia}, binance_futures: direct, binance_delivery: direct}", nil},
+		{"one URL, written twice", "default: direct\nexchanges: {bitkub: {http: {url: 'http://u:p@a.example:1', timeout_seconds: 5}, websocket: 'http://u:p@a.example:1'}}", nil},
+		{"one pool, written twice", "default: direct\nexchanges: {bitkub: {http: ['http://a.example:1', 'http://b.example:1'], websocket: ['http://a.example:1', 'http://b.example:1']}}", nil},
+		{"two users of one proxy", "default: direct\nexchanges: {bitkub: {http: 'http://u:p@a.example:1', websocket: 'http://v:p@a.example:1'}}", []string{
+			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: exchanges.bitkub.http, websocket: exchanges.bitkub.websocket): " + toldApart,
+		}},
 		{"hosts of both kinds, one way", "default: direct\nexchanges: {bitkub: asia}", nil},
 		{"hosts of both kinds, the default for one", "default: direct\nexchanges: {bitkub: {websocket: asia}}", []string{
 			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,

@@ -113,6 +113,10 @@ func (u *Upstream) recall(m Memory) {
 
 // keyOf is an identity as text from which nobody reads the user.
 func keyOf(id config.Identity) string {
-	sum := sha256.Sum256([]byte(fmt.Sprintf("%q %q %q %d %q %+v %s %q", id.Scheme, id.User, id.Host, id.Port, id.Via, id.TLS, id.Source, id.Interface)))
+	text := fmt.Sprintf("%q %q %q %d %q %+v %s %q", id.Scheme, id.User, id.Host, id.Port, id.Via, id.TLS, id.Source, id.Interface)
+	if id.Name != "" {
+		text += fmt.Sprintf(" %q", id.Name)
+	}
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:16])
 }

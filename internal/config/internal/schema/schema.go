@@ -109,5 +109,11 @@ func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 		return def
 	}
 	def.Properties.Delete(raw.Short)
-	return &jsonschema.Schema{Description: def.Description, AnyOf: []*jsonschema.Schema{{Type: short.Type, Items: short.Items}, def, {Type: "null"}}}
+	spellings := []*jsonschema.Schema{{Type: short.Type, Items: short.Items}, def, {Type: "null"}}
+	_, outbound := def.Properties.Get("pool")
+	_, pool := def.Properties.Get("proxies")
+	if outbound || pool { // a list is an inline pool
+		spellings = append(spellings, &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Ref: "#/$defs/Proxy"}})
+	}
+	return &jsonschema.Schema{Description: def.Description, AnyOf: spellings}
 }

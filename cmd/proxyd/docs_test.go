@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -165,5 +166,81 @@ func TestFirstTunnelOfTheReadmeIsServedEverywhere(t *testing.T) {
 	}
 	if id, _, _ := catalog.Embedded().Lookup(string(m[1])); id != "kraken" && id != "coinbase" {
 		t.Errorf("%s is %q's", m[1], id)
+	}
+}
+
+// configs/proxyd.full.yaml shows every key and every word that a key takes, and
+// docs/configuration.md speaks of each.
+func TestFullExampleIsFull(t *testing.T) {
+	out, _, _ := call("schema")
+	var schema any
+	if err := json.Unmarshal([]byte(out), &schema); err != nil {
+		t.Fatal(err)
+	}
+	words := map[string]bool{}
+	schemaWords(schema, words)
+	if len(words) < 80 || !words["lowest_latency"] || !words["drain_seconds"] {
+		t.Fatalf("only %d words", len(words))
+	}
+	full, err := os.ReadFile("../../configs/proxyd.full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"configs/proxyd.full.yaml": string(full), "docs/configuration.md": documents(t)["configuration.md"]} {
+		for w := range words {
+			if !regexp.MustCompile(`(^|[^a-z0-9_])` + regexp.QuoteMeta(w) + `($|[^a-z0-9_])`).MatchString(text) {
+				t.Errorf("%s does not show %s", name, w)
+			}
+		}
+	}
+}
+
+// schemaWords collects the names of properties and the words of enumerations.
+func schemaWords(v any, into map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, x := range v {
+			properties, ok := x.(map[string]any)
+			if key == "properties" && ok {
+				for name, p := range properties {
+					into[name] = true
+					schemaWords(p, into)
+				}
+				continue
+			}
+			if list, ok := x.([]any); ok && key == "enum" {
+				for _, w := range list {
+					if w, ok := w.(string); ok {
+						into[w] = true
+					}
+				}
+			}
+			schemaWords(x, into)
+		}
+	case []any:
+		for _, x := range v {
+			schemaWords(x, into)
+		}
+	}
+}
+
+// No document promises what is there already.
+func TestDocumentsPromiseNothing(t *testing.T) {
+	texts := documents(t)
+	examples, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range examples {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[path] = string(text)
+	}
+	for name, text := range texts {
+		if m := regexp.MustCompile(`(?i).*(not yet:|not implemented|coming soon|TODO|planned).*`).FindString(text); m != "" && name != "CHANGELOG.md" {
+			t.Errorf("%s: %s", name, m)
+		}
 	}
 }

@@ -180,7 +180,8 @@ func TestHealthOfWhatDoesNotAnswer(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
 	l.Close()
-	if _, errOut, code := call("health", "-c", path); code != 1 || !strings.Contains(errOut, "nothing answers at "+address) {
+	closed := testkit.ClosedPort(t)
+	if _, errOut, code := call("health", "-c", file(t, "listen: "+closed+"\n")); code != 1 || !strings.Contains(errOut, "nothing answers at "+closed) {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
 }

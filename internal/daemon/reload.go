@@ -51,7 +51,7 @@ func (d *Daemon) watching() watch.Options {
 		Changed: func() { d.Reload(ByWatch, false) },
 		Scarce:  func() { d.relieve() },
 		Broken: func(err error) {
-			d.log().Warn("the file is looked at every few seconds only", zap.Error(err))
+			d.log().Warn("file events do not work here: the file is compared every half second instead", zap.Error(err))
 		},
 	}
 }

@@ -4,7 +4,8 @@ package inbound
 const (
 	maxChunkDigits = 15 // of a chunk's size: fits an int64 for certain
 	maxChunkExt    = 256
-	maxTrailer     = 8 << 10
+	maxChunkExcess = 8 << 10 // of sizes and extensions above what the data would excuse
+	maxTrailer     = 3 << 10 // net/http takes 4 KiB with the line ends
 	maxTrailers    = 32
 )
 
@@ -16,6 +17,8 @@ type chunks struct {
 	state   chunkState
 	size    int64  // of the chunk; what is left of its data
 	count   int    // digits, bytes of extension, bytes of trailers
+	line    int    // bytes of the line with the chunk's size
+	excess  int64  // of such lines, as net/http counts it
 	fields  int    // trailers
 	trailer []byte // the line at hand
 	done    bool
@@ -61,12 +64,16 @@ var (
 	badChunkSize  = bad("the body's chunk size is not a hexadecimal number that ends in CR LF")
 	badChunkEnd   = bad("a chunk of the body is longer than its size says")
 	badChunkExt   = bad("a chunk's extension is too long or has a control character in it")
+	badChunkExts  = bad("the extensions of the body's chunks are far longer than their data")
 	badTrailer    = bad("a trailer behind the body is malformed, or a field that cannot stand there")
-	tooManyTrails = badStatus(431, "the trailers behind the body are longer than 8 KiB or more than 32", "")
+	tooManyTrails = badStatus(431, "the trailers behind the body are longer than 3 KiB or more than 32", "")
 )
 
 // step takes one byte that is not data.
 func (c *chunks) step(b byte) *fault {
+	if c.state <= chunkSizeLF {
+		c.line++
+	}
 	switch c.state {
 	case chunkSize:
 		return c.sizeByte(b)
@@ -82,7 +89,11 @@ func (c *chunks) step(b byte) *fault {
 		if b != '\n' {
 			return badChunkSize
 		}
-		c.count = 0
+		// net/http refuses a body with so much besides its data, and would not say so.
+		if c.excess = max(0, c.excess+int64(c.line)+2-16-2*c.size); c.excess > maxChunkExcess {
+			return badChunkExts
+		}
+		c.count, c.line = 0, 0
 		c.state = chunkData
 		if c.size == 0 {
 			c.state = chunkTrailer

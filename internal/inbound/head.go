@@ -222,6 +222,20 @@ func (f field) is(want string) bool {
 	return len(f.name) == len(want) && strings.EqualFold(string(f.name), want)
 }
 
+// without returns the head as net/http shall see it: without the fields of this
+// name (in lower case).
+func (h *head) without(name string) []byte {
+	line, _, _ := bytes.Cut(h.raw, []byte("\r\n"))
+	b := append(make([]byte, 0, len(h.raw)), line...)
+	b = append(b, "\r\n"...)
+	for _, f := range h.fields {
+		if !f.is(name) {
+			b = appendField(b, f)
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
 // value gives the first field of a name (in lower case), "" if there is none.
 func (h *head) value(name string) string {
 	for _, f := range h.fields {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -51,8 +53,12 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 		// when the answer begins, and those bytes would be missing there.
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.interim})
 	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 	if x.refused == nil {
+		if x.unwanted {
+			p.cutBody()
+		}
 		return
 	}
 	if _, _, err := w.(http.Hijacker).Hijack(); err != nil {
@@ -87,6 +93,27 @@ type exchange struct {
 	cancel  context.CancelCauseFunc
 	body    *requestBody // nil when there is none
 	refused *answer
+
+	continued bool // the client has got a 100
+	unwanted  bool // the answer has come although the client has not: the body goes nowhere
+}
+
+// interim passes an answer 1xx on (RFC 9110 section 15.2). How many there may
+// be is the upstream's concern. It runs while roundTrip waits for the answer.
+func (x *exchange) interim(status int, h textproto.MIMEHeader) error {
+	if !x.req.old {
+		x.plainWriter.interim(status, http.Header(h))
+	}
+	return nil
+}
+
+// WriteHeader writes the head. Where the client still waits to be asked for its
+// body it is not kept waiting, and neither is the connection kept.
+func (x *exchange) WriteHeader(status int) {
+	if x.unwanted = !x.silent && x.req.expects && !x.continued && !x.body.whole.Load(); x.unwanted {
+		x.Header().Set("Connection", "close")
+	}
+	x.plainWriter.WriteHeader(status)
 }
 
 type exchangeKey struct{}
@@ -107,6 +134,10 @@ func (s *Server) forward(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request,
 	}
 	r.URL, r.Host = x.req.url(), x.req.authority
 	r.Close = false // the client's wish concerns its own connection
+	if x.req.expects {
+		r.Header.Set("Expect", "100-continue") // net/http has not seen it (see hand)
+		r.Close = true                         // else the transport would send the body behind an answer that does not want it
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &requestBody{ReadCloser: r.Body, p: x.p, cancel: x.cancel}
 		r.Body = x.body
@@ -122,16 +153,25 @@ type requestBody struct {
 	p      *plainConn
 	cancel context.CancelCauseFunc
 	cut    atomic.Bool // by Interrupt
+	whole  atomic.Bool // read to its end
+	broken atomic.Bool // net/http does not take it, although its bytes came
 }
 
 // Read reads on.
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && !b.cut.Load() {
+	switch {
+	case errors.Is(err, io.EOF):
+		b.whole.Store(true)
+	case err != nil && !b.cut.Load():
+		b.broken.Store(!b.p.failed.Load())
 		b.cancel(err)
 	}
 	return n, err
 }
+
+// Close does nothing: net/http's own would read on. The server closes the body.
+func (b *requestBody) Close() error { return nil }
 
 // Interrupt ends a Read that is under way, and all that follow: where the
 // request was sent to, nothing is read any more.
@@ -153,7 +193,10 @@ func (p *plainConn) fault() *fault {
 	return nil
 }
 
-var errRefused = errors.New("refused")
+var (
+	errRefused = errors.New("refused")
+	badBody    = bad("the body is malformed")
+)
 
 // roundTrip is goproxy's way out. A refusal is kept for servePlain, which
 // writes it in our own form; what goproxy makes of the error goes nowhere.
@@ -161,10 +204,15 @@ func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response
 	x := r.Context().Value(exchangeKey{}).(*exchange)
 	req := x.p.c.complete(&x.req.Request)
 	resp, trip, err := s.handler.RoundTrip(r, req)
+	x.continued = x.settle()
 	if err != nil {
 		refusal := asRefusal(err)
 		if x.body != nil {
-			if f := x.p.fault(); f != nil {
+			f := x.p.fault()
+			if f == nil && x.body.broken.Load() {
+				f = badBody
+			}
+			if f != nil {
 				refusal = x.p.c.record(&x.req.Request, f)
 			}
 		}

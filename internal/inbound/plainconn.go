@@ -40,6 +40,7 @@ type plainConn struct {
 	asked    int                     // requests handed out
 	cancel   context.CancelCauseFunc // of the exchange being served; nil for none
 	answered atomic.Int64
+	failed   atomic.Bool  // a Read has
 	wrote    atomic.Int64 // when bytes were last taken by the client, in Unix nanoseconds
 
 	cutHard atomic.Bool // close with a reset: the answer must not look complete
@@ -66,6 +67,9 @@ func (c *client) handToPlain(h *head) {
 // hand makes a head the next thing to be read, and its body what follows.
 func (p *plainConn) hand(h *head, r *request) {
 	p.out = h.raw
+	if h.value("expect") != "" {
+		p.out = h.without("expect")
+	}
 	p.length = h.length
 	p.chunks = nil
 	if h.chunked {
@@ -104,6 +108,9 @@ func (p *plainConn) serves(cancel context.CancelCauseFunc) {
 // Read gives what has been checked, up to the end of a message.
 func (p *plainConn) Read(b []byte) (int, error) {
 	n, err := p.read(b)
+	if err != nil {
+		p.failed.Store(true)
+	}
 	if err != nil && !errors.Is(err, errBodyCut) {
 		p.mu.Lock()
 		if p.cancel != nil && !p.stopped && !p.detached {
@@ -386,10 +393,23 @@ func (p *plainConn) Close() error {
 	if p.cutHard.Load() {
 		p.c.reset()
 	} else {
+		p.letRead()
 		p.c.conn.Close()
 	}
 	p.c.leave()
 	return nil
+}
+
+// letRead gives the client time to read its answer where it may still send a
+// body that nobody reads: bytes left unread would make the end a reset.
+func (p *plainConn) letRead() {
+	p.mu.Lock()
+	cut := p.cut
+	p.mu.Unlock()
+	if cut && p.CloseWrite() == nil {
+		p.c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{p.c.conn}, make([]byte, 4<<10))
+	}
 }
 
 // LocalAddr is the connection's.

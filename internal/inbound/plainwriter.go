@@ -18,9 +18,11 @@ type plainWriter struct {
 	length int64 // of the answer's body; -1 unknown
 	silent bool  // what is written goes nowhere
 
-	mu      sync.Mutex // the late flush is another goroutine's
-	written int64
-	ended   bool
+	mu        sync.Mutex // the late flush is another goroutine's
+	written   int64
+	ended     bool
+	answered  bool // or refused: no interim answer goes out any more
+	continued bool // a 100 has gone out
 }
 
 // Header is the answer's, or nobody's.
@@ -45,6 +47,32 @@ func (w *plainWriter) WriteHeader(status int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.w.WriteHeader(status)
+}
+
+// interim writes an answer 1xx with these fields. It does nothing once the
+// exchange has its answer: the server's goroutine may come late.
+func (w *plainWriter) interim(status int, fields http.Header) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.answered {
+		return
+	}
+	stripResponse(fields, nil)
+	h := w.w.Header()
+	for name, values := range fields {
+		h[name] = values
+	}
+	w.w.WriteHeader(status)
+	clear(h)
+	w.continued = w.continued || status == http.StatusContinue
+}
+
+// settle ends the time of interim answers; it reports whether 100 was among them.
+func (w *plainWriter) settle() (continued bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answered = true
+	return w.continued
 }
 
 // Write passes bytes on, to the client at once unless they are the last: then

@@ -33,6 +33,7 @@ type request struct {
 	userinfo  string // of the URL, as it was written
 	head      bool   // HEAD: an answer has no body
 	old       bool   // HTTP/1.0
+	expects   bool   // Expect: 100-continue with a body, of HTTP/1.1: the client waits for an answer before it sends the body
 }
 
 // decide reads what a client wants into r: a fault is why it does not get it.
@@ -40,6 +41,7 @@ type request struct {
 // that it can be asked again.
 func (c *client) decide(h *head, r *request) *fault {
 	*r = request{head: string(h.method) == http.MethodHead, old: h.minor == 0}
+	r.expects = !r.old && h.hasBody() && h.value("expect") != ""
 	r.Protocol = "http"
 	f := r.aim(h)
 	id, unknown := c.users.identifyHTTP(h)

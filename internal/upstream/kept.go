@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -169,6 +170,8 @@ type plainLink struct {
 	mu  sync.Mutex
 	buf []byte // the head of the answer, interim ones before it left out, and what came along with its end
 	end int    // of the head in buf; negative while there is none
+
+	interims int // answers 1xx that came before it
 }
 
 // Read waits for bytes, and longer than bodyIdle while a request's body is being sent.
@@ -176,8 +179,8 @@ func (l *plainLink) Read(p []byte) (int, error) {
 	for {
 		_ = l.SetReadDeadline(time.Now().Add(bodyIdle))
 		n, err := l.Conn.Read(p)
-		if n > 0 {
-			l.look(p[:n])
+		if n > 0 && !l.look(p[:n]) {
+			return 0, errInterims
 		}
 		if n > 0 || !isTimeout(err) || time.Since(time.Unix(0, l.wrote.Load())) >= bodyIdle {
 			return n, err
@@ -189,7 +192,7 @@ func (l *plainLink) Read(p []byte) (int, error) {
 func (l *plainLink) await() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.buf, l.end = l.buf[:0], noHead
+	l.buf, l.end, l.interims = l.buf[:0], noHead, 0
 }
 
 // answer returns the head that came, and the first bytes of what follows it.
@@ -202,20 +205,27 @@ func (l *plainLink) answer() (head, tail []byte) {
 
 const noHead = -1
 
-// look keeps bytes that belong to the head of an answer. How long it may be is
-// net/http's concern.
-func (l *plainLink) look(b []byte) {
+const maxInterims = 32 // answers 1xx before the real one; each is passed on to the client
+
+var errInterims = fmt.Errorf("more than %d interim answers", maxInterims)
+
+// look keeps bytes that belong to the head of an answer; false: it has come
+// behind too many others. How long it may be is net/http's concern.
+func (l *plainLink) look(b []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.end >= 0 {
-		return
+		return true
 	}
 	from := max(0, len(l.buf)-len("\n\r"))
 	l.buf = append(l.buf, b...)
 	for {
 		l.end = headEnd(l.buf, from)
 		if i := len(statusShape) - 3; l.end <= i || l.buf[i] != '1' {
-			return
+			return true
+		}
+		if l.interims++; l.interims > maxInterims {
+			return false
 		}
 		l.buf, from = append(l.buf[:0], l.buf[l.end:]...), 0 // it was an interim answer
 	}

@@ -15,6 +15,9 @@ import (
 const (
 	answerTime = 60 * time.Second // a plain request's answer may take so long to begin
 	answerHead = 256 << 10        // and its head may have so many bytes
+	// A body that is announced with Expect: 100-continue is read from the client
+	// after so long, as is usual, where the far end says nothing.
+	continueTime = time.Second
 )
 
 // Trip tells which member served a plain HTTP request.
@@ -175,6 +178,7 @@ type plainDial struct {
 // dials nor keeps any.
 var plainTransport = &http.Transport{
 	DisableCompression: true, ResponseHeaderTimeout: answerTime, MaxResponseHeaderBytes: answerHead,
+	ExpectContinueTimeout: continueTime,
 	Proxy: func(r *http.Request) (*url.URL, error) {
 		return r.Context().Value(plainDial{}).(*plainDial).proxy, nil
 	},
@@ -304,6 +308,8 @@ func answerFault(err error, forwards bool) *Error {
 	case isTimeout(err):
 		e = protocolFault(forwards, "had the request and did not answer within "+seconds(answerTime))
 		e.Class, e.Unsure, e.ProxyError = ClassTargetTimeout, forwards, proxyNoAnswer
+	case errors.Is(err, errInterims):
+		e = protocolFault(forwards, "sent "+errInterims.Error())
 	case isClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
 		e = protocolFault(forwards, "closed the connection without an answer")
 		e.ProxyError = proxyTerminated

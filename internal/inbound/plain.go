@@ -56,7 +56,7 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.interim})
 	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 	if x.refused == nil {
-		if x.unwanted {
+		if x.early() { // net/http would wait for the rest, and then trip over it
 			p.cutBody()
 		}
 		return
@@ -93,9 +93,6 @@ type exchange struct {
 	cancel  context.CancelCauseFunc
 	body    *requestBody // nil when there is none
 	refused *answer
-
-	continued bool // the client has got a 100
-	unwanted  bool // the answer has come although the client has not: the body goes nowhere
 }
 
 // interim passes an answer 1xx on (RFC 9110 section 15.2). How many there may
@@ -107,14 +104,17 @@ func (x *exchange) interim(status int, h textproto.MIMEHeader) error {
 	return nil
 }
 
-// WriteHeader writes the head. Where the client still waits to be asked for its
-// body it is not kept waiting, and neither is the connection kept.
+// WriteHeader writes the head. An answer that has come before the request's end
+// ends the connection: the rest of the request goes nowhere.
 func (x *exchange) WriteHeader(status int) {
-	if x.unwanted = !x.silent && x.req.expects && !x.continued && !x.body.whole.Load(); x.unwanted {
+	if !x.silent && x.early() {
 		x.Header().Set("Connection", "close")
 	}
 	x.plainWriter.WriteHeader(status)
 }
+
+// early reports whether the client's body has not yet been read to its end.
+func (x *exchange) early() bool { return x.body != nil && !x.body.whole.Load() }
 
 type exchangeKey struct{}
 
@@ -204,7 +204,7 @@ func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response
 	x := r.Context().Value(exchangeKey{}).(*exchange)
 	req := x.p.c.complete(&x.req.Request)
 	resp, trip, err := s.handler.RoundTrip(r, req)
-	x.continued = x.settle()
+	x.settle()
 	if err != nil {
 		refusal := asRefusal(err)
 		if x.body != nil {

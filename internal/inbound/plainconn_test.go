@@ -54,30 +54,47 @@ func TestFarEndLeavesWhileTheBodyStalls(t *testing.T) {
 	}
 }
 
-// An answer that comes before the body's end takes nothing from the requests
-// that follow on the connection.
-func TestRequestAfterAnEarlyAnswer(t *testing.T) {
+// An answer that comes before the body's end says that the connection ends with
+// it, and reaches a client that still sends.
+//
+// Promise (plain HTTP): an answer that comes before the end of its request's body
+// reaches the client, and says Connection: close.
+func TestAnswerBeforeTheBodysEnd(t *testing.T) {
 	t.Parallel()
-	f := startFront(t, local, nil)
-	addr, _ := rawOrigin(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
-	other, _ := rawOrigin(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother")
-	conn := f.dial()
-	write(t, conn, "POST http://"+addr+"/ HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf")
-	if _, body := answerOf(t, readHeadAndBody(t, conn)); body != "early" {
-		t.Fatalf("got %q", body)
-	}
-	f.await("the first", func(r tunnel.Record) bool { return r.Event == tunnel.Served })
-	write(t, conn, "half"+get(other, "/", "Connection: close\r\n"))
-	if got := readAll(t, conn); got != "" {
-		if _, body := answerOf(t, got); body != "other" {
-			t.Errorf("then %q", got)
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, r := range f.records {
-		if r.Event != tunnel.Served || r.Class != "" {
-			t.Errorf("recorded %+v", r)
+	for name, more := range map[string]int{"silent": 0, "sending": 200 << 10} {
+		for _, framing := range []string{"Content-Length: 250000\r\n", "Transfer-Encoding: chunked\r\n"} {
+			t.Run(name+" "+framing[:7], func(t *testing.T) {
+				t.Parallel()
+				f := startFront(t, local, nil)
+				addr := listen(t, func(c net.Conn) {
+					_, _ = http.ReadRequest(bufio.NewReader(c))
+					_, _ = io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nearly")
+					_ = c.(*net.TCPConn).CloseWrite()
+					_, _ = io.Copy(io.Discard, c)
+				})
+				conn := f.dial()
+				write(t, conn, "POST http://"+addr+"/ HTTP/1.1\r\nHost: h\r\n"+framing+"\r\n4\r\nhalf\r\n")
+				sent := make(chan struct{})
+				go func() {
+					defer close(sent)
+					for range more / 1024 {
+						if _, err := conn.Write([]byte("3fa\r\n" + strings.Repeat("x", 0x3fa) + "\r\n")); err != nil {
+							return
+						}
+					}
+				}()
+				got := readHeadAndBody(t, conn)
+				if resp, body := answerOf(t, got); resp.StatusCode != 413 || body != "early" || !resp.Close {
+					t.Errorf("got %s %q, close %v", resp.Status, body, resp.Close)
+				}
+				<-sent
+				conn.CloseWrite()
+				if rest := readAll(t, conn); rest != "" {
+					t.Errorf("then %q", rest)
+				}
+				f.await("the request", func(r tunnel.Record) bool { return r.Event == tunnel.Served && r.Class == "" })
+				f.noPanics(t)
+			})
 		}
 	}
 }

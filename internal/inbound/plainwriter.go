@@ -18,11 +18,10 @@ type plainWriter struct {
 	length int64 // of the answer's body; -1 unknown
 	silent bool  // what is written goes nowhere
 
-	mu        sync.Mutex // the late flush is another goroutine's
-	written   int64
-	ended     bool
-	answered  bool // or refused: no interim answer goes out any more
-	continued bool // a 100 has gone out
+	mu       sync.Mutex // the late flush is another goroutine's
+	written  int64
+	ended    bool
+	answered bool // or refused: no interim answer goes out any more
 }
 
 // Header is the answer's, or nobody's.
@@ -64,15 +63,13 @@ func (w *plainWriter) interim(status int, fields http.Header) {
 	}
 	w.w.WriteHeader(status)
 	clear(h)
-	w.continued = w.continued || status == http.StatusContinue
 }
 
-// settle ends the time of interim answers; it reports whether 100 was among them.
-func (w *plainWriter) settle() (continued bool) {
+// settle ends the time of interim answers.
+func (w *plainWriter) settle() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.answered = true
-	return w.continued
+	w.mu.Unlock()
 }
 
 // Write passes bytes on, to the client at once unless they are the last: then

@@ -83,14 +83,17 @@ func (s *shortage) note(l *lately) {
 func (s *shortage) reasons(files uint64) (list []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now, limit := time.Now(), "limit of open files"
+	if files > 0 {
+		limit += fmt.Sprintf(" (%d)", files)
+	}
 	if s.failed.within(now) {
-		list = append(list, fmt.Sprintf("out of file descriptors: the limit of open files is %d, and %d times none was free, last %.0f s ago; raise it (ulimit -n, LimitNOFILE=)",
-			files, s.failed.times, now.Sub(s.failed.last).Seconds()))
+		list = append(list, fmt.Sprintf("out of file descriptors: %d times none was free, last %.0f s ago; raise the %s: ulimit -n, LimitNOFILE=",
+			s.failed.times, now.Sub(s.failed.last).Seconds(), limit))
 	}
 	if s.gave.within(now) {
-		list = append(list, fmt.Sprintf("%d connections that sent no request were closed to make room for others, last %.0f s ago: the limit of open files is %d",
-			s.gave.times, now.Sub(s.gave.last).Seconds(), files))
+		list = append(list, fmt.Sprintf("%d connections that sent no request were closed to make room for others, last %.0f s ago; see which clients do so, or raise the %s",
+			s.gave.times, now.Sub(s.gave.last).Seconds(), limit))
 	}
 	return list
 }

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -92,7 +93,7 @@ func TestRouteSaysThatTheDomainDecided(t *testing.T) {
 		t.Errorf("got %q, want %q", x.Rule, want)
 	}
 	x = load(t, "default: reject\nexchanges: {binance: asia}").Explain("new.binance.com", 443, none)
-	if denied, ok := x.Err.(*router.Denied); !ok || denied.Domain != "binance.com" || denied.Hint != "list the host under exchanges.binance.hosts or under routes" {
+	if denied, ok := errors.AsType[*router.Denied](x.Err); !ok || denied.Domain != "binance.com" || denied.Hint != "list the host under exchanges.binance.hosts or under routes" {
 		t.Errorf("got %+v", x.Err)
 	}
 }

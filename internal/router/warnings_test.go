@@ -52,6 +52,13 @@ func TestWarnings(t *testing.T) {
 		{"a family's URL is not repeated", "default: direct\nexchanges: {kraken: 'socks5://user:s3cret@one.example:1080'}", []string{
 			"kraken_futures has no entry: default (direct); give kraken_futures the way of kraken too",
 		}},
+		{"a client that reaches another's hosts", "default: direct\nexchanges: {gateio_eu: asia}", []string{
+			"gateio, gateio_futures have no entry: default (direct); add gateio: asia",
+		}},
+		{"but not the reverse", "default: direct\nexchanges: {tokocrypto: asia, binance: asia, binance_futures: asia, binance_delivery: asia, gateio: asia, gateio_futures: asia}", nil},
+		{"one of many that a client reaches", "default: direct\nexchanges: {tokocrypto: asia}", []string{
+			"binance has no entry: default (direct); add binance: asia",
+		}},
 		{"two families", "default: europe\nexchanges: {kraken: asia, bybit: direct}", []string{
 			"kraken_futures has no entry: default (europe); add kraken_futures: asia",
 			"bybit_eu has no entry: default (europe); add bybit_eu: direct",

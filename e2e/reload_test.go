@@ -296,7 +296,7 @@ func TestLostEntryDoesNotFallToDirect(t *testing.T) {
 	if p.waitLine(`"msg":"reloaded"`, "default: direct → reject", " → reject (default)") == "" {
 		t.Errorf("not applied:\n%s", p.Log)
 	}
-	saving(rest + "exchanges: {bitstamp: direct}\n")(t, p.File)
+	saving(rest+"exchanges: {bitstamp: direct}\n")(t, p.File)
 	if p.waitLine(`"msg":"reloaded"`, "default: reject → direct") == "" || p.waitLine(`"level":"warn"`, "default was reject and is direct now") == "" {
 		t.Errorf("not applied with a warning:\n%s", p.Log)
 	}

@@ -77,19 +77,20 @@ func (n *nameservers) lookup(ctx context.Context, network, host string) ([]netip
 		}()
 	}
 	first := <-results
-	if first.err == nil && first.v6 && !reachesV6(first.addrs[0]) {
+	patience := resolutionDelay
+	switch {
+	case first.err == nil && first.v6 && !reachesV6(first.addrs[0]), first.err != nil && !isNotFound(first.err):
 		return n.both(first, <-results)
+	case first.err != nil: // most likely there is no such name, and the other question was dropped
+		patience = serverRounds * nextServer
 	}
-	if first.err != nil {
-		return n.both(first, <-results)
-	}
-	timer := time.NewTimer(resolutionDelay)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case second := <-results:
 		return n.both(first, second)
 	case <-timer.C:
-		return first.addrs, nil
+		return first.addrs, first.err
 	}
 }
 

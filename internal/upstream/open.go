@@ -269,7 +269,11 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bo
 		return fail
 	}
 	if u.url.Scheme == config.SchemeSOCKS4 && !ip.IsValid() {
+		start := time.Now()
 		addrs, err := s.shared.resolver.fresh(ctx, "ip4", t.Host)
+		if e := noDNSFault(err, "the target's name, which socks4 needs", time.Since(start)); e != nil {
+			return e
+		}
 		if err != nil {
 			return fault(ClassTargetDNS, "needs the target's address, and this machine does not find its name").with(err, "use socks4a:// or socks5://")
 		}

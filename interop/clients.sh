@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 die() { echo "clients: $*" >&2; exit 1; }
 
-dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/proxyd-clients}
+dir=${1:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/proxyd-clients}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 

@@ -80,7 +80,7 @@ func TestClientsByEnvironment(t *testing.T) {
 // environ is what env prints, as a process has it.
 func (w *clientWorld) environ(t *testing.T, args ...string) (list []string) {
 	t.Helper()
-	out, errOut, code := call(append([]string{"env", "-c", w.config}, args...)...)
+	out, errOut, code := call(append([]string{"env", "-c", w.config, "--listener", w.listener}, args...)...)
 	if code != 0 {
 		t.Fatal(errOut)
 	}

@@ -63,7 +63,7 @@ Where the kinds of a host that serves both leave by different outbounds, WS_PROX
 and WSS_PROXY say +websocket in their user name; --kind-label has it always.`,
 		Example: `  eval "$(proxyd env)"
   proxyd env --shell fish | source
-  docker run --network host $(proxyd env --shell docker) my-feed
+  vars=$(proxyd env --shell docker) && docker run --network host $vars my-feed
   proxyd env --for ccxt
   eval "$(proxyd env --unset)"`,
 		Args: cobra.ArbitraryArgs,
@@ -76,7 +76,7 @@ and WSS_PROXY say +websocket in their user name; --kind-label has it always.`,
 		}
 		return err
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(usageError{err}) })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(unknownFlag(cmd, err)) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := noArgs(cmd, args)
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -82,7 +83,7 @@ Without a command it runs the daemon.`,
 		RunE:          run.RunE,
 	}
 	root.Args = func(_ *cobra.Command, args []string) error { return unknownCommand(root, args) }
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return unknownFlag(cmd, err) })
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand())
 	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand())
@@ -132,6 +133,20 @@ func unknownCommand(root *cobra.Command, args []string) error {
 		}
 	}
 	return usageError{fmt.Errorf("unknown command %q%s", args[0], config.DidYouMean(args[0], names))}
+}
+
+// unknownFlag makes what is wrong with a flag a usage error that says which was
+// meant.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	word, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return usageError{err}
+	}
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-., )?--([a-z-]+)`).FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+		names = append(names, m[1])
+	}
+	return usageError{fmt.Errorf("%w%s", err, strings.Replace(config.DidYouMean(word, names), "did you mean ", "did you mean --", 1))}
 }
 
 // isFile reports whether a word that can be nothing else is a configuration file.

@@ -70,6 +70,8 @@ func TestExitCodes(t *testing.T) {
 		{"a file in place of a flag", []string{"check", "feeds.yaml"}, 2, "did you mean proxyd check -c feeds.yaml?"},
 		{"a file among exchanges", []string{"probe", "binance", "feeds.yml"}, 2, "did you mean proxyd probe -c feeds.yml?"},
 		{"a file in place of a command", []string{good}, 2, "did you mean proxyd run -c " + good + "?"},
+		{"a flag with a slip", []string{"check", "--strcit"}, 2, "did you mean --strict?"},
+		{"a flag of env with a slip", []string{"env", "--shel", "sh"}, 2, "did you mean --shell?"},
 		{"a format with a slip", []string{"version", "--format", "jsno"}, 2, "did you mean json?"},
 		{"a client with a slip", []string{"env", "--for", "ccxtjs"}, 2, "did you mean ccxt-js?"},
 		{"an unknown flag", []string{"check", "--verbose"}, 2, "--verbose"},
@@ -204,6 +206,7 @@ func TestHealthWithABrokenFile(t *testing.T) {
 		}
 	}()
 	t.Setenv("PROXYD_LISTEN", l.Addr().String())
+	t.Setenv("PROXYD_ADMIN", testkit.ClosedPort(t)) // not the usual one, where another proxyd of this machine may answer
 	// Its address can still be read in the one, and not in the other.
 	closed := testkit.ClosedPort(t)
 	broken := map[string]string{"default: [\n": "nothing answers at " + closed, "listen: [\n": "mend the YAML syntax"}

@@ -40,6 +40,7 @@ type clientWorld struct {
 	upstream     *testkit.Proxy // of all
 	websocket    *testkit.Proxy // of bitfinex's websockets alone
 	config, cert string
+	listener     string
 }
 
 func newClientWorld(t *testing.T, listener string) *clientWorld {
@@ -48,11 +49,11 @@ func newClientWorld(t *testing.T, listener string) *clientWorld {
 	hosts := map[string]string{"*": x.TLS, plainHost: x.HTTP}
 	w := &clientWorld{exchange: x, upstream: testkit.NewProxy(t, testkit.ProxyOptions{Hosts: hosts}), websocket: testkit.NewProxy(t, testkit.ProxyOptions{Hosts: hosts})}
 	w.cert = x.CA.File
-	address := freeAddress(t)
-	w.config = file(t, fmt.Sprintf("listen: {address: %q%s}\nadmin: \"\"\nlog: {level: warn}\ndefault: %s\nexchanges: {bitfinex: {http: %s, websocket: %s}}\n",
-		address, listener, w.upstream.URL(), w.upstream.URL(), w.websocket.URL()))
-	start(t, nil, "run", "-c", w.config).stuck.Reset(5 * time.Minute) // other people's programs take their time
-	testkit.Eventually(t, testkit.Patience, "it listens", func() bool { return greet(address, false, testkit.Patience) == nil })
+	w.config = file(t, fmt.Sprintf("listen: {address: \"127.0.0.1:0\"%s}\nadmin: \"\"\ndefault: %s\nexchanges: {bitfinex: {http: %s, websocket: %s}}\n",
+		listener, w.upstream.URL(), w.upstream.URL(), w.websocket.URL()))
+	p := start(t, nil, "run", "-c", w.config)
+	p.stuck.Reset(5 * time.Minute) // other people's programs take their time
+	w.listener = regexp.MustCompile(`"listening","address":"([^"]+)"`).FindStringSubmatch(p.until(t, `"ready"`))[1]
 	return w
 }
 
@@ -123,7 +124,7 @@ func TestSnippets(t *testing.T) {
 				t.Skipf("%s is not run: its program is too large to install", client)
 			}
 			w := newClientWorld(t, "")
-			snippet, _, code := call("env", "-c", w.config, "--for", client)
+			snippet, _, code := call("env", "-c", w.config, "--listener", w.listener, "--for", client)
 			if code != 0 {
 				t.Fatalf("exit code %d", code)
 			}
@@ -188,13 +189,14 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 		write("App.java", text)
 		cmd = exec.Command("sh", "-c", last) //nolint:gosec // what is under test
 	case "rust":
+		cargo := tool(t, "cargo")
 		if clientRust == "" {
 			missing(t, "reqwest")
 		}
 		if err := os.WriteFile(filepath.Join(clientRust, "src", "main.rs"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd = exec.Command(tool(t, "cargo"), "run", "--offline", "--quiet", "--manifest-path", filepath.Join(clientRust, "Cargo.toml")) //nolint:gosec // what is under test
+		cmd = exec.Command(cargo, "run", "--offline", "--quiet", "--manifest-path", filepath.Join(clientRust, "Cargo.toml")) //nolint:gosec // what is under test
 	}
 	cmd.Dir = dir
 	for _, v := range os.Environ() { // no proxy but the snippet's

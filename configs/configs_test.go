@@ -98,6 +98,9 @@ func properties(node any, keys map[string]bool) {
 	switch node := node.(type) {
 	case map[string]any:
 		for name, below := range node {
+			if strings.HasPrefix(name, "Pasted") { // the same once more, as cryptofeed spells it
+				continue
+			}
 			if named, ok := below.(map[string]any); ok && name == "properties" {
 				for key := range named {
 					keys[key] = true

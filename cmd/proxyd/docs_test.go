@@ -200,6 +200,9 @@ func schemaWords(v any, into map[string]bool) {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, x := range v {
+			if strings.HasPrefix(key, "Pasted") { // the same once more, as cryptofeed spells it
+				continue
+			}
 			properties, ok := x.(map[string]any)
 			if key == "properties" && ok {
 				for name, p := range properties {

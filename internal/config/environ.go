@@ -83,6 +83,9 @@ func (l *layer) variable(at place, path, value string, replace bool) {
 	}
 	v, faults := envNode(at, strings.Join(parts, "."), value)
 	l.faults = append(l.faults, faults...)
+	if !replace {
+		v.paste()
+	}
 	if len(faults) == 0 {
 		l.lay(at, parts, v, replace)
 	}

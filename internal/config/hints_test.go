@@ -119,6 +119,9 @@ func TestNoHintToMoveAKeyDisarms(t *testing.T) {
 	mappingsOf(guarded(), "", all)
 	moves := 0
 	for path := range all {
+		if strings.HasSuffix(path, ".websocket") || path == "stop" || path == "upgrade" || path == "tunnel" {
+			continue // others of their type, or of their kind, stand for them
+		}
 		for key := range keys {
 			for _, value := range openValues {
 				doc, found := guarded(), map[string]map[string]any{}

@@ -82,6 +82,9 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 		f, ok := fields[key]
 		if !ok {
 			if real := aliasOf(fields, key); real != "" {
+				if n.child(real) != nil && at.pasted {
+					continue // as in cryptofeed
+				}
 				if n.child(real) != nil {
 					s.faults = append(s.faults, at.fault(join(path, key), "is the same as "+real+", which is set too", "keep one of the two"))
 					continue

@@ -305,12 +305,22 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
+// pastedMethod are cryptofeed's health checks that have another name here.
+var pastedMethod = map[string]string{"http": "connect", "ping": "tcp"}
+
 // paste marks what is cryptofeed's own, and is read as cryptofeed reads it.
 func (n *node) paste() {
 	n.at.pasted = true
 	for i := range n.keys {
-		n.keys[i].at.pasted = true
-		n.keys[i].val.paste()
+		e := &n.keys[i]
+		e.at.pasted = true
+		e.val.paste()
+		switch ours := pastedMethod[e.val.text]; {
+		case e.key == "retry_count" && n.child("fall") == nil:
+			e.key = "fall"
+		case e.key == "method" && e.val.kind == scalar && ours != "":
+			e.val.text = ours
+		}
 	}
 	for _, c := range n.items {
 		c.paste()

@@ -53,6 +53,13 @@ func addPasted(defs jsonschema.Definitions) error {
 	if err := json.Unmarshal([]byte(plain.Replace(string(text))), &pasted); err != nil {
 		return err
 	}
+	checks := pasted["Health"].Properties
+	if method, ok := checks.Get("method"); ok {
+		method.Enum = append(method.Enum, "http", "ping")
+	}
+	if fall, ok := checks.Get("fall"); ok {
+		checks.Set("retry_count", fall)
+	}
 	for name, def := range pasted {
 		defs["Pasted"+name] = def
 	}

@@ -170,3 +170,29 @@ func tlsFailures(t *testing.T) []failing {
 	list = append(list, failing{"https is plain http", fmt.Sprintf("{url: \"https://%s\", %s}", p.Addr, badTLS.budget()), badTLS, "", false})
 	return list
 }
+
+// What a client and the log are told names the true cause, where an upstream or
+// its certificate gives one.
+func TestAnswersNameTheUpstreamsReason(t *testing.T) {
+	t.Parallel()
+	ca := testkit.NewCA(t)
+	expired := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", TLS: ca.ExpiredServer(t, "127.0.0.1")}).URL()
+	stranger := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", TLS: testkit.NewCA(t).Server(t, "127.0.0.1")}).URL()
+	quota := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Answer("403 Forbidden", "quota exceeded"))}).URL()
+	tls := fmt.Sprintf("tls: {ca_file: %q}", ca.File)
+	p := start(t, fmt.Sprintf("exchanges:\n  binance: {url: %q, %s}\n  kraken: {url: %q, %s}\n  okx: {url: %q}\n  bybit: {url: \"http://px.example:1\", via: {url: %q, %s}}\n",
+		expired, tls, stranger, tls, quota, expired, tls))
+	for target, want := range map[string]struct{ status, text string }{
+		"api.binance.com:443": {"error=tls_certificate_error", "has a certificate that is not valid now"},
+		"api.kraken.com:443":  {"error=tls_certificate_error", "an authority that this machine does not trust"},
+		"www.okx.com:443":     {"error=http_request_denied", "answered 403 Forbidden (quota exceeded) to CONNECT www.okx.com:443"},
+		"api.bybit.com:443":   {"error=tls_certificate_error", "has a certificate that is not valid now"},
+	} {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target})
+		_ = c.Close()
+		if !strings.Contains(reply.Header.Get("Proxy-Status"), want.status) || !strings.Contains(reply.Body, want.text) {
+			t.Errorf("%s: %v\nwant %+v", target, reply, want)
+		}
+		p.waitLine("refused", want.text)
+	}
+}

@@ -1,6 +1,9 @@
 package upstream
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // maxInterim is how many interim answers (1xx) an upstream may send first.
 const maxInterim = 5
@@ -35,10 +38,35 @@ func (k *talk) httpConnect(t Target, c *credentials, via string) *Error {
 		case r.status < 300:
 			return nil
 		default:
+			k.why(&r)
 			return r.refusal(t, c)
 		}
 	}
 	return &Error{Class: ClassUpstreamProtocol, Text: "sent more than " + strconv.Itoa(maxInterim) + " interim answers to CONNECT"}
+}
+
+const (
+	whyTime = 100 * time.Millisecond // a refusal's body is waited for so long; it mostly comes with the head
+	whyRead = 1 << 10                // and so much of it is read
+)
+
+// why reads why the upstream refuses from the body, where no field has said it.
+// The connection is of no more use then.
+func (k *talk) why(r *reply) {
+	if r.rank > 0 || r.notWords {
+		return
+	}
+	_ = k.conn.SetReadDeadline(time.Now().Add(whyTime))
+	for {
+		whole := r.length > 0 && k.have >= r.length
+		if r.why = r.firstLine(k.buf[:k.have], whole); r.why != "" || whole || r.length == 0 || k.have >= whyRead {
+			return
+		}
+		if e := k.receive(); e != nil {
+			r.why = r.firstLine(k.buf[:k.have], e.Class == ClassUpstreamProtocol) // its end, and not that of the time
+			return
+		}
+	}
 }
 
 // head reads one response head and takes it off the buffer.

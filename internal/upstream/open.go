@@ -212,7 +212,7 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		class = e.Class
 	}
 	mine := fault(class, "via %s: %s", u.via.name, e.Error()).with(err, e.Hint)
-	mine.hop = !ok
+	mine.hop, mine.ProxyError = !ok, e.ProxyError
 	return nil, mine
 }
 

@@ -286,8 +286,10 @@ func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
 // authFault is the upstream's 407, which is for us and not for the client.
 func authFault(resp *http.Response, t Target, c *credentials) *Error {
 	r := reply{status: resp.StatusCode, reason: clean(http.StatusText(resp.StatusCode), 60)}
-	for _, v := range resp.Header.Values("Proxy-Authenticate") {
-		r.field("Proxy-Authenticate", v)
+	for name, values := range resp.Header {
+		for _, v := range values {
+			r.field(name, v)
+		}
 	}
 	e := r.refusal(t, c)
 	e.Text = "answered " + r.quote(c) + " to a request for " + hostPort(t)

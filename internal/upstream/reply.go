@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // headScan looks for the end of a response head that arrives bit by bit. It
@@ -68,7 +69,19 @@ type reply struct {
 	challenges []string // Proxy-Authenticate, the schemes in lower case
 	retryAfter time.Duration
 	hasRetry   bool
+	why        string // what the upstream says of its refusal, as it came; see whyFields
+	rank       int    // of the field that why is from; 0: none said anything
+	length     int    // of the body; -1 when it is chunked, 0 when there is none or it is not said
+	words      bool   // the body is said to be plain text or JSON
+	notWords   bool   // it is said to be HTML or the like
 }
+
+// whyFields are fields in which proxies say why they refuse; the first that is
+// there is quoted.
+var whyFields = []string{"X-Brd-Err-Msg", "X-Brd-Error", "X-Luminati-Error", "X-Proxy-Error", "Proxy-Status", "X-Squid-Error"}
+
+// maxWhy bounds what is quoted of that.
+const maxWhy = 120
 
 // parseReply reads a whole head, up to and with its empty line.
 func parseReply(head []byte) (reply, bool) {
@@ -112,7 +125,64 @@ func (r *reply) field(name, value string) {
 		}
 	case strings.EqualFold(name, "Retry-After"):
 		r.retryAfter, r.hasRetry = parseRetryAfter(value, time.Now())
+	case strings.EqualFold(name, "Content-Length"):
+		r.length, _ = strconv.Atoi(value)
+	case strings.EqualFold(name, "Content-Type"):
+		kind, _, _ := strings.Cut(strings.ToLower(value), ";")
+		r.words = strings.TrimSpace(kind) == "text/plain" || strings.HasSuffix(strings.TrimSpace(kind), "json")
+		r.notWords = !r.words
+	case strings.EqualFold(name, "Transfer-Encoding"):
+		r.length = -1
+	default:
+		for i, field := range whyFields {
+			if rank := len(whyFields) - i; strings.EqualFold(name, field) && rank > r.rank && value != "" {
+				r.why, r.rank = value, rank
+				if field == "Proxy-Status" {
+					r.why = proxyStatusDetails(value)
+				}
+			}
+		}
 	}
+}
+
+// proxyStatusDetails returns what a Proxy-Status field says in words, else its
+// error type (RFC 9209).
+func proxyStatusDetails(v string) string {
+	if _, rest, found := strings.Cut(v, `details="`); found {
+		var text []byte
+		for i := 0; i < len(rest) && rest[i] != '"'; i++ {
+			if rest[i] == '\\' && i+1 < len(rest) {
+				i++
+			}
+			text = append(text, rest[i])
+		}
+		return string(text)
+	}
+	if _, rest, found := strings.Cut(v, "error="); found {
+		kind, _, _ := strings.Cut(rest, ";")
+		return kind
+	}
+	return ""
+}
+
+// firstLine returns the first line with words in it of the beginning of a body;
+// whole says whether that is all of it. Without a Content-Type it takes two words
+// to be one, so that no token or page is quoted. A line that goes on is none: a
+// part of a password would not be recognised.
+func (r *reply) firstLine(body []byte, whole bool) string {
+	size := r.length < 0 // the first line is a chunk's size
+	for line := range strings.Lines(string(body)) {
+		text := strings.TrimSpace(line)
+		switch {
+		case size:
+			size = false
+		case strings.HasPrefix(text, "<"): // HTML, whatever Content-Type says
+			return ""
+		case (r.words || strings.Contains(text, " ")) && strings.ContainsFunc(text, unicode.IsLetter) && (whole || strings.HasSuffix(line, "\n")):
+			return text
+		}
+	}
+	return ""
 }
 
 // parseRetryAfter reads seconds or a date (RFC 9110 section 10.2.3), at most a day.
@@ -151,16 +221,20 @@ func (r reply) refusal(t Target, c *credentials) *Error {
 	return e
 }
 
-// quote is the status and the reason, unless the reason repeats credentials. It
+// quote is the status, the reason and why, unless these repeat credentials. It
 // is cleaned after that: a cut might leave a part of a password, which nobody
 // would recognise.
 func (r reply) quote(c *credentials) string {
 	s := strconv.Itoa(r.status)
 	reason := clean(r.reason, 60)
-	if reason == "" || c.repeatedIn(r.reason) {
+	if reason != "" && !c.repeatedIn(r.reason) {
+		s += " " + reason
+	}
+	why := clean(r.why, maxWhy-len("..."))
+	if why == "" || strings.EqualFold(why, reason) || c.repeatedIn(r.why) {
 		return s
 	}
-	return s + " " + reason
+	return s + " (" + why + ")"
 }
 
 func (r reply) authHint(sent bool) string {

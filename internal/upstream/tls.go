@@ -14,6 +14,12 @@ import (
 	"proxyd/internal/config"
 )
 
+// Error types of Proxy-Status (RFC 9209 section 2.3) that say more than the class's own.
+const (
+	proxyCertificate = "tls_certificate_error"
+	proxyAlert       = "tls_alert_received"
+)
+
 // newTLSConfig reads the files that p names and builds the settings of its
 // connections: verified against the upstream's own name, TLS 1.2 or newer, and
 // HTTP/1.1 alone, since a CONNECT by HTTP/2 is another protocol.
@@ -77,14 +83,18 @@ func tlsFault(err error) *Error {
 	)
 	switch {
 	case errors.As(err, &authority):
+		e.ProxyError = proxyCertificate
 		e.Text = "has a certificate of an authority that this machine does not trust"
 		e.Hint = "give the authority's certificate as tls.ca_file"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		e.ProxyError = proxyCertificate
 		e.Text = "has a certificate that is not valid now" + validity(invalid.Cert)
 		e.Hint = "renew it there, and check this machine's clock"
 	case errors.As(err, &invalid):
+		e.ProxyError = proxyCertificate
 		e.Text = "has an invalid certificate"
 	case errors.As(err, &name):
+		e.ProxyError = proxyCertificate
 		e.Text = "has a certificate for another name than " + clean(name.Host, 100) + certNames(name.Certificate)
 		e.Hint = "if that is right, set tls.server_name"
 	case errors.As(err, &record):
@@ -94,6 +104,7 @@ func tlsFault(err error) *Error {
 		}
 		e.Hint = "if it is a plain proxy, write http:// in its URL"
 	case alertOf(err) != nil:
+		e.ProxyError = proxyAlert
 		e.Text = "refused the TLS handshake (" + clean(strings.TrimPrefix(alertOf(err).Error(), "tls: "), 60) + ")"
 		e.Hint = "it may want a client certificate (tls.cert_file) or other versions"
 	case errors.Is(err, io.EOF):

@@ -112,6 +112,9 @@ func TestHTTPSUpstreamFaults(t *testing.T) {
 			if !strings.HasPrefix(e.Text, tt.text) || !strings.Contains(e.Hint, tt.hint) {
 				t.Errorf("got %q, hint %q\nwant %q, hint %q", e.Text, e.Hint, tt.text, tt.hint)
 			}
+			if certificate := strings.HasPrefix(e.Text, "has a certificate"); certificate != (e.ProxyError == "tls_certificate_error") {
+				t.Errorf("Proxy-Status error %q", e.ProxyError)
+			}
 			if n := len(p.Asked()); n != 0 {
 				t.Errorf("it was sent %d requests", n)
 			}

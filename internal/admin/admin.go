@@ -37,6 +37,9 @@ type Options struct {
 	// Relieve frees a descriptor of the process where an accept has found none;
 	// false: it cannot. May be nil.
 	Relieve func() bool
+	// MaxConns is how many connections there may be at once; one too many closes
+	// the one that has been waiting longest for a request. 0: 100.
+	MaxConns int
 }
 
 // Limits of the server; the proxy's listeners have their own.
@@ -64,7 +67,10 @@ func New(o Options) *Server {
 	if o.Brief == nil {
 		o.Brief = o.Status
 	}
-	s := &Server{o: o, conns: &conns{limit: connLimit}, challenges: newChallenges()}
+	if o.MaxConns <= 0 {
+		o.MaxConns = connLimit
+	}
+	s := &Server{o: o, conns: &conns{limit: o.MaxConns}, challenges: newChallenges()}
 	s.endpoints = s.table()
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),

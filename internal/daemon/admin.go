@@ -142,6 +142,7 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Outlook:  d.outlook,
 		Panicked: d.panicked,
 		Relieve:  d.relieve,
+		MaxConns: adminConns(d.files),
 	})
 }
 

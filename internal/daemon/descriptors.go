@@ -35,6 +35,15 @@ func waitingRoom(files uint64, open int) int {
 	return max(left, min(fewest, int(min(files, most))/8))        //nolint:gosec // bounded
 }
 
+// adminConns is how many connections the admin address may have; 0 leaves it to
+// package admin.
+func adminConns(files uint64) int {
+	if files == 0 {
+		return 0
+	}
+	return int(min(max(files/16, 8), 100)) //nolint:gosec // bounded
+}
+
 // tunnelLimit is the limit of tunnels in force.
 func (d *Daemon) tunnelLimit(r *router.Router) int {
 	set, room := r.Config().MaxTunnels, maxTunnels(d.files)

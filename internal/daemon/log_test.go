@@ -98,6 +98,22 @@ func TestLinesOnAFullDiskAreCounted(t *testing.T) {
 	}
 }
 
+// With every tunnel open, every slot for those that wait taken, and the admin
+// address flooded, what proxyd needs itself is left.
+func TestDescriptorsAreSharedOutWithinTheirLimit(t *testing.T) {
+	const standard, listeners, runtimes, events, spare = 3, 4, 3, 2, 4
+	for _, files := range []uint64{64, 100, 128, 256, 384, 512} {
+		open := maxTunnels(files)
+		all := 2*open + waitingRoom(files, open) + adminConns(files) + standard + listeners + runtimes + events + spare
+		if all > int(files) {
+			t.Errorf("of %d, %d are given away", files, all)
+		}
+	}
+	if waitingRoom(0, 5) < 1000 || maxTunnels(0) != 0 || adminConns(0) != 0 {
+		t.Error("an unknown limit limits")
+	}
+}
+
 func TestMaxTunnelsLeavesRoomForOurOwnFiles(t *testing.T) {
 	for _, c := range []struct {
 		files uint64

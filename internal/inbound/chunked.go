@@ -1,5 +1,7 @@
 package inbound
 
+import "strings"
+
 // The most that is accepted of what surrounds the data of a chunked body.
 const (
 	maxChunkDigits = 15 // of a chunk's size: fits an int64 for certain
@@ -160,7 +162,7 @@ func (c *chunks) trailerEnd(b byte) *fault {
 		return nil
 	}
 	x, f := parseField(c.trailer)
-	if f != nil || !mayTrail(x) {
+	if f != nil || !mayTrail(string(x.name)) {
 		return badTrailer
 	}
 	if c.fields++; c.fields > maxTrailers {
@@ -170,20 +172,22 @@ func (c *chunks) trailerEnd(b byte) *fault {
 	return nil
 }
 
-// mayTrail refuses trailers that would say something else about the message
-// than its head has said (RFC 9110 section 6.5.1).
-func mayTrail(f field) bool {
-	for _, name := range []string{
-		"content-length", "transfer-encoding", "trailer", "host", "connection", "upgrade", "te", "expect",
-		"content-encoding", "content-type", "content-range", "authorization", "cookie", "proxy-authorization",
-		"proxy-connection", "keep-alive", "max-forwards",
-	} {
-		if f.is(name) {
-			return false
-		}
+// mayTrail reports whether a field may stand in a trailer: not if it frames,
+// routes, authenticates or controls the message, or says what its content is
+// (RFC 9110 section 6.5.1).
+func mayTrail(name string) bool { return !noTrailer[strings.ToLower(name)] }
+
+var noTrailer = func() map[string]bool {
+	set := map[string]bool{}
+	for name := range strings.FieldsSeq(`content-length transfer-encoding trailer host connection upgrade te expect keep-alive
+		max-forwards proxy-connection content-encoding content-type content-range range
+		authorization proxy-authorization www-authenticate proxy-authenticate cookie set-cookie
+		if-match if-none-match if-modified-since if-unmodified-since if-range
+		age cache-control date expires location pragma retry-after vary warning`) {
+		set[name] = true
 	}
-	return true
-}
+	return set
+}()
 
 func unhex(b byte) (byte, bool) {
 	switch {

@@ -42,6 +42,41 @@ func stripResponse(h http.Header, head []byte) {
 	}
 }
 
+// dropTrailers deletes what may not stand in an answer's trailer.
+func dropTrailers(h http.Header) {
+	for name := range h {
+		if !mayTrail(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// asWritten gives the fields of an answer the names that they have in its head,
+// but for those that net/http goes by. It writes the others as they stand in h,
+// in an order of its own.
+func asWritten(h http.Header, head []byte, status int) {
+	if status == http.StatusNotModified { // else net/http would leave out what is said of the content
+		for _, name := range []string{"Content-Length", "Content-Type"} {
+			rename(h, name, strings.ToLower(name))
+		}
+	}
+	for line := range lines(head) {
+		name, _, _ := strings.Cut(string(line), ":")
+		switch canonical := textproto.CanonicalMIMEHeaderKey(name); canonical {
+		case name, "Content-Length", "Connection", "Transfer-Encoding", "Trailer":
+		default:
+			rename(h, canonical, name)
+		}
+	}
+}
+
+func rename(h http.Header, from, to string) {
+	if v, ok := h[from]; ok {
+		delete(h, from)
+		h[to] = v
+	}
+}
+
 // lines yields the lines of a head, folded ones joined.
 func lines(head []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {

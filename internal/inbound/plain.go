@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -39,7 +40,6 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{p: p, req: req, cancel: cancel, plainWriter: plainWriter{w: w, length: -1}}
 	defer p.answered.Add(1)
 	defer func() {
-		x.end()
 		if v := recover(); v != nil {
 			if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				s.panicked(v, debug.Stack())
@@ -219,9 +219,20 @@ func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response
 		return nil, x.refuse(refusal)
 	}
 	stripResponse(resp.Header, trip.Head)
+	asWritten(resp.Header, trip.Head, resp.StatusCode)
+	dropTrailers(resp.Trailer)
 	x.length = resp.ContentLength
-	resp.Body = &answerBody{resp.Body, x}
+	resp.Body = &answerBody{resp.Body, x, resp, resp.ContentLength != 0 && !hasData(resp, trip.Tail)}
 	return resp, nil
+}
+
+// hasData reports whether tail, which has come along with the head of resp, has
+// any byte of its body.
+func hasData(resp *http.Response, tail []byte) bool {
+	if len(resp.TransferEncoding) > 0 {
+		_, tail, _ = bytes.Cut(tail, []byte{'\n'}) // behind a chunk's size
+	}
+	return len(tail) > 0
 }
 
 func (x *exchange) refuse(r *tunnel.Refusal) error {

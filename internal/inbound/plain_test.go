@@ -514,6 +514,93 @@ func TestPlainTrailers(t *testing.T) {
 	}
 }
 
+// Promise (plain HTTP): a trailer that says something else about the message than
+// its head did goes no further.
+func TestPlainTrailersThatMayNotBe(t *testing.T) {
+	t.Parallel()
+	for _, announced := range []string{"", "Trailer: X-Sum\r\n", "Trailer: X-Sum, Set-Cookie\r\n", "Trailer: Set-Cookie\r\n"} {
+		t.Run(announced, func(t *testing.T) {
+			t.Parallel()
+			f := startFront(t, local, nil)
+			addr, _ := rawOrigin(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"+announced+"\r\n2\r\nok\r\n0\r\n"+
+				"Content-Length: 9\r\nTransfer-Encoding: x\r\nSet-Cookie: a=b\r\nCache-Control: x\r\nX-Sum: 42\r\n\r\n")
+			conn := f.dial()
+			write(t, conn, get(addr, "/", "Connection: close\r\n"))
+			got := readAll(t, conn)
+			if !strings.HasSuffix(got, "2\r\nok\r\n0\r\nX-Sum: 42\r\n\r\n") || strings.Contains(got, "Cookie") {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// Promise (plain HTTP): an answer with a space before a field's colon, which
+// others read differently, is a 502.
+func TestPlainAnswerWithASpaceBeforeAColon(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{"Content-Length : 2", "X-A\t: 1", "Transfer-Encoding : chunked"} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			f := startFront(t, local, nil)
+			addr := listen(t, func(c net.Conn) {
+				_, _ = http.ReadRequest(bufio.NewReader(c))
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+field+"\r\n\r\nok")
+				_, _ = io.Copy(io.Discard, c)
+			})
+			conn := f.dial()
+			write(t, conn, get(addr, "/", ""))
+			resp, body := answerOf(t, readAll(t, conn))
+			checkRefusal(t, resp, body, string(upstream.ClassTargetProtocol))
+			f.refused(upstream.ClassTargetProtocol)
+		})
+	}
+}
+
+// An answer's fields keep the names that they came with, and those of a 304 are
+// all there.
+func TestPlainAnswerFieldsAsWritten(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, answer, want string }{
+		{"odd names", "HTTP/1.1 200 OK\r\nx-RateLimit-used: 1\r\nETag: a\r\ncontent-type: x/y\r\ndate: now\r\ncontent-length: 2\r\n\r\nok",
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: a\r\ncontent-type: x/y\r\ndate: now\r\nx-RateLimit-used: 1\r\nConnection: close\r\n\r\nok"},
+		{"304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\nContent-Type: x/y\r\nETag: a\r\n\r\n",
+			"HTTP/1.1 304 Not Modified\r\nETag: a\r\ncontent-length: 77\r\ncontent-type: x/y\r\nConnection: close\r\n\r\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := startFront(t, local, nil)
+			addr, _ := rawOrigin(t, tt.answer)
+			conn := f.dial()
+			write(t, conn, get(addr, "/", "Connection: close\r\n"))
+			if got := readAll(t, conn); got != tt.want {
+				t.Errorf("got %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// The head of an answer does not wait for its body, whatever came with it.
+func TestPlainHeadGoesAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, tail := range []string{"Content-Length: 4\r\n\r\n", "\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n4\r\n"} {
+		t.Run(tail, func(t *testing.T) {
+			t.Parallel()
+			f := startFront(t, local, nil)
+			addr := listen(t, func(c net.Conn) {
+				_, _ = http.ReadRequest(bufio.NewReader(c))
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+tail)
+				_, _ = io.Copy(io.Discard, c)
+			})
+			conn := f.dial()
+			write(t, conn, get(addr, "/", ""))
+			if got := readHeadOf(t, conn); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 // HTTP-27
 func TestPlainExpectContinue(t *testing.T) {
 	f := startFront(t, local, nil)

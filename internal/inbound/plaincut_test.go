@@ -215,3 +215,46 @@ func TestWebsocketAnswerCutOrOdd(t *testing.T) {
 		}
 	})
 }
+
+// What an origin does instead of answering is named as RFC 9209 has it, and
+// the time that it takes is not that of the dial.
+func TestPlainOriginThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]string{
+		"":                                "connection_terminated",
+		"SSH-2.0-x\r\n":                   "http_protocol_error",
+		"HTTP/1.1 407 Auth\r\n\r\n":       "http_protocol_error",
+		"\x15\x03\x01\x00\x02\x02\x16":    "http_protocol_error",
+		"HTTP/1.1 200 OK\r\nno colon\r\n": "http_protocol_error",
+	} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			f := startFront(t, local, nil)
+			addr, _ := cutOrigin(t, answer, endInOrder)
+			conn := f.dial()
+			write(t, conn, get(addr, "/", ""))
+			resp, body := answerOf(t, readAll(t, conn))
+			checkRefusal(t, resp, body, string(upstream.ClassTargetProtocol))
+			if got := resp.Header.Get("Proxy-Status"); !strings.HasPrefix(got, "proxyd; error="+want+";") {
+				t.Errorf("Proxy-Status %q", got)
+			}
+		})
+	}
+	t.Run("slow", func(t *testing.T) {
+		t.Parallel()
+		f := startFront(t, local, nil)
+		const slow = 300 * time.Millisecond
+		addr := listen(t, func(c net.Conn) {
+			_, _ = http.ReadRequest(bufio.NewReader(c))
+			time.Sleep(slow)
+			_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		})
+		conn := f.dial()
+		write(t, conn, get(addr, "/", "Connection: close\r\n"))
+		_ = readAll(t, conn)
+		r := f.await("the request", func(r tunnel.Record) bool { return r.Event == tunnel.Served })
+		if r.Dial <= 0 || r.Duration-r.Dial < slow {
+			t.Errorf("dial %v of %v", r.Dial, r.Duration)
+		}
+	})
+}

@@ -5,11 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"time"
 )
-
-// flushAfter is how long an answer's head may wait for the first byte of its body.
-const flushAfter = 20 * time.Millisecond
 
 // plainWriter is what goproxy writes an answer to. Everything reaches the
 // client at once, and nothing is added that the server did not say.
@@ -18,9 +14,8 @@ type plainWriter struct {
 	length int64 // of the answer's body; -1 unknown
 	silent bool  // what is written goes nowhere
 
-	mu       sync.Mutex // the late flush is another goroutine's
+	mu       sync.Mutex // interim answers are another goroutine's
 	written  int64
-	ended    bool
 	answered bool // or refused: no interim answer goes out any more
 }
 
@@ -98,28 +93,13 @@ func (w *plainWriter) Flush() {
 	_ = http.NewResponseController(w.w).Flush()
 }
 
-// flushLate sends the head if the body keeps it waiting. It runs by itself
-// and does nothing once the exchange has ended.
-func (w *plainWriter) flushLate() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.ended && w.written == 0 {
-		_ = http.NewResponseController(w.w).Flush()
-	}
-}
-
-// end keeps flushLate away from an answer that is no longer ours.
-func (w *plainWriter) end() {
-	w.mu.Lock()
-	w.ended = true
-	w.mu.Unlock()
-}
-
 // answerBody is an answer's body. If it breaks off, so does the client's
 // connection: an answer that is not whole must not look whole.
 type answerBody struct {
 	io.ReadCloser
-	x *exchange
+	x    *exchange
+	resp *http.Response
+	late bool // nothing of it is here yet: the head goes first
 }
 
 var copyBufs = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -128,14 +108,12 @@ var copyBufs = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 func (b *answerBody) WriteTo(w io.Writer) (int64, error) {
 	buf := copyBufs.Get().(*[32 << 10]byte)
 	defer copyBufs.Put(buf)
-	late := time.AfterFunc(flushAfter, b.x.flushLate)
-	defer late.Stop()
+	if b.late {
+		b.x.Flush()
+	}
 	var total int64
 	for {
 		n, err := b.Read(buf[:])
-		if total == 0 {
-			late.Stop()
-		}
 		if n > 0 {
 			m, werr := w.Write(buf[:n])
 			total += int64(m)
@@ -145,6 +123,7 @@ func (b *answerBody) WriteTo(w io.Writer) (int64, error) {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
+			dropTrailers(b.resp.Trailer)
 			return total, nil
 		case err != nil:
 			b.x.Flush() // what has come is the client's: without it some would ask again

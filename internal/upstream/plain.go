@@ -243,10 +243,21 @@ func (u *Upstream) unfit(resp *http.Response, t Target) *Error {
 		return fault(ClassTargetProtocol, "reached the target, which answered 407 as only a proxy does").with(nil, "check the URL's host and port")
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		return protocolFault(u.forwards(), "answered 101 to a request that asked for no upgrade")
+	case hasSpacedName(resp.Header): // net/http takes "Content-Length " for another field
+		return protocolFault(u.forwards(), "answered with a space before a field's colon")
 	case resp.StatusCode < 100 || resp.ProtoMajor != 1: // net/http reads any three digits
 		return protocolFault(u.forwards(), "answered "+clean(resp.Proto+" "+resp.Status, 60)+", which is not HTTP/1")
 	}
 	return nil
+}
+
+func hasSpacedName(h http.Header) bool {
+	for name := range h {
+		if strings.ContainsAny(name, " \t") {
+			return true
+		}
+	}
+	return false
 }
 
 // protocolFault returns the error of a peer that answers, but not as HTTP has it.

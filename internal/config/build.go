@@ -163,6 +163,10 @@ func (b *builder) config(f *raw.File) *Config {
 	return c
 }
 
+// leastBuffer is the least that tunnel.buffer_bytes may be: a message of a feed
+// must fit in.
+const leastBuffer = 64 << 10
+
 func (b *builder) tunnel(t *raw.Tunnel) Tunnel {
 	if t == nil {
 		return Tunnel{}
@@ -172,6 +176,11 @@ func (b *builder) tunnel(t *raw.Tunnel) Tunnel {
 		HalfClose:  b.seconds("tunnel.half_close_seconds", t.HalfCloseSeconds, 0, 0, 30*86400),
 		Stall:      b.seconds("tunnel.stall_seconds", t.StallSeconds, 0, 0, 30*86400),
 		StallBytes: int64(b.whole("tunnel.stall_bytes", t.StallBytes, 0, 0, math.MaxInt32)),
+	}
+	if n := b.whole("tunnel.buffer_bytes", t.BufferBytes, 0, 0, 1<<30); n != 0 && n < leastBuffer {
+		b.fault("tunnel.buffer_bytes", "write 0 for the kernel's own limits, or 65536 and more", "%d is too little", n)
+	} else {
+		out.Buffer = n
 	}
 	if out.Stall > 0 && out.StallBytes == 0 {
 		b.fault("tunnel.stall_seconds", "set tunnel.stall_bytes too", "has no effect without stall_bytes")

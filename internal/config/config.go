@@ -286,4 +286,5 @@ type Upgrade struct {
 type Tunnel struct {
 	Idle, HalfClose, Stall time.Duration
 	StallBytes             int64
+	Buffer                 int // bytes; 0 is the kernel's own limit
 }

@@ -116,7 +116,7 @@ func (p printer) config(c *Config) *object {
 	}
 	o.put("max_dials", c.MaxDials).put("max_dials_per_host", c.MaxDialsPerHost)
 	t := c.Tunnel
-	o.put("tunnel", newObject().put("idle_seconds", secs(t.Idle)).put("half_close_seconds", secs(t.HalfClose)).put("stall_seconds", secs(t.Stall)).put("stall_bytes", t.StallBytes))
+	o.put("tunnel", newObject().put("idle_seconds", secs(t.Idle)).put("half_close_seconds", secs(t.HalfClose)).put("stall_seconds", secs(t.Stall)).put("stall_bytes", t.StallBytes).put("buffer_bytes", t.Buffer))
 	return o.put("drain_seconds", secs(c.Drain)).put("stop", newObject().put("grace_seconds", secs(c.StopGrace))).put("watch", c.Watch).
 		put("on_removed", c.OnRemoved).put("drain_after_seconds", secs(c.DrainAfter)).
 		put("upgrade", newObject().put("tunnels", c.Upgrade.Tunnels).put("drain_seconds", secs(c.Upgrade.Drain)))

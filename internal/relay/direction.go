@@ -92,6 +92,7 @@ func (d *direction) cut(fault *sideError) bool {
 
 // move picks the cheapest way that the two conns allow.
 func (d *direction) move() *sideError {
+	d.narrow()
 	src, ok1 := d.src().(*net.TCPConn)
 	dst, ok2 := d.dst().(*net.TCPConn)
 	switch {
@@ -126,12 +127,16 @@ const (
 	leastCounted      = 4 << 10   // a read and a write take time however few their bytes
 )
 
-// moved counts n bytes, and lets others run when the turn is over.
-func (t *turn) moved(n int, e *Engine) {
-	if *t -= turn(max(n, leastCounted)); *t <= 0 {
-		e.turns.yield()
-		*t = turnSize
+// moved counts n bytes, and lets others run when the turn of d is over. It reports
+// whether a new one has begun.
+func (t *turn) moved(n int, d *direction) bool {
+	if *t -= turn(max(n, leastCounted)); *t > 0 {
+		return false
 	}
+	d.flow.engine.turns.yield()
+	d.bound()
+	*t = turnSize
+	return true
 }
 
 // moveAny reads into a small buffer of its own, and then into a big one from
@@ -144,7 +149,7 @@ func (d *direction) moveAny() *sideError {
 		if fault := d.write(small[:n], err); fault != nil || errors.Is(err, io.EOF) {
 			return fault
 		}
-		if turn.moved(n, d.flow.engine); n < len(small) {
+		if turn.moved(n, d); n < len(small) {
 			continue
 		}
 		if ended, fault := d.moveBig(&turn); ended {
@@ -159,7 +164,7 @@ func (d *direction) moveAny() *sideError {
 func (d *direction) moveBig(turn *turn) (ended bool, fault *sideError) {
 	m := d.flow.engine.movers.Get().(*mover)
 	defer d.flow.engine.movers.Put(m)
-	for n := bigRead; n >= bigRead; turn.moved(n, d.flow.engine) {
+	for n := bigRead; n >= bigRead; turn.moved(n, d) {
 		var err error
 		n, err = d.src().Read(m.buf[:])
 		if fault := d.write(m.buf[:n], err); fault != nil || errors.Is(err, io.EOF) {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// buffer is what bytes pass through. 64 KiB holds most of what a socket has at
-// once.
-type buffer [64 << 10]byte
+// buffer is what bytes pass through. A mover with it takes 32 KiB: a tunnel
+// whose reader has stalled holds one.
+type buffer [32<<10 - 256]byte
 
 // Engine holds what the flows of one process share: movers, pipes, and the
 // list that the watchdog walks.

@@ -19,6 +19,7 @@ type Flow struct {
 	client, server net.Conn
 	up, down       direction
 	running        atomic.Int32 // directions that have not ended
+	buffer         int32        // Options.Buffer
 
 	mu     sync.Mutex
 	ending bool          // both conns are being closed
@@ -49,6 +50,7 @@ func (e *Engine) newFlow(client, server net.Conn, o Options) *Flow {
 	if o.limited() {
 		f.limits = &limits{Options: o}
 	}
+	f.buffer = int32(o.Buffer) //nolint:gosec // see there
 	f.running.Store(2)
 	_ = client.SetDeadline(time.Time{}) // a conn that is closed already says so when it is read
 	_ = server.SetDeadline(time.Time{})
@@ -62,7 +64,7 @@ func (f *Flow) options() Options {
 	if f.limits != nil {
 		return f.limits.Options
 	}
-	return Options{Done: f.tell}
+	return Options{Done: f.tell, Buffer: int(f.buffer)}
 }
 
 // Wait blocks until the flow has ended and Options.Done has returned.

@@ -117,7 +117,7 @@ func TestClose(t *testing.T) {
 				up, _ := w.flow.Bytes()
 				defer func() { last = up }()
 				time.Sleep(50 * time.Millisecond)
-				return up > 1<<20 && up == last
+				return up > 64<<10 && up == last
 			})
 		},
 	} {

@@ -34,17 +34,21 @@ func cutOff(c net.Conn) (cut bool) {
 }
 
 func ask(c net.Conn, look func(fd int, info *unix.TCPInfo)) {
+	control(c, func(fd int) {
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			look(fd, info)
+		}
+	})
+}
+
+// control runs f with the descriptor of the socket below c, unless c is closed
+// or has none.
+func control(c net.Conn, f func(fd int)) {
 	tcp := socket(c)
 	if tcp == nil {
 		return
 	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
 	}
-	_ = raw.Control(func(fd uintptr) { // fails only when the conn is closed, which is not our business
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			look(int(fd), info)
-		}
-	})
 }

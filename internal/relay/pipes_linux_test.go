@@ -22,7 +22,7 @@ func TestPipeWithBytesInIt(t *testing.T) {
 			up, _ := blocked.flow.Bytes()
 			defer func() { last = up }()
 			time.Sleep(10 * time.Millisecond)
-			return up > 1<<20 && up == last
+			return up > 64<<10 && up == last
 		})
 		if _, pipes := descriptors(t); pipes < 2 {
 			t.Fatal("no pipe: this shows nothing")

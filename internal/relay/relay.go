@@ -13,6 +13,7 @@ type Options struct {
 	HalfClose  time.Duration // one side has ended and the other goes on for so long
 	Stall      time.Duration // fewer than StallBytes from the server within so long
 	StallBytes int64
+	Buffer     int         // most that the kernel keeps of bulk, on either side, for a reader that has stalled; at most math.MaxInt32
 	Done       func(Stats) // called once, when both directions have ended and both conns are closed; may be nil
 }
 

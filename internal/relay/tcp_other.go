@@ -17,6 +17,10 @@ type turns struct{}
 func (*turns) yield() {}
 func (*turns) close() {}
 
+// narrow and bound are of use on Linux alone.
+func (*direction) narrow() {}
+func (*direction) bound()  {}
+
 // mover is the buffer that bytes pass through.
 type mover struct{ buf buffer }
 

@@ -27,6 +27,7 @@ type header struct {
 	HalfClose  time.Duration `json:",omitempty"`
 	Stall      time.Duration `json:",omitempty"`
 	StallBytes int64         `json:",omitempty"`
+	Buffer     int           `json:",omitempty"`
 }
 
 type half struct {
@@ -48,7 +49,7 @@ func (f frozen) pack() (Parcel, error) {
 		Opening: f.tunnel.record,
 		Up:      half{s.Up.Ended, s.Up.Count, len(s.Up.Rest)},
 		Down:    half{s.Down.Ended, s.Down.Count, len(s.Down.Rest)},
-		Idle:    o.Idle, HalfClose: o.HalfClose, Stall: o.Stall, StallBytes: o.StallBytes,
+		Idle:    o.Idle, HalfClose: o.HalfClose, Stall: o.Stall, StallBytes: o.StallBytes, Buffer: o.Buffer,
 	})
 	if err != nil {
 		return Parcel{}, err
@@ -87,7 +88,7 @@ func Unpack(p Parcel) (*Arrived, error) {
 		Client: p.Conns[0], Server: p.Conns[1],
 		Up:      relay.Half{Ended: h.Up.Ended, Count: h.Up.Count, Rest: up},
 		Down:    relay.Half{Ended: h.Down.Ended, Count: h.Down.Count, Rest: down},
-		Options: relay.Options{Idle: h.Idle, HalfClose: h.HalfClose, Stall: h.Stall, StallBytes: h.StallBytes},
+		Options: relay.Options{Idle: h.Idle, HalfClose: h.HalfClose, Stall: h.Stall, StallBytes: h.StallBytes, Buffer: h.Buffer},
 	}}, nil
 }
 

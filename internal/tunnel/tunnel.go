@@ -49,6 +49,7 @@ func (t *Tunnel) Carry(client net.Conn, early []byte) {
 		HalfClose:  limits.HalfClose,
 		Stall:      limits.Stall,
 		StallBytes: limits.StallBytes,
+		Buffer:     limits.Buffer,
 		Done:       func(s relay.Stats) { t.ended(s, release) },
 	})
 	t.carries(flow)

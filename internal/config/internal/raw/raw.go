@@ -314,4 +314,6 @@ type Tunnel struct {
 	// Closed when fewer than stall_bytes have passed in so long.
 	StallSeconds *float64 `mapstructure:"stall_seconds"`
 	StallBytes   *int     `mapstructure:"stall_bytes"`
+	// Most that the kernel keeps of bulk on either side for a reader that has stalled. Default: 0, the kernel's own limits.
+	BufferBytes *int `mapstructure:"buffer_bytes"`
 }

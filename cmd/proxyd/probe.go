@@ -34,7 +34,7 @@ type probeOptions struct {
 	config               *config.Config
 	snapshot             *router.Router
 	exchanges            []string
-	banned               func(upstream, exchange, kind string) time.Time // what the running daemon knows
+	known                knowledge // what the running daemon knows
 	progress             func(done, of int)
 	announce             func(format string, args ...any)
 }
@@ -146,12 +146,11 @@ func (o *probeOptions) prepare(ctx context.Context, cmd *cobra.Command, args []s
 	if o.exchanges, err = o.chosen(args); err != nil {
 		return err
 	}
-	o.banned = func(_, _, _ string) time.Time { return time.Time{} }
 	if o.list != "" {
 		return o.readList(ctx, cmd.InOrStdin())
 	}
-	if !o.force && o.exitIP == "" {
-		o.banned = knownBans(cmd)
+	if o.exitIP == "" {
+		o.known = askKnowledge(cmd)
 	}
 	return nil
 }
@@ -180,23 +179,38 @@ func (o *probeOptions) chosen(args []string) (ids []string, err error) {
 	return ids, nil
 }
 
-// knownBans asks a running daemon, if there is one, which pairs are
-// rate-limited.
-func knownBans(cmd *cobra.Command) func(upstream, exchange, kind string) time.Time {
-	type pair struct{ upstream, exchange, kind string }
-	bans := map[pair]time.Time{}
-	if client, err := adminClient(cmd); err == nil {
-		ctx, cancel := asking(cmd, 2*time.Second)
-		defer cancel()
-		if status, err := client.Status(ctx); err == nil {
-			for _, u := range status.Upstreams {
-				for _, v := range u.Verdicts {
-					if v.Verdict == string(health.RateLimited) && v.Until != nil {
-						bans[pair{u.Name, v.Exchange, v.Kind}] = *v.Until
-					}
-				}
+// knowledge is what a running daemon knows of pairs.
+type knowledge struct {
+	bans  map[knownPair]time.Time // rate-limited until then
+	feeds map[knownPair]bool      // websocket tunnels are open; without a kind
+}
+
+type knownPair struct{ upstream, exchange, kind string }
+
+// askKnowledge asks a running daemon, if there is one.
+func askKnowledge(cmd *cobra.Command) knowledge {
+	k := knowledge{map[knownPair]time.Time{}, map[knownPair]bool{}}
+	client, err := adminClient(cmd)
+	if err != nil {
+		return k
+	}
+	ctx, cancel := asking(cmd, 2*time.Second)
+	defer cancel()
+	status, err := client.Status(ctx)
+	if err != nil {
+		return k
+	}
+	for _, u := range status.Upstreams {
+		for _, v := range u.Verdicts {
+			if v.Verdict == string(health.RateLimited) && v.Until != nil {
+				k.bans[knownPair{u.Name, v.Exchange, v.Kind}] = *v.Until
 			}
 		}
 	}
-	return func(upstream, exchange, kind string) time.Time { return bans[pair{upstream, exchange, kind}] }
+	for _, c := range status.Tunnels {
+		if c.Kind == catalog.KindWebsocket.String() && c.Tunnels > 0 {
+			k.feeds[knownPair{upstream: c.Upstream, exchange: c.Exchange}] = true
+		}
+	}
+	return k
 }

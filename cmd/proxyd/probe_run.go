@@ -31,7 +31,7 @@ func (o *probeOptions) pairs(ctx context.Context, cmd *cobra.Command) error {
 		rows[i] = rowOf(p.Member.Name(), p.Member.URL())
 		rows[i].Exchange, rows[i].Kind = p.Exchange, p.Kind.String()
 		upstreams[p.Member.Name()] = true
-		if until := o.banned(p.Member.Name(), p.Exchange, p.Kind.String()); time.Now().Before(until) {
+		if until := o.known.bans[knownPair{p.Member.Name(), p.Exchange, p.Kind.String()}]; !o.force && time.Now().Before(until) {
 			rows[i].skip(until)
 			continue
 		}
@@ -45,7 +45,11 @@ func (o *probeOptions) pairs(ctx context.Context, cmd *cobra.Command) error {
 		if o.timeoutSet || a.Timeout == 0 {
 			a.Timeout = o.perProbe
 		}
-		rows[i].fill(health.Probe(ctx, dial, a))
+		r := health.Probe(ctx, dial, a)
+		if o.known.feeds[knownPair{upstream: list[i].Member.Name(), exchange: list[i].Exchange}] {
+			r = r.BesideFeed(list[i].Exchange)
+		}
+		rows[i].fill(r)
 	})
 	return o.finish(cmd, rows)
 }

@@ -230,6 +230,27 @@ func TestProbeLeavesRateLimitedAlone(t *testing.T) {
 	}
 }
 
+// A 403 that may be about the probe alone is no verdict while the running daemon
+// has a feed of the exchange through the same upstream.
+func TestProbeThatIsRefusedBesideALivingFeed(t *testing.T) {
+	p := newProbing(t)
+	p.served.Answer(testkit.VenueReply{Status: http.StatusForbidden})
+	feed := `{"exchange":"kraken","kind":"websocket","upstream":"tokyo","tunnels":1}`
+	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", "proxyd")
+		_, _ = io.WriteString(w, `{"upstreams":[],"tunnels":[`+feed+`]}`)
+	}))
+	defer daemon.Close()
+	out, errOut, _ := p.run(t, "", "--admin", strings.TrimPrefix(daemon.URL, "http://"), "--format", "json", "kraken")
+	rows := rowsOf(t, out)
+	if r := rows["tokyo kraken http"]; r.Verdict != "unknown" || !strings.Contains(r.Text, "a feed of kraken lives through it all the same") {
+		t.Errorf("with a feed: %+v\n%s", r, errOut)
+	}
+	if r := rows["new-york kraken http"]; r.Verdict != "blocked" {
+		t.Errorf("without one: %+v\n%s", r, errOut)
+	}
+}
+
 func TestProbeUsage(t *testing.T) {
 	path := file(t, "exchanges: {binance: reject}\n")
 	for _, c := range []struct {

@@ -36,9 +36,8 @@ func (d *Daemon) known(p health.Pair) (k health.Known) {
 
 // observe remembers what a probe has found, and logs what is new in it.
 func (d *Daemon) observe(p health.Pair, r health.Result) {
-	if r.Doubtful && d.feedLives(p) {
-		r.Verdict = health.Unknown // it minds the probe alone: what that is for gets through
-		r.Text += "; a feed of " + p.Exchange + " lives through it all the same"
+	if d.feedLives(p) {
+		r = r.BesideFeed(p.Exchange)
 	}
 	if r.Verdict == health.Unknown {
 		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))

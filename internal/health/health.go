@@ -67,6 +67,17 @@ type Result struct {
 	Took     time.Duration
 }
 
+// BesideFeed returns the result with regard to a feed of the exchange that lives
+// through the same upstream: a refusal that may be about the probe alone is then
+// no verdict.
+func (r Result) BesideFeed(exchange string) Result {
+	if r.Doubtful {
+		r.Verdict = Unknown
+		r.Text += "; a feed of " + exchange + " lives through it all the same"
+	}
+	return r
+}
+
 // Step is a part of a probe.
 type Step struct {
 	Name string // dns, tcp, proxy, tls, http, upgrade or message

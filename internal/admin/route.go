@@ -63,6 +63,8 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 	}
 	if !slices.ContainsFunc(way.Members, func(m RouteMember) bool { return m.Enabled }) {
 		way.Refused = "no member of " + way.Pool + " is enabled: 503 no_upstream"
+	} else if e := x.Route.Pool.Refuses(x.Route.Target); e != nil {
+		way.Refused = "target " + e.Text + "; " + e.Hint
 	}
 	return way
 }

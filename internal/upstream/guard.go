@@ -204,6 +204,31 @@ func (g *guard) beside(t *Target) *Error {
 	return fault(ClassDenied, "%s is %s, which is not reached through a proxy on this machine", t.Host, what).with(nil, toAllow(addrs...))
 }
 
+// Refuses returns why no member of the pool will be asked for a target, as far as
+// that can be told without asking a name server; nil if one may be.
+func (p *Pool) Refuses(t Target) *Error {
+	var why *Error
+	for i := range p.members {
+		m := &p.members[i]
+		if !m.Enabled {
+			continue
+		}
+		e := p.set.guard.neverTo(&t)
+		switch {
+		case e != nil:
+		case m.IsDirect() && t.IP.IsValid():
+			e = p.set.guard.check(netip.AddrPortFrom(t.IP, t.Port), t.Trusted)
+		case m.via == nil && (m.url.Host.IP.IsLoopback() || len(p.set.guard.names.addresses(m.url.Host.Name)) > 0):
+			e = p.set.guard.beside(&t)
+		}
+		if e == nil {
+			return nil
+		}
+		why = e
+	}
+	return why
+}
+
 // besideOnly reports whether an address is reached from this machine, or from
 // its own link, alone.
 func besideOnly(ip netip.Addr) bool {

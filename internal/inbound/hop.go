@@ -61,7 +61,11 @@ func asWritten(h http.Header, head []byte, status int) {
 		}
 	}
 	for line := range lines(head) {
-		name, _, _ := strings.Cut(string(line), ":")
+		b, _, _ := bytes.Cut(line, []byte{':'})
+		if _, ok := h[string(b)]; ok { // nearly always; it costs no allocation
+			continue
+		}
+		name := string(b)
 		switch canonical := textproto.CanonicalMIMEHeaderKey(name); canonical {
 		case name, "Content-Length", "Connection", "Transfer-Encoding", "Trailer":
 		default:

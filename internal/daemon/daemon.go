@@ -129,7 +129,7 @@ func New(o Options) (*Daemon, error) {
 		Panicked:     d.panicked,
 		Accepted:     func(protocol string) { d.metrics.Connection(protocol) },
 		AcceptFailed: func(err error) { d.log().Error("accept", zap.Error(err), zap.Uint64("open_files_limit", d.files)) },
-		OutOfFiles:   d.shortage.outOfFiles,
+		OutOfFiles:   d.relieve,
 		Room:         func() int { return waitingRoom(d.files, d.handler.Occupied()) },
 		Evicted:      d.shortage.evicted,
 	})

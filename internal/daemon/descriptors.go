@@ -110,7 +110,7 @@ func (s *shortage) reasons(files uint64) (list []string) {
 // relieve frees a descriptor for something that found none; false: it cannot.
 func (d *Daemon) relieve() bool {
 	d.shortage.outOfFiles()
-	return d.inbound.Relieve()
+	return d.inbound.Relieve() || d.snapshot.Load().Set().CloseKept()
 }
 
 // withFiles runs what opens files, and for a while runs it again when it has

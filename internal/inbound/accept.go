@@ -44,13 +44,9 @@ func (d *door) accept(ln net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		if failed++; outOfFiles(err) {
-			if d.s.opts.OutOfFiles != nil {
-				d.s.opts.OutOfFiles()
-			}
-			if d.s.Relieve() {
-				continue
-			}
+		failed++
+		if outOfFiles(err) && d.freed() {
+			continue
 		}
 		if now := time.Now(); d.s.opts.AcceptFailed != nil && now.Sub(told) >= time.Second {
 			d.s.opts.AcceptFailed(fmt.Errorf("accept on %s failed %d times since the last such line: %w", ln.Addr(), failed, err))
@@ -63,6 +59,14 @@ func (d *door) accept(ln net.Listener) error {
 			return nil
 		}
 	}
+}
+
+// freed frees a descriptor for the next accept; false: it cannot.
+func (d *door) freed() bool {
+	if d.s.opts.OutOfFiles != nil {
+		return d.s.opts.OutOfFiles()
+	}
+	return d.s.Relieve()
 }
 
 // start counts a connection in and has it served. It owns conn.

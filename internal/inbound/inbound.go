@@ -55,8 +55,9 @@ type Options struct {
 	// it the one that has waited longest is closed. nil: a few thousand. It must
 	// not block.
 	Room func() int
-	// OutOfFiles is told of each accept that found no descriptor; nil drops it.
-	OutOfFiles func()
+	// OutOfFiles is called for each accept that found no descriptor, and reports
+	// whether it has freed one; nil: Server.Relieve.
+	OutOfFiles func() bool
 	// Evicted is called for each that was closed so; nil drops it.
 	Evicted func()
 }

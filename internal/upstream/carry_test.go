@@ -113,6 +113,20 @@ func TestReloadDuringARequest(t *testing.T) {
 	testkit.Eventually(t, testkit.Patience, "it is closed after the answer", func() bool { return server.Open() == 0 })
 }
 
+// Idle connections give up their descriptors where some are missing.
+func TestCloseKeptClosesIdleConnections(t *testing.T) {
+	server := answering(t)
+	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": server.Addr}})
+	set := load(t, "default: "+proxy.URL()+"\n", nil)
+	t.Cleanup(set.Close)
+	if set.CloseKept() {
+		t.Error("connections were closed, and there are none")
+	}
+	get(t, only(t, set), 1)
+	testkit.Eventually(t, testkit.Patience, "the idle connection to be closed", set.CloseKept)
+	testkit.Eventually(t, testkit.Patience, "its end to arrive", func() bool { return server.Open() == 0 })
+}
+
 // A set knows which upstreams it has, by identity; and finds them by name.
 func TestHas(t *testing.T) {
 	text := func(list string) string { return "pools: {p: {proxies: [" + list + "]}}\ndefault: p\n" }

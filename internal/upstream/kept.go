@@ -129,8 +129,14 @@ func (p *kept) only(may func(keptKey) bool) {
 	p.closeIdle(func(k keptKey) bool { return !may(k) })
 }
 
-// closeIdle closes the idle ones that which picks.
-func (p *kept) closeIdle(which func(keptKey) bool) {
+// CloseKept closes all idle connections that are kept for plain HTTP, for their
+// descriptors, and reports whether there were any.
+func (s *Set) CloseKept() bool {
+	return s.shared.kept.closeIdle(func(keptKey) bool { return true }) > 0
+}
+
+// closeIdle closes the idle ones that which picks, and returns their number.
+func (p *kept) closeIdle(which func(keptKey) bool) int {
 	p.mu.Lock()
 	var all []*keptConn
 	for key, list := range p.idle {
@@ -145,6 +151,7 @@ func (p *kept) closeIdle(which func(keptKey) bool) {
 	for _, c := range all {
 		_ = c.client.Close()
 	}
+	return len(all)
 }
 
 // remove takes the i-th idle connection of c's key out. p.mu is held.

@@ -313,12 +313,13 @@ const unknownKey = "unknown key"
 // the fingers, or a key that belongs a level further out or in.
 func (s *shaper) unknown(at place, path, key string, val *node, fields map[string]reflect.StructField) {
 	do := "remove it; known here: " + strings.Join(names(fields), ", ")
-	_, member := fields["weight"]
 	switch near := nearest(key, names(fields)); {
-	case member && len(fields) > 0 && val.kind == scalar && isURL(val.text) && validName(key) && near == "":
+	case hasKey(fields, "weight") && val.kind == scalar && isURL(val.text) && validName(key) && near == "":
 		do = "write it as {name: " + key + ", url: ...}"
-	case foreign[key] != "" && path != "" && !(path == "" && s.inBlock):
-		do = foreign[key]
+	case path != "" && foreign[key].do != "" && hasKey(fields, foreign[key].beside):
+		do = foreign[key].do
+	case (key == "fallback" || key == "backup") && hasKey(fields, "pool"):
+		do = "write a pool: {proxies: [...]}, and " + foreign[key].do
 	case path == "" && s.inBlock:
 		do = "if this is another program's file, copy the proxy block into its own file"
 	case path != "" && hasField(fileType, key) && deciding[key]:
@@ -333,21 +334,29 @@ func (s *shaper) unknown(at place, path, key string, val *node, fields map[strin
 	s.faults = append(s.faults, at.fault(join(path, key), unknownKey, do))
 }
 
-// foreign are keys that others have for what is said differently here.
-var foreign = map[string]string{
-	"fallback": "give the members that are used last tier: 2; direct may be one of them",
-	"backup":   "give the members that are used last tier: 2; direct may be one of them",
-	"username": "write it in the URL, socks5://user:password@host:1080", "user": "write it in the URL, socks5://user:password@host:1080",
-	"password": "write it in the URL, socks5://user:password@host:1080, best as ${NAME}",
-	"server":   "write it in url, socks5://user:password@host:1080", "host": "write it in url, socks5://user:password@host:1080", "port": "write it in url, socks5://user:password@host:1080",
-	"timeout": "did you mean timeout_seconds?", "servers": "did you mean proxies?", "members": "did you mean proxies?", "urls": "did you mean proxies?",
+// foreign are keys that others have for what is said differently here, and the
+// key beside which the advice holds.
+var foreign = map[string]struct{ beside, do string }{
+	"fallback": {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
+	"backup":   {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
+	"servers":  {"proxies", "did you mean proxies?"}, "members": {"proxies", "did you mean proxies?"}, "urls": {"proxies", "did you mean proxies?"},
+	"server": {"url", inURL}, "host": {"url", inURL}, "port": {"url", inURL}, "user": {"url", inURL}, "username": {"url", inURL},
+	"password": {"url", inURL + ", best as ${NAME}"},
+	"timeout":  {"timeout_seconds", "did you mean timeout_seconds?"},
 }
+
+const inURL = "write it in the URL, url: socks5://user:password@host:1080"
 
 // deciding are the keys that say where connections go, and who may open them. No
 // hint has one of them moved: where it holds for more, or for something else, a
 // slip would be turned into an open door.
 var deciding = map[string]bool{"enabled": true, "default": true, "exchanges": true, "routes": true, "allow_private": true, "listen": true, "admin": true,
 	"http": true, "rest": true, "websocket": true, "ws": true, "url": true, "pool": true, "proxies": true, "use": true, "via": true, "hosts": true, "allow": true, "address": true, "auth": true, "users": true, "insecure": true, "token": true, "pprof": true}
+
+func hasKey(fields map[string]reflect.StructField, key string) bool {
+	_, ok := fields[key]
+	return ok
+}
 
 // innerKey finds the key below which another one would be right.
 func innerKey(fields map[string]reflect.StructField, key string) string {

@@ -83,7 +83,7 @@ Without a command it runs the daemon.`,
 		RunE:          run.RunE,
 	}
 	root.Args = func(_ *cobra.Command, args []string) error { return unknownCommand(root, args) }
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return unknownFlag(cmd, err) })
+	root.SetFlagErrorFunc(unknownFlag)
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand())
 	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand())

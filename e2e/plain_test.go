@@ -227,6 +227,14 @@ func TestASilentPoolAndTheOthers(t *testing.T) {
 	if took := time.Since(from); took > 8*time.Second { // far below the silent ones' 30 s
 		t.Errorf("after %v", took)
 	}
+	testkit.Eventually(t, testkit.Patience, "max_tunnels are there", func() bool { // one that is not answered is one of them
+		c := testkit.Dial(t, p.Addr)
+		c.Send(plainGet(""))
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		b := make([]byte, len("HTTP/1.1 503"))
+		_, _ = io.ReadFull(c, b)
+		return string(b) == "HTTP/1.1 503"
+	})
 	full := testkit.Dial(t, p.Addr)
 	full.Send(plainGet(""))
 	holds(t, "GET", full.ReadHTTP("GET"), overload)

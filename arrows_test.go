@@ -50,7 +50,7 @@ var arrows = map[string]struct {
 	"internal/config/gen":             {may: "config/internal/schema"}, // run by go generate
 
 	"internal/testkit": {}, // knows nothing of what it tests
-	"e2e":              {tests: "daemon inbound tunnel relay router upstream config catalog target"},
+	"e2e":              {tests: "handover daemon inbound tunnel relay router upstream config catalog target"},
 	"interop":          {}, // programs from outside, behind a build tag
 	"configs":          {tests: "config"},
 	"deploy":           {tests: "config"},

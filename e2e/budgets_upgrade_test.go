@@ -4,14 +4,54 @@ package e2e
 
 import (
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"proxyd/internal/handover"
 	"proxyd/internal/testkit"
 )
+
+// diesAtGo is set for a process of this test binary that stands in for a new
+// proxyd: it gets ready, and dies when it is to take over.
+const diesAtGo = "E2E_DIES_AT_GO"
+
+var _ = func() bool {
+	if os.Getenv(diesAtGo) == "" {
+		return false
+	}
+	if p, err := handover.Inherited(net.KeepAliveConfig{}); err == nil && p != nil {
+		_, _ = p.Ready()
+	}
+	os.Exit(3)
+	return true
+}()
+
+// Budgets are granted again where the new process dies as it takes over.
+func TestBudgetsAfterFailedUpgrade(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := testkit.NewTCP(t, testkit.Echo)
+	s := startService(t, "exchanges: {venue: {hosts: {http: [localhost]}, http: {url: direct, limits: {connects: 3/1h}}}}\n", diesAtGo+"=1")
+	target := "localhost:" + testkit.Port(echo.Addr)
+	works(s.tunnel(t, target))
+	s.install(t, self)
+	if out := s.upgrade(t, 1); !strings.Contains(out, "is started") {
+		t.Errorf("proxyd upgrade: %s", out)
+	}
+	for range 2 {
+		works(s.tunnel(t, target))
+	}
+	if _, reply := testkit.Open(t, s.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: target}); !strings.Contains(reply.Header.Get("X-Proxyd-Error"), "class=budget") {
+		t.Errorf("beyond the budget: %v", reply)
+	}
+}
 
 // The next process knows what this one has used, and what stays open there.
 func TestBudgetsSurviveAnUpgrade(t *testing.T) {

@@ -31,6 +31,7 @@ type walk struct {
 	queued   time.Duration // waited for budgets and a place
 	waited   bool          // for a budget, in vain
 	begun    bool          // some member was asked
+	bounded  bool          // the attempt under way has attempt_seconds at most, and what is later than that is so by this machine
 	dialled  time.Duration // what the dial took that ended well; 0: a plain request, whose answer is the exchange's time
 	soonest  time.Duration // when one of the budgets that had no room may have some
 	leave    func()
@@ -60,7 +61,7 @@ func (w *walk) run(ctx context.Context) error {
 		m := &p.members[at]
 		took, err := w.ask(ctx, at, others)
 		if err == nil {
-			if p.tooSlow(m.Upstream, &w.look, w.dialled) {
+			if !w.bounded && p.tooSlow(m.Upstream, &w.look, w.dialled) {
 				m.charge(ClassUpstreamTimeout, m.rules.After)
 			} else {
 				m.worked()
@@ -129,7 +130,8 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 	end := w.deadline
 	// An attempt is cut short only for the sake of another one, and that of a
 	// usable member not for one that is ejected.
-	if soon := start.Add(w.pool.set.attempt); others > 0 && w.deadline.Sub(soon) >= leastLeft {
+	soon := start.Add(w.pool.set.attempt)
+	if w.bounded = others > 0 && w.deadline.Sub(soon) >= leastLeft; w.bounded {
 		end = soon
 	}
 	if err = w.openUntil(ctx, end, m, h); err != nil {
@@ -164,7 +166,7 @@ func (w *walk) leaveSlot() {
 // cutShort reports whether an attempt ran out of time that had been spent on
 // waiting here, which is no failure of the member.
 func (w *walk) cutShort(e *Error, took time.Duration) bool {
-	return w.queued > 0 && took < w.pool.set.attempt && (e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout)
+	return w.queued >= leastLeft/10 && took < w.pool.set.attempt && (e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout)
 }
 
 // note adds up what was waited; less than a millisecond is none.

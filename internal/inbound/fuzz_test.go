@@ -3,6 +3,7 @@ package inbound
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -77,5 +78,44 @@ func FuzzSOCKS5(f *testing.F) {
 	front := fuzzFront(f)
 	f.Fuzz(func(t *testing.T, b []byte, at uint16) {
 		checkAnswers(t, front, append([]byte{5}, b...), at)
+	})
+}
+
+// FuzzOriginAnswer: whatever an origin answers, the client gets an answer or a
+// visible cut, and nothing panics.
+func FuzzOriginAnswer(f *testing.F) {
+	for _, s := range []string{"", "\n\n", "HTTP/1.1 099 X\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 103 X\r\n\r\nHTTP/1.1 304 X\r\nContent-Length: 2\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\nx\r\n0\r\nX: 1\r\nSet-Cookie: a\r\n\r\n", "HTTP/1.0 200 OK\r\nConnection: close, X\r\n x\r\n\r\nrest"} {
+		f.Add([]byte(s), uint16(9))
+	}
+	front := startFront(f, local, nil)
+	var answer atomic.Pointer[[][]byte] // of the one request at a time
+	addr := listen(f, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096))
+		for _, p := range *answer.Load() {
+			_, _ = c.Write(p)
+		}
+	})
+	f.Fuzz(func(t *testing.T, b []byte, at uint16) {
+		i := min(int(at), len(b))
+		answer.Store(&[][]byte{b[:i], b[i:]})
+		for _, more := range []string{"Connection: close\r\n", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
+			conn, err := net.Dial("tcp", front.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(5 * time.Second))
+			_, _ = conn.Write([]byte(get(addr, "/", more)))
+			if got, err := io.ReadAll(conn); err == nil && len(got) == 0 {
+				t.Errorf("%q was answered with nothing", b)
+			}
+			conn.Close()
+		}
+		front.mu.Lock()
+		defer front.mu.Unlock()
+		if len(front.panics) > 0 {
+			t.Errorf("%q: panic %v", b, front.panics[0])
+		}
+		front.records = front.records[:0]
 	})
 }

@@ -91,7 +91,7 @@ func pings(c net.Conn, d time.Duration) (took []float64, err error) {
 	}
 	defer f.Close()
 	fd := int(f.Fd())
-	defer syscall.SetNonblock(fd, true) // which the copies share
+	defer func() { _ = syscall.SetNonblock(fd, true) }() // which the copies share
 	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 8}); err != nil {
 		return nil, err
 	}

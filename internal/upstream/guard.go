@@ -195,7 +195,7 @@ func (g *guard) beside(t *Target) *Error {
 	if len(addrs) == 0 {
 		return nil
 	}
-	what := "this machine"
+	var what string
 	if !t.IP.IsValid() {
 		what = addrs[0].String() + " here"
 	} else if what = private(addrs[0]); what == "" {

@@ -102,7 +102,7 @@ func asking(servers ...*nameServer) *nameservers {
 }
 
 // looked looks a name up and returns what came and how long it took.
-func looked(t *testing.T, n *nameservers, within time.Duration) (string, error, time.Duration) { //nolint:revive // in the order in which they matter
+func looked(t *testing.T, n *nameservers, within time.Duration) (addrs string, took time.Duration, err error) {
 	t.Helper()
 	start := time.Now()
 	found, err := n.lookup(budget(t, within), "ip", "feed.example")
@@ -110,7 +110,7 @@ func looked(t *testing.T, n *nameservers, within time.Duration) (string, error, 
 	for _, a := range found {
 		texts = append(texts, a.String())
 	}
-	return strings.Join(texts, " "), err, time.Since(start)
+	return strings.Join(texts, " "), time.Since(start), err
 }
 
 // Promise (data path): a dead name server, or one that leaves a question without
@@ -129,12 +129,12 @@ func TestLookUpGoesOnWithoutASilentServer(t *testing.T) {
 			t.Parallel()
 			dead, good := newNameServer(t, tt.first), newNameServer(t, answers)
 			n := asking(dead, good)
-			got, err, took := looked(t, n, testkit.Patience)
+			got, took, err := looked(t, n, testkit.Patience)
 			if err != nil || got == "" || took > tt.most || took < nextServer && !tt.noDelay {
 				t.Errorf("the first look-up: %q, %v after %v", got, err, took)
 			}
 			before := dead.asked.Load()
-			if got, err, took = looked(t, n, testkit.Patience); err != nil || took > nextServer/2 {
+			if got, took, err = looked(t, n, testkit.Patience); err != nil || took > nextServer/2 {
 				t.Errorf("the second look-up: %q, %v after %v", got, err, took)
 			}
 			if dead.asked.Load() != before {
@@ -142,7 +142,7 @@ func TestLookUpGoesOnWithoutASilentServer(t *testing.T) {
 			}
 			good.set(saysNothing)
 			dead.set(answers)
-			if got, err, took = looked(t, n, testkit.Patience); err != nil || took > 2*time.Second {
+			if got, took, err = looked(t, n, testkit.Patience); err != nil || took > 2*time.Second {
 				t.Errorf("when that one has died: %q, %v after %v", got, err, took)
 			}
 		})
@@ -153,18 +153,18 @@ func TestLookUpGoesOnWithoutASilentServer(t *testing.T) {
 func TestLookUpWaitsShortlyForTheOtherFamily(t *testing.T) {
 	t.Parallel()
 	n := asking(newNameServer(t, onlyA))
-	got, err, took := looked(t, n, testkit.Patience)
+	got, took, err := looked(t, n, testkit.Patience)
 	if got != "127.0.0.1" || err != nil || took < resolutionDelay || took > nextServer {
 		t.Errorf("%q, %v after %v", got, err, took)
 	}
 	n = asking(newNameServer(t, func(q dnsmessage.Type) (dnsmessage.RCode, bool) {
 		return dnsmessage.RCodeNameError, q == dnsmessage.TypeA
 	}))
-	if got, err, took = looked(t, n, testkit.Patience); !isNotFound(err) || took > 3*time.Second {
+	if got, took, err = looked(t, n, testkit.Patience); !isNotFound(err) || took > 3*time.Second {
 		t.Errorf("no such name, by one of the answers: %q, %v after %v", got, err, took)
 	}
 	n = asking(newNameServer(t, answers))
-	if got, err, _ = looked(t, n, testkit.Patience); err != nil || got == "" {
+	if got, _, err = looked(t, n, testkit.Patience); err != nil || got == "" {
 		t.Errorf("with both answered: %q, %v", got, err)
 	}
 }
@@ -176,7 +176,7 @@ func TestLookUpAsksAgainWhenAQuestionIsLost(t *testing.T) {
 	n := asking(newNameServer(t, func(q dnsmessage.Type) (dnsmessage.RCode, bool) {
 		return dnsmessage.RCodeSuccess, q == dnsmessage.TypeA && seen.Add(1) > 1
 	}))
-	if got, err, took := looked(t, n, testkit.Patience); got != "127.0.0.1" || err != nil || took > 2*time.Second {
+	if got, took, err := looked(t, n, testkit.Patience); got != "127.0.0.1" || err != nil || took > 2*time.Second {
 		t.Errorf("%q, %v after %v", got, err, took)
 	}
 }

@@ -92,9 +92,11 @@ func (d *direction) cut(fault *sideError) bool {
 
 // move picks the cheapest way that the two conns allow.
 func (d *direction) move() *sideError {
-	d.narrow()
 	src, ok1 := d.src().(*net.TCPConn)
 	dst, ok2 := d.dst().(*net.TCPConn)
+	if !d.up || !ok1 || !ok2 { // a set-up is half a percent cheaper so; what goes up is narrowed when it is bulk
+		d.narrow()
+	}
 	switch {
 	case ok1 && ok2:
 		return d.moveTCP(src, dst)

@@ -137,6 +137,7 @@ func (m *mover) move(fd uintptr) (ended bool) {
 		// Four full reads in a row are bulk: 0.32 CPU s/GB by splice, 0.8-1.3 by
 		// copying. Small messages never come here.
 		full = 0
+		_ = m.d.sink.Control(narrow) // fails once dst is closed
 		if again, ended := m.splice(fd); !again {
 			return ended
 		}
@@ -182,10 +183,13 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 	if m.pipe == nil {
 		return true, false
 	}
+	wide := false
 	defer func() {
 		m.d.flow.engine.pipes.put(m.pipe, m.inPipe == 0)
 		m.pipe, m.inPipe = nil, 0
-		_ = m.d.sink.Control(narrow)
+		if wide {
+			_ = m.d.sink.Control(narrow)
+		}
 	}()
 	for moved := 0; ; {
 		n, errno := splice(fd, uintptr(m.pipe.w), m.pipe.size)
@@ -207,6 +211,7 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 		moved += n
 		if m.turn.moved(n, m.d) && moved >= provenBy {
 			_ = m.d.sink.Control(m.d.widen)
+			wide = true
 		}
 	}
 }

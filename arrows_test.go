@@ -28,22 +28,24 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; everybody's may import testkit
 }{
-	"cmd/proxyd":        {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
-	"internal/daemon":   {may: "admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
-	"internal/admin":    {may: "tunnel router upstream config catalog target"},
-	"internal/metrics":  {may: "tunnel router upstream config catalog"},
-	"internal/health":   {may: "router upstream config catalog target"},
-	"internal/watch":    {},
-	"internal/handover": {tests: "tunnel relay router upstream config catalog target"},         // tunnels that really move
-	"internal/inbound":  {may: "tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
-	"internal/tunnel":   {may: "relay router upstream config catalog target"},
-	"internal/relay":    {},
-	"internal/router":   {may: "upstream config catalog target"},
-	"internal/upstream": {may: "limit config catalog target"},
-	"internal/limit":    {},
-	"internal/config":   {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
-	"internal/catalog":  {may: "target"},
-	"internal/target":   {},
+	"cmd/proxyd":         {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
+	"internal/daemon":    {may: "failure admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
+	"internal/admin":     {may: "tunnel router upstream config catalog target"},
+	"internal/metrics":   {may: "failure tunnel router upstream config catalog"},
+	"internal/health":    {may: "failure router upstream config catalog target"},
+	"internal/watch":     {},
+	"internal/handover":  {tests: "tunnel relay router upstream config catalog target"},                 // tunnels that really move
+	"internal/inbound":   {may: "failure tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
+	"internal/tunnel":    {may: "failure relay router upstream config catalog target"},
+	"internal/relay":     {},
+	"internal/router":    {may: "upstream config catalog target"},
+	"internal/upstream":  {may: "failure printable limit config catalog target"},
+	"internal/limit":     {},
+	"internal/config":    {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
+	"internal/failure":   {},
+	"internal/printable": {},
+	"internal/catalog":   {may: "target"},
+	"internal/target":    {},
 
 	"internal/config/internal/raw":    {},
 	"internal/config/internal/schema": {may: "config/internal/raw"},
@@ -55,6 +57,7 @@ var arrows = map[string]struct {
 	"configs":          {tests: "config"},
 	"deploy":           {tests: "config"},
 	"bench":            {}, // measures programs from outside
+	"tools/shape":      {}, // measures the source
 	".":                {},
 }
 

@@ -41,14 +41,14 @@ func adminClient(cmd *cobra.Command) (*admin.Client, error) {
 	return admin.NewClient(settings.Address, settings.Token), nil
 }
 
-// asking is a command's context with a limit.
-func asking(cmd *cobra.Command, limit time.Duration) (context.Context, context.CancelFunc) {
+// withTimeout is a command's context with a limit.
+func withTimeout(cmd *cobra.Command, limit time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(cmd.Context(), limit)
 }
 
-// terse makes faults that have been printed already end in exit code 1, and
+// exitError makes faults that have been printed already end in exit code 1, and
 // what the daemon finds wrong with the call in 2.
-func terse(err error) error {
+func exitError(err error) error {
 	var rejected *admin.RejectedError
 	var refused *admin.RefusedError
 	switch {

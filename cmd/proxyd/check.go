@@ -84,12 +84,12 @@ then come the warnings. Exit code 0 if there is no fault, else 1.`,
 // the start of the daemon logs.
 func collect(path string, snap *router.Router, err error) checked {
 	r := checked{File: path, OK: err == nil, Faults: []checkedFault{}, Warnings: []checkedFault{}}
-	var faults config.Faults
+	var faults config.Errors
 	switch {
 	case errors.As(err, &faults):
 		r.Faults = checkedFaults(faults)
 	case err != nil:
-		r.Faults = checkedFaults(config.Faults{{File: path, What: err.Error()}})
+		r.Faults = checkedFaults(config.Errors{{File: path, Message: err.Error()}})
 	default:
 		r.Warnings = checkedFaults(snap.Config().Warnings)
 		for _, w := range snap.Warnings() {
@@ -99,16 +99,16 @@ func collect(path string, snap *router.Router, err error) checked {
 	return r
 }
 
-func checkedFaults(faults []config.Fault) []checkedFault {
+func checkedFaults(faults []config.Error) []checkedFault {
 	list := make([]checkedFault, len(faults))
 	for i, f := range faults {
-		list[i] = checkedFault{File: f.File, Line: f.Line, Col: f.Col, Env: f.Var, Key: f.Key, What: f.What, Do: f.Do}
+		list[i] = checkedFault{File: f.File, Line: f.Line, Col: f.Col, Env: f.Var, Key: f.Key, What: f.Message, Do: f.Hint}
 	}
 	return list
 }
 
 func (f checkedFault) String() string {
-	return config.Fault{File: f.File, Line: f.Line, Col: f.Col, Var: f.Env, Key: f.Key, What: f.What, Do: f.Do}.String()
+	return config.Error{File: f.File, Line: f.Line, Col: f.Col, Var: f.Env, Key: f.Key, Message: f.What, Hint: f.Do}.String()
 }
 
 func writeChecked(out io.Writer, r checked) {

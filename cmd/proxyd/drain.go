@@ -33,7 +33,7 @@ func drainOrResume(on bool, cmd *cobra.Command) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ctx, cancel := asking(cmd, askTime)
+		ctx, cancel := withTimeout(cmd, askTime)
 		defer cancel()
 		said, err := client.Drain(ctx, args[0], append(args, "")[1], on)
 		if err != nil {

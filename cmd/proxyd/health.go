@@ -62,7 +62,7 @@ func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bo
 	} else if all, err := config.ClientListeners(configPath(cmd), os.Environ()); err == nil {
 		listener = all[0].Address
 	}
-	ctx, cancel := asking(cmd, patience)
+	ctx, cancel := withTimeout(cmd, patience)
 	defer cancel()
 	err = client.Healthy(ctx, ready, listener)
 	var unreachable *admin.UnreachableError
@@ -80,18 +80,18 @@ func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bo
 func greetFirst(path string, patience time.Duration) error {
 	all, err := config.ClientListeners(path, os.Environ())
 	if err == nil {
-		return greet(dialable(all[0].Address), all[0].TLS, patience)
+		return pingSOCKS(dialable(all[0].Address), all[0].TLS, patience)
 	}
 	// Broken since the start: a daemon must not be killed for that.
-	if all, fault := config.ClientListeners("", os.Environ()); fault != nil || greet(dialable(all[0].Address), all[0].TLS, patience) != nil {
+	if all, fault := config.ClientListeners("", os.Environ()); fault != nil || pingSOCKS(dialable(all[0].Address), all[0].TLS, patience) != nil {
 		return err
 	}
 	return nil
 }
 
-// greet offers SOCKS5 with both methods and wants a well-formed choice back, be
+// pingSOCKS offers SOCKS5 with both methods and wants a well-formed choice back, be
 // it that none will do: no target is named, so nothing is dialled.
-func greet(address string, secured bool, timeout time.Duration) error {
+func pingSOCKS(address string, secured bool, timeout time.Duration) error {
 	conn, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		return fmt.Errorf("nothing answers at %s: %w", address, err)

@@ -194,7 +194,7 @@ func askKnowledge(cmd *cobra.Command) knowledge {
 	if err != nil {
 		return k
 	}
-	ctx, cancel := asking(cmd, 2*time.Second)
+	ctx, cancel := withTimeout(cmd, 2*time.Second)
 	defer cancel()
 	status, err := client.Status(ctx)
 	if err != nil {

@@ -61,10 +61,10 @@ func (o *probeOptions) readList(ctx context.Context, stdin io.Reader) error {
 func withOnly(c *config.Config, proxies []config.Proxy) *config.Config {
 	only := *c
 	only.Pools = []config.Pool{{Name: listPool, Strategy: config.RoundRobin, Proxies: proxies}}
-	only.Default, only.Routes, only.Listen = config.Ways{}, nil, nil
+	only.Default, only.Routes, only.Listen = config.Outbounds{}, nil, nil
 	only.Exchanges = slices.Clone(c.Exchanges)
 	for i := range only.Exchanges {
-		only.Exchanges[i].Ways = config.Ways{}
+		only.Exchanges[i].Ways = config.Outbounds{}
 	}
 	return &only
 }

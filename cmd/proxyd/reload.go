@@ -31,24 +31,24 @@ stays. Open tunnels are left alone. Exit code 0 if it was applied, else 1.`,
 			if err != nil {
 				return err
 			}
-			ctx, cancel := asking(cmd, changeTime)
+			ctx, cancel := withTimeout(cmd, changeTime)
 			defer cancel()
 			report, err := client.Reload(ctx, dryRun)
 			var rejected *admin.RejectedError
 			if err != nil && !errors.As(err, &rejected) {
-				return terse(err)
+				return exitError(err)
 			}
 			if format == "json" {
 				if err := printJSON(cmd.OutOrStdout(), report); err != nil {
 					return err
 				}
-				return terse(err)
+				return exitError(err)
 			}
 			writeReport(cmd.OutOrStdout(), report, dryRun)
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "proxyd: rejected; the configuration in force stays")
 			}
-			return terse(err)
+			return exitError(err)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")

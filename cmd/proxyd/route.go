@@ -100,10 +100,10 @@ func askRoute(cmd *cobra.Command, hosts []string, kind, listener string) ([]rout
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := asking(cmd, askTime)
+	ctx, cancel := withTimeout(cmd, askTime)
 	defer cancel()
 	ways, err := client.Route(ctx, hosts, kind, listener)
-	return ways, terse(err)
+	return ways, exitError(err)
 }
 
 // load reads a configuration and builds its snapshot, so that what can only be

@@ -74,7 +74,7 @@ func keepShowing(cmd *cobra.Command, client *admin.Client, format string) error 
 }
 
 func showStatus(cmd *cobra.Command, client *admin.Client, format string, again bool) error {
-	ctx, cancel := asking(cmd, askTime)
+	ctx, cancel := withTimeout(cmd, askTime)
 	defer cancel()
 	s, err := client.Status(ctx)
 	if err != nil {

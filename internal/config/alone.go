@@ -33,7 +33,7 @@ func AdminOf(path string, environ []string) (Admin, error) {
 		switch {
 		case f.Key == "admin.token":
 			a.Token = Secret{}
-		case f.Key == "admin" || f.Key == "admin.address" || f.What == unknownKey:
+		case f.Key == "admin" || f.Key == "admin.address" || f.Message == unknownKey:
 			faults = append(faults, f)
 		}
 	}
@@ -116,7 +116,7 @@ func clientListener(n *node) (l ClientListener, ok bool) {
 // salvage reads one key of a file that is no YAML as a whole, if it stands at
 // the beginning of a line, with what is indented below it. A file that does not
 // have the word has the default; otherwise the faults stand.
-func salvage(path string, text []byte, key string, faults Faults) (*node, Faults) {
+func salvage(path string, text []byte, key string, faults Errors) (*node, Errors) {
 	if !bytes.Contains(bytes.ToLower(text), []byte(key)) {
 		return &node{kind: mapping}, nil
 	}

@@ -50,7 +50,7 @@ func (b *builder) exitLimits(key string, r *raw.Limits) Limits {
 
 // noLimits refuses budgets on a way that is no exchange's: what they would
 // count is not said.
-func (b *builder) noLimits(key string, r *raw.Way) {
+func (b *builder) noLimits(key string, r *raw.Outbound) {
 	if r.Limits != nil {
 		b.fault(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
 		r.Limits = nil
@@ -69,7 +69,7 @@ type rawLimits struct {
 func takeLimits(key string, e *raw.Exchange) rawLimits {
 	l := rawLimits{key: key, both: e.Limits}
 	e.Limits = nil
-	for i, w := range []*raw.Way{e.HTTP, e.Websocket} {
+	for i, w := range []*raw.Outbound{e.HTTP, e.Websocket} {
 		if w != nil {
 			l.kind[i], w.Limits = w.Limits, nil
 		}

@@ -33,9 +33,9 @@ type builder struct {
 	secrets        secrets
 	at             map[string]place
 	root           *node
-	shaped         Faults // those of the shape: what is missing there is not missed again
-	faults         Faults
-	warnings       Faults
+	shaped         Errors // those of the shape: what is missing there is not missed again
+	faults         Errors
+	warnings       Errors
 	pools          []Pool
 	byName         map[string]int // of named pools
 	inline         []Pool
@@ -74,7 +74,7 @@ func (b *builder) place(key string) place {
 // fault reports what is wrong with a value, unless it has no value because its
 // shape is wrong, which has been said.
 func (b *builder) fault(key, do, format string, args ...any) {
-	if slices.ContainsFunc(b.shaped, func(f Fault) bool { return f.Key == key }) {
+	if slices.ContainsFunc(b.shaped, func(f Error) bool { return f.Key == key }) {
 		return
 	}
 	b.faults = append(b.faults, b.place(key).fault(key, fmt.Sprintf(format, args...), do))

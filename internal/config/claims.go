@@ -10,21 +10,21 @@ import (
 	"proxyd/internal/target"
 )
 
-// claim is a host that an exchange of the file calls its own, and where.
-type claim struct {
+// hostOwner is a host that an exchange of the file calls its own, and where.
+type hostOwner struct {
 	exchange, key string
 	pattern       target.Pattern
 }
 
 // claims lists the hosts of an exchange with their places.
-func claims(exchange, key string, h *raw.Hosts) (out []claim) {
+func claims(exchange, key string, h *raw.Hosts) (out []hostOwner) {
 	if h == nil {
 		return nil
 	}
 	add := func(key string, list []string) {
 		for i, s := range list {
 			if p, err := target.ParsePattern(s); err == nil && (p.Kind == target.Exact || p.Kind == target.Wildcard) {
-				out = append(out, claim{exchange, fmt.Sprintf("%s[%d]", key, i), p})
+				out = append(out, hostOwner{exchange, fmt.Sprintf("%s[%d]", key, i), p})
 			}
 		}
 	}
@@ -37,8 +37,8 @@ func claims(exchange, key string, h *raw.Hosts) (out []claim) {
 // hostOwners refuses a host that two exchanges of the file list, since one of
 // them would lose it without a word, and warns of hosts that are taken from an
 // exchange of the catalogue.
-func (b *builder) hostOwners(all []claim) {
-	first := map[string]claim{}
+func (b *builder) hostOwners(all []hostOwner) {
+	first := map[string]hostOwner{}
 	for _, c := range all {
 		host := c.pattern.String()
 		if other, taken := first[host]; !taken {
@@ -73,7 +73,7 @@ func (p place) where() string {
 // taken says whose hosts of the catalogue a claim takes away, one host an
 // exchange: a wildcard beats the exact hosts of the catalogue too, but none that
 // the file itself lists more closely.
-func (b *builder) taken(c claim, file map[string]claim) (list []string) {
+func (b *builder) taken(c hostOwner, file map[string]hostOwner) (list []string) {
 	if c.pattern.Kind == target.Exact {
 		if owner, _, ok := b.known.Lookup(c.pattern.Name); ok && owner != c.exchange {
 			list = append(list, c.pattern.Name+" is "+owner+"'s in the catalogue")
@@ -106,7 +106,7 @@ func under(name, above string) bool {
 }
 
 // closer reports whether the file lists a host more closely than a wildcard does.
-func closer(c claim, host string, file map[string]claim) bool {
+func closer(c hostOwner, host string, file map[string]hostOwner) bool {
 	if _, listed := file[host]; listed && host != c.pattern.String() {
 		return true
 	}

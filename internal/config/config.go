@@ -16,10 +16,10 @@ import (
 
 // Config is one complete, valid configuration.
 type Config struct {
-	File              string // the file it came from; "" for the built-in defaults
-	Enabled           bool   // false: ways through proxies go direct, every reject stays
-	Default           Ways   // for hosts that no route and no exchange entry serves
-	Pools             []Pool // the named ones in file order, then the inline ones
+	File              string    // the file it came from; "" for the built-in defaults
+	Enabled           bool      // false: ways through proxies go direct, every reject stays
+	Default           Outbounds // for hosts that no route and no exchange entry serves
+	Pools             []Pool    // the named ones in file order, then the inline ones
 	Exchanges         []Exchange
 	Routes            []Route
 	Listen            []Listener
@@ -42,7 +42,7 @@ type Config struct {
 	CatalogFile       string   // the user's rows, laid over the embedded catalogue; "" for none
 	Catalog           *catalog.Catalog
 	UserAgent         string // what checks of exchanges send
-	Warnings          Faults // not faults: what an operator should know
+	Warnings          Errors // not faults: what an operator should know
 }
 
 // Known returns the catalogue of exchanges in force.
@@ -61,13 +61,13 @@ func (c *Config) Files() []string {
 	return append(slices.Clone(c.SecretFiles), c.CatalogFile)
 }
 
-// Ways holds a way for each kind; nil means not set.
-type Ways struct {
-	HTTP, Websocket *Way
+// Outbounds holds a way for each kind; nil means not set.
+type Outbounds struct {
+	HTTP, Websocket *Outbound
 }
 
 // Of returns the way for a kind, nil when none is set.
-func (w Ways) Of(k catalog.Kind) *Way {
+func (w Outbounds) Of(k catalog.Kind) *Outbound {
 	if k == catalog.KindWebsocket {
 		return w.Websocket
 	}
@@ -84,8 +84,8 @@ const (
 	Use                      // through the pool that Way.Pool names
 )
 
-// Way is where a connection leaves. A URL in the file is a pool of one.
-type Way struct {
+// Outbound is where a connection leaves. A URL in the file is a pool of one.
+type Outbound struct {
 	Action  Action
 	Pool    string        // a Pool.Name, for Use
 	Timeout time.Duration // the whole way to the target
@@ -123,11 +123,11 @@ type Proxy struct {
 	Name    string // unique for an identity; "host:port" unless set
 	URL     URL
 	TLS     TLS
-	Via     *Way    // the hop before; nil when dialled from this machine
-	Hop     string  // identifies Via, whatever its pool is called
-	Apart   bool    // others differ from it in their password alone: its name tells it apart
-	Weight  float64 // 0.1 to 100
-	Tier    int     // 1 is used first
+	Via     *Outbound // the hop before; nil when dialled from this machine
+	Hop     string    // identifies Via, whatever its pool is called
+	Apart   bool      // others differ from it in their password alone: its name tells it apart
+	Weight  float64   // 0.1 to 100
+	Tier    int       // 1 is used first
 	Enabled bool
 	Exit    string // members with the same exit share budgets; Name unless set, for direct its source address or "direct"
 	Limits  Limits
@@ -192,7 +192,7 @@ type Eject struct {
 type Exchange struct {
 	ID     string // canonical id: catalogue's, or a venue of the user's own
 	Custom bool   // not in the catalogue
-	Ways   Ways
+	Ways   Outbounds
 	Hosts  []Host
 	Limits KindLimits // for each kind by itself, and for each exit
 	Probe  Probe
@@ -236,14 +236,14 @@ type Host struct {
 // Route sends hosts a way, before the exchanges are looked at.
 type Route struct {
 	Hosts []target.Pattern
-	Way   Way
+	Way   Outbound
 }
 
 // Listener is where clients connect.
 type Listener struct {
 	Address string       // as written, "host:port"
 	Default bool         // one of the built-in addresses; may be skipped when it cannot be bound for lack of IPv6
-	Use     *Way         // everything that enters here leaves this way
+	Use     *Outbound    // everything that enters here leaves this way
 	Kind    catalog.Kind // for hosts that serve both kinds
 	// UnlistedReject refuses what no route and no exchange's entry covers.
 	UnlistedReject bool

@@ -40,7 +40,7 @@ func Diff(prev, next *Config) []string {
 // differ collects the lines.
 type differ struct {
 	prev, next map[string]*Pool
-	defaults   Ways // next's, which what loses its entry takes
+	defaults   Outbounds // next's, which what loses its entry takes
 	lines      []string
 	said       map[string]bool
 }
@@ -83,7 +83,7 @@ func (d *differ) change(key string, a, b any) { d.changeIn("", key, a, b) }
 // changeIn is change with the place said behind it, where the key does not say it.
 func (d *differ) changeIn(place, key string, a, b any) {
 	if x, y := word(a), word(b); x != y {
-		d.add("~ %s: %s → %s%s", key, few(x), few(y), place)
+		d.add("~ %s: %s → %s%s", key, truncate(x), truncate(y), place)
 	}
 }
 
@@ -104,8 +104,8 @@ func word(v any) string {
 	return s
 }
 
-// few cuts what is too long to be read in a line.
-func few(s string) string {
+// truncate cuts what is too long to be read in a line.
+func truncate(s string) string {
 	if len(s) <= 200 {
 		return s
 	}
@@ -203,7 +203,7 @@ func count(n int) string {
 func (d *differ) listener(a, b Listener) {
 	key := "listen " + b.Address + ": "
 	d.change(key+"written", !a.Default, !b.Default)
-	d.way(key+"use", a.Use, b.Use)
+	d.outbound(key+"use", a.Use, b.Use)
 	d.change(key+"unlisted", unlistedUse(a), unlistedUse(b))
 	d.change(key+"kind", a.Kind, b.Kind)
 	if !slices.Equal(a.Users, b.Users) {

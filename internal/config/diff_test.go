@@ -188,7 +188,7 @@ func noEffect(owner reflect.Value, field string) bool {
 		return field == "Custom" // the catalogue says so
 	case config.Proxy:
 		return field == "Hop" || field == "Apart" // Via and Password say so
-	case config.Way:
+	case config.Outbound:
 		return field == "Source" || field == "Pool" && o.Action != config.Use
 	case config.URL:
 		direct := o.Scheme == config.SchemeDirect

@@ -12,11 +12,11 @@ import (
 // exchange notes one that came or went.
 func (d *differ) exchange(mark string, _ int, x Exchange) {
 	text := "exchange " + x.ID
-	if x.Ways != (Ways{}) && mark == "-" {
+	if x.Ways != (Outbounds{}) && mark == "-" {
 		d.kinds(text, func(d *differ, key string, k catalog.Kind) { d.falls(key, x.Ways.Of(k), k) })
 		return
 	}
-	if x.Ways != (Ways{}) {
+	if x.Ways != (Outbounds{}) {
 		text += ": " + waysWord(x.Ways, d.side(mark))
 	}
 	d.add("%s %s", mark, text)
@@ -36,7 +36,7 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 		if b.Ways.Of(k) == nil {
 			d.falls(key, a.Ways.Of(k), k)
 		} else {
-			d.way(key, a.Ways.Of(k), b.Ways.Of(k))
+			d.outbound(key, a.Ways.Of(k), b.Ways.Of(k))
 		}
 	})
 	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
@@ -51,7 +51,7 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 }
 
 // falls notes where a kind of an exchange that has lost its entry goes now.
-func (d *differ) falls(key string, was *Way, k catalog.Kind) {
+func (d *differ) falls(key string, was *Outbound, k catalog.Kind) {
 	if was == nil {
 		return
 	}
@@ -59,7 +59,7 @@ func (d *differ) falls(key string, was *Way, k catalog.Kind) {
 	if w := d.defaults.Of(k); w != nil {
 		to = wayText(w, d.next) + " (default)"
 	}
-	d.add("~ %s: %s → %s", key, few(wayText(was, d.prev)), few(to))
+	d.add("~ %s: %s → %s", key, truncate(wayText(was, d.prev)), truncate(to))
 }
 
 func unlistedWord(x Exchange) string {
@@ -78,10 +78,10 @@ func (d *differ) route(mark string, at int, r Route) {
 	d.add("%s %s: %s", mark, routeKey(at, r), wayText(&r.Way, d.side(mark)))
 }
 
-func (d *differ) routes(at int, a, b Route) { d.way(routeKey(at, b), &a.Way, &b.Way) }
+func (d *differ) routes(at int, a, b Route) { d.outbound(routeKey(at, b), &a.Way, &b.Way) }
 
 func routeKey(at int, r Route) string {
-	return fmt.Sprintf("routes[%d] (%s)", at, few(strings.Join(texts(r.Hosts), ", ")))
+	return fmt.Sprintf("routes[%d] (%s)", at, truncate(strings.Join(texts(r.Hosts), ", ")))
 }
 
 // kinds notes what both kinds share once, and else what each kind has.
@@ -100,11 +100,11 @@ func (d *differ) kinds(key string, compare func(d *differ, key string, k catalog
 	}
 }
 
-func (d *differ) ways(key string, a, b Ways) {
-	d.kinds(key, func(d *differ, key string, k catalog.Kind) { d.way(key, a.Of(k), b.Of(k)) })
+func (d *differ) ways(key string, a, b Outbounds) {
+	d.kinds(key, func(d *differ, key string, k catalog.Kind) { d.outbound(key, a.Of(k), b.Of(k)) })
 }
 
-func (d *differ) way(key string, a, b *Way) {
+func (d *differ) outbound(key string, a, b *Outbound) {
 	if a == nil && b == nil {
 		return
 	}
@@ -126,7 +126,7 @@ func (d *differ) way(key string, a, b *Way) {
 }
 
 // inline is the pool that a way holds in itself, nil if it holds none.
-func inline(w *Way, pools map[string]*Pool) *Pool {
+func inline(w *Outbound, pools map[string]*Pool) *Pool {
 	if w == nil || w.Action != Use || pools[w.Pool] == nil || !pools[w.Pool].Inline {
 		return nil
 	}
@@ -134,7 +134,7 @@ func inline(w *Way, pools map[string]*Pool) *Pool {
 }
 
 // wayText is a way for people, credentials masked.
-func wayText(w *Way, pools map[string]*Pool) string {
+func wayText(w *Outbound, pools map[string]*Pool) string {
 	switch {
 	case w == nil:
 		return ""
@@ -157,7 +157,7 @@ func wayText(w *Way, pools map[string]*Pool) string {
 	return "{" + strings.Join(names, ", ") + "}"
 }
 
-func waysWord(w Ways, pools map[string]*Pool) string {
+func waysWord(w Outbounds, pools map[string]*Pool) string {
 	http, ws := wayText(w.HTTP, pools), wayText(w.Websocket, pools)
 	switch {
 	case http == ws:
@@ -210,7 +210,7 @@ func (d *differ) member(place string, a, b Proxy) {
 	d.change(key+" tls.key_file", a.TLS.KeyFile, b.TLS.KeyFile)
 	d.change(key+" tls.server_name", a.TLS.ServerName, b.TLS.ServerName)
 	d.change(key+" tls.insecure", a.TLS.Insecure, b.TLS.Insecure)
-	d.way(key+" via", a.Via, b.Via)
+	d.outbound(key+" via", a.Via, b.Via)
 	d.changeIn(place, key+" weight", a.Weight, b.Weight)
 	d.changeIn(place, key+" tier", a.Tier, b.Tier)
 	d.changeIn(place, key+" enabled", a.Enabled, b.Enabled)

@@ -25,8 +25,8 @@ var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9]+_)*(SERVICE_|PORT)`)
 // layer lays variables over the tree.
 type layer struct {
 	root     *node
-	faults   Faults
-	warnings Faults
+	faults   Errors
+	warnings Errors
 }
 
 // variables lists those of proxyd and of cryptofeed, in whatever case they are
@@ -50,7 +50,7 @@ func (l *layer) variables(environ []string) (vars, spelled map[string]string) {
 
 // layEnvironment lays the variables over the tree: those with PROXYD_ replace
 // what the file says, those of cryptofeed only fill what it leaves open.
-func layEnvironment(root *node, environ []string) (faults, warnings Faults) {
+func layEnvironment(root *node, environ []string) (faults, warnings Errors) {
 	l := &layer{root: root}
 	vars, spelled := l.variables(environ)
 	for _, name := range slices.Sorted(maps.Keys(vars)) { // so that a parent comes before its children, and 0 before 1
@@ -120,7 +120,7 @@ func (l *layer) lay(at place, parts []string, v *node, replace bool) {
 			n.open(at, parts[i+1])
 			continue
 		}
-		key = n.spelled(key, parts[:i], at)
+		key = n.canonicalKey(key, parts[:i], at)
 		next := n.child(key)
 		if next != nil && next.kind == null { // as if it were not written
 			next = nil
@@ -139,7 +139,7 @@ func (l *layer) lay(at place, parts []string, v *node, replace bool) {
 			next = &node{kind: null, at: at}
 			n.set(key, at, next)
 		}
-		if next.kind == scalar && noPart(key, parts[:i]) {
+		if next.kind == scalar && isUnion(key, parts[:i]) {
 			*next = node{kind: null, at: at}
 		}
 		next.open(at, parts[i+1])
@@ -183,7 +183,7 @@ func (l *layer) shadowed(at place, by, v *node) {
 }
 
 // item is a list's item by its number; the one behind the last is made.
-func (n *node) item(at place, number string, above []string) (*node, *Fault) {
+func (n *node) item(at place, number string, above []string) (*node, *Error) {
 	i, err := strconv.Atoi(number)
 	switch {
 	case err != nil || i < 0 || i > len(n.items):
@@ -224,20 +224,20 @@ func replaceRivals(n *node, key string) {
 
 // envNode is a variable's value: JSON if it looks and parses like it, else text
 // that is read as what its key wants.
-func envNode(at place, key, value string) (*node, Faults) {
+func envNode(at place, key, value string) (*node, Errors) {
 	text := &node{kind: scalar, at: at, text: value}
 	if !strings.HasPrefix(value, "[") && !strings.HasPrefix(value, "{") || !json.Valid([]byte(value)) {
 		return text, nil
 	}
 	var doc yaml.Node // JSON is YAML, and its nodes tell a key that stands twice
 	if err := yaml.Unmarshal([]byte(value), &doc); err != nil {
-		return &node{kind: null, at: at}, Faults{at.fault(key, yamlFault("", err).What, "mend the JSON")}
+		return &node{kind: null, at: at}, Errors{at.fault(key, yamlFault("", err).Message, "mend the JSON")}
 	}
 	var p parser
 	n := p.node(&doc, key, 0)
 	n.relocate(at)
 	for i := range p.faults {
-		p.faults[i] = at.fault(p.faults[i].Key, p.faults[i].What, p.faults[i].Do)
+		p.faults[i] = at.fault(p.faults[i].Key, p.faults[i].Message, p.faults[i].Hint)
 	}
 	return n, p.faults
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // describe tells where ways lead: "http websocket", each by the members of its pool.
-func describe(c *config.Config, w config.Ways) string {
-	one := func(w *config.Way) string {
+func describe(c *config.Config, w config.Outbounds) string {
+	one := func(w *config.Outbound) string {
 		switch {
 		case w == nil:
 			return "-"

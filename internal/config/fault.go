@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// Fault is one thing that is wrong, or, as a warning, that deserves attention.
-type Fault struct {
-	File string // "" when the place is an environment variable or the whole
-	Line int    // from 1; 0 when there is no line
-	Col  int
-	Var  string // the environment variable at fault
-	Key  string // key path, such as "exchanges.binance.http"
-	What string // what is wrong
-	Do   string // what to do
+// Error is one thing that is wrong, or, as a warning, that deserves attention.
+type Error struct {
+	File    string // "" when the place is an environment variable or the whole
+	Line    int    // from 1; 0 when there is no line
+	Col     int
+	Var     string // the environment variable at fault
+	Key     string // key path, such as "exchanges.binance.http"
+	Message string // what is wrong
+	Hint    string // what to do
 }
 
 // String is "FILE:LINE:COL: key.path: what is wrong; what to do".
-func (f Fault) String() string {
+func (f Error) String() string {
 	var b strings.Builder
 	switch {
 	case f.Var != "":
@@ -30,18 +30,18 @@ func (f Fault) String() string {
 	if f.Key != "" {
 		b.WriteString(f.Key + ": ")
 	}
-	b.WriteString(f.What)
-	if f.Do != "" {
-		b.WriteString("; " + f.Do)
+	b.WriteString(f.Message)
+	if f.Hint != "" {
+		b.WriteString("; " + f.Hint)
 	}
 	return b.String()
 }
 
-// Faults is every fault of a configuration, in the order of the file.
-type Faults []Fault
+// Errors is every fault of a configuration, in the order of the file.
+type Errors []Error
 
 // Error is one fault a line.
-func (f Faults) Error() string {
+func (f Errors) Error() string {
 	lines := make([]string, len(f))
 	for i, x := range f {
 		lines[i] = x.String()

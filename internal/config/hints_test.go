@@ -147,20 +147,20 @@ func TestNoHintToMoveAKeyDisarms(t *testing.T) {
 			}
 		}
 		_, err := loadDoc(doc)
-		var faults config.Faults
+		var faults config.Errors
 		if !errors.As(err, &faults) {
 			t.Fatalf("%s: %v", path, err)
 		}
 		for _, f := range faults {
-			if !moveHint.MatchString(f.Do) || followed[f.Do] {
+			if !moveHint.MatchString(f.Hint) || followed[f.Hint] {
 				continue
 			}
-			followed[f.Do] = true
+			followed[f.Hint] = true
 			key := f.Key[strings.LastIndexByte(f.Key, '.')+1:]
 			for _, value := range openValues {
 				moves++
 				doc := guarded()
-				follow(doc, path, key, value, f.Do)
+				follow(doc, path, key, value, f.Hint)
 				if moved, err := loadDoc(doc); err == nil && decided(moved) != before {
 					t.Errorf("%s.%s: %v, moved as proposed, decides otherwise:\n%s", path, key, value, decided(moved))
 				}

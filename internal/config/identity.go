@@ -43,7 +43,7 @@ func IdentityOf(p Proxy) Identity {
 // hop is what an identity has of the hop before: its pool, or, where that is one
 // URL, its own identity, so that it is the same wherever it is written. It is
 // hashed: nobody reads a user from it.
-func hop(via *Way, pools map[string]*Pool, depth int) string {
+func hop(via *Outbound, pools map[string]*Pool, depth int) string {
 	p := pools[via.Pool]
 	if p == nil || !p.Inline || len(p.Proxies) != 1 || depth > maxDepth {
 		return via.Pool

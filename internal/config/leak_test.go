@@ -40,16 +40,16 @@ var urlShapes = []string{marked, "http://" + marked, "direct://" + marked, "user
 
 // company is what a value needs beside it, so that it is looked at.
 var company = map[reflect.Type]map[string]any{
-	reflect.TypeFor[raw.Proxy]():    {"url": "https://h.example:1"},
-	reflect.TypeFor[raw.Way]():      {"url": "https://h.example:1"},
-	reflect.TypeFor[raw.Ways]():     {"url": "https://h.example:1"},
-	reflect.TypeFor[raw.Exchange](): {"url": "https://h.example:1", "hosts": []any{"h.example"}},
-	reflect.TypeFor[raw.Pool]():     {"proxies": []any{"https://h.example:1"}},
-	reflect.TypeFor[raw.PoolRef]():  {"proxies": []any{"https://h.example:1"}},
-	reflect.TypeFor[raw.Route]():    {"hosts": []any{"h.example"}, "use": "direct"},
-	reflect.TypeFor[raw.Listener](): {"address": "127.0.0.1:0"},
-	reflect.TypeFor[raw.User]():     {"name": "n", "password": "p"},
-	reflect.TypeFor[raw.Limits]():   {"connects": "1/s"},
+	reflect.TypeFor[raw.Proxy]():     {"url": "https://h.example:1"},
+	reflect.TypeFor[raw.Outbound]():  {"url": "https://h.example:1"},
+	reflect.TypeFor[raw.Outbounds](): {"url": "https://h.example:1"},
+	reflect.TypeFor[raw.Exchange]():  {"url": "https://h.example:1", "hosts": []any{"h.example"}},
+	reflect.TypeFor[raw.Pool]():      {"proxies": []any{"https://h.example:1"}},
+	reflect.TypeFor[raw.PoolRef]():   {"proxies": []any{"https://h.example:1"}},
+	reflect.TypeFor[raw.Route]():     {"hosts": []any{"h.example"}, "use": "direct"},
+	reflect.TypeFor[raw.Listener]():  {"address": "127.0.0.1:0"},
+	reflect.TypeFor[raw.User]():      {"name": "n", "password": "p"},
+	reflect.TypeFor[raw.Limits]():    {"connects": "1/s"},
 }
 
 // spot is a place in the file, as a function from a value to a document.
@@ -92,7 +92,7 @@ func spots(typ reflect.Type, path string, url bool, doc func(any) any, seen map[
 				out = append(out, spots(f.Type, path, url, doc, seen)[1:]...)
 			case name == raw.Short:
 			default:
-				holds := name == "url" || name == "pool" || f.Type == reflect.TypeFor[*raw.Way]() || f.Type == reflect.TypeFor[*raw.Ways]()
+				holds := name == "url" || name == "pool" || f.Type == reflect.TypeFor[*raw.Outbound]() || f.Type == reflect.TypeFor[*raw.Outbounds]()
 				out = append(out, spots(f.Type, path+"."+name, holds, key(name), seen)...)
 			}
 		}

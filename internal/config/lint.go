@@ -33,7 +33,7 @@ func (b *builder) fileMode() {
 	case perm&writable != 0 && len(b.literal) > 0:
 		b.fault(b.literal[0], do, "holds a password, and every user of this machine may change the file (mode %04o)", perm)
 	case perm&writable != 0:
-		b.warnings = append(b.warnings, Fault{File: b.path, What: fmt.Sprintf("every user of this machine may change it (mode %04o)", perm), Do: "chmod 600 " + b.path})
+		b.warnings = append(b.warnings, Error{File: b.path, Message: fmt.Sprintf("every user of this machine may change it (mode %04o)", perm), Hint: "chmod 600 " + b.path})
 	case perm&open != 0 && len(b.literal) > 0:
 		b.warn(b.literal[0], do, "holds a password, and others may read the file (mode %04o)", perm)
 	}

@@ -14,7 +14,7 @@ const mostListed = 10_000
 // literal in it. lines are those of proxies, as they stand, with their secrets.
 // The faults of other lines name file and line and repeat nothing that may be
 // secret.
-func ParseList(file string, text []byte) (proxies []Proxy, lines []string, faults Faults) {
+func ParseList(file string, text []byte) (proxies []Proxy, lines []string, faults Errors) {
 	b := &builder{path: file, at: map[string]place{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, secrets: newSecrets(nil, false)}
 	seen, names := map[Identity]bool{}, map[string]int{}
 	n := 0

@@ -49,7 +49,7 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 	}
 	l.UnlistedReject = orDefault(r.Unlisted, "use") == "reject"
 	if r.Use != nil {
-		l.Use = b.way(key+".use", r.Use)
+		l.Use = b.outbound(key+".use", r.Use)
 	}
 	if r.Auth != nil {
 		l.Users = b.users(key+".auth.users", r.Auth.Users)

@@ -43,7 +43,7 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	file, err := decode(shaped)
 	if err != nil {
 		// The shaper lets nothing through that viper refuses; should it, say so.
-		faults = append(faults, Fault{File: path, What: err.Error(), Do: "mend the value"})
+		faults = append(faults, Error{File: path, Message: err.Error(), Hint: "mend the value"})
 		return nil, sorted(faults)
 	}
 	b := newBuilder(path, environ, o, s, root)
@@ -59,14 +59,14 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 // readTree reads the file and lays the environment over it. The tree is nil
 // when there is nothing to go on with. Where only one key is wanted, it is read
 // even if no tree can be made of the rest.
-func readTree(path string, environ []string, only string) (*node, *shaper, Faults) {
+func readTree(path string, environ []string, only string) (*node, *shaper, Errors) {
 	s := &shaper{at: map[string]place{}}
 	root := &node{kind: mapping}
-	var faults Faults
+	var faults Errors
 	if path != "" {
 		text, fault := readFile(path)
 		if fault != nil {
-			return nil, nil, Faults{*fault}
+			return nil, nil, Errors{*fault}
 		}
 		root, faults = parse(path, text)
 		if only != "" && (root == nil || root.kind != mapping) {
@@ -75,11 +75,11 @@ func readTree(path string, environ []string, only string) (*node, *shaper, Fault
 		if root == nil || root.kind != mapping {
 			return nil, nil, sorted(faults)
 		}
-		var twice Faults
+		var twice Errors
 		s.inBlock, twice = unwrap(root)
 		faults = append(faults, twice...)
 		if len(root.keys) == 0 && len(faults) == 0 {
-			faults = Faults{{File: path, What: "is empty", Do: "write at least one key, such as default: direct"}}
+			faults = Errors{{File: path, Message: "is empty", Hint: "write at least one key, such as default: direct"}}
 		}
 	}
 	more, warnings := layEnvironment(root, environ)
@@ -106,13 +106,13 @@ func decode(shaped map[string]any) (*raw.File, error) {
 }
 
 // sorted puts faults in the order of the file; those of the environment last.
-func sorted(f Faults) Faults {
-	slices.SortStableFunc(f, func(a, b Fault) int {
+func sorted(f Errors) Errors {
+	slices.SortStableFunc(f, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(a.Var, b.Var), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	f = slices.Compact(f)
 	if n := len(f) - mostFaults; n > 0 {
-		f = append(f[:mostFaults:mostFaults], Fault{File: f[0].File, What: fmt.Sprintf("and %d more like these, or unlike them", n), Do: "mend these first"})
+		f = append(f[:mostFaults:mostFaults], Error{File: f[0].File, Message: fmt.Sprintf("and %d more like these, or unlike them", n), Hint: "mend these first"})
 	}
 	return f
 }

@@ -46,7 +46,7 @@ func TestThreeSimplestWishesInThreeLines(t *testing.T) {
 	if got := p.Proxies[0].URL; got.Host.Name != "tokyo.example" || got.Port != 1080 || got.Password.Reveal() != "p@/:w" || got.User.Reveal() != "u" {
 		t.Errorf("got %v with password %q", got, got.Password.Reveal())
 	}
-	if one.Exchanges[0].Ways.Websocket.Pool != p.Name || one.Default != (config.Ways{}) {
+	if one.Exchanges[0].Ways.Websocket.Pool != p.Name || one.Default != (config.Outbounds{}) {
 		t.Error("a plain string must mean both kinds, and leave the default open")
 	}
 	two := load(t, `default: http://proxy.example:3128`)

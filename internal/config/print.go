@@ -74,7 +74,7 @@ func (p printer) config(c *Config) *object {
 		o.put("probe", newObject().put("user_agent", c.UserAgent))
 	}
 	o.put("enabled", c.Enabled)
-	if c.Default != (Ways{}) {
+	if c.Default != (Outbounds{}) {
 		o.put("default", p.ways(newObject(), c.Default))
 	}
 	pools := newObject()
@@ -105,7 +105,7 @@ func (p printer) config(c *Config) *object {
 	}
 	var routes []*object
 	for _, r := range c.Routes {
-		routes = append(routes, newObject().put("hosts", texts(r.Hosts)).put("use", p.way(&r.Way)))
+		routes = append(routes, newObject().put("hosts", texts(r.Hosts)).put("use", p.outbound(&r.Way)))
 	}
 	if len(routes) > 0 {
 		o.put("routes", routes)
@@ -178,7 +178,7 @@ func period(d time.Duration) string {
 func (p printer) listener(l Listener) *object {
 	o := newObject().put("address", l.Address)
 	if l.Use != nil {
-		o.put("use", p.way(l.Use))
+		o.put("use", p.outbound(l.Use))
 	}
 	if l.UnlistedReject {
 		o.put("unlisted", "reject")

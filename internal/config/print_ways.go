@@ -16,7 +16,7 @@ func (p printer) exchange(x Exchange) *object {
 			}
 			continue
 		}
-		way := p.way(w)
+		way := p.outbound(w)
 		if apart {
 			putLimits(way, l.Of(k))
 		}
@@ -39,17 +39,17 @@ func probe(x Probe) *object {
 	return o
 }
 
-func (p printer) ways(o *object, w Ways) *object {
+func (p printer) ways(o *object, w Outbounds) *object {
 	if w.HTTP != nil {
-		o.put("http", p.way(w.HTTP))
+		o.put("http", p.outbound(w.HTTP))
 	}
 	if w.Websocket != nil {
-		o.put("websocket", p.way(w.Websocket))
+		o.put("websocket", p.outbound(w.Websocket))
 	}
 	return o
 }
 
-func (p printer) way(w *Way) *object {
+func (p printer) outbound(w *Outbound) *object {
 	o := newObject()
 	switch w.Action {
 	case Direct:
@@ -118,7 +118,7 @@ func (p printer) proxy(o *object, m Proxy) *object {
 		o.put("tls", p.tls(m.TLS))
 	}
 	if m.Via != nil {
-		o.put("via", p.way(m.Via))
+		o.put("via", p.outbound(m.Via))
 	}
 	return o
 }

@@ -57,30 +57,30 @@ func readAtMost(path string, limit int) ([]byte, error) {
 }
 
 // readFile reads the configuration's file.
-func readFile(path string) ([]byte, *Fault) {
+func readFile(path string) ([]byte, *Error) {
 	raw, err := readAtMost(path, maxFileSize)
-	f := &Fault{File: path}
+	f := &Error{File: path}
 	switch {
 	case err == nil:
 		return raw, nil
 	case errors.Is(err, os.ErrNotExist):
-		f.What, f.Do = "does not exist", "create it, or run without it for the built-in defaults"
+		f.Message, f.Hint = "does not exist", "create it, or run without it for the built-in defaults"
 	case errors.Is(err, os.ErrPermission):
-		f.What, f.Do = "may not be read by this user", "chmod or chown it"
+		f.Message, f.Hint = "may not be read by this user", "chmod or chown it"
 	case errors.Is(err, errTooLarge):
-		f.What, f.Do = fmt.Sprintf("is larger than %d MiB", maxFileSize>>20), "is it the right file?"
+		f.Message, f.Hint = fmt.Sprintf("is larger than %d MiB", maxFileSize>>20), "is it the right file?"
 	default:
-		f.What, f.Do = "cannot be read: "+rootCause(err), "name a file"
+		f.Message, f.Hint = "cannot be read: "+rootCause(err), "name a file"
 	}
 	return nil, f
 }
 
 // unreadable finds what is wrong with a text before it is read as YAML, whose
 // parser takes hundreds of bytes for each value, however short.
-func unreadable(file string, raw []byte) *Fault {
+func unreadable(file string, raw []byte) *Error {
 	if i := bytes.IndexByte(raw, 0); i >= 0 && !wide(raw) {
-		return &Fault{File: file, Line: 1 + bytes.Count(raw[:i], []byte("\n")), Col: i - bytes.LastIndexByte(raw[:i], '\n'),
-			What: "has a zero byte", Do: "is it a text, and was it written whole? save it as UTF-8"}
+		return &Error{File: file, Line: 1 + bytes.Count(raw[:i], []byte("\n")), Col: i - bytes.LastIndexByte(raw[:i], '\n'),
+			Message: "has a zero byte", Hint: "is it a text, and was it written whole? save it as UTF-8"}
 	}
 	values := 1
 	for i, c := range raw {
@@ -94,7 +94,7 @@ func unreadable(file string, raw []byte) *Fault {
 		}
 	}
 	if values > mostValues {
-		return &Fault{File: file, What: fmt.Sprintf("holds more than %d values", mostValues), Do: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
+		return &Error{File: file, Message: fmt.Sprintf("holds more than %d values", mostValues), Hint: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
 	}
 	return nil
 }
@@ -107,13 +107,13 @@ var (
 
 // foreignFile recognises the files that others keep their proxies in, and says
 // what to write in place of them.
-func foreignFile(file string, raw []byte) *Fault {
+func foreignFile(file string, raw []byte) *Error {
 	const do = "write each proxy as a URL below a pool: pools: {NAME: {proxies: [socks5://user:password@host:1080]}}, and default: NAME"
 	switch {
 	case clashFile.Match(raw):
-		return &Fault{File: file, What: "looks like a Clash file, not like one of proxyd's", Do: do}
+		return &Error{File: file, Message: "looks like a Clash file, not like one of proxyd's", Hint: do}
 	case squidFile.Match(raw):
-		return &Fault{File: file, What: "looks like a squid configuration, not like one of proxyd's", Do: do}
+		return &Error{File: file, Message: "looks like a squid configuration, not like one of proxyd's", Hint: do}
 	}
 	found := false
 	for line := range bytes.Lines(raw) {
@@ -128,7 +128,7 @@ func foreignFile(file string, raw []byte) *Fault {
 	if !found {
 		return nil
 	}
-	return &Fault{File: file, What: "looks like a list of proxies, not like a configuration", Do: do}
+	return &Error{File: file, Message: "looks like a list of proxies, not like a configuration", Hint: do}
 }
 
 // openEnd refuses a file that ends behind a key without a value, as one does

@@ -14,12 +14,12 @@ import (
 
 func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	var out []Exchange
-	var listed []claim
+	var listed []hostOwner
 	seen := map[string]string{}
 	for _, name := range b.keysOf("exchanges") {
 		e, key := entries[name], "exchanges."+name
 		limits := takeLimits(key, &e)
-		x := Exchange{ID: name, Ways: b.ways(key, &e.Ways), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
+		x := Exchange{ID: name, Ways: b.ways(key, &e.Outbounds), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
 		if e.UnlistedHosts != nil && !b.ownsDomain(name) {
 			b.warn(key+".unlisted_hosts", "remove it", "has no effect: the catalogue has no domain of %s", name)
 		}
@@ -98,8 +98,8 @@ func PoolsByName(c *Config) map[string]*Pool {
 // SameOutbound reports whether two outbounds lead through the same members in
 // the same manner, be it that each is written out in its own place. nil is direct.
 // How long they may take is left aside. pools are those of PoolsByName.
-func SameOutbound(a, z *Way, pools map[string]*Pool) bool {
-	direct := Way{Action: Direct}
+func SameOutbound(a, z *Outbound, pools map[string]*Pool) bool {
+	direct := Outbound{Action: Direct}
 	a, z = cmp.Or(a, &direct), cmp.Or(z, &direct)
 	if a.Action != z.Action || a.Action != Use || a.Pool == z.Pool {
 		return a.Action == z.Action && a.Pool == z.Pool
@@ -117,7 +117,7 @@ func SameOutbound(a, z *Way, pools map[string]*Pool) bool {
 // hostsWritten reports whether there are hosts, be it faulty ones.
 func (b *builder) hostsWritten(key string, h *raw.Hosts) bool {
 	return h != nil && len(h.Both)+len(h.HTTP)+len(h.Websocket) > 0 ||
-		slices.ContainsFunc(b.shaped, func(f Fault) bool { return strings.HasPrefix(f.Key, key) })
+		slices.ContainsFunc(b.shaped, func(f Error) bool { return strings.HasPrefix(f.Key, key) })
 }
 
 func (b *builder) hosts(key string, h *raw.Hosts) []Host {
@@ -169,7 +169,7 @@ func (b *builder) routes(list []raw.Route) []Route {
 			b.missing(key, "add use: direct, reject, a URL or a pool's name", "has no way")
 			continue
 		}
-		if w := b.way(key+".use", r.Use); w != nil {
+		if w := b.outbound(key+".use", r.Use); w != nil {
 			route.Way = *w
 		}
 		out = append(out, route)

@@ -16,8 +16,8 @@ import (
 // plain maps that viper decodes: every short spelling becomes its mapping, every
 // alias its key. It remembers where each value stands.
 type shaper struct {
-	faults   Faults
-	warnings Faults // of the environment
+	faults   Errors
+	warnings Errors // of the environment
 	at       map[string]place
 	inBlock  bool // the file is a pasted proxy block with keys of other programs beside it
 }
@@ -25,7 +25,7 @@ type shaper struct {
 var fileType = reflect.TypeFor[raw.File]()
 
 // mayBeEmpty are the mappings that say no more by standing there than by not.
-var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Ways](): true, reflect.TypeFor[raw.Exchange](): true}
+var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Outbounds](): true, reflect.TypeFor[raw.Exchange](): true}
 
 // value shapes one node as t; nil means not set.
 func (s *shaper) value(n *node, t reflect.Type, path string) any {

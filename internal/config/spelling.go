@@ -9,10 +9,10 @@ import (
 // otherSpelling is the alias of a key, and the key of an alias.
 var otherSpelling = map[string]string{"http": "rest", "rest": "http", "websocket": "ws", "ws": "websocket"}
 
-// spelled is how a mapping writes a key already, so that a variable meets what
+// canonicalKey is how a mapping writes a key already, so that a variable meets what
 // the file says of it under its alias. Two variables with one prefix that mean
 // the same are left to be found at fault.
-func (n *node) spelled(key string, above []string, at place) string {
+func (n *node) canonicalKey(key string, above []string, at place) string {
 	if n.child(key) != nil {
 		return key
 	}
@@ -56,9 +56,9 @@ func (n *node) bothKinds(key string, above []string) *node {
 	return nil
 }
 
-// noPart reports whether text at a key is no part of the mapping there: a pool's
+// isUnion reports whether text at a key is no part of the mapping there: a pool's
 // name says nothing of an inline pool, nor published of budgets.
-func noPart(key string, above []string) bool {
+func isUnion(key string, above []string) bool {
 	return !areNames(above) && (key == "pool" || key == "limits")
 }
 

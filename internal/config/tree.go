@@ -28,11 +28,11 @@ type place struct {
 }
 
 // fault is a fault at a place.
-func (p place) fault(key, what, do string) Fault {
+func (p place) fault(key, what, do string) Error {
 	if p.env != "" {
-		return Fault{Var: p.env, Key: key, What: what, Do: do}
+		return Error{Var: p.env, Key: key, Message: what, Hint: do}
 	}
-	return Fault{File: p.file, Line: p.line, Col: p.col, Key: key, What: what, Do: do}
+	return Error{File: p.file, Line: p.line, Col: p.col, Key: key, Message: what, Hint: do}
 }
 
 // nodeKind is the shape of a node.
@@ -119,33 +119,33 @@ func (n *node) number() string {
 }
 
 // parse reads YAML into nodes. file is the name in faults.
-func parse(file string, raw []byte) (*node, Faults) {
+func parse(file string, raw []byte) (*node, Errors) {
 	if fault := unreadable(file, raw); fault != nil {
-		return nil, Faults{*fault}
+		return nil, Errors{*fault}
 	}
 	if fault := foreignFile(file, raw); fault != nil {
-		return nil, Faults{*fault}
+		return nil, Errors{*fault}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var doc yaml.Node
 	err := dec.Decode(&doc)
 	if errors.Is(err, io.EOF) || (err == nil && len(doc.Content) == 0) {
-		return nil, Faults{{File: file, What: "is empty", Do: "write at least one key, such as default: direct"}}
+		return nil, Errors{{File: file, Message: "is empty", Hint: "write at least one key, such as default: direct"}}
 	}
 	if err != nil {
-		return nil, Faults{yamlFault(file, err)}
+		return nil, Errors{yamlFault(file, err)}
 	}
 	p := &parser{file: file}
 	root := p.node(&doc, "", 0)
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
-		p.faults = append(p.faults, Fault{File: file, Line: second.Line, Col: 1, What: "a second document begins here", Do: "keep one document in the file"})
+		p.faults = append(p.faults, Error{File: file, Line: second.Line, Col: 1, Message: "a second document begins here", Hint: "keep one document in the file"})
 	} else if !errors.Is(err, io.EOF) {
 		p.faults = append(p.faults, yamlFault(file, err))
 	}
 	p.openEnd(&doc, raw)
 	if root != nil && root.kind == null {
-		p.faults = append(p.faults, Fault{File: file, What: "is empty", Do: "write at least one key, such as default: direct"})
+		p.faults = append(p.faults, Error{File: file, Message: "is empty", Hint: "write at least one key, such as default: direct"})
 	} else if root != nil && root.kind != mapping {
 		p.faults = append(p.faults, root.at.fault("", "the file must be a mapping of keys, not "+root.what(), "begin with a key, such as default: direct"))
 	}
@@ -154,9 +154,9 @@ func parse(file string, raw []byte) (*node, Faults) {
 
 // yamlFault turns "yaml: line 3: did not find …" into a fault. The parser's
 // syntax errors quote nothing of the file, but for the name of an alias.
-func yamlFault(file string, err error) Fault {
+func yamlFault(file string, err error) Error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	f := Fault{File: file, Line: 1, Col: 1, Do: "mend the YAML syntax"}
+	f := Error{File: file, Line: 1, Col: 1, Hint: "mend the YAML syntax"}
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		if n, what, ok := strings.Cut(rest, ": "); ok {
 			if line, err := strconv.Atoi(n); err == nil {
@@ -165,18 +165,18 @@ func yamlFault(file string, err error) Fault {
 		}
 	}
 	if strings.Contains(text, "cannot start any token") {
-		f.Do = "indent with spaces, and put values with special characters in quotes"
+		f.Hint = "indent with spaces, and put values with special characters in quotes"
 	}
 	if strings.Contains(text, "unknown anchor") {
-		text, f.Do = "an alias (*name) names no anchor (&name) above it", "put a value that begins with * in quotes"
+		text, f.Hint = "an alias (*name) names no anchor (&name) above it", "put a value that begins with * in quotes"
 	}
-	f.What = text
+	f.Message = text
 	return f
 }
 
 type parser struct {
 	file   string
-	faults Faults
+	faults Errors
 	values int // made so far: aliases are written out, and could multiply them
 	full   bool
 	open   []*yaml.Node // the anchors being written out
@@ -189,7 +189,7 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 	}
 	if p.values++; p.values > mostValues {
 		p.full = true
-		p.faults = append(p.faults, Fault{File: p.file, What: fmt.Sprintf("holds more than %d values, with its aliases written out", mostValues), Do: "is it the right file? put what repeats into a pool"})
+		p.faults = append(p.faults, Error{File: p.file, Message: fmt.Sprintf("holds more than %d values, with its aliases written out", mostValues), Hint: "is it the right file? put what repeats into a pool"})
 		return &node{kind: null, at: at}
 	}
 	if depth > maxDepth {
@@ -330,7 +330,7 @@ func (n *node) paste() {
 // unwrap takes a pasted `proxy:` block out of its key: its keys become those of
 // the file. Keys of other programs beside it are what shows that somebody else's
 // whole file was given.
-func unwrap(root *node) (inBlock bool, faults Faults) {
+func unwrap(root *node) (inBlock bool, faults Errors) {
 	block := root.child("proxy")
 	if block == nil {
 		return false, nil
@@ -343,7 +343,7 @@ func unwrap(root *node) (inBlock bool, faults Faults) {
 			}
 		}
 		root.remove("proxy")
-		return true, Faults{at.fault("proxy", "must be a mapping, not "+block.what(), "paste cryptofeed's proxy block below it, or remove it")}
+		return true, Errors{at.fault("proxy", "must be a mapping, not "+block.what(), "paste cryptofeed's proxy block below it, or remove it")}
 	}
 	root.remove("proxy")
 	block.paste()

@@ -11,30 +11,30 @@ import (
 )
 
 // ways reads a way for both kinds, or one for each; the latter beats the former.
-func (b *builder) ways(key string, r *raw.Ways) Ways {
+func (b *builder) ways(key string, r *raw.Outbounds) Outbounds {
 	if r == nil {
-		return Ways{}
+		return Outbounds{}
 	}
-	b.noLimits(key, &r.Way)
-	var out Ways
+	b.noLimits(key, &r.Outbound)
+	var out Outbounds
 	if r.Text != nil || r.URL != nil || r.Pool != nil {
-		w := b.way(key, &r.Way)
-		out = Ways{w, w}
+		w := b.outbound(key, &r.Outbound)
+		out = Outbounds{w, w}
 	} else if r.HTTP == nil && r.Websocket == nil && (r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.TLS != nil) {
 		b.missing(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
 	}
 	if r.HTTP != nil {
-		out.HTTP = b.way(key+".http", r.HTTP)
+		out.HTTP = b.outbound(key+".http", r.HTTP)
 	}
 	if r.Websocket != nil {
-		out.Websocket = b.way(key+".websocket", r.Websocket)
+		out.Websocket = b.outbound(key+".websocket", r.Websocket)
 	}
 	return out
 }
 
-// way reads one way; nil after a fault.
-func (b *builder) way(key string, r *raw.Way) *Way {
-	w := &Way{Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, defaultTimeout, 1, 300), Source: key}
+// outbound reads one way; nil after a fault.
+func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
+	w := &Outbound{Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, defaultTimeout, 1, 300), Source: key}
 	b.noLimits(key, r)
 	if r.TimeoutSeconds == nil {
 		b.withoutTimeout = append(b.withoutTimeout, key)
@@ -101,7 +101,7 @@ func isURL(s string) bool { return strings.Contains(s, "://") || strings.HasPref
 
 // poolWay makes w lead to a named pool; with via, to a copy of it that is
 // reached so.
-func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
+func (b *builder) poolWay(key, at string, w *Outbound, name string, via *Outbound) *Outbound {
 	name = strings.ToLower(strings.TrimSpace(name))
 	i, ok := b.byName[name]
 	if !ok {
@@ -132,11 +132,11 @@ func (b *builder) poolWay(key, at string, w *Way, name string, via *Way) *Way {
 
 // via reads the hop before; nil when none is named. That it is direct is kept
 // until every pool has given its hop to the members without one.
-func (b *builder) via(key string, r *raw.Way) *Way {
+func (b *builder) via(key string, r *raw.Outbound) *Outbound {
 	if r == nil {
 		return nil
 	}
-	w := b.way(key, r)
+	w := b.outbound(key, r)
 	if w == nil {
 		return nil
 	}
@@ -148,7 +148,7 @@ func (b *builder) via(key string, r *raw.Way) *Way {
 }
 
 // pushVia gives the members without a hop of their own the pool's.
-func (b *builder) pushVia(p *Pool, via *Way) {
+func (b *builder) pushVia(p *Pool, via *Outbound) {
 	if via == nil {
 		return
 	}
@@ -160,7 +160,7 @@ func (b *builder) pushVia(p *Pool, via *Way) {
 }
 
 // proxied reports whether a hop is one.
-func (w *Way) proxied() bool { return w != nil && w.Action == Use }
+func (w *Outbound) proxied() bool { return w != nil && w.Action == Use }
 
 // dropDirectHops makes "via: direct" what it means: no hop.
 func dropDirectHops(pools []Pool) {
@@ -173,7 +173,7 @@ func dropDirectHops(pools []Pool) {
 	}
 }
 
-func (b *builder) hopName(via *Way) string {
+func (b *builder) hopName(via *Outbound) string {
 	for _, p := range b.inline {
 		if p.Name == via.Pool && len(p.Proxies) == 1 {
 			return autoName(p.Proxies[0])

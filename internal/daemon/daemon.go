@@ -105,7 +105,7 @@ func New(o Options) (*Daemon, error) {
 		removed: removed{kick: make(chan struct{}, 1)}, replaced: make(chan struct{}),
 	}
 	d.program, _ = handover.Program() // without one an upgrade fails, and says so
-	d.enter(admin.StateStarting)
+	d.setState(admin.StateStarting)
 	d.bound.Store(new([]boundListener))
 	d.adminBound.Store(new(adminListener))
 	if err := d.inherit(); err != nil {
@@ -162,7 +162,7 @@ func (d *Daemon) Addrs() []net.Addr {
 func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	defer d.lines.Close()
 	if d.parent != nil {
-		d.succeed()
+		d.awaitTakeover()
 	}
 	d.metrics = d.newMetrics()
 	d.metrics.Reloaded("start", true, d.started)
@@ -182,13 +182,13 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 			parts.Go(func() { d.followElsewhere(partsCtx) })
 		}
 	}
-	d.enter(admin.StateReady)
+	d.setState(admin.StateReady)
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	parts.Go(func() {
 		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: d.known, Observe: d.observe})
 	})
-	d.heed(ctx, s)
+	d.handleSignals(ctx, s)
 	stopWatching() // what is stopping needs no other configuration, and no probes
 	if d.isReplaced() {
 		d.retire(ctx, s)
@@ -228,8 +228,8 @@ func (d *Daemon) heedReloads(ctx context.Context, wishes <-chan struct{}) {
 	}
 }
 
-// heed does what is asked by signals until ctx ends or the next process serves.
-func (d *Daemon) heed(ctx context.Context, s Signals) {
+// handleSignals does what is asked by signals until ctx ends or the next process serves.
+func (d *Daemon) handleSignals(ctx context.Context, s Signals) {
 	d.servers.Go(func() { d.heedReloads(ctx, s.Reload) }) // ends with heed
 	beat := d.watchdog()
 	for {
@@ -272,8 +272,8 @@ func (d *Daemon) settings(address string) func() config.Listener {
 	return look
 }
 
-// enter begins a phase.
-func (d *Daemon) enter(phase admin.State) {
+// setState begins a phase.
+func (d *Daemon) setState(phase admin.State) {
 	d.phase.Store(&phase)
 	switch phase {
 	case admin.StateReady:

@@ -48,7 +48,7 @@ func (d *Daemon) countElsewhere(list []openCount) {
 	for _, c := range list {
 		open[limit.Key{Exchange: c.Exchange, Kind: c.Kind, Exit: c.Exit}] += c.Open
 	}
-	d.snapshot.Load().Set().Budgets().Elsewhere(open)
+	d.snapshot.Load().Set().Budgets().SetRemoteOpen(open)
 }
 
 // followElsewhere forgets the connections of processes that end without a word,

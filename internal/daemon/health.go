@@ -13,6 +13,7 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/health"
 	"proxyd/internal/upstream"
 )
@@ -49,7 +50,7 @@ func (d *Daemon) observe(p health.Pair, r health.Result) {
 	case isClass && r.Err != nil:
 		found.Err = r.Err
 	case isClass: // the way was open, and then the exchange was silent or left
-		found.Err = &upstream.Error{Class: upstream.Class(word), Text: r.Text, Unsure: true}
+		found.Err = &failure.Error{Class: failure.Class(word), Text: r.Text, Unsure: true}
 	default:
 		for _, s := range r.Steps {
 			if s.Name == health.StepTCP || s.Name == health.StepProxy {

@@ -17,8 +17,8 @@ type boundListener struct {
 	ln      net.Listener
 }
 
-// rebound is a set of listeners that is bound and not yet in force.
-type rebound struct {
+// listenerChange is a set of listeners that is bound and not yet in force.
+type listenerChange struct {
 	kept, added []boundListener
 	leaving     []boundListener // those in force that the new set has not
 	closed      []boundListener // of those: had to make room
@@ -28,8 +28,8 @@ type rebound struct {
 // rebind opens the listeners of a configuration that are not open already, all
 // of them or none; have are those that are. What is in force stays open until
 // settle.
-func rebind(listen []config.Listener, have []boundListener) (*rebound, error) {
-	r := &rebound{leaving: slices.Clone(have)}
+func rebind(listen []config.Listener, have []boundListener) (*listenerChange, error) {
+	r := &listenerChange{leaving: slices.Clone(have)}
 	var missing []config.Listener
 	for _, l := range listen {
 		i := slices.IndexFunc(r.leaving, func(b boundListener) bool { return b.address == l.Address })
@@ -58,7 +58,7 @@ func rebind(listen []config.Listener, have []boundListener) (*rebound, error) {
 
 // open binds an address. Where listeners that leave hold the port, as when
 // 127.0.0.1:8877 becomes 0.0.0.0:8877, they are closed first.
-func (r *rebound) open(address string) (net.Listener, error) {
+func (r *listenerChange) open(address string) (net.Listener, error) {
 	ln, err := bind(address)
 	for _, old := range r.leaving {
 		if !errors.Is(err, syscall.EADDRINUSE) {
@@ -74,7 +74,7 @@ func (r *rebound) open(address string) (net.Listener, error) {
 }
 
 // undo closes what was opened, and opens again what had to make room for it.
-func (r *rebound) undo() (fault error) {
+func (r *listenerChange) undo() (fault error) {
 	closeAll(r.added)
 	for _, old := range r.closed {
 		again, err := bind(old.ln.Addr().String())
@@ -99,16 +99,16 @@ func bind(address string) (net.Listener, error) {
 // listeners are those in force.
 func (d *Daemon) listeners() []boundListener { return *d.bound.Load() }
 
-// settle puts a new set in force: what came with it is served, what left is closed.
-func (d *Daemon) settle(r *rebound) {
+// commit puts a new set in force: what came with it is served, what left is closed.
+func (d *Daemon) commit(r *listenerChange) {
 	all := slices.Concat(r.kept, r.added)
 	d.bound.Store(&all)
 	d.serveEach(r.added)
 	closeAll(r.leaving)
 }
 
-// unsettle keeps the set in force after a rebind that failed.
-func (d *Daemon) unsettle(r *rebound) {
+// rollback keeps the set in force after a rebind that failed.
+func (d *Daemon) rollback(r *listenerChange) {
 	all := slices.Clone(d.listeners())
 	for _, b := range r.restored {
 		i := slices.IndexFunc(all, func(x boundListener) bool { return x.address == b.address })

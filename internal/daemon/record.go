@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/tunnel"
 )
@@ -27,14 +28,14 @@ func (d *Daemon) record(r tunnel.Record) {
 		level, msg = zapcore.DebugLevel, "tunnel moved" // the new process says how it ends
 	case tunnel.Served:
 		level, msg = zapcore.DebugLevel, "request"
-		if r.Class != "" && r.Class != tunnel.ClassGone { // its answer was cut short
+		if r.Class != "" && r.Class != failure.ClientGone { // its answer was cut short
 			level = zapcore.WarnLevel
 		}
 	case tunnel.Unlisted:
 		msg = "host not in the catalogue"
 	case tunnel.Refused:
 		level, msg = zapcore.WarnLevel, "refused"
-		if r.Class == tunnel.ClassGone {
+		if r.Class == failure.ClientGone {
 			level = zapcore.DebugLevel
 		}
 	}

@@ -152,14 +152,14 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 	}
 	listeners, err := rebind(c.Listen, d.listeners())
 	if err != nil {
-		d.unsettle(listeners)
+		d.rollback(listeners)
 		d.unsettleAdmin(oldAdmin, newAdmin)
 		return err
 	}
 	d.snapshot.Store(next)
 	d.settleAdmin(newAdmin)
-	d.settle(listeners)
-	next.Set().CloseIdle()
+	d.commit(listeners)
+	next.Set().Activate()
 	d.level.SetLevel(logLevel(c.Log.Level))
 	if c.Log.Format != prev.Config().Log.Format {
 		d.setLogger(c)
@@ -191,7 +191,7 @@ func (d *Daemon) warnings(r *router.Router) []string {
 
 // faultLines is an error as lines that each stand alone.
 func faultLines(err error) []string {
-	var faults config.Faults
+	var faults config.Errors
 	var joined interface{ Unwrap() []error }
 	var lines []string
 	switch {

@@ -53,7 +53,7 @@ func listenerRow(l config.Listener, b boundListener) admin.Listener {
 	return row
 }
 
-func useWord(w config.Way) string {
+func useWord(w config.Outbound) string {
 	switch w.Action {
 	case config.Direct:
 		return "direct"

@@ -18,7 +18,7 @@ const progressEvery = 5 * time.Second
 // drain_seconds, and closes what is left. force ends the waiting.
 func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	c := d.snapshot.Load().Config()
-	d.enter(admin.StateDraining)
+	d.setState(admin.StateDraining)
 	ctx = context.WithoutCancel(ctx)
 	d.log().Info("stopping", zap.Int("tunnels", d.handler.Active()), zap.Float64("grace_seconds", c.StopGrace.Seconds()),
 		zap.Float64("drain_seconds", c.Drain.Seconds()), zap.String("note", "a second signal closes them at once"))

@@ -27,14 +27,14 @@ func (d *Daemon) inherit() (err error) {
 	return err
 }
 
-// succeed waits until this process may serve, and learns what it must know.
-func (d *Daemon) succeed() {
+// awaitTakeover waits until this process may serve, and learns what it must know.
+func (d *Daemon) awaitTakeover() {
 	state, err := d.parent.Ready(tunnel.Format)
 	if err != nil { // it has died: the listeners are here, so serve
 		d.log().Warn("upgrade", zap.Error(err))
 		return
 	}
-	var s succession
+	var s handoverState
 	if err := json.Unmarshal(state, &s); err != nil {
 		d.log().Warn("upgrade", zap.NamedError("state", err))
 		return
@@ -51,9 +51,9 @@ func (d *Daemon) succeed() {
 // ends. When it ends without a word, what is known of those before it stays.
 func (d *Daemon) receive() {
 	last, err := d.parent.Receive(d.hold)
-	var n note
+	var n progressMsg
 	if err == nil && json.Unmarshal(last, &n) == nil {
-		d.hear(n)
+		d.applyProgress(n)
 	} else { // what it had has ended with it
 		gone := d.parent.PID
 		d.older.Store(new(slices.DeleteFunc(d.olderProcesses(), func(p admin.Process) bool { return p.PID == gone })))
@@ -66,7 +66,7 @@ func (d *Daemon) receive() {
 // hold unpacks a batch; what it gives takes it over.
 func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 	var arrived []*tunnel.Arrived
-	var news *note
+	var news *progressMsg
 	for _, i := range items {
 		switch {
 		case len(i.Data) == 0:
@@ -78,7 +78,7 @@ func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 			}
 			arrived = append(arrived, a)
 		case i.Data[0] == itemNote:
-			news = &note{}
+			news = &progressMsg{}
 			if err := json.Unmarshal(i.Data[1:], news); err != nil {
 				return nil, err
 			}
@@ -94,7 +94,7 @@ func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 			d.removed.look() // this configuration may lack their upstreams
 		}
 		if news != nil {
-			d.hear(*news)
+			d.applyProgress(*news)
 		}
 	}, nil
 }
@@ -107,7 +107,7 @@ func (d *Daemon) adopt(a *tunnel.Arrived) {
 	d.handler.Adopt(a, u, release)
 }
 
-func (d *Daemon) hear(n note) {
+func (d *Daemon) applyProgress(n progressMsg) {
 	d.arriving.Store(n.Moving)
 	d.older.Store(&n.Older)
 	d.hearOpen(n.Open)

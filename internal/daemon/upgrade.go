@@ -25,8 +25,8 @@ const (
 	lookTime   = 100 * time.Millisecond // between two looks at what is left
 )
 
-// succession is what the next process must know before its first connection.
-type succession struct {
+// handoverState is what the next process must know before its first connection.
+type handoverState struct {
 	Generation int
 	Upstreams  []upstream.Memory
 	Budgets    []limit.History
@@ -39,8 +39,8 @@ const (
 	itemNote   = 'n' // then a note, in JSON
 )
 
-// note tells the next process how far this one is.
-type note struct {
+// progressMsg tells the next process how far this one is.
+type progressMsg struct {
 	Moving bool            // tunnels still come
 	Older  []admin.Process // this process, and those before it
 	Open   []openCount     // what they have open, as budgets count it
@@ -104,7 +104,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 			set.Budgets().Resume()
 		}
 	}()
-	state, err := json.Marshal(succession{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
+	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
 	if err != nil {
 		child.Kill()
 		return err
@@ -126,7 +126,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	if move {
 		d.moveTunnels(ctx, child, say)
 	}
-	silent := d.tell(child, false)
+	silent := d.sendProgress(child, false)
 	d.child = child
 	if n := d.handler.Active(); n > 0 {
 		say("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
@@ -157,7 +157,7 @@ func (d *Daemon) moveTunnels(ctx context.Context, child *handover.Child, say fun
 		say("%v", handover.ErrFormat)
 		return
 	}
-	_ = d.tell(child, true)
+	_ = d.sendProgress(child, true)
 	moved, longest := 0, time.Duration(0)
 	for end := time.Now().Add(settleTime); ; time.Sleep(lookTime / 4) {
 		pending := !d.inbound.Idle() && time.Now().Before(end)
@@ -182,9 +182,9 @@ func items(parcels []tunnel.Parcel) []handover.Item {
 	return list
 }
 
-// tell passes a note.
-func (d *Daemon) tell(child *handover.Child, moving bool) error {
-	data, err := json.Marshal(note{moving, d.processes(), d.openCounts()})
+// sendProgress passes a note.
+func (d *Daemon) sendProgress(child *handover.Child, moving bool) error {
+	data, err := json.Marshal(progressMsg{moving, d.processes(), d.openCounts()})
 	if err != nil {
 		return err
 	}
@@ -229,13 +229,13 @@ wait:
 		case <-ticker.C:
 		}
 		if now := d.processes(); heard && time.Since(toldAt) > time.Second && !slices.EqualFunc(now, told, sameState) {
-			heard = d.tell(d.child, false) == nil
+			heard = d.sendProgress(d.child, false) == nil
 			told, toldAt = now, time.Now()
 		}
 	}
 	if heard {
-		data, _ := json.Marshal(note{Older: d.olderProcesses(), Open: d.openElsewhere()}) // cannot fail: numbers and times
-		_ = d.child.Finish(data)                                                          // it sees our end too
+		data, _ := json.Marshal(progressMsg{Older: d.olderProcesses(), Open: d.openElsewhere()}) // cannot fail: numbers and times
+		_ = d.child.Finish(data)                                                                 // it sees our end too
 	}
 	d.finish(ctx)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/upstream"
 )
 
@@ -34,7 +35,7 @@ type line struct {
 // Read reads what came early, then the connection.
 func (l line) Read(p []byte) (int, error) { return l.read.Read(p) }
 
-func lineOf(way *upstream.Way) net.Conn {
+func lineOf(way *upstream.Conn) net.Conn {
 	if len(way.Early) == 0 {
 		return way.Conn
 	}
@@ -42,7 +43,7 @@ func lineOf(way *upstream.Way) net.Conn {
 }
 
 // speak asks the exchange over an open way. The end of ctx ends it.
-func (p *probe) speak(ctx context.Context, way *upstream.Way) Result {
+func (p *probe) speak(ctx context.Context, way *upstream.Conn) Result {
 	stop := context.AfterFunc(ctx, func() { _ = way.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	u, err := url.Parse(p.ask.URL)
@@ -146,9 +147,9 @@ func answer(r *bufio.Reader) (*http.Response, error) {
 // proxy nobody can tell who ended it.
 func brokenOff(at string, err error, took time.Duration) Result {
 	if isTimeout(err) {
-		return Result{Verdict: Verdict(upstream.ClassTargetTimeout), Text: "opened the way, then silent at " + at + " for " + seconds(took), Unsure: true}
+		return Result{Verdict: Verdict(failure.TargetTimeout), Text: "opened the way, then silent at " + at + " for " + seconds(took), Unsure: true}
 	}
-	return Result{Verdict: Verdict(upstream.ClassTargetUnreachable), Text: "opened the way, which ended at " + at, Unsure: true}
+	return Result{Verdict: Verdict(failure.TargetUnreachable), Text: "opened the way, which ended at " + at, Unsure: true}
 }
 
 func isTimeout(err error) bool {

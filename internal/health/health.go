@@ -37,7 +37,7 @@ const (
 
 // Dial opens a way to a target through one upstream. Its errors are
 // *upstream.Error, or the context's.
-type Dial func(ctx context.Context, t upstream.Target) (*upstream.Way, error)
+type Dial func(ctx context.Context, t upstream.Target) (*upstream.Conn, error)
 
 // Ask is what one probe does.
 type Ask struct {

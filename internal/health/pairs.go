@@ -34,7 +34,7 @@ var Kinds = [2]catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket}
 func Pairs(r *router.Router, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
 		for _, k := range Kinds {
-			if pool, p, ok := way(r, id, k); ok {
+			if pool, p, ok := resolvePair(r, id, k); ok {
 				pairs = append(pairs, ofPool(r, pool, p)...)
 			}
 		}
@@ -47,7 +47,7 @@ func Pairs(r *router.Router, exchanges []string) (pairs []Pair) {
 func Grid(r *router.Router, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
 		for _, k := range Kinds {
-			pool, p, ok := way(r, id, k)
+			pool, p, ok := resolvePair(r, id, k)
 			if p.Target.Port == 0 {
 				continue
 			}
@@ -75,7 +75,7 @@ func Grid(r *router.Router, exchanges []string) (pairs []Pair) {
 func Through(r *router.Router, pool *upstream.Pool, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
 		for _, k := range Kinds {
-			if _, p, _ := way(r, id, k); p.Target.Port != 0 {
+			if _, p, _ := resolvePair(r, id, k); p.Target.Port != 0 {
 				pairs = append(pairs, ofPool(r, pool, p)...)
 			}
 		}
@@ -107,9 +107,9 @@ func ofPool(r *router.Router, pool *upstream.Pool, p Pair) (pairs []Pair) {
 	return pairs
 }
 
-// way finds the pool that serves a kind of an exchange, and what can be asked
+// resolvePair finds the pool that serves a kind of an exchange, and what can be asked
 // there. ok is false where nothing is known to ask, or the way is refused.
-func way(r *router.Router, id string, k catalog.Kind) (pool *upstream.Pool, p Pair, ok bool) {
+func resolvePair(r *router.Router, id string, k catalog.Kind) (pool *upstream.Pool, p Pair, ok bool) {
 	p = Pair{Exchange: id, Kind: k, UserAgent: r.Config().UserAgent}
 	host, port := "", uint16(0)
 	if p.URL = address(r.Config(), id, k); p.URL != "" {
@@ -132,13 +132,13 @@ func way(r *router.Router, id string, k catalog.Kind) (pool *upstream.Pool, p Pa
 	if own {
 		return route.Pool, p, err == nil
 	}
-	pool = written(r, id, k) // the user's address is no host of the exchange's
+	pool = configuredPool(r, id, k) // the user's address is no host of the exchange's
 	return pool, p, pool != nil
 }
 
-// written is the pool that the configuration names for a kind of an exchange,
+// configuredPool is the pool that the configuration names for a kind of an exchange,
 // nil where it is refused.
-func written(r *router.Router, id string, k catalog.Kind) *upstream.Pool {
+func configuredPool(r *router.Router, id string, k catalog.Kind) *upstream.Pool {
 	c := r.Config()
 	w := c.Default.Of(k)
 	for _, x := range c.Exchanges {
@@ -213,8 +213,8 @@ func (p Pair) Ask(set *upstream.Set, m Method) (Dial, Ask) {
 	if m == Exchange && p.URL == "" {
 		a.Method = Connect
 	}
-	a.Reach = func(ctx context.Context) error { return set.Reach(ctx, p.Member) }
-	return func(ctx context.Context, t upstream.Target) (*upstream.Way, error) {
-		return set.DialOne(ctx, p.Member, t)
+	a.Reach = func(ctx context.Context) error { return set.Ping(ctx, p.Member) }
+	return func(ctx context.Context, t upstream.Target) (*upstream.Conn, error) {
+		return set.DialMember(ctx, p.Member, t)
 	}, a
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/router"
-	"proxyd/internal/upstream"
 )
 
 // reloading puts another snapshot of the same text in force whenever d has passed.
@@ -196,8 +196,8 @@ func TestDeadMembersKeepNobodyWaiting(t *testing.T) {
 // exit, keeps no member out that others can be reached through.
 func TestReturnThroughAnotherExchange(t *testing.T) {
 	for name, found := range map[string]Result{
-		"cannot tell": {Verdict: Verdict(upstream.ClassTargetUnreachable), Unsure: true},
-		"silence":     {Verdict: Verdict(upstream.ClassTargetTimeout), Unsure: true},
+		"cannot tell": {Verdict: Verdict(failure.TargetUnreachable), Unsure: true},
+		"silence":     {Verdict: Verdict(failure.TargetTimeout), Unsure: true},
 		"limited":     {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestNobodyCanTell(t *testing.T) {
 	b := &bench{}
 	b.known = func(p Pair) Known { return Known{Ejected: p.Member.Name() == "a"} }
 	b.find = func(Pair, Method) Result {
-		return Result{Verdict: Verdict(upstream.ClassTargetUnreachable), Unsure: true}
+		return Result{Verdict: Verdict(failure.TargetUnreachable), Unsure: true}
 	}
 	b.run(t, "pools: {p: {proxies: [{name: a, url: 'http://a.example:1'}, {name: b, url: 'http://b.example:1'}]}}\n"+
 		"exchanges: {binance: {http: p}, bybit: {http: p}, kraken: {http: p}, kucoin: {http: p}, okx: {http: p}}\n", time.Minute)
@@ -286,7 +286,7 @@ func TestWhoIsToBlame(t *testing.T) {
 			if p.Member.Name() == "b" && !c.opened && time.Since(start) < c.does {
 				return Result{Verdict: OK}
 			}
-			return Result{Verdict: Verdict(upstream.ClassTargetTimeout), Unsure: true}
+			return Result{Verdict: Verdict(failure.TargetTimeout), Unsure: true}
 		}
 		b.run(t, fmt.Sprintf(asia, "connect"), 5*time.Minute)
 		all := b.observed["a binance http connect"]

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 )
@@ -212,8 +213,8 @@ func (l *loop) take(o outcome, now time.Time) {
 	if r.Verdict == OK {
 		j.good = now
 	}
-	switch upstream.Class(r.Verdict) {
-	case upstream.ClassTargetRefused, upstream.ClassTargetUnreachable, upstream.ClassTargetDNS, upstream.ClassTargetTimeout:
+	switch failure.Class(r.Verdict) {
+	case failure.TargetRefused, failure.TargetUnreachable, failure.TargetDNS, failure.TargetTimeout:
 		r.Unsure = r.Unsure && !l.othersDo(j, now)
 	}
 	if j.every == 0 && r.Unsure && !l.turnsOver(j, now) {

@@ -5,10 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"proxyd/internal/failure"
 	"strings"
 	"time"
-
-	"proxyd/internal/upstream"
 )
 
 // secure speaks TLS with the exchange. Whose certificates are believed is the
@@ -42,18 +41,18 @@ func (p *probe) insecure(err error, took time.Duration) Result {
 		return p.disbelieved(bad)
 	case errors.As(err, &record):
 		return Result{
-			Verdict: Verdict(upstream.ClassUpstreamProtocol), Text: "opened the way, but what answers there does not speak TLS",
+			Verdict: Verdict(failure.UpstreamProtocol), Text: "opened the way, but what answers there does not speak TLS",
 			Hint: "the proxy may answer in the exchange's place (a login page, or a filter)",
 		}
 	case errors.As(err, &remote) && remote.Op == "remote error":
 		return Result{
-			Verdict: Verdict(upstream.ClassTargetUnreachable), Unsure: true,
+			Verdict: Verdict(failure.TargetUnreachable), Unsure: true,
 			Text: "opened the way, but TLS was refused there (" + clean(strings.TrimPrefix(remote.Err.Error(), "tls: "), 60) + ")",
 		}
 	case isTimeout(err), isEnd(err):
 		return brokenOff("the TLS handshake", err, took)
 	}
-	return Result{Verdict: Verdict(upstream.ClassUpstreamTLS), Text: "opened the way, but TLS failed there (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"}
+	return Result{Verdict: Verdict(failure.UpstreamTLS), Text: "opened the way, but TLS failed there (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"}
 }
 
 // disbelieved says whose certificate it was.
@@ -68,7 +67,7 @@ func (p *probe) disbelieved(bad *tls.CertificateVerificationError) Result {
 	}
 	if p.ask.Roots == nil && noRoots() {
 		return Result{
-			Verdict: Verdict(upstream.ClassLocal), Text: "this machine has no root certificates, so that no exchange can be believed",
+			Verdict: Verdict(failure.Local), Text: "this machine has no root certificates, so that no exchange can be believed",
 			Hint: "install them (ca-certificates), or name a file in SSL_CERT_FILE",
 		}
 	}
@@ -82,7 +81,7 @@ func (p *probe) disbelieved(bad *tls.CertificateVerificationError) Result {
 		what = "the certificate shown for " + host + " is for " + quoted(strings.Join(leaf.DNSNames, ", ")) + ", signed by " + quoted(signer)
 	}
 	return Result{
-		Verdict: Verdict(upstream.ClassUpstreamTLS), Text: what,
+		Verdict: Verdict(failure.UpstreamTLS), Text: what,
 		Hint: "somebody on the way answers in the exchange's place; if that is meant to be, add its authority to the system's or to SSL_CERT_FILE",
 	}
 }

@@ -50,8 +50,10 @@ func through(t testing.TB, url string) (Dial, func(context.Context) error) {
 	t.Helper()
 	set := snapshot(t, "pools: {p: {proxies: [{name: tokyo-1, url: \""+url+"\"}]}}\nallow_private: [127.0.0.0/8]\n").Set()
 	u := set.Pool("p").Members()[0].Upstream
-	return func(ctx context.Context, to upstream.Target) (*upstream.Way, error) { return set.DialOne(ctx, u, to) },
-		func(ctx context.Context) error { return set.Reach(ctx, u) }
+	return func(ctx context.Context, to upstream.Target) (*upstream.Conn, error) {
+			return set.DialMember(ctx, u, to)
+		},
+		func(ctx context.Context) error { return set.Ping(ctx, u) }
 }
 
 // asks is a probe of the whole way to a venue at host:443.

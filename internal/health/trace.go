@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/upstream"
 )
 
@@ -85,7 +86,7 @@ func (p *probe) reach(ctx context.Context) error {
 
 // open opens the way. What the upstream takes for it counts from the
 // connection; a direct way has no such step.
-func (p *probe) open(ctx context.Context) (*upstream.Way, error) {
+func (p *probe) open(ctx context.Context) (*upstream.Conn, error) {
 	way, err := p.dial(p.steps.watch(ctx), p.ask.Target)
 	if err != nil {
 		return nil, err
@@ -101,12 +102,12 @@ func (p *probe) open(ctx context.Context) (*upstream.Way, error) {
 
 // failed is the result of a way that did not open.
 func failed(err error) Result {
-	if e, ok := errors.AsType[*upstream.Error](err); ok {
-		r := Result{Verdict: Verdict(e.Class), Text: e.Text, Hint: e.Hint, Unsure: e.Unsure || e.Class == upstream.ClassTargetTimeout, Err: e}
+	if e, ok := errors.AsType[*failure.Error](err); ok {
+		r := Result{Verdict: Verdict(e.Class), Text: e.Text, Hint: e.Hint, Unsure: e.Unsure || e.Class == failure.TargetTimeout, Err: e}
 		if e.RetryAfter > 0 {
 			r.Until = time.Now().Add(min(e.RetryAfter, longestBan))
 		}
 		return r
 	}
-	return Result{Verdict: Verdict(upstream.ClassUpstreamTimeout), Text: "did not open the way in time"}
+	return Result{Verdict: Verdict(failure.UpstreamTimeout), Text: "did not open the way in time"}
 }

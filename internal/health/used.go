@@ -19,8 +19,8 @@ func membersInUse(r *router.Router) map[*upstream.Upstream]bool {
 		pools[p.Name] = p
 	}
 	seen := map[string]bool{}
-	var add func(w *config.Way)
-	add = func(w *config.Way) {
+	var add func(w *config.Outbound)
+	add = func(w *config.Outbound) {
 		if w == nil || w.Action != config.Use || seen[w.Pool] {
 			return
 		}
@@ -46,8 +46,8 @@ func membersInUse(r *router.Router) map[*upstream.Upstream]bool {
 
 // ways are all that a configuration sends anything, those that are not set
 // among them.
-func ways(c *config.Config) []*config.Way {
-	list := []*config.Way{c.Default.HTTP, c.Default.Websocket}
+func ways(c *config.Config) []*config.Outbound {
+	list := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
 	for i := range c.Exchanges {
 		list = append(list, c.Exchanges[i].Ways.HTTP, c.Exchanges[i].Ways.Websocket)
 	}

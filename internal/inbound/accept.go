@@ -16,8 +16,8 @@ const (
 	maxPause = 100 * time.Millisecond
 )
 
-// door is one listener and what is derived from its settings.
-type door struct {
+// listener is one listener and what is derived from its settings.
+type listener struct {
 	s        *Server
 	settings func() config.Listener
 
@@ -30,7 +30,7 @@ type door struct {
 // become a tunnel or is closed; Server.Close waits for it. Where no descriptor
 // is left, the connection that has waited longest for its request gives up its
 // own. Any other failing accept is tried again ever more slowly.
-func (d *door) accept(ln net.Listener) error {
+func (d *listener) accept(ln net.Listener) error {
 	var pause time.Duration
 	var told time.Time
 	failed := 0
@@ -62,7 +62,7 @@ func (d *door) accept(ln net.Listener) error {
 }
 
 // freed frees a descriptor for the next accept; false: it cannot.
-func (d *door) freed() bool {
+func (d *listener) freed() bool {
 	if d.s.opts.OutOfFiles != nil {
 		return d.s.opts.OutOfFiles()
 	}
@@ -70,7 +70,7 @@ func (d *door) freed() bool {
 }
 
 // start counts a connection in and has it served. It owns conn.
-func (d *door) start(conn net.Conn) {
+func (d *listener) start(conn net.Conn) {
 	c := &client{s: d.s, conn: conn, door: d, deadline: time.Now().Add(d.s.handshake)}
 	c.tcp, _ = conn.(*net.TCPConn)
 	c.addr = addrPort(conn.RemoteAddr())
@@ -82,8 +82,8 @@ func (d *door) start(conn net.Conn) {
 }
 
 // serve is the life of one connection until it is a tunnel.
-func (d *door) serve(c *client) {
-	deepen(0)
+func (d *listener) serve(c *client) {
+	growStack(0)
 	defer func() {
 		if v := recover(); v != nil {
 			c.crash(v, debug.Stack())
@@ -96,7 +96,7 @@ func (d *door) serve(c *client) {
 }
 
 // usersOf digests the users of a listener, once for each configuration.
-func (d *door) usersOf(list []config.User) *users {
+func (d *listener) usersOf(list []config.User) *users {
 	if len(list) == 0 {
 		return nil
 	}
@@ -109,7 +109,7 @@ func (d *door) usersOf(list []config.User) *users {
 }
 
 // certsOf is the certificate of a listener that speaks TLS.
-func (d *door) certsOf(l *config.Listener) *certs {
+func (d *listener) certsOf(l *config.Listener) *certs {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.certs == nil || d.certs.certFile != l.TLSCert || d.certs.keyFile != l.TLSKey {

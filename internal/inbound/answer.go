@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
 )
 
@@ -30,13 +31,13 @@ func (a answer) status() int {
 	if a.Status != 0 {
 		return a.Status
 	}
-	return tunnel.AnswerTo(a.Class).HTTP
+	return failure.AnswerTo(a.Class).HTTP
 }
 
 // bytes is the whole answer. Whatever came from elsewhere is cleaned: nothing
 // in it can end a line.
 func (a answer) bytes() []byte {
-	table := tunnel.AnswerTo(a.Class)
+	table := failure.AnswerTo(a.Class)
 	status, text := a.status(), clean(a.Text)
 	body := text
 	if a.Hint != "" {
@@ -79,7 +80,7 @@ func (a answer) bytes() []byte {
 }
 
 // appendParticular adds the fields that only some answers carry.
-func (a answer) appendParticular(b []byte, status int, table tunnel.Answer) []byte {
+func (a answer) appendParticular(b []byte, status int, table failure.Answer) []byte {
 	switch status {
 	case http.StatusProxyAuthRequired:
 		b = append(b, "Proxy-Authenticate: Basic realm=\"proxyd\"\r\n"...)
@@ -123,7 +124,7 @@ func (c *client) refuseHTTP(r *tunnel.Request, f *fault) {
 // sendRefusal answers and closes the connection, unless the answer keeps it;
 // then it says whether the connection lives on.
 func (c *client) sendRefusal(a answer, delay time.Duration) bool {
-	if a.Class == tunnel.ClassGone || !c.wait(a.Delay+delay) || !c.say(a.bytes()) {
+	if a.Class == failure.ClientGone || !c.wait(a.Delay+delay) || !c.reply(a.bytes()) {
 		c.close()
 		return false
 	}

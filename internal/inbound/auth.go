@@ -11,7 +11,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
-	"proxyd/internal/upstream"
+	"proxyd/internal/failure"
 )
 
 // wrongDelay slows down guessing.
@@ -90,14 +90,14 @@ func (u *users) identify(name, password string) (identity, *fault) {
 		}
 	}
 	return identity{}, &fault{
-		class: upstream.ClassAuth, text: "unknown user or wrong password", delay: wrongDelay,
+		class: failure.Auth, text: "unknown user or wrong password", delay: wrongDelay,
 		hint: "check the credentials in the client's proxy URL against the listener's auth.users",
 	}
 }
 
 // noCredentials is for a listener with users and a client that sends none.
 var noCredentials = &fault{
-	class: upstream.ClassAuth, text: "this listener needs a user and a password",
+	class: failure.Auth, text: "this listener needs a user and a password",
 	hint: "put them into the proxy URL: http://NAME:PASSWORD@HOST:PORT",
 }
 
@@ -152,7 +152,7 @@ func (u *users) identifyHTTP(h *head) (identity, *fault) {
 		return identity{}, bad("the request has more than one Proxy-Authorization")
 	}
 	return identity{}, &fault{
-		class: upstream.ClassAuth, text: "the Proxy-Authorization" + byScheme(value) + " cannot be read",
+		class: failure.Auth, text: "the Proxy-Authorization" + byScheme(value) + " cannot be read",
 		hint: "this proxy accepts Basic alone",
 	}
 }

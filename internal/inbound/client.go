@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // client is one accepted connection until it is a tunnel.
 type client struct {
 	s                 *Server
-	door              *door
+	door              *listener
 	conn              net.Conn     // what is spoken on: tcp, or TLS over it
 	tcp               *net.TCPConn // nil only if the listener is no TCP listener
 	addr              netip.AddrPort
@@ -43,7 +43,7 @@ type client struct {
 func (c *client) serve() {
 	c.in.conn = c.conn
 	if !c.allowed() {
-		c.turnAway()
+		c.reject()
 		return
 	}
 	if c.listener.TLSCert != "" && !c.startTLS() {
@@ -81,11 +81,11 @@ func (c *client) speaks(protocol string) {
 
 var (
 	plainPort = &fault{
-		class: upstream.ClassBadRequest, text: "this port speaks plain HTTP, use http:// in the proxy URL",
+		class: failure.BadRequest, text: "this port speaks plain HTTP, use http:// in the proxy URL",
 		hint: "the client began a TLS handshake",
 	}
 	tlsPort = &fault{
-		class: upstream.ClassBadRequest, text: "this port speaks TLS, use https:// in the proxy URL",
+		class: failure.BadRequest, text: "this port speaks TLS, use https:// in the proxy URL",
 		hint: "the listener has a certificate (tls), so nothing is accepted in clear",
 	}
 )
@@ -119,11 +119,11 @@ func (c *client) allowed() bool {
 	return false
 }
 
-// turnAway answers a client that may not connect here without reading what it
+// reject answers a client that may not connect here without reading what it
 // wants: only which protocol it speaks, and that for a short time.
-func (c *client) turnAway() {
+func (c *client) reject() {
 	f := &fault{
-		class: upstream.ClassDenied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
+		class: failure.Denied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
 		hint: "add it to the listener's allow",
 	}
 	c.conn.SetReadDeadline(time.Now().Add(lingerTime))
@@ -135,11 +135,11 @@ func (c *client) turnAway() {
 		c.leave()
 	case c.in.pending()[0] == 5:
 		c.record(&tunnel.Request{Protocol: "socks5"}, f)
-		c.say([]byte{5, 0xff})
+		c.reply([]byte{5, 0xff})
 		c.linger()
 	case c.in.pending()[0] == 4:
 		c.record(&tunnel.Request{Protocol: "socks4"}, f)
-		c.say(socks4Refused)
+		c.reply(socks4Refused)
 		c.linger()
 	default:
 		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, f)
@@ -149,7 +149,7 @@ func (c *client) turnAway() {
 // open asks for a way to the target. The client's leaving ends the attempt.
 func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	if !c.s.engage(c) {
-		return nil, &tunnel.Refusal{Class: tunnel.ClassGone, Text: errLeft.Error()}
+		return nil, &tunnel.Refusal{Class: failure.ClientGone, Text: errLeft.Error()}
 	}
 	if !c.busy.Swap(true) {
 		c.s.busy.Add(1)
@@ -165,7 +165,7 @@ func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	}
 	if ctx.Err() != nil {
 		t.Abandon(errLeft)
-		return nil, &tunnel.Refusal{Class: tunnel.ClassGone, Text: errLeft.Error()}
+		return nil, &tunnel.Refusal{Class: failure.ClientGone, Text: errLeft.Error()}
 	}
 	return t, nil
 }
@@ -177,7 +177,7 @@ func asRefusal(err error) *tunnel.Refusal {
 	if errors.As(err, &r) {
 		return r
 	}
-	return &tunnel.Refusal{Class: upstream.ClassLocal, Text: "internal error", Err: err}
+	return &tunnel.Refusal{Class: failure.Local, Text: "internal error", Err: err}
 }
 
 // carry makes the connection a tunnel. The client has had its reply.
@@ -215,7 +215,7 @@ func (c *client) record(r *tunnel.Request, f *fault) *tunnel.Refusal {
 
 // drop closes a connection that cannot be answered in any protocol, and says why in the log.
 func (c *client) drop(protocol, why string) {
-	c.record(&tunnel.Request{Protocol: protocol, Hint: router.Hint{}}, &fault{class: upstream.ClassBadRequest, text: why})
+	c.record(&tunnel.Request{Protocol: protocol, Hint: router.Hint{}}, &fault{class: failure.BadRequest, text: why})
 	c.close()
 }
 
@@ -227,8 +227,8 @@ func (c *client) Write(b []byte) (int, error) {
 	return c.conn.Write(b)
 }
 
-// say writes a reply, in one write.
-func (c *client) say(b []byte) bool {
+// reply writes a reply, in one write.
+func (c *client) reply(b []byte) bool {
 	_, err := c.Write(b)
 	return err == nil
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/elazarl/goproxy"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // serveHTTP serves requests until one of them has the connection for itself or
@@ -43,7 +43,7 @@ func (c *client) serveHTTP(f *fault) {
 			c.start(&h)
 			return
 		}
-		keep := f.class == upstream.ClassAuth && try < mostTries && h.keeps() && !c.s.draining.Load()
+		keep := f.class == failure.Auth && try < mostTries && h.keeps() && !c.s.draining.Load()
 		a := answer{Refusal: c.record(&c.req.Request, f), proxy: f.proxy, head: c.req.head, keep: keep}
 		c.in.use(len(h.raw))
 		if !c.sendRefusal(a, f.delay) {

@@ -12,8 +12,8 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // The first bytes of real clients, as they were captured; TARGET stands for
@@ -149,7 +149,7 @@ func TestConnectRefusals(t *testing.T) {
 			if strings.Contains(first, "secret") {
 				t.Errorf("a password came back: %q", first)
 			}
-			r := f.refused(upstream.Class(tt.class))
+			r := f.refused(failure.Class(tt.class))
 			if r.ID != resp.Header.Get("X-Proxyd-Request-Id") {
 				t.Errorf("recorded id %q, answered %q", r.ID, resp.Header.Get("X-Proxyd-Request-Id"))
 			}
@@ -215,7 +215,7 @@ func TestFirstByte(t *testing.T) {
 			if took := time.Since(start); took > time.Second {
 				t.Errorf("took %v: it waited for more bytes", took)
 			}
-			if r := f.refused(upstream.ClassBadRequest); !strings.Contains(r.Text, tt.record) {
+			if r := f.refused(failure.BadRequest); !strings.Contains(r.Text, tt.record) {
 				t.Errorf("recorded %q", r.Text)
 			}
 		})
@@ -282,7 +282,7 @@ func TestConnectAuth(t *testing.T) {
 			if got := readN(t, conn, len(established)+5); got != established+"EARLY" {
 				t.Errorf("second try: %q", got)
 			}
-			f.refused(upstream.ClassAuth)
+			f.refused(failure.Auth)
 		})
 	}
 }
@@ -398,7 +398,7 @@ func TestClientLeavesWhileDialling(t *testing.T) {
 				<-asked
 				start := time.Now()
 				leave(conn)
-				r := f.refused(tunnel.ClassGone)
+				r := f.refused(failure.ClientGone)
 				if took := time.Since(start); took > time.Second {
 					t.Errorf("noticed after %v", took)
 				}

@@ -2,16 +2,15 @@ package inbound
 
 import (
 	"fmt"
+	"proxyd/internal/failure"
 	"strings"
 	"time"
-
-	"proxyd/internal/upstream"
 )
 
 // fault is why a front end refuses a request by itself; a Refusal is made from
 // it when the refusal is recorded.
 type fault struct {
-	class  upstream.Class
+	class  failure.Class
 	status int    // of HTTP when it is not the class's own
 	text   string // what is wrong
 	hint   string // what to do
@@ -23,11 +22,11 @@ type fault struct {
 func (f *fault) Error() string { return f.text }
 
 // bad is a malformed request.
-func bad(text string) *fault { return &fault{class: upstream.ClassBadRequest, text: text} }
+func bad(text string) *fault { return &fault{class: failure.BadRequest, text: text} }
 
 // badStatus is one with a status of its own.
 func badStatus(status int, text, hint string) *fault {
-	return &fault{class: upstream.ClassBadRequest, status: status, text: text, hint: hint}
+	return &fault{class: failure.BadRequest, status: status, text: text, hint: hint}
 }
 
 // clean makes foreign text fit for one line of ASCII.
@@ -58,11 +57,11 @@ func cut(s string, n int) string {
 }
 
 // quote repeats a little of what a client wrote.
-func quote(b []byte) string { return `"` + cut(clean(veil(string(b))), 40) + `"` }
+func quote(b []byte) string { return `"` + cut(clean(redact(string(b))), 40) + `"` }
 
-// veil takes out what may be a secret of the client's: user information, and
+// redact takes out what may be a secret of the client's: user information, and
 // all behind a question mark.
-func veil(s string) string {
+func redact(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		s = "***" + s[i:]
 	}

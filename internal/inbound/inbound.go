@@ -71,7 +71,7 @@ type Server struct {
 	proxy   *goproxy.ProxyHttpServer
 	socks   *socks5.Server
 	plain   *http.Server
-	queue   *handed // connections on their way to plain
+	queue   *connQueue // connections on their way to plain
 
 	handshake time.Duration // handshakeTime, shorter in tests
 
@@ -111,7 +111,7 @@ func New(o Options) *Server {
 func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 	defer ln.Close()
 	s.startPlain()
-	d := &door{s: s, settings: settings}
+	d := &listener{s: s, settings: settings}
 	return d.accept(ln)
 }
 
@@ -216,19 +216,19 @@ func (w debugWriter) Printf(format string, v ...any) {
 	}
 }
 
-// handed is a listener that is fed by hand.
-type handed struct {
+// connQueue is a listener that is fed by hand.
+type connQueue struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
 }
 
-func newHanded() *handed {
-	return &handed{conns: make(chan net.Conn), done: make(chan struct{})}
+func newHanded() *connQueue {
+	return &connQueue{conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
 // give hands a connection to whoever accepts; false: nobody does any more.
-func (h *handed) give(c net.Conn) bool {
+func (h *connQueue) give(c net.Conn) bool {
 	select {
 	case h.conns <- c:
 		return true
@@ -238,7 +238,7 @@ func (h *handed) give(c net.Conn) bool {
 }
 
 // Accept takes the next connection.
-func (h *handed) Accept() (net.Conn, error) {
+func (h *connQueue) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.conns:
 		return c, nil
@@ -248,10 +248,10 @@ func (h *handed) Accept() (net.Conn, error) {
 }
 
 // Close ends Accept.
-func (h *handed) Close() error {
+func (h *connQueue) Close() error {
 	h.once.Do(func() { close(h.done) })
 	return nil
 }
 
 // Addr is of no use to anybody.
-func (h *handed) Addr() net.Addr { return &net.TCPAddr{} }
+func (h *connQueue) Addr() net.Addr { return &net.TCPAddr{} }

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
@@ -156,7 +157,7 @@ func (f *front) await(what string, ok func(tunnel.Record) bool) tunnel.Record {
 }
 
 // refused waits for the record of a refusal.
-func (f *front) refused(class upstream.Class) tunnel.Record {
+func (f *front) refused(class failure.Class) tunnel.Record {
 	f.t.Helper()
 	return f.await("a refusal "+string(class), func(r tunnel.Record) bool { return r.Event == tunnel.Refused && r.Class == class })
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // expecting is an origin that reads a head, says before, reads a body of 5
@@ -199,7 +199,7 @@ func TestInterimAnswers(t *testing.T) {
 				t.Errorf("%d passed on, then %s", passed, resp.Status)
 			}
 			if want == 502 {
-				checkRefusal(t, resp, body, string(upstream.ClassTargetProtocol))
+				checkRefusal(t, resp, body, string(failure.TargetProtocol))
 				if !strings.Contains(body, "more than 32 interim answers") {
 					t.Errorf("body %q", body)
 				}
@@ -224,8 +224,8 @@ func TestPlainBodiesThatNetHTTPRefuses(t *testing.T) {
 			conn := f.dial()
 			write(t, conn, "POST http://"+addr+"/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"+body)
 			resp, text := answerOf(t, readAll(t, conn))
-			checkRefusal(t, resp, text, string(upstream.ClassBadRequest))
-			f.refused(upstream.ClassBadRequest)
+			checkRefusal(t, resp, text, string(failure.BadRequest))
+			f.refused(failure.BadRequest)
 		})
 	}
 	for name, body := range map[string]string{

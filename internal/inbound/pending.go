@@ -6,8 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // Connections that are not yet tunnels are capped, so that clients that send
@@ -98,7 +98,7 @@ func (s *Server) evict(c *client, limit int) {
 	if c.answered { // it has had its answer, and any server may end a kept connection
 		return
 	}
-	_ = s.handler.Refuse(tunnel.Request{Protocol: "unknown", Client: c.addr}, upstream.ClassOverload, 0,
+	_ = s.handler.Refuse(tunnel.Request{Protocol: "unknown", Client: c.addr}, failure.Overload, 0,
 		fmt.Sprintf("the connection has waited longest of %d for its request, and was closed to make room for others", limit),
 		"raise the limit of open files (ulimit -n, LimitNOFILE=), or find out which clients connect and send nothing")
 	if s.opts.Evicted != nil {

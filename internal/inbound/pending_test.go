@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // isOpen reports whether the peer has not ended a connection.
@@ -87,7 +87,7 @@ func TestLongestWaitingConnectionGivesWay(t *testing.T) {
 	}
 	works(first)
 	works(connect())
-	r := f.refused(upstream.ClassOverload)
+	r := f.refused(failure.Overload)
 	if r.Client.String() != idle[0].LocalAddr().String() || !strings.Contains(r.Text, "waited longest of 8") {
 		t.Errorf("recorded: %v %q", r.Client, r.Text)
 	}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // rawOrigin answers each request on a connection with the next of answers and
@@ -216,12 +216,12 @@ func TestPlainFailures(t *testing.T) {
 	tests := []struct {
 		name, yaml, answer string
 		status             int
-		class              upstream.Class
+		class              failure.Class
 	}{
-		{"garbage", local, "SSH-2.0-x\r\n", 502, upstream.ClassTargetProtocol},
-		{"101 unasked", local, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", 502, upstream.ClassTargetProtocol},
-		{"closed", local, "", 502, upstream.ClassTargetProtocol},
-		{"rejected", "default: reject", "x", 403, upstream.ClassDenied},
+		{"garbage", local, "SSH-2.0-x\r\n", 502, failure.TargetProtocol},
+		{"101 unasked", local, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", 502, failure.TargetProtocol},
+		{"closed", local, "", 502, failure.TargetProtocol},
+		{"rejected", "default: reject", "x", 403, failure.Denied},
 	}
 	for _, tt := range tests {
 		for _, method := range []string{"GET", "HEAD"} {
@@ -229,7 +229,7 @@ func TestPlainFailures(t *testing.T) {
 				f := startFront(t, tt.yaml, nil)
 				addr, _ := rawOrigin(t, tt.answer)
 				conn := f.dial()
-				if tt.class == upstream.ClassDenied {
+				if tt.class == failure.Denied {
 					addr = "a.example"
 				}
 				write(t, conn, method+" http://"+addr+"/ HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -402,7 +402,7 @@ func TestPlainBadChunks(t *testing.T) {
 				}
 			case <-time.After(time.Second): // the request never got there
 			}
-			f.refused(upstream.ClassBadRequest)
+			f.refused(failure.BadRequest)
 		})
 	}
 }
@@ -550,8 +550,8 @@ func TestPlainAnswerWithASpaceBeforeAColon(t *testing.T) {
 			conn := f.dial()
 			write(t, conn, get(addr, "/", ""))
 			resp, body := answerOf(t, readAll(t, conn))
-			checkRefusal(t, resp, body, string(upstream.ClassTargetProtocol))
-			f.refused(upstream.ClassTargetProtocol)
+			checkRefusal(t, resp, body, string(failure.TargetProtocol))
+			f.refused(failure.TargetProtocol)
 		})
 	}
 }
@@ -656,7 +656,7 @@ func TestPlainClientLeaves(t *testing.T) {
 			case <-time.After(2 * time.Second):
 				t.Error("the origin still waits")
 			}
-			f.refused(tunnel.ClassGone)
+			f.refused(failure.ClientGone)
 		})
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // A client that stalls in its body hears at once that the far end has gone.
@@ -30,9 +30,9 @@ func TestFarEndLeavesWhileTheBodyStalls(t *testing.T) {
 						_, _ = http.ReadRequest(bufio.NewReader(c))
 						end(c.(*net.TCPConn))
 					})
-					yaml, target, class := local, addr, upstream.ClassTargetProtocol
+					yaml, target, class := local, addr, failure.TargetProtocol
 					if through == "upstream" {
-						yaml, target, class = "default: http://"+addr, "a.example", upstream.ClassUpstreamProtocol
+						yaml, target, class = "default: http://"+addr, "a.example", failure.UpstreamProtocol
 					}
 					f := startFront(t, yaml, nil)
 					conn := f.dial()

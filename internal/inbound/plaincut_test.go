@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // cutOrigin sends text in answer to each request, then ends the connection by
@@ -87,7 +87,7 @@ func TestPlainAnswerCutBeforeItsBody(t *testing.T) {
 					t.Errorf("it looks whole: %q", body)
 				}
 				rec := f.await("the request", func(r tunnel.Record) bool { return r.Event == tunnel.Served })
-				if rec.Class != upstream.ClassTargetProtocol || rec.Reason != tt.reason || rec.ClosedBy != string(relay.Server) || rec.Text == "" {
+				if rec.Class != failure.TargetProtocol || rec.Reason != tt.reason || rec.ClosedBy != string(relay.Server) || rec.Text == "" {
 					t.Errorf("recorded class %q, reason %q, closed by %q, text %q", rec.Class, rec.Reason, rec.ClosedBy, rec.Text)
 				}
 				if n := asked.Load(); n != 1 {
@@ -123,7 +123,7 @@ func TestPlainAnswerNotTakenByItsClient(t *testing.T) {
 	_ = readHeadOf(t, conn)
 	conn.Close()
 	rec := f.await("the request", func(r tunnel.Record) bool { return r.Event == tunnel.Served })
-	if rec.Class != tunnel.ClassGone || rec.ClosedBy != string(relay.Client) {
+	if rec.Class != failure.ClientGone || rec.ClosedBy != string(relay.Client) {
 		t.Errorf("recorded %+v", rec)
 	}
 }
@@ -145,9 +145,9 @@ func TestPlainAnswerWithOddStatusLine(t *testing.T) {
 				t.Parallel()
 				addr, _ := cutOrigin(t, line+"\r\nContent-Length: 2\r\n\r\nok", endInOrder)
 				yaml, target := local, addr
-				class, proxyError := upstream.ClassTargetProtocol, "http_protocol_error"
+				class, proxyError := failure.TargetProtocol, "http_protocol_error"
 				if through == "upstream" {
-					yaml, target, class = "default: http://"+addr, "a.example", upstream.ClassUpstreamProtocol
+					yaml, target, class = "default: http://"+addr, "a.example", failure.UpstreamProtocol
 				}
 				f := startFront(t, yaml, nil)
 				conn := f.dial()
@@ -194,7 +194,7 @@ func TestWebsocketAnswerCutOrOdd(t *testing.T) {
 				t.Errorf("it looks whole: %q", body)
 			}
 			rec := f.await("the end", func(r tunnel.Record) bool { return r.Event == tunnel.Ended })
-			if rec.Class != upstream.ClassTargetProtocol || rec.Reason != relay.ReasonEOF {
+			if rec.Class != failure.TargetProtocol || rec.Reason != relay.ReasonEOF {
 				t.Errorf("recorded %+v", rec)
 			}
 		})
@@ -206,8 +206,8 @@ func TestWebsocketAnswerCutOrOdd(t *testing.T) {
 		conn := f.dial()
 		write(t, conn, "GET ws://"+addr+ask)
 		resp, body := answerOf(t, readAll(t, conn))
-		checkRefusal(t, resp, body, string(upstream.ClassTargetProtocol))
-		f.refused(upstream.ClassTargetProtocol)
+		checkRefusal(t, resp, body, string(failure.TargetProtocol))
+		f.refused(failure.TargetProtocol)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if len(f.records) != 1 {
@@ -234,7 +234,7 @@ func TestPlainOriginThatDoesNotAnswer(t *testing.T) {
 			conn := f.dial()
 			write(t, conn, get(addr, "/", ""))
 			resp, body := answerOf(t, readAll(t, conn))
-			checkRefusal(t, resp, body, string(upstream.ClassTargetProtocol))
+			checkRefusal(t, resp, body, string(failure.TargetProtocol))
 			if got := resp.Header.Get("Proxy-Status"); !strings.HasPrefix(got, "proxyd; error="+want+";") {
 				t.Errorf("Proxy-Status %q", got)
 			}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/router"
 	"proxyd/internal/target"
 	"proxyd/internal/tunnel"
@@ -43,7 +44,7 @@ func (c *client) decide(h *head, r *request) *fault {
 	*r = request{head: string(h.method) == http.MethodHead, old: h.minor == 0}
 	r.expects = !r.old && h.hasBody() && h.value("expect") != ""
 	r.Protocol = "http"
-	f := r.aim(h)
+	f := r.parseTarget(h)
 	id, unknown := c.users.identifyHTTP(h)
 	r.Label = id.label
 	r.Hint = router.Hint{Listener: c.listener.Address, Kind: id.kind}
@@ -54,7 +55,7 @@ func (c *client) decide(h *head, r *request) *fault {
 		return unknown
 	case c.s.loops(h, r):
 		return &fault{
-			class: upstream.ClassDenied, proxy: "proxy_loop_detected",
+			class: failure.Denied, proxy: "proxy_loop_detected",
 			text: "proxy_loop_detected: the request has passed through this proxyd before",
 			hint: "some upstream of this proxyd leads back to it",
 		}
@@ -66,15 +67,15 @@ func (c *client) decide(h *head, r *request) *fault {
 	return nil
 }
 
-// aim reads the target.
-func (r *request) aim(h *head) *fault {
+// parseTarget reads the target.
+func (r *request) parseTarget(h *head) *fault {
 	if h.isConnect() {
 		r.Protocol, r.do = "connect", doConnect
 		var err error
 		r.Host, r.Port, err = target.SplitHostPort(string(h.target))
 		switch {
 		case err != nil:
-			return &fault{class: upstream.ClassBadRequest, text: err.Error(), hint: "CONNECT takes host:port"}
+			return &fault{class: failure.BadRequest, text: err.Error(), hint: "CONNECT takes host:port"}
 		case h.hasBody():
 			return bad("a CONNECT request has no body, so no Content-Length and no Transfer-Encoding")
 		}
@@ -133,7 +134,7 @@ func (r *request) aimPlain(s string) *fault {
 	if !ok {
 		if s[0] == '/' || s == "*" {
 			return &fault{
-				class: upstream.ClassBadRequest, text: "this is a proxy, not a web server",
+				class: failure.BadRequest, text: "this is a proxy, not a web server",
 				hint: "set HTTPS_PROXY and HTTP_PROXY of a client to this address (`proxyd env` prints the lines)",
 			}
 		}
@@ -143,7 +144,7 @@ func (r *request) aimPlain(s string) *fault {
 	case "http", "ws":
 	case "https", "wss":
 		return &fault{
-			class: upstream.ClassBadRequest, text: strings.ToLower(scheme) + " URL sent in clear; use CONNECT",
+			class: failure.BadRequest, text: strings.ToLower(scheme) + " URL sent in clear; use CONNECT",
 			hint: "axios before 1.8: set proxy: false and an https-proxy-agent as httpsAgent",
 		}
 	default:
@@ -242,7 +243,7 @@ func clearOnTLSPort(port uint16) *fault {
 	switch port {
 	case 443, 8443, 9443:
 		return &fault{
-			class: upstream.ClassBadRequest,
+			class: failure.BadRequest,
 			text:  "a websocket in clear to port " + strconv.Itoa(int(port)) + ", which speaks TLS",
 			hint:  "use wss and CONNECT (ccxt JS: use wssProxy, not wsProxy)",
 		}

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // The replies of SOCKS4. There is one code for every refusal.
@@ -37,7 +37,7 @@ func (c *client) serveSOCKS4() {
 		}
 		if f == nil && c.users != nil {
 			f = &fault{
-				class: upstream.ClassAuth, text: "SOCKS4 cannot authenticate, and this listener has users",
+				class: failure.Auth, text: "SOCKS4 cannot authenticate, and this listener has users",
 				hint: "use socks5h:// or http:// with NAME:PASSWORD",
 			}
 		}
@@ -62,11 +62,11 @@ func (c *client) serveSOCKS4() {
 }
 
 func (c *client) refuseSOCKS4(r *tunnel.Refusal) {
-	if r.Class == tunnel.ClassGone || !c.wait(r.Delay) {
+	if r.Class == failure.ClientGone || !c.wait(r.Delay) {
 		c.close()
 		return
 	}
-	c.say(socks4Refused)
+	c.reply(socks4Refused)
 	c.linger()
 }
 
@@ -82,7 +82,7 @@ func parseSOCKS4(b []byte, r *tunnel.Request) (int, *fault) {
 	}
 	r.Port = binary.BigEndian.Uint16(b[2:4])
 	ip := netip.AddrFrom4([4]byte(b[4:8]))
-	userid, n, f := text0(b[fixed:], "user id")
+	userid, n, f := cString(b[fixed:], "user id")
 	if f != nil || n == 0 {
 		return 0, f
 	}
@@ -93,7 +93,7 @@ func parseSOCKS4(b []byte, r *tunnel.Request) (int, *fault) {
 	case ip == netip.IPv4Unspecified():
 		return 0, bad("the target address 0.0.0.0 is none")
 	case b[4] == 0 && b[5] == 0 && b[6] == 0:
-		name, n, f := text0(b[end:], "name")
+		name, n, f := cString(b[end:], "name")
 		if f != nil || n == 0 {
 			return 0, f
 		}
@@ -104,8 +104,8 @@ func parseSOCKS4(b []byte, r *tunnel.Request) (int, *fault) {
 	return end, nil
 }
 
-// text0 reads up to a zero byte and gives the length with it, 0 if there must be more.
-func text0(b []byte, what string) (string, int, *fault) {
+// cString reads up to a zero byte and gives the length with it, 0 if there must be more.
+func cString(b []byte, what string) (string, int, *fault) {
 	i := bytes.IndexByte(b, 0)
 	switch {
 	case i > maxSOCKS4, i < 0 && len(b) > maxSOCKS4:

@@ -11,9 +11,9 @@ import (
 	"github.com/things-go/go-socks5"
 	"github.com/things-go/go-socks5/statute"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // newSOCKS5 makes go-socks5 a parser: names are not resolved here, nothing is
@@ -49,7 +49,7 @@ func (c *client) serveSOCKS5() {
 		f := bad("the client offers no SOCKS5 method that is spoken here: 00 (none) or 02 (user and password)")
 		if c.users != nil {
 			f = &fault{
-				class: upstream.ClassAuth, text: "the client offers no user and password, which this listener needs",
+				class: failure.Auth, text: "the client offers no user and password, which this listener needs",
 				hint: "put them into the proxy URL: socks5h://NAME:PASSWORD@HOST:PORT",
 			}
 		}
@@ -133,12 +133,12 @@ func (s *socksConn) connect(r *socks5.Request) error {
 // refused answers from the one table.
 func (s *socksConn) refused(r *tunnel.Refusal) {
 	s.settled = true
-	if r.Class == tunnel.ClassGone || !s.wait(r.Delay) {
+	if r.Class == failure.ClientGone || !s.wait(r.Delay) {
 		s.ended = true
 		s.close()
 		return
 	}
-	s.say(socks5Reply(tunnel.AnswerTo(r.Class).SOCKS5))
+	s.reply(socks5Reply(failure.AnswerTo(r.Class).SOCKS5))
 }
 
 // socks5Reply bears no address of ours: it would be of no use, and nobody's business.
@@ -148,7 +148,7 @@ func noCommand(_ context.Context, w io.Writer, _ *socks5.Request) error {
 	s := w.(*socksConn)
 	s.settled = true
 	s.record(&s.r, bad("a SOCKS5 command other than CONNECT: neither BIND nor UDP is served"))
-	s.say(socks5Reply(statute.RepCommandNotSupported))
+	s.reply(socks5Reply(statute.RepCommandNotSupported))
 	return nil
 }
 
@@ -181,7 +181,7 @@ func (byPassword) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.Auth
 		s.settled = true
 		refusal := s.record(&s.r, f)
 		if s.wait(refusal.Delay + f.delay) {
-			s.say([]byte{statute.UserPassAuthVersion, statute.AuthFailure})
+			s.reply([]byte{statute.UserPassAuthVersion, statute.AuthFailure})
 		}
 		return nil, statute.ErrUserAuthFailed
 	}

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 const (
@@ -95,28 +95,28 @@ func TestSOCKS5Refusals(t *testing.T) {
 		name, yaml string
 		auth       bool
 		say, want  string
-		class      upstream.Class
+		class      failure.Class
 	}{
-		{"SOCK-05 none offered", local, true, greetNone, noMethod, upstream.ClassAuth},
-		{"SOCK-06 no sub-negotiation", local, true, greetPass + nameTo443, methodPass, upstream.ClassBadRequest},
-		{"SOCK-08 wrong password", local, true, greetPass + userPass("alice", "wrong"), methodPass + "\x01\x01", upstream.ClassAuth},
-		{"SOCK-08 unknown user", local, true, greetPass + userPass("mallory", "s3cr@t"), methodPass + "\x01\x01", upstream.ClassAuth},
-		{"GSSAPI alone", local, false, "\x05\x01\x01", noMethod, upstream.ClassBadRequest},
-		{"no method", local, false, "\x05\x00", noMethod, upstream.ClassBadRequest},
-		{"SOCK-09 version 4", local, false, greetNone + "\x04\x01\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone, upstream.ClassBadRequest},
-		{"SOCK-09 version 6", local, false, greetNone + "\x06\x01\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone, upstream.ClassBadRequest},
-		{"SOCK-11 BIND", local, false, greetNone + "\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(7), upstream.ClassBadRequest},
-		{"SOCK-11 UDP", local, false, greetNone + "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", methodNone + socksFailure(7), upstream.ClassBadRequest},
-		{"SOCK-11 unknown", local, false, greetNone + "\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(7), upstream.ClassBadRequest},
-		{"SOCK-12 type 2", local, false, greetNone + "\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(8), upstream.ClassBadRequest},
-		{"SOCK-12 type 5", local, false, greetNone + "\x05\x01\x00\x05\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(8), upstream.ClassBadRequest},
-		{"SOCK-13 refused", local, false, greetNone + closed, methodNone + socksFailure(5), upstream.ClassTargetRefused},
-		{"SOCK-13 denied", "default: reject", false, greetNone + nameTo443, methodNone + socksFailure(2), upstream.ClassDenied},
-		{"TGT-20 line end", local, false, greetNone + "\x05\x01\x00\x03\x07h\r\nX: y\x00\x50", methodNone + socksFailure(1), upstream.ClassBadRequest},
-		{"TGT-20 space", local, false, greetNone + "\x05\x01\x00\x03\x03a b\x00\x50", methodNone + socksFailure(1), upstream.ClassBadRequest},
-		{"TGT-23 no name", local, false, greetNone + "\x05\x01\x00\x03\x00\x00\x50", methodNone + socksFailure(1), upstream.ClassBadRequest},
-		{"TGT-23 long name", local, false, greetNone + "\x05\x01\x00\x03\xff" + long + "\x00\x50", methodNone + socksFailure(1), upstream.ClassBadRequest},
-		{"port 0", local, false, greetNone + "\x05\x01\x00\x03\x09a.example\x00\x00", methodNone + socksFailure(1), upstream.ClassBadRequest},
+		{"SOCK-05 none offered", local, true, greetNone, noMethod, failure.Auth},
+		{"SOCK-06 no sub-negotiation", local, true, greetPass + nameTo443, methodPass, failure.BadRequest},
+		{"SOCK-08 wrong password", local, true, greetPass + userPass("alice", "wrong"), methodPass + "\x01\x01", failure.Auth},
+		{"SOCK-08 unknown user", local, true, greetPass + userPass("mallory", "s3cr@t"), methodPass + "\x01\x01", failure.Auth},
+		{"GSSAPI alone", local, false, "\x05\x01\x01", noMethod, failure.BadRequest},
+		{"no method", local, false, "\x05\x00", noMethod, failure.BadRequest},
+		{"SOCK-09 version 4", local, false, greetNone + "\x04\x01\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone, failure.BadRequest},
+		{"SOCK-09 version 6", local, false, greetNone + "\x06\x01\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone, failure.BadRequest},
+		{"SOCK-11 BIND", local, false, greetNone + "\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(7), failure.BadRequest},
+		{"SOCK-11 UDP", local, false, greetNone + "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", methodNone + socksFailure(7), failure.BadRequest},
+		{"SOCK-11 unknown", local, false, greetNone + "\x05\x09\x00\x01\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(7), failure.BadRequest},
+		{"SOCK-12 type 2", local, false, greetNone + "\x05\x01\x00\x02\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(8), failure.BadRequest},
+		{"SOCK-12 type 5", local, false, greetNone + "\x05\x01\x00\x05\x7f\x00\x00\x01\x00\x50", methodNone + socksFailure(8), failure.BadRequest},
+		{"SOCK-13 refused", local, false, greetNone + closed, methodNone + socksFailure(5), failure.TargetRefused},
+		{"SOCK-13 denied", "default: reject", false, greetNone + nameTo443, methodNone + socksFailure(2), failure.Denied},
+		{"TGT-20 line end", local, false, greetNone + "\x05\x01\x00\x03\x07h\r\nX: y\x00\x50", methodNone + socksFailure(1), failure.BadRequest},
+		{"TGT-20 space", local, false, greetNone + "\x05\x01\x00\x03\x03a b\x00\x50", methodNone + socksFailure(1), failure.BadRequest},
+		{"TGT-23 no name", local, false, greetNone + "\x05\x01\x00\x03\x00\x00\x50", methodNone + socksFailure(1), failure.BadRequest},
+		{"TGT-23 long name", local, false, greetNone + "\x05\x01\x00\x03\xff" + long + "\x00\x50", methodNone + socksFailure(1), failure.BadRequest},
+		{"port 0", local, false, greetNone + "\x05\x01\x00\x03\x09a.example\x00\x00", methodNone + socksFailure(1), failure.BadRequest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,20 +152,20 @@ func TestSOCKS4(t *testing.T) {
 		auth       bool
 		say, want  string
 		label      string
-		class      upstream.Class
+		class      failure.Class
 	}{
 		{"address", local, false, socks4To(t, target), granted, "me", ""},
 		{"4a", local, false, "\x04\x01" + p + "\x00\x00\x00\x01me+websocket\x00localhost\x00", granted, "me", ""},
 		{"4a without user", local, false, "\x04\x01" + p + "\x00\x00\x00\xff\x00localhost\x00", granted, "", ""},
 		{"early", local, false, socks4To(t, target) + "EARLY", granted + "EARLY", "me", ""},
-		{"SOCK-14", local, false, "\x04\x01\x00\x50\x7f\x00\x00\x01" + strings.Repeat("u", 70000), refused, "", upstream.ClassBadRequest},
-		{"long name", local, false, "\x04\x01\x00\x50\x00\x00\x00\x01\x00" + strings.Repeat("u", 300), refused, "", upstream.ClassBadRequest},
-		{"SOCK-16", local, false, "\x04\x01\x00\x50\x00\x00\x00\x00\x00", refused, "", upstream.ClassBadRequest},
-		{"SOCK-17", local, true, socks4To(t, target), refused, "", upstream.ClassAuth},
-		{"BIND", local, false, "\x04\x02\x00\x50\x7f\x00\x00\x01\x00", refused, "", upstream.ClassBadRequest},
-		{"no name", local, false, "\x04\x01\x00\x50\x00\x00\x00\x01\x00\x00", refused, "", upstream.ClassBadRequest},
-		{"refused", local, false, socks4To(t, refusedPort(t)), refused, "", upstream.ClassTargetRefused},
-		{"denied", "default: reject", false, "\x04\x01\x00\x50\x00\x00\x00\x01\x00a.example\x00", refused, "", upstream.ClassDenied},
+		{"SOCK-14", local, false, "\x04\x01\x00\x50\x7f\x00\x00\x01" + strings.Repeat("u", 70000), refused, "", failure.BadRequest},
+		{"long name", local, false, "\x04\x01\x00\x50\x00\x00\x00\x01\x00" + strings.Repeat("u", 300), refused, "", failure.BadRequest},
+		{"SOCK-16", local, false, "\x04\x01\x00\x50\x00\x00\x00\x00\x00", refused, "", failure.BadRequest},
+		{"SOCK-17", local, true, socks4To(t, target), refused, "", failure.Auth},
+		{"BIND", local, false, "\x04\x02\x00\x50\x7f\x00\x00\x01\x00", refused, "", failure.BadRequest},
+		{"no name", local, false, "\x04\x01\x00\x50\x00\x00\x00\x01\x00\x00", refused, "", failure.BadRequest},
+		{"refused", local, false, socks4To(t, refusedPort(t)), refused, "", failure.TargetRefused},
+		{"denied", "default: reject", false, "\x04\x01\x00\x50\x00\x00\x00\x01\x00a.example\x00", refused, "", failure.Denied},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 const (
@@ -49,7 +49,7 @@ func (c *client) upgrade(h *head) {
 		c.close()
 	case errors.Is(err, errProxyAuth) && t.Forward() != nil:
 		c.sendRefusal(answer{Refusal: t.Refuse(tunnel.Refusal{
-			Class: upstream.ClassUpstreamAuth, Text: err.Error(), Hint: "check the user and the password in its URL",
+			Class: failure.UpstreamAuth, Text: err.Error(), Hint: "check the user and the password in its URL",
 		})}, 0)
 	case err != nil:
 		c.badAnswer(t, err)
@@ -96,9 +96,9 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 
 // badAnswer refuses the client over an answer that is none.
 func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
-	r := tunnel.Refusal{Class: upstream.ClassTargetProtocol, Text: "the server's answer to the websocket upgrade: " + clean(err.Error())}
+	r := tunnel.Refusal{Class: failure.TargetProtocol, Text: "the server's answer to the websocket upgrade: " + clean(err.Error())}
 	if t.Forward() != nil {
-		r.Class = upstream.ClassUpstreamProtocol
+		r.Class = failure.UpstreamProtocol
 	}
 	c.sendRefusal(answer{Refusal: t.Refuse(r)}, 0)
 }

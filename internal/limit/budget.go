@@ -15,8 +15,8 @@ type Limits struct {
 	Watch          bool          // nothing is held back; the table's warning is called once when 80 % are used
 }
 
-// Some says whether there is anything to count.
-func (l *Limits) Some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
+// IsSet says whether there is anything to count.
+func (l *Limits) IsSet() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
 // Key names a budget. Exchange and Kind are "" for one of all traffic.
 type Key struct{ Exchange, Kind, Exit string }
@@ -29,9 +29,9 @@ func (k Key) String() string {
 	return k.Exchange + " via " + k.Exit
 }
 
-// never is when there is room that no clock brings: when a connection ends or a
+// noDeadline is when there is room that no clock brings: when a connection ends or a
 // dial does.
-const never = math.MaxInt64
+const noDeadline = math.MaxInt64
 
 // Budget is one budget and its history. It belongs to a Table, whose lock guards
 // it, and lives as long as that.
@@ -61,7 +61,7 @@ func (b *Budget) roomAt(now int64) int64 {
 		return now
 	}
 	if b.limits.MaxConnections > 0 && b.open+b.elsewhere >= b.limits.MaxConnections {
-		return never
+		return noDeadline
 	}
 	return b.windowAt(now)
 }
@@ -75,7 +75,7 @@ func (b *Budget) windowAt(now int64) int64 {
 	if over := used - b.limits.Connects; over < b.grants.live() {
 		return b.grants.time(b.grants.old+over) + int64(b.limits.Per) + 1
 	}
-	return never
+	return noDeadline
 }
 
 // used is how many places of the window are taken.

@@ -77,7 +77,7 @@ func TestRowsInWords(t *testing.T) {
 			must(t, table, b)
 		}
 		k := b[0].Key()
-		table.Elsewhere(map[Key]int{k: 3})
+		table.SetRemoteOpen(map[Key]int{k: 3})
 		moved := table.Adopt(b)
 		if diff := cmp.Diff(map[Key]int{k: 21}, table.Open()); diff != "" {
 			t.Error(diff)

@@ -183,7 +183,7 @@ func TestHandOver(t *testing.T) {
 			}
 			b = []*Budget{table.Budget(key)}
 			moved := table.Adopt(b)
-			table.Elsewhere(map[Key]int{key: list[0].Open - 1})
+			table.SetRemoteOpen(map[Key]int{key: list[0].Open - 1})
 			want := []Row{{Budget: key, Limits: l, Left: 6, Remaining: 6, Open: 4}}
 			if diff := cmp.Diff(want, table.Rows()); diff != "" {
 				t.Fatalf("%s\n%s", text, diff)
@@ -196,7 +196,7 @@ func TestHandOver(t *testing.T) {
 				time.Sleep(second)
 			}
 			moved.Release()
-			table.Elsewhere(nil)
+			table.SetRemoteOpen(nil)
 			if r := table.Rows()[0]; r.Open != 0 {
 				t.Errorf("%+v", r)
 			}

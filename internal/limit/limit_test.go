@@ -31,7 +31,7 @@ func one(l Limits) (*Table, []*Budget) {
 // configure puts the figures of all in force, and makes their budgets.
 func configure(t *Table, all map[Key]Limits) {
 	for k, l := range all {
-		if l.Some() {
+		if l.IsSet() {
 			t.Budget(k)
 		}
 	}

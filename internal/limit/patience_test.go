@@ -128,12 +128,12 @@ func TestQuiet(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var told tale
 		told.waits(ctx, table, b, "x")
-		if table.due == never {
+		if table.due == noDeadline {
 			t.Error("no timer, and somebody waits")
 		}
 		cancel()
 		synctest.Wait()
-		if table.due != never || table.timer.Stop() {
+		if table.due != noDeadline || table.timer.Stop() {
 			t.Error("a timer, and nobody waits any more")
 		}
 	})

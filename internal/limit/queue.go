@@ -18,7 +18,7 @@ type waiter struct {
 // queue waits for room. The table is locked, and unlocked when it returns.
 func (t *Table) queue(ctx context.Context, most time.Duration, budgets []*Budget, start int64) (Grant, error) {
 	wait := t.patience(ctx, most, budgets, start)
-	if at := roomAt(budgets, start); wait <= 0 || at != never && at-start > int64(wait) {
+	if at := roomAt(budgets, start); wait <= 0 || at != noDeadline && at-start > int64(wait) {
 		return Grant{}, t.refuse(budgets, start, start) // unlocks
 	}
 	w := &waiter{budgets: budgets, ready: make(chan struct{})}
@@ -118,7 +118,7 @@ func (t *Table) leave(w *waiter) {
 		b.queued--
 	}
 	if len(t.waiting) == 0 {
-		t.wakeAt(never)
+		t.wakeAt(noDeadline)
 	}
 }
 
@@ -129,7 +129,7 @@ func (t *Table) serve(now int64) {
 	if t.suspended {
 		return
 	}
-	next := int64(never)
+	next := int64(noDeadline)
 	still := t.waiting[:0]
 	for _, w := range t.waiting {
 		at := roomAt(w.budgets, now)
@@ -157,7 +157,7 @@ func (t *Table) wakeAt(at int64) {
 	}
 	t.due = at
 	switch {
-	case at == never:
+	case at == noDeadline:
 		t.timer.Stop()
 	case t.timer == nil:
 		t.timer = time.AfterFunc(time.Duration(at-t.now()), t.wake)
@@ -171,7 +171,7 @@ func (t *Table) wake() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now := t.now(); t.due <= now {
-		t.due = never // the timer does not stand any more
+		t.due = noDeadline // the timer does not stand any more
 		t.serve(now)
 	}
 }

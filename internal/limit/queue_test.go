@@ -194,7 +194,7 @@ func TestWoken(t *testing.T) {
 		"the end of a connection":       func(_ *Table, g *Grant) { g.Settle(); g.Release() },
 		"the end of one that dials":     func(_ *Table, g *Grant) { g.Release() },
 		"a place that was not used":     func(_ *Table, g *Grant) { g.Unused() },
-		"the end of one elsewhere":      func(table *Table, _ *Grant) { table.Elsewhere(map[Key]int{key: 1}) },
+		"the end of one elsewhere":      func(table *Table, _ *Grant) { table.SetRemoteOpen(map[Key]int{key: 1}) },
 		"figures that hold less back":   func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 4}}) },
 		"no figures any more":           func(table *Table, _ *Grant) { configure(table, nil) },
 		"figures that are only watched": func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 1, Watch: true}}) },
@@ -203,7 +203,7 @@ func TestWoken(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				table, b := one(Limits{MaxConnections: 3, Queue: long})
-				table.Elsewhere(map[Key]int{key: 2})
+				table.SetRemoteOpen(map[Key]int{key: 2})
 				g, err := table.Acquire(t.Context(), 0, b)
 				if err != nil {
 					t.Fatal(err)

@@ -69,7 +69,7 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 // retryAfter is when the window has room. Where all depends on dials that are
 // on their way it is the longest that it can be when they end now.
 func (b *Budget) retryAfter(now int64) time.Duration {
-	if at := b.windowAt(now); at != never {
+	if at := b.windowAt(now); at != noDeadline {
 		return time.Duration(at - now)
 	}
 	return b.limits.Per
@@ -155,7 +155,7 @@ func (r Row) String() string {
 
 func (b *Budget) row(now int64) Row {
 	r := Row{Budget: b.key, Limits: b.limits, Left: max(0, b.limits.Connects-b.used(now)), Remaining: b.left(now), Open: b.open + b.elsewhere, Queued: b.queued, Refused: b.refused}
-	if at := b.windowAt(now); at != never {
+	if at := b.windowAt(now); at != noDeadline {
 		r.Next = time.Duration(at - now)
 	}
 	return r

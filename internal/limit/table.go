@@ -32,7 +32,7 @@ var ErrSuspended = errors.New("no connections are granted: another process takes
 // called once for each budget that is only watched, when 80 % of it are used, and
 // again only after its figures have changed; it is called by Acquire and must not block.
 func NewTable(warn func(Row)) *Table {
-	return &Table{warn: warn, start: time.Now(), figures: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: never, stop: make(chan struct{})}
+	return &Table{warn: warn, start: time.Now(), figures: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: noDeadline, stop: make(chan struct{})}
 }
 
 // Suspend makes the table grant nothing of budgets that hold something back until
@@ -44,7 +44,7 @@ func (t *Table) Suspend() {
 	if !t.suspended {
 		t.suspended = true
 		close(t.stop)
-		t.wakeAt(never)
+		t.wakeAt(noDeadline)
 	}
 }
 
@@ -72,7 +72,7 @@ func (t *Table) budget(k Key) *Budget {
 	b := t.budgets[k]
 	if b == nil {
 		b = &Budget{key: k}
-		if l := t.figures(k); l.Some() {
+		if l := t.figures(k); l.IsSet() {
 			b.configure(l, t.now())
 		}
 		t.budgets[k] = b
@@ -91,7 +91,7 @@ func (t *Table) Configure(figures func(Key) Limits) {
 	now := t.now()
 	t.figures = figures
 	for k, b := range t.budgets {
-		if l := figures(k); l.Some() {
+		if l := figures(k); l.IsSet() {
 			b.configure(l, now)
 			continue
 		}
@@ -103,10 +103,10 @@ func (t *Table) Configure(figures func(Key) Limits) {
 	t.serve(now)
 }
 
-// Elsewhere sets how many connections other processes of this service have open,
+// SetRemoteOpen sets how many connections other processes of this service have open,
 // those that are left from before an upgrade. They count against MaxConnections.
 // What is not named has none.
-func (t *Table) Elsewhere(open map[Key]int) {
+func (t *Table) SetRemoteOpen(open map[Key]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, b := range t.budgets {
@@ -185,7 +185,7 @@ func (t *Table) Room(budgets []*Budget) (ok bool, in time.Duration) {
 	switch at := roomAt(budgets, now); at {
 	case now:
 		return true, 0
-	case never:
+	case noDeadline:
 		return false, 0
 	default:
 		return false, time.Duration(at - now)

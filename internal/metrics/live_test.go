@@ -14,8 +14,8 @@ import (
 	"go.uber.org/goleak"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -169,7 +169,7 @@ func TestRemovedUpstreams(t *testing.T) {
 	}
 	record := func(event tunnel.Event, id, name string) {
 		o := opening(id, "binance", catalog.KindHTTP, name)
-		o.Attempts = []upstream.Attempt{{Upstream: name, Class: upstream.ClassUpstreamRefused}}
+		o.Attempts = []failure.Attempt{{Upstream: name, Class: failure.UpstreamRefused}}
 		m.Observe(tunnel.Record{Event: event, Opening: o, Reason: "eof"})
 	}
 	record(tunnel.Opened, "1", "stays")
@@ -205,7 +205,7 @@ func TestRemovedUpstreams(t *testing.T) {
 func BenchmarkObserve(b *testing.B) {
 	m := New(Options{Upstreams: func() []string { return []string{"tokyo-1"} }})
 	o := opening("a-1", "binance", catalog.KindWebsocket, "tokyo-1")
-	o.Attempts = []upstream.Attempt{{Upstream: "tokyo-2", Class: upstream.ClassUpstreamRefused}}
+	o.Attempts = []failure.Attempt{{Upstream: "tokyo-2", Class: failure.UpstreamRefused}}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})

@@ -27,8 +27,8 @@ type Metrics struct {
 	dialErrors  *prometheus.CounterVec
 
 	mu      sync.Mutex // guards what follows, and with it which children the vectors have
-	venues  map[venueKey]*venue
-	ways    map[wayKey]*way
+	venues  map[venueKey]*exchangeSeries
+	ways    map[wayKey]*upstreamSeries
 	members map[string]*member // by name
 	open    map[string]carried // by id, the tunnels that are open
 }
@@ -56,7 +56,7 @@ func New(o Options) *Metrics {
 		closed:     counters("tunnel_closed_total", "Tunnels that have ended, by reason.", "exchange", "kind", "reason"),
 		dials:      histograms("dial_duration_seconds", "How long it took to open a way through the upstream; failed attempts and queues are not in it.", dialSteps, "upstream"),
 		dialErrors: counters("dial_errors_total", "Failed attempts to open a way through the upstream.", "upstream", "class"),
-		venues:     map[venueKey]*venue{}, ways: map[wayKey]*way{}, members: map[string]*member{}, open: map[string]carried{},
+		venues:     map[venueKey]*exchangeSeries{}, ways: map[wayKey]*upstreamSeries{}, members: map[string]*member{}, open: map[string]carried{},
 	}
 	connections := counters("connections_total", "Connections of clients, by what they spoke.", "protocol")
 	for _, p := range protocols {

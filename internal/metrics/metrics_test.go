@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // full has every source.
@@ -76,7 +76,7 @@ func TestObserve(t *testing.T) {
 	m := New(full())
 	feed := opening("a-1", "binance", catalog.KindWebsocket, "tokyo-1")
 	feed.Dial, feed.Queued = 560*time.Millisecond, 50*time.Millisecond
-	feed.Attempts = []upstream.Attempt{{Upstream: "tokyo-2", Class: upstream.ClassUpstreamRefused, Took: 490 * time.Millisecond}}
+	feed.Attempts = []failure.Attempt{{Upstream: "tokyo-2", Class: failure.UpstreamRefused, Took: 490 * time.Millisecond}}
 	rest := opening("a-2", "", catalog.KindHTTP, "direct")
 	gone := opening("a-3", "kraken", catalog.KindHTTP, "tokyo-1")
 	answered := opening("a-4", "kraken", catalog.KindHTTP, "tokyo-1")
@@ -87,11 +87,11 @@ func TestObserve(t *testing.T) {
 		{Event: tunnel.Ended, Opening: gone, Reason: tunnel.ReasonAbandoned},
 		{Event: tunnel.Ended, Opening: answered, Reason: "eof", Down: 55},
 		{Event: tunnel.Served, Opening: rest, Duration: time.Second, Up: 1, Down: 2},
-		{Event: tunnel.Refused, Class: upstream.ClassBadRequest},
-		{Event: tunnel.Refused, Class: upstream.ClassDenied, Opening: opening("a-5", "", catalog.KindHTTP, ""), Quiet: true},
-		{Event: tunnel.Refused, Class: upstream.ClassUpstreamTimeout, Opening: tunnel.Opening{
-			Exchange: "binance", Kind: catalog.KindWebsocket, Upstream: "tokyo-1", Attempts: []upstream.Attempt{
-				{Upstream: "tokyo-2", Class: upstream.ClassUpstreamRefused}, {Upstream: "tokyo-1", Class: upstream.ClassUpstreamTimeout},
+		{Event: tunnel.Refused, Class: failure.BadRequest},
+		{Event: tunnel.Refused, Class: failure.Denied, Opening: opening("a-5", "", catalog.KindHTTP, ""), Quiet: true},
+		{Event: tunnel.Refused, Class: failure.UpstreamTimeout, Opening: tunnel.Opening{
+			Exchange: "binance", Kind: catalog.KindWebsocket, Upstream: "tokyo-1", Attempts: []failure.Attempt{
+				{Upstream: "tokyo-2", Class: failure.UpstreamRefused}, {Upstream: "tokyo-1", Class: failure.UpstreamTimeout},
 			},
 		}},
 	} {
@@ -152,7 +152,7 @@ func TestNames(t *testing.T) {
 	m.Connection("connect")
 	m.Reloaded("applied", true, time.Unix(1700000000, 0))
 	o := opening("a", "binance", catalog.KindHTTP, "tokyo-1")
-	o.Attempts = []upstream.Attempt{{Upstream: "direct", Class: upstream.ClassLocal}}
+	o.Attempts = []failure.Attempt{{Upstream: "direct", Class: failure.Local}}
 	m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})
 	m.Observe(tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "eof"})
 	got := strings.Join(scrape(t, m), "\n") + "\n"
@@ -229,7 +229,7 @@ func TestHostileClients(t *testing.T) {
 			m.Connection(o.Host)
 			m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})
 			m.Observe(tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "reset", Text: o.Host})
-			m.Observe(tunnel.Record{Event: tunnel.Refused, Opening: o, Class: upstream.ClassBadRequest, Text: o.Host})
+			m.Observe(tunnel.Record{Event: tunnel.Refused, Opening: o, Class: failure.BadRequest, Text: o.Host})
 			m.Observe(tunnel.Record{Event: tunnel.Served, Opening: o})
 		}
 		return len(scrape(t, m))

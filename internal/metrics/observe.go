@@ -4,12 +4,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
-// venue is what is counted for an exchange and kind.
-type venue struct {
+// exchangeSeries is what is counted for an exchange and kind.
+type exchangeSeries struct {
 	exchange, kind   string // as labels
 	requests, closed map[string]prometheus.Counter
 	duration         prometheus.Observer
@@ -21,9 +21,9 @@ type venueKey struct {
 	kind     catalog.Kind
 }
 
-// way is what is counted for a venue through an upstream.
-type way struct {
-	venue    *venue
+// upstreamSeries is what is counted for a venue through an upstream.
+type upstreamSeries struct {
+	venue    *exchangeSeries
 	upstream string
 	active   int
 	gauge    prometheus.Gauge
@@ -37,7 +37,7 @@ type wayKey struct {
 // member is what is counted for an upstream.
 type member struct {
 	dial   prometheus.Observer
-	errors map[upstream.Class]prometheus.Counter
+	errors map[failure.Class]prometheus.Counter
 }
 
 // carried is an open tunnel, and how many of its bytes are counted already.
@@ -47,7 +47,7 @@ type member struct {
 // nothing is counted twice or lost, however a scrape and an end meet, and no
 // total ever falls.
 type carried struct {
-	way      *way
+	way      *upstreamSeries
 	up, down int64
 }
 
@@ -55,7 +55,7 @@ type carried struct {
 func (m *Metrics) Observe(r tunnel.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v := m.venue(&r.Opening)
+	v := m.exchangeSeries(&r.Opening)
 	switch r.Event {
 	case tunnel.Opened:
 		m.request(v, "ok")
@@ -73,7 +73,7 @@ func (m *Metrics) Observe(r tunnel.Record) {
 }
 
 // outcome names the end of a request.
-func outcome(class upstream.Class) string {
+func outcome(class failure.Class) string {
 	if class == "" {
 		return "ok"
 	}
@@ -93,13 +93,13 @@ func (m *Metrics) opened(r *tunnel.Record, up, down int64) {
 	if _, double := m.open[r.ID]; double {
 		return
 	}
-	w := m.way(&r.Opening)
+	w := m.upstreamSeries(&r.Opening)
 	w.active++
 	w.gauge.Set(float64(w.active))
 	m.open[r.ID] = carried{w, up, down}
 }
 
-func (m *Metrics) ended(v *venue, r *tunnel.Record) {
+func (m *Metrics) ended(v *exchangeSeries, r *tunnel.Record) {
 	c, open := m.open[r.ID]
 	if open {
 		c.way.active--
@@ -108,7 +108,7 @@ func (m *Metrics) ended(v *venue, r *tunnel.Record) {
 	} else { // it ended before it carried: its client had left, or the server had answered the front end
 		m.dialled(&r.Opening)
 		if r.Reason == tunnel.ReasonAbandoned {
-			m.request(v, string(tunnel.ClassGone))
+			m.request(v, string(failure.ClientGone))
 		} else {
 			m.request(v, outcome(r.Class))
 		}
@@ -138,10 +138,12 @@ func (m *Metrics) progress(id string, up, down int64) {
 	m.open[id] = c
 }
 
-func (m *Metrics) request(v *venue, outcome string) { count(m.requests, v.requests, outcome, v) }
+func (m *Metrics) request(v *exchangeSeries, outcome string) {
+	count(m.requests, v.requests, outcome, v)
+}
 
 // count adds one to the child of a venue that last names; known has those made before.
-func count(all *prometheus.CounterVec, known map[string]prometheus.Counter, last string, v *venue) {
+func count(all *prometheus.CounterVec, known map[string]prometheus.Counter, last string, v *exchangeSeries) {
 	c := known[last]
 	if c == nil {
 		c = all.WithLabelValues(v.exchange, v.kind, last)
@@ -161,7 +163,7 @@ func (m *Metrics) dialled(o *tunnel.Opening) {
 	m.member(o.Upstream).dial.Observe(max(0, took).Seconds())
 }
 
-func (m *Metrics) failed(attempts []upstream.Attempt) {
+func (m *Metrics) failed(attempts []failure.Attempt) {
 	for i := range attempts {
 		a := &attempts[i]
 		u := m.member(a.Upstream)
@@ -174,11 +176,11 @@ func (m *Metrics) failed(attempts []upstream.Attempt) {
 	}
 }
 
-func (m *Metrics) venue(o *tunnel.Opening) *venue {
+func (m *Metrics) exchangeSeries(o *tunnel.Opening) *exchangeSeries {
 	key := venueKey{o.Exchange, o.Kind}
 	v := m.venues[key]
 	if v == nil {
-		v = &venue{exchange: exchangeLabel(o.Exchange), kind: kindLabel(o.Kind.String())}
+		v = &exchangeSeries{exchange: exchangeLabel(o.Exchange), kind: kindLabel(o.Kind.String())}
 		v.requests, v.closed = map[string]prometheus.Counter{}, map[string]prometheus.Counter{}
 		v.duration = m.durations.WithLabelValues(v.exchange, v.kind)
 		v.up, v.down = m.bytes.WithLabelValues(v.exchange, v.kind, "up"), m.bytes.WithLabelValues(v.exchange, v.kind, "down")
@@ -187,12 +189,12 @@ func (m *Metrics) venue(o *tunnel.Opening) *venue {
 	return v
 }
 
-func (m *Metrics) way(o *tunnel.Opening) *way {
+func (m *Metrics) upstreamSeries(o *tunnel.Opening) *upstreamSeries {
 	key := wayKey{venueKey{o.Exchange, o.Kind}, o.Upstream}
 	w := m.ways[key]
 	if w == nil {
-		v := m.venue(o)
-		w = &way{venue: v, upstream: o.Upstream, gauge: m.active.WithLabelValues(v.exchange, v.kind, o.Upstream)}
+		v := m.exchangeSeries(o)
+		w = &upstreamSeries{venue: v, upstream: o.Upstream, gauge: m.active.WithLabelValues(v.exchange, v.kind, o.Upstream)}
 		m.ways[key] = w
 	}
 	return w
@@ -201,7 +203,7 @@ func (m *Metrics) way(o *tunnel.Opening) *way {
 func (m *Metrics) member(name string) *member {
 	u := m.members[name]
 	if u == nil {
-		u = &member{m.dials.WithLabelValues(name), map[upstream.Class]prometheus.Counter{}}
+		u = &member{m.dials.WithLabelValues(name), map[failure.Class]prometheus.Counter{}}
 		m.members[name] = u
 	}
 	return u

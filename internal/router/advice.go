@@ -16,7 +16,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 		return "list the host under routes, or under the hosts of an exchange"
 	case entry != nil: // it may have hosts alone; the same key twice would be a fault
 		way := "direct"
-		if w, ok := wayWord(b.config, entry.Ways.Of(other(k))); ok && w != "reject" {
+		if w, ok := wayWord(b.config, entry.Ways.Of(unlisted(k))); ok && w != "reject" {
 			way = w
 		}
 		return `add "` + k.String() + ": " + way + `" to exchanges.` + exchange
@@ -38,7 +38,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 // wayWord is a way as it is written; not ok for one that is not set or that
 // was written as a URL or a pool in place, which is not repeated since it may
 // hold credentials.
-func wayWord(c *config.Config, w *config.Way) (word string, ok bool) {
+func wayWord(c *config.Config, w *config.Outbound) (word string, ok bool) {
 	switch {
 	case w == nil:
 		return "", false
@@ -56,7 +56,7 @@ func wayWord(c *config.Config, w *config.Way) (word string, ok bool) {
 }
 
 // waysWord is the ways of both kinds as they are written.
-func waysWord(c *config.Config, ways config.Ways) (string, bool) {
+func waysWord(c *config.Config, ways config.Outbounds) (string, bool) {
 	h, okH := wayWord(c, ways.HTTP)
 	w, okW := wayWord(c, ways.Websocket)
 	switch {

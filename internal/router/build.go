@@ -106,7 +106,7 @@ func (b *builder) node(row hostRow, route *routeHit) *node {
 		return n
 	}
 	for i, k := range kinds {
-		if row.kind == other(k) {
+		if row.kind == unlisted(k) {
 			continue // never asked for
 		}
 		n.ways[i] = b.way(row, k)
@@ -116,7 +116,7 @@ func (b *builder) node(row hostRow, route *routeHit) *node {
 
 var kinds = [2]catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket}
 
-func other(k catalog.Kind) catalog.Kind {
+func unlisted(k catalog.Kind) catalog.Kind {
 	if k == catalog.KindHTTP {
 		return catalog.KindWebsocket
 	}
@@ -160,7 +160,7 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 	case exchange == "":
 	case entry == nil:
 		lack = "exchange " + exchange + " has no entry"
-	case entry.Ways == config.Ways{}:
+	case entry.Ways == config.Outbounds{}:
 		lack = "exchange " + exchange + " has no way"
 	default:
 		lack = "exchange " + exchange + " has no " + k.String() + " way"
@@ -210,7 +210,7 @@ func (b *builder) listenerUse(l config.Listener) *decision {
 
 // decide completes d, which has the rule and the words of a refusal, for a
 // way as it is written.
-func (b *builder) decide(w *config.Way, d decision) *decision {
+func (b *builder) decide(w *config.Outbound, d decision) *decision {
 	d.source, d.timeout = w.Source, w.Timeout
 	if d.timeout == 0 {
 		d.timeout = unsetTimeout

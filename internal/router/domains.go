@@ -87,7 +87,7 @@ func (b *builder) addDomains(rows hostRows) {
 func (b *builder) domainOwner(d catalog.Domain) (exchange string, several []string) {
 	return domainOwner(d, func(id string) bool {
 		e := b.entries[id]
-		return e != nil && e.Ways != config.Ways{}
+		return e != nil && e.Ways != config.Outbounds{}
 	})
 }
 
@@ -129,7 +129,7 @@ func (b *builder) domain(row hostRow) *domain {
 
 // effective is the outbound of an exchange for a kind, nil where nothing is
 // written.
-func (b *builder) effective(exchange string, k catalog.Kind) *config.Way {
+func (b *builder) effective(exchange string, k catalog.Kind) *config.Outbound {
 	if e := b.entries[exchange]; e != nil && e.Ways.Of(k) != nil {
 		return e.Ways.Of(k)
 	}
@@ -192,7 +192,7 @@ func (d directness) word() string {
 	}
 }
 
-func (b *builder) directness(w *config.Way) directness {
+func (b *builder) directness(w *config.Outbound) directness {
 	switch {
 	case w == nil || w.Action == config.Direct:
 		return wholly
@@ -214,7 +214,7 @@ func (b *builder) directness(w *config.Way) directness {
 func (r *Router) domainWarnings(only string) (list []string) {
 	hasEntry := func(id string) bool {
 		e := r.entry(id)
-		return e != nil && e.Ways != config.Ways{}
+		return e != nil && e.Ways != config.Outbounds{}
 	}
 	domains := slices.SortedFunc(r.config.Known().Domains(), func(a, b catalog.Domain) int { return cmp.Compare(a.Name, b.Name) })
 	for _, d := range domains {

@@ -56,12 +56,12 @@ func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 			x.KindFrom = "the configuration's for " + f.node.host
 		}
 	}
-	x.Warnings = r.doubts(&f)
+	x.Warnings = r.warnings(&f)
 	return x
 }
 
-// doubts are what people may not have expected of the way of a name.
-func (r *Router) doubts(f *finding) (list []string) {
+// warnings are what people may not have expected of the way of a name.
+func (r *Router) warnings(f *finding) (list []string) {
 	n := f.node
 	if f.chosen != f.last {
 		return nil // a route or a listener decides: nothing to doubt
@@ -78,7 +78,7 @@ func (r *Router) doubts(f *finding) (list []string) {
 		}
 		list = append(list, what+r.bothWords(n.exchange)+": "+tell)
 	}
-	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Ways == config.Ways{}) {
+	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Ways == config.Outbounds{}) {
 		list = append(list, r.familyWarnings(n.exchange)...)
 		if n.domain != nil {
 			list = append(list, r.domainWarnings(n.domain.name)...)
@@ -108,7 +108,7 @@ func (r *Router) entry(id string) *config.Exchange {
 
 // effective is the way of an exchange ("" for hosts of none) for a kind, nil
 // where it is direct because nothing is written.
-func (r *Router) effective(exchange string, k catalog.Kind) *config.Way {
+func (r *Router) effective(exchange string, k catalog.Kind) *config.Outbound {
 	if e := r.entry(exchange); e != nil && e.Ways.Of(k) != nil {
 		return e.Ways.Of(k)
 	}
@@ -116,7 +116,7 @@ func (r *Router) effective(exchange string, k catalog.Kind) *config.Way {
 }
 
 // sameOutbound reports whether two outbounds lead through the same members.
-func (r *Router) sameOutbound(a, b *config.Way) bool { return config.SameOutbound(a, b, r.pools) }
+func (r *Router) sameOutbound(a, b *config.Outbound) bool { return config.SameOutbound(a, b, r.pools) }
 
 // bothWords is the two ways of an exchange, for people.
 func (r *Router) bothWords(exchange string) string {

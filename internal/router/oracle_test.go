@@ -86,7 +86,7 @@ func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdi
 }
 
 // take notes a way; nil is direct.
-func (v *verdict) take(c *config.Config, w *config.Way) {
+func (v *verdict) take(c *config.Config, w *config.Outbound) {
 	v.pool, v.timeout = "direct", 4*time.Second
 	if w == nil {
 		return
@@ -104,13 +104,13 @@ func (v *verdict) take(c *config.Config, w *config.Way) {
 
 func single(k catalog.Kind) bool { return k == catalog.KindHTTP || k == catalog.KindWebsocket }
 
-func leavesDirect(c *config.Config, w *config.Way) bool {
+func leavesDirect(c *config.Config, w *config.Outbound) bool {
 	return w == nil || w.Action == config.Direct || w.Action == config.Use && !c.Enabled
 }
 
 // allDirect reports whether no rule about names leads elsewhere than direct.
 func allDirect(c *config.Config) bool {
-	ways := []*config.Way{c.Default.HTTP, c.Default.Websocket}
+	ways := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
 	for i := range c.Exchanges {
 		ways = append(ways, c.Exchanges[i].Ways.HTTP, c.Exchanges[i].Ways.Websocket)
 	}
@@ -184,13 +184,13 @@ func listed(c *config.Config, h target.Host) bool {
 	return ok
 }
 
-func entryOf(c *config.Config, id string) config.Ways {
+func entryOf(c *config.Config, id string) config.Outbounds {
 	for _, e := range c.Exchanges {
 		if e.ID == id {
 			return e.Ways
 		}
 	}
-	return config.Ways{}
+	return config.Outbounds{}
 }
 
 // domainOf says whose a name is that no row lists, and what stands before the
@@ -203,11 +203,11 @@ func domainOf(c *config.Config, name string) (exchange, labels string, ok bool) 
 		exchange = d.Owner
 		var others []string
 		for _, id := range d.Others {
-			if entryOf(c, id) != (config.Ways{}) {
+			if entryOf(c, id) != (config.Outbounds{}) {
 				others = append(others, id)
 			}
 		}
-		if entryOf(c, d.Owner) == (config.Ways{}) && len(others) == 1 {
+		if entryOf(c, d.Owner) == (config.Outbounds{}) && len(others) == 1 {
 			exchange = others[0]
 		}
 		for _, e := range c.Exchanges {
@@ -227,7 +227,7 @@ func guessed(c *config.Config, exchange, labels string) catalog.Kind {
 			return catalog.KindWebsocket
 		}
 	}
-	way := func(k catalog.Kind) *config.Way {
+	way := func(k catalog.Kind) *config.Outbound {
 		if w := entryOf(c, exchange).Of(k); w != nil {
 			return w
 		}
@@ -240,7 +240,7 @@ func guessed(c *config.Config, exchange, labels string) catalog.Kind {
 }
 
 // rank is how directly a connection leaves: refused, by a proxy, direct.
-func rank(c *config.Config, w *config.Way) int {
+func rank(c *config.Config, w *config.Outbound) int {
 	switch {
 	case leavesDirect(c, w):
 		return 2

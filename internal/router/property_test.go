@@ -43,8 +43,8 @@ func (d dice) pattern(lists ...[]string) target.Pattern {
 	return p
 }
 
-func (d dice) way(source string) *config.Way {
-	w := &config.Way{Source: source, Timeout: one(d, someTimeouts)}
+func (d dice) way(source string) *config.Outbound {
+	w := &config.Outbound{Source: source, Timeout: one(d, someTimeouts)}
 	switch d.IntN(4) {
 	case 0:
 		w.Action = config.Direct
@@ -58,7 +58,7 @@ func (d dice) way(source string) *config.Way {
 	return w
 }
 
-func (d dice) ways(source string) (w config.Ways) {
+func (d dice) ways(source string) (w config.Outbounds) {
 	if d.IntN(2) == 0 {
 		w.HTTP = d.way(source + ".http")
 	}

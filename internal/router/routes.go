@@ -107,7 +107,7 @@ func (x *routeIndex) first(name string, below bool) *routeHit {
 	return best
 }
 
-func (b *builder) routeDecision(i int, p target.Pattern, w *config.Way) *decision {
+func (b *builder) routeDecision(i int, p target.Pattern, w *config.Outbound) *decision {
 	rule := "routes[" + strconv.Itoa(i) + "] " + p.String()
 	return b.decide(w, decision{
 		rule:    rule,
@@ -186,7 +186,7 @@ func (b *builder) addressRules() addressRules {
 }
 
 // holds reports whether a way is not direct.
-func (b *builder) holds(w *config.Way) bool {
+func (b *builder) holds(w *config.Outbound) bool {
 	return w != nil && (w.Action == config.Reject || w.Action == config.Use && b.config.Enabled)
 }
 

@@ -51,7 +51,7 @@ func Loosened(prev, next *Router) (list []string) {
 		a, b := was.Of(k), now.Of(k)
 		return a != nil && b != nil && b.Action == config.Direct && (a.Action == config.Reject || a.Action == config.Use && prev.config.Enabled)
 	}
-	say := func(key string, w *config.Way) {
+	say := func(key string, w *config.Outbound) {
 		word, named := wayWord(prev.config, w)
 		if !named {
 			word = "a proxy"
@@ -312,7 +312,7 @@ func (l *leaks) sentence(key leak, kind, went string) string {
 func (l *leaks) defaultRemedy(kind string) string {
 	d := l.next.config.Default
 	switch {
-	case kind == "" || d == (config.Ways{}):
+	case kind == "" || d == (config.Outbounds{}):
 		return "default: direct"
 	case d.HTTP == nil:
 		return "default.http: direct"
@@ -327,7 +327,7 @@ func (l *leaks) remedy(id, kind string) string {
 	if _, known := l.next.config.Known().Get(id); !known && e == nil {
 		return at + ": direct with its hosts"
 	}
-	if e != nil && e.Ways != (config.Ways{}) && kind != "" {
+	if e != nil && e.Ways != (config.Outbounds{}) && kind != "" {
 		at += "." + kind
 	}
 	return at + ": direct"

@@ -52,12 +52,12 @@ func (r *Router) DirectSummary() string {
 // serves reports whether some host of an exchange may be used for a kind.
 func (r *Router) serves(e *config.Exchange, k catalog.Kind) bool {
 	for _, h := range e.Hosts {
-		if h.Kind != other(k) {
+		if h.Kind != unlisted(k) {
 			return true
 		}
 	}
 	x, _ := r.config.Known().Get(e.ID)
-	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != other(k) })
+	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != unlisted(k) })
 }
 
 // Warnings are what start, reload and check say of the rules as a whole: that
@@ -84,13 +84,13 @@ func (r *Router) familyWarnings(only string) (list []string) {
 	said := map[string]bool{}
 	for i := range r.config.Exchanges {
 		listed := &r.config.Exchanges[i]
-		if listed.Ways == (config.Ways{}) || r.waysLikeDefault(listed) {
+		if listed.Ways == (config.Outbounds{}) || r.waysLikeDefault(listed) {
 			continue
 		}
 		var missing []string
 		x, _ := r.config.Known().Get(listed.ID)
 		for _, id := range x.Family {
-			if e := r.entry(id); (e == nil || e.Ways == config.Ways{}) && !said[id] && (only == "" || id == only) {
+			if e := r.entry(id); (e == nil || e.Ways == config.Outbounds{}) && !said[id] && (only == "" || id == only) {
 				said[id] = true
 				missing = append(missing, id)
 			}
@@ -143,7 +143,7 @@ func (r *Router) defaultWords() string {
 func (r *Router) bothWarnings() (list []string) {
 	for i := range r.config.Exchanges {
 		id := r.config.Exchanges[i].ID
-		if r.config.Exchanges[i].Ways == (config.Ways{}) || r.sameOutbound(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
+		if r.config.Exchanges[i].Ways == (config.Outbounds{}) || r.sameOutbound(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
 			continue
 		}
 		hosts := r.servesBoth(id)

@@ -87,7 +87,7 @@ func (p Pattern) Match(h Host) bool {
 	case Exact:
 		return !h.IsIP() && h.Name == p.Name
 	case Wildcard:
-		return !h.IsIP() && below(h.Name, p.Name)
+		return !h.IsIP() && isBelow(h.Name, p.Name)
 	case CIDR:
 		return h.IsIP() && p.Prefix.Contains(h.IP)
 	case Any:
@@ -97,8 +97,8 @@ func (p Pattern) Match(h Host) bool {
 	}
 }
 
-// below reports whether name has at least one label more than parent.
-func below(name, parent string) bool {
+// isBelow reports whether name has at least one label more than parent.
+func isBelow(name, parent string) bool {
 	n := len(name) - len(parent)
 	return n > 1 && name[n-1] == '.' && name[n:] == parent
 }

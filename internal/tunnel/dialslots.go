@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 )
@@ -52,7 +53,7 @@ func shareOf(route *router.Route) shareKey {
 
 // place waits for a slot of k's share in the time that its context leaves. most
 // and each are the limits now in force.
-func (d *dialSlots) place(k shareKey, most, each int) upstream.Place {
+func (d *dialSlots) place(k shareKey, most, each int) upstream.DialSlot {
 	return func(ctx context.Context) (leave func(), err error) {
 		leave = func() { d.release(k) }
 		ready := d.request(k, most, each)
@@ -75,8 +76,8 @@ func (d *dialSlots) place(k shareKey, most, each int) upstream.Place {
 		case errors.Is(ctx.Err(), context.Canceled):
 			return nil, ctx.Err()
 		}
-		return nil, &upstream.Error{
-			Class: upstream.ClassOverload, RetryAfter: time.Second,
+		return nil, &failure.Error{
+			Class: failure.Overload, RetryAfter: time.Second,
 			Text: fmt.Sprintf("%d connections are being opened already, no slot came free in %.1f s", used, time.Since(start).Seconds()),
 			Hint: "open fewer connections at once, or raise max_dials_per_host and max_dials",
 		}

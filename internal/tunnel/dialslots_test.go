@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // class is what an error blames.
-func class(err error) upstream.Class {
+func class(err error) failure.Class {
 	var r *tunnel.Refusal
 	if !errors.As(err, &r) {
 		return ""
@@ -34,7 +34,7 @@ func TestFailuresGiveTheirPlaceBack(t *testing.T) {
 	at := testkit.ClosedPort(t)
 	r := tunnel.Request{Protocol: "http", Host: "127.0.0.1", Port: netip.MustParseAddrPort(at).Port()}
 	for i := range 4 {
-		if _, err := h.Open(t.Context(), r); class(err) != upstream.ClassTargetRefused {
+		if _, err := h.Open(t.Context(), r); class(err) != failure.TargetRefused {
 			t.Errorf("tunnel %d: %v", i, err)
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/", at), http.NoBody)
@@ -45,7 +45,7 @@ func TestFailuresGiveTheirPlaceBack(t *testing.T) {
 		if err == nil {
 			resp.Body.Close()
 		}
-		if class(err) != upstream.ClassTargetRefused {
+		if class(err) != failure.TargetRefused {
 			t.Errorf("request %d: %v", i, err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestDialSlotsRunOut(t *testing.T) {
 		others.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			if err := h.dials(ctx, "good.example", 443); class(err) != upstream.ClassOverload {
+			if err := h.dials(ctx, "good.example", 443); class(err) != failure.Overload {
 				t.Errorf("without a slot: %v", err)
 			}
 		})
@@ -131,7 +131,7 @@ func TestOverloadAfterWaitForDialSlot(t *testing.T) {
 			switch errors.As(err, &r); {
 			case err == nil:
 				opened.Add(1)
-			case r.Class == upstream.ClassOverload && r.RetryAfter > 0 && r.Upstream == "" && time.Since(start) < 1900*time.Millisecond:
+			case r.Class == failure.Overload && r.RetryAfter > 0 && r.Upstream == "" && time.Since(start) < 1900*time.Millisecond:
 				overload.Add(1)
 			default:
 				t.Errorf("after %v: %v (%s, Retry-After %v)", time.Since(start), err, r.Class, r.RetryAfter)
@@ -160,7 +160,7 @@ func TestTimeSpentWaitingIsNotCharged(t *testing.T) {
 	var all sync.WaitGroup
 	for range 2 { // the second has 1.2 s left, or a little less
 		all.Go(func() {
-			if err := h.dials(t.Context(), "api.binance.com", 443); err != nil && class(err) != upstream.ClassTargetTimeout && class(err) != upstream.ClassUpstreamTimeout {
+			if err := h.dials(t.Context(), "api.binance.com", 443); err != nil && class(err) != failure.TargetTimeout && class(err) != failure.UpstreamTimeout {
 				t.Error(err)
 			}
 		})

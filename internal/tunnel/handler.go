@@ -16,9 +16,9 @@ import (
 	"syscall"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
-	"proxyd/internal/upstream"
 )
 
 // Options are what a Handler needs.
@@ -114,7 +114,7 @@ func (h *Handler) relieved(ctx context.Context, err error) bool {
 func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router.Route, *Refusal) {
 	if h.draining.Load() {
 		return router.Route{}, h.refuse(r, start, "limit", Refusal{
-			Class: upstream.ClassDraining, RetryAfter: time.Second,
+			Class: failure.Draining, RetryAfter: time.Second,
 			Text: "proxyd is shutting down", Hint: "reconnect in a moment",
 		})
 	}
@@ -136,7 +136,7 @@ func (h *Handler) limit(snap *router.Router) int {
 
 func (h *Handler) refuseFull(r Request, route router.Route, start time.Time, limit int) *Refusal {
 	return h.refuse(r, start, "limit", Refusal{
-		Class: upstream.ClassOverload, Target: route.Target, Rule: route.Rule, RetryAfter: time.Second,
+		Class: failure.Overload, Target: route.Target, Rule: route.Rule, RetryAfter: time.Second,
 		Text: fmt.Sprintf("%d tunnels are open or being opened, which is the limit", limit),
 		Hint: "raise max_tunnels, and the limit of open files with it",
 	})
@@ -146,25 +146,25 @@ func (h *Handler) refuseRoute(r Request, start time.Time, err error) *Refusal {
 	var denied *router.Denied
 	if errors.As(err, &denied) {
 		return h.refuse(r, start, "route", Refusal{
-			Class: upstream.ClassDenied, Target: denied.Target, Rule: denied.Rule, Text: denied.Text, Hint: denied.Hint, Err: err,
+			Class: failure.Denied, Target: denied.Target, Rule: denied.Rule, Text: denied.Text, Hint: denied.Hint, Err: err,
 		})
 	}
-	return h.refuse(r, start, "request", Refusal{Class: upstream.ClassBadRequest, Text: err.Error(), Err: err})
+	return h.refuse(r, start, "request", Refusal{Class: failure.BadRequest, Text: err.Error(), Err: err})
 }
 
 func (h *Handler) refuseDial(r Request, route router.Route, start time.Time, err error) *Refusal {
 	f := Refusal{Target: route.Target, Rule: route.Rule, Pool: route.Pool.Name(), Err: err}
-	var e *upstream.Error
+	var e *failure.Error
 	switch {
 	case errors.As(err, &e):
 		f.Class, f.Upstream, f.Hint, f.Tried, f.RetryAfter = e.Class, e.Upstream, e.Hint, e.Tried, e.RetryAfter
 		f.Text, f.ProxyError = e.Error(), e.ProxyError
 	case errors.Is(err, context.DeadlineExceeded):
-		f.Class = upstream.ClassTargetTimeout
+		f.Class = failure.TargetTimeout
 		f.Text = fmt.Sprintf("no way to the target within %g s", route.Timeout.Seconds())
 		f.Hint = "if it is only slow, raise timeout_seconds"
 	default:
-		f.Class, f.Text = ClassGone, "the client left before the way was open"
+		f.Class, f.Text = failure.ClientGone, "the client left before the way was open"
 	}
 	return h.refuse(r, start, "dial", f)
 }
@@ -172,7 +172,7 @@ func (h *Handler) refuseDial(r Request, route router.Route, start time.Time, err
 // Refuse completes and records a refusal that the front end itself decided
 // (bad_request, auth, denied). status overrides the class's HTTP status (408,
 // 431, 501 …); 0 keeps it.
-func (h *Handler) Refuse(r Request, class upstream.Class, status int, text, hint string) *Refusal {
+func (h *Handler) Refuse(r Request, class failure.Class, status int, text, hint string) *Refusal {
 	return h.refuse(r, time.Now(), "request", Refusal{Class: class, Status: status, Text: text, Hint: hint})
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/upstream"
 )
@@ -57,7 +58,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, *upst
 // nil when the client took no more of it.
 func (h *Handler) cutShort(ctx context.Context, rec *Record, member *upstream.Upstream, end error) {
 	if end == nil || ctx.Err() != nil {
-		rec.Class, rec.ClosedBy, rec.Reason = ClassGone, string(relay.Client), ReasonAbandoned
+		rec.Class, rec.ClosedBy, rec.Reason = failure.ClientGone, string(relay.Client), ReasonAbandoned
 		return
 	}
 	e := member.Cut(end)

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
-	"proxyd/internal/upstream"
 )
 
 // Request is what a client asks for.
@@ -48,8 +48,8 @@ type Opening struct {
 	Exchange       string
 	Rule           string
 	Pool, Upstream string
-	Via            string             // the hops that the upstream was reached through, as upstream.Way has them
-	Attempts       []upstream.Attempt // the failed ones
+	Via            string            // the hops that the upstream was reached through, as upstream.Way has them
+	Attempts       []failure.Attempt // the failed ones
 	Dial, Queued   time.Duration
 	Start          time.Time
 }
@@ -62,8 +62,8 @@ type Record struct {
 	Up, Down int64
 	ClosedBy string
 	Reason   relay.Reason
-	Class    upstream.Class // of a refusal, or of an answer that was cut short
-	Step     string         // where a refusal came about: "request", "route", "limit", "dial"
+	Class    failure.Class // of a refusal, or of an answer that was cut short
+	Step     string        // where a refusal came about: "request", "route", "limit", "dial"
 	Text     string
 	Hint     string // of a refusal: what to do
 	Quiet    bool   // an identical refusal was logged a moment ago, or too many different ones: count it, do not log it

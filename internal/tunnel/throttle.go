@@ -2,10 +2,9 @@ package tunnel
 
 import (
 	"net/netip"
+	"proxyd/internal/failure"
 	"sync"
 	"time"
-
-	"proxyd/internal/upstream"
 )
 
 const (
@@ -50,7 +49,7 @@ func (a *allowance) refill(r rate, now time.Time) {
 // refusalKey tells identical refusals: the same answer to the same client.
 type refusalKey struct {
 	client netip.Addr
-	class  upstream.Class
+	class  failure.Class
 	host   string
 	port   uint16
 }
@@ -174,6 +173,6 @@ func (t *throttle) newSecond() {
 
 // slowable says whether identical refusals of a class may be slowed down:
 // those with a Retry-After tell the client themselves.
-func slowable(c upstream.Class) bool {
-	return c != upstream.ClassBudget && c != upstream.ClassDraining && c != upstream.ClassOverload
+func slowable(c failure.Class) bool {
+	return c != failure.Budget && c != failure.Draining && c != failure.Overload
 }

@@ -2,16 +2,15 @@ package tunnel
 
 import (
 	"net/netip"
+	"proxyd/internal/failure"
 	"strconv"
 	"testing"
 	"time"
-
-	"proxyd/internal/upstream"
 )
 
 func TestIdenticalRefusalsAreQuietedThenSlowed(t *testing.T) {
 	var th throttle
-	key := refusalKey{netip.MustParseAddr("127.0.0.1"), upstream.ClassUpstreamRefused, "api.binance.com", 443}
+	key := refusalKey{netip.MustParseAddr("127.0.0.1"), failure.UpstreamRefused, "api.binance.com", 443}
 	now := time.Unix(1000, 0)
 	loud, slow := 0, 0
 	for range 50 {
@@ -33,7 +32,7 @@ func TestIdenticalRefusalsAreQuietedThenSlowed(t *testing.T) {
 
 func TestRefusalsWithRetryAfterAreNotSlowed(t *testing.T) {
 	var th throttle
-	for _, class := range []upstream.Class{upstream.ClassBudget, upstream.ClassDraining, upstream.ClassOverload} {
+	for _, class := range []failure.Class{failure.Budget, failure.Draining, failure.Overload} {
 		for range 100 {
 			if h := th.hit(refusalKey{class: class}, false, time.Unix(1, 0)); h.delay != 0 {
 				t.Fatalf("%s: delayed by %v", class, h.delay)
@@ -66,7 +65,7 @@ func TestDifferentRefusalsAreBoundedForEachClientAndForAll(t *testing.T) {
 			lines, hidden := 0, 0
 			for i := range refusals {
 				now = now.Add(seconds * time.Second / refusals)
-				h := th.hit(refusalKey{c.client(i), upstream.ClassDenied, strconv.Itoa(i) + ".example", 443}, c.early, now)
+				h := th.hit(refusalKey{c.client(i), failure.Denied, strconv.Itoa(i) + ".example", 443}, c.early, now)
 				if !h.quiet {
 					lines++
 					hidden += h.hidden
@@ -78,7 +77,7 @@ func TestDifferentRefusalsAreBoundedForEachClientAndForAll(t *testing.T) {
 			if hidden+th.hidden+lines != refusals {
 				t.Errorf("%d lines and %d hidden are not %d", lines, hidden+th.hidden, refusals)
 			}
-			other := th.hit(refusalKey{netip.MustParseAddr("192.0.2.1"), upstream.ClassDenied, "other.example", 443}, false, now)
+			other := th.hit(refusalKey{netip.MustParseAddr("192.0.2.1"), failure.Denied, "other.example", 443}, false, now)
 			if c.most == linesOfAll != other.quiet {
 				t.Errorf("another client's refusal: %+v", other)
 			}
@@ -90,21 +89,9 @@ func TestThrottleMemoryIsBounded(t *testing.T) {
 	var th throttle
 	for i := range 3 * throttleMemory {
 		client := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-		th.hit(refusalKey{client: client, port: uint16(i), host: string(rune('a' + i%26)), class: upstream.ClassDenied}, false, time.Unix(1, 0))
+		th.hit(refusalKey{client: client, port: uint16(i), host: string(rune('a' + i%26)), class: failure.Denied}, false, time.Unix(1, 0))
 	}
 	if len(th.counts) > throttleMemory || len(th.clients) > throttleMemory {
 		t.Errorf("%d refusals and %d clients remembered, want at most %d", len(th.counts), len(th.clients), throttleMemory)
-	}
-}
-
-func TestEveryClassHasAnAnswer(t *testing.T) {
-	for class, a := range answers {
-		if a.HTTP < 400 || a.SOCKS5 < 1 || a.SOCKS5 > 8 || a.Proxy == "" || a.Blame == "" {
-			t.Errorf("%s: %+v is no whole answer", class, a)
-		}
-		switch a.HTTP {
-		case 401, 418, 422, 429, 451:
-			t.Errorf("%s: %d would be read as the exchange's", class, a.HTTP)
-		}
 	}
 }

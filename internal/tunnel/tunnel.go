@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/upstream"
 )
@@ -15,7 +16,7 @@ import (
 // Tunnel is an open way that waits for Carry or Abandon, exactly one of them.
 type Tunnel struct {
 	h      *Handler
-	way    *upstream.Way  // nil once it carries: an idle tunnel need not hold it
+	way    *upstream.Conn // nil once it carries: an idle tunnel need not hold it
 	limits *config.Tunnel // of the snapshot that routed it; nil once it carries
 	member *upstream.Upstream
 	record Opening
@@ -88,7 +89,7 @@ func (t *Tunnel) Refuse(f Refusal) *Refusal {
 	_ = t.way.Conn.Close()
 	t.way.Release()
 	rec := Record{Event: Refused, Opening: t.record, Class: f.Class, Step: "answer", Text: f.Text, Hint: f.Hint, Duration: time.Since(t.record.Start)}
-	rec.Attempts = append(slices.Clip(rec.Attempts), upstream.Attempt{Upstream: rec.Upstream, Class: f.Class, Took: rec.Duration, Text: f.Text})
+	rec.Attempts = append(slices.Clip(rec.Attempts), failure.Attempt{Upstream: rec.Upstream, Class: f.Class, Took: rec.Duration, Text: f.Text})
 	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts
 	f.Target.Exchange = rec.Exchange
 	f.Delay = t.h.throttle.record(&rec)
@@ -112,7 +113,7 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 	}
 	if s.Err != nil {
 		r.Text = s.Err.Error()
-		if e, ok := errors.AsType[*upstream.Error](s.Err); ok {
+		if e, ok := errors.AsType[*failure.Error](s.Err); ok {
 			r.Class = e.Class
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -86,12 +87,12 @@ func BenchmarkPick(b *testing.B) {
 						case ill && i%5 == 0:
 							p.members[i].SetVerdict("binance", catalog.KindWebsocket, Verdict{Word: WordGeoblocked})
 						case ill && i%5 == 1:
-							p.members[i].charge(ClassUpstreamRefused, 1)
+							p.members[i].recordUpstreamError(failure.UpstreamRefused, 1)
 						}
 					}
 					b.ReportAllocs()
 					for b.Loop() {
-						l := look{shared: s.shared, target: &to}
+						l := selection{shared: s.shared, target: &to}
 						p.pick(&l)
 					}
 				})
@@ -112,10 +113,10 @@ func BenchmarkBudgets(b *testing.B) {
 			if name == "none" {
 				to.Exchange = ""
 			}
-			w := walk{pool: p, deadline: time.Now().Add(time.Hour), look: look{shared: p.set.shared, target: &to}}
+			w := failover{pool: p, deadline: time.Now().Add(time.Hour), look: selection{shared: p.set.shared, target: &to}}
 			b.ReportAllocs()
 			for b.Loop() {
-				h, full := w.enter(b.Context(), 7)
+				h, full := w.acquireBudget(b.Context(), 7)
 				if full != nil {
 					b.Fatal(full)
 				}
@@ -133,7 +134,7 @@ func BenchmarkBudgets(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				l := look{shared: p.set.shared, target: &to}
+				l := selection{shared: p.set.shared, target: &to}
 				p.pick(&l)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/limit"
 	"proxyd/internal/testkit"
 )
@@ -34,31 +35,31 @@ func TestWhichFailuresCount(t *testing.T) {
 	answer := func(status string) string { return http(testkit.On(testkit.AtRequest, testkit.Answer(status, ""))) }
 	for name, tt := range map[string]struct {
 		url   string
-		class Class
+		class failure.Class
 		count int
 	}{
-		"refused":                    {"socks5://" + testkit.ClosedPort(t), ClassUpstreamRefused, 0},
-		"no such name":               {"socks5://px.nowhere.example:1080", ClassUpstreamDNS, 0},
-		"no TLS":                     {"https://" + testkit.SilentListener(t), ClassUpstreamTimeout, 0},
-		"silent at the greeting":     {socks(testkit.On(testkit.AtAccept, testkit.Hang)), ClassUpstreamTimeout, 0},
-		"garbage at the greeting":    {socks(testkit.On(testkit.AtAccept, testkit.Say("SSH-2.0-x\r\n"))), ClassUpstreamProtocol, 0},
-		"a password is wanted":       {answer("407 Who"), ClassUpstreamAuth, 0},
-		"denied":                     {answer("403 No"), ClassUpstreamDenied, 0},
-		"denied by SOCKS":            {reply(2), ClassUpstreamDenied, 0},
-		"the target refuses":         {reply(5), ClassTargetRefused, 1},
-		"the target is unreachable":  {reply(3), ClassTargetUnreachable, 1},
-		"the upstream cannot tell":   {answer("502 Bad Gateway"), ClassTargetUnreachable, 1},
-		"silent, with the request":   {socks(testkit.On(testkit.AtRequest, testkit.Hang)), ClassTargetTimeout, 1},
-		"closed, with the request":   {http(testkit.On(testkit.AtRequest, testkit.Close)), ClassUpstreamProtocol, 1},
-		"direct, refused":            {"direct", ClassTargetRefused, 1},
-		"direct, there is no target": {"direct", ClassTargetDNS, 0},
+		"refused":                    {"socks5://" + testkit.ClosedPort(t), failure.UpstreamRefused, 0},
+		"no such name":               {"socks5://px.nowhere.example:1080", failure.UpstreamDNS, 0},
+		"no TLS":                     {"https://" + testkit.SilentListener(t), failure.UpstreamTimeout, 0},
+		"silent at the greeting":     {socks(testkit.On(testkit.AtAccept, testkit.Hang)), failure.UpstreamTimeout, 0},
+		"garbage at the greeting":    {socks(testkit.On(testkit.AtAccept, testkit.Say("SSH-2.0-x\r\n"))), failure.UpstreamProtocol, 0},
+		"a password is wanted":       {answer("407 Who"), failure.UpstreamAuth, 0},
+		"denied":                     {answer("403 No"), failure.UpstreamDenied, 0},
+		"denied by SOCKS":            {reply(2), failure.UpstreamDenied, 0},
+		"the target refuses":         {reply(5), failure.TargetRefused, 1},
+		"the target is unreachable":  {reply(3), failure.TargetUnreachable, 1},
+		"the upstream cannot tell":   {answer("502 Bad Gateway"), failure.TargetUnreachable, 1},
+		"silent, with the request":   {socks(testkit.On(testkit.AtRequest, testkit.Hang)), failure.TargetTimeout, 1},
+		"closed, with the request":   {http(testkit.On(testkit.AtRequest, testkit.Close)), failure.UpstreamProtocol, 1},
+		"direct, refused":            {"direct", failure.TargetRefused, 1},
+		"direct, there is no target": {"direct", failure.TargetDNS, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := load(t, "allow_private: [127.0.0.0/8]\npools: {p: {proxies: [{name: a, url: \""+tt.url+"\"}]}}\n"+
 				"exchanges: {binance: {websocket: {pool: p, limits: {connects: 5/1h, max_connections: 5}}}}\n", nil)
 			to := feed
-			if tt.class == ClassTargetRefused && tt.url == "direct" {
+			if tt.class == failure.TargetRefused && tt.url == "direct" {
 				to = at(testkit.ClosedPort(t))
 				to.Exchange, to.Kind = feed.Exchange, feed.Kind
 			}
@@ -74,9 +75,9 @@ func TestWhichFailuresCount(t *testing.T) {
 func TestProbesCount(t *testing.T) {
 	s := load(t, limited(proxies(t, 1), "failover", "connects: 2/1h, queue_seconds: 9"), nil)
 	a := s.Upstream("a")
-	var ways []*Way
+	var ways []*Conn
 	for range 2 {
-		way, err := s.DialOne(budget(t, testkit.Patience), a, feed)
+		way, err := s.DialMember(budget(t, testkit.Patience), a, feed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,8 +88,8 @@ func TestProbesCount(t *testing.T) {
 		t.Errorf("%d places, %d open", places, open)
 	}
 	start := time.Now()
-	_, err := s.DialOne(budget(t, testkit.Patience), a, feed)
-	if e, ok := err.(*Error); !ok || e.Class != ClassBudget || !e.Unsure || e.Error() != "budget binance via a: 0 of 2 per 1 h (websocket)" { //nolint:errorlint // DialOne promises the very type
+	_, err := s.DialMember(budget(t, testkit.Patience), a, feed)
+	if e, ok := err.(*failure.Error); !ok || e.Class != failure.Budget || !e.Unsure || e.Error() != "budget binance via a: 0 of 2 per 1 h (websocket)" { //nolint:errorlint // DialOne promises the very type
 		t.Fatalf("%v", err)
 	}
 	between(t, time.Since(start), 0, time.Second)
@@ -144,24 +145,24 @@ func TestReloadKeepsHistory(t *testing.T) {
 	if r := old.Budgets().Rows(); len(r) != 1 || r[0].Left != 1 {
 		t.Errorf("a configuration that is only built has an effect: %v", r)
 	}
-	more.CloseIdle()
+	more.Activate()
 	if got := through(t, only(t, more), feed, 3); got != "aaa" {
 		t.Error(got)
 	}
-	denied(t, only(t, more), feed, testkit.Patience, ClassBudget)
+	denied(t, only(t, more), feed, testkit.Patience, failure.Budget)
 	less := reload(t, more, text, nil)
-	less.CloseIdle()
-	if e := denied(t, only(t, less), feed, testkit.Patience, ClassBudget); e.Error() != "budget binance via a: 0 of 3 per 1 h (websocket)" {
+	less.Activate()
+	if e := denied(t, only(t, less), feed, testkit.Patience, failure.Budget); e.Error() != "budget binance via a: 0 of 3 per 1 h (websocket)" {
 		t.Error(e)
 	}
 	none := reload(t, less, poolOf(list, "failover"), nil)
-	none.CloseIdle()
+	none.Activate()
 	if got := through(t, only(t, none), feed, 2); got != "aa" {
 		t.Error(got)
 	}
 	again := reload(t, none, text, nil)
-	again.CloseIdle()
-	denied(t, only(t, again), feed, testkit.Patience, ClassBudget)
+	again.Activate()
+	denied(t, only(t, again), feed, testkit.Patience, failure.Budget)
 }
 
 // The next process knows what this one has used, and counts what moves to it.
@@ -180,7 +181,7 @@ func TestBudgetsInTheNextProcess(t *testing.T) {
 	}
 	s := load(t, text, nil)
 	s.Budgets().Import(past)
-	s.Budgets().Elsewhere(old.Budgets().Open())
+	s.Budgets().SetRemoteOpen(old.Budgets().Open())
 	p := only(t, s)
 	if got := left(p, "a", feed); len(got) != 1 || got[0] != "binance via tokyo (websocket): 0 of 3 per 1 h left, 3 of 9 connections open" {
 		t.Fatalf("%s: %v", data, got)
@@ -211,7 +212,7 @@ func TestPublishedFiguresAreWatched(t *testing.T) {
 	var told []string
 	s.OnBudgetNearlyUsed(func(r limit.Row) { told = append(told, r.String()) })
 	s = reload(t, s, poolOf(list, "failover"), nil)
-	s.CloseIdle()
+	s.Activate()
 	p := only(t, s)
 	to := on("bitfinex", feedKind) // 20 in a minute
 	for i := range 25 {
@@ -231,7 +232,7 @@ func TestEjectedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(proxies(t, 2), "failover", "limits: {max_connections: 1, queue_seconds: 9}"), nil))
 	way := open(t, p, venue)
-	done := make(chan *Way, 1)
+	done := make(chan *Conn, 1)
 	go func() {
 		way, err := p.Dial(budget(t, testkit.Patience), venue)
 		if err != nil {
@@ -240,7 +241,7 @@ func TestEjectedWhileWaiting(t *testing.T) {
 		done <- way
 	}()
 	testkit.Eventually(t, testkit.Patience, "it waits", func() bool { return p.set.Budgets().Rows()[0].Queued == 1 })
-	p.members[0].charge(ClassUpstreamRefused, 1)
+	p.members[0].recordUpstreamError(failure.UpstreamRefused, 1)
 	way.Release()
 	if way = <-done; way == nil {
 		return

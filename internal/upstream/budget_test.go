@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -19,7 +20,7 @@ func between(t testing.TB, took, least, most time.Duration) {
 }
 
 // timed opens a way in a budget and says how long that took.
-func timed(t testing.TB, p *Pool, d time.Duration) (way *Way, e *Error, took time.Duration) {
+func timed(t testing.TB, p *Pool, d time.Duration) (way *Conn, e *failure.Error, took time.Duration) {
 	t.Helper()
 	start := time.Now()
 	way, err := p.Dial(budget(t, d), venue)
@@ -28,7 +29,7 @@ func timed(t testing.TB, p *Pool, d time.Duration) (way *Way, e *Error, took tim
 		t.Cleanup(func() { _ = way.Conn.Close(); way.Release() })
 		return way, nil, took
 	}
-	return nil, err.(*Error), took //nolint:errorlint // Dial promises the very type
+	return nil, err.(*failure.Error), took //nolint:errorlint // Dial promises the very type
 }
 
 // silent makes all but the last so many of the proxies take connections and say nothing.
@@ -59,7 +60,7 @@ func TestLastMemberHasTheRest(t *testing.T) {
 	list := silent(proxies(t, 2), 0)
 	p := only(t, load(t, poolOf(list, "failover"), nil))
 	_, e, took := timed(t, p, 1700*time.Millisecond)
-	if e == nil || e.Class != ClassUpstreamTimeout || tries(e.Tried) != "a upstream_timeout, b upstream_timeout" {
+	if e == nil || e.Class != failure.UpstreamTimeout || tries(e.Tried) != "a upstream_timeout, b upstream_timeout" {
 		t.Fatalf("got %+v", e)
 	}
 	between(t, took, 1700*time.Millisecond, 2500*time.Millisecond)
@@ -73,7 +74,7 @@ func TestOnlyMemberHasTheBudget(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(silent(proxies(t, 1), 0), "failover"), nil))
 	_, e, took := timed(t, p, 700*time.Millisecond)
-	if e == nil || e.Class != ClassUpstreamTimeout {
+	if e == nil || e.Class != failure.UpstreamTimeout {
 		t.Fatalf("got %+v", e)
 	}
 	between(t, took, 700*time.Millisecond, 1500*time.Millisecond)
@@ -97,7 +98,7 @@ func TestNoAttemptInTheLastSecond(t *testing.T) {
 			list := silent(proxies(t, 4), 1) // the last one would do
 			text := strings.Replace(poolOf(list, "failover"), "attempt_seconds: 0.3", "attempt_seconds: 0.6", 1)
 			_, e, took := timed(t, only(t, load(t, text, nil)), tt.budget)
-			if e == nil || e.Class != ClassUpstreamTimeout {
+			if e == nil || e.Class != failure.UpstreamTimeout {
 				t.Fatalf("got %+v", e)
 			}
 			var got []string
@@ -121,16 +122,16 @@ func TestStandstill(t *testing.T) {
 	type stop struct {
 		name, scheme string
 		fault        *testkit.Fault
-		want         Class
+		want         failure.Class
 		text         string
 	}
 	tests := []stop{
-		{"never accepts", "", nil, ClassUpstreamTimeout, "did not accept TCP within 0."},
-		{"https at the TLS hello", "https", testkit.On(testkit.AtAccept, testkit.Hang), ClassUpstreamTimeout, "accepted TCP, then silent at the TLS handshake for 0."},
-		{"http at the reply", "http", testkit.On(testkit.AtRequest, testkit.Hang), ClassTargetTimeout, "accepted TCP, then silent at the CONNECT reply for 0."},
-		{"http drips", "http", testkit.On(testkit.AtRequest, testkit.Drip("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 500), 10*time.Millisecond)), ClassTargetTimeout, "sent only a part of the CONNECT reply in 0."},
-		{"socks4a at the reply", "socks4a", testkit.On(testkit.AtRequest, testkit.SayAndHang("\x00")), ClassTargetTimeout, "sent only a part of the SOCKS4 reply in 0."},
-		{"socks5 at the reply", "socks5", testkit.On(testkit.AtRequest, testkit.SayAndHang("\x05\x00\x00\x01")), ClassTargetTimeout, "sent only a part of the SOCKS reply in 0."},
+		{"never accepts", "", nil, failure.UpstreamTimeout, "did not accept TCP within 0."},
+		{"https at the TLS hello", "https", testkit.On(testkit.AtAccept, testkit.Hang), failure.UpstreamTimeout, "accepted TCP, then silent at the TLS handshake for 0."},
+		{"http at the reply", "http", testkit.On(testkit.AtRequest, testkit.Hang), failure.TargetTimeout, "accepted TCP, then silent at the CONNECT reply for 0."},
+		{"http drips", "http", testkit.On(testkit.AtRequest, testkit.Drip("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 500), 10*time.Millisecond)), failure.TargetTimeout, "sent only a part of the CONNECT reply in 0."},
+		{"socks4a at the reply", "socks4a", testkit.On(testkit.AtRequest, testkit.SayAndHang("\x00")), failure.TargetTimeout, "sent only a part of the SOCKS4 reply in 0."},
+		{"socks5 at the reply", "socks5", testkit.On(testkit.AtRequest, testkit.SayAndHang("\x05\x00\x00\x01")), failure.TargetTimeout, "sent only a part of the SOCKS reply in 0."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

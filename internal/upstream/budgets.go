@@ -9,26 +9,27 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/limit"
 )
 
-// need is which budgets a connection through a member takes.
-type need struct {
+// requirement is which budgets a connection through a member takes.
+type requirement struct {
 	budgets []*limit.Budget
 	shuts   bool // one of them may have no room and lets nobody wait
 }
 
-var noNeed need
+var noNeed requirement
 
-// needs are those of a pool's members for one pair, each found out when it is
+// requirements are those of a pool's members for one pair, each found out when it is
 // first asked for.
-type needs struct {
-	members []atomic.Pointer[need] // nil: none has any
-	queues  bool                   // some may let a connection wait
+type requirements struct {
+	members []atomic.Pointer[requirement] // nil: none has any
+	queues  bool                          // some may let a connection wait
 }
 
 // needsOf gives those for a pair.
-func (p *Pool) needsOf(l *look) *needs {
+func (p *Pool) needsOf(l *selection) *requirements {
 	n := l.number()
 	if list := p.needs.Load(); list != nil && n < len(*list) {
 		if of := (*list)[n]; of != nil {
@@ -39,10 +40,10 @@ func (p *Pool) needsOf(l *look) *needs {
 }
 
 // queues reports whether a connection may have to wait for a budget.
-func (p *Pool) queues(l *look) bool { return !l.hop && p.needsOf(l).queues }
+func (p *Pool) queues(l *selection) bool { return !l.hop && p.needsOf(l).queues }
 
 // need gives what a connection through the i-th member needs. Hops need nothing.
-func (p *Pool) need(i int, l *look) *need {
+func (p *Pool) need(i int, l *selection) *requirement {
 	if l.hop {
 		return &noNeed
 	}
@@ -59,24 +60,24 @@ func (p *Pool) need(i int, l *look) *need {
 }
 
 // needsFor makes room for what the members need for a pair.
-func (p *Pool) needsFor(n int, l *look) *needs {
+func (p *Pool) needsFor(n int, l *selection) *requirements {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var old []*needs
+	var old []*requirements
 	if list := p.needs.Load(); list != nil {
 		old = *list
 	}
 	if n < len(old) && old[n] != nil {
 		return old[n]
 	}
-	of := &needs{}
+	of := &requirements{}
 	f := p.set.figures
 	own := f.exchange(pairKey{l.target.Exchange, l.target.Kind})
 	of.queues = own.Queue > 0 || f.queues
-	if own.Some() || len(f.exits) > 0 {
-		of.members = make([]atomic.Pointer[need], len(p.members))
+	if own.IsSet() || len(f.exits) > 0 {
+		of.members = make([]atomic.Pointer[requirement], len(p.members))
 	}
-	next := make([]*needs, max(n+1, len(old)))
+	next := make([]*requirements, max(n+1, len(old)))
 	copy(next, old)
 	next[n] = of
 	p.needs.Store(&next)
@@ -85,12 +86,12 @@ func (p *Pool) needsFor(n int, l *look) *needs {
 
 // needOf is what a connection to t needs that leaves by an exit, through a pool
 // unless that is "".
-func (s *Set) needOf(t *Target, exit, pool string) *need {
+func (s *Set) needOf(t *Target, exit, pool string) *requirement {
 	keys := s.figures.keys(pairKey{t.Exchange, t.Kind}, exit, pool)
 	if len(keys) == 0 {
 		return &noNeed
 	}
-	n := &need{}
+	n := &requirement{}
 	for _, k := range keys {
 		l := s.figures.of(k)
 		n.shuts = n.shuts || !l.Watch && l.Queue == 0
@@ -99,16 +100,16 @@ func (s *Set) needOf(t *Target, exit, pool string) *need {
 	return n
 }
 
-// shut reports whether the i-th member is over a budget that lets nobody wait.
-func (p *Pool) shut(i int, l *look) bool {
+// exhausted reports whether the i-th member is over a budget that lets nobody wait.
+func (p *Pool) exhausted(i int, l *selection) bool {
 	n := p.need(i, l)
 	return n.shuts && l.shared.limits.Shut(n.budgets)
 }
 
 // fullFault is the error of a member whose budgets had no room in time.
-func fullFault(f *limit.Full) *Error {
-	e := fault(ClassBudget, "%s", f.Error())
-	e.Err, e.RetryAfter, e.aside = f, f.RetryAfter, true
+func fullFault(f *limit.Full) *failure.Error {
+	e := failure.New(failure.Budget, "%s", f.Error())
+	e.Err, e.RetryAfter, e.Skipped = f, f.RetryAfter, true
 	e.Hint = "try again later, or spread over more exits"
 	if f.Max {
 		e.Hint = "close some, or spread over more exits"
@@ -118,21 +119,21 @@ func fullFault(f *limit.Full) *Error {
 
 // suspendedFault is the error of who would need a budget that another process
 // has taken over.
-func suspendedFault(err error) *Error {
-	e := fault(ClassDraining, "proxyd is being upgraded, and the new process counts the budgets").with(err, "reconnect in a moment")
-	e.RetryAfter, e.aside = time.Second, true
+func suspendedFault(err error) *failure.Error {
+	e := failure.New(failure.Draining, "proxyd is being upgraded, and the new process counts the budgets").With(err, "reconnect in a moment")
+	e.RetryAfter, e.Skipped = time.Second, true
 	return e
 }
 
-// hold is what one connection has of its budgets, nil if it has none. Its methods
+// budgetLease is what one connection has of its budgets, nil if it has none. Its methods
 // may be called at once.
-type hold struct {
+type budgetLease struct {
 	mu    sync.Mutex
 	grant limit.Grant
 }
 
 // opened says that the dial has ended well.
-func (h *hold) opened() {
+func (h *budgetLease) opened() {
 	if h != nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -141,7 +142,7 @@ func (h *hold) opened() {
 }
 
 // ended says that the connection has ended.
-func (h *hold) ended() {
+func (h *budgetLease) ended() {
 	if h != nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -150,7 +151,7 @@ func (h *hold) ended() {
 }
 
 // failed says how the dial failed: what the exchange may have counted counts here.
-func (h *hold) failed(err error) {
+func (h *budgetLease) failed(err error) {
 	if h == nil {
 		return
 	}
@@ -163,11 +164,11 @@ func (h *hold) failed(err error) {
 }
 
 // after has release followed by the end of what is held.
-func (h *hold) after(release func()) func() {
+func (h *budgetLease) after(release func()) func() {
 	if h == nil {
 		return release
 	}
-	return both(release, h.ended)
+	return chain(release, h.ended)
 }
 
 // Budgets are all budgets of the process: what is left of them, for status and
@@ -187,7 +188,7 @@ func (p *Pool) BudgetRows(member string, t Target) []limit.Row {
 	if i < 0 {
 		return nil
 	}
-	l := look{shared: p.set.shared, target: &t}
+	l := selection{shared: p.set.shared, target: &t}
 	return l.shared.limits.RowsOf(p.need(i, &l).budgets)
 }
 
@@ -208,13 +209,13 @@ func (s *Set) Adopt(pool, upstream, exchange string, kind catalog.Kind) (u *Upst
 		}
 	}
 	need := s.needOf(&Target{Exchange: exchange, Kind: kind}, exit, pool)
-	h := &hold{grant: s.shared.limits.Adopt(need.budgets)}
-	return u, both(u.adopt(exchange, kind), h.ended)
+	h := &budgetLease{grant: s.shared.limits.Adopt(need.budgets)}
+	return u, chain(u.adopt(exchange, kind), h.ended)
 }
 
-// enter takes a place in m's budgets. It waits for one inside the time budget,
+// acquireBudget takes a place in m's budgets. It waits for one inside the time budget,
 // but in a whole walk for one member alone.
-func (w *walk) enter(ctx context.Context, at int) (*hold, *Error) {
+func (w *failover) acquireBudget(ctx context.Context, at int) (*budgetLease, *failure.Error) {
 	n := w.pool.need(at, &w.look)
 	if len(n.budgets) == 0 {
 		return nil, nil
@@ -230,14 +231,14 @@ func (w *walk) enter(ctx context.Context, at int) (*hold, *Error) {
 	grant, err := w.look.shared.limits.Acquire(ctx, most, n.budgets)
 	w.note(time.Since(start))
 	if err == nil {
-		return &hold{grant: grant}, nil
+		return &budgetLease{grant: grant}, nil
 	}
 	if errors.Is(err, limit.ErrSuspended) {
 		return nil, suspendedFault(err)
 	}
 	f, ok := err.(*limit.Full) //nolint:errorlint // Acquire promises the very type
 	if !ok {
-		return nil, &Error{Class: ClassBudget, Err: err} // the caller has given up
+		return nil, &failure.Error{Class: failure.Budget, Err: err} // the caller has given up
 	}
 	w.waited = w.waited || f.Queued > 0
 	if w.soonest == 0 || f.RetryAfter > 0 && f.RetryAfter < w.soonest {

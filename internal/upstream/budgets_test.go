@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/limit"
 	"proxyd/internal/testkit"
 )
@@ -82,7 +83,7 @@ func TestNextMemberWhenFull(t *testing.T) {
 	if got := through(t, p, feed, 4); got != "aabb" {
 		t.Errorf("went through %s", got)
 	}
-	e := denied(t, p, feed, testkit.Patience, ClassBudget)
+	e := denied(t, p, feed, testkit.Patience, failure.Budget)
 	if want := "budget binance via a: 0 of 2 per 1 h (websocket); budget binance via b: 0 of 2 per 1 h (websocket)"; e.Error() != want {
 		t.Errorf("got  %s\nwant %s", e, want)
 	}
@@ -148,7 +149,7 @@ func TestQueueIsInsideTheTimeBudget(t *testing.T) {
 	p := only(t, load(t, poolOf(proxies(t, 1), "failover", "limits: {max_connections: 1, queue_seconds: 60}"), nil))
 	way := open(t, p, venue)
 	_, e, took := timed(t, p, 1500*time.Millisecond)
-	if e == nil || e.Class != ClassBudget || !strings.HasPrefix(e.Error(), "queued 0.") {
+	if e == nil || e.Class != failure.Budget || !strings.HasPrefix(e.Error(), "queued 0.") {
 		t.Fatalf("%+v", e)
 	}
 	between(t, took, 700*time.Millisecond, 1400*time.Millisecond)
@@ -182,8 +183,8 @@ func TestSharedExit(t *testing.T) {
 func TestPoolAndProxyLimits(t *testing.T) {
 	text := poolOf(proxies(t, 2), "failover", "limits: {connects: 2/1h}", "limits: {connects: 2/1h}") + "    limits: {max_connections: 3}\n"
 	p := only(t, load(t, text, nil))
-	ways := []*Way{open(t, p, venue), open(t, p, venue), open(t, p, venue)}
-	if e := denied(t, p, venue, testkit.Patience, ClassBudget); e.Error() != "budget a: 0 of 2 per 1 h; budget pool p: 3 of 3 connections are open" {
+	ways := []*Conn{open(t, p, venue), open(t, p, venue), open(t, p, venue)}
+	if e := denied(t, p, venue, testkit.Patience, failure.Budget); e.Error() != "budget a: 0 of 2 per 1 h; budget pool p: 3 of 3 connections are open" {
 		t.Error(e)
 	}
 	ways[0].Release()
@@ -191,7 +192,7 @@ func TestPoolAndProxyLimits(t *testing.T) {
 		t.Errorf("went through %s", got)
 	}
 	ways[1].Release()
-	if e := denied(t, p, venue, testkit.Patience, ClassBudget); e.Error() != "budget a: 0 of 2 per 1 h; budget b: 0 of 2 per 1 h" {
+	if e := denied(t, p, venue, testkit.Patience, failure.Budget); e.Error() != "budget a: 0 of 2 per 1 h; budget b: 0 of 2 per 1 h" {
 		t.Error(e)
 	}
 }
@@ -222,7 +223,7 @@ func TestChoosingPastTheFull(t *testing.T) {
 			for i := range 60 {
 				to := feed
 				to.Host = fmt.Sprintf("h%d.example", i)
-				l := look{shared: p.set.shared, target: &to}
+				l := selection{shared: p.set.shared, target: &to}
 				at, _ := p.pick(&l)
 				counts[p.members[at].name]++
 			}

@@ -7,14 +7,14 @@ import (
 	"proxyd/internal/config"
 )
 
-// lead tells connections that lead one way from those that lead an older one of
+// connEpoch tells connections that lead one way from those that lead an older one of
 // the same upstream: a reload that changes its credentials, its TLS files, the
 // hops before it or, for a direct one, what the guard allows makes a new lead.
-type lead struct{ _ byte } // not empty: each must have an address of its own
+type connEpoch struct{ _ byte } // not empty: each must have an address of its own
 
-// carry takes over from prev what outlives a configuration, and finds out what
+// inheritFrom takes over from prev what outlives a configuration, and finds out what
 // of it did not change. It has no effect on prev.
-func (s *Set) carry(prev *Set) {
+func (s *Set) inheritFrom(prev *Set) {
 	settled := map[*Upstream]bool{}
 	var settle func(u *Upstream) bool // whether u leads as it did
 	settle = func(u *Upstream) bool {
@@ -74,14 +74,14 @@ func sameTLS(a, b *tls.Config) bool {
 	})
 }
 
-// CloseIdle follows a reload, once s is in force. It closes the connections
+// Activate follows a reload, once s is in force. It closes the connections
 // kept for plain HTTP whose upstream is gone, is enabled in no pool, or is led to
 // in another way than before; the others stay. An upstream with a new password is
 // no longer held to have refused the old one. Budgets have s's figures from now
 // on, and keep their histories.
-func (s *Set) CloseIdle() {
+func (s *Set) Activate() {
 	s.shared.limits.Configure(s.figures.of)
-	current := map[*lead]bool{s.direct.members[0].lead: true}
+	current := map[*connEpoch]bool{s.direct.members[0].lead: true}
 	for _, p := range s.pools {
 		for i := range p.members {
 			if m := &p.members[i]; m.Enabled {
@@ -91,7 +91,7 @@ func (s *Set) CloseIdle() {
 	}
 	for _, u := range s.upstreams {
 		if u.newLogin {
-			u.forgive()
+			u.clearAuthFailure()
 		}
 	}
 	s.shared.kept.only(func(k keptKey) bool { return current[k.lead] })

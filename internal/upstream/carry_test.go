@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -75,7 +76,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 			if n := server.Open(); n != 1 {
 				t.Fatalf("%d connections before the new set is in force", n)
 			}
-			next.CloseIdle()
+			next.Activate()
 			if !tt.kept {
 				testkit.Eventually(t, testkit.Patience, "the connection is closed", func() bool { return server.Open() == 0 })
 				return
@@ -104,7 +105,7 @@ func TestReloadDuringARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reload(t, old, strings.Replace(text, "u:one@", "u:two@", 1), nil).CloseIdle()
+	reload(t, old, strings.Replace(text, "u:one@", "u:two@", 1), nil).Activate()
 	if server.Open() != 1 {
 		t.Error("it was closed while in use")
 	}
@@ -149,11 +150,11 @@ func TestReloadKeepsCounters(t *testing.T) {
 	old := load(t, poolOf(list, "failover"), nil)
 	open(t, only(t, old), venue).Release()
 	list[0].SetFault(testkit.On(testkit.AtAccept, testkit.Say("SSH-2.0-x\r\n")))
-	denied(t, only(t, old), venue, testkit.Patience, ClassUpstreamProtocol)
+	denied(t, only(t, old), venue, testkit.Patience, failure.UpstreamProtocol)
 	next := reload(t, old, poolOf(list, "failover", "weight: 3"), nil)
-	denied(t, only(t, next), venue, testkit.Patience, ClassUpstreamProtocol)
+	denied(t, only(t, next), venue, testkit.Patience, failure.UpstreamProtocol)
 	st := next.Upstream("a").state
-	if n := st.connects.Load(); n != 1 || st.failuresByClass()[ClassUpstreamProtocol] != 2 {
+	if n := st.connects.Load(); n != 1 || st.failuresByClass()[failure.UpstreamProtocol] != 2 {
 		t.Errorf("%d connects, failures %v", n, st.failuresByClass())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -83,15 +84,15 @@ func TestChainFailures(t *testing.T) {
 	}
 	tests := []struct {
 		name, proxy, hop string
-		want             Class
+		want             failure.Class
 		text             string
 	}{
-		{"the hop is down", good.URL(), "socks5://" + closed, ClassUpstreamRefused, "via hops: h refused the connection"},
-		{"the hop is silent", good.URL(), "socks5://" + hole, ClassUpstreamTimeout, "via hops: h accepted TCP, then silent at the SOCKS greeting for "},
-		{"the hop does not know the proxy", "http://nosuch.example:3128", hop(nil), ClassUpstreamUnreachable, "via hops: h cannot reach the host of nosuch.example:3128"},
-		{"the proxy refuses the hop", "http://closed.example:3128", hop(nil), ClassUpstreamRefused, "via hops: h found that closed.example:3128 refused the connection"},
-		{"the hop does not allow the proxy", "http://nosuch.example:3128", hop(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2))), ClassUpstreamDenied, "via hops: h does not allow connections to nosuch.example:3128"},
-		{"the hop waits for the proxy", "http://nosuch.example:3128", hop(testkit.On(testkit.AtRequest, testkit.Hang)), ClassUpstreamTimeout, "via hops: h accepted TCP, then silent at the SOCKS reply"},
+		{"the hop is down", good.URL(), "socks5://" + closed, failure.UpstreamRefused, "via hops: h refused the connection"},
+		{"the hop is silent", good.URL(), "socks5://" + hole, failure.UpstreamTimeout, "via hops: h accepted TCP, then silent at the SOCKS greeting for "},
+		{"the hop does not know the proxy", "http://nosuch.example:3128", hop(nil), failure.UpstreamUnreachable, "via hops: h cannot reach the host of nosuch.example:3128"},
+		{"the proxy refuses the hop", "http://closed.example:3128", hop(nil), failure.UpstreamRefused, "via hops: h found that closed.example:3128 refused the connection"},
+		{"the hop does not allow the proxy", "http://nosuch.example:3128", hop(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2))), failure.UpstreamDenied, "via hops: h does not allow connections to nosuch.example:3128"},
+		{"the hop waits for the proxy", "http://nosuch.example:3128", hop(testkit.On(testkit.AtRequest, testkit.Hang)), failure.UpstreamTimeout, "via hops: h accepted TCP, then silent at the SOCKS reply"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -135,7 +136,7 @@ func TestChainOfThree(t *testing.T) {
 exchanges: {binance: {url: "socks5://three.example:1", via: {url: "http://two.example:2", via: hops}}}
 pools: {hops: {proxies: [%q]}}
 `, one.URL()), nil)
-	var way *Way
+	var way *Conn
 	for name, p := range s.pools {
 		if strings.HasSuffix(name, "binance") {
 			way = open(t, p, venue)

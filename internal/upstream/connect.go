@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"proxyd/internal/failure"
 	"strconv"
 	"time"
 )
@@ -10,7 +11,7 @@ const maxInterim = 5
 
 // httpConnect asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6). via
 // is the value of a Via line, "" for none.
-func (k *talk) httpConnect(t Target, c *credentials, via string) *Error {
+func (k *talk) httpConnect(t Target, c *credentials, via string) *failure.Error {
 	b := append(k.buf[:0], "CONNECT "...)
 	b = appendHostPort(b, t)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
@@ -32,7 +33,7 @@ func (k *talk) httpConnect(t Target, c *credentials, via string) *Error {
 		case fault != nil:
 			return fault
 		case r.status == 101:
-			return &Error{Class: ClassUpstreamProtocol, Status: r.status, Text: "switched protocols in answer to CONNECT"}
+			return &failure.Error{Class: failure.UpstreamProtocol, Status: r.status, Text: "switched protocols in answer to CONNECT"}
 		case r.status < 200:
 			continue
 		case r.status < 300:
@@ -42,7 +43,7 @@ func (k *talk) httpConnect(t Target, c *credentials, via string) *Error {
 			return r.refusal(t, c)
 		}
 	}
-	return &Error{Class: ClassUpstreamProtocol, Text: "sent more than " + strconv.Itoa(maxInterim) + " interim answers to CONNECT"}
+	return &failure.Error{Class: failure.UpstreamProtocol, Text: "sent more than " + strconv.Itoa(maxInterim) + " interim answers to CONNECT"}
 }
 
 const (
@@ -63,14 +64,14 @@ func (k *talk) why(r *reply) {
 			return
 		}
 		if e := k.receive(); e != nil {
-			r.why = r.firstLine(k.buf[:k.have], e.Class == ClassUpstreamProtocol) // its end, and not that of the time
+			r.why = r.firstLine(k.buf[:k.have], e.Class == failure.UpstreamProtocol) // its end, and not that of the time
 			return
 		}
 	}
 }
 
 // head reads one response head and takes it off the buffer.
-func (k *talk) head() (reply, *Error) {
+func (k *talk) head() (reply, *failure.Error) {
 	var scan headScan
 	for {
 		end, ok := scan.more(k.buf[:k.have])
@@ -86,8 +87,8 @@ func (k *talk) head() (reply, *Error) {
 			return r, nil
 		}
 		if k.have >= headLimit {
-			return reply{}, &Error{
-				Class: ClassUpstreamProtocol, Text: "answered CONNECT with a head of more than " + strconv.Itoa(headLimit>>10) + " KiB",
+			return reply{}, &failure.Error{
+				Class: failure.UpstreamProtocol, Text: "answered CONNECT with a head of more than " + strconv.Itoa(headLimit>>10) + " KiB",
 				Hint: "check that it is a proxy",
 			}
 		}
@@ -98,6 +99,6 @@ func (k *talk) head() (reply, *Error) {
 }
 
 // garbageHead is the fault of a head that began well.
-func (k *talk) garbageHead() *Error {
-	return &Error{Class: ClassUpstreamProtocol, Text: "answered CONNECT with a malformed head", Hint: "check that it is a proxy"}
+func (k *talk) garbageHead() *failure.Error {
+	return &failure.Error{Class: failure.UpstreamProtocol, Text: "answered CONNECT with a malformed head", Hint: "check that it is a proxy"}
 }

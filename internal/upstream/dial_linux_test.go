@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -94,7 +95,7 @@ func TestSourceNotHere(t *testing.T) {
 	} {
 		t.Run(tt.url, func(t *testing.T) {
 			s := load(t, "allow_private: [127.0.0.0/8]\ndefault: "+tt.url+"\n", nil)
-			e := denied(t, only(t, s), at(far.Addr), testkit.Patience, ClassLocal)
+			e := denied(t, only(t, s), at(far.Addr), testkit.Patience, failure.Local)
 			want := tt.text
 			if errors.Is(e, syscall.EPERM) { // a kernel that lets only root choose an interface
 				want = "this machine does not permit the connection"

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -151,8 +152,8 @@ func TestSourceOfAnotherFamily(t *testing.T) {
 	if !errors.Is(err, errNoFamily) {
 		t.Fatalf("got %v", err)
 	}
-	for name, e := range map[string]*Error{"target": targetFault(err, 0), "upstream": dialFault(err, 0)} {
-		if e.Class != ClassLocal {
+	for name, e := range map[string]*failure.Error{"target": targetFault(err, 0), "upstream": dialFault(err, 0)} {
+		if e.Class != failure.Local {
 			t.Errorf("%s: got %s: %s", name, e.Class, e.Text)
 		}
 	}

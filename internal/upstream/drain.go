@@ -13,7 +13,7 @@ func (u *Upstream) SetDrained(exchange string, drained bool) {
 		st.mu.Unlock()
 	} else {
 		for _, kind := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
-			pr := u.pair(exchange, kind)
+			pr := u.exchange(exchange, kind)
 			st.mu.Lock()
 			pr.drained.Store(drained)
 			u.markPairs()

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -44,8 +45,8 @@ func TestDrainedWhileQueued(t *testing.T) {
 			tt.take(s.Upstream("a"))
 			_ = first.Conn.Close()
 			first.Release()
-			var e *Error
-			if err := <-failed; !errors.As(err, &e) || e.Class != ClassNoUpstream || e.RetryAfter == 0 {
+			var e *failure.Error
+			if err := <-failed; !errors.As(err, &e) || e.Class != failure.NoUpstream || e.RetryAfter == 0 {
 				t.Errorf("%v", err)
 			}
 			if n := list[0].Accepted(); n != 1 {

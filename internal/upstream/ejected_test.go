@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -19,7 +20,7 @@ func TestAllEjected(t *testing.T) {
 	s := load(t, poolOf(list, "failover"), nil)
 	c, p := stopped(s), only(t, s)
 	for _, name := range []string{"b", "c", "a"} {
-		s.Upstream(name).charge(ClassUpstreamRefused, 1)
+		s.Upstream(name).recordUpstreamError(failure.UpstreamRefused, 1)
 		c.pass(time.Millisecond)
 	}
 	if got := dials(t, p, 2); got != "bb" {
@@ -42,7 +43,7 @@ func TestAllEjected(t *testing.T) {
 func TestChoiceFollowsThePlace(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
 	way, err := only(t, s).DialIn(budget(t, testkit.Patience), venue, func(context.Context) (leave func(), err error) {
-		s.Upstream("a").charge(ClassUpstreamRefused, 1)
+		s.Upstream("a").recordUpstreamError(failure.UpstreamRefused, 1)
 		return func() {}, nil
 	})
 	if err != nil {
@@ -60,7 +61,7 @@ func TestEjectedFollow(t *testing.T) {
 	t.Parallel()
 	list := proxies(t, 2)
 	s := load(t, poolOf(list, "failover"), nil)
-	s.Upstream("a").charge(ClassUpstreamRefused, 1)
+	s.Upstream("a").recordUpstreamError(failure.UpstreamRefused, 1)
 	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
 	if way := open(t, only(t, s), venue); way.Member.Name() != "a" || tries(way.Tried) != "b upstream_protocol" {
 		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
@@ -106,9 +107,9 @@ func TestOneOfThreeWorks(t *testing.T) {
 // Behind a failure the usable ones come first, then the ejected, each once.
 func TestWhoFollows(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 4), "failover"), nil)
-	s.Upstream("b").charge(ClassUpstreamRefused, 1)
-	l := look{shared: s.shared, target: &venue}
-	if order, sound := only(t, s).rest(0, &l); !slices.Equal(order, []int{2, 3, 1}) || sound != 2 {
+	s.Upstream("b").recordUpstreamError(failure.UpstreamRefused, 1)
+	l := selection{shared: s.shared, target: &venue}
+	if order, sound := only(t, s).fallbackOrder(0, &l); !slices.Equal(order, []int{2, 3, 1}) || sound != 2 {
 		t.Errorf("behind the first follow %v, %d of them usable; want [2 3 1] and 2", order, sound)
 	}
 }

@@ -2,25 +2,12 @@ package upstream
 
 import (
 	"errors"
-	"fmt"
 	"io"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"syscall"
 	"time"
 )
-
-// fault makes the error of one attempt through one upstream.
-func fault(c Class, format string, args ...any) *Error {
-	return &Error{Class: c, Text: fmt.Sprintf(format, args...)}
-}
-
-// with adds the cause, and the hint when it is not "".
-func (e *Error) with(err error, hint string) *Error {
-	e.Err = err
-	if hint != "" {
-		e.Hint = hint
-	}
-	return e
-}
 
 // isClosed reports whether the peer ended the connection.
 func isClosed(err error) bool {
@@ -29,12 +16,12 @@ func isClosed(err error) bool {
 
 // noDNSFault is the fault of a look-up that no name server answered, nil for
 // another failure. It says nothing of the upstream, nor of the target.
-func noDNSFault(err error, whose string, took time.Duration) *Error {
+func noDNSFault(err error, whose string, took time.Duration) *failure.Error {
 	e, ok := errors.AsType[*noDNS](err)
 	if !ok {
 		return nil
 	}
-	return fault(ClassLocal, "cannot resolve %s: %s within %s", whose, e.Error(), seconds(took)).with(err, "check the name servers of this machine (/etc/resolv.conf)")
+	return failure.New(failure.Local, "cannot resolve %s: %s within %s", whose, e.Error(), printable.Seconds(took)).With(err, "check the name servers of this machine (/etc/resolv.conf)")
 }
 
 // localFault says what is wrong with our own machine, "" if nothing is.
@@ -60,42 +47,42 @@ func localFault(err error) string {
 }
 
 // dialFault classifies a failed TCP connection to an upstream.
-func dialFault(err error, took time.Duration) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
+func dialFault(err error, took time.Duration) *failure.Error {
+	if e, ok := errors.AsType[*failure.Error](err); ok {
 		return e
 	}
 	if text := localFault(err); text != "" {
-		return fault(ClassLocal, "cannot be dialled: %s", text).with(err, "")
+		return failure.New(failure.Local, "cannot be dialled: %s", text).With(err, "")
 	}
 	switch {
 	case errnoKind(err) == dialRefused:
-		return fault(ClassUpstreamRefused, "refused the connection").with(err, "is the proxy running at that address?")
+		return failure.New(failure.UpstreamRefused, "refused the connection").With(err, "is the proxy running at that address?")
 	case isTimeout(err):
-		return fault(ClassUpstreamTimeout, "did not accept TCP within %s", seconds(took)).with(err, "")
+		return failure.New(failure.UpstreamTimeout, "did not accept TCP within %s", printable.Seconds(took)).With(err, "")
 	case isClosed(err):
-		return fault(ClassUpstreamProtocol, "closed the connection while it was being opened").with(err, "")
+		return failure.New(failure.UpstreamProtocol, "closed the connection while it was being opened").With(err, "")
 	}
-	return fault(ClassUpstreamUnreachable, "cannot be reached (%s)", reason(err)).with(err, "check the network route to the proxy")
+	return failure.New(failure.UpstreamUnreachable, "cannot be reached (%s)", reason(err)).With(err, "check the network route to the proxy")
 }
 
 // targetFault classifies a failed direct connection. Whose fault silence is
 // nobody can tell: an exchange may drop what one local address sends.
-func targetFault(err error, took time.Duration) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
+func targetFault(err error, took time.Duration) *failure.Error {
+	if e, ok := errors.AsType[*failure.Error](err); ok {
 		return e
 	}
 	if text := localFault(err); text != "" {
-		return fault(ClassLocal, "cannot dial: %s", text).with(err, "")
+		return failure.New(failure.Local, "cannot dial: %s", text).With(err, "")
 	}
 	switch {
 	case errnoKind(err) == dialRefused:
-		return fault(ClassTargetRefused, "was refused by the target").with(err, "")
+		return failure.New(failure.TargetRefused, "was refused by the target").With(err, "")
 	case isTimeout(err):
-		e := fault(ClassTargetTimeout, "was not answered by the target within %s", seconds(took)).with(err, "")
+		e := failure.New(failure.TargetTimeout, "was not answered by the target within %s", printable.Seconds(took)).With(err, "")
 		e.Unsure = true
 		return e
 	}
-	return fault(ClassTargetUnreachable, "cannot reach the target (%s)", reason(err)).with(err, "")
+	return failure.New(failure.TargetUnreachable, "cannot reach the target (%s)", reason(err)).With(err, "")
 }
 
 // reason is the innermost cause in the system's words, which name no address.

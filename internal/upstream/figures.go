@@ -14,15 +14,15 @@ const poolExit = "pool "
 // late by, so that not all go in the moment a place comes free.
 const jitterPart = 10
 
-// figures are the budgets of one configuration. They hold on to nothing else.
-type figures struct {
+// limitSet are the budgets of one configuration. They hold on to nothing else.
+type limitSet struct {
 	exchanges map[pairKey]limit.Limits // those that are written
 	exits     map[string]limit.Limits  // with those of pools, by poolExit and the name
 	queues    bool                     // some exit's or pool's lets a connection wait
 }
 
-func newFigures(c *config.Config) *figures {
-	f := &figures{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}}
+func newFigures(c *config.Config) *limitSet {
+	f := &limitSet{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}}
 	for _, e := range c.Exchanges {
 		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
 			if l := e.Limits.Of(k); l != (config.Limits{}) {
@@ -62,7 +62,7 @@ func spread(l limit.Limits) limit.Limits {
 
 // smaller gives for each figure the one that lets less through; a may have none.
 func smaller(a, b limit.Limits) limit.Limits {
-	if !a.Some() {
+	if !a.IsSet() {
 		return b
 	}
 	l := a
@@ -78,7 +78,7 @@ func smaller(a, b limit.Limits) limit.Limits {
 
 // exchange gives the figures for each exit: those that are written, else those
 // that the exchange publishes, which are only watched.
-func (f *figures) exchange(k pairKey) limit.Limits {
+func (f *limitSet) exchange(k pairKey) limit.Limits {
 	if l, ok := f.exchanges[k]; ok || k.exchange == "" {
 		return l
 	}
@@ -88,7 +88,7 @@ func (f *figures) exchange(k pairKey) limit.Limits {
 }
 
 // of gives a budget's figures by its name.
-func (f *figures) of(k limit.Key) limit.Limits {
+func (f *limitSet) of(k limit.Key) limit.Limits {
 	if k.Exchange == "" {
 		return f.exits[k.Exit]
 	}
@@ -102,12 +102,12 @@ func (f *figures) of(k limit.Key) limit.Limits {
 
 // keys are the budgets that a connection needs, by their names: those that have
 // figures. pool may be "".
-func (f *figures) keys(to pairKey, exit, pool string) (list []limit.Key) {
-	if l := f.exchange(to); l.Some() {
+func (f *limitSet) keys(to pairKey, exit, pool string) (list []limit.Key) {
+	if l := f.exchange(to); l.IsSet() {
 		list = append(list, limit.Key{Exchange: to.exchange, Kind: to.kind.String(), Exit: exit})
 	}
 	for _, name := range []string{exit, poolExit + pool} {
-		if l := f.exits[name]; l.Some() {
+		if l := f.exits[name]; l.IsSet() {
 			list = append(list, limit.Key{Exit: name})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/target"
 )
 
@@ -115,7 +116,7 @@ var (
 
 // check gives nil if a direct connection may go to a, the address that is really
 // dialled, else a denied error that says what to add. trusted is Target.Trusted.
-func (g *guard) check(a netip.AddrPort, trusted bool) *Error {
+func (g *guard) check(a netip.AddrPort, trusted bool) *failure.Error {
 	ip := a.Addr().Unmap()
 	if e := g.never(a); e != nil {
 		return e
@@ -130,11 +131,11 @@ func (g *guard) check(a netip.AddrPort, trusted bool) *Error {
 	if what == "" {
 		return nil
 	}
-	return fault(ClassDenied, "%s is %s, which direct connections do not reach", ip, what).with(nil, toAllow(ip))
+	return failure.New(failure.Denied, "%s is %s, which direct connections do not reach", ip, what).With(nil, toAllow(ip))
 }
 
 // never refuses an address that no outbound reaches, whatever is allowed.
-func (g *guard) never(a netip.AddrPort) *Error {
+func (g *guard) never(a netip.AddrPort) *failure.Error {
 	ip := a.Addr().Unmap()
 	for _, real := range []netip.Addr{ip, embedded(ip)} {
 		switch {
@@ -151,7 +152,7 @@ func (g *guard) never(a netip.AddrPort) *Error {
 // neverTo is never for a target as the client named it, before any outbound is
 // dialled. A hop is what the configuration names, and may be a proxyd of another
 // machine at the same address.
-func (g *guard) neverTo(t *Target) *Error {
+func (g *guard) neverTo(t *Target) *failure.Error {
 	switch {
 	case t.Hop:
 		return nil
@@ -170,18 +171,18 @@ func (g *guard) neverTo(t *Target) *Error {
 	return nil
 }
 
-func metadataFault(host string) *Error {
-	return fault(ClassDenied, "%s is a cloud's metadata service, which is never proxied", host).with(nil, "have the client keep it to itself: NO_PROXY=169.254.169.254")
+func metadataFault(host string) *failure.Error {
+	return failure.New(failure.Denied, "%s is a cloud's metadata service, which is never proxied", host).With(nil, "have the client keep it to itself: NO_PROXY=169.254.169.254")
 }
 
-func ownFaultOf(at string) *Error {
-	return fault(ClassDenied, "%s is proxyd itself", at).with(nil, "a connection would loop; check the target, or NO_PROXY of the client")
+func ownFaultOf(at string) *failure.Error {
+	return failure.New(failure.Denied, "%s is proxyd itself", at).With(nil, "a connection would loop; check the target, or NO_PROXY of the client")
 }
 
 // beside gives nil if a proxy on this machine may be asked for t: to that one,
 // loopback is ours. A name is refused where this machine alone gives it such an
 // address; what a name server says of it only the proxy learns.
-func (g *guard) beside(t *Target) *Error {
+func (g *guard) beside(t *Target) *failure.Error {
 	if t.Trusted || t.Named || t.Hop {
 		return nil
 	}
@@ -201,13 +202,13 @@ func (g *guard) beside(t *Target) *Error {
 	} else if what = private(addrs[0]); what == "" {
 		what = "an IPv6 form that hides " + embedded(addrs[0]).String()
 	}
-	return fault(ClassDenied, "%s is %s, which is not reached through a proxy on this machine", t.Host, what).with(nil, toAllow(addrs...))
+	return failure.New(failure.Denied, "%s is %s, which is not reached through a proxy on this machine", t.Host, what).With(nil, toAllow(addrs...))
 }
 
 // Refuses returns why no member of the pool will be asked for a target, as far as
 // that can be told without asking a name server; nil if one may be.
-func (p *Pool) Refuses(t Target) *Error {
-	var why *Error
+func (p *Pool) Refuses(t Target) *failure.Error {
+	var why *failure.Error
 	for i := range p.members {
 		m := &p.members[i]
 		if !m.Enabled {
@@ -267,7 +268,7 @@ func toAllow(addrs ...netip.Addr) string {
 func (g *guard) notOurselves(addrs []netip.Addr, port uint16) error {
 	for _, a := range addrs {
 		if at := netip.AddrPortFrom(a.Unmap(), port); g.own != nil && g.own(at) {
-			return fault(ClassDenied, "proxy_loop_detected: the upstream %s is proxyd itself", at).with(nil, "a connection would go round; check the upstream's address")
+			return failure.New(failure.Denied, "proxy_loop_detected: the upstream %s is proxyd itself", at).With(nil, "a connection would go round; check the upstream's address")
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/target"
 	"proxyd/internal/testkit"
 )
@@ -102,7 +103,7 @@ func TestGuardRefuses(t *testing.T) {
 			e := g.check(netip.AddrPortFrom(ip, 443), false)
 			ip = ip.Unmap()
 			want := fmt.Sprintf("%s is %s, which direct connections do not reach", ip, tt.what)
-			if e == nil || e.Class != ClassDenied || e.Text != want {
+			if e == nil || e.Class != failure.Denied || e.Text != want {
 				t.Fatalf("got %+v, want %q", e, want)
 			}
 			line := fmt.Sprintf("add allow_private: [%s/%d]", ip, ip.BitLen())
@@ -152,7 +153,7 @@ func TestGuardMetadata(t *testing.T) {
 		t.Run(a, func(t *testing.T) {
 			for _, trusted := range []bool{false, true} {
 				e := g.check(netip.AddrPortFrom(netip.MustParseAddr(a), 80), trusted)
-				if e == nil || e.Class != ClassDenied || !strings.Contains(e.Text, "metadata service, which is never proxied") || !strings.Contains(e.Hint, "NO_PROXY=169.254.169.254") {
+				if e == nil || e.Class != failure.Denied || !strings.Contains(e.Text, "metadata service, which is never proxied") || !strings.Contains(e.Hint, "NO_PROXY=169.254.169.254") {
 					t.Errorf("trusted %v: got %+v", trusted, e)
 				}
 			}
@@ -168,7 +169,7 @@ func TestGuardMetadataNames(t *testing.T) {
 	s := load(t, "allow_private: [0.0.0.0/0]\n", map[string]string{"metadata.google.internal": "127.0.0.1", "metadata": "127.0.0.1"})
 	for _, host := range []string{"metadata.google.internal", "metadata"} {
 		t.Run(host, func(t *testing.T) {
-			e := denied(t, s.Direct(), Target{Host: host, Port: 80, Trusted: true}, testkit.Patience, ClassDenied)
+			e := denied(t, s.Direct(), Target{Host: host, Port: 80, Trusted: true}, testkit.Patience, failure.Denied)
 			if !strings.Contains(e.Text, "metadata service") {
 				t.Errorf("got %q", e.Text)
 			}
@@ -199,7 +200,7 @@ func TestGuardOwnListeners(t *testing.T) {
 			if (e != nil) != tt.own {
 				t.Fatalf("got %v", e)
 			}
-			if e != nil && (e.Class != ClassDenied || !strings.Contains(e.Text, "is proxyd itself")) {
+			if e != nil && (e.Class != failure.Denied || !strings.Contains(e.Text, "is proxyd itself")) {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -276,7 +277,7 @@ func TestGuardMetadataSources(t *testing.T) {
 func TestGuardNamesFakeAddresses(t *testing.T) {
 	for at, line := range map[string]string{"198.18.0.5": "allow_private: [198.18.0.0/15]", "fc00::5": `allow_private: ["fc00::/18"]`} {
 		s := load(t, "default: direct\n", map[string]string{"feed.example": at})
-		e := denied(t, s.Direct(), Target{Host: "feed.example", Port: 443}, testkit.Patience, ClassDenied)
+		e := denied(t, s.Direct(), Target{Host: "feed.example", Port: 443}, testkit.Patience, failure.Denied)
 		if !strings.Contains(e.Hint, "fake addresses (Clash, mihomo, sing-box)") || !strings.HasSuffix(e.Hint, line) {
 			t.Errorf("%s: the hint is %q, want %q", at, e.Hint, line)
 		}

@@ -8,18 +8,19 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // health is how an upstream itself did of late, whatever the exchange.
 type health struct {
-	streak int       // failures of its own in a row
-	cause  Class     // of the last one
-	last   time.Time // when that was
-	wins   int       // successes in a row since it was ejected
-	times  int       // ejections in a row: each is longer
-	since  time.Time // ejected since; zero: it is not
-	until  time.Time // when it may come back, and a probe is due
-	back   time.Time // when it came back
+	streak int           // failures of its own in a row
+	cause  failure.Class // of the last one
+	last   time.Time     // when that was
+	wins   int           // successes in a row since it was ejected
+	times  int           // ejections in a row: each is longer
+	since  time.Time     // ejected since; zero: it is not
+	until  time.Time     // when it may come back, and a probe is due
+	back   time.Time     // when it came back
 }
 
 // rules are when an upstream is ejected and comes back: those of the first pool
@@ -54,21 +55,21 @@ func (r *rules) period(n int) time.Duration {
 
 // ownFault reports whether a failure is the upstream's own, and whether it is so
 // plain that once is enough.
-func ownFault(e *Error) (own, plain bool) {
+func ownFault(e *failure.Error) (own, plain bool) {
 	switch e.Class {
-	case ClassUpstreamRefused:
+	case failure.UpstreamRefused:
 		return true, true
-	case ClassUpstreamProtocol, ClassUpstreamTLS:
+	case failure.UpstreamProtocol, failure.UpstreamTLS:
 		return true, isReset(e.Err)
-	case ClassUpstreamDNS, ClassUpstreamUnreachable, ClassUpstreamAuth, ClassUpstreamTimeout:
+	case failure.UpstreamDNS, failure.UpstreamUnreachable, failure.UpstreamAuth, failure.UpstreamTimeout:
 		return true, false
 	default:
 		return false, false
 	}
 }
 
-// charge remembers a failure of u's own; as many as after in a row eject it.
-func (u *Upstream) charge(c Class, after int) {
+// recordUpstreamError remembers a failure of u's own; as many as after in a row eject it.
+func (u *Upstream) recordUpstreamError(c failure.Class, after int) {
 	st, now := u.state, u.shared.now()
 	st.mu.Lock()
 	h := &st.health
@@ -128,9 +129,9 @@ func (p *Pool) maySpare() bool {
 	return out*100 <= in*p.maxPercent
 }
 
-// worked remembers a success of u. One that is ejected comes back when its time
+// recordSuccess remembers a success of u. One that is ejected comes back when its time
 // is over and as many in a row as rise says were successes.
-func (u *Upstream) worked() {
+func (u *Upstream) recordSuccess() {
 	st := u.state
 	if st.marks.Load()&(markEjected|markStreak) == 0 {
 		return
@@ -178,35 +179,35 @@ func (u *Upstream) Observe(r Result) {
 		u.observeDial(r.Exchange, r.Kind, r.Dial, u.shared.elapsed(u.shared.now()))
 	}
 	slow := func(p *Pool) bool {
-		return p.tooSlow(u, &look{shared: u.shared, target: &Target{Exchange: r.Exchange, Kind: r.Kind}}, r.Dial)
+		return p.tooSlow(u, &selection{shared: u.shared, target: &Target{Exchange: r.Exchange, Kind: r.Kind}}, r.Dial)
 	}
-	e, failed := errors.AsType[*Error](r.Err)
+	e, failed := errors.AsType[*failure.Error](r.Err)
 	switch {
 	case r.Err == nil && slices.ContainsFunc(u.pools, slow):
-		u.charge(ClassUpstreamTimeout, u.rules.fall)
+		u.recordUpstreamError(failure.UpstreamTimeout, u.rules.fall)
 	case r.Err == nil:
-		u.worked()
+		u.recordSuccess()
 	case !failed: // given up
-	case e.Unsure || e.Class == ClassTargetTimeout:
+	case e.Unsure || e.Class == failure.TargetTimeout:
 		if r.Blamed {
-			u.charge(e.Class, u.rules.fall)
+			u.recordUpstreamError(e.Class, u.rules.fall)
 		} else {
-			u.undecided()
+			u.deferProbe()
 		}
 	default:
 		own, _ := ownFault(e)
 		switch {
 		case own:
-			u.charge(e.Class, u.rules.fall)
-		case e.hop, e.Class == ClassLocal, e.Class == ClassDenied, e.Class == ClassNoUpstream, e.Class == ClassBudget:
+			u.recordUpstreamError(e.Class, u.rules.fall)
+		case e.Hop, e.Class == failure.Local, e.Class == failure.Denied, e.Class == failure.NoUpstream, e.Class == failure.Budget:
 		default:
-			u.worked()
+			u.recordSuccess()
 		}
 	}
 }
 
-// undecided puts the next probe of an ejected upstream off.
-func (u *Upstream) undecided() {
+// deferProbe puts the next probe of an ejected upstream off.
+func (u *Upstream) deferProbe() {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
 	if h := &u.state.health; !h.since.IsZero() {
@@ -216,11 +217,11 @@ func (u *Upstream) undecided() {
 	}
 }
 
-// forgive forgets that the credentials were refused: they are others now.
-func (u *Upstream) forgive() {
+// clearAuthFailure forgets that the credentials were refused: they are others now.
+func (u *Upstream) clearAuthFailure() {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
-	if u.state.health.cause == ClassUpstreamAuth {
+	if u.state.health.cause == failure.UpstreamAuth {
 		u.state.health = health{}
 		u.mark(markEjected|markStreak, false)
 	}
@@ -228,7 +229,7 @@ func (u *Upstream) forgive() {
 		if pr == nil {
 			continue
 		}
-		if v := pr.verdict.Load(); v != nil && v.Word == Word(ClassUpstreamAuth) {
+		if v := pr.verdict.Load(); v != nil && v.Word == Word(failure.UpstreamAuth) {
 			pr.verdict.Store(nil)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -118,7 +119,7 @@ func TestDoubtIsNoCharge(t *testing.T) {
 	}
 	s := load(t, poolOf(list, "round_robin")+"    eject: {after: 1}\n", nil)
 	for range 5 {
-		denied(t, only(t, s), venue, testkit.Patience, ClassTargetUnreachable)
+		denied(t, only(t, s), venue, testkit.Patience, failure.TargetUnreachable)
 	}
 	if out(s) != "" {
 		t.Fatalf("%q is out though both say the same", out(s))
@@ -137,9 +138,9 @@ func TestSuccessEndsTheRow(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover"), nil)
 	u := s.Upstream("m0")
 	for range 5 {
-		u.charge(ClassUpstreamTimeout, 3)
-		u.charge(ClassUpstreamTimeout, 3)
-		u.worked()
+		u.recordUpstreamError(failure.UpstreamTimeout, 3)
+		u.recordUpstreamError(failure.UpstreamTimeout, 3)
+		u.recordSuccess()
 	}
 	if out(s) != "" {
 		t.Error("ejected though it never failed three times in a row")
@@ -150,11 +151,11 @@ func TestSuccessEndsTheRow(t *testing.T) {
 func TestShortAttemptsAreNoCharge(t *testing.T) {
 	t.Parallel()
 	s := load(t, strings.Replace(poolOf(silent(proxies(t, 2), 0), "failover"), "attempt_seconds: 0.3", "attempt_seconds: 0.5", 1)+"    eject: {after: 1}\n", nil)
-	denied(t, only(t, s), venue, 100*time.Millisecond, ClassUpstreamTimeout)
+	denied(t, only(t, s), venue, 100*time.Millisecond, failure.UpstreamTimeout)
 	if out(s) != "" {
 		t.Errorf("%s is out after a tenth of a second", out(s))
 	}
-	denied(t, only(t, s), venue, 600*time.Millisecond, ClassUpstreamTimeout)
+	denied(t, only(t, s), venue, 600*time.Millisecond, failure.UpstreamTimeout)
 	if out(s) != "a" {
 		t.Errorf("%q is out, want a", out(s))
 	}
@@ -164,7 +165,7 @@ func TestShortAttemptsAreNoCharge(t *testing.T) {
 func TestComesBack(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 10, max_seconds: 60}\n    health_check: {method: tcp, rise: 3}\n", nil)
 	c, u := stopped(s), s.Upstream("m0")
-	u.charge(ClassUpstreamRefused, 1)
+	u.recordUpstreamError(failure.UpstreamRefused, 1)
 	until, since, ejected := u.Ejected()
 	if left := until.Sub(since); !ejected || left < 8*time.Second || left > 10*time.Second {
 		t.Fatalf("ejected %v for %v", ejected, left)
@@ -175,7 +176,7 @@ func TestComesBack(t *testing.T) {
 	if out(s) != "m0" {
 		t.Fatal("it came back before its time")
 	}
-	u.Observe(Result{Err: fault(ClassUpstreamTimeout, "was silent")}) // the row begins anew
+	u.Observe(Result{Err: failure.New(failure.UpstreamTimeout, "was silent")}) // the row begins anew
 	c.pass(11 * time.Second)
 	if out(s) != "m0" || pick(only(t, s), venue) != 1 {
 		t.Fatal("it came back by time alone")
@@ -195,20 +196,20 @@ func TestProbesOfAnEjected(t *testing.T) {
 		more bool
 	}{
 		{"success", nil, true, false},
-		{"its own fault", fault(ClassUpstreamTimeout, "x"), false, true},
-		{"the target refused", fault(ClassTargetRefused, "x"), true, false},
-		{"it denied", fault(ClassUpstreamDenied, "x"), true, false},
-		{"the target was silent", &Error{Class: ClassTargetTimeout, Unsure: true}, false, true},
-		{"this machine failed", fault(ClassLocal, "x"), false, false},
-		{"our own guard said no", fault(ClassDenied, "x"), false, false},
-		{"the hop before it denied", &Error{Class: ClassUpstreamDenied, hop: true}, false, false},
+		{"its own fault", failure.New(failure.UpstreamTimeout, "x"), false, true},
+		{"the target refused", failure.New(failure.TargetRefused, "x"), true, false},
+		{"it denied", failure.New(failure.UpstreamDenied, "x"), true, false},
+		{"the target was silent", &failure.Error{Class: failure.TargetTimeout, Unsure: true}, false, true},
+		{"this machine failed", failure.New(failure.Local, "x"), false, false},
+		{"our own guard said no", failure.New(failure.Denied, "x"), false, false},
+		{"the hop before it denied", &failure.Error{Class: failure.UpstreamDenied, Hop: true}, false, false},
 		{"given up", fmt.Errorf("context canceled"), false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := load(t, poolOfMany(2, "failover"), nil)
 			c, u := stopped(s), s.Upstream("m0")
-			u.charge(ClassUpstreamRefused, 1)
+			u.recordUpstreamError(failure.UpstreamRefused, 1)
 			before, _, _ := u.Ejected()
 			c.pass(6 * time.Second)
 			u.Observe(Result{Err: tt.err})
@@ -227,7 +228,7 @@ func TestProbesInDoubt(t *testing.T) {
 		s := load(t, poolOfMany(2, "failover"), nil)
 		u := s.Upstream("m0")
 		for range 3 {
-			u.Observe(Result{Err: &Error{Class: ClassTargetTimeout, Unsure: true}, Blamed: blamed})
+			u.Observe(Result{Err: &failure.Error{Class: failure.TargetTimeout, Unsure: true}, Blamed: blamed})
 		}
 		if _, _, ejected := u.Ejected(); ejected != blamed {
 			t.Errorf("others do: %v, ejected: %v", blamed, ejected)
@@ -241,8 +242,8 @@ func TestEjectionsGrow(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 5, max_seconds: 30}\n", nil)
 	c, u := stopped(s), s.Upstream("m0")
 	once := func() time.Duration {
-		u.charge(ClassUpstreamRefused, 1)
-		u.charge(ClassUpstreamRefused, 1) // those under way fail too, which counts once
+		u.recordUpstreamError(failure.UpstreamRefused, 1)
+		u.recordUpstreamError(failure.UpstreamRefused, 1) // those under way fail too, which counts once
 		until, since, _ := u.Ejected()
 		c.pass(until.Sub(since))
 		rejoin(t, u)
@@ -273,9 +274,9 @@ func TestFlapping(t *testing.T) {
 			u.Observe(Result{})
 			u.Observe(Result{})
 		case i%2 == 1 && before && c.at.After(until):
-			u.Observe(Result{Err: fault(ClassUpstreamRefused, "x")})
+			u.Observe(Result{Err: failure.New(failure.UpstreamRefused, "x")})
 		case i%2 == 1 && !before:
-			u.charge(ClassUpstreamRefused, 1)
+			u.recordUpstreamError(failure.UpstreamRefused, 1)
 			ejections++
 		}
 	}
@@ -290,7 +291,7 @@ func TestMaxPercent(t *testing.T) {
 		s := load(t, poolOfMany(5, "round_robin")+fmt.Sprintf("    eject: {max_percent: %d}\n", percent), nil)
 		for range 2 {
 			for _, m := range only(t, s).Members() {
-				m.charge(ClassUpstreamRefused, 1)
+				m.recordUpstreamError(failure.UpstreamRefused, 1)
 			}
 		}
 		if n := len(strings.Fields(out(s))); n != want {

@@ -23,7 +23,7 @@ const (
 // leads to, for one client connection. So a server that loses count of its
 // answers mixes up those of one client alone.
 type keptKey struct {
-	lead    *lead
+	lead    *connEpoch
 	host    string
 	port    uint16
 	trusted bool

@@ -18,11 +18,11 @@ const (
 	usualWeight = 16                     // a dial counts so much less than all before it
 )
 
-// quicker compares two members at random by how long their ways to the target
+// powerOfTwo compares two members at random by how long their ways to the target
 // take: the slowest of many is seldom used, and those that are about as quick as
 // one another share. One of which nothing new is known gets a single connection,
 // to find out.
-func (p *Pool) quicker(list []int32, l *look) int {
+func (p *Pool) powerOfTwo(list []int32, l *selection) int {
 	a := rand.IntN(len(list))     //nolint:gosec // spreads load, guards nothing
 	b := rand.IntN(len(list) - 1) //nolint:gosec // as above
 	if b >= a {
@@ -43,10 +43,10 @@ func (p *Pool) quicker(list []int32, l *look) int {
 
 // latencyOf is a member's average to the target, 0 if nothing is known; try is
 // true for the first that asks after it has got old.
-func (p *Pool) latencyOf(i int, l *look, at int64) (avg int64, try bool) {
+func (p *Pool) latencyOf(i int, l *selection, at int64) (avg int64, try bool) {
 	pr := p.seats[i].state.pairAt(l.number())
 	if pr == nil {
-		pr = p.members[i].pair(l.target.Exchange, l.target.Kind)
+		pr = p.members[i].exchange(l.target.Exchange, l.target.Kind)
 	}
 	tried := pr.tried.Load()
 	last := max(tried, pr.measured.Load())
@@ -69,8 +69,8 @@ func clearlyLess(a, b int64) bool {
 // times what is usual for the pair degrades it for a while; the next quick one
 // ends that.
 func (u *Upstream) observeDial(exchange string, kind catalog.Kind, took time.Duration, at int64) {
-	pr := u.pair(exchange, kind)
-	pr.took(took, at)
+	pr := u.exchange(exchange, kind)
+	pr.observeLatency(took, at)
 	usual := pr.usual.Load()
 	if usual == 0 {
 		pr.usual.Store(max(int64(took), 1))
@@ -93,7 +93,7 @@ func (u *Upstream) observeDial(exchange string, kind catalog.Kind, took time.Dur
 }
 
 // isDegraded reports whether the pair is degraded, and until when.
-func (pr *pair) isDegraded(l *shared, now time.Time) (until time.Time, ok bool) {
+func (pr *exchangeState) isDegraded(l *shared, now time.Time) (until time.Time, ok bool) {
 	end := pr.degraded.Load()
 	if end == 0 || l.elapsed(now) >= end {
 		return time.Time{}, false
@@ -104,7 +104,7 @@ func (pr *pair) isDegraded(l *shared, now time.Time) (until time.Time, ok bool) 
 // tooSlow reports whether a dial to l's target through u that ended well took so
 // long that it counts as a failure of u: more than attempt_seconds, and no other
 // member is known to be as slow there, which would be the target's doing.
-func (p *Pool) tooSlow(u *Upstream, l *look, took time.Duration) bool {
+func (p *Pool) tooSlow(u *Upstream, l *selection, took time.Duration) bool {
 	if took <= p.set.attempt || u.IsDirect() {
 		return false
 	}

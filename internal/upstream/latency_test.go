@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -49,7 +50,7 @@ func TestSlowDialsEject(t *testing.T) {
 	}
 	u := s.Upstream("a")
 	u.Observe(Result{Dial: 400 * time.Millisecond}) // a probe that is as slow brings nothing back
-	if e := u.Status().Ejection; e == nil || e.Cause != ClassUpstreamTimeout {
+	if e := u.Status().Ejection; e == nil || e.Cause != failure.UpstreamTimeout {
 		t.Errorf("ejection: %+v", e)
 	}
 }

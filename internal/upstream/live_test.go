@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -24,7 +25,7 @@ func counts(s *Set) string {
 func TestLiveCounts(t *testing.T) {
 	list := proxies(t, 2)
 	s := load(t, poolOf(list, "round_robin", "weight: 2", "weight: 1"), nil)
-	var ways []*Way
+	var ways []*Conn
 	for range 6 {
 		ways = append(ways, open(t, only(t, s), venue))
 	}
@@ -125,14 +126,14 @@ func TestReloadTakesANewPassword(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", User: "u", Password: "new", Hosts: map[string]string{"*": echo.Addr}})
 	old := load(t, "default: "+strings.Replace(p.URL(), "new", "old", 1), nil)
-	denied(t, only(t, old), venue, testkit.Patience, ClassUpstreamAuth)
+	denied(t, only(t, old), venue, testkit.Patience, failure.UpstreamAuth)
 	s := reload(t, old, "default: "+p.URL(), nil)
 	way := open(t, only(t, s), venue)
 	if only(t, old).Members()[0].Live() != 1 {
 		t.Error("the two do not share a count")
 	}
 	way.Release()
-	denied(t, only(t, old), venue, testkit.Patience, ClassUpstreamAuth) // the old set is what it was
+	denied(t, only(t, old), venue, testkit.Patience, failure.UpstreamAuth) // the old set is what it was
 }
 
 // A way that lives on keeps nothing of the set that it was opened in.
@@ -140,7 +141,7 @@ func TestAWayHoldsNoSet(t *testing.T) {
 	exit := proxies(t, 1)[0]
 	hop := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exit.Addr}})
 	gone := make(chan struct{})
-	way, st := func() (*Way, *state) {
+	way, st := func() (*Conn, *state) {
 		s := load(t, chained(exit.URL(), fmt.Sprintf("{name: h, url: %q}", hop.URL())), nil)
 		runtime.AddCleanup(s, func(c chan struct{}) { close(c) }, gone)
 		way := open(t, last(t, s), venue)

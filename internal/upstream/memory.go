@@ -8,22 +8,23 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // Memory is what another process must know of an upstream that takes over from
 // this one: who is ejected, denied, drained. Counters are not part of it.
 type Memory struct {
-	Key       string       `json:"key"` // stands for the identity, which another file gives another name
-	Streak    int          `json:"streak,omitempty"`
-	Wins      int          `json:"wins,omitempty"`
-	Ejections int          `json:"ejections,omitempty"`
-	Cause     Class        `json:"cause,omitempty"`
-	Since     time.Time    `json:"since,omitzero"` // zero: it is not ejected
-	Until     time.Time    `json:"until,omitzero"`
-	Last      time.Time    `json:"last,omitzero"`
-	Back      time.Time    `json:"back,omitzero"`
-	Drained   bool         `json:"drained,omitempty"`
-	Pairs     []PairMemory `json:"pairs,omitempty"`
+	Key       string        `json:"key"` // stands for the identity, which another file gives another name
+	Streak    int           `json:"streak,omitempty"`
+	Wins      int           `json:"wins,omitempty"`
+	Ejections int           `json:"ejections,omitempty"`
+	Cause     failure.Class `json:"cause,omitempty"`
+	Since     time.Time     `json:"since,omitzero"` // zero: it is not ejected
+	Until     time.Time     `json:"until,omitzero"`
+	Last      time.Time     `json:"last,omitzero"`
+	Back      time.Time     `json:"back,omitzero"`
+	Drained   bool          `json:"drained,omitempty"`
+	Pairs     []PairMemory  `json:"pairs,omitempty"`
 }
 
 // PairMemory is the same for one exchange and kind.
@@ -47,7 +48,7 @@ func (s *Set) Export() (all []Memory) {
 			Key: keyOf(u.id), Streak: h.streak, Wins: h.wins, Ejections: h.times, Cause: h.cause,
 			Since: h.since, Until: h.until, Last: h.last, Back: h.back, Drained: u.Drained(""),
 		}
-		u.eachPair(func(k pairKey, pr *pair) {
+		u.eachPair(func(k pairKey, pr *exchangeState) {
 			p := PairMemory{Exchange: k.exchange, Kind: k.kind, Latency: time.Duration(pr.latency.Load()), Drained: pr.drained.Load()}
 			if v := pr.verdict.Load(); v != nil {
 				verdict := v.Verdict
@@ -87,9 +88,9 @@ func (u *Upstream) recall(m Memory) {
 	}
 	st := u.state
 	for _, p := range m.Pairs {
-		pr := u.pair(p.Exchange, p.Kind)
+		pr := u.exchange(p.Exchange, p.Kind)
 		if p.Latency > 0 {
-			pr.took(p.Latency, u.shared.elapsed(now))
+			pr.observeLatency(p.Latency, u.shared.elapsed(now))
 			pr.usual.Store(int64(p.Latency))
 		}
 		pr.drained.Store(p.Drained)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -20,11 +21,11 @@ func TestMemoryGoesOver(t *testing.T) {
 	c := stopped(s)
 	a, b := s.Upstream("a"), s.Upstream("b")
 	for range 3 {
-		a.charge(ClassUpstreamTimeout, 3)
+		a.recordUpstreamError(failure.UpstreamTimeout, 3)
 	}
 	to := on("kraken", feedKind)
 	b.opened(&to, 40*time.Millisecond, c.at)
-	b.deny(&to, fault(ClassUpstreamDenied, "says no"))
+	b.deny(&to, failure.New(failure.UpstreamDenied, "says no"))
 	b.SetVerdict("binance", kindHTTP, Verdict{Word: WordRateLimited, Until: c.at.Add(time.Minute), Text: "429"})
 	b.SetDrained("okx", true)
 	s.Upstream("c").SetDrained("", true)
@@ -79,12 +80,12 @@ func TestStatus(t *testing.T) {
 	c, a := stopped(s), s.Upstream("a")
 	open(t, only(t, s), on("binance", feedKind))
 	list[0].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
-	denied(t, only(t, s), venue, testkit.Patience, ClassUpstreamProtocol)
-	a.charge(ClassUpstreamRefused, 1)
+	denied(t, only(t, s), venue, testkit.Patience, failure.UpstreamProtocol)
+	a.recordUpstreamError(failure.UpstreamRefused, 1)
 	a.SetVerdict("binance", feedKind, Verdict{Word: WordGeoblocked, Text: "451"})
 	a.SetDrained("kraken", true)
 	got := a.Status()
-	if e := got.Ejection; e == nil || e.Cause != ClassUpstreamRefused || !e.Since.Equal(c.at) || !e.Until.After(c.at) {
+	if e := got.Ejection; e == nil || e.Cause != failure.UpstreamRefused || !e.Since.Equal(c.at) || !e.Until.After(c.at) {
 		t.Errorf("ejection %+v", e)
 	}
 	if p := got.Pairs[0]; p.LatencyMS <= 0 {
@@ -92,7 +93,7 @@ func TestStatus(t *testing.T) {
 	}
 	got.Ejection, got.Pairs[0].LatencyMS = nil, 0
 	want := Status{
-		Name: "a", URL: got.URL, Live: 1, Connects: 1, Failures: map[Class]uint64{ClassUpstreamProtocol: 1}, InUse: true,
+		Name: "a", URL: got.URL, Live: 1, Connects: 1, Failures: map[failure.Class]uint64{failure.UpstreamProtocol: 1}, InUse: true,
 		Pairs: []PairStatus{
 			{Exchange: "binance", Kind: "websocket", Live: 1, Verdict: &Verdict{Word: WordGeoblocked, At: c.at, Since: c.at, Text: "451"}},
 			{Exchange: "kraken", Kind: "http", Drained: true},
@@ -111,7 +112,7 @@ func TestStatus(t *testing.T) {
 // What may be done with each member for a target.
 func TestStandings(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 5), "round_robin", "tier: 2", "weight: 3", "", "enabled: false", ""), nil)
-	s.Upstream("b").charge(ClassUpstreamRefused, 1)
+	s.Upstream("b").recordUpstreamError(failure.UpstreamRefused, 1)
 	s.Upstream("c").SetVerdict("binance", kindHTTP, Verdict{Word: WordBlocked})
 	s.Upstream("e").SetDrained("", true)
 	want := PoolStatus{"p", []MemberStatus{
@@ -125,7 +126,7 @@ func TestStandings(t *testing.T) {
 // The idle connections of plain HTTP end when their upstream is ejected or drained.
 func TestKeptEndsWithItsUpstream(t *testing.T) {
 	for name, end := range map[string]func(u *Upstream){
-		"ejected": func(u *Upstream) { u.charge(ClassUpstreamRefused, 1) },
+		"ejected": func(u *Upstream) { u.recordUpstreamError(failure.UpstreamRefused, 1) },
 		"drained": func(u *Upstream) { u.SetDrained("", true) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -192,13 +193,13 @@ func TestDirectDialWithoutDNS(t *testing.T) {
 	_ = closed.Close()
 	for name, tt := range map[string]struct {
 		servers []*nameServer
-		want    Class
+		want    failure.Class
 		words   string
 	}{
-		"all silent":        {[]*nameServer{newNameServer(t, saysNothing), newNameServer(t, saysNothing)}, ClassLocal, "cannot resolve the target's name: this machine's DNS (127.0.0.1:"},
-		"nothing is there":  {[]*nameServer{nobody}, ClassLocal, "connection refused"},
-		"there is no name":  {[]*nameServer{newNameServer(t, noName)}, ClassTargetDNS, "does not find the target's name"},
-		"the server failed": {[]*nameServer{newNameServer(t, servFail)}, ClassTargetDNS, "does not find the target's name"},
+		"all silent":        {[]*nameServer{newNameServer(t, saysNothing), newNameServer(t, saysNothing)}, failure.Local, "cannot resolve the target's name: this machine's DNS (127.0.0.1:"},
+		"nothing is there":  {[]*nameServer{nobody}, failure.Local, "connection refused"},
+		"there is no name":  {[]*nameServer{newNameServer(t, noName)}, failure.TargetDNS, "does not find the target's name"},
+		"the server failed": {[]*nameServer{newNameServer(t, servFail)}, failure.TargetDNS, "does not find the target's name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -218,7 +219,7 @@ func TestSOCKS4WithoutDNS(t *testing.T) {
 	up := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks4"})
 	s := load(t, "default: "+up.URL()+"\n", nil)
 	s.shared.resolver.lookup = asking(newNameServer(t, saysNothing)).lookup
-	e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, ClassLocal)
+	e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, failure.Local)
 	if !strings.Contains(e.Text, "this machine's DNS") {
 		t.Errorf("it says %q", e.Text)
 	}
@@ -230,7 +231,7 @@ func TestUpstreamIsNotBlamedForDNS(t *testing.T) {
 	s := load(t, "default: http://px.example:3128\n", nil)
 	s.shared.resolver.lookup = asking(newNameServer(t, saysNothing)).lookup
 	for range 3 {
-		e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, ClassLocal)
+		e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, failure.Local)
 		if !strings.Contains(e.Text, "cannot resolve its name px.example: this machine's DNS") {
 			t.Errorf("it says %q", e.Text)
 		}

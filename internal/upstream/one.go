@@ -6,15 +6,16 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/limit"
 )
 
-// DialOne opens a way to t through u alone, whatever is remembered of it: for
+// DialMember opens a way to t through u alone, whatever is remembered of it: for
 // probes. The exchange counts these too, so they take places in the budgets of
 // the exchange and of u's exit; where there is no room they do not wait. The error
 // is an *Error, or ctx's when the caller gave up.
-func (s *Set) DialOne(ctx context.Context, u *Upstream, t Target) (*Way, error) {
-	var h *hold
+func (s *Set) DialMember(ctx context.Context, u *Upstream, t Target) (*Conn, error) {
+	var h *budgetLease
 	if need := s.needOf(&t, u.exit, ""); len(need.budgets) > 0 {
 		grant, err := s.shared.limits.Acquire(ctx, 0, need.budgets)
 		if f, full := errors.AsType[*limit.Full](err); full {
@@ -28,7 +29,7 @@ func (s *Set) DialOne(ctx context.Context, u *Upstream, t Target) (*Way, error) 
 		} else if err != nil {
 			return nil, err
 		}
-		h = &hold{grant: grant}
+		h = &budgetLease{grant: grant}
 	}
 	start := time.Now()
 	way, err := u.open(ctx, s, t)
@@ -41,9 +42,9 @@ func (s *Set) DialOne(ctx context.Context, u *Upstream, t Target) (*Way, error) 
 	return way, nil
 }
 
-// Reach connects to u itself and closes: it accepts TCP and, an https one, TLS.
+// Ping connects to u itself and closes: it accepts TCP and, an https one, TLS.
 // A direct one is always reached.
-func (s *Set) Reach(ctx context.Context, u *Upstream) error {
+func (s *Set) Ping(ctx context.Context, u *Upstream) error {
 	if u.url.Scheme == config.SchemeDirect {
 		return nil
 	}
@@ -57,7 +58,7 @@ func (s *Set) Reach(ctx context.Context, u *Upstream) error {
 
 // named puts the upstream's name to its error.
 func named(err error, u *Upstream) error {
-	if e, ok := errors.AsType[*Error](err); ok && e.Upstream == "" {
+	if e, ok := errors.AsType[*failure.Error](err); ok && e.Upstream == "" {
 		e.Upstream = u.name
 	}
 	return err

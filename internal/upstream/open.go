@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // Upstream is one way out, as one configuration has it.
@@ -22,13 +24,13 @@ type Upstream struct {
 	newLogin bool // the configuration before had other credentials
 	tls      *tls.Config
 	via      *Pool
-	lead     *lead
+	lead     *connEpoch
 	exit     string // of the first membership: for probes, which pass no pool
 	shared   *shared
 	rules    rules
 	pools    []*Pool // where it is enabled
 	state    *state
-	thin     *Upstream // the same, without what leads to its set: for ways, which outlive that
+	detached *Upstream // the same, without what leads to its set: for ways, which outlive that
 }
 
 // Name is the upstream's name.
@@ -75,8 +77,8 @@ func (p *Pool) label() string {
 func (u *Upstream) Live() int64 { return u.state.live.Load() }
 
 // open makes one way to t, which nobody counts yet.
-func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
-	way := &Way{Member: u.thin}
+func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Conn, error) {
+	way := &Conn{Member: u.detached}
 	if u.url.Scheme == config.SchemeDirect {
 		conn, err := u.openDirect(ctx, s, t)
 		if err != nil {
@@ -86,7 +88,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 		return way, nil
 	}
 	if !speakable(t) {
-		return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
+		return nil, failure.New(failure.BadRequest, "the target's name cannot be sent to a proxy")
 	}
 	l, err := u.hop(ctx, s, &t)
 	if err != nil {
@@ -95,7 +97,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 	early, outer, fail := u.shake(ctx, s, l, t)
 	if fail != nil {
 		l.close()
-		if t.Upgrade && u.forwards() && fail.Class == ClassUpstreamDenied {
+		if t.Upgrade && u.forwards() && fail.Class == failure.UpstreamDenied {
 			return u.openForward(ctx, s, t)
 		}
 		return nil, fail
@@ -106,7 +108,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Way, error) {
 
 // openForward is a way to an HTTP upstream that is itself asked for the target,
 // in absolute form.
-func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, error) {
+func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Conn, error) {
 	l, err := u.hopTLS(ctx, s, &t)
 	if err != nil {
 		return nil, err
@@ -118,13 +120,13 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Way, err
 	if l.beside {
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
 	}
-	return &Way{
-		Conn: l.conn, Member: u.thin, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: l.release, local: l.beside, Via: l.via,
+	return &Conn{
+		Conn: l.conn, Member: u.detached, Forward: &Forward{Fields: config.NewSecret(fields.String())}, Release: l.release, local: l.beside, Via: l.via,
 	}, nil
 }
 
-// both releases a way and the hop before it.
-func both(way, hop func()) func() { return func() { way(); hop() } }
+// chain releases a way and the hop before it.
+func chain(way, hop func()) func() { return func() { way(); hop() } }
 
 // link is a connection to an upstream.
 type link struct {
@@ -172,9 +174,9 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 					return nil, e
 				}
 				if isTimeout(err) {
-					return nil, fault(ClassUpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, seconds(time.Since(start))).with(err, "check this machine's DNS")
+					return nil, failure.New(failure.UpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, printable.Seconds(time.Since(start))).With(err, "check this machine's DNS")
 				}
-				return nil, fault(ClassUpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).with(err, "check the host in its URL, and this machine's DNS")
+				return nil, failure.New(failure.UpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).With(err, "check the host in its URL, and this machine's DNS")
 			}
 		}
 		if err := s.guard.notOurselves(addrs, u.url.Port); err != nil {
@@ -200,25 +202,25 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		}
 		return l, nil
 	}
-	var e *Error
+	var e *failure.Error
 	if !errors.As(err, &e) {
 		return nil, err
 	}
-	class, ok := map[Class]Class{
-		ClassTargetRefused: ClassUpstreamRefused, ClassTargetUnreachable: ClassUpstreamUnreachable,
-		ClassTargetDNS: ClassUpstreamDNS, ClassTargetTimeout: ClassUpstreamTimeout,
+	class, ok := map[failure.Class]failure.Class{
+		failure.TargetRefused: failure.UpstreamRefused, failure.TargetUnreachable: failure.UpstreamUnreachable,
+		failure.TargetDNS: failure.UpstreamDNS, failure.TargetTimeout: failure.UpstreamTimeout,
 	}[e.Class]
 	if !ok {
 		class = e.Class
 	}
-	mine := fault(class, "via %s: %s", u.via.name, e.Error()).with(err, e.Hint)
-	mine.hop, mine.ProxyError = !ok, e.ProxyError
+	mine := failure.New(class, "via %s: %s", u.via.name, e.Error()).With(err, e.Hint)
+	mine.Hop, mine.ProxyError = !ok, e.ProxyError
 	return nil, mine
 }
 
 // isHere reports whether u, which way leads to from this machine, is on this
 // machine too.
-func (u *Upstream) isHere(s *Set, way *Way) bool {
+func (u *Upstream) isHere(s *Set, way *Conn) bool {
 	if way.Member.IsDirect() {
 		return isBeside(way.Conn)
 	}
@@ -229,11 +231,11 @@ func (u *Upstream) isHere(s *Set, way *Way) bool {
 }
 
 // shake speaks the upstream's protocol on a connection to it.
-func (u *Upstream) shake(ctx context.Context, s *Set, l *link, t Target) (early []byte, outer net.Conn, fail *Error) {
+func (u *Upstream) shake(ctx context.Context, s *Set, l *link, t Target) (early []byte, outer net.Conn, fail *failure.Error) {
 	stop := interruptOn(ctx, l.conn)
 	buf := scratch.Get().(*[2 << 10]byte)
 	defer scratch.Put(buf)
-	var e *Error
+	var e *failure.Error
 	outer = l.conn
 	if u.tls != nil {
 		var c *tls.Conn
@@ -246,14 +248,14 @@ func (u *Upstream) shake(ctx context.Context, s *Set, l *link, t Target) (early 
 		e = u.ask(ctx, s, k, t, l.beside)
 	}
 	if e = settle(stop, e); e != nil {
-		e.sent = k.asked
+		e.Sent = k.asked
 		return nil, nil, e
 	}
 	return k.rest(), outer, nil
 }
 
 // ask requests t of an upstream, which beside says is on this machine.
-func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bool) *Error {
+func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bool) *failure.Error {
 	switch u.url.Scheme {
 	case config.SchemeHTTP, config.SchemeHTTPS:
 		mark := ""
@@ -275,7 +277,7 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bo
 			return e
 		}
 		if err != nil {
-			return fault(ClassTargetDNS, "needs the target's address, and this machine does not find its name").with(err, "use socks4a:// or socks5://")
+			return failure.New(failure.TargetDNS, "needs the target's address, and this machine does not find its name").With(err, "use socks4a:// or socks5://")
 		}
 		ip = addrs[0]
 		asked := t // it says the address, so that is what counts
@@ -306,15 +308,15 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 				return nil, e
 			}
 			if isTimeout(err) {
-				e := fault(ClassTargetTimeout, "did not resolve the target's name within %s", seconds(time.Since(start))).with(err, "")
+				e := failure.New(failure.TargetTimeout, "did not resolve the target's name within %s", printable.Seconds(time.Since(start))).With(err, "")
 				e.Unsure = true
 				return nil, e
 			}
-			return nil, fault(ClassTargetDNS, "does not find the target's name").with(err, "")
+			return nil, failure.New(failure.TargetDNS, "does not find the target's name").With(err, "")
 		}
 	}
 	var allowed []netip.Addr
-	var denied *Error
+	var denied *failure.Error
 	for _, a := range addrs {
 		if e := s.guard.check(netip.AddrPortFrom(a, t.Port), t.Trusted); e != nil {
 			denied = e
@@ -330,7 +332,7 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	conn, err := (&dialer{source: u.url.Source, iface: u.url.Interface, before: s.shared.reached}).dial(ctx, allowed, t.Port)
 	if err != nil {
 		e := targetFault(err, time.Since(start))
-		e.sent = e.Class != ClassTargetUnreachable && e.Class != ClassLocal
+		e.Sent = e.Class != failure.TargetUnreachable && e.Class != failure.Local
 		return nil, e
 	}
 	return conn, nil

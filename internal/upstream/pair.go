@@ -59,8 +59,8 @@ func (p *pairs) number(k pairKey) int {
 	return len(old.keys)
 }
 
-// pair is what is remembered of one upstream for one exchange and kind.
-type pair struct {
+// exchangeState is what is remembered of one upstream for one exchange and kind.
+type exchangeState struct {
 	live     atomic.Int64 // ways that are open
 	latency  atomic.Int64 // moving average of the time that a way takes, in ns; 0 unknown
 	usual    atomic.Int64 // the same, which a few slow ones change little
@@ -75,8 +75,8 @@ type pair struct {
 	verdict  atomic.Pointer[remembered]
 }
 
-// took brings the average up to date. Of two at the same time one may be lost.
-func (pr *pair) took(d time.Duration, at int64) {
+// observeLatency brings the average up to date. Of two at the same time one may be lost.
+func (pr *exchangeState) observeLatency(d time.Duration, at int64) {
 	next := int64(d)
 	if old := pr.latency.Load(); old != 0 {
 		next = old + (next-old)/4
@@ -86,7 +86,7 @@ func (pr *pair) took(d time.Duration, at int64) {
 }
 
 // pairAt gives the pair of that number, nil if nothing is remembered of it.
-func (st *state) pairAt(i int) *pair {
+func (st *state) pairAt(i int) *exchangeState {
 	if list := *st.pairsSeen.Load(); i >= 0 && i < len(list) {
 		return list[i]
 	}
@@ -94,12 +94,12 @@ func (st *state) pairAt(i int) *pair {
 }
 
 // known gives the pair of an exchange and a kind, nil if nothing is remembered of it.
-func (u *Upstream) known(exchange string, kind catalog.Kind) *pair {
+func (u *Upstream) known(exchange string, kind catalog.Kind) *exchangeState {
 	return u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
 }
 
-// pair gives the pair of an exchange and a kind, a new one if need be.
-func (u *Upstream) pair(exchange string, kind catalog.Kind) *pair {
+// exchange gives the pair of an exchange and a kind, a new one if need be.
+func (u *Upstream) exchange(exchange string, kind catalog.Kind) *exchangeState {
 	i := u.shared.pairs.number(pairKey{exchange, kind})
 	if pr := u.state.pairAt(i); pr != nil {
 		return pr
@@ -110,15 +110,15 @@ func (u *Upstream) pair(exchange string, kind catalog.Kind) *pair {
 		return pr
 	}
 	old := *u.state.pairsSeen.Load()
-	next := make([]*pair, max(i+1, len(old)))
+	next := make([]*exchangeState, max(i+1, len(old)))
 	copy(next, old)
-	next[i] = &pair{}
+	next[i] = &exchangeState{}
 	u.state.pairsSeen.Store(&next)
 	return next[i]
 }
 
 // eachPair calls do for what is remembered, in the order of first use.
-func (u *Upstream) eachPair(do func(k pairKey, pr *pair)) {
+func (u *Upstream) eachPair(do func(k pairKey, pr *exchangeState)) {
 	keys := u.shared.pairs.known.Load().keys
 	for i, pr := range *u.state.pairsSeen.Load() {
 		if pr != nil && i < len(keys) {

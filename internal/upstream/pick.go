@@ -9,8 +9,8 @@ import (
 	"proxyd/internal/config"
 )
 
-// seat is what choosing needs of a member, close together.
-type seat struct {
+// slot is what choosing needs of a member, close together.
+type slot struct {
 	state   *state
 	weight  int64   // in millionths, so that shares are exact
 	current int64   // of the smooth weighted round robin; under Pool.mu
@@ -20,10 +20,10 @@ type seat struct {
 
 // sit fills the seats; the members and their states are complete.
 func (p *Pool) sit() {
-	p.seats = make([]seat, len(p.members))
+	p.seats = make([]slot, len(p.members))
 	for i := range p.members {
 		m := &p.members[i]
-		p.seats[i] = seat{state: m.state, weight: int64(math.Round(m.Weight * 1e6)), hash: mix(hashOf(m.name)), share: 1 / m.Weight}
+		p.seats[i] = slot{state: m.state, weight: int64(math.Round(m.Weight * 1e6)), hash: mix(hashOf(m.name)), share: 1 / m.Weight}
 	}
 }
 
@@ -31,20 +31,20 @@ func (p *Pool) sit() {
 // that has one, by the strategy, past those that are over a budget; -1 if none is
 // usable. others is how many usable
 // ones there are beside it, in all tiers.
-func (p *Pool) pick(l *look) (at, others int) {
-	v := p.view(l)
+func (p *Pool) pick(l *selection) (at, others int) {
+	v := p.candidates(l)
 	if len(v.list) == 0 {
 		return -1, 0
 	}
-	if at = p.byStrategy(v, l); p.shut(at, l) {
-		if open := p.survey(l, v.epoch, true); len(open.list) > 0 {
+	if at = p.byStrategy(v, l); p.exhausted(at, l) {
+		if open := p.buildCandidates(l, v.epoch, true); len(open.list) > 0 {
 			return p.byStrategy(open, l), open.all - 1
 		}
 	}
 	return at, v.all - 1
 }
 
-func (p *Pool) byStrategy(v *view, l *look) int {
+func (p *Pool) byStrategy(v *candidates, l *selection) int {
 	if len(v.list) == 1 {
 		return int(v.list[0])
 	}
@@ -58,21 +58,21 @@ func (p *Pool) byStrategy(v *view, l *look) int {
 	case config.Hash:
 		return p.rendezvous(v.list, l.target)
 	case config.LowestLatency:
-		return p.quicker(v.list, l)
+		return p.powerOfTwo(v.list, l)
 	case config.LeastConnections:
 		var few [fewMembers]int32
-		return p.inTurn(p.leastLoaded(append(few[:0], v.list...)))
+		return p.smoothWRR(p.leastLoaded(append(few[:0], v.list...)))
 	default:
-		return p.inTurn(v.list)
+		return p.smoothWRR(v.list)
 	}
 }
 
 // fewMembers is how many are compared without an allocation.
 const fewMembers = 256
 
-// inTurn is the smooth weighted round robin; for least_connections among those
+// smoothWRR is the smooth weighted round robin; for least_connections among those
 // that have equally little to do for their weight.
-func (p *Pool) inTurn(list []int32) int {
+func (p *Pool) smoothWRR(list []int32) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	total, best := int64(0), list[0]
@@ -104,11 +104,11 @@ func (p *Pool) leastLoaded(list []int32) []int32 {
 	return kept
 }
 
-// rest is who follows the first member after a failure: the other usable ones,
+// fallbackOrder is who follows the first member after a failure: the other usable ones,
 // how many these are, and then those that are avoided. Of the usable ones its own
 // tier comes first, then the others, each in turn or as the strategy ranks them,
 // with the degraded last in their tier.
-func (p *Pool) rest(first int, l *look) (order []int, sound int) {
+func (p *Pool) fallbackOrder(first int, l *selection) (order []int, sound int) {
 	n := len(p.members)
 	slow := map[int]int{}
 	for k := range n {
@@ -130,7 +130,7 @@ func (p *Pool) rest(first int, l *look) (order []int, sound int) {
 		return cmp.Or(cmp.Compare(p.members[a].Tier, p.members[b].Tier), cmp.Compare(slow[a], slow[b]), p.compare(a, b, l))
 	})
 	sound = len(order)
-	for _, i := range p.avoided(l) {
+	for _, i := range p.fallbacks(l) {
 		if i != first {
 			order = append(order, i)
 		}
@@ -139,7 +139,7 @@ func (p *Pool) rest(first int, l *look) (order []int, sound int) {
 }
 
 // compare ranks members of one tier, where the strategy has a ranking.
-func (p *Pool) compare(a, b int, l *look) int {
+func (p *Pool) compare(a, b int, l *selection) int {
 	switch p.strategy {
 	case config.Hash:
 		key := p.hashKey(l.target)
@@ -152,7 +152,7 @@ func (p *Pool) compare(a, b int, l *look) int {
 }
 
 // knownLatency is a member's average to the target, those without one last.
-func (p *Pool) knownLatency(i int, l *look) int64 {
+func (p *Pool) knownLatency(i int, l *selection) int64 {
 	if pr := p.seats[i].state.pairAt(l.number()); pr != nil && pr.latency.Load() > 0 {
 		return pr.latency.Load()
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 const (
@@ -24,7 +26,7 @@ const (
 type Trip struct {
 	Member *Upstream
 	Via    string // as in Way
-	Tried  []Attempt
+	Tried  []failure.Attempt
 	Dial   time.Duration // until its connection was open; 0 for one that was kept
 	Head   []byte        // the answer's, as it came; good until its body has been read
 	Tail   []byte        // what came along with the end of the head
@@ -41,8 +43,8 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	var resp *http.Response
 	var conn *keptConn
 	trip := &Trip{}
-	w := walk{pool: p, deadline: time.Now().Add(budget), look: look{shared: p.set.shared, target: &t}}
-	w.job.open = func(ctx context.Context, m *Member, h *hold) (err error) {
+	w := failover{pool: p, deadline: time.Now().Add(budget), look: selection{shared: p.set.shared, target: &t}}
+	w.job.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
 		trip.Member = m.Upstream
 		start := time.Now()
 		if conn, err = m.connect(ctx, p.set, t, h); err != nil {
@@ -78,10 +80,10 @@ func (u *Upstream) keptKey(t *Target) keptKey {
 }
 
 // roundTrip sends req over a new connection.
-func (m *Member) roundTrip(c *keptConn, s *Set, req *http.Request, t Target, h *hold) (*http.Response, error) {
+func (m *Member) roundTrip(c *keptConn, s *Set, req *http.Request, t Target, h *budgetLease) (*http.Response, error) {
 	resp, err := c.roundTrip(req, m.Upstream, s, t)
-	if e, ok := errors.AsType[*Error](err); ok {
-		e.final, e.sent = !repeatable(req), true
+	if e, ok := errors.AsType[*failure.Error](err); ok {
+		e.Final, e.Sent = !repeatable(req), true
 	}
 	if err == nil {
 		h.opened() // not before: an HTTP upstream connects to the target when it has the request
@@ -92,7 +94,7 @@ func (m *Member) roundTrip(c *keptConn, s *Set, req *http.Request, t Target, h *
 // hadEnded reports whether a request on a kept connection failed as it does
 // when the far end has closed it meanwhile.
 func hadEnded(err error) bool {
-	e, ok := errors.AsType[*Error](err)
+	e, ok := errors.AsType[*failure.Error](err)
 	return ok && e.ProxyError == proxyTerminated
 }
 
@@ -109,14 +111,14 @@ func repeatable(req *http.Request) bool {
 
 // connect makes a connection for plain requests: to an HTTP upstream itself,
 // which is asked in absolute form, or through another to the target.
-func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptConn, error) {
+func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) (*keptConn, error) {
 	dialled := &plainDial{}
 	var release func()
 	var beside bool
 	var via string
 	if m.forwards() {
 		if !speakable(t) {
-			return nil, fault(ClassBadRequest, "the target's name cannot be sent to a proxy")
+			return nil, failure.New(failure.BadRequest, "the target's name cannot be sent to a proxy")
 		}
 		l, err := m.hopTLS(ctx, s, &t)
 		if err != nil {
@@ -140,7 +142,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *hold) (*keptC
 	cc, err := plainTransport.NewClientConn(context.WithValue(context.WithoutCancel(ctx), plainDial{}, dialled), "http", hostPort(t))
 	if err != nil { // the connection is there: nothing is left that could fail
 		_ = dialled.conn.Close()
-		return nil, fault(ClassLocal, "this machine cannot use the connection").with(err, "")
+		return nil, failure.New(failure.Local, "this machine cannot use the connection").With(err, "")
 	}
 	k := newKeptConn(cc, link, m.keptKey(&t), s.shared.kept, beside)
 	k.via = via
@@ -235,18 +237,18 @@ func (c *keptConn) interrupt() {
 }
 
 // unfit returns why an answer is none for the client, nil if it is one.
-func (u *Upstream) unfit(resp *http.Response, t Target) *Error {
+func (u *Upstream) unfit(resp *http.Response, t Target) *failure.Error {
 	switch {
 	case resp.StatusCode == http.StatusProxyAuthRequired && u.forwards():
 		return authFault(resp, t, u.cred)
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return fault(ClassTargetProtocol, "reached the target, which answered 407 as only a proxy does").with(nil, "check the URL's host and port")
+		return failure.New(failure.TargetProtocol, "reached the target, which answered 407 as only a proxy does").With(nil, "check the URL's host and port")
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		return protocolFault(u.forwards(), "answered 101 to a request that asked for no upgrade")
 	case hasSpacedName(resp.Header): // net/http takes "Content-Length " for another field
 		return protocolFault(u.forwards(), "answered with a space before a field's colon")
 	case resp.StatusCode < 100 || resp.ProtoMajor != 1: // net/http reads any three digits
-		return protocolFault(u.forwards(), "answered "+clean(resp.Proto+" "+resp.Status, 60)+", which is not HTTP/1")
+		return protocolFault(u.forwards(), "answered "+printable.Clean(resp.Proto+" "+resp.Status, 60)+", which is not HTTP/1")
 	}
 	return nil
 }
@@ -261,11 +263,11 @@ func hasSpacedName(h http.Header) bool {
 }
 
 // protocolFault returns the error of a peer that answers, but not as HTTP has it.
-func protocolFault(forwards bool, what string) *Error {
+func protocolFault(forwards bool, what string) *failure.Error {
 	if forwards {
-		return fault(ClassUpstreamProtocol, "%s", what)
+		return failure.New(failure.UpstreamProtocol, "%s", what)
 	}
-	return fault(ClassTargetProtocol, "reached the target, which %s", what)
+	return failure.New(failure.TargetProtocol, "reached the target, which %s", what)
 }
 
 // dress makes req one for an HTTP upstream: in absolute form, with the fields
@@ -295,8 +297,8 @@ func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
 }
 
 // authFault is the upstream's 407, which is for us and not for the client.
-func authFault(resp *http.Response, t Target, c *credentials) *Error {
-	r := reply{status: resp.StatusCode, reason: clean(http.StatusText(resp.StatusCode), 60)}
+func authFault(resp *http.Response, t Target, c *credentials) *failure.Error {
+	r := reply{status: resp.StatusCode, reason: printable.Clean(http.StatusText(resp.StatusCode), 60)}
 	for name, values := range resp.Header {
 		for _, v := range values {
 			r.field(name, v)
@@ -315,12 +317,12 @@ const (
 )
 
 // answerFault puts an answer that did not come into words.
-func answerFault(err error, forwards bool) *Error {
-	var e *Error
+func answerFault(err error, forwards bool) *failure.Error {
+	var e *failure.Error
 	switch {
 	case isTimeout(err):
-		e = protocolFault(forwards, "had the request and did not answer within "+seconds(answerTime))
-		e.Class, e.Unsure, e.ProxyError = ClassTargetTimeout, forwards, proxyNoAnswer
+		e = protocolFault(forwards, "had the request and did not answer within "+printable.Seconds(answerTime))
+		e.Class, e.Unsure, e.ProxyError = failure.TargetTimeout, forwards, proxyNoAnswer
 	case errors.Is(err, errInterims):
 		e = protocolFault(forwards, "sent "+errInterims.Error())
 	case isClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
@@ -338,11 +340,11 @@ func answerFault(err error, forwards bool) *Error {
 
 // Cut returns the error of an answer that ended with err before its end.
 // Through an upstream that forwards requests it may be the upstream's.
-func (u *Upstream) Cut(err error) *Error {
-	e := &Error{Class: ClassTargetProtocol, Upstream: u.name, ProxyError: proxyIncomplete, Err: err}
+func (u *Upstream) Cut(err error) *failure.Error {
+	e := &failure.Error{Class: failure.TargetProtocol, Upstream: u.name, ProxyError: proxyIncomplete, Err: err}
 	switch {
 	case isTimeout(err):
-		e.Class, e.Text = ClassTargetTimeout, "gave an answer that stopped coming"
+		e.Class, e.Text = failure.TargetTimeout, "gave an answer that stopped coming"
 	case isReset(err):
 		e.Text = "gave an answer that was cut short by a reset"
 	case isClosed(err):

@@ -19,9 +19,9 @@ type Pool struct {
 	maxPercent int  // of the members may be ejected
 	direct     bool // some member that is enabled dials targets from here
 	members    []Member
-	seats      []seat
-	views      atomic.Pointer[[]*view]  // by a pair's number
-	needs      atomic.Pointer[[]*needs] // the same
+	seats      []slot
+	views      atomic.Pointer[[]*candidates]   // by a pair's number
+	needs      atomic.Pointer[[]*requirements] // the same
 
 	mu sync.Mutex // the seats' turns
 }
@@ -45,33 +45,33 @@ func (p *Pool) Members() []Member { return p.members }
 // this machine.
 func (p *Pool) LeavesDirectly() bool { return p.direct }
 
-// Place waits for a slot among the dials under way; leave gives it back. The
+// DialSlot waits for a slot among the dials under way; leave gives it back. The
 // error is an *Error of class overload, or ctx's.
-type Place func(ctx context.Context) (leave func(), err error)
+type DialSlot func(ctx context.Context) (leave func(), err error)
 
 // Dial opens a way to t through the first member that can, inside ctx's
 // deadline. The error is an *Error, or ctx's when the caller gave up.
-func (p *Pool) Dial(ctx context.Context, t Target) (*Way, error) { return p.DialIn(ctx, t, nil) }
+func (p *Pool) Dial(ctx context.Context, t Target) (*Conn, error) { return p.DialIn(ctx, t, nil) }
 
 // DialIn is Dial for one of many at once: it asks for a place before it dials and
 // has it until it returns, but has none while it waits for a budget.
-func (p *Pool) DialIn(ctx context.Context, t Target, place Place) (*Way, error) {
-	return p.dial(ctx, place, look{shared: p.set.shared, target: &t})
+func (p *Pool) DialIn(ctx context.Context, t Target, place DialSlot) (*Conn, error) {
+	return p.dial(ctx, place, selection{shared: p.set.shared, target: &t})
 }
 
 // dialHop is Dial for a hop before an upstream, which counts in no budget.
-func (p *Pool) dialHop(ctx context.Context, t Target) (*Way, error) {
-	return p.dial(ctx, nil, look{shared: p.set.shared, target: &t, hop: true})
+func (p *Pool) dialHop(ctx context.Context, t Target) (*Conn, error) {
+	return p.dial(ctx, nil, selection{shared: p.set.shared, target: &t, hop: true})
 }
 
-func (p *Pool) dial(ctx context.Context, place Place, l look) (*Way, error) {
+func (p *Pool) dial(ctx context.Context, place DialSlot, l selection) (*Conn, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(30 * time.Second)
 	}
-	var way *Way
-	w := walk{pool: p, deadline: deadline, look: l, job: job{place: place}}
-	w.job.open = func(ctx context.Context, m *Member, h *hold) (err error) {
+	var way *Conn
+	w := failover{pool: p, deadline: deadline, look: l, job: operation{place: place}}
+	w.job.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
 		if way, err = m.dial(ctx, p.set, l.target, h); err == nil {
 			w.dialled = way.Dial
 		}
@@ -85,7 +85,7 @@ func (p *Pool) dial(ctx context.Context, place Place, l look) (*Way, error) {
 }
 
 // dial opens a way that counts, in budgets as h has them.
-func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *hold) (*Way, error) {
+func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *budgetLease) (*Conn, error) {
 	m.state.dialling.Add(1)
 	defer m.state.dialling.Add(-1)
 	start := time.Now()

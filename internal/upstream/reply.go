@@ -3,6 +3,8 @@ package upstream
 import (
 	"bytes"
 	"net/http"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"strconv"
 	"strings"
 	"time"
@@ -198,19 +200,19 @@ func parseRetryAfter(v string, now time.Time) (time.Duration, bool) {
 }
 
 // refusal says what a failure status to CONNECT means. c is what was sent, so that it is never quoted back.
-func (r reply) refusal(t Target, c *credentials) *Error {
-	e := &Error{Class: ClassUpstreamDenied, Status: r.status, RetryAfter: r.retryAfter}
+func (r reply) refusal(t Target, c *credentials) *failure.Error {
+	e := &failure.Error{Class: failure.UpstreamDenied, Status: r.status, RetryAfter: r.retryAfter}
 	e.Text = "answered " + r.quote(c) + " to CONNECT " + hostPort(t)
 	switch {
 	case r.status == http.StatusProxyAuthRequired || r.status == http.StatusUnauthorized:
-		e.Class = ClassUpstreamAuth
+		e.Class = failure.UpstreamAuth
 		e.Hint = r.authHint(c.given)
 	case r.status == http.StatusServiceUnavailable && r.hasRetry:
 	case r.status == 500 || r.status == 502 || r.status == 503 || r.status == 504:
 		// So tinyproxy and squid answer for a dead target.
-		e.Class, e.Unsure = ClassTargetUnreachable, true
+		e.Class, e.Unsure = failure.TargetUnreachable, true
 	case r.status < 400:
-		e.Class = ClassUpstreamProtocol
+		e.Class = failure.UpstreamProtocol
 		e.Hint = "a redirect is no proxy's answer: check that nothing stands before it"
 	case t.Port != 443 && (r.status == 403 || r.status == 405 || r.status == 400):
 		p := strconv.Itoa(int(t.Port))
@@ -226,11 +228,11 @@ func (r reply) refusal(t Target, c *credentials) *Error {
 // would recognise.
 func (r reply) quote(c *credentials) string {
 	s := strconv.Itoa(r.status)
-	reason := clean(r.reason, 60)
+	reason := printable.Clean(r.reason, 60)
 	if reason != "" && !c.repeatedIn(r.reason) {
 		s += " " + reason
 	}
-	why := clean(r.why, maxWhy-len("..."))
+	why := printable.Clean(r.why, maxWhy-len("..."))
 	if why == "" || strings.EqualFold(why, reason) || c.repeatedIn(r.why) {
 		return s
 	}

@@ -20,7 +20,7 @@ const (
 // tunnels of the pair end at once it returns how many did in a row, once for each
 // row of them, else 0.
 func (u *Upstream) Ended(exchange string, kind catalog.Kind, lived time.Duration, up, down int64) (short int) {
-	pr := u.pair(exchange, kind)
+	pr := u.exchange(exchange, kind)
 	if lived >= shortTime {
 		if down >= carriedBytes {
 			pr.carried.Store(u.shared.elapsed(u.shared.now()))

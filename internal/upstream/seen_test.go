@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 )
 
 // Websocket tunnels that end at once are counted, and told once for each row of
@@ -98,14 +99,14 @@ func TestSinceWhenAVerdictIs(t *testing.T) {
 	}
 	to, began := Target{Exchange: "okx", Kind: feedKind}, c.at
 	for range 5 { // each denial ends by itself before the next
-		u.deny(&to, fault(ClassUpstreamDenied, "says no"))
+		u.deny(&to, failure.New(failure.UpstreamDenied, "says no"))
 		if v, _ := u.Verdict("okx", feedKind); !v.Since.Equal(began) || !v.Until.After(c.at) {
 			t.Errorf("denied again: since %v until %v, want since %v", v.Since, v.Until, began)
 		}
 		c.pass(time.Hour)
 	}
 	u.allowed(&to)
-	u.deny(&to, fault(ClassUpstreamDenied, "says no"))
+	u.deny(&to, failure.New(failure.UpstreamDenied, "says no"))
 	if v, _ := u.Verdict("okx", feedKind); !v.Since.Equal(c.at) {
 		t.Errorf("denied after it was allowed: since %v, want %v", v.Since, c.at)
 	}

@@ -58,7 +58,7 @@ type Set struct {
 	guard       *guard
 	attempt     time.Duration
 	retryTarget bool
-	figures     *figures
+	figures     *limitSet
 	pools       map[string]*Pool
 	direct      *Pool
 	upstreams   map[config.Identity]*Upstream
@@ -97,10 +97,10 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 		}
 	}
 	if prev != nil {
-		s.carry(prev)
+		s.inheritFrom(prev)
 	}
 	for _, u := range s.upstreams {
-		u.thin = &Upstream{name: u.name, id: u.id, url: u.url, lead: u.lead, shared: u.shared, rules: u.rules, state: u.state}
+		u.detached = &Upstream{name: u.name, id: u.id, url: u.url, lead: u.lead, shared: u.shared, rules: u.rules, state: u.state}
 	}
 	s.list = slices.SortedFunc(maps.Values(s.upstreams), func(a, b *Upstream) int { return strings.Compare(a.name, b.name) })
 	s.direct.sit()
@@ -134,7 +134,7 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), id: id, lead: &lead{}, shared: s.shared, rules: r, state: newState()}
+		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), id: id, lead: &connEpoch{}, shared: s.shared, rules: r, state: newState()}
 		if m.URL.Scheme == config.SchemeHTTPS {
 			u.tls = tlsConfig
 		}

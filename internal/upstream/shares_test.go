@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 )
 
 // near fails the test when a count is further from its expectation than chance
@@ -60,7 +61,7 @@ func TestHashMovesLittle(t *testing.T) {
 			}
 		}
 	}
-	s.Upstream("m3").charge(ClassUpstreamRefused, 1)
+	s.Upstream("m3").recordUpstreamError(failure.UpstreamRefused, 1)
 	check(p, 3, "an ejection")
 	stopped(s).pass(time.Hour)
 	rejoin(t, s.Upstream("m3"))
@@ -101,8 +102,8 @@ func TestRendezvousIsExact(t *testing.T) {
 		if got := pick(p, to); got != best {
 			t.Fatalf("%s goes to %d, want %d", to.Host, got, best)
 		}
-		l := look{shared: p.set.shared, target: &to}
-		order, _ := p.rest(best, &l)
+		l := selection{shared: p.set.shared, target: &to}
+		order, _ := p.fallbackOrder(best, &l)
 		if len(order) != 59 || p.score(order[0], key) > p.score(order[58], key) {
 			t.Fatalf("the rest: %v", order)
 		}
@@ -222,11 +223,11 @@ func TestPickWhileStandingsChange(t *testing.T) {
 					default:
 					}
 					u := p.members[1+i%19].Upstream // the first one is always well
-					u.charge(ClassUpstreamRefused, 1)
+					u.recordUpstreamError(failure.UpstreamRefused, 1)
 					u.SetVerdict("binance", feedKind, Verdict{Word: WordGeoblocked, Until: time.Now().Add(time.Millisecond)})
 					u.SetDrained("kraken", i%2 == 0)
 					u.count(&Target{Exchange: "binance", Kind: feedKind}, func() {})()
-					u.forgive()
+					u.clearAuthFailure()
 					_ = u.Status()
 					_ = s.Export()
 				}

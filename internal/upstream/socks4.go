@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // SOCKS4 reply codes.
@@ -17,9 +18,9 @@ const (
 
 // socks4Connect asks a SOCKS4 proxy for a connection to ip, or, when ip is not
 // set, a SOCKS4a proxy for one to the target's name.
-func (k *talk) socks4Connect(t Target, ip netip.Addr, c *credentials) *Error {
+func (k *talk) socks4Connect(t Target, ip netip.Addr, c *credentials) *failure.Error {
 	if len(c.user.Reveal()) > 255 {
-		return &Error{Class: ClassUpstreamAuth, Text: "cannot be given a user of more than 255 bytes by SOCKS4"}
+		return &failure.Error{Class: failure.UpstreamAuth, Text: "cannot be given a user of more than 255 bytes by SOCKS4"}
 	}
 	b := append(k.buf[:0], 4, 1, byte(t.Port>>8), byte(t.Port))
 	if ip.IsValid() {
@@ -55,16 +56,16 @@ func (k *talk) socks4Connect(t Target, ip netip.Addr, c *credentials) *Error {
 	return nil
 }
 
-func socks4Fault(code byte, t Target, k *talk) *Error {
+func socks4Fault(code byte, t Target, k *talk) *failure.Error {
 	switch code {
 	case socks4Failed:
-		return &Error{
-			Class: ClassTargetUnreachable, Unsure: true,
+		return &failure.Error{
+			Class: failure.TargetUnreachable, Unsure: true,
 			Text: fmt.Sprintf("could not reach %s, or does not want to (SOCKS4 reply 91)", hostPort(t)),
 		}
 	case socks4NoIdent, socks4WrongUser:
-		return &Error{
-			Class: ClassUpstreamAuth, Text: fmt.Sprintf("rejected the user (SOCKS4 reply %d)", code),
+		return &failure.Error{
+			Class: failure.UpstreamAuth, Text: fmt.Sprintf("rejected the user (SOCKS4 reply %d)", code),
 			Hint: "check the user in its URL; SOCKS4 may ask for an identd on this machine",
 		}
 	default:
@@ -74,14 +75,14 @@ func socks4Fault(code byte, t Target, k *talk) *Error {
 
 // socks4Address is the target's address as SOCKS4 can carry it; it is not set
 // when the name is to be sent (4a).
-func socks4Address(t Target, scheme config.Scheme) (netip.Addr, *Error) {
+func socks4Address(t Target, scheme config.Scheme) (netip.Addr, *failure.Error) {
 	ip := t.IP.Unmap()
 	if !ip.IsValid() {
 		return netip.Addr{}, nil
 	}
 	if !ip.Is4() || (ip.As4()[0] == 0 && ip.As4()[1] == 0 && ip.As4()[2] == 0) {
-		return ip, &Error{
-			Class: ClassUpstreamDenied,
+		return ip, &failure.Error{
+			Class: failure.UpstreamDenied,
 			Text:  fmt.Sprintf("cannot carry %s: %s has IPv4 addresses alone", hostPort(t), scheme),
 			Hint:  "use a socks5:// or http:// upstream for it",
 		}

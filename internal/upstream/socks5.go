@@ -1,6 +1,9 @@
 package upstream
 
-import "fmt"
+import (
+	"fmt"
+	"proxyd/internal/failure"
+)
 
 // SOCKS5 methods and address types (RFC 1928, RFC 1929).
 const (
@@ -15,9 +18,9 @@ const (
 
 // socks5Connect asks a SOCKS5 proxy for a connection. A name is sent as it is,
 // never as an address that was looked up here.
-func (k *talk) socks5Connect(t Target, c *credentials) *Error {
+func (k *talk) socks5Connect(t Target, c *credentials) *failure.Error {
 	if c.given && (len(c.user.Reveal()) > 255 || len(c.password.Reveal()) > 255) {
-		return &Error{Class: ClassUpstreamAuth, Text: "cannot be given a user or password of more than 255 bytes by SOCKS5"}
+		return &failure.Error{Class: failure.UpstreamAuth, Text: "cannot be given a user or password of more than 255 bytes by SOCKS5"}
 	}
 	if fault := k.socks5Greet(c); fault != nil {
 		return fault
@@ -42,7 +45,7 @@ func (k *talk) socks5Connect(t Target, c *credentials) *Error {
 }
 
 // socks5Greet offers the methods and, if asked, gives user and password.
-func (k *talk) socks5Greet(c *credentials) *Error {
+func (k *talk) socks5Greet(c *credentials) *failure.Error {
 	b := append(k.buf[:0], 5, 1, socks5NoAuth)
 	if c.given {
 		b = append(k.buf[:0], 5, 2, socks5NoAuth, socks5UserPass)
@@ -61,7 +64,7 @@ func (k *talk) socks5Greet(c *credentials) *Error {
 	}
 	method := k.buf[1]
 	if k.have > 2 {
-		return &Error{Class: ClassUpstreamProtocol, Text: "sent more than an answer to the SOCKS greeting"}
+		return &failure.Error{Class: failure.UpstreamProtocol, Text: "sent more than an answer to the SOCKS greeting"}
 	}
 	k.take(2)
 	switch {
@@ -70,16 +73,16 @@ func (k *talk) socks5Greet(c *credentials) *Error {
 	case method == socks5UserPass && c.given:
 		return k.socks5Auth(c)
 	case method == socks5None && c.given:
-		return &Error{Class: ClassUpstreamAuth, Text: "takes neither user and password nor none at all", Hint: "proxyd speaks no other SOCKS5 method"}
+		return &failure.Error{Class: failure.UpstreamAuth, Text: "takes neither user and password nor none at all", Hint: "proxyd speaks no other SOCKS5 method"}
 	case method == socks5None, method == socks5UserPass:
-		return &Error{Class: ClassUpstreamAuth, Text: "wants a user and a password", Hint: "put them into its URL"}
+		return &failure.Error{Class: failure.UpstreamAuth, Text: "wants a user and a password", Hint: "put them into its URL"}
 	default:
-		return &Error{Class: ClassUpstreamProtocol, Text: fmt.Sprintf("chose the SOCKS method %d, which was not offered", method)}
+		return &failure.Error{Class: failure.UpstreamProtocol, Text: fmt.Sprintf("chose the SOCKS method %d, which was not offered", method)}
 	}
 }
 
 // socks5Auth is RFC 1929.
-func (k *talk) socks5Auth(c *credentials) *Error {
+func (k *talk) socks5Auth(c *credentials) *failure.Error {
 	user, password := c.user.Reveal(), c.password.Reveal()
 	b := append(k.buf[:0], 1, byte(len(user)))
 	b = append(b, user...)
@@ -93,20 +96,20 @@ func (k *talk) socks5Auth(c *credentials) *Error {
 	// The version should be 1; some servers repeat SOCKS's own.
 	version, status := k.buf[0], k.buf[1]
 	if version != 1 && version != 5 {
-		return &Error{Class: ClassUpstreamProtocol, Text: "answered the SOCKS user and password with garbage"}
+		return &failure.Error{Class: failure.UpstreamProtocol, Text: "answered the SOCKS user and password with garbage"}
 	}
 	if status != 0 {
-		return &Error{Class: ClassUpstreamAuth, Text: "rejected the user or the password", Hint: "check both in its URL"}
+		return &failure.Error{Class: failure.UpstreamAuth, Text: "rejected the user or the password", Hint: "check both in its URL"}
 	}
 	if k.have > 2 {
-		return &Error{Class: ClassUpstreamProtocol, Text: "sent more than an answer to the SOCKS user and password"}
+		return &failure.Error{Class: failure.UpstreamProtocol, Text: "sent more than an answer to the SOCKS user and password"}
 	}
 	k.take(2)
 	return nil
 }
 
 // socks5Reply reads the reply to the request, to its last byte and no further.
-func (k *talk) socks5Reply(t Target) *Error {
+func (k *talk) socks5Reply(t Target) *failure.Error {
 	if fault := k.receiveAll(2); fault != nil {
 		return fault
 	}
@@ -128,7 +131,7 @@ func (k *talk) socks5Reply(t Target) *Error {
 	case atypName:
 		n += 1 + int(k.buf[4])
 	default:
-		return &Error{Class: ClassUpstreamProtocol, Text: fmt.Sprintf("sent a SOCKS reply with an unknown address type, %d", k.buf[3])}
+		return &failure.Error{Class: failure.UpstreamProtocol, Text: fmt.Sprintf("sent a SOCKS reply with an unknown address type, %d", k.buf[3])}
 	}
 	if fault := k.receiveAll(n); fault != nil {
 		return fault
@@ -138,28 +141,28 @@ func (k *talk) socks5Reply(t Target) *Error {
 }
 
 // socks5Fault says what a failure code means (RFC 1928 section 6).
-func socks5Fault(code byte, t Target) *Error {
-	e := &Error{Class: ClassTargetUnreachable}
+func socks5Fault(code byte, t Target) *failure.Error {
+	e := &failure.Error{Class: failure.TargetUnreachable}
 	to := hostPort(t)
 	switch code {
 	case 1: // microsocks says so for unknown names, others for anything
 		e.Unsure, e.Text = true, "could not reach "+to
 	case 2:
-		e.Class, e.Text = ClassUpstreamDenied, "does not allow connections to "+to
+		e.Class, e.Text = failure.UpstreamDenied, "does not allow connections to "+to
 	case 3:
 		e.Text = "has no route to the network of " + to
 	case 4:
 		e.Text = "cannot reach the host of " + to + ", or does not know it"
 	case 5:
-		e.Class, e.Text = ClassTargetRefused, "found that "+to+" refused the connection"
+		e.Class, e.Text = failure.TargetRefused, "found that "+to+" refused the connection"
 	case 6:
-		e.Class, e.Unsure, e.Text = ClassTargetTimeout, true, "got no answer from "+to
+		e.Class, e.Unsure, e.Text = failure.TargetTimeout, true, "got no answer from "+to
 	case 7:
-		e.Class, e.Text = ClassUpstreamDenied, "does not do SOCKS CONNECT"
+		e.Class, e.Text = failure.UpstreamDenied, "does not do SOCKS CONNECT"
 	case 8:
-		e.Class, e.Text = ClassUpstreamDenied, "does not take this kind of address for "+to
+		e.Class, e.Text = failure.UpstreamDenied, "does not take this kind of address for "+to
 	default:
-		return &Error{Class: ClassUpstreamProtocol, Text: fmt.Sprintf("sent an unknown SOCKS reply code, %d", code)}
+		return &failure.Error{Class: failure.UpstreamProtocol, Text: fmt.Sprintf("sent an unknown SOCKS reply code, %d", code)}
 	}
 	e.Text += fmt.Sprintf(" (SOCKS reply %d)", code)
 	return e

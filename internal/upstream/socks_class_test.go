@@ -6,26 +6,27 @@ import (
 	"testing"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // What a SOCKS5 reply means, by RFC 1928 and by what servers do in fact.
 func TestSOCKS5ReplyClass(t *testing.T) {
 	tests := []struct {
 		code   byte
-		want   Class
+		want   failure.Class
 		unsure bool
 	}{
-		{1, ClassTargetUnreachable, true},
-		{2, ClassUpstreamDenied, false},
-		{3, ClassTargetUnreachable, false},
-		{4, ClassTargetUnreachable, false},
-		{5, ClassTargetRefused, false},
-		{6, ClassTargetTimeout, true},
-		{7, ClassUpstreamDenied, false},
-		{8, ClassUpstreamDenied, false},
-		{9, ClassUpstreamProtocol, false},
-		{0x5a, ClassUpstreamProtocol, false},
-		{255, ClassUpstreamProtocol, false},
+		{1, failure.TargetUnreachable, true},
+		{2, failure.UpstreamDenied, false},
+		{3, failure.TargetUnreachable, false},
+		{4, failure.TargetUnreachable, false},
+		{5, failure.TargetRefused, false},
+		{6, failure.TargetTimeout, true},
+		{7, failure.UpstreamDenied, false},
+		{8, failure.UpstreamDenied, false},
+		{9, failure.UpstreamProtocol, false},
+		{0x5a, failure.UpstreamProtocol, false},
+		{255, failure.UpstreamProtocol, false},
 	}
 	for _, tt := range tests {
 		for _, form := range []struct{ name, rest string }{{"whole", "\x00\x01\x00\x00\x00\x00\x00\x00"}, {"two bytes", ""}} {
@@ -48,23 +49,23 @@ func TestSOCKS5Greeting(t *testing.T) {
 		name       string
 		cred       *credentials
 		steps      []step
-		want       Class
+		want       failure.Class
 		text, hint string
 	}{
-		{"no login, refused", nobody, []step{{plain, "\x05\xff"}}, ClassUpstreamAuth, "wants a user and a password", "put them into its URL"},
-		{"no login, wants one", nobody, []step{{plain, "\x05\x02"}}, ClassUpstreamAuth, "wants a user and a password", "put them into its URL"},
-		{"login, refused", login("u", "pw"), []step{{with, "\x05\xff"}}, ClassUpstreamAuth, "takes neither user and password nor none", "no other SOCKS5 method"},
-		{"login, rejected", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x01\x01"}}, ClassUpstreamAuth, "rejected the user or the password", "check both"},
-		{"login, rejected by version 5", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x05\xff"}}, ClassUpstreamAuth, "rejected the user or the password", "check both"},
-		{"login, a strange version", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x02\x00"}}, ClassUpstreamProtocol, "garbage", ""},
-		{"login, more than an answer", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x01\x00\x00"}}, ClassUpstreamProtocol, "sent more than an answer to the SOCKS user", ""},
-		{"GSSAPI", nobody, []step{{plain, "\x05\x01"}}, ClassUpstreamProtocol, "method 1, which was not offered", ""},
-		{"more than an answer", nobody, []step{{plain, "\x05\x00\x05\x00\x00\x01"}}, ClassUpstreamProtocol, "sent more than an answer to the SOCKS greeting", ""},
-		{"SOCKS4", nobody, []step{{plain, "\x00\x5b\x00\x00\x00\x00\x00\x00"}}, ClassUpstreamProtocol, "looks like SOCKS4", "check the scheme and the port"},
-		{"HTTP", nobody, []step{{plain, "HTTP/1.1 400 Bad Request\r\n\r\n"}}, ClassUpstreamProtocol, "looks like HTTP", "write http:// in its URL"},
-		{"SSH, which speaks first", nobody, []step{{"", "SSH-2.0-OpenSSH_9.6\r\n"}}, ClassUpstreamProtocol, "looks like SSH", "check the scheme and the port"},
-		{"an unknown address type", nobody, []step{{plain, "\x05\x00"}, {"\x05\x01", "\x05\x00\x00\x02\x00\x00"}}, ClassUpstreamProtocol, "unknown address type, 2", ""},
-		{"a reply of another version", nobody, []step{{plain, "\x05\x00"}, {"\x05\x01", "\x04\x00\x00\x01\x00\x00\x00\x00\x00\x00"}}, ClassUpstreamProtocol, "garbage", ""},
+		{"no login, refused", nobody, []step{{plain, "\x05\xff"}}, failure.UpstreamAuth, "wants a user and a password", "put them into its URL"},
+		{"no login, wants one", nobody, []step{{plain, "\x05\x02"}}, failure.UpstreamAuth, "wants a user and a password", "put them into its URL"},
+		{"login, refused", login("u", "pw"), []step{{with, "\x05\xff"}}, failure.UpstreamAuth, "takes neither user and password nor none", "no other SOCKS5 method"},
+		{"login, rejected", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x01\x01"}}, failure.UpstreamAuth, "rejected the user or the password", "check both"},
+		{"login, rejected by version 5", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x05\xff"}}, failure.UpstreamAuth, "rejected the user or the password", "check both"},
+		{"login, a strange version", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x02\x00"}}, failure.UpstreamProtocol, "garbage", ""},
+		{"login, more than an answer", login("u", "pw"), []step{{with, "\x05\x02"}, {sent.hear, "\x01\x00\x00"}}, failure.UpstreamProtocol, "sent more than an answer to the SOCKS user", ""},
+		{"GSSAPI", nobody, []step{{plain, "\x05\x01"}}, failure.UpstreamProtocol, "method 1, which was not offered", ""},
+		{"more than an answer", nobody, []step{{plain, "\x05\x00\x05\x00\x00\x01"}}, failure.UpstreamProtocol, "sent more than an answer to the SOCKS greeting", ""},
+		{"SOCKS4", nobody, []step{{plain, "\x00\x5b\x00\x00\x00\x00\x00\x00"}}, failure.UpstreamProtocol, "looks like SOCKS4", "check the scheme and the port"},
+		{"HTTP", nobody, []step{{plain, "HTTP/1.1 400 Bad Request\r\n\r\n"}}, failure.UpstreamProtocol, "looks like HTTP", "write http:// in its URL"},
+		{"SSH, which speaks first", nobody, []step{{"", "SSH-2.0-OpenSSH_9.6\r\n"}}, failure.UpstreamProtocol, "looks like SSH", "check the scheme and the port"},
+		{"an unknown address type", nobody, []step{{plain, "\x05\x00"}, {"\x05\x01", "\x05\x00\x00\x02\x00\x00"}}, failure.UpstreamProtocol, "unknown address type, 2", ""},
+		{"a reply of another version", nobody, []step{{plain, "\x05\x00"}, {"\x05\x01", "\x04\x00\x00\x01\x00\x00\x00\x00\x00\x00"}}, failure.UpstreamProtocol, "garbage", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,18 +92,18 @@ func TestSOCKS5LoginNotWanted(t *testing.T) {
 func TestSOCKS4ReplyClass(t *testing.T) {
 	tests := []struct {
 		say    string
-		want   Class
+		want   failure.Class
 		unsure bool
 	}{
-		{"\x00\x5b\x00\x00\x00\x00\x00\x00", ClassTargetUnreachable, true},
-		{"\x00\x5b", ClassTargetUnreachable, true},
-		{"\x00\x5c\x00\x00\x00\x00\x00\x00", ClassUpstreamAuth, false},
-		{"\x00\x5d\x00\x00\x00\x00\x00\x00", ClassUpstreamAuth, false},
-		{"\x00\x5e\x00\x00\x00\x00\x00\x00", ClassUpstreamProtocol, false},
-		{"\x00\x00\x00\x00\x00\x00\x00\x00", ClassUpstreamProtocol, false},
-		{"\x04\x5a\x00\x00\x00\x00\x00\x00", ClassUpstreamProtocol, false},
-		{"\x05\xff", ClassUpstreamProtocol, false},
-		{"HTTP/1.1 400 Bad Request\r\n\r\n", ClassUpstreamProtocol, false},
+		{"\x00\x5b\x00\x00\x00\x00\x00\x00", failure.TargetUnreachable, true},
+		{"\x00\x5b", failure.TargetUnreachable, true},
+		{"\x00\x5c\x00\x00\x00\x00\x00\x00", failure.UpstreamAuth, false},
+		{"\x00\x5d\x00\x00\x00\x00\x00\x00", failure.UpstreamAuth, false},
+		{"\x00\x5e\x00\x00\x00\x00\x00\x00", failure.UpstreamProtocol, false},
+		{"\x00\x00\x00\x00\x00\x00\x00\x00", failure.UpstreamProtocol, false},
+		{"\x04\x5a\x00\x00\x00\x00\x00\x00", failure.UpstreamProtocol, false},
+		{"\x05\xff", failure.UpstreamProtocol, false},
+		{"HTTP/1.1 400 Bad Request\r\n\r\n", failure.UpstreamProtocol, false},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%q", tt.say), func(t *testing.T) {
@@ -121,7 +122,7 @@ func TestSOCKS4CannotCarry(t *testing.T) {
 		t.Run(addr, func(t *testing.T) {
 			conn, heard := converse(t)
 			_, fault := shake(conn, config.SchemeSOCKS4A, at(addr), nobody)
-			if fault == nil || fault.Class != ClassUpstreamDenied || fault.Text != "cannot carry "+addr+": socks4a has IPv4 addresses alone" {
+			if fault == nil || fault.Class != failure.UpstreamDenied || fault.Text != "cannot carry "+addr+": socks4a has IPv4 addresses alone" {
 				t.Errorf("got %+v", fault)
 			}
 			if got := heard(); got != "" {

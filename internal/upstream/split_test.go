@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // cutting delivers what it reads in pieces that end at these offsets.
@@ -134,7 +135,7 @@ func TestSuccessCutShort(t *testing.T) {
 				}
 				conn, _ := converse(t, steps...)
 				k, fault := shake(&ending{conn, i}, c.scheme, venue, c.cred)
-				if fault == nil || fault.Class != ClassUpstreamProtocol {
+				if fault == nil || fault.Class != failure.UpstreamProtocol {
 					t.Fatalf("the end after %d bytes: %v, have %q", i, fault, fmt.Sprint(k.have))
 				}
 			}

@@ -3,24 +3,26 @@ package upstream
 import (
 	"cmp"
 	"fmt"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"slices"
 	"strings"
 	"time"
 )
 
-// standing is what may be done with a member for a target.
-type standing uint8
+// availability is what may be done with a member for a target.
+type availability uint8
 
 const (
-	usable   standing = iota
-	degraded          // slow of late for the target: after the usable ones of its tier
-	avoided           // ejected, or with a bad verdict for the target: when no other is left
-	never             // drained, or rate limited
+	usable   availability = iota
+	degraded              // slow of late for the target: after the usable ones of its tier
+	avoided               // ejected, or with a bad verdict for the target: when no other is left
+	never                 // drained, or rate limited
 )
 
-// look judges members for one target. What most choices need not know it finds
+// selection judges members for one target. What most choices need not know it finds
 // out when it is first asked.
-type look struct {
+type selection struct {
 	shared *shared
 	target *Target
 	hop    bool // it is the way to an upstream, which counts in no budget
@@ -29,14 +31,14 @@ type look struct {
 	now    time.Time
 }
 
-func (l *look) number() int {
+func (l *selection) number() int {
 	if !l.known {
 		l.pair, l.known = l.shared.pairs.number(pairKey{l.target.Exchange, l.target.Kind}), true
 	}
 	return l.pair
 }
 
-func (l *look) time() time.Time {
+func (l *selection) time() time.Time {
 	if l.now.IsZero() {
 		l.now = l.shared.now()
 	}
@@ -44,7 +46,7 @@ func (l *look) time() time.Time {
 }
 
 // at is a member's standing, and when that may change by itself: zero for never.
-func (l *look) at(st *state) (s standing, until time.Time) {
+func (l *selection) at(st *state) (s availability, until time.Time) {
 	m := st.marks.Load()
 	if m&markDrained != 0 {
 		return never, time.Time{}
@@ -74,9 +76,9 @@ func (l *look) at(st *state) (s standing, until time.Time) {
 	return s, time.Time{}
 }
 
-// avoided are the members that are tried when no usable one is left: the one
+// fallbacks are the members that are tried when no usable one is left: the one
 // whose failure is longest ago first.
-func (p *Pool) avoided(l *look) (order []int) {
+func (p *Pool) fallbacks(l *selection) (order []int) {
 	failed := map[int]time.Time{}
 	for i := range p.members {
 		m := &p.members[i]
@@ -100,9 +102,9 @@ func (p *Pool) avoided(l *look) (order []int) {
 // nobodyRetry is when a client may try again of whom nobody knows when.
 const nobodyRetry = 10 * time.Second
 
-// nobody is the error of a pool none of whose members may be used.
-func (p *Pool) nobody(l *look) *Error {
-	e := &Error{Class: ClassNoUpstream, RetryAfter: nobodyRetry}
+// noMemberError is the error of a pool none of whose members may be used.
+func (p *Pool) noMemberError(l *selection) *failure.Error {
+	e := &failure.Error{Class: failure.NoUpstream, RetryAfter: nobodyRetry}
 	var why []string
 	for i := range p.members {
 		m := &p.members[i]
@@ -125,7 +127,7 @@ func (p *Pool) nobody(l *look) *Error {
 				e.RetryAfter = left
 			}
 			e.Hint = "the exchange has said when it may be tried again"
-			why = append(why, fmt.Sprintf("%s is rate limited by %s for %s", name, cmp.Or(l.target.Exchange, "the target"), seconds(left)))
+			why = append(why, fmt.Sprintf("%s is rate limited by %s for %s", name, cmp.Or(l.target.Exchange, "the target"), printable.Seconds(left)))
 		}
 	}
 	if len(why) == 0 {

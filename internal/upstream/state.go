@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 )
 
 // state is what is remembered of an upstream for as long as some configuration
@@ -15,10 +16,10 @@ type state struct {
 	live      atomic.Int64  // ways that are open
 	dialling  atomic.Int64  // attempts under way
 	connects  atomic.Uint64 // ways that were opened
-	pairsSeen atomic.Pointer[[]*pair]
+	pairsSeen atomic.Pointer[[]*exchangeState]
 
 	mu       sync.Mutex
-	failures map[Class]uint64 // attempts that failed
+	failures map[failure.Class]uint64 // attempts that failed
 	health   health
 }
 
@@ -31,8 +32,8 @@ const (
 )
 
 func newState() *state {
-	st := &state{failures: map[Class]uint64{}}
-	st.pairsSeen.Store(&[]*pair{})
+	st := &state{failures: map[failure.Class]uint64{}}
+	st.pairsSeen.Store(&[]*exchangeState{})
 	return st
 }
 
@@ -51,14 +52,14 @@ func (u *Upstream) mark(m uint32, on bool) {
 }
 
 // failed counts an attempt.
-func (st *state) failed(c Class) {
+func (st *state) failed(c failure.Class) {
 	st.mu.Lock()
 	st.failures[c]++
 	st.mu.Unlock()
 }
 
 // failuresByClass are those so far.
-func (st *state) failuresByClass() map[Class]uint64 {
+func (st *state) failuresByClass() map[failure.Class]uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return maps.Clone(st.failures)
@@ -68,12 +69,12 @@ func (st *state) failuresByClass() map[Class]uint64 {
 // called; hop releases the hop before.
 func (u *Upstream) count(t *Target, hop func()) (release func()) {
 	u.state.connects.Add(1)
-	return both(u.adopt(t.Exchange, t.Kind), hop)
+	return chain(u.adopt(t.Exchange, t.Kind), hop)
 }
 
 // alive counts ways of a pair. The first and the last one may change what a
 // verdict says.
-func (s *shared) alive(pr *pair, n int64) {
+func (s *shared) alive(pr *exchangeState, n int64) {
 	if now := pr.live.Add(n); (now == 0 || now == n) && pr.verdict.Load() != nil {
 		s.epoch.Add(1)
 	}
@@ -81,7 +82,7 @@ func (s *shared) alive(pr *pair, n int64) {
 
 // adopt counts a way that is open, until the function that it gives is called.
 func (u *Upstream) adopt(exchange string, kind catalog.Kind) (release func()) {
-	st, sh, pr := u.state, u.shared, u.pair(exchange, kind) // not u: a tunnel must not hold on to a whole set
+	st, sh, pr := u.state, u.shared, u.exchange(exchange, kind) // not u: a tunnel must not hold on to a whole set
 	st.live.Add(1)
 	sh.alive(pr, 1)
 	return func() {

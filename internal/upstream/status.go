@@ -1,27 +1,30 @@
 package upstream
 
-import "time"
+import (
+	"proxyd/internal/failure"
+	"time"
+)
 
 // Status is an upstream at one moment, for people and metrics. It holds no
 // credentials.
 type Status struct {
-	Name     string           `json:"name"`
-	URL      string           `json:"url"` // masked
-	Live     int64            `json:"live"`
-	Connects uint64           `json:"connects"`           // ways opened since the upstream is known
-	Failures map[Class]uint64 `json:"failures,omitempty"` // failed attempts since then
-	InUse    bool             `json:"in_use"`             // enabled in some pool
-	Drained  bool             `json:"drained,omitempty"`
-	Ejection *Ejection        `json:"ejection,omitempty"` // nil: it is not ejected
-	Pairs    []PairStatus     `json:"pairs,omitempty"`    // in the order of first use
+	Name     string                   `json:"name"`
+	URL      string                   `json:"url"` // masked
+	Live     int64                    `json:"live"`
+	Connects uint64                   `json:"connects"`           // ways opened since the upstream is known
+	Failures map[failure.Class]uint64 `json:"failures,omitempty"` // failed attempts since then
+	InUse    bool                     `json:"in_use"`             // enabled in some pool
+	Drained  bool                     `json:"drained,omitempty"`
+	Ejection *Ejection                `json:"ejection,omitempty"` // nil: it is not ejected
+	Pairs    []PairStatus             `json:"pairs,omitempty"`    // in the order of first use
 }
 
 // Ejection is why an upstream is out of use, and how long at least.
 type Ejection struct {
-	Cause Class     `json:"cause"`
-	Since time.Time `json:"since"`
-	Until time.Time `json:"until"`
-	Last  time.Time `json:"last"` // its last failure
+	Cause failure.Class `json:"cause"`
+	Since time.Time     `json:"since"`
+	Until time.Time     `json:"until"`
+	Last  time.Time     `json:"last"` // its last failure
 }
 
 // PairStatus is what is remembered of an upstream for one exchange and kind.
@@ -58,7 +61,7 @@ func (u *Upstream) Status() Status {
 		s.Ejection = &Ejection{h.cause, h.since, h.until, h.last}
 	}
 	u.state.mu.Unlock()
-	u.eachPair(func(k pairKey, pr *pair) {
+	u.eachPair(func(k pairKey, pr *exchangeState) {
 		p := PairStatus{
 			Exchange: k.exchange, Kind: k.kind.String(), Live: pr.live.Load(),
 			LatencyMS: ms(pr.latency.Load()), Drained: pr.drained.Load(), Short: pr.short.Load(),
@@ -93,14 +96,14 @@ type MemberStatus struct {
 // of the file: usable, degraded (slow: after the others of its tier), avoided (ejected, or a bad verdict: only when no usable
 // one is left), never (drained, rate limited, or over a budget) or disabled.
 func (p *Pool) Standings(t Target) PoolStatus {
-	l := look{shared: p.set.shared, target: &t}
+	l := selection{shared: p.set.shared, target: &t}
 	s := PoolStatus{Name: p.name}
 	for i := range p.members {
 		m := &p.members[i]
 		word := "disabled"
 		if m.Enabled {
 			at, _ := l.at(m.state)
-			if at <= degraded && p.shut(i, &l) {
+			if at <= degraded && p.exhausted(i, &l) {
 				at = never
 			}
 			word = [...]string{usable: "usable", degraded: "degraded", avoided: "avoided", never: "never"}[at]

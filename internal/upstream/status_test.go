@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // What an HTTP upstream's answer to CONNECT means, and who is to blame.
 func TestStatusClass(t *testing.T) {
-	const denied, authFailed, garbled = ClassUpstreamDenied, ClassUpstreamAuth, ClassUpstreamProtocol
+	const denied, authFailed, garbled = failure.UpstreamDenied, failure.UpstreamAuth, failure.UpstreamProtocol
 	tests := []struct {
 		answer string // behind "HTTP/1.1 "
-		want   Class
+		want   failure.Class
 		unsure bool
 		hint   string // a part of it
 	}{
@@ -38,13 +39,13 @@ func TestStatusClass(t *testing.T) {
 		{"407 Who\r\nProxy-Authenticate: Bearer", authFailed, false, "it wants Bearer"},
 		{"429 Too Many Requests", denied, false, ""},
 		{"451 Unavailable For Legal Reasons", denied, false, ""},
-		{"500 Oops", ClassTargetUnreachable, true, ""},
+		{"500 Oops", failure.TargetUnreachable, true, ""},
 		{"501 Not Implemented", denied, false, "check that it is a proxy and allows CONNECT"},
-		{"502 Bad Gateway", ClassTargetUnreachable, true, ""},
-		{"503 Service Unavailable", ClassTargetUnreachable, true, ""},
+		{"502 Bad Gateway", failure.TargetUnreachable, true, ""},
+		{"503 Service Unavailable", failure.TargetUnreachable, true, ""},
 		{"503 Service Unavailable\r\nRetry-After: 7", denied, false, ""},
-		{"504 Gateway Timeout", ClassTargetUnreachable, true, ""},
-		{"504 Gateway Timeout\r\nRetry-After: 7", ClassTargetUnreachable, true, ""},
+		{"504 Gateway Timeout", failure.TargetUnreachable, true, ""},
+		{"504 Gateway Timeout\r\nRetry-After: 7", failure.TargetUnreachable, true, ""},
 		{"599 Odd", denied, false, ""},
 		{"099 Odd", garbled, false, "check that it is a proxy"},
 		{"000 Odd", garbled, false, "check that it is a proxy"},
@@ -62,7 +63,7 @@ func TestStatusClass(t *testing.T) {
 			conn, _ := converse(t, step{askVenue, "HTTP/1.1 " + tt.answer + "\r\n\r\n"})
 			_, fault := shake(conn, config.SchemeHTTP, venue, nobody)
 			if fault == nil {
-				fault = &Error{}
+				fault = &failure.Error{}
 			}
 			if fault.Class != tt.want || fault.Unsure != tt.unsure || !strings.Contains(fault.Hint, tt.hint) {
 				t.Errorf("got %q, unsure %v, hint %q\nwant %q, unsure %v, hint %q",

@@ -133,7 +133,7 @@ func TestRandomShares(t *testing.T) {
 func TestLeastConnections(t *testing.T) {
 	list := proxies(t, 3)
 	p := only(t, load(t, poolOf(list, "least_connections", "weight: 2", "weight: 1", "weight: 1"), nil))
-	var held []*Way
+	var held []*Conn
 	hold := func(n int) (got string) {
 		for range n {
 			w := open(t, p, venue)

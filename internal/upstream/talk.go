@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // headLimit is the most that an upstream may say before the way is open.
@@ -37,9 +39,9 @@ func interruptOn(ctx context.Context, conn net.Conn) (stop func() bool) {
 
 // settle ends what interruptOn began. It turns a success into a fault when ctx
 // has ended meanwhile: conn has its deadline in the past, or is about to.
-func settle(stop func() bool, fault *Error) *Error {
+func settle(stop func() bool, fault *failure.Error) *failure.Error {
 	if !stop() && fault == nil {
-		return &Error{Class: ClassUpstreamTimeout, Text: "opened the way just when the time was over"}
+		return &failure.Error{Class: failure.UpstreamTimeout, Text: "opened the way just when the time was over"}
 	}
 	return fault
 }
@@ -53,7 +55,7 @@ func (k *talk) rest() []byte {
 }
 
 // send writes one message in one write.
-func (k *talk) send(step string, message []byte) *Error {
+func (k *talk) send(step string, message []byte) *failure.Error {
 	k.step, k.since = step, time.Now()
 	if _, err := k.conn.Write(message); err != nil {
 		return k.broken(err)
@@ -62,7 +64,7 @@ func (k *talk) send(step string, message []byte) *Error {
 }
 
 // receive reads what there is, at least one byte, behind what it has.
-func (k *talk) receive() *Error {
+func (k *talk) receive() *failure.Error {
 	if k.have == len(k.buf) {
 		bigger := make([]byte, headLimit)
 		copy(bigger, k.buf[:k.have])
@@ -77,7 +79,7 @@ func (k *talk) receive() *Error {
 }
 
 // receiveAll reads until at least n bytes are there.
-func (k *talk) receiveAll(n int) *Error {
+func (k *talk) receiveAll(n int) *failure.Error {
 	for k.have < n {
 		if fault := k.receive(); fault != nil {
 			return fault
@@ -92,27 +94,27 @@ func (k *talk) take(n int) {
 }
 
 // garbage is the fault of an answer in the wrong protocol.
-func (k *talk) garbage() *Error { return garbage(k.buf[:k.have], k.scheme) }
+func (k *talk) garbage() *failure.Error { return garbage(k.buf[:k.have], k.scheme) }
 
 // mayBeOther is the hint for a proxy that says nothing: one of another protocol
 // waits for a line that never comes.
 const mayBeOther = "it may speak another protocol: check the scheme and the port in its URL; if it is only slow, raise timeout_seconds"
 
 // broken puts a failed read or write into words.
-func (k *talk) broken(err error) *Error {
-	e := &Error{Class: ClassUpstreamProtocol, Err: err}
+func (k *talk) broken(err error) *failure.Error {
+	e := &failure.Error{Class: failure.UpstreamProtocol, Err: err}
 	switch {
 	case isTimeout(err):
-		e.Class = ClassUpstreamTimeout
+		e.Class = failure.UpstreamTimeout
 		if k.asked {
-			e.Class, e.Unsure = ClassTargetTimeout, true
+			e.Class, e.Unsure = failure.TargetTimeout, true
 		}
-		e.Text = "accepted TCP, then silent at " + k.step + " for " + seconds(time.Since(k.since))
+		e.Text = "accepted TCP, then silent at " + k.step + " for " + printable.Seconds(time.Since(k.since))
 		if k.have == 0 && k.scheme != config.SchemeHTTP {
 			e.Hint = mayBeOther
 		}
 		if k.have > 0 {
-			e.Text = "sent only a part of " + k.step + " in " + seconds(time.Since(k.since))
+			e.Text = "sent only a part of " + k.step + " in " + printable.Seconds(time.Since(k.since))
 		}
 	case alertOf(err) != nil: // in TLS 1.3 our side is open before a certificate of ours is judged
 		return tlsFault(err)

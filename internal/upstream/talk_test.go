@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -26,25 +27,25 @@ func TestBrokenHandshake(t *testing.T) {
 		cred   *credentials
 		steps  []step
 		end    string // what the far end does then
-		want   Class
+		want   failure.Class
 		unsure bool
 		text   string
 	}{
-		{"http, FIN", config.SchemeHTTP, nobody, []step{{askVenue, ""}}, "close", ClassUpstreamProtocol, false, "closed the connection at the CONNECT reply"},
-		{"http, FIN within", config.SchemeHTTP, nobody, []step{{askVenue, "HTTP/1.1 200 OK\r\n"}}, "close", ClassUpstreamProtocol, false, "closed the connection in the middle of the CONNECT reply"},
-		{"http, reset", config.SchemeHTTP, nobody, []step{{askVenue, ""}}, "reset", ClassUpstreamProtocol, false, "reset the connection at the CONNECT reply"},
-		{"http, silence", config.SchemeHTTP, nobody, []step{{askVenue, ""}}, "hang", ClassTargetTimeout, true, "accepted TCP, then silent at the CONNECT reply for "},
-		{"http, silence within", config.SchemeHTTP, nobody, []step{{askVenue, "HTTP/1.1 2"}}, "hang", ClassTargetTimeout, true, "sent only a part of the CONNECT reply in "},
-		{"socks5, FIN", config.SchemeSOCKS5, nobody, []step{{socks.hear, ""}}, "close", ClassUpstreamProtocol, false, "closed the connection at the SOCKS greeting"},
-		{"socks5, silence", config.SchemeSOCKS5, nobody, []step{{socks.hear, ""}}, "hang", ClassUpstreamTimeout, false, "accepted TCP, then silent at the SOCKS greeting for "},
-		{"socks5, silence within", config.SchemeSOCKS5, nobody, []step{{socks.hear, "\x05"}}, "hang", ClassUpstreamTimeout, false, "sent only a part of the SOCKS greeting in "},
-		{"socks5 login, FIN", config.SchemeSOCKS5, login("u", "pw"), []step{with, {pair, ""}}, "close", ClassUpstreamProtocol, false, "closed the connection at the SOCKS user and password"},
-		{"socks5 login, silence", config.SchemeSOCKS5, login("u", "pw"), []step{with, {pair, ""}}, "hang", ClassUpstreamTimeout, false, "accepted TCP, then silent at the SOCKS user and password for "},
-		{"socks5 reply, FIN", config.SchemeSOCKS5, nobody, []step{socks, {name, ""}}, "close", ClassUpstreamProtocol, false, "closed the connection at the SOCKS reply"},
-		{"socks5 reply, reset", config.SchemeSOCKS5, nobody, []step{socks, {name, ""}}, "reset", ClassUpstreamProtocol, false, "reset the connection at the SOCKS reply"},
-		{"socks5 reply, silence", config.SchemeSOCKS5, nobody, []step{socks, {name, ""}}, "hang", ClassTargetTimeout, true, "accepted TCP, then silent at the SOCKS reply for "},
-		{"socks4a, FIN within", config.SchemeSOCKS4A, nobody, []step{{"\x04\x01\x24\xe3\x00\x00\x00\x01\x00" + venue.Host + "\x00", "\x00\x5a"}}, "close", ClassUpstreamProtocol, false, "closed the connection in the middle of the SOCKS4 reply"},
-		{"socks4a, silence", config.SchemeSOCKS4A, nobody, []step{{"\x04\x01\x24\xe3\x00\x00\x00\x01\x00" + venue.Host + "\x00", ""}}, "hang", ClassTargetTimeout, true, "accepted TCP, then silent at the SOCKS4 reply for "},
+		{"http, FIN", config.SchemeHTTP, nobody, []step{{askVenue, ""}}, "close", failure.UpstreamProtocol, false, "closed the connection at the CONNECT reply"},
+		{"http, FIN within", config.SchemeHTTP, nobody, []step{{askVenue, "HTTP/1.1 200 OK\r\n"}}, "close", failure.UpstreamProtocol, false, "closed the connection in the middle of the CONNECT reply"},
+		{"http, reset", config.SchemeHTTP, nobody, []step{{askVenue, ""}}, "reset", failure.UpstreamProtocol, false, "reset the connection at the CONNECT reply"},
+		{"http, silence", config.SchemeHTTP, nobody, []step{{askVenue, ""}}, "hang", failure.TargetTimeout, true, "accepted TCP, then silent at the CONNECT reply for "},
+		{"http, silence within", config.SchemeHTTP, nobody, []step{{askVenue, "HTTP/1.1 2"}}, "hang", failure.TargetTimeout, true, "sent only a part of the CONNECT reply in "},
+		{"socks5, FIN", config.SchemeSOCKS5, nobody, []step{{socks.hear, ""}}, "close", failure.UpstreamProtocol, false, "closed the connection at the SOCKS greeting"},
+		{"socks5, silence", config.SchemeSOCKS5, nobody, []step{{socks.hear, ""}}, "hang", failure.UpstreamTimeout, false, "accepted TCP, then silent at the SOCKS greeting for "},
+		{"socks5, silence within", config.SchemeSOCKS5, nobody, []step{{socks.hear, "\x05"}}, "hang", failure.UpstreamTimeout, false, "sent only a part of the SOCKS greeting in "},
+		{"socks5 login, FIN", config.SchemeSOCKS5, login("u", "pw"), []step{with, {pair, ""}}, "close", failure.UpstreamProtocol, false, "closed the connection at the SOCKS user and password"},
+		{"socks5 login, silence", config.SchemeSOCKS5, login("u", "pw"), []step{with, {pair, ""}}, "hang", failure.UpstreamTimeout, false, "accepted TCP, then silent at the SOCKS user and password for "},
+		{"socks5 reply, FIN", config.SchemeSOCKS5, nobody, []step{socks, {name, ""}}, "close", failure.UpstreamProtocol, false, "closed the connection at the SOCKS reply"},
+		{"socks5 reply, reset", config.SchemeSOCKS5, nobody, []step{socks, {name, ""}}, "reset", failure.UpstreamProtocol, false, "reset the connection at the SOCKS reply"},
+		{"socks5 reply, silence", config.SchemeSOCKS5, nobody, []step{socks, {name, ""}}, "hang", failure.TargetTimeout, true, "accepted TCP, then silent at the SOCKS reply for "},
+		{"socks4a, FIN within", config.SchemeSOCKS4A, nobody, []step{{"\x04\x01\x24\xe3\x00\x00\x00\x01\x00" + venue.Host + "\x00", "\x00\x5a"}}, "close", failure.UpstreamProtocol, false, "closed the connection in the middle of the SOCKS4 reply"},
+		{"socks4a, silence", config.SchemeSOCKS4A, nobody, []step{{"\x04\x01\x24\xe3\x00\x00\x00\x01\x00" + venue.Host + "\x00", ""}}, "hang", failure.TargetTimeout, true, "accepted TCP, then silent at the SOCKS4 reply for "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,7 +115,7 @@ func TestGarbageIsNamed(t *testing.T) {
 		t.Run(string(tt.scheme)+" "+tt.say, func(t *testing.T) {
 			conn, _ := converse(t, step{"", tt.say})
 			_, fault := shake(conn, tt.scheme, venue, nobody)
-			if fault == nil || fault.Class != ClassUpstreamProtocol || !strings.Contains(fault.Text, tt.text) || !strings.Contains(fault.Hint, tt.hint) {
+			if fault == nil || fault.Class != failure.UpstreamProtocol || !strings.Contains(fault.Text, tt.text) || !strings.Contains(fault.Hint, tt.hint) {
 				t.Errorf("got %+v\nwant %q, hint %q", fault, tt.text, tt.hint)
 			}
 		})
@@ -129,7 +130,7 @@ func TestGarbageAtTheFirstByte(t *testing.T) {
 	}{{config.SchemeHTTP, "+"}, {config.SchemeHTTP, "HTTP/1.1 2x"}, {config.SchemeSOCKS5, "S"}, {config.SchemeSOCKS4A, "\x05"}} {
 		t.Run(string(tt.scheme), func(t *testing.T) {
 			conn, _ := converse(t, step{"", tt.say})
-			if _, fault := shake(conn, tt.scheme, venue, nobody); fault == nil || fault.Class != ClassUpstreamProtocol {
+			if _, fault := shake(conn, tt.scheme, venue, nobody); fault == nil || fault.Class != failure.UpstreamProtocol {
 				t.Errorf("got %+v", fault)
 			}
 		})
@@ -143,10 +144,10 @@ func TestEndOfBudget(t *testing.T) {
 	stop := interruptOn(ctx, conn)
 	cancel()
 	_, fault := shake(conn, config.SchemeSOCKS5, venue, nobody)
-	if fault = settle(stop, fault); fault == nil || fault.Class != ClassUpstreamTimeout {
+	if fault = settle(stop, fault); fault == nil || fault.Class != failure.UpstreamTimeout {
 		t.Errorf("got %+v", fault)
 	}
-	if fault = settle(func() bool { return false }, nil); fault == nil || fault.Class != ClassUpstreamTimeout {
+	if fault = settle(func() bool { return false }, nil); fault == nil || fault.Class != failure.UpstreamTimeout {
 		t.Errorf("a success in the last moment: %+v", fault)
 	}
 	if fault = settle(func() bool { return true }, nil); fault != nil {

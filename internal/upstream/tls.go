@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // Error types of Proxy-Status (RFC 9209 section 2.3) that say more than the class's own.
@@ -56,7 +58,7 @@ func newTLSConfig(p config.Proxy) (*tls.Config, error) {
 
 // startTLS speaks TLS over conn, which the caller closes on a fault and has
 // made to fail when the time is over.
-func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *Error) {
+func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *failure.Error) {
 	start := time.Now()
 	secured := tls.Client(conn, c)
 	err := secured.Handshake() //nolint:noctx // interruptOn ends it, without the goroutine that HandshakeContext takes
@@ -64,17 +66,17 @@ func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *Error) {
 		return secured, nil
 	}
 	if isTimeout(err) {
-		return nil, &Error{
-			Class: ClassUpstreamTimeout, Err: err,
-			Text: "accepted TCP, then silent at the TLS handshake for " + seconds(time.Since(start)), Hint: mayBeOther,
+		return nil, &failure.Error{
+			Class: failure.UpstreamTimeout, Err: err,
+			Text: "accepted TCP, then silent at the TLS handshake for " + printable.Seconds(time.Since(start)), Hint: mayBeOther,
 		}
 	}
 	return nil, tlsFault(err)
 }
 
 // tlsFault puts a failed handshake into words.
-func tlsFault(err error) *Error {
-	e := &Error{Class: ClassUpstreamTLS, Err: err}
+func tlsFault(err error) *failure.Error {
+	e := &failure.Error{Class: failure.UpstreamTLS, Err: err}
 	var (
 		authority x509.UnknownAuthorityError
 		invalid   x509.CertificateInvalidError
@@ -95,7 +97,7 @@ func tlsFault(err error) *Error {
 		e.Text = "has an invalid certificate"
 	case errors.As(err, &name):
 		e.ProxyError = proxyCertificate
-		e.Text = "has a certificate for another name than " + clean(name.Host, 100) + certNames(name.Certificate)
+		e.Text = "has a certificate for another name than " + printable.Clean(name.Host, 100) + certNames(name.Certificate)
 		e.Hint = "if that is right, set tls.server_name"
 	case errors.As(err, &record):
 		e.Text = "does not speak TLS"
@@ -105,14 +107,14 @@ func tlsFault(err error) *Error {
 		e.Hint = "if it is a plain proxy, write http:// in its URL"
 	case alertOf(err) != nil:
 		e.ProxyError = proxyAlert
-		e.Text = "refused the TLS handshake (" + clean(strings.TrimPrefix(alertOf(err).Error(), "tls: "), 60) + ")"
+		e.Text = "refused the TLS handshake (" + printable.Clean(strings.TrimPrefix(alertOf(err).Error(), "tls: "), 60) + ")"
 		e.Hint = "it may want a client certificate (tls.cert_file) or other versions"
 	case errors.Is(err, io.EOF):
 		e.Text = "closed the connection in the TLS handshake"
 	case isReset(err):
 		e.Text = "reset the connection in the TLS handshake"
 	default:
-		e.Text = "failed the TLS handshake (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"
+		e.Text = "failed the TLS handshake (" + printable.Clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"
 	}
 	return e
 }
@@ -149,5 +151,5 @@ func certNames(c *x509.Certificate) string {
 	if len(names) > 3 {
 		names, more = names[:3], ", ..."
 	}
-	return " (it is for " + clean(strings.Join(names, ", "), 120) + more + ")"
+	return " (it is for " + printable.Clean(strings.Join(names, ", "), 120) + more + ")"
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -85,21 +86,21 @@ func TestHTTPSUpstreamFaults(t *testing.T) {
 		name, options string
 		server        *tls.Config
 		fault         func(net.Conn)
-		want          Class
+		want          failure.Class
 		text, hint    string
 	}{
-		{"a strange authority", trust, stranger.Server(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
-		{"no ca_file", "insecure: false", ca.Server(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
-		{"expired", trust, ca.ExpiredServer(t, "px.example"), nil, ClassUpstreamTLS, "has a certificate that is not valid now (20", "renew it there"},
-		{"another name", trust, ca.Server(t, "a.example", "b.example", "c.example", "10.0.0.1"), nil, ClassUpstreamTLS, "has a certificate for another name than px.example (it is for a.example, b.example, c.example, ...)", "tls.server_name"},
-		{"old versions", trust, old, nil, ClassUpstreamTLS, "refused the TLS handshake (", "other versions"},
-		{"another protocol", trust, other, nil, ClassUpstreamTLS, "refused the TLS handshake (", ""},
-		{"wants a client's certificate", trust, mutual, nil, ClassUpstreamTLS, "refused the TLS handshake (", "tls.cert_file"},
-		{"HTTP", trust, nil, testkit.Answer("400 Bad Request", ""), ClassUpstreamTLS, "does not speak TLS, but what looks like HTTP", "write http://"},
-		{"SSH", trust, nil, testkit.Say("SSH-2.0-x\r\n"), ClassUpstreamTLS, "does not speak TLS, but what looks like SSH", "write http://"},
-		{"noise", trust, nil, testkit.Say("0123456789"), ClassUpstreamTLS, "does not speak TLS", "write http://"},
-		{"a reset", trust, nil, testkit.ResetAfter(10), ClassUpstreamTLS, "reset the connection in the TLS handshake", ""},
-		{"an end", trust, nil, testkit.Say(""), ClassUpstreamTLS, "closed the connection in the TLS handshake", ""},
+		{"a strange authority", trust, stranger.Server(t, "px.example"), nil, failure.UpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
+		{"no ca_file", "insecure: false", ca.Server(t, "px.example"), nil, failure.UpstreamTLS, "has a certificate of an authority that this machine does not trust", "tls.ca_file"},
+		{"expired", trust, ca.ExpiredServer(t, "px.example"), nil, failure.UpstreamTLS, "has a certificate that is not valid now (20", "renew it there"},
+		{"another name", trust, ca.Server(t, "a.example", "b.example", "c.example", "10.0.0.1"), nil, failure.UpstreamTLS, "has a certificate for another name than px.example (it is for a.example, b.example, c.example, ...)", "tls.server_name"},
+		{"old versions", trust, old, nil, failure.UpstreamTLS, "refused the TLS handshake (", "other versions"},
+		{"another protocol", trust, other, nil, failure.UpstreamTLS, "refused the TLS handshake (", ""},
+		{"wants a client's certificate", trust, mutual, nil, failure.UpstreamTLS, "refused the TLS handshake (", "tls.cert_file"},
+		{"HTTP", trust, nil, testkit.Answer("400 Bad Request", ""), failure.UpstreamTLS, "does not speak TLS, but what looks like HTTP", "write http://"},
+		{"SSH", trust, nil, testkit.Say("SSH-2.0-x\r\n"), failure.UpstreamTLS, "does not speak TLS, but what looks like SSH", "write http://"},
+		{"noise", trust, nil, testkit.Say("0123456789"), failure.UpstreamTLS, "does not speak TLS", "write http://"},
+		{"a reset", trust, nil, testkit.ResetAfter(10), failure.UpstreamTLS, "reset the connection in the TLS handshake", ""},
+		{"an end", trust, nil, testkit.Say(""), failure.UpstreamTLS, "closed the connection in the TLS handshake", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -87,7 +88,7 @@ func (r *recording) Read(p []byte) (int, error) {
 }
 
 // shake asks the far end of conn for a way, in the language of scheme.
-func shake(conn net.Conn, scheme config.Scheme, to Target, c *credentials) (*talk, *Error) {
+func shake(conn net.Conn, scheme config.Scheme, to Target, c *credentials) (*talk, *failure.Error) {
 	k := &talk{conn: conn, scheme: scheme, buf: make([]byte, 2<<10)}
 	switch scheme {
 	case config.SchemeHTTP, config.SchemeHTTPS:
@@ -143,7 +144,7 @@ func budget(t testing.TB, d time.Duration) context.Context {
 }
 
 // open dials and fails the test when that fails. The way is closed at the end.
-func open(t testing.TB, p *Pool, to Target) *Way {
+func open(t testing.TB, p *Pool, to Target) *Conn {
 	t.Helper()
 	way, err := p.Dial(budget(t, testkit.Patience), to)
 	if err != nil {
@@ -154,7 +155,7 @@ func open(t testing.TB, p *Pool, to Target) *Way {
 }
 
 // denied dials, wants a failure of this class, and gives it.
-func denied(t testing.TB, p *Pool, to Target, d time.Duration, want Class) *Error {
+func denied(t testing.TB, p *Pool, to Target, d time.Duration, want failure.Class) *failure.Error {
 	t.Helper()
 	way, err := p.Dial(budget(t, d), to)
 	if err == nil {
@@ -162,7 +163,7 @@ func denied(t testing.TB, p *Pool, to Target, d time.Duration, want Class) *Erro
 		way.Release()
 		t.Fatalf("a way through %s, want %s", way.Member.Name(), want)
 	}
-	var e *Error
+	var e *failure.Error
 	if !errors.As(err, &e) {
 		t.Fatalf("got a %T: %v", err, err)
 	}
@@ -186,7 +187,7 @@ func only(t testing.TB, s *Set) *Pool {
 
 // pick is the pool's first choice for a target, -1 if no member is usable.
 func pick(p *Pool, t Target) int {
-	l := look{shared: p.set.shared, target: &t}
+	l := selection{shared: p.set.shared, target: &t}
 	at, _ := p.pick(&l)
 	return at
 }

@@ -11,6 +11,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // Target is where a connection goes, normalised once at the border.
@@ -28,17 +29,17 @@ type Target struct {
 	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
 }
 
-// Way is an open way to a target. The caller owns Conn and must call Release
+// Conn is an open way to a target. The caller owns Conn and must call Release
 // once, when the connection has ended.
-type Way struct {
-	Conn    net.Conn      // a bare *net.TCPConn unless TLS ends in it
-	Early   []byte        // what the upstream sent behind its reply
-	Forward *Forward      // set when Conn leads to an HTTP upstream that awaits the request in absolute form
-	Member  *Upstream     // for what is known of it; it holds on to no set
-	Via     string        // the hops that it was reached through, the nearest to it first: "corp-1, hq-2"; "" for none
-	Tried   []Attempt     // the failed attempts before this one
-	Queued  time.Duration // waited for a budget or a free dial slot
-	Dial    time.Duration // what the successful attempt took
+type Conn struct {
+	Conn    net.Conn          // a bare *net.TCPConn unless TLS ends in it
+	Early   []byte            // what the upstream sent behind its reply
+	Forward *Forward          // set when Conn leads to an HTTP upstream that awaits the request in absolute form
+	Member  *Upstream         // for what is known of it; it holds on to no set
+	Via     string            // the hops that it was reached through, the nearest to it first: "corp-1, hq-2"; "" for none
+	Tried   []failure.Attempt // the failed attempts before this one
+	Queued  time.Duration     // waited for a budget or a free dial slot
+	Dial    time.Duration     // what the successful attempt took
 	Release func()
 	local   bool // it begins on this machine: direct, or through a proxy that runs here
 }
@@ -47,12 +48,4 @@ type Way struct {
 type Forward struct {
 	Fields   config.Secret // whole lines for its head, credentials among them; may be empty
 	Answered func()        // to be called when the answer is there: only then has the target seen the connection for sure
-}
-
-// Attempt is one failed try to open a way.
-type Attempt struct {
-	Upstream string // the member's name
-	Class    Class
-	Took     time.Duration
-	Text     string // a few words, free of credentials
 }

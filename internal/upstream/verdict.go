@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 )
 
 // Word is what is known of an upstream for one exchange and kind: one of these
@@ -52,7 +53,7 @@ func (v *remembered) bad(now time.Time) bool {
 // contradicted reports whether websocket tunnels of a pair are open: whatever
 // was found, the exchange serves it. Nobody counts what lives on other kinds,
 // whose connections say nothing of the next one.
-func (pr *pair) contradicted(kind catalog.Kind) bool {
+func (pr *exchangeState) contradicted(kind catalog.Kind) bool {
 	return kind == catalog.KindWebsocket && pr.live.Load() > 0
 }
 
@@ -62,10 +63,10 @@ func (u *Upstream) SetVerdict(exchange string, kind catalog.Kind, v Verdict) {
 	if v.At.IsZero() {
 		v.At = u.shared.now()
 	}
-	u.remember(u.pair(exchange, kind), &remembered{Verdict: v})
+	u.remember(u.exchange(exchange, kind), &remembered{Verdict: v})
 }
 
-func (u *Upstream) remember(pr *pair, v *remembered) {
+func (u *Upstream) remember(pr *exchangeState, v *remembered) {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
 	if v != nil {
@@ -82,7 +83,7 @@ func (u *Upstream) remember(pr *pair, v *remembered) {
 // nothing else was found since, though one that ended by itself long ago is over.
 func (u *Upstream) goesOn(old *remembered, now time.Time) bool {
 	switch old.Word {
-	case WordOK, Word(ClassUpstreamDenied): // what ends a denial is a connection that is not denied
+	case WordOK, Word(failure.UpstreamDenied): // what ends a denial is a connection that is not denied
 		return true
 	}
 	return old.bad(now) || now.Sub(old.Until) < u.rules.Max
@@ -118,13 +119,13 @@ func (u *Upstream) Verdict(exchange string, kind catalog.Kind) (v Verdict, ok bo
 	return known.Verdict, true
 }
 
-func (u *Upstream) holds(kind catalog.Kind, pr *pair, v *remembered) bool {
+func (u *Upstream) holds(kind catalog.Kind, pr *exchangeState, v *remembered) bool {
 	return v.Word == WordOK || v.bad(u.shared.now()) && !pr.contradicted(kind)
 }
 
 // Verdicts lists what is known, of all pairs.
 func (u *Upstream) Verdicts() (list []PairVerdict) {
-	u.eachPair(func(k pairKey, pr *pair) {
+	u.eachPair(func(k pairKey, pr *exchangeState) {
 		if v := pr.verdict.Load(); v != nil {
 			list = append(list, PairVerdict{k.exchange, k.kind, v.Verdict, u.holds(k.kind, pr, v)})
 		}
@@ -135,11 +136,11 @@ func (u *Upstream) Verdicts() (list []PairVerdict) {
 // deny remembers that u refused a client's request for an exchange. It is tried
 // again there after a time that grows as an ejection's does, or when the upstream
 // has said.
-func (u *Upstream) deny(t *Target, e *Error) {
+func (u *Upstream) deny(t *Target, e *failure.Error) {
 	if t.Exchange == "" { // who else will be asked for says nothing about one
 		return
 	}
-	now, pr := u.shared.now(), u.pair(t.Exchange, t.Kind)
+	now, pr := u.shared.now(), u.exchange(t.Exchange, t.Kind)
 	v := &remembered{Verdict: Verdict{Word: Word(e.Class), At: now, Text: e.Text}}
 	if old := pr.verdict.Load(); old != nil && old.Word == v.Word {
 		if v.times = old.times; !old.bad(now) {
@@ -155,8 +156,8 @@ func (u *Upstream) deny(t *Target, e *Error) {
 // allowed ends a denial: the way was opened after all. What an exchange says is
 // not heard here, so its verdicts stay.
 func (u *Upstream) allowed(t *Target) {
-	pr := u.pair(t.Exchange, t.Kind)
-	if v := pr.verdict.Load(); v != nil && v.Word == Word(ClassUpstreamDenied) {
+	pr := u.exchange(t.Exchange, t.Kind)
+	if v := pr.verdict.Load(); v != nil && v.Word == Word(failure.UpstreamDenied) {
 		u.remember(pr, nil)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -35,7 +36,7 @@ func firsts(p *Pool, t Target, n int) string {
 // A bad verdict keeps a member away from its exchange and kind alone, while
 // another is usable.
 func TestVerdictIsForItsPair(t *testing.T) {
-	for _, word := range []Word{WordGeoblocked, WordBlocked, WordRateLimited, Word(ClassUpstreamTLS)} {
+	for _, word := range []Word{WordGeoblocked, WordBlocked, WordRateLimited, Word(failure.UpstreamTLS)} {
 		t.Run(string(word), func(t *testing.T) {
 			p := only(t, load(t, poolOf(proxies(t, 2), "failover"), nil))
 			p.members[0].SetVerdict("binance", kindHTTP, Verdict{Word: word})
@@ -72,7 +73,7 @@ func TestAllHaveBadVerdicts(t *testing.T) {
 	}
 	set("b", Verdict{Word: WordRateLimited, Until: c.at.Add(30 * time.Second)})
 	set("c", Verdict{Word: WordRateLimited, Until: c.at.Add(60 * time.Second)})
-	e := denied(t, p, to, testkit.Patience, ClassNoUpstream)
+	e := denied(t, p, to, testkit.Patience, failure.NoUpstream)
 	if e.RetryAfter != 28*time.Second || !strings.Contains(e.Text, "a is rate limited by binance for 85 s, b is rate limited by binance for 28 s, c ") {
 		t.Errorf("retry after %v: %s", e.RetryAfter, e.Text)
 	}
@@ -113,7 +114,7 @@ func TestALivingFeedContradicts(t *testing.T) {
 	if a.Live() != 0 || b.Live() != 0 {
 		t.Errorf("%d and %d are counted", a.Live(), b.Live())
 	}
-	probe, err := p.set.DialOne(budget(t, testkit.Patience), a, on("binance", feedKind)) // a probe is no feed
+	probe, err := p.set.DialMember(budget(t, testkit.Patience), a, on("binance", feedKind)) // a probe is no feed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestTheExchangesWordStays(t *testing.T) {
 	a.SetVerdict("binance", kindHTTP, Verdict{Word: WordGeoblocked, Text: "451"})
 	open(t, only(t, s), to).Release()
 	list[0].SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2)))
-	denied(t, only(t, s), to, testkit.Patience, ClassUpstreamDenied)
+	denied(t, only(t, s), to, testkit.Patience, failure.UpstreamDenied)
 	if v, _ := a.Verdict("binance", kindHTTP); v.Word != WordGeoblocked {
 		t.Errorf("it is %q now", v.Word)
 	}
@@ -172,7 +173,7 @@ func TestDenialWithRetryAfter(t *testing.T) {
 	deny := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Answer("429 Too Many", "", "Retry-After: 120"))})
 	s := load(t, "default: "+deny.URL()+"\n", nil)
 	c, p := stopped(s), only(t, s)
-	denied(t, p, on("binance", kindHTTP), testkit.Patience, ClassUpstreamDenied)
+	denied(t, p, on("binance", kindHTTP), testkit.Patience, failure.UpstreamDenied)
 	if v, _ := p.members[0].Verdict("binance", kindHTTP); v.Until.Sub(c.at) != 2*time.Minute {
 		t.Errorf("until %v", v.Until.Sub(c.at))
 	}
@@ -182,18 +183,18 @@ func TestDenialWithRetryAfter(t *testing.T) {
 func TestNewPasswordIsForgiven(t *testing.T) {
 	list := proxies(t, 1)
 	text := strings.Replace(poolOf(list, "failover"), "socks5://", "socks5://u:one@", 1)
-	for _, cause := range []Class{ClassUpstreamAuth, ClassUpstreamTimeout} {
+	for _, cause := range []failure.Class{failure.UpstreamAuth, failure.UpstreamTimeout} {
 		s := load(t, text, nil)
-		s.Upstream("a").charge(cause, 1)
+		s.Upstream("a").recordUpstreamError(cause, 1)
 		s.Upstream("a").SetVerdict("binance", kindHTTP, Verdict{Word: Word(cause)})
-		reload(t, s, text, nil).CloseIdle()
+		reload(t, s, text, nil).Activate()
 		next := reload(t, s, strings.Replace(text, "u:one@", "u:two@", 1), nil)
 		if out(s) != "a" {
 			t.Fatal("a set that is not in force yet has an effect")
 		}
-		next.CloseIdle()
+		next.Activate()
 		_, verdict := next.Upstream("a").Verdict("binance", kindHTTP)
-		if auth := cause == ClassUpstreamAuth; (out(next) == "") != auth || verdict == auth {
+		if auth := cause == failure.UpstreamAuth; (out(next) == "") != auth || verdict == auth {
 			t.Errorf("%s: %q is out, verdict %v", cause, out(next), verdict)
 		}
 	}
@@ -223,7 +224,7 @@ func TestDrain(t *testing.T) {
 	if got := firsts(p, on("kraken", feedKind), 2) + firsts(p, on("binance", feedKind), 1) + firsts(p, on("binance", kindHTTP), 1); got != "bb--" {
 		t.Errorf("they went to %s", got)
 	}
-	e := denied(t, p, on("binance", kindHTTP), testkit.Patience, ClassNoUpstream)
+	e := denied(t, p, on("binance", kindHTTP), testkit.Patience, failure.NoUpstream)
 	if want := "pool p has no member that may be used: a is drained, b is drained for binance"; e.Text != want {
 		t.Errorf("got %q, want %q", e.Text, want)
 	}

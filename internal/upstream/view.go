@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// view is who is usable for one exchange and kind. It is found out once and
+// candidates is who is usable for one exchange and kind. It is found out once and
 // holds until something is remembered that changes a standing.
-type view struct {
+type candidates struct {
 	epoch  uint64
 	until  time.Time // a verdict in it ends then; zero: none does
 	list   []int32   // of the lowest tier that has one; degraded ones when it has no others
@@ -15,8 +15,8 @@ type view struct {
 	all    int       // how many are usable, of whatever tier
 }
 
-// view gives the one that holds now.
-func (p *Pool) view(l *look) *view {
+// candidates gives the one that holds now.
+func (p *Pool) candidates(l *selection) *candidates {
 	epoch := l.shared.epoch.Load() // before the marks are read: a change that comes meanwhile ends the view
 	n := l.number()
 	views := p.views.Load()
@@ -25,23 +25,23 @@ func (p *Pool) view(l *look) *view {
 			return v
 		}
 	}
-	v := p.survey(l, epoch, false)
+	v := p.buildCandidates(l, epoch, false)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var old []*view
+	var old []*candidates
 	if views = p.views.Load(); views != nil {
 		old = *views
 	}
-	next := make([]*view, max(n+1, len(old)))
+	next := make([]*candidates, max(n+1, len(old)))
 	copy(next, old)
 	next[n] = v
 	p.views.Store(&next)
 	return v
 }
 
-// survey looks at every member; with open, past those that are over a budget.
-func (p *Pool) survey(l *look, epoch uint64, open bool) *view {
-	v := &view{epoch: epoch}
+// buildCandidates looks at every member; with open, past those that are over a budget.
+func (p *Pool) buildCandidates(l *selection, epoch uint64, open bool) *candidates {
+	v := &candidates{epoch: epoch}
 	tier, best := math.MaxInt, degraded
 	for i := range p.members {
 		m := &p.members[i]
@@ -52,7 +52,7 @@ func (p *Pool) survey(l *look, epoch uint64, open bool) *view {
 		if !until.IsZero() && (v.until.IsZero() || until.Before(v.until)) {
 			v.until = until
 		}
-		if standing > degraded || open && p.shut(i, l) {
+		if standing > degraded || open && p.exhausted(i, l) {
 			continue
 		}
 		v.all++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"proxyd/internal/failure"
 	"slices"
 	"strings"
 	"time"
@@ -12,22 +13,22 @@ import (
 // leastLeft is what must be left of a budget for another attempt to begin.
 const leastLeft = time.Second
 
-// job is what members are tried for.
-type job struct {
-	reuse func(m *Member) (done bool, err error)              // does it over a connection that is there already; nil: there is none
-	open  func(ctx context.Context, m *Member, h *hold) error // does it over a new one, inside ctx
-	place Place                                               // may be nil
+// operation is what members are tried for.
+type operation struct {
+	reuse func(m *Member) (done bool, err error)                     // does it over a connection that is there already; nil: there is none
+	open  func(ctx context.Context, m *Member, h *budgetLease) error // does it over a new one, inside ctx
+	place DialSlot                                                   // may be nil
 }
 
-// walk is one search for a member that does a job for a target.
-type walk struct {
+// failover is one search for a member that does a job for a target.
+type failover struct {
 	pool     *Pool
 	deadline time.Time
 	reserve  time.Duration // what must be left of the time after a wait for a slot
-	job      job
-	look     look
-	tried    []Attempt
-	doubts   []doubt
+	job      operation
+	look     selection
+	tried    []failure.Attempt
+	doubts   []unattributed
 	queued   time.Duration // waited for budgets and a place
 	waited   bool          // for a budget, in vain
 	begun    bool          // some member was asked
@@ -39,7 +40,7 @@ type walk struct {
 
 // run tries members until one succeeds, inside the deadline. The usable ones come
 // first; the rest is ordered only after a failure.
-func (w *walk) run(ctx context.Context) error {
+func (w *failover) run(ctx context.Context) error {
 	p := w.pool
 	w.reserve = min(leastLeft, time.Until(w.deadline)/2)
 	defer w.leaveSlot()
@@ -51,56 +52,56 @@ func (w *walk) run(ctx context.Context) error {
 	at, others := p.pick(&w.look)
 	var next queue
 	if at < 0 {
-		if next.order = p.avoided(&w.look); len(next.order) == 0 {
-			return p.nobody(&w.look)
+		if next.order = p.fallbacks(&w.look); len(next.order) == 0 {
+			return p.noMemberError(&w.look)
 		}
 		at, others = next.take()
 		next.ranked = true
 	}
 	for {
 		m := &p.members[at]
-		took, err := w.ask(ctx, at, others)
+		took, err := w.attempt(ctx, at, others)
 		if err == nil {
 			if !w.bounded && p.tooSlow(m.Upstream, &w.look, w.dialled) {
-				m.charge(ClassUpstreamTimeout, m.rules.After)
+				m.recordUpstreamError(failure.UpstreamTimeout, m.rules.After)
 			} else {
-				m.worked()
+				m.recordSuccess()
 			}
 			for _, d := range w.doubts {
-				d.charge(d.class, d.rules.After)
+				d.recordUpstreamError(d.class, d.rules.After)
 			}
 			return nil
 		}
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
-		var e *Error
+		var e *failure.Error
 		if !errors.As(err, &e) {
 			return err
 		}
-		if e.Class == ClassOverload || e.Class == ClassDraining { // no slot came free in time, or another process has the budgets
+		if e.Class == failure.Overload || e.Class == failure.Draining { // no slot came free in time, or another process has the budgets
 			e.Tried = w.tried
 			return e
 		}
 		e.Upstream = m.name
-		w.tried = append(w.tried, Attempt{m.name, e.Class, took, e.Text})
-		if !e.aside && !w.cutShort(e, took) && p.blame(m.Upstream, w.look.target, e, took) {
-			w.doubts = append(w.doubts, doubt{m.Upstream, e.Class})
+		w.tried = append(w.tried, failure.Attempt{Upstream: m.name, Class: e.Class, Took: took, Text: e.Text})
+		if !e.Skipped && !w.cutShort(e, took) && p.recordFailure(m.Upstream, w.look.target, e, took) {
+			w.doubts = append(w.doubts, unattributed{m.Upstream, e.Class})
 		}
 		if !next.ranked {
-			next.order, next.sound = p.rest(at, &w.look)
+			next.order, next.sound = p.fallbackOrder(at, &w.look)
 			next.ranked = true
 		}
-		if !p.goesOn(e) || len(next.order) == 0 || w.begun && time.Until(w.deadline) < leastLeft {
-			return w.summed(e)
+		if !p.retryable(e) || len(next.order) == 0 || w.begun && time.Until(w.deadline) < leastLeft {
+			return w.withHistory(e)
 		}
 		at, others = next.take()
 	}
 }
 
-// ask has one member do the job, once its budgets have room and there is a place.
+// attempt has one member do the job, once its budgets have room and there is a place.
 // took is without what was waited for before.
-func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err error) {
+func (w *failover) attempt(ctx context.Context, at, others int) (took time.Duration, err error) {
 	m, start := &w.pool.members[at], time.Now()
 	was, _ := w.look.at(m.state)
 	if w.job.reuse != nil {
@@ -112,7 +113,7 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 	if w.pool.queues(&w.look) { // not while a budget is waited for
 		w.leaveSlot()
 	}
-	h, full := w.enter(ctx, at)
+	h, full := w.acquireBudget(ctx, at)
 	if full != nil {
 		return time.Since(start), full
 	}
@@ -122,8 +123,8 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 	}
 	if now, _ := w.look.at(m.state); now == never || now == avoided && was < avoided && others > 0 {
 		h.failed(nil)
-		e := fault(ClassNoUpstream, "was taken out of use while a place was waited for")
-		e.aside, e.RetryAfter = true, nobodyRetry
+		e := failure.New(failure.NoUpstream, "was taken out of use while a place was waited for")
+		e.Skipped, e.RetryAfter = true, nobodyRetry
 		return 0, e
 	}
 	w.begun, start = true, time.Now()
@@ -143,7 +144,7 @@ func (w *walk) ask(ctx context.Context, at, others int) (took time.Duration, err
 // takePlace waits for a slot among the dials under way, unless the walk has one.
 // It waits no longer than leaves time to dial: who would begin with less could
 // only fail, and blame the far end for it.
-func (w *walk) takePlace(ctx context.Context) (err error) {
+func (w *failover) takePlace(ctx context.Context) (err error) {
 	if w.job.place == nil || w.leave != nil {
 		return nil
 	}
@@ -156,7 +157,7 @@ func (w *walk) takePlace(ctx context.Context) (err error) {
 }
 
 // leaveSlot gives back the slot that the walk has, if it has one.
-func (w *walk) leaveSlot() {
+func (w *failover) leaveSlot() {
 	if w.leave != nil {
 		w.leave()
 		w.leave = nil
@@ -165,19 +166,19 @@ func (w *walk) leaveSlot() {
 
 // cutShort reports whether an attempt ran out of time that had been spent on
 // waiting here, which is no failure of the member.
-func (w *walk) cutShort(e *Error, took time.Duration) bool {
-	return w.queued >= leastLeft/10 && took < w.pool.set.attempt && (e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout)
+func (w *failover) cutShort(e *failure.Error, took time.Duration) bool {
+	return w.queued >= leastLeft/10 && took < w.pool.set.attempt && (e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout)
 }
 
 // note adds up what was waited; less than a millisecond is none.
-func (w *walk) note(d time.Duration) {
+func (w *failover) note(d time.Duration) {
 	if d >= time.Millisecond {
 		w.queued += d
 	}
 }
 
 // openUntil runs one attempt. Most need no timer beside the one that ctx has.
-func (w *walk) openUntil(ctx context.Context, end time.Time, m *Member, h *hold) error {
+func (w *failover) openUntil(ctx context.Context, end time.Time, m *Member, h *budgetLease) error {
 	if have, ok := ctx.Deadline(); ok && !have.After(end) {
 		return w.job.open(ctx, m, h)
 	}
@@ -203,49 +204,49 @@ func (q *queue) take() (at, others int) {
 	return at, len(q.order)
 }
 
-// doubt is a failure that was the upstream's own if another one opens the way.
-type doubt struct {
+// unattributed is a failure that was the upstream's own if another one opens the way.
+type unattributed struct {
 	*Upstream
-	class Class
+	class failure.Class
 }
 
-// blame remembers a failed attempt. It reports whether it is in doubt whose
+// recordFailure remembers a failed attempt. It reports whether it is in doubt whose
 // fault it was.
-func (p *Pool) blame(u *Upstream, t *Target, e *Error, took time.Duration) (doubtful bool) {
+func (p *Pool) recordFailure(u *Upstream, t *Target, e *failure.Error, took time.Duration) (doubtful bool) {
 	u.state.failed(e.Class)
 	own, plain := ownFault(e)
-	switch timeout := e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout; {
-	case e.Class == ClassUpstreamDenied:
+	switch timeout := e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout; {
+	case e.Class == failure.UpstreamDenied:
 		u.deny(t, e)
 	case timeout && took < min(p.set.attempt, leastLeft): // the budget was spent elsewhere
-	case plain && !e.hop:
-		u.charge(e.Class, 1)
+	case plain && !e.Hop:
+		u.recordUpstreamError(e.Class, 1)
 	case own:
-		u.charge(e.Class, u.rules.After)
+		u.recordUpstreamError(e.Class, u.rules.After)
 	default:
 		return e.Unsure
 	}
 	return false
 }
 
-// goesOn says whether the next member may do better.
-func (p *Pool) goesOn(e *Error) bool {
-	if e.final {
+// retryable says whether the next member may do better.
+func (p *Pool) retryable(e *failure.Error) bool {
+	if e.Final {
 		return false
 	}
 	switch e.Class {
-	case ClassDenied, ClassBadRequest:
+	case failure.Denied, failure.BadRequest:
 		return false
-	case ClassTargetRefused, ClassTargetUnreachable, ClassTargetDNS, ClassTargetTimeout, ClassTargetProtocol:
+	case failure.TargetRefused, failure.TargetUnreachable, failure.TargetDNS, failure.TargetTimeout, failure.TargetProtocol:
 		return e.Unsure || p.set.retryTarget
 	}
 	return true
 }
 
-// summed is the last attempt's error, whose text names those before it.
-func (w *walk) summed(e *Error) *Error {
+// withHistory is the last attempt's error, whose text names those before it.
+func (w *failover) withHistory(e *failure.Error) *failure.Error {
 	e.Tried = w.tried
-	if !slices.ContainsFunc(w.tried, func(a Attempt) bool { return a.Class != ClassBudget }) {
+	if !slices.ContainsFunc(w.tried, func(a failure.Attempt) bool { return a.Class != failure.Budget }) {
 		e.Text, e.RetryAfter = w.allFull(), w.soonest
 	} else if n := len(w.tried); n > 1 {
 		var before []string
@@ -254,7 +255,7 @@ func (w *walk) summed(e *Error) *Error {
 		}
 		e.Text = e.Upstream + " " + e.Text + fmt.Sprintf("; before that: %s; %d tried", strings.Join(before, "; "), n)
 	}
-	if e.Hint == "" && (e.Class == ClassUpstreamTimeout || e.Class == ClassTargetTimeout) {
+	if e.Hint == "" && (e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout) {
 		e.Hint = "if it is only slow, raise timeout_seconds"
 	}
 	return e
@@ -262,7 +263,7 @@ func (w *walk) summed(e *Error) *Error {
 
 // allFull says of all members' budgets that they had no room: of one that
 // several share it says so once.
-func (w *walk) allFull() string {
+func (w *failover) allFull() string {
 	var texts []string
 	for _, a := range w.tried {
 		if !slices.Contains(texts, a.Text) {
@@ -273,4 +274,19 @@ func (w *walk) allFull() string {
 		texts = append(texts[:5], fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(texts, "; ")
+}
+
+// mayHaveCome reports whether after this failure the target may have seen a
+// connection. Who was turned away by the upstream, or was told that there is no
+// such name, was not let through to it.
+func mayHaveCome(err error) bool {
+	e, ok := errors.AsType[*failure.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Class {
+	case failure.UpstreamAuth, failure.UpstreamDenied, failure.TargetDNS:
+		return false
+	}
+	return e.Sent
 }

@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
 // tries are the names and classes of attempts: "a upstream_denied, b ...".
-func tries(list []Attempt) string {
+func tries(list []failure.Attempt) string {
 	var words []string
 	for _, a := range list {
 		words = append(words, a.Upstream+" "+string(a.Class))
@@ -28,21 +29,21 @@ func TestNextMember(t *testing.T) {
 	tests := []struct {
 		name  string
 		fault *testkit.Fault
-		want  Class // of the first attempt
+		want  failure.Class // of the first attempt
 		next  bool
 	}{
-		{"closes", testkit.On(accept, testkit.Close), ClassUpstreamProtocol, true},
-		{"resets", testkit.On(request, testkit.Reset), ClassUpstreamProtocol, true},
-		{"garbage", testkit.On(accept, testkit.Say("SSH-2.0-x\r\n")), ClassUpstreamProtocol, true},
-		{"wants a login", testkit.On(testkit.AtGreeting, testkit.Say("\x05\xff")), ClassUpstreamAuth, true},
-		{"silent before it has the request", testkit.On(accept, testkit.Hang), ClassUpstreamTimeout, true},
-		{"silent when it has the request", testkit.On(request, testkit.Hang), ClassTargetTimeout, true},
-		{"SOCKS 1: failure", testkit.On(request, testkit.SOCKS5Reply(1)), ClassTargetUnreachable, true},
-		{"SOCKS 2: not allowed", testkit.On(request, testkit.SOCKS5Reply(2)), ClassUpstreamDenied, true},
-		{"SOCKS 3: network", testkit.On(request, testkit.SOCKS5Reply(3)), ClassTargetUnreachable, false},
-		{"SOCKS 4: host", testkit.On(request, testkit.SOCKS5Reply(4)), ClassTargetUnreachable, false},
-		{"SOCKS 5: refused", testkit.On(request, testkit.SOCKS5Reply(5)), ClassTargetRefused, false},
-		{"SOCKS 6: TTL", testkit.On(request, testkit.SOCKS5Reply(6)), ClassTargetTimeout, true},
+		{"closes", testkit.On(accept, testkit.Close), failure.UpstreamProtocol, true},
+		{"resets", testkit.On(request, testkit.Reset), failure.UpstreamProtocol, true},
+		{"garbage", testkit.On(accept, testkit.Say("SSH-2.0-x\r\n")), failure.UpstreamProtocol, true},
+		{"wants a login", testkit.On(testkit.AtGreeting, testkit.Say("\x05\xff")), failure.UpstreamAuth, true},
+		{"silent before it has the request", testkit.On(accept, testkit.Hang), failure.UpstreamTimeout, true},
+		{"silent when it has the request", testkit.On(request, testkit.Hang), failure.TargetTimeout, true},
+		{"SOCKS 1: failure", testkit.On(request, testkit.SOCKS5Reply(1)), failure.TargetUnreachable, true},
+		{"SOCKS 2: not allowed", testkit.On(request, testkit.SOCKS5Reply(2)), failure.UpstreamDenied, true},
+		{"SOCKS 3: network", testkit.On(request, testkit.SOCKS5Reply(3)), failure.TargetUnreachable, false},
+		{"SOCKS 4: host", testkit.On(request, testkit.SOCKS5Reply(4)), failure.TargetUnreachable, false},
+		{"SOCKS 5: refused", testkit.On(request, testkit.SOCKS5Reply(5)), failure.TargetRefused, false},
+		{"SOCKS 6: TTL", testkit.On(request, testkit.SOCKS5Reply(6)), failure.TargetTimeout, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -104,7 +105,7 @@ func TestOrderAfterAFailure(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := only(t, load(t, poolOf(list, tt.strategy, tt.extra...)+"    eject: {after: 100}\n", nil))
 			for i, want := range tt.want {
-				e := denied(t, p, venue, testkit.Patience, ClassUpstreamProtocol)
+				e := denied(t, p, venue, testkit.Patience, failure.UpstreamProtocol)
 				var got []string
 				for _, a := range e.Tried {
 					got = append(got, a.Upstream)
@@ -125,7 +126,7 @@ func TestEmptyPoolIsAnError(t *testing.T) {
 	for _, strategy := range []string{"round_robin", "random", "least_connections", "failover"} {
 		t.Run(strategy, func(t *testing.T) {
 			p := only(t, load(t, poolOf(list, strategy, "enabled: false", "enabled: false")+"allow_private: [127.0.0.0/8]\n", nil))
-			e := denied(t, p, at(direct.Addr), testkit.Patience, ClassNoUpstream)
+			e := denied(t, p, at(direct.Addr), testkit.Patience, failure.NoUpstream)
 			if e.RetryAfter <= 0 || !strings.Contains(e.Text, "pool p has no member that is enabled") {
 				t.Errorf("got %+v", e)
 			}
@@ -144,7 +145,7 @@ func TestAttemptsInWords(t *testing.T) {
 	list[0].SetFault(testkit.On(testkit.AtRequest, testkit.Close))
 	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Say("SSH-2.0-x\r\n")))
 	list[2].SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2)))
-	e := denied(t, only(t, load(t, poolOf(list, "failover"), nil)), venue, testkit.Patience, ClassUpstreamDenied)
+	e := denied(t, only(t, load(t, poolOf(list, "failover"), nil)), venue, testkit.Patience, failure.UpstreamDenied)
 	want := "c does not allow connections to stream.venue.example:9443 (SOCKS reply 2)" +
 		"; before that: a closed the connection at the SOCKS reply; b answered with garbage that looks like SSH; 3 tried"
 	if e.Error() != want || e.Upstream != "c" {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // The exact bytes that an upstream gets: a name as a name, an address as an
@@ -99,7 +100,7 @@ func TestLoginTooLong(t *testing.T) {
 		t.Run(fmt.Sprintf("%s, %d bytes", tt.scheme, len(tt.cred.user.Reveal())), func(t *testing.T) {
 			conn, heard := converse(t)
 			_, fault := shake(conn, tt.scheme, venue, tt.cred)
-			if fault == nil || fault.Class != ClassUpstreamAuth || strings.Contains(fault.Text, "xxx") {
+			if fault == nil || fault.Class != failure.UpstreamAuth || strings.Contains(fault.Text, "xxx") {
 				t.Errorf("got %+v", fault)
 			}
 			if got := heard(); got != "" {

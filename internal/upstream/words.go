@@ -3,9 +3,9 @@ package upstream
 import (
 	"strconv"
 	"strings"
-	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // hostPort is "host:port" of a target, brackets around IPv6.
@@ -50,39 +50,6 @@ func speakable(t Target) bool {
 	return true
 }
 
-// seconds is a duration for people: "1.5 s", "40 ms".
-func seconds(d time.Duration) string {
-	if d < 95*time.Millisecond {
-		return strconv.FormatInt(d.Round(time.Millisecond).Milliseconds(), 10) + " ms"
-	}
-	return decimal(d) + " s"
-}
-
-// decimal is a duration's seconds with at most one decimal.
-func decimal(d time.Duration) string {
-	return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64)
-}
-
-// clean makes a far end's text fit for a sentence of ours: printable ASCII, at
-// most limit bytes.
-func clean(s string, limit int) string {
-	s = strings.TrimSpace(s)
-	cut := len(s) > limit
-	if cut {
-		s = s[:limit]
-	}
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-	if cut {
-		s += "..."
-	}
-	return s
-}
-
 // looksLike guesses what speaks in place of a proxy; "" if it cannot be told.
 func looksLike(b []byte) string {
 	s := string(b[:min(len(b), 64)])
@@ -112,8 +79,8 @@ func looksLike(b []byte) string {
 }
 
 // garbage is the fault of a far end that does not speak the expected protocol.
-func garbage(b []byte, scheme config.Scheme) *Error {
-	e := &Error{Class: ClassUpstreamProtocol, Text: "answered with garbage"}
+func garbage(b []byte, scheme config.Scheme) *failure.Error {
+	e := &failure.Error{Class: failure.UpstreamProtocol, Text: "answered with garbage"}
 	like := looksLike(b)
 	if like != "" {
 		e.Text += " that looks like " + like

@@ -97,9 +97,9 @@ func (s *source) wake() {
 	}
 }
 
-// cover puts watches on what the files' paths lead through, and takes the others
+// arm puts watches on what the files' paths lead through, and takes the others
 // off. Its error is that of a directory that cannot be watched.
-func (s *source) cover(files []string) error {
+func (s *source) arm(files []string) error {
 	for range 4 { // while a watch was being put on, more may have come to be
 		names, places := survey(files)
 		s.names.Store(&names)

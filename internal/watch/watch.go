@@ -72,7 +72,7 @@ func New(o Options) *Watcher {
 		o.Poll = defaultPoll
 	}
 	w := &Watcher{o: o, read: time.Now(), stirred: make(chan struct{}, 1), again: make(chan struct{}, 1), buf: make([]byte, 32<<10)}
-	w.files = w.ask()
+	w.files = w.listFiles()
 	w.told = map[string]fingerprint{}
 	for _, f := range w.files {
 		w.told[f] = fingerprintOf(f, w.buf)
@@ -175,7 +175,7 @@ func (w *Watcher) settled() {
 // look asks for the files anew, watches them, and compares them with what was
 // told. To watch comes first: what changes after the look makes an event.
 func (w *Watcher) look() (now map[string]fingerprint, differs bool) {
-	w.files = w.ask()
+	w.files = w.listFiles()
 	w.cover()
 	w.looked = time.Now()
 	w.mu.Lock()
@@ -205,8 +205,8 @@ func (w *Watcher) look() (now map[string]fingerprint, differs bool) {
 	return now, differs
 }
 
-// ask gives the files as absolute paths, each once.
-func (w *Watcher) ask() []string {
+// listFiles gives the files as absolute paths, each once.
+func (w *Watcher) listFiles() []string {
 	var files []string
 	for _, f := range w.o.Files() {
 		if f == "" {
@@ -251,7 +251,7 @@ func (w *Watcher) events() error {
 		}
 		w.source = s
 	}
-	return w.source.cover(w.files)
+	return w.source.arm(w.files)
 }
 
 func (w *Watcher) closeSource() {

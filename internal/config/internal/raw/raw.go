@@ -23,7 +23,7 @@ type File struct {
 	// false: ways through proxies go direct, every reject stays. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
 	// The way of every host that no route and no exchange serves. Default: direct, with a warning.
-	Default *Ways `mapstructure:"default"`
+	Default *Outbounds `mapstructure:"default"`
 	// Sets of upstream proxies, by name.
 	Pools map[string]Pool `mapstructure:"pools"`
 	// The ways of the exchanges, by id or alias.
@@ -66,7 +66,7 @@ type Listener struct {
 	// host:port; port 0 is any free one.
 	Address *string `mapstructure:"address"`
 	// The way of all that enters here.
-	Use *Way `mapstructure:"use"`
+	Use *Outbound `mapstructure:"use"`
 	// What happens to what no route and no exchange's entry covers. Default: use.
 	Unlisted *string `mapstructure:"unlisted" enum:"use,reject"`
 	// The kind of hosts that serve both kinds or are unknown.
@@ -122,17 +122,17 @@ type Log struct {
 	Format *string `mapstructure:"format" enum:"auto,console,json"`
 }
 
-// Ways is one way for both kinds, or one for each.
-type Ways struct {
-	Way `mapstructure:",squash"`
+// Outbounds is one way for both kinds, or one for each.
+type Outbounds struct {
+	Outbound `mapstructure:",squash"`
 	// The way of REST connections.
-	HTTP *Way `mapstructure:"http" alias:"rest"`
+	HTTP *Outbound `mapstructure:"http" alias:"rest"`
 	// The way of websocket connections.
-	Websocket *Way `mapstructure:"websocket" alias:"ws"`
+	Websocket *Outbound `mapstructure:"websocket" alias:"ws"`
 }
 
-// Way is where a connection leaves: direct, reject, a URL, a pool's name, or this mapping.
-type Way struct {
+// Outbound is where a connection leaves: direct, reject, a URL, a pool's name, or this mapping.
+type Outbound struct {
 	Text *string `mapstructure:"=" group:"way"`
 	// direct, reject, or a proxy's URL.
 	URL *string `mapstructure:"url" group:"way"`
@@ -141,7 +141,7 @@ type Way struct {
 	// The whole time to the target, all attempts included: 1 to 300. Default: 4.
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
 	// The hop before: how the proxy itself is reached.
-	Via *Way `mapstructure:"via"`
+	Via *Outbound `mapstructure:"via"`
 	// Budgets of this kind's connections, for an exchange's way.
 	Limits *Limits `mapstructure:"limits"`
 	// The name of the proxy at url. Default: its host:port.
@@ -167,7 +167,7 @@ type Pool struct {
 	// The members.
 	Proxies []Proxy `mapstructure:"proxies" group:"pool"`
 	// How the members are reached.
-	Via *Way `mapstructure:"via"`
+	Via *Outbound `mapstructure:"via"`
 	// Budgets of all connections through the pool.
 	Limits *Limits `mapstructure:"limits"`
 	// Active checks.
@@ -196,7 +196,7 @@ type Proxy struct {
 	// How an https proxy is verified.
 	TLS *TLS `mapstructure:"tls"`
 	// How it is reached.
-	Via *Way `mapstructure:"via"`
+	Via *Outbound `mapstructure:"via"`
 }
 
 // TLS is how the connection to an https proxy is verified.
@@ -253,7 +253,7 @@ type Eject struct {
 
 // Exchange is a way for both kinds, or one for each, and what else is said of an exchange.
 type Exchange struct {
-	Ways `mapstructure:",squash"`
+	Outbounds `mapstructure:",squash"`
 	// Hosts that the catalogue lacks.
 	Hosts *Hosts `mapstructure:"hosts"`
 	// Hosts below its domains that the catalogue does not list: follow the exchange, or the default. Default: follow.
@@ -288,7 +288,7 @@ type Route struct {
 	// Names, *.names, addresses, CIDRs, or * for all.
 	Hosts []string `mapstructure:"hosts"`
 	// The way, for both kinds.
-	Use *Way `mapstructure:"use"`
+	Use *Outbound `mapstructure:"use"`
 }
 
 // Stop is what happens between the signal to stop and the drain.

@@ -1,4 +1,4 @@
-package tunnel
+package failure
 
 import (
 	"os"
@@ -38,5 +38,17 @@ func TestDocumentedClasses(t *testing.T) {
 	}
 	for class := range rows {
 		t.Errorf("a row for %s, which is no class", class)
+	}
+}
+
+func TestEveryClassHasAnAnswer(t *testing.T) {
+	for class, a := range answers {
+		if a.HTTP < 400 || a.SOCKS5 < 1 || a.SOCKS5 > 8 || a.Proxy == "" || a.Blame == "" {
+			t.Errorf("%s: %+v is no whole answer", class, a)
+		}
+		switch a.HTTP {
+		case 401, 418, 422, 429, 451:
+			t.Errorf("%s: %d would be read as the exchange's", class, a.HTTP)
+		}
 	}
 }

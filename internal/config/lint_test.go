@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,89 @@ func pair(t *testing.T, certFile, keyFile string) {
 	for file, b := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+const catalogHead = "exchange,host,kind,env,sources\n"
+
+// overlay writes rows for the catalogue and a configuration that names them.
+func overlay(t *testing.T, rows, text string) (file, path string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(file, []byte(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, write(t, "catalog: "+file+"\n"+text)
+}
+
+func TestCatalogFile(t *testing.T) {
+	t.Parallel()
+	file, path := overlay(t, catalogHead+"my_venue,api.venue.example,http,live,\n", "default: direct\nexchanges: {my_venue: reject}\n")
+	a, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, _, ok := a.Known().Lookup("api.venue.example"); !ok || id != "my_venue" || a.Exchanges[0].Custom {
+		t.Errorf("got %q %v, %+v", id, ok, a.Exchanges[0])
+	}
+	if !slices.Contains(a.Files(), file) || !slices.Contains(config.NamedFiles(path), file) || !strings.Contains(config.Print(a), "catalog: "+file) {
+		t.Errorf("files %q, named %q, printed:\n%s", a.Files(), config.NamedFiles(path), config.Print(a))
+	}
+	if err := os.WriteFile(file, []byte(catalogHead+"my_venue,api.venue.example,both,live,\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := config.Diff(a, b); len(got) != 1 || got[0] != "~ catalog: the rows of "+file+" changed" {
+		t.Errorf("got %q", got)
+	}
+	none, err := config.Load(write(t, "default: direct\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := config.Diff(none, none); len(got) != 0 || none.Files() != nil {
+		t.Errorf("got %q, files %q", got, none.Files())
+	}
+	env, err := config.Load(write(t, "default: direct\n"), []string{"PROXYD_CATALOG=" + file})
+	if err != nil || env.CatalogFile != file {
+		t.Errorf("from the environment: %v, %+v", err, env)
+	}
+}
+
+func TestCatalogFileFaults(t *testing.T) {
+	t.Parallel()
+	file, path := overlay(t, catalogHead+"binance,x.example,grpc,live,\nbinance,https://y,http,live,\n", "default: direct\n")
+	_, err := config.Load(path, nil)
+	for _, want := range []string{
+		path + ":1:10: catalog: " + file + ": row 1: not a kind: write http, websocket or both",
+		path + ":1:10: catalog: " + file + ": row 2: the host must be a name, or *.name",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+	_, err = config.Load(write(t, "catalog: /no/such.csv\ndefault: direct\n"), nil)
+	if want := "catalog: /no/such.csv cannot be read: no such file or directory; create the file, or correct the path"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+func TestUserAgentOfChecks(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load(write(t, "default: direct\n"), nil)
+	if err != nil || c.UserAgent == "" || strings.Contains(config.Print(c), "user_agent") {
+		t.Errorf("unset: %v, %+v", err, c)
+	}
+	c, err = config.Load(write(t, "default: direct\nprobe: {user_agent: bot/1}\n"), nil)
+	if err != nil || c.UserAgent != "bot/1" || !strings.Contains(config.Print(c), "user_agent: bot/1") {
+		t.Errorf("set: %v, %+v", err, c)
+	}
+	for _, bad := range []string{`""`, `"a\r\nX: y"`, `"é"`, `" a"`, strings.Repeat("a", 257)} {
+		if _, err := config.Load(write(t, "default: direct\nprobe: {user_agent: "+bad+"}\n"), nil); err == nil || !strings.Contains(err.Error(), "probe.user_agent: ") {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

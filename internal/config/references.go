@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -159,3 +160,49 @@ func (m *marked) in(s string) bool {
 }
 
 func (m *marked) is(r rune) bool { return r >= firstMark && int(r-firstMark) < len(m.values) }
+
+var fileName = regexp.MustCompile(`\$\{file:([^}\n]+)\}`)
+
+// NamedFiles lists what ${file:…} and catalog name in a file of whatever state, so that a
+// watcher sees when one appears that a refused configuration lacked. It reads no
+// more than Load would.
+func NamedFiles(path string) (names []string) {
+	text, _ := readAtMost(path, maxFileSize) // what could be read counts
+	for _, m := range fileName.FindAllSubmatch(text, -1) {
+		names = append(names, string(m[1]))
+	}
+	for _, m := range catalogName.FindAllSubmatch(text, -1) {
+		names = append(names, string(m[1]))
+	}
+	return names
+}
+
+// catalogName finds the catalogue's file in a configuration that may be faulty.
+var catalogName = regexp.MustCompile(`(?m)^catalog:[ \t]+["']?([^"'\s#]+)`)
+
+// Secret is text that must not be shown. It masks itself wherever it is
+// printed, marshalled or logged; Reveal is the one way to read it.
+type Secret struct{ text string }
+
+// NewSecret wraps text.
+func NewSecret(text string) Secret { return Secret{text} }
+
+// Reveal returns the text.
+func (s Secret) Reveal() string { return s.text }
+
+// IsZero reports whether there is no text.
+func (s Secret) IsZero() bool { return s.text == "" }
+
+// String returns "***", or "" when there is no text.
+func (s Secret) String() string {
+	if s.text == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString masks like String.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText masks like String.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	_ "embed"
 	"fmt"
 	"math"
 	"reflect"
@@ -307,63 +308,64 @@ func (s *shaper) bad(n *node, path, what, do string) {
 	s.faults = append(s.faults, n.at.fault(path, what, do))
 }
 
-const unknownKey = "unknown key"
-
-// unknown reports a key that is not one, with the nearest that is: a slip of
-// the fingers, or a key that belongs a level further out or in.
-func (s *shaper) unknown(at place, path, key string, val *node, fields map[string]reflect.StructField) {
-	do := "remove it; known here: " + strings.Join(names(fields), ", ")
-	switch near := nearest(key, names(fields)); {
-	case hasKey(fields, "weight") && val.kind == scalar && isURL(val.text) && validName(key) && near == "":
-		do = "write it as {name: " + key + ", url: ...}"
-	case path != "" && foreign[key].do != "" && hasKey(fields, foreign[key].beside):
-		do = foreign[key].do
-	case (key == "fallback" || key == "backup") && hasKey(fields, "pool"):
-		do = "write a pool: {proxies: [...]}, and " + foreign[key].do
-	case path == "" && s.inBlock:
-		do = "if this is another program's file, copy the proxy block into its own file"
-	case path != "" && hasField(fileType, key) && deciding[key]:
-		do = "remove it; " + key + " is a key of the first column too, and decides there for every connection"
-	case path != "" && hasField(fileType, key):
-		do = "did you mean the top-level key " + key + "? move it out to the first column"
-	case innerKey(fields, key) != "" && !deciding[key]:
-		do = "did you mean " + join(path, innerKey(fields, key)) + "." + key + "? move it one level in"
-	case near != "":
-		do = "did you mean " + near + "?"
+// fieldsOf lists the keys of a raw type, those of embedded types too.
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	out := map[string]reflect.StructField{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, option, _ := strings.Cut(f.Tag.Get("mapstructure"), ",")
+		if option == "squash" {
+			for k, v := range fieldsOf(f.Type) {
+				out[k] = v
+			}
+			continue
+		}
+		out[name] = f
 	}
-	s.faults = append(s.faults, at.fault(join(path, key), unknownKey, do))
+	return out
 }
 
-// foreign are keys that others have for what is said differently here, and the
-// key beside which the advice holds.
-var foreign = map[string]struct{ beside, do string }{
-	"fallback": {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
-	"backup":   {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
-	"servers":  {"proxies", "did you mean proxies?"}, "members": {"proxies", "did you mean proxies?"}, "urls": {"proxies", "did you mean proxies?"},
-	"server": {"url", inURL}, "host": {"url", inURL}, "port": {"url", inURL}, "user": {"url", inURL}, "username": {"url", inURL},
-	"password": {"url", inURL + ", best as ${NAME}"},
-	"timeout":  {"timeout_seconds", "did you mean timeout_seconds?"},
-}
-
-const inURL = "write it in the URL, url: socks5://user:password@host:1080"
-
-// deciding are the keys that say where connections go, and who may open them. No
-// hint has one of them moved: where it holds for more, or for something else, a
-// slip would be turned into an open door.
-var deciding = map[string]bool{"enabled": true, "default": true, "exchanges": true, "routes": true, "allow_private": true, "listen": true, "admin": true,
-	"http": true, "rest": true, "websocket": true, "ws": true, "url": true, "pool": true, "proxies": true, "use": true, "via": true, "hosts": true, "allow": true, "address": true, "auth": true, "users": true, "insecure": true, "token": true, "pprof": true}
-
-func hasKey(fields map[string]reflect.StructField, key string) bool {
-	_, ok := fields[key]
+func hasField(t reflect.Type, key string) bool {
+	_, ok := fieldsOf(t)[key]
 	return ok
 }
 
-// innerKey finds the key below which another one would be right.
-func innerKey(fields map[string]reflect.StructField, key string) string {
-	for _, name := range names(fields) {
-		if inner := structOf(fields[name].Type); inner != nil && hasField(inner, key) {
+// structOf gives the struct behind pointers, nil if there is none.
+func structOf(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	return t
+}
+
+func names(fields map[string]reflect.StructField) []string {
+	var list []string
+	for name := range fields {
+		if name != raw.Short {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func aliasOf(fields map[string]reflect.StructField, key string) string {
+	for name, f := range fields {
+		if key != "" && f.Tag.Get("alias") == key {
 			return name
 		}
 	}
 	return ""
 }
+
+//go:generate go run ./gen
+
+//go:embed schema.json
+var schemaJSON []byte
+
+// Schema is the JSON schema of the configuration file. It is generated from the
+// types that the file is decoded into.
+func Schema() []byte { return schemaJSON }

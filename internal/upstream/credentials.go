@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"encoding/base64"
+	"html"
+	"strconv"
 	"strings"
 
 	"proxyd/internal/config"
@@ -29,13 +31,32 @@ func (c *credentials) equal(o *credentials) bool {
 	return c.given == o.given && c.user.Reveal() == o.user.Reveal() && c.password.Reveal() == o.password.Reveal()
 }
 
-// repeatedIn reports whether a far end's words hold one of the secrets.
+// repeatedIn reports whether a far end's words hold one of the secrets, in
+// whatever case, and as it stands in a URL, in HTML or in JSON.
 func (c *credentials) repeatedIn(s string) bool {
+	s = unescaped(s)
 	for _, secret := range []config.Secret{c.user, c.password, c.basic} {
 		text := strings.TrimPrefix(secret.Reveal(), "Basic ")
-		if text != "" && strings.Contains(s, text) {
+		if text != "" && strings.Contains(s, unescaped(text)) {
 			return true
 		}
 	}
 	return false
+}
+
+// unescaped returns text without its escapes, in lower case, to be compared with
+// other text that went through it. What is no valid escape stays as it is.
+func unescaped(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' && i+2 < len(s) {
+			if v, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				c, i = byte(v), i+2
+			}
+		}
+		b = append(b, c)
+	}
+	// A plus is a space in a form.
+	return strings.NewReplacer(`\`, "", "+", " ").Replace(strings.ToLower(html.UnescapeString(string(b))))
 }

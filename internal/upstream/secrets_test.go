@@ -27,6 +27,14 @@ func TestReasonThatRepeatsALogin(t *testing.T) {
 		{"the encoded pair where the quote is cut", fill + basic, password, "answered 407 to"},
 		{"the password behind the cut", fill + fill + password, password, "answered 407 to"},
 		{"a password that is not ASCII", "bad " + odd, odd, "answered 407 to"},
+		{"as it stands in a URL", "bad http://x:Hunt%2fer2%26%2B9@p", "Hunt/er2&+9", "answered 407 to"},
+		{"every byte of it escaped", "bad %68%75%6e%74%65%72%32", "hunter2", "answered 407 to"},
+		{"as it stands in a form", "bad Hunt%2Fer2+%269", "Hunt/er2 &9", "answered 407 to"},
+		{"as it stands in HTML", "bad Hunt/er2&amp;+9", "Hunt/er2&+9", "answered 407 to"},
+		{"as it stands in JSON", `bad "Hunt\/er2\"9"`, `Hunt/er2"9`, "answered 407 to"},
+		{"the user in capitals", "no such user: ACCT-8842", password, "answered 407 to"},
+		{"a password with an escape of its own", "bad Hunt%41er", "Hunt%41er", "answered 407 to"},
+		{"a percent sign that is none of an escape", "busy at 100% now", password, "answered 407 busy at 100% now to"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,10 +26,10 @@ func curve(c candidate, back backends, o options) error {
 		}
 		row := results{}
 		for range o.rounds {
-			for _, measure := range []func(place, options) (figures, error){
+			for _, measure := range []func(endpoints, options) (measurements, error){
 				messages(n, curveRate),
-				func(p place, o options) (figures, error) { return idleAt(p, n, o.time) },
-				func(p place, _ options) (figures, error) { return reload(p, n) },
+				func(p endpoints, o options) (measurements, error) { return idleAt(p, n, o.time) },
+				func(p endpoints, _ options) (measurements, error) { return reload(p, n) },
 			} {
 				f, err := one(c, back, o, measure)
 				if err != nil {
@@ -49,7 +49,7 @@ func curve(c candidate, back backends, o options) error {
 
 // reload: the time from a SIGHUP to the line of the log that tells its end,
 // while tunnels are open.
-func reload(p place, n int) (figures, error) {
+func reload(p endpoints, n int) (measurements, error) {
 	conns := p.helloMany(n)
 	defer func() {
 		for _, c := range conns {
@@ -75,7 +75,7 @@ func reload(p place, n int) (figures, error) {
 	for time.Since(start) < 5*time.Second {
 		k, _ := f.ReadAt(news, int64(len(before)))
 		if bytes.Contains(news[:k], []byte(line)) {
-			return figures{"reload ms": float64(time.Since(start).Microseconds()) / 1000}, nil
+			return measurements{"reload ms": float64(time.Since(start).Microseconds()) / 1000}, nil
 		}
 		time.Sleep(200 * time.Microsecond)
 	}

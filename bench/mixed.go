@@ -20,8 +20,8 @@ const pingEvery = 4 * time.Millisecond
 // mixed is ping-pong of one byte on one tunnel beside bulk ones: what a feed
 // notices of a download. The echo is a process of its own; apart, so is the
 // upstream that leads to it, and only the candidate is shared.
-func mixed(tunnels int, apart bool) func(place, options) (figures, error) {
-	return func(p place, o options) (figures, error) {
+func mixed(tunnels int, apart bool) func(endpoints, options) (measurements, error) {
+	return func(p endpoints, o options) (measurements, error) {
 		quiet := p
 		quiet.origin = p.echo
 		if apart {
@@ -74,7 +74,7 @@ func mixed(tunnels int, apart bool) func(place, options) (figures, error) {
 		if gb == 0 {
 			return nil, fmt.Errorf("nothing arrived")
 		}
-		return figures{
+		return measurements{
 			"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100],
 			"GB/s": gb / time.Since(start).Seconds(), "CPU s/GB": (p.cpu() - cpu) / gb,
 		}, nil

@@ -13,7 +13,7 @@ import (
 // results are all measurements by workload, candidate and name.
 type results map[string]map[string]map[string][]float64
 
-func (r results) add(work, name string, f figures) {
+func (r results) add(work, name string, f measurements) {
 	if r[work] == nil {
 		r[work] = map[string]map[string][]float64{}
 	}

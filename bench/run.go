@@ -73,7 +73,7 @@ type candidate struct {
 
 const baseline = "no proxy"
 
-var workloads = map[string]func(place, options) (figures, error){
+var workloads = map[string]func(endpoints, options) (measurements, error){
 	"setup": setup, "bulk": bulk(1), "bulk8": bulk(8), "messages": messages(100, 5000), "fast": messages(100, 20000), "pingpong": pingpong, "idle": idle, "get": get,
 	"mixed": mixed(1, false), "mixed4": mixed(4, false), "apart": mixed(1, true), "apart4": mixed(4, true),
 }
@@ -134,8 +134,8 @@ func run(o options) error {
 }
 
 // one starts a candidate afresh, measures and stops it.
-func one(c candidate, back backends, o options, measure func(place, options) (figures, error)) (figures, error) {
-	p := place{proxy: back.upstream, second: back.second, origin: back.origin, echo: back.echo, web: back.web, direct: o.direct}
+func one(c candidate, back backends, o options, measure func(endpoints, options) (measurements, error)) (measurements, error) {
+	p := endpoints{proxy: back.upstream, second: back.second, origin: back.origin, echo: back.echo, web: back.web, direct: o.direct}
 	if c.bin != "" {
 		s := site{CertFile: back.certFile, Other: other, Second: back.second}
 		s.UpHost, s.UpPort, _ = net.SplitHostPort(back.upstream)
@@ -152,7 +152,7 @@ func one(c candidate, back backends, o options, measure func(place, options) (fi
 }
 
 // start starts a candidate and tells p where it is.
-func start(c candidate, s site, p *place, procs int) (stop func(), err error) {
+func start(c candidate, s site, p *endpoints, procs int) (stop func(), err error) {
 	dir, err := os.MkdirTemp("", "bench-"+c.name)
 	if err != nil {
 		return nil, err

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// figures are one measurement's results by name.
-type figures map[string]float64
+// measurements are one measurement's results by name.
+type measurements map[string]float64
 
-// place is where a measurement goes: the proxy under test and what is behind.
-type place struct {
+// endpoints is where a measurement goes: the proxy under test and what is behind.
+type endpoints struct {
 	proxy, origin, web string
 	second             string // where the candidate leads to the second upstream; "" if it cannot
 	echo               string // an origin in a process of its own
@@ -29,7 +29,7 @@ type place struct {
 }
 
 // connect opens a tunnel to the origin.
-func (p place) connect() (net.Conn, error) {
+func (p endpoints) connect() (net.Conn, error) {
 	switch {
 	case !p.direct:
 		return connectHTTP(p.proxy, p.origin)
@@ -40,7 +40,7 @@ func (p place) connect() (net.Conn, error) {
 	}
 }
 
-func (p place) cpu() float64 {
+func (p endpoints) cpu() float64 {
 	if p.pid == 0 {
 		return 0
 	}
@@ -55,7 +55,7 @@ func drop(c net.Conn) {
 }
 
 // hello opens a tunnel to the echo and exchanges one byte.
-func (p place) hello() (net.Conn, error) {
+func (p endpoints) hello() (net.Conn, error) {
 	c, err := p.connect()
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (p place) hello() (net.Conn, error) {
 }
 
 // setup: 32 clients open a tunnel, use it for one byte and close it.
-func setup(p place, o options) (figures, error) {
+func setup(p endpoints, o options) (measurements, error) {
 	var n, failed atomic.Int64
 	var wg sync.WaitGroup
 	start, cpu := time.Now(), p.cpu()
@@ -96,12 +96,12 @@ func setup(p place, o options) (figures, error) {
 	if done == 0 {
 		return nil, fmt.Errorf("no tunnel opened")
 	}
-	return figures{"setups/s": done / time.Since(start).Seconds(), "CPU µs/setup": (p.cpu() - cpu) * 1e6 / done, "failed": float64(failed.Load())}, nil
+	return measurements{"setups/s": done / time.Since(start).Seconds(), "CPU µs/setup": (p.cpu() - cpu) * 1e6 / done, "failed": float64(failed.Load())}, nil
 }
 
 // bulk: some tunnels, as fast as they go.
-func bulk(tunnels int) func(place, options) (figures, error) {
-	return func(p place, o options) (figures, error) {
+func bulk(tunnels int) func(endpoints, options) (measurements, error) {
+	return func(p endpoints, o options) (measurements, error) {
 		var total atomic.Int64
 		var wg sync.WaitGroup
 		defer wg.Wait()
@@ -131,13 +131,13 @@ func bulk(tunnels int) func(place, options) (figures, error) {
 		if gb == 0 {
 			return nil, fmt.Errorf("nothing arrived")
 		}
-		return figures{"GB/s": gb / time.Since(start).Seconds(), "CPU s/GB": (p.cpu() - cpu) / gb}, nil
+		return measurements{"GB/s": gb / time.Since(start).Seconds(), "CPU s/GB": (p.cpu() - cpu) / gb}, nil
 	}
 }
 
 // messages: tunnels that carry rate small messages a second together.
-func messages(tunnels, rate int) func(place, options) (figures, error) {
-	return func(p place, o options) (figures, error) {
+func messages(tunnels, rate int) func(endpoints, options) (measurements, error) {
+	return func(p endpoints, o options) (measurements, error) {
 		var mu sync.Mutex
 		var late []float64
 		var conns []net.Conn
@@ -189,12 +189,12 @@ func messages(tunnels, rate int) func(place, options) (figures, error) {
 			return nil, fmt.Errorf("no message arrived")
 		}
 		slices.Sort(late)
-		return figures{"CPU s/M messages": used * 1e6 / float64(len(late)), "p50 µs": late[len(late)/2], "p99 µs": late[len(late)*99/100]}, nil
+		return measurements{"CPU s/M messages": used * 1e6 / float64(len(late)), "p50 µs": late[len(late)/2], "p99 µs": late[len(late)*99/100]}, nil
 	}
 }
 
 // pingpong: one tunnel, one message at a time.
-func pingpong(p place, o options) (figures, error) {
+func pingpong(p endpoints, o options) (measurements, error) {
 	c, err := p.hello()
 	if err != nil {
 		return nil, err
@@ -213,11 +213,11 @@ func pingpong(p place, o options) (figures, error) {
 		took = append(took, float64(time.Since(t).Nanoseconds())/1e3)
 	}
 	slices.Sort(took)
-	return figures{"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100]}, nil
+	return measurements{"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100]}, nil
 }
 
 // helloMany is hello for many, 16 at once; those that fail are not among them.
-func (p place) helloMany(n int) (conns []net.Conn) {
+func (p endpoints) helloMany(n int) (conns []net.Conn) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for w := range 16 {
@@ -238,13 +238,13 @@ func (p place) helloMany(n int) (conns []net.Conn) {
 }
 
 // idle: tunnels that have carried a message and then are silent.
-func idle(p place, o options) (figures, error) {
+func idle(p endpoints, o options) (measurements, error) {
 	return idleAt(p, o.idle, o.time)
 }
 
-func idleAt(p place, n int, d time.Duration) (figures, error) {
+func idleAt(p endpoints, n int, d time.Duration) (measurements, error) {
 	if p.pid == 0 {
-		return figures{}, nil
+		return measurements{}, nil
 	}
 	before := resources(p.pid)
 	conns := p.helloMany(n)
@@ -262,14 +262,14 @@ func idleAt(p place, n int, d time.Duration) (figures, error) {
 	if open == 0 {
 		return nil, fmt.Errorf("no tunnel opened")
 	}
-	return figures{
+	return measurements{
 		"KiB/tunnel": (after.rssKiB - before.rssKiB) / open, "fds/tunnel": (after.files - before.files) / open,
 		"open": open, "CPU ms/s": used, "MiB before": before.rssKiB / 1024, "MiB with": after.rssKiB / 1024,
 	}, nil
 }
 
 // get: 16 clients with kept connections fetch 512 bytes in plain HTTP.
-func get(p place, o options) (figures, error) {
+func get(p endpoints, o options) (measurements, error) {
 	proxy := &url.URL{Scheme: "http", Host: p.proxy}
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxy), MaxIdleConnsPerHost: 16, DisableCompression: true}, Timeout: 8 * time.Second}
 	defer client.CloseIdleConnections()
@@ -298,5 +298,5 @@ func get(p place, o options) (figures, error) {
 	if done == 0 {
 		return nil, fmt.Errorf("no request was answered")
 	}
-	return figures{"requests/s": done / time.Since(start).Seconds(), "CPU µs/request": (p.cpu() - cpu) * 1e6 / done, "failed": float64(failed.Load())}, nil
+	return measurements{"requests/s": done / time.Since(start).Seconds(), "CPU µs/request": (p.cpu() - cpu) * 1e6 / done, "failed": float64(failed.Load())}, nil
 }

@@ -10,7 +10,7 @@ import (
 
 // reload answers with a Report: 200, or 422 with the faults.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	unhurried(w)
+	noWriteDeadline(w)
 	report := s.o.Reload(context.WithoutCancel(r.Context()), isSet(r, "dry_run")).filled()
 	status := http.StatusOK
 	if len(report.Faults) > 0 {
@@ -32,7 +32,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		(&refusal{status: http.StatusNotImplemented, text: "this proxyd cannot hand over to another; stop and start it"}).write(w, r)
 		return
 	}
-	unhurried(w)
+	noWriteDeadline(w)
 	p := &progress{w: w}
 	err := s.o.Upgrade(context.WithoutCancel(r.Context()), isSet(r, "move"), p.line)
 	switch {
@@ -108,8 +108,8 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	text(w, http.StatusOK, what+": in use again\n")
 }
 
-// unhurried lifts the limit on an answer's time: a change takes what it takes.
-func unhurried(w http.ResponseWriter) {
+// noWriteDeadline lifts the limit on an answer's time: a change takes what it takes.
+func noWriteDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 }
 

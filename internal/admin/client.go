@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"proxyd/internal/config"
@@ -88,17 +90,9 @@ func NewClient(address string, token config.Secret) *Client {
 	return c
 }
 
-// Address is where the client asks.
-func (c *Client) Address() string { return c.address }
-
 // Status asks what the daemon is doing.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.get(ctx, "/api/v1/status", &s)
-}
-
-// Tunnels lists the live tunnels.
-func (c *Client) Tunnels(ctx context.Context) (list []Tunnel, err error) {
-	return list, c.get(ctx, "/api/v1/tunnels", &list)
 }
 
 // Route asks which way hosts ("HOST" or "HOST:PORT") take. kind and listener
@@ -113,11 +107,11 @@ func (c *Client) Route(ctx context.Context, hosts []string, kind, listener strin
 	}
 	for some := range slices.Chunk(hosts, maxHosts) {
 		q["host"] = some
-		var ways []Route
-		if err := c.get(ctx, "/api/v1/route?"+q.Encode(), &ways); err != nil {
+		var answers []Route
+		if err := c.get(ctx, "/api/v1/route?"+q.Encode(), &answers); err != nil {
 			return nil, err
 		}
-		list = append(list, ways...)
+		list = append(list, answers...)
 	}
 	return list, nil
 }
@@ -277,6 +271,19 @@ func (c *Client) send(ctx context.Context, method, path, nonce string) (*http.Re
 		return nil, &UnreachableError{Address: c.address, Err: errors.New("something else listens there")}
 	}
 	return resp, nil
+}
+
+// unreachable drops what net/http says around the cause.
+func (c *Client) unreachable(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; run this as the user that proxyd runs as", err)
+	}
+	refused := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
+	return &UnreachableError{Address: c.address, Refused: refused, Err: err}
 }
 
 const maxAnswer = 256 << 20

@@ -40,7 +40,8 @@ func TestClientReads(t *testing.T) {
 		if diff := cmp.Diff(want.filled(), status); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}
-		tunnels, err := c.Tunnels(t.Context())
+		var tunnels []Tunnel
+		err = c.get(t.Context(), "/api/v1/tunnels", &tunnels)
 		if diff := cmp.Diff([]Tunnel{tunnel}, tunnels); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}

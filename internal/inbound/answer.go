@@ -65,7 +65,7 @@ func (a answer) bytes() []byte {
 	b = append(b, "\r\nX-Proxyd-Request-Id: "...)
 	b = append(b, clean(a.ID)...)
 	b = append(b, "\r\n"...)
-	b = a.appendParticular(b, status, table)
+	b = a.appendStatusFields(b, status, table)
 	b = append(b, "Content-Type: text/plain\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, int64(len(body)), 10)
 	if a.keep {
@@ -79,8 +79,8 @@ func (a answer) bytes() []byte {
 	return b
 }
 
-// appendParticular adds the fields that only some answers carry.
-func (a answer) appendParticular(b []byte, status int, table failure.Answer) []byte {
+// appendStatusFields adds the fields that only some answers carry.
+func (a answer) appendStatusFields(b []byte, status int, table failure.Answer) []byte {
 	switch status {
 	case http.StatusProxyAuthRequired:
 		b = append(b, "Proxy-Authenticate: Basic realm=\"proxyd\"\r\n"...)
@@ -117,7 +117,7 @@ func orDash(s string) string {
 }
 
 // refuseHTTP records a refusal, answers it and closes the connection.
-func (c *client) refuseHTTP(r *tunnel.Request, f *fault) {
+func (c *client) refuseHTTP(r *tunnel.Request, f *refusal) {
 	c.sendRefusal(answer{Refusal: c.record(r, f), proxy: f.proxy}, f.delay)
 }
 

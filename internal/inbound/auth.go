@@ -35,8 +35,8 @@ func newUsers(list []config.User) *users {
 	return u
 }
 
-// of reports whether u was made from this very list.
-func (u *users) of(list []config.User) bool {
+// madeFrom reports whether u was made from this very list.
+func (u *users) madeFrom(list []config.User) bool {
 	return u != nil && len(u.list) == len(list) && &u.list[0] == &list[0]
 }
 
@@ -70,7 +70,7 @@ type identity struct {
 // A suffix +websocket or +http is cut off the name before it is compared. Some
 // clients send percent escapes as they stand in the proxy URL; they are
 // decoded, once, if the plain text is not accepted.
-func (u *users) identify(name, password string) (identity, *fault) {
+func (u *users) identify(name, password string) (identity, *refusal) {
 	plain, kind := cutKind(name)
 	if u == nil {
 		if d, ok := unescape(name); ok {
@@ -89,14 +89,14 @@ func (u *users) identify(name, password string) (identity, *fault) {
 			return identity{label(plain), kind}, nil
 		}
 	}
-	return identity{}, &fault{
+	return identity{}, &refusal{
 		class: failure.Auth, text: "unknown user or wrong password", delay: wrongDelay,
 		hint: "check the credentials in the client's proxy URL against the listener's auth.users",
 	}
 }
 
 // noCredentials is for a listener with users and a client that sends none.
-var noCredentials = &fault{
+var noCredentials = &refusal{
 	class: failure.Auth, text: "this listener needs a user and a password",
 	hint: "put them into the proxy URL: http://NAME:PASSWORD@HOST:PORT",
 }
@@ -128,7 +128,7 @@ func label(name string) string { return cut(clean(name), maxLabel) }
 
 // identifyHTTP reads Proxy-Authorization. Without users a field that cannot be
 // read is ignored.
-func (u *users) identifyHTTP(h *head) (identity, *fault) {
+func (u *users) identifyHTTP(h *head) (identity, *refusal) {
 	value, n := "", 0
 	for _, f := range h.fields {
 		if f.is("proxy-authorization") {
@@ -151,7 +151,7 @@ func (u *users) identifyHTTP(h *head) (identity, *fault) {
 	case n > 1:
 		return identity{}, bad("the request has more than one Proxy-Authorization")
 	}
-	return identity{}, &fault{
+	return identity{}, &refusal{
 		class: failure.Auth, text: "the Proxy-Authorization" + byScheme(value) + " cannot be read",
 		hint: "this proxy accepts Basic alone",
 	}

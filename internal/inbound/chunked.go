@@ -41,7 +41,7 @@ const (
 
 // feed looks at the next bytes and tells how many of them belong to the body.
 // All of them do unless the body ends among them or one is wrong.
-func (c *chunks) feed(b []byte) (int, *fault) {
+func (c *chunks) feed(b []byte) (int, *refusal) {
 	for i := 0; i < len(b); {
 		if c.state == chunkData {
 			n := int(min(c.size, int64(len(b)-i)))
@@ -72,7 +72,7 @@ var (
 )
 
 // step takes one byte that is not data.
-func (c *chunks) step(b byte) *fault {
+func (c *chunks) step(b byte) *refusal {
 	if c.state <= chunkSizeLF {
 		c.line++
 	}
@@ -118,7 +118,7 @@ func (c *chunks) step(b byte) *fault {
 	return nil
 }
 
-func (c *chunks) sizeByte(b byte) *fault {
+func (c *chunks) sizeByte(b byte) *refusal {
 	digit, ok := unhex(b)
 	switch {
 	case ok && c.count < maxChunkDigits:
@@ -137,7 +137,7 @@ func (c *chunks) sizeByte(b byte) *fault {
 	return badChunkSize
 }
 
-func (c *chunks) trailerByte(b byte) *fault {
+func (c *chunks) trailerByte(b byte) *refusal {
 	if b == '\r' {
 		c.state = chunkTrailerLF
 		return nil
@@ -153,7 +153,7 @@ func (c *chunks) trailerByte(b byte) *fault {
 }
 
 // trailerEnd takes the line feed behind a trailer, or behind the body.
-func (c *chunks) trailerEnd(b byte) *fault {
+func (c *chunks) trailerEnd(b byte) *refusal {
 	if b != '\n' {
 		return badTrailer
 	}

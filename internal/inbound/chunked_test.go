@@ -10,7 +10,7 @@ import (
 )
 
 // feedChunks feeds a chunked body and gives what belongs to it.
-func feedChunks(b []byte, step int) (used int, done bool, f *fault) {
+func feedChunks(b []byte, step int) (used int, done bool, f *refusal) {
 	var c chunks
 	for used < len(b) && !c.done {
 		piece := b[used:min(used+step, len(b))]

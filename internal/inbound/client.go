@@ -21,21 +21,21 @@ import (
 // client is one accepted connection until it is a tunnel.
 type client struct {
 	s                 *Server
-	door              *listener
+	listener          *listener
 	conn              net.Conn     // what is spoken on: tcp, or TLS over it
 	tcp               *net.TCPConn // nil only if the listener is no TCP listener
 	addr              netip.AddrPort
-	listener          config.Listener
+	settings          config.Listener
 	users             *users
 	deadline          time.Time // of the handshake
 	in                input
 	req               request       // the request being served, but for plain HTTP
-	spoken            bool          // its protocol has been reported
-	place             *list.Element // among Server.waiting, nil when it is not; under Server.mu, as the next three
+	protocolReported  bool          // its protocol has been reported
+	waitElem          *list.Element // among Server.waiting, nil when it is not; under Server.mu, as the next three
 	since             time.Time     // when it began to wait
 	answered, evicted bool
 	busy              atomic.Bool // it is among Server.busy, until it leaves
-	way               *tunnel.Tunnel
+	tunnel            *tunnel.Tunnel
 	refusal           *tunnel.Refusal
 }
 
@@ -46,53 +46,53 @@ func (c *client) serve() {
 		c.reject()
 		return
 	}
-	if c.listener.TLSCert != "" && !c.startTLS() {
+	if c.settings.TLSCert != "" && !c.startTLS() {
 		return
 	}
-	first, ok := c.first()
+	first, ok := c.firstByte()
 	if !ok {
 		return
 	}
 	switch {
 	case first == 5:
-		c.speaks("socks5")
+		c.reportProtocol("socks5")
 		c.serveSOCKS5()
 	case first == 4:
-		c.speaks("socks4")
+		c.reportProtocol("socks4")
 		c.serveSOCKS4()
 	case isLetter(first):
 		c.serveHTTP(nil)
 	case first == 0x16:
-		c.speaks("tls")
+		c.reportProtocol("tls")
 		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, plainPort)
 	default:
-		c.speaks("unknown")
+		c.reportProtocol("unknown")
 		c.drop("unknown", cleanf("first byte 0x%02x: neither HTTP nor SOCKS", first))
 	}
 }
 
-// speaks reports what the connection speaks, the first time.
-func (c *client) speaks(protocol string) {
-	if !c.spoken && c.s.opts.Accepted != nil {
+// reportProtocol reports what the connection speaks, the first time.
+func (c *client) reportProtocol(protocol string) {
+	if !c.protocolReported && c.s.opts.Accepted != nil {
 		c.s.opts.Accepted(protocol)
 	}
-	c.spoken = true
+	c.protocolReported = true
 }
 
 var (
-	plainPort = &fault{
+	plainPort = &refusal{
 		class: failure.BadRequest, text: "this port speaks plain HTTP, use http:// in the proxy URL",
 		hint: "the client began a TLS handshake",
 	}
-	tlsPort = &fault{
+	tlsPort = &refusal{
 		class: failure.BadRequest, text: "this port speaks TLS, use https:// in the proxy URL",
 		hint: "the listener has a certificate (tls), so nothing is accepted in clear",
 	}
 )
 
-// first reads until there is a first byte, and leaves it where it is. false:
+// firstByte reads until there is a first byte, and leaves it where it is. false:
 // there is none, and the connection is closed.
-func (c *client) first() (byte, bool) {
+func (c *client) firstByte() (byte, bool) {
 	if len(c.in.pending()) == 0 {
 		if err := c.in.fill(); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -108,10 +108,10 @@ func (c *client) first() (byte, bool) {
 
 // allowed checks the listener's list of client addresses.
 func (c *client) allowed() bool {
-	if len(c.listener.Allow) == 0 {
+	if len(c.settings.Allow) == 0 {
 		return true
 	}
-	for _, p := range c.listener.Allow {
+	for _, p := range c.settings.Allow {
 		if p.Contains(c.addr.Addr()) {
 			return true
 		}
@@ -122,7 +122,7 @@ func (c *client) allowed() bool {
 // reject answers a client that may not connect here without reading what it
 // wants: only which protocol it speaks, and that for a short time.
 func (c *client) reject() {
-	f := &fault{
+	f := &refusal{
 		class: failure.Denied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
 		hint: "add it to the listener's allow",
 	}
@@ -148,7 +148,7 @@ func (c *client) reject() {
 
 // open asks for a way to the target. The client's leaving ends the attempt.
 func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
-	if !c.s.engage(c) {
+	if !c.s.stopWaiting(c) {
 		return nil, &tunnel.Refusal{Class: failure.ClientGone, Text: errLeft.Error()}
 	}
 	if !c.busy.Swap(true) {
@@ -160,7 +160,7 @@ func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	t, err := c.s.handler.Open(ctx, r)
 	w.stop()
 	if err != nil {
-		c.s.await(c)
+		c.s.startWaiting(c)
 		return nil, asRefusal(err)
 	}
 	if ctx.Err() != nil {
@@ -204,18 +204,18 @@ func (c *client) wait(d time.Duration) bool {
 // connection knows.
 func (c *client) complete(r *tunnel.Request) tunnel.Request {
 	r.Client = c.addr
-	r.Hint.Listener = c.listener.Address
+	r.Hint.Listener = c.settings.Address
 	return *r
 }
 
 // record counts and logs a refusal that is decided here.
-func (c *client) record(r *tunnel.Request, f *fault) *tunnel.Refusal {
+func (c *client) record(r *tunnel.Request, f *refusal) *tunnel.Refusal {
 	return c.s.handler.Refuse(c.complete(r), f.class, f.status, f.text, f.hint)
 }
 
 // drop closes a connection that cannot be answered in any protocol, and says why in the log.
 func (c *client) drop(protocol, why string) {
-	c.record(&tunnel.Request{Protocol: protocol, Hint: router.Hint{}}, &fault{class: failure.BadRequest, text: why})
+	c.record(&tunnel.Request{Protocol: protocol, Hint: router.Hint{}}, &refusal{class: failure.BadRequest, text: why})
 	c.close()
 }
 
@@ -238,7 +238,7 @@ func (c *client) reply(b []byte) bool {
 // discards the answer.
 func (c *client) linger() {
 	defer c.close()
-	c.s.await(c)
+	c.s.startWaiting(c)
 	if t, ok := c.conn.(*tls.Conn); ok {
 		_ = t.CloseWrite()
 	}
@@ -269,7 +269,7 @@ func (c *client) reset() {
 	c.conn.Close()
 }
 
-func (c *client) leave() { c.s.leave(c) }
+func (c *client) leave() { c.s.remove(c) }
 
 // crash ends a connection whose handling has panicked.
 func (c *client) crash(v any, stack []byte) {

@@ -20,14 +20,14 @@ import (
 // ends it. Only an answer 407 lets another one follow here; plain HTTP goes to
 // net/http, which brings the connection back for what it shall not see. f is
 // what is wrong with the request at hand, if that is known already.
-func (c *client) serveHTTP(f *fault) {
+func (c *client) serveHTTP(f *refusal) {
 	const mostTries = 16 // of authentication; the last answer says that it is the last
 	var h head
 	for try := 1; ; try++ {
 		if f == nil {
 			if err := c.in.readHead(&h); err != nil {
-				c.speaks("http")
-				if f = c.headFault(err); f == nil {
+				c.reportProtocol("http")
+				if f = c.refuseHead(err); f == nil {
 					c.close()
 					return
 				}
@@ -38,12 +38,12 @@ func (c *client) serveHTTP(f *fault) {
 			return
 		}
 		f = c.decide(&h, &c.req)
-		c.speaks(c.req.Protocol)
+		c.reportProtocol(c.req.Protocol)
 		if f == nil {
 			c.start(&h)
 			return
 		}
-		keep := f.class == failure.Auth && try < mostTries && h.keeps() && !c.s.draining.Load()
+		keep := f.class == failure.Auth && try < mostTries && h.keepAlive() && !c.s.draining.Load()
 		a := answer{Refusal: c.record(&c.req.Request, f), proxy: f.proxy, head: c.req.head, keep: keep}
 		c.in.use(len(h.raw))
 		if !c.sendRefusal(a, f.delay) {
@@ -54,27 +54,27 @@ func (c *client) serveHTTP(f *fault) {
 	}
 }
 
-// keeps reports whether the connection may stay for another request after an
+// keepAlive reports whether the connection may stay for another request after an
 // answer of ours: behind a body that nothing reads it cannot (RFC 9112 section 9.3).
-func (h *head) keeps() bool {
+func (h *head) keepAlive() bool {
 	return h.minor > 0 && !h.hasBody() && !h.has("connection", "close")
 }
 
-// headFault is what to answer when a head did not come, nil for nothing.
-func (c *client) headFault(err error) *fault {
-	var f *fault
+// refuseHead is what to answer when a head did not come, nil for nothing.
+func (c *client) refuseHead(err error) *refusal {
+	var f *refusal
 	switch {
 	case errors.As(err, &f):
 		return f
 	case isTimeout(err) && len(c.in.pending()) > 0:
-		return tooSlow()
+		return headTimeout()
 	}
 	return nil
 }
 
 // start does what a request asks for.
 func (c *client) start(h *head) {
-	switch c.req.do {
+	switch c.req.action {
 	case doConnect:
 		c.in.use(len(h.raw))
 		c.connect()
@@ -114,7 +114,7 @@ func (s *Server) newProxy() *goproxy.ProxyHttpServer {
 	}
 	p.OnRequest().HandleConnectFunc(func(host string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 		c := clientOf(ctx.Req)
-		c.way, c.refusal = c.open(c.complete(&c.req.Request))
+		c.tunnel, c.refusal = c.open(c.complete(&c.req.Request))
 		return take, host
 	})
 	p.OnRequest().DoFunc(s.forward)
@@ -123,16 +123,16 @@ func (s *Server) newProxy() *goproxy.ProxyHttpServer {
 
 // finishConnect answers, and lets the tunnel begin.
 func (c *client) finishConnect() {
-	if c.way == nil {
+	if c.tunnel == nil {
 		c.sendRefusal(answer{Refusal: c.refusal}, 0)
 		return
 	}
 	if _, err := io.WriteString(c, established); err != nil {
-		c.way.Abandon(err)
+		c.tunnel.Abandon(err)
 		c.close()
 		return
 	}
-	c.carry(c.way)
+	c.carry(c.tunnel)
 }
 
 // connectWriter is the client as goproxy wants to see one: it takes the

@@ -15,7 +15,7 @@ type framing struct {
 
 // frame checks the fields that say where the request ends. Two readers that
 // differed about one of them would see different requests.
-func (h *head) frame() *fault {
+func (h *head) frame() *refusal {
 	hosts, lengths, codings := 0, 0, 0
 	var length, coding []byte
 	for _, f := range h.fields {
@@ -62,7 +62,7 @@ func (h *head) frame() *fault {
 
 // checkHost holds HTTP/1.1's rule, but for CONNECT, which old clients send
 // bare. The field decides nothing here: the target does.
-func (h *head) checkHost(hosts int) *fault {
+func (h *head) checkHost(hosts int) *refusal {
 	switch {
 	case hosts > 1:
 		return bad("the request has more than one Host")

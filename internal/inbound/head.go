@@ -64,15 +64,15 @@ func (in *input) cutShort(err error) error {
 	}
 }
 
-// tooSlow is what a deadline means while a head is read.
-func tooSlow() *fault {
+// headTimeout is what a deadline means while a head is read.
+func headTimeout() *refusal {
 	return badStatus(http.StatusRequestTimeout, "the request head was not complete within 10 s", "")
 }
 
 // scanHead looks at what is new of the pending bytes, line by line, and gives
 // the length of the head once it is complete. What is wrong is said at the
 // first line that shows it, without waiting for more.
-func (in *input) scanHead() (int, *fault) {
+func (in *input) scanHead() (int, *refusal) {
 	b := in.pending()
 	for in.scanned < len(b) {
 		i := bytes.IndexByte(b[in.scanned:], '\n')
@@ -111,7 +111,7 @@ func (in *input) scanHead() (int, *fault) {
 }
 
 // checkLineStart looks at a request line that is not complete yet.
-func checkLineStart(b []byte) *fault {
+func checkLineStart(b []byte) *refusal {
 	if len(b) > maxLine {
 		return badStatus(414, "the request line is longer than 8 KiB", "")
 	}
@@ -119,7 +119,7 @@ func checkLineStart(b []byte) *fault {
 	return checkMethod(bytes.TrimSuffix(method, []byte("\r")))
 }
 
-func checkMethod(m []byte) *fault {
+func checkMethod(m []byte) *refusal {
 	for i, c := range m {
 		if !isToken(c) {
 			return bad("this is no HTTP request: the method begins with " + quote(m[:i+1]))
@@ -131,7 +131,7 @@ func checkMethod(m []byte) *fault {
 	return nil
 }
 
-func checkRequestLine(line []byte) *fault {
+func checkRequestLine(line []byte) *refusal {
 	if f := checkLineStart(line); f != nil {
 		return f
 	}
@@ -140,7 +140,7 @@ func checkRequestLine(line []byte) *fault {
 }
 
 // splitRequestLine reads "METHOD SP target SP HTTP/1.x".
-func splitRequestLine(line []byte) (method, target []byte, minor int, f *fault) {
+func splitRequestLine(line []byte) (method, target []byte, minor int, f *refusal) {
 	parts := bytes.Split(line, []byte(" "))
 	if len(parts) != 3 || len(parts[0]) == 0 || len(parts[1]) == 0 {
 		return nil, nil, 0, bad("the request line " + quote(line) + " is not: METHOD, one space, target, one space, HTTP/1.1")
@@ -168,10 +168,10 @@ func splitRequestLine(line []byte) (method, target []byte, minor int, f *fault) 
 }
 
 // parse takes a complete head apart. raw ends in the blank line.
-func (h *head) parse(raw []byte) *fault {
+func (h *head) parse(raw []byte) *refusal {
 	*h = head{raw: raw, fields: h.fields[:0]}
 	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
-	var f *fault
+	var f *refusal
 	if h.method, h.target, h.minor, f = splitRequestLine(line); f != nil {
 		return f
 	}
@@ -189,7 +189,7 @@ func (h *head) parse(raw []byte) *fault {
 }
 
 // parseField reads "name: value".
-func parseField(line []byte) (field, *fault) {
+func parseField(line []byte) (field, *refusal) {
 	if line[0] == ' ' || line[0] == '\t' {
 		return field{}, bad("a field is folded over two lines: write it on one")
 	}

@@ -64,14 +64,14 @@ type Options struct {
 
 // Server serves clients on any number of listeners.
 type Server struct {
-	handler *tunnel.Handler
-	opts    Options
-	ctx     context.Context // ends with Close; what is being opened for a client hangs on it
-	cancel  context.CancelFunc
-	proxy   *goproxy.ProxyHttpServer
-	socks   *socks5.Server
-	plain   *http.Server
-	queue   *connQueue // connections on their way to plain
+	handler     *tunnel.Handler
+	opts        Options
+	ctx         context.Context // ends with Close; what is being opened for a client hangs on it
+	cancel      context.CancelFunc
+	proxy       *goproxy.ProxyHttpServer
+	socks       *socks5.Server
+	plainServer *http.Server
+	queue       *connQueue // connections on their way to plain
 
 	handshake time.Duration // handshakeTime, shorter in tests
 
@@ -88,12 +88,12 @@ type Server struct {
 
 // New makes a Server. It starts nothing.
 func New(o Options) *Server {
-	s := &Server{handler: o.Handler, opts: o, queue: newHanded(), conns: map[*client]struct{}{}, handshake: handshakeTime}
+	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, handshake: handshakeTime}
 	// The one context that does not come from a caller: it lives as long as the Server.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()
 	s.socks = newSOCKS5()
-	s.plain = &http.Server{
+	s.plainServer = &http.Server{
 		Handler:                      http.HandlerFunc(s.servePlain),
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(debugWriter{o.Debug}, "", 0),
@@ -119,7 +119,7 @@ func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 // answers no new ones; connections in their handshake go on.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	s.plain.SetKeepAlivesEnabled(false)
+	s.plainServer.SetKeepAlivesEnabled(false)
 }
 
 // Wait blocks until no request is being served, or ctx ends. Connections that
@@ -159,7 +159,7 @@ func (s *Server) Close() {
 	}
 	s.cancel()
 	s.queue.Close()
-	s.plain.Close()
+	s.plainServer.Close()
 	s.done.Wait()
 }
 
@@ -171,17 +171,17 @@ func (s *Server) startPlain() {
 		return
 	}
 	s.serving = true
-	s.done.Go(func() { _ = s.plain.Serve(s.queue) })
+	s.done.Go(func() { _ = s.plainServer.Serve(s.queue) })
 }
 
-// leave counts a connection out that is closed or has become a tunnel.
-func (s *Server) leave(c *client) {
+// remove counts a connection out that is closed or has become a tunnel.
+func (s *Server) remove(c *client) {
 	s.mu.Lock()
 	_, there := s.conns[c]
 	delete(s.conns, c)
-	if c.place != nil {
-		s.waiting.Remove(c.place)
-		c.place = nil
+	if c.waitElem != nil {
+		s.waiting.Remove(c.waitElem)
+		c.waitElem = nil
 	}
 	s.mu.Unlock()
 	if c.busy.Swap(false) {
@@ -223,12 +223,12 @@ type connQueue struct {
 	once  sync.Once
 }
 
-func newHanded() *connQueue {
+func newConnQueue() *connQueue {
 	return &connQueue{conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
-// give hands a connection to whoever accepts; false: nobody does any more.
-func (h *connQueue) give(c net.Conn) bool {
+// put hands a connection to whoever accepts; false: nobody does any more.
+func (h *connQueue) put(c net.Conn) bool {
 	select {
 	case h.conns <- c:
 		return true

@@ -316,8 +316,8 @@ func byteByByte(b []byte) [][]byte {
 	return pieces
 }
 
-func asFault(err error) *fault {
-	var f *fault
+func asFault(err error) *refusal {
+	var f *refusal
 	errors.As(err, &f)
 	return f
 }

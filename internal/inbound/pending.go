@@ -20,9 +20,9 @@ import (
 // its request, however many others come. New ones wait in the kernel meanwhile.
 const grace = 10 * time.Millisecond
 
-// enter counts a new connection in, and makes room for it; false: the server
+// admit counts a new connection in, and makes room for it; false: the server
 // is closed.
-func (s *Server) enter(c *client) bool {
+func (s *Server) admit(c *client) bool {
 	for {
 		room := max(1, s.room())
 		s.mu.Lock()
@@ -37,13 +37,13 @@ func (s *Server) enter(c *client) bool {
 				time.Sleep(left)
 				continue
 			}
-			evicted = s.takeLongest()
+			evicted = s.popLongest()
 		}
 		more := s.waiting.Len() >= room // there is less room than there was
 		if !more {
 			s.conns[c] = struct{}{}
 			s.done.Add(1)
-			s.push(c)
+			s.pushWaiting(c)
 		}
 		s.mu.Unlock()
 		if evicted != nil {
@@ -55,10 +55,10 @@ func (s *Server) enter(c *client) bool {
 	}
 }
 
-// push puts a connection behind all others that wait. s.mu is held.
-func (s *Server) push(c *client) {
+// pushWaiting puts a connection behind all others that wait. s.mu is held.
+func (s *Server) pushWaiting(c *client) {
 	c.since = time.Now()
-	c.place = s.waiting.PushBack(c)
+	c.waitElem = s.waiting.PushBack(c)
 }
 
 // room is how many may wait now.
@@ -78,16 +78,16 @@ func (s *Server) Relieve() bool {
 		s.mu.Unlock()
 		return false
 	}
-	c := s.takeLongest()
+	c := s.popLongest()
 	s.mu.Unlock()
 	s.evict(c, n)
 	return true
 }
 
-// takeLongest takes the first out of those that wait, and marks it. s.mu is held.
-func (s *Server) takeLongest() *client {
+// popLongest takes the first out of those that wait, and marks it. s.mu is held.
+func (s *Server) popLongest() *client {
 	c := s.waiting.Remove(s.waiting.Front()).(*client)
-	c.place, c.evicted = nil, true
+	c.waitElem, c.evicted = nil, true
 	return c
 }
 
@@ -106,30 +106,30 @@ func (s *Server) evict(c *client, limit int) {
 	}
 }
 
-// engage takes a connection whose request is being served out of those that
+// stopWaiting takes a connection whose request is being served out of those that
 // wait; false: it has been evicted, or has left.
-func (s *Server) engage(c *client) bool {
+func (s *Server) stopWaiting(c *client) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.place != nil {
-		s.waiting.Remove(c.place)
-		c.place = nil
+	if c.waitElem != nil {
+		s.waiting.Remove(c.waitElem)
+		c.waitElem = nil
 	}
 	_, there := s.conns[c]
 	return there && !c.evicted
 }
 
-// await puts a connection whose request has been answered, or is about to be
+// startWaiting puts a connection whose request has been answered, or is about to be
 // refused, back among those that wait, unless it has left.
-func (s *Server) await(c *client) {
+func (s *Server) startWaiting(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, there := s.conns[c]; !there || c.evicted {
 		return
 	}
 	c.answered = true
-	if c.place == nil {
-		s.push(c)
+	if c.waitElem == nil {
+		s.pushWaiting(c)
 	}
 }
 

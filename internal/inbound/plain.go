@@ -29,22 +29,22 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 	}
 	s.busy.Add(1)
 	defer s.busy.Add(-1)
-	if !s.engage(p.c) {
+	if !s.stopWaiting(p.c) {
 		panic(http.ErrAbortHandler)
 	}
-	defer s.await(p.c)
+	defer s.startWaiting(p.c)
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
-	p.serves(cancel)
-	defer p.serves(nil)
-	x := &exchange{p: p, req: req, cancel: cancel, plainWriter: plainWriter{w: w, length: -1}}
+	p.setCancel(cancel)
+	defer p.setCancel(nil)
+	x := &transaction{p: p, req: req, cancel: cancel, plainWriter: plainWriter{w: w, length: -1}}
 	defer p.answered.Add(1)
 	defer func() {
 		if v := recover(); v != nil {
 			if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				s.panicked(v, debug.Stack())
 			}
-			p.cutHard.Store(req.old)
+			p.resetOnClose.Store(req.http10)
 			panic(http.ErrAbortHandler) // net/http closes the connection
 		}
 	}()
@@ -54,7 +54,7 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.interim})
-	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+	s.proxy.ServeHTTP(x, r.WithContext(context.WithValue(ctx, transactionKey{}, x)))
 	if x.refused == nil {
 		if x.early() { // net/http would wait for the rest, and then trip over it
 			p.cutBody()
@@ -81,12 +81,12 @@ func (p *plainConn) takeBack(w http.ResponseWriter) {
 		}
 	}()
 	p.c.conn.SetReadDeadline(time.Now().Add(handshakeTime))
-	p.c.serveHTTP(p.wrong)
+	p.c.serveHTTP(p.headRefusal)
 }
 
-// exchange is one plain request and its answer. It is the ResponseWriter that
+// transaction is one plain request and its answer. It is the ResponseWriter that
 // goproxy writes to.
-type exchange struct {
+type transaction struct {
 	plainWriter
 	p       *plainConn
 	req     *request
@@ -97,8 +97,8 @@ type exchange struct {
 
 // interim passes an answer 1xx on (RFC 9110 section 15.2). How many there may
 // be is the upstream's concern. It runs while roundTrip waits for the answer.
-func (x *exchange) interim(status int, h textproto.MIMEHeader) error {
-	if !x.req.old {
+func (x *transaction) interim(status int, h textproto.MIMEHeader) error {
+	if !x.req.http10 {
 		x.plainWriter.interim(status, http.Header(h))
 	}
 	return nil
@@ -106,7 +106,7 @@ func (x *exchange) interim(status int, h textproto.MIMEHeader) error {
 
 // WriteHeader writes the head. An answer that has come before the request's end
 // ends the connection: the rest of the request goes nowhere.
-func (x *exchange) WriteHeader(status int) {
+func (x *transaction) WriteHeader(status int) {
 	if !x.silent && x.early() {
 		x.Header().Set("Connection", "close")
 	}
@@ -114,14 +114,14 @@ func (x *exchange) WriteHeader(status int) {
 }
 
 // early reports whether the client's body has not yet been read to its end.
-func (x *exchange) early() bool { return x.body != nil && !x.body.whole.Load() }
+func (x *transaction) early() bool { return x.body != nil && !x.body.whole.Load() }
 
-type exchangeKey struct{}
+type transactionKey struct{}
 
 // forward is goproxy's hook before a request is sent: it makes the request
 // what the next hop shall see.
 func (s *Server) forward(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
-	x := r.Context().Value(exchangeKey{}).(*exchange)
+	x := r.Context().Value(transactionKey{}).(*transaction)
 	stripRequest(r.Header)
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = nil // else net/http would add its own
@@ -134,7 +134,7 @@ func (s *Server) forward(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request,
 	}
 	r.URL, r.Host = x.req.url(), x.req.authority
 	r.Close = false // the client's wish concerns its own connection
-	if x.req.expects {
+	if x.req.expectsContinue {
 		r.Header.Set("Expect", "100-continue") // net/http has not seen it (see hand)
 		r.Close = true                         // else the transport would send the body behind an answer that does not want it
 	}
@@ -180,13 +180,13 @@ func (b *requestBody) Interrupt() {
 	b.p.cutBody()
 }
 
-// fault is what is wrong with the body's framing, nil for nothing.
-func (p *plainConn) fault() *fault {
+// framingError is what is wrong with the body's framing, nil for nothing.
+func (p *plainConn) framingError() *refusal {
 	if !p.reading.TryLock() {
 		return nil // what is being waited for lies behind the body, or in it: nothing is wrong so far
 	}
 	defer p.reading.Unlock()
-	var f *fault
+	var f *refusal
 	if errors.As(p.broken, &f) {
 		return f
 	}
@@ -201,14 +201,14 @@ var (
 // roundTrip is goproxy's way out. A refusal is kept for servePlain, which
 // writes it in our own form; what goproxy makes of the error goes nowhere.
 func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-	x := r.Context().Value(exchangeKey{}).(*exchange)
+	x := r.Context().Value(transactionKey{}).(*transaction)
 	req := x.p.c.complete(&x.req.Request)
 	resp, trip, err := s.handler.RoundTrip(r, req)
 	x.settle()
 	if err != nil {
 		refusal := asRefusal(err)
 		if x.body != nil {
-			f := x.p.fault()
+			f := x.p.framingError()
 			if f == nil && x.body.broken.Load() {
 				f = badBody
 			}
@@ -235,7 +235,7 @@ func hasData(resp *http.Response, tail []byte) bool {
 	return len(tail) > 0
 }
 
-func (x *exchange) refuse(r *tunnel.Refusal) error {
+func (x *transaction) refuse(r *tunnel.Refusal) error {
 	x.silent = true
 	x.refused = &answer{Refusal: r, head: x.req.head}
 	return errRefused

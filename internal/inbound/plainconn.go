@@ -23,27 +23,27 @@ import (
 type plainConn struct {
 	c *client
 
-	reading sync.Mutex // held by the one Read at a time
-	out     []byte     // checked, to be handed out
-	length  int64      // left of a body with a length
-	chunks  *chunks    // of a chunked body; nil otherwise
-	broken  error      // what ended the reading for good
-	given   bool       // backHead has been handed out
-	wrong   *fault     // what is wrong with the head behind backHead, if known
+	reading     sync.Mutex // held by the one Read at a time
+	out         []byte     // checked, to be handed out
+	length      int64      // left of a body with a length
+	chunks      *chunks    // of a chunked body; nil otherwise
+	broken      error      // what ended the reading for good
+	backGiven   bool       // backHead has been handed out
+	headRefusal *refusal   // what is wrong with the head behind backHead, if known
 
 	mu       sync.Mutex
 	stopped  bool                    // a deadline in the past is set
 	detached bool                    // no longer net/http's
 	inBody   bool                    // a read of a body is under way
 	cut      bool                    // nothing more of a body is wanted
-	coming   []*request              // handed out, not yet served; nil stands for backHead
-	asked    int                     // requests handed out
+	pending  []*request              // handed out, not yet served; nil stands for backHead
+	requests int                     // requests handed out
 	cancel   context.CancelCauseFunc // of the exchange being served; nil for none
 	answered atomic.Int64
 	failed   atomic.Bool  // a Read has
 	wrote    atomic.Int64 // when bytes were last taken by the client, in Unix nanoseconds
 
-	cutHard atomic.Bool // close with a reset: the answer must not look complete
+	resetOnClose atomic.Bool // close with a reset: the answer must not look complete
 }
 
 // backHead stands for what is not for net/http.
@@ -57,15 +57,15 @@ func (c *client) handToPlain(h *head) {
 	p := &plainConn{c: c}
 	c.conn.SetDeadline(time.Time{})
 	r := c.req
-	p.hand(h, &r)
-	if !c.s.queue.give(p) {
+	p.feed(h, &r)
+	if !c.s.queue.put(p) {
 		c.reset()
 		c.leave()
 	}
 }
 
-// hand makes a head the next thing to be read, and its body what follows.
-func (p *plainConn) hand(h *head, r *request) {
+// feed makes a head the next thing to be read, and its body what follows.
+func (p *plainConn) feed(h *head, r *request) {
 	p.out = h.raw
 	if h.value("expect") != "" {
 		p.out = h.without("expect")
@@ -81,8 +81,8 @@ func (p *plainConn) hand(h *head, r *request) {
 
 func (p *plainConn) push(r *request) {
 	p.mu.Lock()
-	p.coming = append(p.coming, r)
-	p.asked++
+	p.pending = append(p.pending, r)
+	p.requests++
 	p.mu.Unlock()
 }
 
@@ -91,15 +91,15 @@ func (p *plainConn) push(r *request) {
 func (p *plainConn) next() *request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := p.coming[0]
-	p.coming = p.coming[1:]
+	r := p.pending[0]
+	p.pending = p.pending[1:]
 	return r
 }
 
-// serves makes cancel what ends the exchange when the client leaves. net/http's
+// setCancel makes cancel what ends the exchange when the client leaves. net/http's
 // own context does not do: it ends for good, for all requests that follow, with
 // the first read that net/http itself interrupts.
-func (p *plainConn) serves(cancel context.CancelCauseFunc) {
+func (p *plainConn) setCancel(cancel context.CancelCauseFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cancel = cancel
@@ -133,7 +133,7 @@ func (p *plainConn) read(b []byte) (int, error) {
 		switch {
 		case p.broken != nil:
 			return 0, p.broken
-		case p.given:
+		case p.backGiven:
 			return 0, errTakenBack
 		case p.length > 0:
 			return p.readBody(b)
@@ -287,19 +287,19 @@ func (p *plainConn) readNext() error {
 	switch err := in.readHead(&h); {
 	case err == nil:
 		r := new(request)
-		if p.c.decide(&h, r) == nil && r.do == doForward {
-			p.hand(&h, r)
+		if p.c.decide(&h, r) == nil && r.action == doForward {
+			p.feed(&h, r)
 			return nil
 		}
 	case isTimeout(err) && p.interrupted():
 		return err
 	default:
-		if p.wrong = p.c.headFault(err); p.wrong == nil {
+		if p.headRefusal = p.c.refuseHead(err); p.headRefusal == nil {
 			return err
 		}
 	}
 	in.rescan()
-	p.out, p.given = []byte(backHead), true
+	p.out, p.backGiven = []byte(backHead), true
 	p.push(nil)
 	return nil
 }
@@ -308,7 +308,7 @@ func (p *plainConn) readNext() error {
 func (p *plainConn) busy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return int64(p.asked) > p.answered.Load()
+	return int64(p.requests) > p.answered.Load()
 }
 
 // allow lets the next read take until t, unless reading has been interrupted.
@@ -390,7 +390,7 @@ func (p *plainConn) Close() error {
 	if !mine {
 		return nil
 	}
-	if p.cutHard.Load() {
+	if p.resetOnClose.Load() {
 		p.c.reset()
 	} else {
 		p.letRead()

@@ -126,7 +126,7 @@ func TestBodyOfAPlainRequestIsNotAwaitedForEver(t *testing.T) {
 					if asFault(err) != bodyTooSlow || took < answered+bodyIdle || took > answered+2*bodyIdle {
 						t.Errorf("ended with %v after %v", err, took)
 					}
-					if f := p.fault(); f == nil || f.status != http.StatusRequestTimeout {
+					if f := p.framingError(); f == nil || f.status != http.StatusRequestTimeout {
 						t.Errorf("fault %+v", f)
 					}
 				})

@@ -97,7 +97,7 @@ func (w *plainWriter) Flush() {
 // connection: an answer that is not whole must not look whole.
 type answerBody struct {
 	io.ReadCloser
-	x    *exchange
+	x    *transaction
 	resp *http.Response
 	late bool // nothing of it is here yet: the head goes first
 }

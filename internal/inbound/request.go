@@ -28,39 +28,39 @@ const (
 // request is an HTTP request as far as it matters before it is sent on.
 type request struct {
 	tunnel.Request
-	do        action
-	authority string // host[:port], normalised, as Host and URL name it
-	path      string // origin-form
-	userinfo  string // of the URL, as it was written
-	head      bool   // HEAD: an answer has no body
-	old       bool   // HTTP/1.0
-	expects   bool   // Expect: 100-continue with a body, of HTTP/1.1: the client waits for an answer before it sends the body
+	action          action
+	authority       string // host[:port], normalised, as Host and URL name it
+	path            string // origin-form
+	userinfo        string // of the URL, as it was written
+	head            bool   // HEAD: an answer has no body
+	http10          bool   // HTTP/1.0
+	expectsContinue bool   // Expect: 100-continue with a body, of HTTP/1.1: the client waits for an answer before it sends the body
 }
 
 // decide reads what a client wants into r: a fault is why it does not get it.
 // r is filled as far as it is known, for the record. It has no effects, so
 // that it can be asked again.
-func (c *client) decide(h *head, r *request) *fault {
-	*r = request{head: string(h.method) == http.MethodHead, old: h.minor == 0}
-	r.expects = !r.old && h.hasBody() && h.value("expect") != ""
+func (c *client) decide(h *head, r *request) *refusal {
+	*r = request{head: string(h.method) == http.MethodHead, http10: h.minor == 0}
+	r.expectsContinue = !r.http10 && h.hasBody() && h.value("expect") != ""
 	r.Protocol = "http"
 	f := r.parseTarget(h)
 	id, unknown := c.users.identifyHTTP(h)
 	r.Label = id.label
-	r.Hint = router.Hint{Listener: c.listener.Address, Kind: id.kind}
+	r.Hint = router.Hint{Listener: c.settings.Address, Kind: id.kind}
 	switch {
 	case f != nil:
 		return f
 	case unknown != nil:
 		return unknown
-	case c.s.loops(h, r):
-		return &fault{
+	case c.s.isLoop(h, r):
+		return &refusal{
 			class: failure.Denied, proxy: "proxy_loop_detected",
 			text: "proxy_loop_detected: the request has passed through this proxyd before",
 			hint: "some upstream of this proxyd leads back to it",
 		}
 	}
-	if r.do == doUpgrade {
+	if r.action == doUpgrade {
 		r.Hint.Kind, r.Upgrade = catalog.KindWebsocket, true
 		return clearOnTLSPort(r.Port)
 	}
@@ -68,28 +68,28 @@ func (c *client) decide(h *head, r *request) *fault {
 }
 
 // parseTarget reads the target.
-func (r *request) parseTarget(h *head) *fault {
+func (r *request) parseTarget(h *head) *refusal {
 	if h.isConnect() {
-		r.Protocol, r.do = "connect", doConnect
+		r.Protocol, r.action = "connect", doConnect
 		var err error
 		r.Host, r.Port, err = target.SplitHostPort(string(h.target))
 		switch {
 		case err != nil:
-			return &fault{class: failure.BadRequest, text: err.Error(), hint: "CONNECT takes host:port"}
+			return &refusal{class: failure.BadRequest, text: err.Error(), hint: "CONNECT takes host:port"}
 		case h.hasBody():
 			return bad("a CONNECT request has no body, so no Content-Length and no Transfer-Encoding")
 		}
 		return nil
 	}
-	if f := r.aimPlain(string(h.target)); f != nil {
+	if f := r.parseAbsoluteForm(string(h.target)); f != nil {
 		return f
 	}
-	r.do = doForward
+	r.action = doForward
 	if !h.hasBody() && h.minor == 1 && string(h.method) == http.MethodGet &&
 		h.has("connection", "upgrade") && h.has("upgrade", "websocket") {
-		r.do = doUpgrade
+		r.action = doUpgrade
 	}
-	if path, _, _ := strings.Cut(r.path, "?"); r.do == doForward && strings.HasPrefix(path, "//") && r.url().RequestURI() != r.path {
+	if path, _, _ := strings.Cut(r.path, "?"); r.action == doForward && strings.HasPrefix(path, "//") && r.url().RequestURI() != r.path {
 		return bad("the path " + quote([]byte(path)) + " begins with // and has a character that must be percent-encoded")
 	}
 	return checkMethodFields(h)
@@ -111,7 +111,7 @@ func (r *request) url() *url.URL {
 }
 
 // checkMethodFields refuses what must not be sent on.
-func checkMethodFields(h *head) *fault {
+func checkMethodFields(h *head) *refusal {
 	if string(h.method) == http.MethodTrace {
 		return badStatus(http.StatusMethodNotAllowed, "TRACE is not sent on: its answer would repeat cookies and credentials", "")
 	}
@@ -128,12 +128,12 @@ func checkMethodFields(h *head) *fault {
 	return nil
 }
 
-// aimPlain reads an absolute-form target of http or ws.
-func (r *request) aimPlain(s string) *fault {
+// parseAbsoluteForm reads an absolute-form target of http or ws.
+func (r *request) parseAbsoluteForm(s string) *refusal {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
 		if s[0] == '/' || s == "*" {
-			return &fault{
+			return &refusal{
 				class: failure.BadRequest, text: "this is a proxy, not a web server",
 				hint: "set HTTPS_PROXY and HTTP_PROXY of a client to this address (`proxyd env` prints the lines)",
 			}
@@ -143,7 +143,7 @@ func (r *request) aimPlain(s string) *fault {
 	switch strings.ToLower(scheme) {
 	case "http", "ws":
 	case "https", "wss":
-		return &fault{
+		return &refusal{
 			class: failure.BadRequest, text: strings.ToLower(scheme) + " URL sent in clear; use CONNECT",
 			hint: "axios before 1.8: set proxy: false and an https-proxy-agent as httpsAgent",
 		}
@@ -169,11 +169,11 @@ func (r *request) aimPlain(s string) *fault {
 	if f := checkEscapes(path); f != nil {
 		return f
 	}
-	return r.aimAt(authority)
+	return r.parseAuthority(authority)
 }
 
-// aimAt reads host[:port] of a URL.
-func (r *request) aimAt(authority string) *fault {
+// parseAuthority reads host[:port] of a URL.
+func (r *request) parseAuthority(authority string) *refusal {
 	host, port := authority, ""
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && strings.IndexByte(authority[i:], ']') < 0 {
 		host, port = authority[:i], authority[i:]
@@ -202,7 +202,7 @@ func (r *request) aimAt(authority string) *fault {
 
 // checkEscapes refuses a percent sign that begins no escape: what it means
 // would be anybody's guess.
-func checkEscapes(path string) *fault {
+func checkEscapes(path string) *refusal {
 	for i := 0; i < len(path); i++ {
 		if path[i] != '%' {
 			continue
@@ -239,10 +239,10 @@ func (r *request) authorization() string {
 
 // clearOnTLSPort catches a client that was given the proxy for ws but asks
 // for a wss address: it would talk in clear to a port that speaks TLS.
-func clearOnTLSPort(port uint16) *fault {
+func clearOnTLSPort(port uint16) *refusal {
 	switch port {
 	case 443, 8443, 9443:
-		return &fault{
+		return &refusal{
 			class: failure.BadRequest,
 			text:  "a websocket in clear to port " + strconv.Itoa(int(port)) + ", which speaks TLS",
 			hint:  "use wss and CONNECT (ccxt JS: use wssProxy, not wsProxy)",
@@ -251,9 +251,9 @@ func clearOnTLSPort(port uint16) *fault {
 	return nil
 }
 
-// loops reports whether a Via names this very process. The marks of others are
+// isLoop reports whether a Via names this very process. The marks of others are
 // kept in r: they have to go on with the request.
-func (s *Server) loops(h *head, r *request) bool {
+func (s *Server) isLoop(h *head, r *request) bool {
 	token := s.opts.HopToken
 	for _, f := range h.fields {
 		if !f.is("via") {

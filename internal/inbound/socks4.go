@@ -36,7 +36,7 @@ func (c *client) serveSOCKS4() {
 			continue
 		}
 		if f == nil && c.users != nil {
-			f = &fault{
+			f = &refusal{
 				class: failure.Auth, text: "SOCKS4 cannot authenticate, and this listener has users",
 				hint: "use socks5h:// or http:// with NAME:PASSWORD",
 			}
@@ -72,7 +72,7 @@ func (c *client) refuseSOCKS4(r *tunnel.Refusal) {
 
 // parseSOCKS4 reads a request of "4 command port address userid 0 [name 0]" and
 // gives its length, 0 if there must be more of it.
-func parseSOCKS4(b []byte, r *tunnel.Request) (int, *fault) {
+func parseSOCKS4(b []byte, r *tunnel.Request) (int, *refusal) {
 	const fixed = 8
 	if len(b) >= 2 && b[1] != 1 {
 		return 0, bad("a SOCKS4 command other than CONNECT")
@@ -105,7 +105,7 @@ func parseSOCKS4(b []byte, r *tunnel.Request) (int, *fault) {
 }
 
 // cString reads up to a zero byte and gives the length with it, 0 if there must be more.
-func cString(b []byte, what string) (string, int, *fault) {
+func cString(b []byte, what string) (string, int, *refusal) {
 	i := bytes.IndexByte(b, 0)
 	switch {
 	case i > maxSOCKS4, i < 0 && len(b) > maxSOCKS4:

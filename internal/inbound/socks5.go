@@ -21,13 +21,13 @@ import (
 func newSOCKS5() *socks5.Server {
 	return socks5.NewServer(
 		// Its order decides, not the client's: a name may be a label, so it is asked for whenever it is offered.
-		socks5.WithAuthMethods([]socks5.Authenticator{byPassword{}, byNothing{}}),
+		socks5.WithAuthMethods([]socks5.Authenticator{passwordAuth{}, noAuth{}}),
 		socks5.WithResolver(noResolver{}),
 		socks5.WithConnectHandle(func(_ context.Context, w io.Writer, r *socks5.Request) error {
 			return w.(*socksConn).connect(r)
 		}),
-		socks5.WithBindHandle(noCommand),
-		socks5.WithAssociateHandle(noCommand),
+		socks5.WithBindHandle(rejectCommand),
+		socks5.WithAssociateHandle(rejectCommand),
 	)
 }
 
@@ -48,7 +48,7 @@ func (c *client) serveSOCKS5() {
 	case errors.Is(err, statute.ErrNoSupportedAuth):
 		f := bad("the client offers no SOCKS5 method that is spoken here: 00 (none) or 02 (user and password)")
 		if c.users != nil {
-			f = &fault{
+			f = &refusal{
 				class: failure.Auth, text: "the client offers no user and password, which this listener needs",
 				hint: "put them into the proxy URL: socks5h://NAME:PASSWORD@HOST:PORT",
 			}
@@ -144,7 +144,7 @@ func (s *socksConn) refused(r *tunnel.Refusal) {
 // socks5Reply bears no address of ours: it would be of no use, and nobody's business.
 func socks5Reply(code byte) []byte { return []byte{5, code, 0, 1, 0, 0, 0, 0, 0, 0} }
 
-func noCommand(_ context.Context, w io.Writer, _ *socks5.Request) error {
+func rejectCommand(_ context.Context, w io.Writer, _ *socks5.Request) error {
 	s := w.(*socksConn)
 	s.settled = true
 	s.record(&s.r, bad("a SOCKS5 command other than CONNECT: neither BIND nor UDP is served"))
@@ -160,14 +160,14 @@ func (noResolver) Resolve(ctx context.Context, _ string) (context.Context, net.I
 	return ctx, nil, nil
 }
 
-// byPassword is method 02, RFC 1929.
-type byPassword struct{}
+// passwordAuth is method 02, RFC 1929.
+type passwordAuth struct{}
 
 // GetCode is the method's number.
-func (byPassword) GetCode() uint8 { return statute.MethodUserPassAuth }
+func (passwordAuth) GetCode() uint8 { return statute.MethodUserPassAuth }
 
 // Authenticate reads the credentials. Without users any will do, and the name is a label.
-func (byPassword) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
+func (passwordAuth) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
 	s := w.(*socksConn)
 	if _, err := w.Write([]byte{statute.VersionSocks5, statute.MethodUserPassAuth}); err != nil {
 		return nil, err
@@ -191,14 +191,14 @@ func (byPassword) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.Auth
 	return &socks5.AuthContext{Method: statute.MethodUserPassAuth}, err
 }
 
-// byNothing is method 00.
-type byNothing struct{}
+// noAuth is method 00.
+type noAuth struct{}
 
 // GetCode is the method's number.
-func (byNothing) GetCode() uint8 { return statute.MethodNoAuth }
+func (noAuth) GetCode() uint8 { return statute.MethodNoAuth }
 
 // Authenticate lets everybody in, unless the listener has users.
-func (byNothing) Authenticate(_ io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
+func (noAuth) Authenticate(_ io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
 	if w.(*socksConn).users != nil {
 		_, _ = w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
 		return nil, statute.ErrNoSupportedAuth

@@ -62,7 +62,7 @@ func (c *certs) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // Nothing is accepted in clear. false: it failed, and the connection is closed.
 func (c *client) startTLS() bool {
 	t := tls.Server(c.conn, &tls.Config{
-		GetCertificate: c.door.certsOf(&c.listener).get,
+		GetCertificate: c.listener.certsOf(&c.settings).get,
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"http/1.1"},
 	})

@@ -249,7 +249,7 @@ func replyHead(in *input) (int, error) {
 }
 
 // parseReply checks a reply's head and gives its status.
-func parseReply(raw []byte) (int, *fault) {
+func parseReply(raw []byte) (int, *refusal) {
 	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
 	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {
 		return 0, bad("it begins with " + quote(line) + ", which is not HTTP")

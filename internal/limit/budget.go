@@ -40,27 +40,27 @@ type Budget struct {
 	limits Limits
 	on     bool // it is in the configuration in force
 
-	grants    ring // the times at which dials have ended
-	pending   int  // granted, their dials not yet ended
-	open      int  // granted, not yet ended
-	elsewhere int  // open in other processes
-	queued    int  // wait for it now
-	refused   uint64
-	warned    bool
+	grants  ring // the times at which dials have ended
+	pending int  // granted, their dials not yet ended
+	open    int  // granted, not yet ended
+	remote  int  // open in other processes
+	queued  int  // wait for it now
+	refused uint64
+	warned  bool
 }
 
 // Key is the budget's name.
 func (b *Budget) Key() Key { return b.key }
 
-// holds reports whether the budget holds connections back.
-func (b *Budget) holds() bool { return b.on && !b.limits.Watch }
+// enforced reports whether the budget holds connections back.
+func (b *Budget) enforced() bool { return b.on && !b.limits.Watch }
 
 // roomAt is when there is room for one more: now, or later, or never.
 func (b *Budget) roomAt(now int64) int64 {
-	if !b.holds() {
+	if !b.enforced() {
 		return now
 	}
-	if b.limits.MaxConnections > 0 && b.open+b.elsewhere >= b.limits.MaxConnections {
+	if b.limits.MaxConnections > 0 && b.open+b.remote >= b.limits.MaxConnections {
 		return noDeadline
 	}
 	return b.windowAt(now)
@@ -129,7 +129,7 @@ func (b *Budget) warns(now int64) bool {
 		return false
 	}
 	b.warned = l.Connects > 0 && 5*b.used(now) >= 4*l.Connects ||
-		l.MaxConnections > 0 && 5*(b.open+b.elsewhere) >= 4*l.MaxConnections
+		l.MaxConnections > 0 && 5*(b.open+b.remote) >= 4*l.MaxConnections
 	return b.warned
 }
 
@@ -140,7 +140,7 @@ func (b *Budget) left(now int64) int {
 		n = b.limits.Connects - b.used(now)
 	}
 	if b.limits.MaxConnections > 0 {
-		n = min(n, b.limits.MaxConnections-b.open-b.elsewhere)
+		n = min(n, b.limits.MaxConnections-b.open-b.remote)
 	}
 	return max(0, n)
 }

@@ -57,11 +57,11 @@ func TestShut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			table, b := one(tt.limits)
-			if table.Shut(b) {
+			if table.Exhausted(b) {
 				t.Error("shut from the beginning")
 			}
 			must(t, table, b)
-			if got := table.Shut(b); got != tt.shut {
+			if got := table.Exhausted(b); got != tt.shut {
 				t.Errorf("shut: %v, want %v", got, tt.shut)
 			}
 		})

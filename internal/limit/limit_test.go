@@ -232,7 +232,7 @@ func TestWatched(t *testing.T) {
 		if want := (Row{Budget: k, Limits: l, Left: 2, Remaining: 2, Open: 8}); !cmp.Equal(want, warned[0]) {
 			t.Error(cmp.Diff(want, warned[0]))
 		}
-		if r := table.Rows()[0]; r.Remaining != 0 || r.Refused != 0 || r.Next != time.Minute+1 {
+		if r := table.Rows()[0]; r.Remaining != 0 || r.Refused != 0 {
 			t.Errorf("%+v", r)
 		}
 		configure(table, map[Key]Limits{k: l}) // a reload that changes nothing
@@ -268,5 +268,21 @@ func TestNoBudgets(t *testing.T) {
 	}
 	if rows := table.Rows(); len(rows) != 0 {
 		t.Errorf("got %+v", rows)
+	}
+}
+
+// Room reports whether all budgets have room now. If not, in is the time until
+// their windows do, 0 if that is not known. It takes nothing.
+func (t *Table) Room(budgets []*Budget) (ok bool, in time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	switch at := roomAt(budgets, now); at {
+	case now:
+		return true, 0
+	case noDeadline:
+		return false, 0
+	default:
+		return false, time.Duration(at - now)
 	}
 }

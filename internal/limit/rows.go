@@ -57,7 +57,7 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 		}
 		b.refused++
 		if f.Budget == (Key{}) {
-			f.Budget, f.Limits, f.Open = b.key, b.limits, b.open+b.elsewhere
+			f.Budget, f.Limits, f.Open = b.key, b.limits, b.open+b.remote
 			f.Max = b.windowAt(now) == now // the window has room, so it is the other figure
 			f.Left = max(0, b.limits.Connects-b.used(now))
 		}
@@ -79,12 +79,11 @@ func (b *Budget) retryAfter(now int64) time.Duration {
 type Row struct {
 	Budget    Key
 	Limits    Limits
-	Left      int           // of Connects, in the window that ends now
-	Remaining int           // connections that would be admitted now
-	Open      int           // connections, those of other processes included
-	Queued    int           // connections that wait for it now
-	Refused   uint64        // connections that it did not admit in time, so far
-	Next      time.Duration // when a window gives the next place back; 0 if there is room, or no clock can tell
+	Left      int    // of Connects, in the window that ends now
+	Remaining int    // connections that would be admitted now
+	Open      int    // connections, those of other processes included
+	Queued    int    // connections that wait for it now
+	Refused   uint64 // connections that it did not admit in time, so far
 }
 
 // Rows lists the budgets that are in force, by exchange, kind and exit.
@@ -154,11 +153,7 @@ func (r Row) String() string {
 }
 
 func (b *Budget) row(now int64) Row {
-	r := Row{Budget: b.key, Limits: b.limits, Left: max(0, b.limits.Connects-b.used(now)), Remaining: b.left(now), Open: b.open + b.elsewhere, Queued: b.queued, Refused: b.refused}
-	if at := b.windowAt(now); at != noDeadline {
-		r.Next = time.Duration(at - now)
-	}
-	return r
+	return Row{Budget: b.key, Limits: b.limits, Left: max(0, b.limits.Connects-b.used(now)), Remaining: b.left(now), Open: b.open + b.remote, Queued: b.queued, Refused: b.refused}
 }
 
 func compare(a, b Key) int {

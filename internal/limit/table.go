@@ -15,7 +15,7 @@ type Table struct {
 	start time.Time // what its clock counts from
 
 	mu      sync.Mutex
-	figures func(Key) Limits // those in force
+	limits  func(Key) Limits // those in force
 	budgets map[Key]*Budget
 	waiting []*waiter // in the order of their arrival
 	timer   *time.Timer
@@ -32,7 +32,7 @@ var ErrSuspended = errors.New("no connections are granted: another process takes
 // called once for each budget that is only watched, when 80 % of it are used, and
 // again only after its figures have changed; it is called by Acquire and must not block.
 func NewTable(warn func(Row)) *Table {
-	return &Table{warn: warn, start: time.Now(), figures: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: noDeadline, stop: make(chan struct{})}
+	return &Table{warn: warn, start: time.Now(), limits: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: noDeadline, stop: make(chan struct{})}
 }
 
 // Suspend makes the table grant nothing of budgets that hold something back until
@@ -72,7 +72,7 @@ func (t *Table) budget(k Key) *Budget {
 	b := t.budgets[k]
 	if b == nil {
 		b = &Budget{key: k}
-		if l := t.figures(k); l.IsSet() {
+		if l := t.limits(k); l.IsSet() {
 			b.configure(l, t.now())
 		}
 		t.budgets[k] = b
@@ -89,14 +89,14 @@ func (t *Table) Configure(figures func(Key) Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	t.figures = figures
+	t.limits = figures
 	for k, b := range t.budgets {
 		if l := figures(k); l.IsSet() {
 			b.configure(l, now)
 			continue
 		}
 		b.on = false
-		if b.used(now) == 0 && b.open+b.elsewhere+b.queued == 0 {
+		if b.used(now) == 0 && b.open+b.remote+b.queued == 0 {
 			delete(t.budgets, k)
 		}
 	}
@@ -110,11 +110,11 @@ func (t *Table) SetRemoteOpen(open map[Key]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, b := range t.budgets {
-		b.elsewhere = 0
+		b.remote = 0
 	}
 	for k, n := range open {
 		if n > 0 {
-			t.budget(k).elsewhere = n
+			t.budget(k).remote = n
 		}
 	}
 	t.serve(t.now())
@@ -151,7 +151,7 @@ func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budg
 	if t.due <= now { // the timer is late: those who wait come first
 		t.serve(now)
 	}
-	if t.suspended && slices.ContainsFunc(budgets, (*Budget).holds) {
+	if t.suspended && slices.ContainsFunc(budgets, (*Budget).enforced) {
 		t.mu.Unlock()
 		return Grant{}, ErrSuspended
 	}
@@ -171,29 +171,13 @@ func (t *Table) Adopt(budgets []*Budget) Grant {
 	defer t.mu.Unlock()
 	for _, b := range budgets {
 		b.open++
-		b.elsewhere = max(0, b.elsewhere-1)
+		b.remote = max(0, b.remote-1)
 	}
 	return Grant{t, budgets, settled}
 }
 
-// Room says whether all budgets have room now; if not, in what time windows will
-// have, 0 if no clock can tell. It takes nothing.
-func (t *Table) Room(budgets []*Budget) (ok bool, in time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now()
-	switch at := roomAt(budgets, now); at {
-	case now:
-		return true, 0
-	case noDeadline:
-		return false, 0
-	default:
-		return false, time.Duration(at - now)
-	}
-}
-
-// Shut reports whether one of the budgets has no room and lets nobody wait.
-func (t *Table) Shut(budgets []*Budget) bool {
+// Exhausted reports whether one of the budgets has no room and lets nobody wait.
+func (t *Table) Exhausted(budgets []*Budget) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()

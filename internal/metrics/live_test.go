@@ -193,8 +193,8 @@ func TestRemovedUpstreams(t *testing.T) {
 	}
 	record(tunnel.Refused, "3", "leaves") // a dial that was under way
 	m.Reloaded("applied", true, time.Now())
-	if len(m.members) != 1 || len(m.ways) != 1 {
-		t.Errorf("%d members and %d ways are kept in mind without a scrape", len(m.members), len(m.ways))
+	if len(m.members) != 1 || len(m.upstreams) != 1 {
+		t.Errorf("%d members and %d ways are kept in mind without a scrape", len(m.members), len(m.upstreams))
 	}
 	record(tunnel.Ended, "1", "stays")
 	if diff := cmp.Diff(of("stays", 0), series()); diff != "" {

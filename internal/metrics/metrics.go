@@ -26,11 +26,11 @@ type Metrics struct {
 	dials       *prometheus.HistogramVec
 	dialErrors  *prometheus.CounterVec
 
-	mu      sync.Mutex // guards what follows, and with it which children the vectors have
-	venues  map[venueKey]*exchangeSeries
-	ways    map[wayKey]*upstreamSeries
-	members map[string]*member // by name
-	open    map[string]carried // by id, the tunnels that are open
+	mu        sync.Mutex // guards what follows, and with it which children the vectors have
+	exchanges map[exchangeKey]*exchangeSeries
+	upstreams map[upstreamKey]*upstreamSeries
+	members   map[string]*member // by name
+	open      map[string]carried // by id, the tunnels that are open
 }
 
 // Tunnels of feeds live for 24 hours, when exchanges cut them: the steps on both
@@ -56,7 +56,7 @@ func New(o Options) *Metrics {
 		closed:     counters("tunnel_closed_total", "Tunnels that have ended, by reason.", "exchange", "kind", "reason"),
 		dials:      histograms("dial_duration_seconds", "How long it took to open a way through the upstream; failed attempts and queues are not in it.", dialSteps, "upstream"),
 		dialErrors: counters("dial_errors_total", "Failed attempts to open a way through the upstream.", "upstream", "class"),
-		venues:     map[venueKey]*exchangeSeries{}, ways: map[wayKey]*upstreamSeries{}, members: map[string]*member{}, open: map[string]carried{},
+		exchanges:  map[exchangeKey]*exchangeSeries{}, upstreams: map[upstreamKey]*upstreamSeries{}, members: map[string]*member{}, open: map[string]carried{},
 	}
 	connections := counters("connections_total", "Connections of clients, by what they spoke.", "protocol")
 	for _, p := range protocols {
@@ -123,15 +123,15 @@ func (m *Metrics) forget() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, w := range m.ways {
+	for _, w := range m.upstreams {
 		if w.active > 0 {
 			names[w.upstream] = true
 		}
 	}
-	for k, w := range m.ways {
+	for k, w := range m.upstreams {
 		if !names[w.upstream] {
-			m.active.DeleteLabelValues(w.venue.exchange, w.venue.kind, w.upstream)
-			delete(m.ways, k)
+			m.active.DeleteLabelValues(w.exchangeSeries.exchange, w.exchangeSeries.kind, w.upstream)
+			delete(m.upstreams, k)
 		}
 	}
 	for name := range m.members {

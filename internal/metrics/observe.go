@@ -16,21 +16,21 @@ type exchangeSeries struct {
 	up, down         prometheus.Counter
 }
 
-type venueKey struct {
+type exchangeKey struct {
 	exchange string
 	kind     catalog.Kind
 }
 
 // upstreamSeries is what is counted for a venue through an upstream.
 type upstreamSeries struct {
-	venue    *exchangeSeries
-	upstream string
-	active   int
-	gauge    prometheus.Gauge
+	exchangeSeries *exchangeSeries
+	upstream       string
+	active         int
+	gauge          prometheus.Gauge
 }
 
-type wayKey struct {
-	venueKey
+type upstreamKey struct {
+	exchangeKey
 	upstream string
 }
 
@@ -47,7 +47,7 @@ type member struct {
 // nothing is counted twice or lost, however a scrape and an end meet, and no
 // total ever falls.
 type carried struct {
-	way      *upstreamSeries
+	series   *upstreamSeries
 	up, down int64
 }
 
@@ -102,8 +102,8 @@ func (m *Metrics) opened(r *tunnel.Record, up, down int64) {
 func (m *Metrics) ended(v *exchangeSeries, r *tunnel.Record) {
 	c, open := m.open[r.ID]
 	if open {
-		c.way.active--
-		c.way.gauge.Set(float64(c.way.active))
+		c.series.active--
+		c.series.gauge.Set(float64(c.series.active))
 		delete(m.open, r.ID)
 	} else { // it ended before it carried: its client had left, or the server had answered the front end
 		m.dialled(&r.Opening)
@@ -128,11 +128,11 @@ func (m *Metrics) progress(id string, up, down int64) {
 		return
 	}
 	if up > c.up {
-		c.way.venue.up.Add(float64(up - c.up))
+		c.series.exchangeSeries.up.Add(float64(up - c.up))
 		c.up = up
 	}
 	if down > c.down {
-		c.way.venue.down.Add(float64(down - c.down))
+		c.series.exchangeSeries.down.Add(float64(down - c.down))
 		c.down = down
 	}
 	m.open[id] = c
@@ -177,25 +177,25 @@ func (m *Metrics) failed(attempts []failure.Attempt) {
 }
 
 func (m *Metrics) exchangeSeries(o *tunnel.Opening) *exchangeSeries {
-	key := venueKey{o.Exchange, o.Kind}
-	v := m.venues[key]
+	key := exchangeKey{o.Exchange, o.Kind}
+	v := m.exchanges[key]
 	if v == nil {
 		v = &exchangeSeries{exchange: exchangeLabel(o.Exchange), kind: kindLabel(o.Kind.String())}
 		v.requests, v.closed = map[string]prometheus.Counter{}, map[string]prometheus.Counter{}
 		v.duration = m.durations.WithLabelValues(v.exchange, v.kind)
 		v.up, v.down = m.bytes.WithLabelValues(v.exchange, v.kind, "up"), m.bytes.WithLabelValues(v.exchange, v.kind, "down")
-		m.venues[key] = v
+		m.exchanges[key] = v
 	}
 	return v
 }
 
 func (m *Metrics) upstreamSeries(o *tunnel.Opening) *upstreamSeries {
-	key := wayKey{venueKey{o.Exchange, o.Kind}, o.Upstream}
-	w := m.ways[key]
+	key := upstreamKey{exchangeKey{o.Exchange, o.Kind}, o.Upstream}
+	w := m.upstreams[key]
 	if w == nil {
 		v := m.exchangeSeries(o)
-		w = &upstreamSeries{venue: v, upstream: o.Upstream, gauge: m.active.WithLabelValues(v.exchange, v.kind, o.Upstream)}
-		m.ways[key] = w
+		w = &upstreamSeries{exchangeSeries: v, upstream: o.Upstream, gauge: m.active.WithLabelValues(v.exchange, v.kind, o.Upstream)}
+		m.upstreams[key] = w
 	}
 	return w
 }

@@ -51,9 +51,9 @@ func shareOf(route *router.Route) shareKey {
 	return k
 }
 
-// place waits for a slot of k's share in the time that its context leaves. most
+// slot waits for a slot of k's share in the time that its context leaves. most
 // and each are the limits now in force.
-func (d *dialSlots) place(k shareKey, most, each int) upstream.DialSlot {
+func (d *dialSlots) slot(k shareKey, most, each int) upstream.DialSlot {
 	return func(ctx context.Context) (leave func(), err error) {
 		leave = func() { d.release(k) }
 		ready := d.request(k, most, each)

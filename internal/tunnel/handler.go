@@ -49,8 +49,8 @@ type Handler struct {
 
 	mu      sync.Mutex
 	tunnels map[*Tunnel]struct{}
-	making  int           // ways that are being opened, and plain requests that are not yet answered
-	none    chan struct{} // closed when the last tunnel has ended, while somebody waits
+	pending int           // ways that are being opened, and plain requests that are not yet answered
+	idle    chan struct{} // closed when the last tunnel has ended, while somebody waits
 }
 
 // NewHandler makes a Handler. It starts nothing.
@@ -84,7 +84,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
 	defer cancel()
-	place := h.dials.place(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost)
+	place := h.dials.slot(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost)
 	way, err := route.Pool.DialIn(ctx, route.Target, place)
 	for h.relieved(ctx, err) {
 		way, err = route.Pool.DialIn(ctx, route.Target, place)
@@ -93,7 +93,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
 	}
-	t := &Tunnel{h: h, way: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start)}
+	t := &Tunnel{h: h, conn: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start)}
 	t.record.fill(route)
 	t.record.Upstream, t.record.Via = way.Member.Name(), way.Via
 	t.record.Attempts = way.Tried
@@ -183,7 +183,7 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 	if f.Target.Host != "" {
 		rec.Host, rec.Exchange, rec.Kind = f.Target.Host, f.Target.Exchange, f.Target.Kind
 	}
-	f.sayResolved()
+	f.addResolved()
 	rec.Event, rec.Step, rec.Class, rec.Text, rec.Hint = Refused, step, f.Class, f.Text, f.Hint
 	rec.Rule, rec.Pool, rec.Upstream, rec.Attempts = f.Rule, f.Pool, f.Upstream, f.Tried
 	rec.Duration = time.Since(start)

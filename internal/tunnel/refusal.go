@@ -26,9 +26,9 @@ type Refusal struct {
 	Err        error
 }
 
-// sayResolved adds that the client resolved a name itself, where that may be why:
+// addResolved adds that the client resolved a name itself, where that may be why:
 // the target is a public address, and not reached. Of others it cannot be told.
-func (r *Refusal) sayResolved() {
+func (r *Refusal) addResolved() {
 	const what, remedy = "this client resolved the name itself", "use socks5h:// or http:// in the client, so that it sends the name"
 	ip := r.Target.IP
 	if !ip.IsValid() || !ip.IsGlobalUnicast() || ip.IsPrivate() {

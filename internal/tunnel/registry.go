@@ -18,7 +18,7 @@ func (h *Handler) Active() int {
 func (h *Handler) Occupied() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.tunnels) + h.making
+	return len(h.tunnels) + h.pending
 }
 
 // Live is an open tunnel, as it was when Each looked.
@@ -72,10 +72,10 @@ func (h *Handler) Wait(ctx context.Context) error {
 		h.mu.Unlock()
 		return nil
 	}
-	if h.none == nil {
-		h.none = make(chan struct{})
+	if h.idle == nil {
+		h.idle = make(chan struct{})
 	}
-	none := h.none
+	none := h.idle
 	h.mu.Unlock()
 	select {
 	case <-none:
@@ -99,23 +99,23 @@ func (h *Handler) CloseAll() {
 func (h *Handler) reserve(limit int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if limit > 0 && len(h.tunnels)+h.making >= limit {
+	if limit > 0 && len(h.tunnels)+h.pending >= limit {
 		return false
 	}
-	h.making++
+	h.pending++
 	return true
 }
 
 func (h *Handler) unreserve() {
 	h.mu.Lock()
-	h.making--
+	h.pending--
 	h.mu.Unlock()
 }
 
 // add counts a tunnel in place of its reservation.
 func (h *Handler) add(t *Tunnel) {
 	h.mu.Lock()
-	h.making--
+	h.pending--
 	h.tunnels[t] = struct{}{}
 	h.mu.Unlock()
 }
@@ -123,9 +123,9 @@ func (h *Handler) add(t *Tunnel) {
 func (h *Handler) remove(t *Tunnel) {
 	h.mu.Lock()
 	delete(h.tunnels, t)
-	if len(h.tunnels) == 0 && h.none != nil {
-		close(h.none)
-		h.none = nil
+	if len(h.tunnels) == 0 && h.idle != nil {
+		close(h.idle)
+		h.idle = nil
 	}
 	h.mu.Unlock()
 }

@@ -16,7 +16,7 @@ import (
 // Tunnel is an open way that waits for Carry or Abandon, exactly one of them.
 type Tunnel struct {
 	h      *Handler
-	way    *upstream.Conn // nil once it carries: an idle tunnel need not hold it
+	conn   *upstream.Conn // nil once it carries: an idle tunnel need not hold it
 	limits *config.Tunnel // of the snapshot that routed it; nil once it carries
 	member *upstream.Upstream
 	record Opening
@@ -28,22 +28,22 @@ func (t *Tunnel) ID() string { return t.record.ID }
 
 // Conn is the way's connection, for a front end that has to speak to the
 // target before it carries (a websocket upgrade). Early comes first.
-func (t *Tunnel) Conn() (conn net.Conn, early []byte) { return t.way.Conn, t.way.Early }
+func (t *Tunnel) Conn() (conn net.Conn, early []byte) { return t.conn.Conn, t.conn.Early }
 
 // Forward is set when Conn awaits a request in absolute form (see upstream.Way).
-func (t *Tunnel) Forward() *upstream.Forward { return t.way.Forward }
+func (t *Tunnel) Forward() *upstream.Forward { return t.conn.Forward }
 
 // SetEarly replaces the bytes from the server that Carry gives the client
 // first; nil when the front end has read them itself.
-func (t *Tunnel) SetEarly(b []byte) { t.way.Early = b }
+func (t *Tunnel) SetEarly(b []byte) { t.conn.Early = b }
 
 // Carry relays bytes in the background and owns both conns from here on; it
 // returns at once. early is what the client sent behind its request. It ends
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
 	t.h.emit(Record{Event: Opened, Opening: t.record})
-	way, limits := t.way, t.limits
-	t.way, t.limits = nil, nil
+	way, limits := t.conn, t.limits
+	t.conn, t.limits = nil, nil
 	release := way.Release
 	flow := t.h.relay.Start(client, way.Conn, early, way.Early, relay.Options{
 		Idle:       limits.Idle,
@@ -66,28 +66,28 @@ func (t *Tunnel) carries(flow *relay.Flow) {
 
 // Abandon closes the way: the client left before the reply was written.
 func (t *Tunnel) Abandon(cause error) {
-	_ = t.way.Conn.Close()
-	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause}, t.way.Release)
+	_ = t.conn.Conn.Close()
+	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause}, t.conn.Release)
 }
 
 // Answered closes the way: the server has answered the front end in so many
 // bytes, and nothing is to be carried. cut is why the answer is not whole: nil
 // when it is, or when the client took no more of it.
 func (t *Tunnel) Answered(down int64, cut error) {
-	_ = t.way.Conn.Close()
+	_ = t.conn.Conn.Close()
 	s := relay.Stats{ClosedBy: relay.Server, Reason: relay.ReasonEOF, Down: down}
 	if cut != nil {
 		e := t.member.Cut(cut)
 		s.Reason, s.Err = cutReason(cut), e
 	}
-	t.ended(s, t.way.Release)
+	t.ended(s, t.conn.Release)
 }
 
 // Refuse closes the way: the server's answer to the front end is none for the
 // client, who gets the refusal.
 func (t *Tunnel) Refuse(f Refusal) *Refusal {
-	_ = t.way.Conn.Close()
-	t.way.Release()
+	_ = t.conn.Conn.Close()
+	t.conn.Release()
 	rec := Record{Event: Refused, Opening: t.record, Class: f.Class, Step: "answer", Text: f.Text, Hint: f.Hint, Duration: time.Since(t.record.Start)}
 	rec.Attempts = append(slices.Clip(rec.Attempts), failure.Attempt{Upstream: rec.Upstream, Class: f.Class, Took: rec.Duration, Text: f.Text})
 	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts

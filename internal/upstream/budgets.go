@@ -103,7 +103,7 @@ func (s *Set) needOf(t *Target, exit, pool string) *requirement {
 // exhausted reports whether the i-th member is over a budget that lets nobody wait.
 func (p *Pool) exhausted(i int, l *selection) bool {
 	n := p.need(i, l)
-	return n.shuts && l.shared.limits.Shut(n.budgets)
+	return n.shuts && l.shared.limits.Exhausted(n.budgets)
 }
 
 // fullFault is the error of a member whose budgets had no room in time.

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// fault is why a front end refuses a request by itself; a Refusal is made from
+// refusal is why a front end refuses a request by itself; a Refusal is made from
 // it when the refusal is recorded.
-type fault struct {
+type refusal struct {
 	class  failure.Class
 	status int    // of HTTP when it is not the class's own
 	text   string // what is wrong
@@ -19,14 +19,14 @@ type fault struct {
 }
 
 // Error is the text.
-func (f *fault) Error() string { return f.text }
+func (f *refusal) Error() string { return f.text }
 
 // bad is a malformed request.
-func bad(text string) *fault { return &fault{class: failure.BadRequest, text: text} }
+func bad(text string) *refusal { return &refusal{class: failure.BadRequest, text: text} }
 
 // badStatus is one with a status of its own.
-func badStatus(status int, text, hint string) *fault {
-	return &fault{class: failure.BadRequest, status: status, text: text, hint: hint}
+func badStatus(status int, text, hint string) *refusal {
+	return &refusal{class: failure.BadRequest, status: status, text: text, hint: hint}
 }
 
 // clean makes foreign text fit for one line of ASCII.

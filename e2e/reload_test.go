@@ -80,9 +80,11 @@ func TestAFileIsInForceAsSoonAsItIsSaved(t *testing.T) {
 			if !leads(t, p, a) {
 				t.Fatal("the first file does not hold")
 			}
-			// The quickest of five, so that a busy machine does not decide.
-			quickest := time.Hour
-			for i, to := range []*testkit.Proxy{b, a, b, a, b} {
+			// The quickest of five and, on a busy machine, of as many as it takes.
+			const most = 500 * time.Millisecond
+			quickest, begin := time.Hour, time.Now()
+			for i := 0; i < 5 || quickest > most && time.Since(begin) < 3*testkit.Patience; i++ {
+				to := [2]*testkit.Proxy{b, a}[i%2]
 				saved := time.Now()
 				save(t, p.File, withListen(via(to)))
 				for !leads(t, p, to) {
@@ -93,7 +95,7 @@ func TestAFileIsInForceAsSoonAsItIsSaved(t *testing.T) {
 				}
 				quickest = min(quickest, time.Since(saved))
 			}
-			if t.Logf("in force after %v", quickest); quickest > 500*time.Millisecond {
+			if t.Logf("in force after %v", quickest); quickest > most {
 				t.Error("that is more than half a second")
 			}
 			if p.waitLine(`"msg":"reloaded"`, `"by":"file changed"`, `~ default`) == "" {

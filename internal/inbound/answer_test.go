@@ -184,3 +184,47 @@ func TestEachConnectionIsReportedOnceByItsProtocol(t *testing.T) {
 		mu.Unlock()
 	}
 }
+
+// An upstream that denies CONNECT is asked for a websocket in absolute form, and
+// connects to the target only then.
+//
+// Promise (data path): a websocket upgrade is waited for as long as timeout_seconds
+// allows, also where the upstream is asked for it in absolute form.
+func TestUpgradeInAbsoluteFormHasTheWholeBudget(t *testing.T) {
+	t.Parallel()
+	const request = "GET ws://a.example/ HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	for name, c := range map[string]struct {
+		slow    time.Duration
+		timeout string
+		answer  string
+	}{
+		"slow":   {300 * time.Millisecond, "30", "HTTP/1.1 101 "},
+		"silent": {time.Hour, "1", "HTTP/1.1 504 proxyd: target_timeout: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := listen(t, func(c2 net.Conn) {
+				head, err := readRequestHead(bufio.NewReader(c2))
+				switch {
+				case err != nil:
+				case strings.HasPrefix(head, "CONNECT "):
+					_, _ = io.WriteString(c2, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+				case c.slow < time.Minute:
+					time.Sleep(c.slow)
+					_, _ = io.WriteString(c2, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+					fallthrough
+				default:
+					_, _ = io.Copy(io.Discard, c2)
+				}
+			})
+			f := newFront(t, "default: {url: \"http://"+up+"\", timeout_seconds: "+c.timeout+"}\n")
+			f.server.reply = 20 * time.Millisecond
+			f.serve()
+			conn := f.dial()
+			write(t, conn, request)
+			if got := readN(t, conn, len(c.answer)); got != c.answer {
+				t.Errorf("got %q, want %q", got, c.answer)
+			}
+		})
+	}
+}

@@ -74,6 +74,7 @@ type Server struct {
 	queue       *connQueue // connections on their way to plain
 
 	handshake time.Duration // handshakeTime, shorter in tests
+	reply     time.Duration // replyTime, shorter in tests
 
 	draining atomic.Bool
 	busy     atomic.Int64 // requests that have been read and not yet answered to the end
@@ -88,7 +89,7 @@ type Server struct {
 
 // New makes a Server. It starts nothing.
 func New(o Options) *Server {
-	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, handshake: handshakeTime}
+	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, handshake: handshakeTime, reply: replyTime}
 	// The one context that does not come from a caller: it lives as long as the Server.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()

@@ -18,8 +18,8 @@ import (
 
 const (
 	maxReplyHead = 16 << 10
-	maxInterim   = 5 // answers 1xx before the real one
-	replyTime    = 10 * time.Second
+	maxInterim   = 5                // answers 1xx before the real one
+	replyTime    = 10 * time.Second // for it, or longer if timeout_seconds leaves more
 )
 
 // upgrade serves a websocket in plain HTTP: a way to the server is opened as
@@ -97,7 +97,13 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 // badAnswer refuses the client over an answer that is none.
 func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
 	r := tunnel.Refusal{Class: failure.TargetProtocol, Text: "the server's answer to the websocket upgrade: " + clean(err.Error())}
-	if t.Forward() != nil {
+	switch {
+	case isTimeout(err):
+		r = tunnel.Refusal{
+			Class: failure.TargetTimeout, ProxyError: "http_response_timeout",
+			Text: "the server did not answer the websocket upgrade in time", Hint: "if it is only slow, raise timeout_seconds",
+		}
+	case t.Forward() != nil:
 		r.Class = failure.UpstreamProtocol
 	}
 	c.sendRefusal(answer{Refusal: t.Refuse(r)}, 0)
@@ -183,12 +189,16 @@ func hasPrefixFold(b []byte, prefix string) bool {
 // returned, its head made fit for the client. The client's leaving ends it.
 func (c *client) askServer(t *tunnel.Tunnel, onward []byte) ([]byte, error) {
 	conn, early := t.Conn()
+	limit := time.Now().Add(c.s.reply)
+	if budget := t.Deadline(); budget.After(limit) {
+		limit = budget
+	}
+	conn.SetDeadline(limit)
 	gone := make(chan struct{})
 	w := startWatch(c.tcp, func() {
 		close(gone)
 		conn.SetDeadline(longAgo)
 	})
-	conn.SetDeadline(time.Now().Add(replyTime))
 	reply, err := exchangeHeads(conn, early, onward)
 	w.stop()
 	select {
@@ -237,10 +247,7 @@ func replyHead(in *input) (int, error) {
 			return 0, errors.New("its head is longer than 16 KiB")
 		}
 		if err := in.fill(); err != nil {
-			switch {
-			case isTimeout(err):
-				return 0, errors.New("none within " + replyTime.String())
-			case errors.Is(err, io.EOF):
+			if errors.Is(err, io.EOF) {
 				return 0, errors.New("it closed the connection instead")
 			}
 			return 0, err

@@ -93,7 +93,7 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
 	}
-	t := &Tunnel{h: h, conn: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start)}
+	t := &Tunnel{h: h, conn: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start), budget: route.Timeout}
 	t.record.fill(route)
 	t.record.Upstream, t.record.Via = way.Member.Name(), way.Via
 	t.record.Attempts = way.Tried

@@ -20,6 +20,7 @@ type Tunnel struct {
 	limits *config.Tunnel // of the snapshot that routed it; nil once it carries
 	member *upstream.Upstream
 	record Opening
+	budget time.Duration // for the whole way to the target
 	flow   atomic.Pointer[relay.Flow]
 }
 
@@ -32,6 +33,10 @@ func (t *Tunnel) Conn() (conn net.Conn, early []byte) { return t.conn.Conn, t.co
 
 // Forward is set when Conn awaits a request in absolute form (see upstream.Way).
 func (t *Tunnel) Forward() *upstream.Forward { return t.conn.Forward }
+
+// Deadline returns when the route's time budget ends. Until then an upstream that
+// has a request in absolute form may still be connecting to the target.
+func (t *Tunnel) Deadline() time.Time { return t.record.Start.Add(t.budget) }
 
 // SetEarly replaces the bytes from the server that Carry gives the client
 // first; nil when the front end has read them itself.

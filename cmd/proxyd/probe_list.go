@@ -64,7 +64,7 @@ func withOnly(c *config.Config, proxies []config.Proxy) *config.Config {
 	only.Default, only.Routes, only.Listen = config.Outbounds{}, nil, nil
 	only.Exchanges = slices.Clone(c.Exchanges)
 	for i := range only.Exchanges {
-		only.Exchanges[i].Ways = config.Outbounds{}
+		only.Exchanges[i].Outbounds = config.Outbounds{}
 	}
 	return &only
 }

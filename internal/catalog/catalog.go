@@ -92,19 +92,12 @@ func (c *Catalog) Equal(o *Catalog) bool {
 	return c == o || c != nil && o != nil && c.overlay == o.overlay
 }
 
-// Lookup finds the exchange of a normalised host and what the host is used
+// Lookup returns the exchange of a normalised host and what the host is used
 // for. An exact host beats a wildcard; of wildcards the longest wins. Domains
 // are not looked at.
 func (c *Catalog) Lookup(host string) (exchange string, kind Kind, ok bool) {
-	_, exchange, kind, ok = c.Find(host)
-	return exchange, kind, ok
-}
-
-// Find is Lookup that says which host of the catalogue matched: host itself,
-// or, with ok, the part behind "*." of a wildcard.
-func (c *Catalog) Find(host string) (matched, exchange string, kind Kind, ok bool) {
 	if e, ok := c.exact[host]; ok {
-		return host, e.exchange, e.kind, true
+		return e.exchange, e.kind, true
 	}
 	for rest := host; len(c.wild) > 0; {
 		dot := strings.IndexByte(rest, '.')
@@ -113,10 +106,10 @@ func (c *Catalog) Find(host string) (matched, exchange string, kind Kind, ok boo
 		}
 		rest = rest[dot+1:]
 		if e, ok := c.wild[rest]; ok {
-			return rest, e.exchange, e.kind, true
+			return e.exchange, e.kind, true
 		}
 	}
-	return "", "", KindUnknown, false
+	return "", KindUnknown, false
 }
 
 // Domains lists the domains that an exchange owns, in no order.

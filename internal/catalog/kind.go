@@ -14,6 +14,9 @@ const (
 	KindBoth
 )
 
+// Kinds lists the kinds that a route may be for.
+var Kinds = [...]Kind{KindHTTP, KindWebsocket}
+
 // String returns the word used in files, logs and metrics; "" if unknown.
 func (k Kind) String() string {
 	switch k {

@@ -11,8 +11,8 @@ import (
 	"proxyd/internal/target"
 )
 
-// longestSocketPath is what every system takes as the path of a unix socket.
-const longestSocketPath = 103
+// maxSocketPath is what every system takes as the path of a unix socket.
+const maxSocketPath = 103
 
 func (b *builder) admin(r *raw.Admin) Admin {
 	a := Admin{Address: defaultAdmin, Default: true, Local: "open"}
@@ -29,7 +29,7 @@ func (b *builder) admin(r *raw.Admin) Admin {
 		}
 		_, badName := target.ParseHost(name)
 		if _, badPort := target.ParsePort(port); badName != nil || badPort != nil {
-			b.fault(fmt.Sprintf("admin.hosts[%d]", i), "write a name as it stands in the Host header, such as proxyd.example", "%s is not a host name", quoted(h))
+			b.errorf(fmt.Sprintf("admin.hosts[%d]", i), "write a name as it stands in the Host header, such as proxyd.example", "%s is not a host name", quoted(h))
 		}
 	}
 	if r.Token != nil {
@@ -37,7 +37,7 @@ func (b *builder) admin(r *raw.Admin) Admin {
 	}
 	a.Local = orDefault(r.Local, "open")
 	if a.Local == "token" && r.Token == nil {
-		b.fault("admin.local", "set admin.token too, best as ${NAME} or ${file:/path}", "token asks for a token, and there is none")
+		b.errorf("admin.local", "set admin.token too, best as ${NAME} or ${file:/path}", "token asks for a token, and there is none")
 	}
 	b.adminAddress(adminKey(r), &a)
 	return a
@@ -52,43 +52,43 @@ func adminKey(r *raw.Admin) string {
 }
 
 func (b *builder) token(key, text string) Secret {
-	before := len(b.faults)
+	before := len(b.errs)
 	token := b.password(key, text)
 	switch {
-	case b.secrets.missingOK || len(b.faults) > before:
+	case b.secrets.missingOK || len(b.errs) > before:
 	case token == "":
-		b.fault(key, "set one, best as ${NAME} or ${file:/path}, or remove the key", "is empty")
+		b.errorf(key, "set one, best as ${NAME} or ${file:/path}, or remove the key", "is empty")
 	case hasControl(token) || strings.TrimSpace(token) != token:
-		b.fault(key, "remove it", "has a control character, or a space at its beginning or end, which no request can carry")
+		b.errorf(key, "remove it", "has a control character, or a space at its beginning or end, which no request can carry")
 	}
 	return NewSecret(token)
 }
 
 // adminAddress checks where the admin server listens, and for whom.
 func (b *builder) adminAddress(key string, a *Admin) {
-	const do = `write it as 127.0.0.1:8878, unix:/path, or ""`
+	const hint = `write it as 127.0.0.1:8878, unix:/path, or ""`
 	if a.Address == "" {
 		return
 	}
 	if path, ok := strings.CutPrefix(a.Address, "unix:/"); ok {
 		switch {
 		case path == "" || strings.HasSuffix(path, "/") || hasControl(path):
-			b.fault(key, "name a file, such as unix:/run/proxyd/admin.sock", "%s is not a socket's path", quoted(a.Address))
-		case len("/")+len(path) > longestSocketPath:
-			b.fault(key, "choose a shorter path", "a socket's path may have %d bytes, and this has %d", longestSocketPath, len("/")+len(path))
+			b.errorf(key, "name a file, such as unix:/run/proxyd/admin.sock", "%s is not a socket's path", quoted(a.Address))
+		case len("/")+len(path) > maxSocketPath:
+			b.errorf(key, "choose a shorter path", "a socket's path may have %d bytes, and this has %d", maxSocketPath, len("/")+len(path))
 		}
 		return
 	}
 	ip, port, ok := listenIP(a.Address)
 	if !ok {
-		b.fault(key, do, "%s is not an address", quoted(a.Address))
+		b.errorf(key, hint, "%s is not an address", quoted(a.Address))
 		return
 	}
 	if a.Address == "localhost:"+port {
 		a.Address = net.JoinHostPort(ip.String(), port)
 	}
 	if !ip.IsLoopback() && len(a.Allow) == 0 && a.Token.IsZero() {
-		b.warn(key, "use 127.0.0.1:"+port+", or add allow: [CIDR] for /metrics, /healthz and /readyz, and token: ${NAME} for the rest",
+		b.warnf(key, "use 127.0.0.1:"+port+", or add allow: [CIDR] for /metrics, /healthz and /readyz, and token: ${NAME} for the rest",
 			"%s can be reached from other machines, and none of them will be answered", a.Address)
 	}
 }
@@ -125,11 +125,11 @@ func (b *builder) adminAmongListeners(key string, c *Config) {
 			continue
 		}
 		if c.Admin.Default {
-			b.warn("admin", `set admin to another address, or to ""`, "there is no admin server: its usual address %s is taken by listen", c.Admin.Address)
+			b.warnf("admin", `set admin to another address, or to ""`, "there is no admin server: its usual address %s is taken by listen", c.Admin.Address)
 			c.Admin.Address, c.Admin.Default = "", false
 			return
 		}
-		b.fault(key, "give the admin server a port of its own", "%s is an address that clients are served on (%s)", c.Admin.Address, l.Address)
+		b.errorf(key, "give the admin server a port of its own", "%s is an address that clients are served on (%s)", c.Admin.Address, l.Address)
 	}
 }
 
@@ -146,7 +146,7 @@ func (b *builder) adminBehindListeners(c *Config) {
 	})
 	for _, l := range c.Listen {
 		if ip, _, ok := listenIP(l.Address); ok && proxies && !ip.IsLoopback() {
-			b.warn("admin.local", "set admin: {local: token, token: ${NAME}}, or admin: unix:/path",
+			b.warnf("admin.local", "set admin: {local: token, token: ${NAME}}, or admin: unix:/path",
 				"clients of %s that get an upstream on this machine to connect back to it could use the admin address without a token", l.Address)
 			return
 		}

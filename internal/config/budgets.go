@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	mostConnects = 1_000_000
-	longestPer   = 24 * time.Hour
+	maxConnects = 1_000_000
+	maxPeriod   = 24 * time.Hour
 )
 
 // limits reads a mapping of budgets.
 func (b *builder) limits(key string, r *raw.Limits) Limits {
 	if r.Text != nil {
-		b.fault(key, "write {connects: 300/5m}, or, on an exchange, published", "%s is not known here", quoted(*r.Text))
+		b.errorf(key, "write {connects: 300/5m}, or, on an exchange, published", "%s is not known here", quoted(*r.Text))
 		return Limits{}
 	}
 	l := Limits{MaxConnections: b.whole(key+".max_connections", r.MaxConnections, 0, 1, 10_000_000), Queue: b.seconds(key+".queue_seconds", r.QueueSeconds, 0, 0, 300)}
 	if r.Connects != nil {
 		n, per, err := parseRate(*r.Connects)
 		if err != nil {
-			b.fault(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
-		} else if n > mostConnects || per > longestPer {
-			b.fault(key+".connects", "", "%s is out of range: must be at most %d in at most 24 h", quoted(*r.Connects), mostConnects)
+			b.errorf(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
+		} else if n > maxConnects || per > maxPeriod {
+			b.errorf(key+".connects", "", "%s is out of range: must be at most %d in at most 24 h", quoted(*r.Connects), maxConnects)
 		}
 		l.Connects, l.Per = n, per
 	}
 	if r.Connects == nil && r.MaxConnections == nil {
-		b.missing(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
+		b.missingf(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
 	}
 	return l
 }
@@ -42,7 +42,7 @@ func (b *builder) limits(key string, r *raw.Limits) Limits {
 // any.
 func (b *builder) exitLimits(key string, r *raw.Limits) Limits {
 	if r.Text != nil && *r.Text == "published" {
-		b.fault(key, "put it on an exchange, or write {connects: 300/5m}", "published figures are an exchange's")
+		b.errorf(key, "put it on an exchange, or write {connects: 300/5m}", "published figures are an exchange's")
 		return Limits{}
 	}
 	return b.limits(key, r)
@@ -52,7 +52,7 @@ func (b *builder) exitLimits(key string, r *raw.Limits) Limits {
 // count is not said.
 func (b *builder) noLimits(key string, r *raw.Outbound) {
 	if r.Limits != nil {
-		b.fault(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
+		b.errorf(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
 		r.Limits = nil
 	}
 }
@@ -84,18 +84,18 @@ func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 		l.HTTP, l.Websocket = b.kindLimits(at, id, catalog.KindHTTP, r.both), Published(id, catalog.KindWebsocket)
 		if !l.HTTP.Published {
 			l.Websocket = l.HTTP
-		} else if !l.HTTP.some() && !l.Websocket.some() {
-			b.noFigure(at, id, "")
+		} else if !l.HTTP.isSet() && !l.Websocket.isSet() {
+			b.warnNoPublished(at, id, "")
 		}
 	}
-	for i, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+	for i, k := range catalog.Kinds {
 		if r.kind[i] == nil {
 			continue
 		}
 		at := r.key + "." + k.String() + ".limits"
 		own := b.kindLimits(at, id, k, r.kind[i])
-		if own.Published && !own.some() {
-			b.noFigure(at, id, k.String()+" ")
+		if own.Published && !own.isSet() {
+			b.warnNoPublished(at, id, k.String()+" ")
 		}
 		if k == catalog.KindHTTP {
 			l.HTTP = own
@@ -113,12 +113,12 @@ func (b *builder) kindLimits(key, id string, k catalog.Kind, r *raw.Limits) Limi
 	return b.limits(key, r)
 }
 
-func (b *builder) noFigure(key, id, kind string) {
-	b.warn(key, "write {connects: 300/5m} if you know a figure", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
+func (b *builder) warnNoPublished(key, id, kind string) {
+	b.warnf(key, "write {connects: 300/5m} if you know a figure", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
 }
 
-// some reports whether there is a budget.
-func (l Limits) some() bool { return l.Connects > 0 || l.MaxConnections > 0 }
+// isSet reports whether there is a budget.
+func (l Limits) isSet() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
 // Published gives the figures of the catalogue that a tunnel can count. Those
 // that nobody has verified are left out; where sources disagree, the catalogue
@@ -168,17 +168,17 @@ func (b *builder) probe(key string, r *raw.Probe) (p Probe) {
 }
 
 func (b *builder) probeURL(key, text, secure, plain string) string {
-	do := "write it as " + secure + "://api.venue.example/time, public and without a key"
+	hint := "write it as " + secure + "://api.venue.example/time, public and without a key"
 	u, err := url.Parse(strings.TrimSpace(text))
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || strings.Contains(text, "${"):
-		b.fault(key, do, "is not an address to ask")
+		b.errorf(key, hint, "is not an address to ask")
 	case u.Scheme != secure && u.Scheme != plain:
-		b.fault(key, do, "must begin with %s:// or %s://", secure, plain)
+		b.errorf(key, hint, "must begin with %s:// or %s://", secure, plain)
 	case u.User != nil:
-		b.fault(key, do, "has a user: it is shown in logs and asked without one")
+		b.errorf(key, hint, "has a user: it is shown in logs and asked without one")
 	case u.Fragment != "":
-		b.fault(key, do, "has a # in it, which is never sent")
+		b.errorf(key, hint, "has a # in it, which is never sent")
 	default:
 		return u.String()
 	}

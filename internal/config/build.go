@@ -31,10 +31,10 @@ var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 type builder struct {
 	path           string
 	secrets        secrets
-	at             map[string]place
+	at             map[string]position
 	root           *node
 	shaped         Errors // those of the shape: what is missing there is not missed again
-	faults         Errors
+	errs           Errors
 	warnings       Errors
 	pools          []Pool
 	byName         map[string]int // of named pools
@@ -44,16 +44,16 @@ type builder struct {
 	members        map[string]string // by an inline pool's name: the key that has its proxies
 	numbers        map[string][]int  // by that key: where its members stand, past those at fault
 	literal        []string          // keys of passwords that are written out in the file
-	twins          []twin
+	duplicates     []duplicate
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
-	return &builder{path: path, at: s.at, root: root, shaped: s.faults, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, known: catalog.Embedded(), secrets: newSecrets(environ, o.NoSecrets)}
+	return &builder{path: path, at: s.at, root: root, shaped: s.errs, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, known: catalog.Embedded(), secrets: newSecrets(environ, o.NoSecrets)}
 }
 
-// place finds where a key was written, or the nearest key around it.
-func (b *builder) place(key string) place {
+// position finds where a key was written, or the nearest key around it.
+func (b *builder) position(key string) position {
 	for k := key; k != ""; {
 		if p, ok := b.at[k]; ok {
 			return p
@@ -68,36 +68,36 @@ func (b *builder) place(key string) place {
 		}
 		k = k[:i]
 	}
-	return place{file: b.path}
+	return position{file: b.path}
 }
 
 // fault reports what is wrong with a value, unless it has no value because its
 // shape is wrong, which has been said.
-func (b *builder) fault(key, do, format string, args ...any) {
+func (b *builder) errorf(key, hint, format string, args ...any) {
 	if slices.ContainsFunc(b.shaped, func(f Error) bool { return f.Key == key }) {
 		return
 	}
-	b.faults = append(b.faults, b.place(key).fault(key, fmt.Sprintf(format, args...), do))
+	b.errs = append(b.errs, b.position(key).error(key, fmt.Sprintf(format, args...), hint))
 }
 
-// missing is fault for something that ought to be there, unless it is, in a
+// missingf is fault for something that ought to be there, unless it is, in a
 // wrong shape.
-func (b *builder) missing(key, do, format string, args ...any) {
+func (b *builder) missingf(key, hint, format string, args ...any) {
 	for _, f := range b.shaped {
 		if below, ok := strings.CutPrefix(f.Key, key); ok && (below == "" || below[0] == '.' || below[0] == '[') {
 			return
 		}
 	}
-	b.fault(key, do, format, args...)
+	b.errorf(key, hint, format, args...)
 }
 
-// nameFault is fault for a name that is itself at fault, not its value.
-func (b *builder) nameFault(key, do, format string, args ...any) {
-	b.faults = append(b.faults, b.place(key+nameItself).fault(key, fmt.Sprintf(format, args...), do))
+// nameErrorf is fault for a name that is itself at fault, not its value.
+func (b *builder) nameErrorf(key, hint, format string, args ...any) {
+	b.errs = append(b.errs, b.position(key+nameItself).error(key, fmt.Sprintf(format, args...), hint))
 }
 
-func (b *builder) warn(key, do, format string, args ...any) {
-	b.warnings = append(b.warnings, b.place(key).fault(key, fmt.Sprintf(format, args...), do))
+func (b *builder) warnf(key, hint, format string, args ...any) {
+	b.warnings = append(b.warnings, b.position(key).error(key, fmt.Sprintf(format, args...), hint))
 }
 
 // config builds everything; it is only of use if no fault came up.
@@ -134,7 +134,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.poolOrder = b.keysOf("pools")
 	for i, name := range b.poolOrder {
 		if name == "direct" || name == "reject" {
-			b.fault("pools."+name, "give it another name", "a pool may not be called %s, which is a way", name)
+			b.errorf("pools."+name, "give it another name", "a pool may not be called %s, which is a way", name)
 		}
 		b.byName[name] = i
 	}
@@ -143,7 +143,7 @@ func (b *builder) config(f *raw.File) *Config {
 		b.pools[i] = b.pool("pools."+name, f.Pools[name])
 		b.pools[i].Name = name
 	}
-	c.Default = b.ways("default", f.Default)
+	c.Default = b.outbounds("default", f.Default)
 	c.Exchanges = b.exchanges(f.Exchanges)
 	c.Routes = b.routes(f.Routes)
 	c.Listen = b.listeners(f.Listen)
@@ -151,21 +151,21 @@ func (b *builder) config(f *raw.File) *Config {
 	c.Pools = append(b.pools, b.inline...)
 	dropDirectHops(c.Pools)
 	b.namePools(c.Pools)
-	b.sameTwins(c)
-	b.viaCycles(c.Pools)
-	b.ownAddresses(c)
+	b.mergeDuplicates(c)
+	b.refuseViaCycles(c.Pools)
+	b.refuseOwnAddresses(c)
 	b.adminAmongListeners(adminKey(f.Admin), c)
 	b.adminBehindListeners(c)
-	b.blindRules(c)
-	b.pastedTimeout(c)
-	b.fileMode()
+	b.warnAddressRejects(c)
+	b.warnPastedTimeout(c)
+	b.checkFileMode()
 	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))
 	return c
 }
 
-// leastBuffer is the least that tunnel.buffer_bytes may be: a message of a feed
+// minBuffer is the least that tunnel.buffer_bytes may be: a message of a feed
 // must fit in.
-const leastBuffer = 64 << 10
+const minBuffer = 64 << 10
 
 func (b *builder) tunnel(t *raw.Tunnel) Tunnel {
 	if t == nil {
@@ -177,13 +177,13 @@ func (b *builder) tunnel(t *raw.Tunnel) Tunnel {
 		Stall:      b.seconds("tunnel.stall_seconds", t.StallSeconds, 0, 0, 30*86400),
 		StallBytes: int64(b.whole("tunnel.stall_bytes", t.StallBytes, 0, 0, math.MaxInt32)),
 	}
-	if n := b.whole("tunnel.buffer_bytes", t.BufferBytes, 0, 0, 1<<30); n != 0 && n < leastBuffer {
-		b.fault("tunnel.buffer_bytes", "write 0 for the kernel's own limits, or 65536 and more", "%d is too little", n)
+	if n := b.whole("tunnel.buffer_bytes", t.BufferBytes, 0, 0, 1<<30); n != 0 && n < minBuffer {
+		b.errorf("tunnel.buffer_bytes", "write 0 for the kernel's own limits, or 65536 and more", "%d is too little", n)
 	} else {
 		out.Buffer = n
 	}
 	if out.Stall > 0 && out.StallBytes == 0 {
-		b.fault("tunnel.stall_seconds", "set tunnel.stall_bytes too", "has no effect without stall_bytes")
+		b.errorf("tunnel.stall_seconds", "set tunnel.stall_bytes too", "has no effect without stall_bytes")
 	}
 	return out
 }
@@ -210,7 +210,7 @@ func (b *builder) seconds(key string, v *float64, def, low, high float64) time.D
 		return toDuration(def)
 	}
 	if *v != 0 && *v < low || *v > high || *v < 0 || (*v == 0 && low > 0) {
-		b.fault(key, "", "%s is out of range: must be from %s to %s seconds", plain(*v), plain(low), plain(high))
+		b.errorf(key, "", "%s is out of range: must be from %s to %s seconds", plain(*v), plain(low), plain(high))
 	}
 	return toDuration(*v)
 }
@@ -223,7 +223,7 @@ func (b *builder) number(key string, v *float64, def, low, high float64) float64
 		return def
 	}
 	if *v < low || *v > high {
-		b.fault(key, "", "%s is out of range: must be from %s to %s", plain(*v), plain(low), plain(high))
+		b.errorf(key, "", "%s is out of range: must be from %s to %s", plain(*v), plain(low), plain(high))
 	}
 	return *v
 }
@@ -233,7 +233,7 @@ func (b *builder) whole(key string, v *int, def, low, high int) int {
 		return def
 	}
 	if *v < low || *v > high {
-		b.fault(key, "", "%d is out of range: must be from %d to %d", *v, low, high)
+		b.errorf(key, "", "%d is out of range: must be from %d to %d", *v, low, high)
 	}
 	return *v
 }
@@ -243,7 +243,7 @@ func (b *builder) prefixes(key string, list []string) []netip.Prefix {
 	for i, s := range list {
 		p, err := target.ParsePattern(s)
 		if err != nil || p.Kind != target.CIDR {
-			b.fault(fmt.Sprintf("%s[%d]", key, i), "write it as 10.0.0.0/8 or 10.1.2.3", "%s is not a CIDR or an address", quoted(s))
+			b.errorf(fmt.Sprintf("%s[%d]", key, i), "write it as 10.0.0.0/8 or 10.1.2.3", "%s is not a CIDR or an address", quoted(s))
 			continue
 		}
 		out = append(out, p.Prefix)
@@ -279,7 +279,7 @@ func (b *builder) eject(key string, r *raw.Eject) Eject {
 		Max: b.seconds(key+".max_seconds", r.MaxSeconds, 300, 0.1, 86400), MaxPercent: b.whole(key+".max_percent", r.MaxPercent, 100, 0, 100),
 	}
 	if e.Base > e.Max {
-		b.missing(key, "raise max_seconds, or lower base_seconds", "base_seconds (%s) is more than max_seconds (%s)", plain(e.Base.Seconds()), plain(e.Max.Seconds()))
+		b.missingf(key, "raise max_seconds, or lower base_seconds", "base_seconds (%s) is more than max_seconds (%s)", plain(e.Base.Seconds()), plain(e.Max.Seconds()))
 	}
 	return e
 }

@@ -190,12 +190,12 @@ type Eject struct {
 
 // Exchange is what the file says of one exchange.
 type Exchange struct {
-	ID     string // canonical id: catalogue's, or a venue of the user's own
-	Custom bool   // not in the catalogue
-	Ways   Outbounds
-	Hosts  []Host
-	Limits KindLimits // for each kind by itself, and for each exit
-	Probe  Probe
+	ID        string // canonical id: catalogue's, or a venue of the user's own
+	Custom    bool   // not in the catalogue
+	Outbounds Outbounds
+	Hosts     []Host
+	Limits    KindLimits // for each kind by itself, and for each exit
+	Probe     Probe
 
 	UnlistedDefault bool // hosts below its domains that no row lists take the default
 }
@@ -235,8 +235,8 @@ type Host struct {
 
 // Route sends hosts a way, before the exchanges are looked at.
 type Route struct {
-	Hosts []target.Pattern
-	Way   Outbound
+	Hosts    []target.Pattern
+	Outbound Outbound
 }
 
 // Listener is where clients connect.

@@ -15,17 +15,17 @@ import (
 //
 // Both are compared as they are in force, environment and defaults included.
 func Diff(prev, next *Config) []string {
-	d := &differ{prev: poolTable(prev), next: poolTable(next), defaults: next.Default, said: map[string]bool{}}
+	d := &differ{prev: poolTable(prev), next: poolTable(next), defaults: next.Default, seen: map[string]bool{}}
 	d.change("enabled", prev.Enabled, next.Enabled)
-	d.ways("default", prev.Default, next.Default)
-	things(named(prev), named(next), func(p Pool) string { return p.Name },
+	d.outbounds("default", prev.Default, next.Default)
+	diffNamed(namedPools(prev), namedPools(next), func(p Pool) string { return p.Name },
 		func(mark string, _ int, p Pool) { d.add("%s pool %s", mark, p.Name) },
 		func(_ int, a, b Pool) { d.pool("pools."+b.Name, "pool "+b.Name, a, b) })
-	things(prev.Exchanges, next.Exchanges, func(x Exchange) string { return x.ID }, d.exchange, d.exchanges)
-	if !things(prev.Routes, next.Routes, hostsKey, d.route, d.routes) {
+	diffNamed(prev.Exchanges, next.Exchanges, func(x Exchange) string { return x.ID }, d.exchange, d.exchanges)
+	if !diffNamed(prev.Routes, next.Routes, hostsKey, d.route, d.routes) {
 		d.add("~ routes: order changed")
 	}
-	things(prev.Listen, next.Listen, func(l Listener) string { return l.Address },
+	diffNamed(prev.Listen, next.Listen, func(l Listener) string { return l.Address },
 		func(mark string, _ int, l Listener) { d.add("%s listen %s", mark, l.Address) },
 		func(_ int, a, b Listener) { d.listener(a, b) })
 	d.admin(prev.Admin, next.Admin)
@@ -42,7 +42,7 @@ type differ struct {
 	prev, next map[string]*Pool
 	defaults   Outbounds // next's, which what loses its entry takes
 	lines      []string
-	said       map[string]bool
+	seen       map[string]bool
 }
 
 func poolTable(c *Config) map[string]*Pool {
@@ -53,8 +53,8 @@ func poolTable(c *Config) map[string]*Pool {
 	return table
 }
 
-// named are the pools that have a name; the others are compared where they stand.
-func named(c *Config) (list []Pool) {
+// namedPools are the pools that have a name; the others are compared where they stand.
+func namedPools(c *Config) (list []Pool) {
 	for _, p := range c.Pools {
 		if !p.Inline {
 			list = append(list, p)
@@ -71,8 +71,8 @@ func (d *differ) add(format string, args ...any) {
 		}
 		return r
 	}, fmt.Sprintf(format, args...))
-	if !d.said[line] {
-		d.said[line] = true
+	if !d.seen[line] {
+		d.seen[line] = true
 		d.lines = append(d.lines, line)
 	}
 }
@@ -82,13 +82,13 @@ func (d *differ) change(key string, a, b any) { d.changeIn("", key, a, b) }
 
 // changeIn is change with the place said behind it, where the key does not say it.
 func (d *differ) changeIn(place, key string, a, b any) {
-	if x, y := word(a), word(b); x != y {
+	if x, y := valueText(a), valueText(b); x != y {
 		d.add("~ %s: %s → %s%s", key, truncate(x), truncate(y), place)
 	}
 }
 
-// word is a value for people.
-func word(v any) string {
+// valueText is a value for people.
+func valueText(v any) string {
 	var s string
 	switch t := v.(type) {
 	case time.Duration:
@@ -122,21 +122,21 @@ func (d *differ) secret(key string, a, b Secret) {
 // nothing else.
 func (d *differ) list(what string, a, b []string) {
 	itself := func(s string) string { return s }
-	things(a, b, itself, func(mark string, _ int, s string) { d.add("%s %s %s", mark, what, s) }, func(int, string, string) {})
+	diffNamed(a, b, itself, func(mark string, _ int, s string) { d.add("%s %s %s", mark, what, s) }, func(int, string, string) {})
 }
 
-// things compares two lists of what has a name: alone is called for what is in
+// diffNamed compares two lists of what has a name: alone is called for what is in
 // one of them, both for what is in either. It reports whether what both lists
 // have stands in the same order.
-func things[T any](prev, next []T, name func(T) string, alone func(mark string, at int, v T), both func(at int, a, b T)) (sameOrder bool) {
+func diffNamed[T any](prev, next []T, name func(T) string, alone func(mark string, at int, v T), both func(at int, a, b T)) (sameOrder bool) {
 	was := make(map[string]int, len(prev))
-	for i, key := range keysOf(prev, name) {
+	for i, key := range uniqueKeys(prev, name) {
 		was[key] = i
 	}
 	kept := make([]bool, len(prev))
 	sameOrder = true
 	last := -1
-	for i, key := range keysOf(next, name) {
+	for i, key := range uniqueKeys(next, name) {
 		at, ok := was[key]
 		if !ok {
 			alone("+", i, next[i])
@@ -155,8 +155,8 @@ func things[T any](prev, next []T, name func(T) string, alone func(mark string, 
 	return sameOrder
 }
 
-// keysOf tells things of one name apart by their number.
-func keysOf[T any](list []T, name func(T) string) []string {
+// uniqueKeys tells things of one name apart by their number.
+func uniqueKeys[T any](list []T, name func(T) string) []string {
 	count := make(map[string]int, len(list))
 	keys := make([]string, len(list))
 	for i, v := range list {
@@ -175,7 +175,7 @@ func (d *differ) scalars(a, b *Config) {
 	d.change("probe.user_agent", a.UserAgent, b.UserAgent)
 	d.change("attempt_seconds", a.Attempt, b.Attempt)
 	d.change("retry_target_errors", a.RetryTargetErrors, b.RetryTargetErrors)
-	d.change("max_tunnels", count(a.MaxTunnels), count(b.MaxTunnels))
+	d.change("max_tunnels", countText(a.MaxTunnels), countText(b.MaxTunnels))
 	d.change("max_dials", a.MaxDials, b.MaxDials)
 	d.change("max_dials_per_host", a.MaxDialsPerHost, b.MaxDialsPerHost)
 	d.change("tunnel.idle_seconds", a.Tunnel.Idle, b.Tunnel.Idle)
@@ -192,8 +192,8 @@ func (d *differ) scalars(a, b *Config) {
 	d.change("upgrade.drain_seconds", a.Upgrade.Drain, b.Upgrade.Drain)
 }
 
-// count is a number of which 0 means that none is set.
-func count(n int) string {
+// countText is a number of which 0 means that none is set.
+func countText(n int) string {
 	if n == 0 {
 		return ""
 	}
@@ -223,7 +223,7 @@ func unlistedUse(l Listener) string {
 
 func (d *differ) admin(a, b Admin) {
 	if a.Address != b.Address {
-		d.change("admin.address", off(a.Address), off(b.Address))
+		d.change("admin.address", addressText(a.Address), addressText(b.Address))
 	} else {
 		d.change("admin.address written", !a.Default, !b.Default)
 	}
@@ -234,7 +234,7 @@ func (d *differ) admin(a, b Admin) {
 	d.change("admin.pprof", a.Pprof, b.Pprof)
 }
 
-func off(address string) string {
+func addressText(address string) string {
 	if address == "" {
 		return "off"
 	}

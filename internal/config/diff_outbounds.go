@@ -12,12 +12,12 @@ import (
 // exchange notes one that came or went.
 func (d *differ) exchange(mark string, _ int, x Exchange) {
 	text := "exchange " + x.ID
-	if x.Ways != (Outbounds{}) && mark == "-" {
-		d.kinds(text, func(d *differ, key string, k catalog.Kind) { d.falls(key, x.Ways.Of(k), k) })
+	if x.Outbounds != (Outbounds{}) && mark == "-" {
+		d.kinds(text, func(d *differ, key string, k catalog.Kind) { d.fallback(key, x.Outbounds.Of(k), k) })
 		return
 	}
-	if x.Ways != (Outbounds{}) {
-		text += ": " + waysWord(x.Ways, d.side(mark))
+	if x.Outbounds != (Outbounds{}) {
+		text += ": " + outboundsText(x.Outbounds, d.side(mark))
 	}
 	d.add("%s %s", mark, text)
 }
@@ -33,33 +33,33 @@ func (d *differ) side(mark string) map[string]*Pool {
 func (d *differ) exchanges(_ int, a, b Exchange) {
 	key := "exchanges." + b.ID
 	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
-		if b.Ways.Of(k) == nil {
-			d.falls(key, a.Ways.Of(k), k)
+		if b.Outbounds.Of(k) == nil {
+			d.fallback(key, a.Outbounds.Of(k), k)
 		} else {
-			d.outbound(key, a.Ways.Of(k), b.Ways.Of(k))
+			d.outbound(key, a.Outbounds.Of(k), b.Outbounds.Of(k))
 		}
 	})
 	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
 		d.change(key+".limits", a.Limits.Of(k), b.Limits.Of(k))
 	})
-	for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+	for _, k := range catalog.Kinds {
 		d.change(key+".probe."+k.String(), a.Probe.Of(k), b.Probe.Of(k))
 	}
 	d.change(key+".unlisted_hosts", unlistedWord(a), unlistedWord(b))
 	host := func(h Host) string { return fmt.Sprintf("%s (exchange %s, %s)", h.Pattern, b.ID, h.Kind) }
-	things(a.Hosts, b.Hosts, host, func(mark string, _ int, h Host) { d.add("%s host %s", mark, host(h)) }, func(int, Host, Host) {})
+	diffNamed(a.Hosts, b.Hosts, host, func(mark string, _ int, h Host) { d.add("%s host %s", mark, host(h)) }, func(int, Host, Host) {})
 }
 
-// falls notes where a kind of an exchange that has lost its entry goes now.
-func (d *differ) falls(key string, was *Outbound, k catalog.Kind) {
+// fallback notes where a kind of an exchange that has lost its entry goes now.
+func (d *differ) fallback(key string, was *Outbound, k catalog.Kind) {
 	if was == nil {
 		return
 	}
 	to := "direct (no default)"
 	if w := d.defaults.Of(k); w != nil {
-		to = wayText(w, d.next) + " (default)"
+		to = outboundText(w, d.next) + " (default)"
 	}
-	d.add("~ %s: %s → %s", key, truncate(wayText(was, d.prev)), truncate(to))
+	d.add("~ %s: %s → %s", key, truncate(outboundText(was, d.prev)), truncate(to))
 }
 
 func unlistedWord(x Exchange) string {
@@ -75,10 +75,10 @@ func hostsKey(r Route) string {
 }
 
 func (d *differ) route(mark string, at int, r Route) {
-	d.add("%s %s: %s", mark, routeKey(at, r), wayText(&r.Way, d.side(mark)))
+	d.add("%s %s: %s", mark, routeKey(at, r), outboundText(&r.Outbound, d.side(mark)))
 }
 
-func (d *differ) routes(at int, a, b Route) { d.outbound(routeKey(at, b), &a.Way, &b.Way) }
+func (d *differ) routes(at int, a, b Route) { d.outbound(routeKey(at, b), &a.Outbound, &b.Outbound) }
 
 func routeKey(at int, r Route) string {
 	return fmt.Sprintf("routes[%d] (%s)", at, truncate(strings.Join(texts(r.Hosts), ", ")))
@@ -87,7 +87,7 @@ func routeKey(at int, r Route) string {
 // kinds notes what both kinds share once, and else what each kind has.
 func (d *differ) kinds(key string, compare func(d *differ, key string, k catalog.Kind)) {
 	lines := func(key string, k catalog.Kind) []string {
-		s := &differ{prev: d.prev, next: d.next, defaults: d.defaults, said: map[string]bool{}}
+		s := &differ{prev: d.prev, next: d.next, defaults: d.defaults, seen: map[string]bool{}}
 		compare(s, key, k)
 		return s.lines
 	}
@@ -100,7 +100,7 @@ func (d *differ) kinds(key string, compare func(d *differ, key string, k catalog
 	}
 }
 
-func (d *differ) ways(key string, a, b Outbounds) {
+func (d *differ) outbounds(key string, a, b Outbounds) {
 	d.kinds(key, func(d *differ, key string, k catalog.Kind) { d.outbound(key, a.Of(k), b.Of(k)) })
 }
 
@@ -108,12 +108,12 @@ func (d *differ) outbound(key string, a, b *Outbound) {
 	if a == nil && b == nil {
 		return
 	}
-	p, q := inline(a, d.prev), inline(b, d.next)
+	p, q := inlinePoolOf(a, d.prev), inlinePoolOf(b, d.next)
 	switch {
 	case p == nil || q == nil:
-		d.change(key, wayText(a, d.prev), wayText(b, d.next))
-	case single(p) && single(q):
-		d.change(key, wayText(a, d.prev), wayText(b, d.next))
+		d.change(key, outboundText(a, d.prev), outboundText(b, d.next))
+	case isSingleURL(p) && isSingleURL(q):
+		d.change(key, outboundText(a, d.prev), outboundText(b, d.next))
 		d.change(key+".strategy", p.Strategy, q.Strategy)
 		d.change(key+".hash_over", p.HashOver, q.HashOver)
 		d.member(" ("+key+")", p.Proxies[0], q.Proxies[0])
@@ -125,16 +125,16 @@ func (d *differ) outbound(key string, a, b *Outbound) {
 	}
 }
 
-// inline is the pool that a way holds in itself, nil if it holds none.
-func inline(w *Outbound, pools map[string]*Pool) *Pool {
+// inlinePoolOf is the pool that a way holds in itself, nil if it holds none.
+func inlinePoolOf(w *Outbound, pools map[string]*Pool) *Pool {
 	if w == nil || w.Action != Use || pools[w.Pool] == nil || !pools[w.Pool].Inline {
 		return nil
 	}
 	return pools[w.Pool]
 }
 
-// wayText is a way for people, credentials masked.
-func wayText(w *Outbound, pools map[string]*Pool) string {
+// outboundText is a way for people, credentials masked.
+func outboundText(w *Outbound, pools map[string]*Pool) string {
 	switch {
 	case w == nil:
 		return ""
@@ -143,7 +143,7 @@ func wayText(w *Outbound, pools map[string]*Pool) string {
 	case w.Action == Reject:
 		return "reject"
 	}
-	p := inline(w, pools)
+	p := inlinePoolOf(w, pools)
 	switch {
 	case p == nil:
 		return w.Pool
@@ -157,8 +157,8 @@ func wayText(w *Outbound, pools map[string]*Pool) string {
 	return "{" + strings.Join(names, ", ") + "}"
 }
 
-func waysWord(w Outbounds, pools map[string]*Pool) string {
-	http, ws := wayText(w.HTTP, pools), wayText(w.Websocket, pools)
+func outboundsText(w Outbounds, pools map[string]*Pool) string {
+	http, ws := outboundText(w.HTTP, pools), outboundText(w.Websocket, pools)
 	switch {
 	case http == ws:
 		return http
@@ -189,7 +189,7 @@ func (d *differ) pool(key, place string, a, b Pool) {
 	d.change(key+".eject.max_seconds", a.Eject.Max, b.Eject.Max)
 	d.change(key+".eject.max_percent", a.Eject.MaxPercent, b.Eject.MaxPercent)
 	place = " (" + place + ")"
-	ordered := things(a.Proxies, b.Proxies, func(m Proxy) string { return m.Name },
+	ordered := diffNamed(a.Proxies, b.Proxies, func(m Proxy) string { return m.Name },
 		func(mark string, _ int, m Proxy) { d.add("%s proxy %s%s", mark, m.Name, place) },
 		func(_ int, m, n Proxy) { d.change("proxy "+n.Name+" url", m.URL, n.URL); d.member(place, m, n) })
 	if !ordered {

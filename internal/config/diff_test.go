@@ -135,7 +135,7 @@ func TestDiffMissesNothing(t *testing.T) {
 			t.Errorf("%s: no difference", m.at)
 		}
 	}
-	for _, must := range []string{".Pools[0].Proxies[0].URL.Password", ".Tunnel.StallBytes", ".Listen[0].Users[0].Password", ".Exchanges[0].Ways.HTTP.Timeout", ".Routes[0].Hosts[0]", ".Routes[0].Hosts (shorter)", ".Listen[0].Use (nil)"} {
+	for _, must := range []string{".Pools[0].Proxies[0].URL.Password", ".Tunnel.StallBytes", ".Listen[0].Users[0].Password", ".Exchanges[0].Outbounds.HTTP.Timeout", ".Routes[0].Hosts[0]", ".Routes[0].Hosts (shorter)", ".Listen[0].Use (nil)"} {
 		if !seen[must] {
 			t.Errorf("%s was never changed; %d were", must, len(seen))
 		}

@@ -26,7 +26,7 @@ var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9]+_)*(SERVICE_|PORT)`)
 // layer lays variables over the tree.
 type layer struct {
 	root     *node
-	faults   Errors
+	errs     Errors
 	warnings Errors
 }
 
@@ -42,62 +42,62 @@ func (l *layer) variables(environ []string) (vars, spelled map[string]string) {
 			continue
 		}
 		if old, twice := spelled[upper]; twice && old != name && vars[upper] != value {
-			l.faults = append(l.faults, place{env: name}.fault("", "is set in another spelling too, to another value", "keep one of the two"))
+			l.errs = append(l.errs, position{env: name}.error("", "is set in another spelling too, to another value", "keep one of the two"))
 		}
 		vars[upper], spelled[upper] = value, name
 	}
 	return vars, spelled
 }
 
-// layEnvironment lays the variables over the tree: those with PROXYD_ replace
+// overlayEnvironment lays the variables over the tree: those with PROXYD_ replace
 // what the file says, those of cryptofeed only fill what it leaves open.
-func layEnvironment(root *node, environ []string) (faults, warnings Errors) {
+func overlayEnvironment(root *node, environ []string) (errs, warnings Errors) {
 	l := &layer{root: root}
 	vars, spelled := l.variables(environ)
 	for _, name := range slices.Sorted(maps.Keys(vars)) { // so that a parent comes before its children, and 0 before 1
 		switch {
 		case name == "PROXYD_CONFIG" || serviceLink.MatchString(name) || name == "CRYPTOFEED_PROXY_ENABLED":
 		case strings.HasPrefix(name, envPrefix):
-			l.variable(place{env: spelled[name]}, strings.TrimPrefix(name, envPrefix), vars[name], true)
+			l.variable(position{env: spelled[name]}, strings.TrimPrefix(name, envPrefix), vars[name], true)
 		default:
-			l.variable(place{env: spelled[name], pasted: true}, strings.TrimPrefix(name, cryptofeedPrefix), vars[name], false)
+			l.variable(position{env: spelled[name], pasted: true}, strings.TrimPrefix(name, cryptofeedPrefix), vars[name], false)
 		}
 	}
-	return l.faults, l.warnings
+	return l.errs, l.warnings
 }
 
 // variable puts one variable in its place.
-func (l *layer) variable(at place, path, value string, replace bool) {
+func (l *layer) variable(at position, path, value string, replace bool) {
 	parts := strings.Split(strings.ToLower(path), "__")
 	if slices.Contains(parts, "") {
-		l.faults = append(l.faults, at.fault("", "names no key", "write two underscores between the levels, such as PROXYD_EXCHANGES__BINANCE__URL"))
+		l.errs = append(l.errs, at.error("", "names no key", "write two underscores between the levels, such as PROXYD_EXCHANGES__BINANCE__URL"))
 		return
 	}
 	if !replace && parts[0] != "default" && parts[0] != "exchanges" && parts[0] != "pools" {
 		near := nearest(strings.ReplaceAll(path, "__", "_"), []string{"default_http", "default_websocket", "default_rest", "default_ws", "default", "exchanges"})
-		do := "it is another program's"
+		hint := "it is another program's"
 		if near != "" {
-			do = "did you mean " + cryptofeedPrefix + strings.ToUpper(strings.ReplaceAll(near, "_", "__")) + "?"
+			hint = "did you mean " + cryptofeedPrefix + strings.ToUpper(strings.ReplaceAll(near, "_", "__")) + "?"
 		}
-		l.warnings = append(l.warnings, at.fault("", "is no variable of cryptofeed, and not read", do))
+		l.warnings = append(l.warnings, at.error("", "is no variable of cryptofeed, and not read", hint))
 		return
 	}
-	v, faults := envNode(at, strings.Join(parts, "."), value)
-	l.faults = append(l.faults, faults...)
+	v, errs := envNode(at, strings.Join(parts, "."), value)
+	l.errs = append(l.errs, errs...)
 	if !replace {
 		v.paste()
 	}
-	if len(faults) == 0 {
-		l.lay(at, parts, v, replace)
+	if len(errs) == 0 {
+		l.overlay(at, parts, v, replace)
 	}
 }
 
-// lay puts a value in its place. A mapping of cryptofeed's, which fills what is
+// overlay puts a value in its place. A mapping of cryptofeed's, which fills what is
 // left open, is laid key by key.
-func (l *layer) lay(at place, parts []string, v *node, replace bool) {
+func (l *layer) overlay(at position, parts []string, v *node, replace bool) {
 	if !replace && v.kind == mapping {
 		for _, e := range v.keys {
-			l.lay(at, append(slices.Clone(parts), e.key), e.val, false)
+			l.overlay(at, append(slices.Clone(parts), e.key), e.val, false)
 		}
 		return
 	}
@@ -106,19 +106,19 @@ func (l *layer) lay(at place, parts []string, v *node, replace bool) {
 		last := i == len(parts)-1
 		if n.kind == list {
 			if !replace && n.at.env == "" { // the file's own list
-				l.shadowed(at, n, v)
+				l.warnShadowed(at, n, v)
 				return
 			}
-			next, fault := n.item(at, key, parts[:i])
-			if fault != nil {
-				l.faults = append(l.faults, *fault)
+			next, bad := n.item(at, key, parts[:i])
+			if bad != nil {
+				l.errs = append(l.errs, *bad)
 				return
 			}
 			if n = next; last {
 				*n = *v
 				return
 			}
-			n.open(at, parts[i+1])
+			n.makeParent(at, parts[i+1])
 			continue
 		}
 		key = n.canonicalKey(key, parts[:i], at)
@@ -127,7 +127,7 @@ func (l *layer) lay(at place, parts []string, v *node, replace bool) {
 			next = nil
 		}
 		if by := n.shadow(key, next, parts[:i], last); !replace && by != nil {
-			l.shadowed(at, by, v)
+			l.warnShadowed(at, by, v)
 			return
 		}
 		if last {
@@ -143,7 +143,7 @@ func (l *layer) lay(at place, parts []string, v *node, replace bool) {
 		if next.kind == scalar && isUnion(key, parts[:i]) {
 			*next = node{kind: null, at: at}
 		}
-		next.open(at, parts[i+1])
+		next.makeParent(at, parts[i+1])
 		n = next
 	}
 }
@@ -166,39 +166,39 @@ func (n *node) shadow(key string, next *node, above []string, last bool) *node {
 }
 
 // cryptofeed reports whether a place is one of cryptofeed's variables.
-func (p place) cryptofeed() bool { return p.env != "" && p.pasted }
+func (p position) cryptofeed() bool { return p.env != "" && p.pasted }
 
-// shadowed warns of a variable that says something and is not heard.
-func (l *layer) shadowed(at place, by, v *node) {
+// warnShadowed warns of a variable that says something and is not heard.
+func (l *layer) warnShadowed(at position, by, v *node) {
 	if by.kind == scalar && v.kind == scalar && by.text == v.text {
 		return
 	}
-	where := "the file has it" + by.at.where()
+	where := "the file has it" + by.at.location()
 	if by.at.env != "" {
 		where = by.at.env + " has it"
 	}
-	w := at.fault("", "is set and not used: "+where, "remove the one or the other")
+	w := at.error("", "is set and not used: "+where, "remove the one or the other")
 	if !slices.Contains(l.warnings, w) {
 		l.warnings = append(l.warnings, w)
 	}
 }
 
 // item is a list's item by its number; the one behind the last is made.
-func (n *node) item(at place, number string, above []string) (*node, *Error) {
+func (n *node) item(at position, number string, above []string) (*node, *Error) {
 	i, err := strconv.Atoi(number)
 	switch {
 	case err != nil || i < 0 || i > len(n.items):
 		key := strings.Join(above, ".")
-		fault := at.fault(key, fmt.Sprintf("is a list, and %s is not the number of an item or of the next one (%d)", quoted(number), len(n.items)), "number them from 0 on, without a gap")
-		return nil, &fault
+		bad := at.error(key, fmt.Sprintf("is a list, and %s is not the number of an item or of the next one (%d)", quoted(number), len(n.items)), "number them from 0 on, without a gap")
+		return nil, &bad
 	case i == len(n.items):
 		n.items = append(n.items, &node{kind: null, at: at})
 	}
 	return n.items[i], nil
 }
 
-// open makes a node one that has children: a scalar way becomes its mapping.
-func (n *node) open(at place, childKey string) {
+// makeParent makes a node one that has children: a scalar way becomes its mapping.
+func (n *node) makeParent(at position, childKey string) {
 	if n.kind == mapping || n.kind == list {
 		return
 	}
@@ -225,25 +225,25 @@ func replaceRivals(n *node, key string) {
 
 // envNode is a variable's value: JSON if it looks and parses like it, else text
 // that is read as what its key wants.
-func envNode(at place, key, value string) (*node, Errors) {
+func envNode(at position, key, value string) (*node, Errors) {
 	text := &node{kind: scalar, at: at, text: value}
 	if !strings.HasPrefix(value, "[") && !strings.HasPrefix(value, "{") || !json.Valid([]byte(value)) {
 		return text, nil
 	}
 	var doc yaml.Node // JSON is YAML, and its nodes tell a key that stands twice
 	if err := yaml.Unmarshal([]byte(value), &doc); err != nil {
-		return &node{kind: null, at: at}, Errors{at.fault(key, yamlFault("", err).Message, "mend the JSON")}
+		return &node{kind: null, at: at}, Errors{at.error(key, yamlError("", err).Message, "mend the JSON")}
 	}
 	var p parser
 	n := p.node(&doc, key, 0)
 	n.relocate(at)
-	for i := range p.faults {
-		p.faults[i] = at.fault(p.faults[i].Key, p.faults[i].Message, p.faults[i].Hint)
+	for i := range p.errs {
+		p.errs[i] = at.error(p.errs[i].Key, p.errs[i].Message, p.errs[i].Hint)
 	}
-	return n, p.faults
+	return n, p.errs
 }
 
-func (n *node) relocate(at place) {
+func (n *node) relocate(at position) {
 	n.at = at
 	for i := range n.keys {
 		n.keys[i].at = at
@@ -260,7 +260,7 @@ var otherSpelling = map[string]string{"http": "rest", "rest": "http", "websocket
 // canonicalKey is how a mapping writes a key already, so that a variable meets what
 // the file says of it under its alias. Two variables with one prefix that mean
 // the same are left to be found at fault.
-func (n *node) canonicalKey(key string, above []string, at place) string {
+func (n *node) canonicalKey(key string, above []string, at position) string {
 	if n.child(key) != nil {
 		return key
 	}

@@ -94,7 +94,7 @@ func TestEnvironment(t *testing.T) {
 			okx := ""
 			for _, x := range loaded.Exchanges {
 				if x.ID == "okx" {
-					okx = describe(loaded, x.Ways)
+					okx = describe(loaded, x.Outbounds)
 				}
 			}
 			if okx != c.okx || describe(loaded, loaded.Default) != c.def {

@@ -61,7 +61,7 @@ func TestHostileFilesAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := spent(t)
-			got := strings.Join(faults(t, c.text), "\n")
+			got := strings.Join(errs(t, c.text), "\n")
 			if took := spent(t) - start; took > patience {
 				t.Errorf("took %v", took)
 			}

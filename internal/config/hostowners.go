@@ -16,8 +16,8 @@ type hostOwner struct {
 	pattern       target.Pattern
 }
 
-// claims lists the hosts of an exchange with their places.
-func claims(exchange, key string, h *raw.Hosts) (out []hostOwner) {
+// hostOwnersOf lists the hosts of an exchange with their places.
+func hostOwnersOf(exchange, key string, h *raw.Hosts) (out []hostOwner) {
 	if h == nil {
 		return nil
 	}
@@ -44,23 +44,23 @@ func (b *builder) hostOwners(all []hostOwner) {
 		if other, taken := first[host]; !taken {
 			first[host] = c
 		} else if other.exchange != c.exchange {
-			b.fault(c.key, "keep it in one of the two", "%s is listed by %s too, at %s%s", host, other.exchange, other.key, b.place(other.key).where())
+			b.errorf(c.key, "keep it in one of the two", "%s is listed by %s too, at %s%s", host, other.exchange, other.key, b.position(other.key).location())
 		}
 	}
 	for _, c := range all {
-		owners := b.taken(c, first)
+		owners := b.takenHosts(c, first)
 		switch {
 		case len(owners) == 0:
 		case c.pattern.Kind == target.Exact:
-			b.warn(c.key, "", "%s; here it is %s's", owners[0], c.exchange)
+			b.warnf(c.key, "", "%s; here it is %s's", owners[0], c.exchange)
 		default:
-			b.warn(c.key, "list only hosts of its own, or the others' in their own entries", "%s covers hosts of others in the catalogue: %s; here they are %s's", c.pattern, strings.Join(owners, ", "), c.exchange)
+			b.warnf(c.key, "list only hosts of its own, or the others' in their own entries", "%s covers hosts of others in the catalogue: %s; here they are %s's", c.pattern, strings.Join(owners, ", "), c.exchange)
 		}
 	}
 }
 
-// where names a place to somebody who is shown another one.
-func (p place) where() string {
+// location names a place to somebody who is shown another one.
+func (p position) location() string {
 	switch {
 	case p.env != "":
 		return " (env " + p.env + ")"
@@ -70,10 +70,10 @@ func (p place) where() string {
 	return ""
 }
 
-// taken says whose hosts of the catalogue a claim takes away, one host an
+// takenHosts says whose hosts of the catalogue a claim takes away, one host an
 // exchange: a wildcard beats the exact hosts of the catalogue too, but none that
 // the file itself lists more closely.
-func (b *builder) taken(c hostOwner, file map[string]hostOwner) (list []string) {
+func (b *builder) takenHosts(c hostOwner, file map[string]hostOwner) (list []string) {
 	if c.pattern.Kind == target.Exact {
 		if owner, _, ok := b.known.Lookup(c.pattern.Name); ok && owner != c.exchange {
 			list = append(list, c.pattern.Name+" is "+owner+"'s in the catalogue")
@@ -84,7 +84,7 @@ func (b *builder) taken(c hostOwner, file map[string]hostOwner) (list []string) 
 		if x.ID == c.exchange {
 			continue
 		}
-		i := slices.IndexFunc(x.Hosts, func(h catalog.Host) bool { return covers(c.pattern, h.Name) && !closer(c, h.Name, file) })
+		i := slices.IndexFunc(x.Hosts, func(h catalog.Host) bool { return c.pattern.Covers(h.Name) && !moreSpecific(c, h.Name, file) })
 		if i >= 0 {
 			list = append(list, fmt.Sprintf("%s (%s)", x.Hosts[i].Name, x.ID))
 		}
@@ -92,26 +92,13 @@ func (b *builder) taken(c hostOwner, file map[string]hostOwner) (list []string) 
 	return list
 }
 
-// covers reports whether a wildcard covers a host of the catalogue, which may
-// be a wildcard too.
-func covers(p target.Pattern, host string) bool {
-	below, wild := strings.CutPrefix(host, "*.")
-	return wild && below == p.Name || under(below, p.Name)
-}
-
-// under reports whether a name lies below another.
-func under(name, above string) bool {
-	n := len(name) - len(above)
-	return n > 0 && name[n-1] == '.' && name[n:] == above
-}
-
-// closer reports whether the file lists a host more closely than a wildcard does.
-func closer(c hostOwner, host string, file map[string]hostOwner) bool {
+// moreSpecific reports whether the file lists a host more closely than a wildcard does.
+func moreSpecific(c hostOwner, host string, file map[string]hostOwner) bool {
 	if _, listed := file[host]; listed && host != c.pattern.String() {
 		return true
 	}
 	for _, o := range file {
-		if o.pattern.Kind == target.Wildcard && len(o.pattern.Name) > len(c.pattern.Name) && covers(o.pattern, host) {
+		if o.pattern.Kind == target.Wildcard && len(o.pattern.Name) > len(c.pattern.Name) && o.pattern.Covers(host) {
 			return true
 		}
 	}

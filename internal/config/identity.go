@@ -94,9 +94,9 @@ type first struct {
 	key      string
 }
 
-// passwords tells apart, by their names, members that differ in the password
+// separateByPassword tells apart, by their names, members that differ in the password
 // alone, as sessions at one gateway do. One of them without a name is a fault.
-func (b *builder) passwords(each func(func(string, *Proxy, Identity))) {
+func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) {
 	seen, several := map[Identity]first{}, map[Identity]bool{}
 	each(func(key string, p *Proxy, id Identity) {
 		if f, ok := seen[id]; !ok {
@@ -104,7 +104,7 @@ func (b *builder) passwords(each func(func(string, *Proxy, Identity))) {
 		} else if f.password.Reveal() != p.URL.Password.Reveal() {
 			several[id] = true
 			if p.Name == "" {
-				b.fault(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
+				b.errorf(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
 			}
 		}
 	})
@@ -114,13 +114,13 @@ func (b *builder) passwords(each func(func(string, *Proxy, Identity))) {
 			return
 		}
 		if p.Name == "" && seen[id].key == key {
-			b.fault(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
+			b.errorf(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
 		}
 		p.Apart = true
 		if f, ok := named[IdentityOf(*p)]; !ok {
 			named[IdentityOf(*p)] = first{p.URL.Password, key}
 		} else if f.password.Reveal() != p.URL.Password.Reveal() && p.Name != "" {
-			b.fault(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
+			b.errorf(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
 		}
 	})
 }
@@ -147,17 +147,17 @@ func (b *builder) namePools(pools []Pool) {
 			p.Hop = hop(p.Via, table, 0)
 		}
 	})
-	b.passwords(each)
+	b.separateByPassword(each)
 	each(func(key string, p *Proxy, id Identity) { // names that were given come first
 		if p.Name == "" {
 			return
 		}
 		if other, ok := names[id]; ok && other != p.Name {
-			b.fault(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
+			b.errorf(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
 			return
 		}
 		if other, ok := byName[p.Name]; ok && other != id {
-			b.fault(key, "give it another name", "another upstream is called %s already", p.Name)
+			b.errorf(key, "give it another name", "another upstream is called %s already", p.Name)
 			return
 		}
 		byName[p.Name], names[id] = id, p.Name
@@ -180,7 +180,7 @@ func (b *builder) namePools(pools []Pool) {
 				}
 			}
 			if p.Name != base {
-				b.warn(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
+				b.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
 			}
 			byName[p.Name], names[id] = id, p.Name
 		}
@@ -190,8 +190,8 @@ func (b *builder) namePools(pools []Pool) {
 	})
 }
 
-// viaCycles refuses a chain that leads back to itself.
-func (b *builder) viaCycles(pools []Pool) {
+// refuseViaCycles refuses a chain that leads back to itself.
+func (b *builder) refuseViaCycles(pools []Pool) {
 	table := map[string]*Pool{}
 	for i := range pools {
 		table[pools[i].Name] = &pools[i]
@@ -207,7 +207,7 @@ func (b *builder) viaCycles(pools []Pool) {
 			hop := table[m.Via.Pool]
 			switch state[hop.Name] {
 			case 1:
-				b.fault(b.poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
+				b.errorf(b.poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
 			case 0:
 				walk(hop, path+" → "+hop.Name)
 			}

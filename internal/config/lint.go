@@ -14,16 +14,16 @@ import (
 	"proxyd/internal/target"
 )
 
-// literalSecret notes a password that stands in the file itself.
-func (b *builder) literalSecret(key string) {
-	if b.place(key).env == "" {
+// noteLiteral notes a password that stands in the file itself.
+func (b *builder) noteLiteral(key string) {
+	if b.position(key).env == "" {
 		b.literal = append(b.literal, key)
 	}
 }
 
-// fileMode says who else can get at the passwords in the file. Those that come
+// checkFileMode says who else can get at the passwords in the file. Those that come
 // from variables and other files are not its concern.
-func (b *builder) fileMode() {
+func (b *builder) checkFileMode() {
 	if b.path == "" || runtime.GOOS == "windows" { // the mode says nothing there
 		return
 	}
@@ -33,43 +33,43 @@ func (b *builder) fileMode() {
 	}
 	perm := st.Mode().Perm()
 	const writable, open = 0o002, 0o077
-	do := fmt.Sprintf("chmod 600 %s, or write the password as ${NAME} or ${file:/path}", b.path)
+	hint := fmt.Sprintf("chmod 600 %s, or write the password as ${NAME} or ${file:/path}", b.path)
 	switch {
 	case perm&writable != 0 && len(b.literal) > 0:
-		b.fault(b.literal[0], do, "holds a password, and every user of this machine may change the file (mode %04o)", perm)
+		b.errorf(b.literal[0], hint, "holds a password, and every user of this machine may change the file (mode %04o)", perm)
 	case perm&writable != 0:
 		b.warnings = append(b.warnings, Error{File: b.path, Message: fmt.Sprintf("every user of this machine may change it (mode %04o)", perm), Hint: "chmod 600 " + b.path})
 	case perm&open != 0 && len(b.literal) > 0:
-		b.warn(b.literal[0], do, "holds a password, and others may read the file (mode %04o)", perm)
+		b.warnf(b.literal[0], hint, "holds a password, and others may read the file (mode %04o)", perm)
 	}
 }
 
-// pastedTimeout warns, once, of outbounds of a pasted block that say nothing of
+// warnPastedTimeout warns, once, of outbounds of a pasted block that say nothing of
 // time: cryptofeed and proxyd mean different ones.
-func (b *builder) pastedTimeout(c *Config) {
+func (b *builder) warnPastedTimeout(c *Config) {
 	for _, key := range b.withoutTimeout {
-		at := b.place(key)
+		at := b.position(key)
 		if !at.pasted || at.env != "" || !slices.ContainsFunc(c.Pools, func(p Pool) bool { return p.Inline && p.Name == key }) {
 			continue
 		}
-		b.warn(key, "write timeout_seconds: 30 to keep it, or 4 (many clients give up after 5 s)", "has no timeout_seconds: that is 4 s here, and 30 s in cryptofeed; so for every outbound without one")
+		b.warnf(key, "write timeout_seconds: 30 to keep it, or 4 (many clients give up after 5 s)", "has no timeout_seconds: that is 4 s here, and 30 s in cryptofeed; so for every outbound without one")
 		return
 	}
 }
 
-// blindRules warns of routes that refuse addresses: most clients ask by name,
+// warnAddressRejects warns of routes that refuse addresses: most clients ask by name,
 // and what a name leads to is not looked at.
-func (b *builder) blindRules(c *Config) {
+func (b *builder) warnAddressRejects(c *Config) {
 	if !resolvesElsewhere(c) {
 		return
 	}
 	for i, r := range c.Routes {
-		if r.Way.Action != Reject {
+		if r.Outbound.Action != Reject {
 			continue
 		}
 		for j, h := range r.Hosts {
 			if h.Kind == target.CIDR {
-				b.warn(fmt.Sprintf("routes[%d].hosts[%d]", i, j), "refuse its names too",
+				b.warnf(fmt.Sprintf("routes[%d].hosts[%d]", i, j), "refuse its names too",
 					"%s refuses clients that ask for an address; a name that leads there is resolved by the upstream and passes", h)
 				break
 			}
@@ -100,13 +100,13 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	}
 	text, err := readAtMost(*file, maxCatalogSize)
 	if err != nil {
-		b.fault("catalog", "create the file, or correct the path", "%s cannot be read: %s", filePath(*file), rootCause(err))
+		b.errorf("catalog", "create the file, or correct the path", "%s cannot be read: %s", filePath(*file), rootCause(err))
 		return *file, b.known
 	}
 	c, err := catalog.Overlay(text)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			b.fault("catalog", "write rows as exchange,host,kind,env,sources: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
+			b.errorf("catalog", "write rows as exchange,host,kind,env,sources: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
 		}
 		return *file, b.known
 	}
@@ -126,7 +126,7 @@ func (b *builder) userAgent(p *raw.Asking) string {
 	}
 	text := *p.UserAgent
 	if text == "" || len(text) > 256 || strings.Contains(text, "://") || strings.Contains(text, "@") || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(text) != text {
-		b.fault("probe.user_agent", "write the text of a User-Agent header, such as curl/8.5.0", "is empty, longer than 256 characters, a URL, or not of printable ASCII characters")
+		b.errorf("probe.user_agent", "write the text of a User-Agent header, such as curl/8.5.0", "is empty, longer than 256 characters, a URL, or not of printable ASCII characters")
 		return DefaultUserAgent
 	}
 	return text
@@ -139,16 +139,16 @@ func (b *builder) certificate(key, certFile, keyFile string) {
 	}
 	cert, err := readAtMost(certFile, maxPEMSize)
 	if err != nil {
-		b.fault(key+".cert_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(certFile), rootCause(err))
+		b.errorf(key+".cert_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(certFile), rootCause(err))
 		return
 	}
 	private, err := readAtMost(keyFile, maxPEMSize)
 	if err != nil {
-		b.fault(key+".key_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(keyFile), rootCause(err))
+		b.errorf(key+".key_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(keyFile), rootCause(err))
 		return
 	}
 	if _, err = tls.X509KeyPair(cert, private); err != nil {
-		b.fault(key, "correct the paths, or the files", "no certificate: %s", strings.TrimPrefix(rootCause(err), "tls: "))
+		b.errorf(key, "correct the paths, or the files", "no certificate: %s", strings.TrimPrefix(rootCause(err), "tls: "))
 	}
 }
 
@@ -159,8 +159,8 @@ func (b *builder) authorities(key, file string) {
 	}
 	pem, err := readAtMost(file, maxPEMSize)
 	if err != nil {
-		b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(file), rootCause(err))
+		b.errorf(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(file), rootCause(err))
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		b.fault(key, "name a file with certificates in PEM", "%s holds no certificate", filePath(file))
+		b.errorf(key, "name a file with certificates in PEM", "%s holds no certificate", filePath(file))
 	}
 }

@@ -26,7 +26,7 @@ func TestListenerCertificate(t *testing.T) {
 	if c := load(t, strings.ReplaceAll(text, "KEY", key)); c.Listen[0].TLSCert != cert || c.Listen[0].TLSKey != key {
 		t.Errorf("got %+v", c.Listen)
 	}
-	got := faults(t, strings.ReplaceAll(text, "KEY", other))
+	got := errs(t, strings.ReplaceAll(text, "KEY", other))
 	if want := "proxyd.yaml:1:34: listen.tls: no certificate: private key does not match public key; "; len(got) != 1 || !strings.HasPrefix(got[0], want) {
 		t.Errorf("got %q, want %s", got, want)
 	}
@@ -78,7 +78,7 @@ func TestCatalogFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, _, ok := a.Known().Lookup("api.venue.example"); !ok || id != "my_venue" || a.Exchanges[0].Custom {
+	if id, _, ok := a.Known().Lookup("api.venue.example"); !ok || id != "my_venue" || a.Exchanges[0].ID != id {
 		t.Errorf("got %q %v, %+v", id, ok, a.Exchanges[0])
 	}
 	if !slices.Contains(a.Files(), file) || !slices.Contains(config.NamedFiles(path), file) || !strings.Contains(config.Print(a), "catalog: "+file) {

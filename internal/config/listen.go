@@ -13,8 +13,8 @@ import (
 
 func (b *builder) listeners(list []raw.Listener) []Listener {
 	if len(list) == 0 {
-		if b.root.child("listen") != nil && b.root.child("listen").kind == list0 {
-			b.fault("listen", "name an address, such as 127.0.0.1:8877", "is an empty list")
+		if b.root.child("listen") != nil && b.root.child("listen").kind == listKind {
+			b.errorf("listen", "name an address, such as 127.0.0.1:8877", "is an empty list")
 		}
 		out := make([]Listener, len(defaultListen))
 		for i, a := range defaultListen {
@@ -26,12 +26,12 @@ func (b *builder) listeners(list []raw.Listener) []Listener {
 	var out []Listener
 	for i, r := range list {
 		key := fmt.Sprintf("listen[%d]", i)
-		if n := b.root.child("listen"); n != nil && n.kind != list0 {
+		if n := b.root.child("listen"); n != nil && n.kind != listKind {
 			key = "listen"
 		}
 		l := b.listener(key, r)
 		if l.Address != "" && seen[l.Address] && strings.HasPrefix(quoted(l.Address), `"`) { // its settings are found by it: also two on port 0 would be one
-			b.fault(key, "keep one of the two", "%s is listened on twice", l.Address)
+			b.errorf(key, "keep one of the two", "%s is listened on twice", l.Address)
 		}
 		seen[l.Address] = true
 		out = append(out, l)
@@ -39,8 +39,8 @@ func (b *builder) listeners(list []raw.Listener) []Listener {
 	return out
 }
 
-// list0 names the list shape where a parameter is called list.
-const list0 = list
+// listKind names the list shape where a parameter is called list.
+const listKind = list
 
 func (b *builder) listener(key string, r raw.Listener) Listener {
 	l := Listener{Address: orDefault(r.Text, orDefault(r.Address, ""))}
@@ -58,7 +58,7 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 	if r.TLS != nil {
 		l.TLSCert, l.TLSKey = orDefault(r.TLS.CertFile, ""), orDefault(r.TLS.KeyFile, "")
 		if l.TLSCert == "" || l.TLSKey == "" {
-			b.missing(key+".tls", "", "needs both cert_file and key_file")
+			b.missingf(key+".tls", "", "needs both cert_file and key_file")
 		} else {
 			b.certificate(key+".tls", l.TLSCert, l.TLSKey)
 		}
@@ -68,19 +68,19 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 		at += ".address"
 	}
 	if l.Address == "" {
-		b.missing(key, "add address: 127.0.0.1:8877", "has no address")
+		b.missingf(key, "add address: 127.0.0.1:8877", "has no address")
 		return l
 	}
 	ip, port, ok := listenIP(l.Address)
 	if !ok {
-		b.fault(at, "write it as 127.0.0.1:8877", "%s is not an address to listen on", quoted(l.Address))
+		b.errorf(at, "write it as 127.0.0.1:8877", "%s is not an address to listen on", quoted(l.Address))
 		return l
 	}
 	if l.Address == "localhost:"+port {
 		l.Address = net.JoinHostPort(ip.String(), port)
 	}
 	if !ip.IsLoopback() && len(l.Users) == 0 && len(l.Allow) == 0 {
-		b.fault(at, "listen on 127.0.0.1, or add allow: [CIDR] or auth: {users: [{name, password}]}",
+		b.errorf(at, "listen on 127.0.0.1, or add allow: [CIDR] or auth: {users: [{name, password}]}",
 			"%s can be reached from other machines, and would be an open proxy", l.Address)
 	}
 	return l
@@ -93,39 +93,39 @@ func (b *builder) users(key string, list []raw.User) []User {
 		k := fmt.Sprintf("%s[%d]", key, i)
 		name := orDefault(u.Name, "")
 		if name == "" {
-			b.missing(k, "add name", "has no name")
+			b.missingf(k, "add name", "has no name")
 		} else if strings.ContainsAny(name, ":+$") {
-			b.fault(k+".name", "use letters, digits and . _ ~ -", "%s is not a user name", quoted(name))
+			b.errorf(k+".name", "use letters, digits and . _ ~ -", "%s is not a user name", quoted(name))
 		}
 		if name != "" && seen[name] {
-			b.fault(k+".name", "keep one of the two", "%s is listed twice", quoted(name))
+			b.errorf(k+".name", "keep one of the two", "%s is listed twice", quoted(name))
 		}
 		seen[name] = true
-		before := len(b.faults)
+		before := len(b.errs)
 		password := b.password(k+".password", orDefault(u.Password, ""))
-		if password == "" && !b.secrets.missingOK && len(b.faults) == before {
-			b.missing(k+".password", "set one, best as ${NAME} or ${file:/path}", "is empty")
+		if password == "" && !b.secrets.missingOK && len(b.errs) == before {
+			b.missingf(k+".password", "set one, best as ${NAME} or ${file:/path}", "is empty")
 		}
 		out = append(out, User{name, NewSecret(password)})
 	}
 	if len(out) == 0 {
-		b.missing(key, "list at least one, or remove auth", "nobody could connect")
+		b.missingf(key, "list at least one, or remove auth", "nobody could connect")
 	}
 	return out
 }
 
-// ownAddresses refuses upstreams that are proxyd itself.
-func (b *builder) ownAddresses(c *Config) {
+// refuseOwnAddresses refuses upstreams that are proxyd itself.
+func (b *builder) refuseOwnAddresses(c *Config) {
 	for _, p := range c.Pools {
 		for i, m := range p.Proxies {
 			for _, l := range c.Listen {
 				if sameAddress(m.URL, l.Address) {
-					b.fault(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
+					b.errorf(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
 					break
 				}
 			}
 			if !c.Admin.Default && sameAddress(m.URL, c.Admin.Address) {
-				b.fault(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
+				b.errorf(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
 			}
 		}
 	}

@@ -30,27 +30,27 @@ func Load(path string, environ []string) (*Config, error) {
 
 // LoadWith is Load with options.
 func LoadWith(path string, environ []string, o Options) (*Config, error) {
-	root, s, faults := readTree(path, environ, "")
+	root, s, errs := readTree(path, environ, "")
 	if root == nil {
-		return nil, faults
+		return nil, errs
 	}
 	shaped, _ := s.value(root, fileType, "").(map[string]any)
-	faults = append(faults, s.faults...)
-	if len(faults) > mostFaults {
-		return nil, sorted(faults)
+	errs = append(errs, s.errs...)
+	if len(errs) > maxErrors {
+		return nil, sorted(errs)
 	}
-	s.faults = faults
+	s.errs = errs
 	file, err := decode(shaped)
 	if err != nil {
 		// The shaper lets nothing through that viper refuses; should it, say so.
-		faults = append(faults, Error{File: path, Message: err.Error(), Hint: "mend the value"})
-		return nil, sorted(faults)
+		errs = append(errs, Error{File: path, Message: err.Error(), Hint: "mend the value"})
+		return nil, sorted(errs)
 	}
 	b := newBuilder(path, environ, o, s, root)
 	c := b.config(file)
-	faults = append(faults, b.faults...)
-	if len(faults) > 0 {
-		return nil, sorted(faults)
+	errs = append(errs, b.errs...)
+	if len(errs) > 0 {
+		return nil, sorted(errs)
 	}
 	c.Warnings = sorted(slices.Concat(s.warnings, c.Warnings, b.warnings))
 	return c, nil
@@ -60,31 +60,31 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 // when there is nothing to go on with. Where only one key is wanted, it is read
 // even if no tree can be made of the rest.
 func readTree(path string, environ []string, only string) (*node, *shaper, Errors) {
-	s := &shaper{at: map[string]place{}}
+	s := &shaper{at: map[string]position{}}
 	root := &node{kind: mapping}
-	var faults Errors
+	var errs Errors
 	if path != "" {
-		text, fault := readFile(path)
-		if fault != nil {
-			return nil, nil, Errors{*fault}
+		text, bad := readFile(path)
+		if bad != nil {
+			return nil, nil, Errors{*bad}
 		}
-		root, faults = parse(path, text)
+		root, errs = parse(path, text)
 		if only != "" && (root == nil || root.kind != mapping) {
-			root, faults = salvage(path, text, only, faults)
+			root, errs = salvage(path, text, only, errs)
 		}
 		if root == nil || root.kind != mapping {
-			return nil, nil, sorted(faults)
+			return nil, nil, sorted(errs)
 		}
 		var twice Errors
 		s.inBlock, twice = unwrap(root)
-		faults = append(faults, twice...)
-		if len(root.keys) == 0 && len(faults) == 0 {
-			faults = Errors{{File: path, Message: "is empty", Hint: "write at least one key, such as default: direct"}}
+		errs = append(errs, twice...)
+		if len(root.keys) == 0 && len(errs) == 0 {
+			errs = Errors{{File: path, Message: "is empty", Hint: "write at least one key, such as default: direct"}}
 		}
 	}
-	more, warnings := layEnvironment(root, environ)
+	more, warnings := overlayEnvironment(root, environ)
 	s.warnings = warnings
-	return root, s, append(faults, more...)
+	return root, s, append(errs, more...)
 }
 
 // decode has viper turn the shaped maps into the raw types, strictly. A fresh
@@ -111,8 +111,8 @@ func sorted(f Errors) Errors {
 		return cmp.Or(cmp.Compare(a.Var, b.Var), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	f = slices.Compact(f)
-	if n := len(f) - mostFaults; n > 0 {
-		f = append(f[:mostFaults:mostFaults], Error{File: f[0].File, Message: fmt.Sprintf("and %d more like these, or unlike them", n), Hint: "mend these first"})
+	if n := len(f) - maxErrors; n > 0 {
+		f = append(f[:maxErrors:maxErrors], Error{File: f[0].File, Message: fmt.Sprintf("and %d more like these, or unlike them", n), Hint: "mend these first"})
 	}
 	return f
 }

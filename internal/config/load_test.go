@@ -30,7 +30,7 @@ func load(t *testing.T, text string, environ ...string) *config.Config {
 }
 
 // faults loads a faulty file and gives its faults without the path.
-func faults(t *testing.T, text string, environ ...string) []string {
+func errs(t *testing.T, text string, environ ...string) []string {
 	t.Helper()
 	path := write(t, text)
 	_, err := config.Load(path, environ)
@@ -42,11 +42,11 @@ func faults(t *testing.T, text string, environ ...string) []string {
 
 func TestThreeSimplestWishesInThreeLines(t *testing.T) {
 	one := load(t, `exchanges: {binance: "socks5://u:${TOKYO_PW}@tokyo.example:1080"}`, "TOKYO_PW=p@/:w")
-	p := pool(t, one, one.Exchanges[0].Ways.HTTP.Pool)
+	p := pool(t, one, one.Exchanges[0].Outbounds.HTTP.Pool)
 	if got := p.Proxies[0].URL; got.Host.Name != "tokyo.example" || got.Port != 1080 || got.Password.Reveal() != "p@/:w" || got.User.Reveal() != "u" {
 		t.Errorf("got %v with password %q", got, got.Password.Reveal())
 	}
-	if one.Exchanges[0].Ways.Websocket.Pool != p.Name || one.Default != (config.Outbounds{}) {
+	if one.Exchanges[0].Outbounds.Websocket.Pool != p.Name || one.Default != (config.Outbounds{}) {
 		t.Error("a plain string must mean both kinds, and leave the default open")
 	}
 	two := load(t, `default: http://proxy.example:3128`)
@@ -54,7 +54,7 @@ func TestThreeSimplestWishesInThreeLines(t *testing.T) {
 		t.Errorf("got %+v", two.Default)
 	}
 	three := load(t, "default: reject\nexchanges: {binance: \"socks5://tokyo.example:1080\", kraken: direct}\n")
-	if three.Default.HTTP.Action != config.Reject || three.Exchanges[1].Ways.HTTP.Action != config.Direct {
+	if three.Default.HTTP.Action != config.Reject || three.Exchanges[1].Outbounds.HTTP.Action != config.Direct {
 		t.Errorf("got %+v, %+v", three.Default, three.Exchanges[1])
 	}
 }
@@ -136,7 +136,7 @@ func TestNoSecretInFaultsOrPrint(t *testing.T) {
 		"default: \"http://user:CANARY-pa55@h:99999\"\n", "default: \"http://user:CANARY-pa55/x@h:1\"\n", "default: {pool: \"http://user:CANARY-pa55@h:1\"}\n",
 		"exchanges: {okx: {http: {url: \"socks5://:CANARY-pa55@h:1\"}}}\n",
 	} {
-		if got := strings.Join(faults(t, text), "\n"); strings.Contains(got, secret) {
+		if got := strings.Join(errs(t, text), "\n"); strings.Contains(got, secret) {
 			t.Errorf("%s: the fault shows it: %s", text, got)
 		}
 	}

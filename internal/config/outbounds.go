@@ -10,8 +10,8 @@ import (
 	"proxyd/internal/target"
 )
 
-// ways reads a way for both kinds, or one for each; the latter beats the former.
-func (b *builder) ways(key string, r *raw.Outbounds) Outbounds {
+// outbounds reads a way for both kinds, or one for each; the latter beats the former.
+func (b *builder) outbounds(key string, r *raw.Outbounds) Outbounds {
 	if r == nil {
 		return Outbounds{}
 	}
@@ -21,7 +21,7 @@ func (b *builder) ways(key string, r *raw.Outbounds) Outbounds {
 		w := b.outbound(key, &r.Outbound)
 		out = Outbounds{w, w}
 	} else if r.HTTP == nil && r.Websocket == nil && (r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.TLS != nil) {
-		b.missing(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
+		b.missingf(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
 	}
 	if r.HTTP != nil {
 		out.HTTP = b.outbound(key+".http", r.HTTP)
@@ -43,14 +43,14 @@ func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 	text, at := "", key
 	switch {
 	case r.URL != nil && r.Pool != nil:
-		b.fault(key, "keep one of the two", "has both url and pool")
+		b.errorf(key, "keep one of the two", "has both url and pool")
 		return nil
 	case r.Text != nil:
 		text = *r.Text
 	case r.URL != nil:
 		text, at = *r.URL, key+".url"
 	case r.Pool != nil && r.Pool.Text != nil:
-		return b.poolWay(key, key+".pool", w, *r.Pool.Text, via)
+		return b.poolOutbound(key, key+".pool", w, *r.Pool.Text, via)
 	case r.Pool != nil:
 		p := b.pool(key+".pool", r.Pool.Pool)
 		p.Name, p.Inline = key, true
@@ -60,14 +60,14 @@ func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 		w.Action, w.Pool = Use, p.Name
 		return w
 	default:
-		b.missing(key, "add url or pool", "names no way")
+		b.missingf(key, "add url or pool", "names no way")
 		return nil
 	}
 	switch word := strings.ToLower(strings.TrimSpace(text)); {
 	case word == "direct":
 		w.Action = Direct
 		if via.proxied() {
-			b.fault(key+".via", "remove it, or name a proxy", "has no effect on direct")
+			b.errorf(key+".via", "remove it, or name a proxy", "has no effect on direct")
 		}
 	case word == "reject":
 		w.Action = Reject
@@ -81,10 +81,10 @@ func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 		w.Action, w.Pool = Use, key
 	default:
 		if r.URL != nil {
-			b.fault(at, "write it as socks5://host:1080; a pool's name goes under pool", "is not a URL")
+			b.errorf(at, "write it as socks5://host:1080; a pool's name goes under pool", "is not a URL")
 			return nil
 		}
-		return b.poolWay(key, at, w, text, via)
+		return b.poolOutbound(key, at, w, text, via)
 	}
 	return w
 }
@@ -99,15 +99,15 @@ func isAddress(s string) bool {
 // isURL tells a URL from a name. A lone ${…} is one.
 func isURL(s string) bool { return strings.Contains(s, "://") || strings.HasPrefix(s, "${") }
 
-// poolWay makes w lead to a named pool; with via, to a copy of it that is
+// poolOutbound makes w lead to a named pool; with via, to a copy of it that is
 // reached so.
-func (b *builder) poolWay(key, at string, w *Outbound, name string, via *Outbound) *Outbound {
+func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Outbound) *Outbound {
 	name = strings.ToLower(strings.TrimSpace(name))
 	i, ok := b.byName[name]
 	if !ok {
 		known := append([]string{"direct", "reject"}, b.poolOrder...)
-		do := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + DidYouMean(name, known)
-		b.fault(at, do, "there is no pool of that name")
+		hint := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + DidYouMean(name, known)
+		b.errorf(at, hint, "there is no pool of that name")
 		return nil
 	}
 	w.Action, w.Pool = Use, name
@@ -115,7 +115,7 @@ func (b *builder) poolWay(key, at string, w *Outbound, name string, via *Outboun
 		return w
 	}
 	if b.pools[i].Name == "" {
-		b.fault(at, "name the hops the other way round", "pool %s is not read yet where it is reached by via", name)
+		b.errorf(at, "name the hops the other way round", "pool %s is not read yet where it is reached by via", name)
 		return nil
 	}
 	p := b.pools[i]
@@ -141,7 +141,7 @@ func (b *builder) via(key string, r *raw.Outbound) *Outbound {
 		return nil
 	}
 	if w.Action == Reject {
-		b.fault(key, "name a proxy, a pool, or direct", "cannot be reject")
+		b.errorf(key, "name a proxy, a pool, or direct", "cannot be reject")
 		return nil
 	}
 	return w
@@ -192,7 +192,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 		p.Limits = b.exitLimits(key+".limits", r.Limits)
 	}
 	if len(r.Proxies) == 0 {
-		b.missing(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
+		b.missingf(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
 	}
 	for i, m := range r.Proxies {
 		if proxy, ok := b.proxy(fmt.Sprintf("%s.proxies[%d]", key, i), m); ok {
@@ -202,7 +202,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 	}
 	b.pushVia(&p, b.via(key+".via", r.Via))
 	if len(p.Proxies) > 0 && !slices.ContainsFunc(p.Proxies, func(m Proxy) bool { return m.Enabled }) {
-		b.warn(key, "enable one, or write reject where the pool is used", "no member is enabled: what leads here is refused (503)")
+		b.warnf(key, "enable one, or write reject where the pool is used", "no member is enabled: what leads here is refused (503)")
 	}
 	return p
 }
@@ -225,15 +225,15 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 		p.Limits = b.exitLimits(key+".limits", r.Limits)
 	}
 	if p.Name != "" && !validName(p.Name) {
-		b.fault(key+".name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(p.Name))
+		b.errorf(key+".name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(p.Name))
 		p.Name = ""
 	}
 	if p.Exit != "" && !harmless.MatchString(p.Exit) && !isAddress(p.Exit) {
-		b.fault(key+".exit", "name it like a proxy, or host:port", "%s is not a name", quoted(p.Exit))
+		b.errorf(key+".exit", "name it like a proxy, or host:port", "%s is not a name", quoted(p.Exit))
 		p.Exit = ""
 	}
 	if text == "" {
-		b.missing(key, "add url: socks5://host:1080", "has no URL")
+		b.missingf(key, "add url: socks5://host:1080", "has no URL")
 		return Proxy{}, false
 	}
 	u, ok := b.url(at, text)
@@ -245,7 +245,7 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 		p.TLS = b.tls(key+".tls", u, r.TLS)
 	}
 	if p.Via.proxied() && u.Scheme == SchemeDirect {
-		b.fault(key+".via", "remove it", "has no effect on direct")
+		b.errorf(key+".via", "remove it", "has no effect on direct")
 	}
 	return p, true
 }
@@ -254,23 +254,23 @@ func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
 	t := TLS{CAFile: orDefault(r.CAFile, ""), CertFile: orDefault(r.CertFile, ""), KeyFile: orDefault(r.KeyFile, ""),
 		ServerName: orDefault(r.ServerName, ""), Insecure: orDefault(r.Insecure, false)}
 	if u.Scheme != SchemeHTTPS {
-		b.fault(key, "use https:// if TLS is spoken with the proxy", "has no effect on %s://", u.Scheme)
+		b.errorf(key, "use https:// if TLS is spoken with the proxy", "has no effect on %s://", u.Scheme)
 	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
-		b.missing(key, "", "needs both cert_file and key_file, or neither")
+		b.missingf(key, "", "needs both cert_file and key_file, or neither")
 	} else if t.CertFile != "" {
 		b.certificate(key, t.CertFile, t.KeyFile)
 	}
 	if t.ServerName != "" {
 		if _, err := target.ParseHost(t.ServerName); err != nil {
-			b.fault(key+".server_name", "write the name alone, such as proxy.example", "%s is not a host name", quoted(t.ServerName))
+			b.errorf(key+".server_name", "write the name alone, such as proxy.example", "%s is not a host name", quoted(t.ServerName))
 		}
 	}
 	if t.CAFile != "" {
 		b.authorities(key+".ca_file", t.CAFile)
 	}
 	if t.Insecure {
-		b.warn(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")
+		b.warnf(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")
 	}
 	return t
 }

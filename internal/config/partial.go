@@ -14,9 +14,9 @@ import (
 // address; what else is faulty below admin is left out, a token that cannot be
 // read included: on this machine none is needed.
 func AdminOf(path string, environ []string) (Admin, error) {
-	root, s, faults := readTree(path, environ, "admin")
+	root, s, errs := readTree(path, environ, "admin")
 	if root == nil {
-		return Admin{}, faults
+		return Admin{}, errs
 	}
 	shaped := map[string]any{}
 	if v := s.value(root.child("admin"), reflect.TypeFor[raw.Admin](), "admin"); v != nil {
@@ -28,17 +28,17 @@ func AdminOf(path string, environ []string) (Admin, error) {
 	}
 	b := newBuilder(path, environ, Options{}, s, root)
 	a := b.admin(file.Admin)
-	faults = nil
-	for _, f := range append(s.faults, b.faults...) {
+	errs = nil
+	for _, f := range append(s.errs, b.errs...) {
 		switch {
 		case f.Key == "admin.token":
 			a.Token = Secret{}
 		case f.Key == "admin" || f.Key == "admin.address" || f.Message == unknownKey:
-			faults = append(faults, f)
+			errs = append(errs, f)
 		}
 	}
-	if len(faults) > 0 {
-		return Admin{}, sorted(faults)
+	if len(errs) > 0 {
+		return Admin{}, sorted(errs)
 	}
 	return a, nil
 }
@@ -56,9 +56,9 @@ type ClientListener struct {
 // YAML. The error is about an address that cannot be read; what else is faulty
 // below listen is left out, because a running daemon lives on with what it had.
 func ClientListeners(path string, environ []string) ([]ClientListener, error) {
-	root, s, faults := readTree(path, environ, "listen")
+	root, s, errs := readTree(path, environ, "listen")
 	if root == nil {
-		return nil, faults
+		return nil, errs
 	}
 	n := root.child("listen")
 	if n == nil || n.kind == null {
@@ -76,16 +76,16 @@ func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 	for _, n := range nodes {
 		l, ok := clientListener(n)
 		if !ok {
-			s.bad(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
+			s.fail(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
 			continue
 		}
 		all = append(all, l)
 	}
-	if len(all) == 0 && len(s.faults) == 0 {
-		s.bad(n, "listen", "is an empty list", "name an address, such as 127.0.0.1:8877")
+	if len(all) == 0 && len(s.errs) == 0 {
+		s.fail(n, "listen", "is an empty list", "name an address, such as 127.0.0.1:8877")
 	}
-	if len(s.faults) > 0 {
-		return nil, sorted(s.faults)
+	if len(s.errs) > 0 {
+		return nil, sorted(s.errs)
 	}
 	return all, nil
 }
@@ -116,7 +116,7 @@ func clientListener(n *node) (l ClientListener, ok bool) {
 // salvage reads one key of a file that is no YAML as a whole, if it stands at
 // the beginning of a line, with what is indented below it. A file that does not
 // have the word has the default; otherwise the faults stand.
-func salvage(path string, text []byte, key string, faults Errors) (*node, Errors) {
+func salvage(path string, text []byte, key string, errs Errors) (*node, Errors) {
 	if !bytes.Contains(bytes.ToLower(text), []byte(key)) {
 		return &node{kind: mapping}, nil
 	}
@@ -140,5 +140,5 @@ func salvage(path string, text []byte, key string, faults Errors) (*node, Errors
 	if root, _ := parse(path, []byte(block.String())); found && root != nil && root.kind == mapping {
 		return root, nil
 	}
-	return nil, faults
+	return nil, errs
 }

@@ -75,7 +75,7 @@ func (p printer) config(c *Config) *object {
 	}
 	o.put("enabled", c.Enabled)
 	if c.Default != (Outbounds{}) {
-		o.put("default", p.ways(newObject(), c.Default))
+		o.put("default", p.outbounds(newObject(), c.Default))
 	}
 	pools := newObject()
 	for _, q := range c.Pools {
@@ -105,7 +105,7 @@ func (p printer) config(c *Config) *object {
 	}
 	var routes []*object
 	for _, r := range c.Routes {
-		routes = append(routes, newObject().put("hosts", texts(r.Hosts)).put("use", p.outbound(&r.Way)))
+		routes = append(routes, newObject().put("hosts", texts(r.Hosts)).put("use", p.outbound(&r.Outbound)))
 	}
 	if len(routes) > 0 {
 		o.put("routes", routes)
@@ -208,8 +208,8 @@ func (p printer) exchange(x Exchange) *object {
 	o, l := newObject(), x.Limits
 	shared := l.HTTP
 	apart := l.HTTP != l.Websocket && !(l.HTTP.Published && l.Websocket.Published)
-	for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
-		w := x.Ways.Of(k)
+	for _, k := range catalog.Kinds {
+		w := x.Outbounds.Of(k)
 		if w == nil {
 			if apart {
 				shared = l.Of(k)
@@ -222,7 +222,7 @@ func (p printer) exchange(x Exchange) *object {
 		}
 		o.put(k.String(), way)
 	}
-	if !apart || x.Ways.HTTP == nil || x.Ways.Websocket == nil {
+	if !apart || x.Outbounds.HTTP == nil || x.Outbounds.Websocket == nil {
 		putLimits(o, shared)
 	}
 	return o
@@ -239,7 +239,7 @@ func probe(x Probe) *object {
 	return o
 }
 
-func (p printer) ways(o *object, w Outbounds) *object {
+func (p printer) outbounds(o *object, w Outbounds) *object {
 	if w.HTTP != nil {
 		o.put("http", p.outbound(w.HTTP))
 	}
@@ -261,7 +261,7 @@ func (p printer) outbound(w *Outbound) *object {
 		switch {
 		case q == nil || !q.Inline:
 			o.put("pool", w.Pool)
-		case single(q):
+		case isSingleURL(q):
 			p.proxy(o, q.Proxies[0])
 		default:
 			o.put("pool", p.pool(q))
@@ -270,8 +270,8 @@ func (p printer) outbound(w *Outbound) *object {
 	return o.put("timeout_seconds", secs(w.Timeout))
 }
 
-// single reports whether a pool is no more than its one URL.
-func single(q *Pool) bool {
+// isSingleURL reports whether a pool is no more than its one URL.
+func isSingleURL(q *Pool) bool {
 	if len(q.Proxies) != 1 {
 		return false
 	}

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// mostListed is how many proxies a list may have.
-const mostListed = 10_000
+// maxListed is how many proxies a list may have.
+const maxListed = 10_000
 
 // ParseList reads a list of proxies, one URL a line; empty lines and those that
 // begin with # are skipped, and so is a proxy that stood there before. ${...} is
 // literal in it. lines are those of proxies, as they stand, with their secrets.
 // The faults of other lines name file and line and repeat nothing that may be
 // secret.
-func ParseList(file string, text []byte) (proxies []Proxy, lines []string, faults Errors) {
-	b := &builder{path: file, at: map[string]place{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, secrets: newSecrets(nil, false)}
+func ParseList(file string, text []byte) (proxies []Proxy, lines []string, errs Errors) {
+	b := &builder{path: file, at: map[string]position{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, secrets: newSecrets(nil, false)}
 	seen, names := map[Identity]bool{}, map[string]int{}
 	n := 0
 	for line := range bytes.Lines(text) {
@@ -25,9 +25,9 @@ func ParseList(file string, text []byte) (proxies []Proxy, lines []string, fault
 			continue
 		}
 		key := strconv.Itoa(n)
-		b.at[key] = place{file: file, line: n, col: 1}
-		if len(proxies) == mostListed {
-			b.fault(key, "split it", "the list has more than %d proxies", mostListed)
+		b.at[key] = position{file: file, line: n, col: 1}
+		if len(proxies) == maxListed {
+			b.errorf(key, "split it", "the list has more than %d proxies", maxListed)
 			break
 		}
 		u, ok := b.url(key, strings.ReplaceAll(s, "${", "$${"))
@@ -35,7 +35,7 @@ func ParseList(file string, text []byte) (proxies []Proxy, lines []string, fault
 		case !ok:
 			continue
 		case u.Scheme == SchemeDirect:
-			b.fault(key, "remove it", "is no proxy")
+			b.errorf(key, "remove it", "is no proxy")
 			continue
 		}
 		p := Proxy{Name: u.Authority(), URL: u, Weight: 1, Tier: 1, Enabled: true}
@@ -50,8 +50,8 @@ func ParseList(file string, text []byte) (proxies []Proxy, lines []string, fault
 		p.Exit = p.Name
 		proxies, lines = append(proxies, p), append(lines, s)
 	}
-	for i := range b.faults {
-		b.faults[i].Key = ""
+	for i := range b.errs {
+		b.errs[i].Key = ""
 	}
-	return proxies, lines, b.faults
+	return proxies, lines, b.errs
 }

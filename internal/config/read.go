@@ -19,7 +19,7 @@ const (
 	maxFileSize   = 8 << 20
 	maxSecretSize = 64 << 10
 	maxPEMSize    = 4 << 20
-	pipeTime      = 2 * time.Second // for what comes through a pipe
+	pipeTimeout   = 2 * time.Second // for what comes through a pipe
 )
 
 var errTooLarge = errors.New("is too large")
@@ -43,12 +43,12 @@ func readAtMost(path string, limit int) ([]byte, error) {
 	case st.IsDir():
 		return nil, errors.New("is a directory")
 	case st.Mode().IsRegular():
-	case f.SetReadDeadline(time.Now().Add(pipeTime)) != nil:
+	case f.SetReadDeadline(time.Now().Add(pipeTimeout)) != nil:
 		return nil, errors.New("is no file, and cannot be read like one")
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("is a pipe that nobody has finished writing to in %v", pipeTime)
+		err = fmt.Errorf("is a pipe that nobody has finished writing to in %v", pipeTimeout)
 	}
 	if err == nil && len(raw) > limit {
 		return raw[:limit], errTooLarge
@@ -75,10 +75,10 @@ func readFile(path string) ([]byte, *Error) {
 	return nil, f
 }
 
-// unreadable finds what is wrong with a text before it is read as YAML, whose
+// checkText finds what is wrong with a text before it is read as YAML, whose
 // parser takes hundreds of bytes for each value, however short.
-func unreadable(file string, raw []byte) *Error {
-	if i := bytes.IndexByte(raw, 0); i >= 0 && !wide(raw) {
+func checkText(file string, raw []byte) *Error {
+	if i := bytes.IndexByte(raw, 0); i >= 0 && !isUTF16(raw) {
 		return &Error{File: file, Line: 1 + bytes.Count(raw[:i], []byte("\n")), Col: i - bytes.LastIndexByte(raw[:i], '\n'),
 			Message: "has a zero byte", Hint: "is it a text, and was it written whole? save it as UTF-8"}
 	}
@@ -93,8 +93,8 @@ func unreadable(file string, raw []byte) *Error {
 			}
 		}
 	}
-	if values > mostValues {
-		return &Error{File: file, Message: fmt.Sprintf("holds more than %d values", mostValues), Hint: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
+	if values > maxValues {
+		return &Error{File: file, Message: fmt.Sprintf("holds more than %d values", maxValues), Hint: "is it the right file? put hosts together with a wildcard such as *.venue.example"}
 	}
 	return nil
 }
@@ -108,12 +108,12 @@ var (
 // foreignFile recognises the files that others keep their proxies in, and says
 // what to write in place of them.
 func foreignFile(file string, raw []byte) *Error {
-	const do = "write each proxy as a URL below a pool: pools: {NAME: {proxies: [socks5://user:password@host:1080]}}, and default: NAME"
+	const hint = "write each proxy as a URL below a pool: pools: {NAME: {proxies: [socks5://user:password@host:1080]}}, and default: NAME"
 	switch {
 	case clashFile.Match(raw):
-		return &Error{File: file, Message: "looks like a Clash file, not like one of proxyd's", Hint: do}
+		return &Error{File: file, Message: "looks like a Clash file, not like one of proxyd's", Hint: hint}
 	case squidFile.Match(raw):
-		return &Error{File: file, Message: "looks like a squid configuration, not like one of proxyd's", Hint: do}
+		return &Error{File: file, Message: "looks like a squid configuration, not like one of proxyd's", Hint: hint}
 	}
 	found := false
 	for line := range bytes.Lines(raw) {
@@ -128,12 +128,12 @@ func foreignFile(file string, raw []byte) *Error {
 	if !found {
 		return nil
 	}
-	return &Error{File: file, Message: "looks like a list of proxies, not like a configuration", Hint: do}
+	return &Error{File: file, Message: "looks like a list of proxies, not like a configuration", Hint: hint}
 }
 
-// openEnd refuses a file that ends behind a key without a value, as one does
+// checkTruncated refuses a file that ends behind a key without a value, as one does
 // that is cut off there, or not yet written to its end.
-func (p *parser) openEnd(doc *yaml.Node, raw []byte) {
+func (p *parser) checkTruncated(doc *yaml.Node, raw []byte) {
 	path := ""
 	var key *yaml.Node
 	n := doc
@@ -154,12 +154,12 @@ func (p *parser) openEnd(doc *yaml.Node, raw []byte) {
 	if len(lines) > key.Line && bytes.ContainsRune(lines[key.Line], '#') { // what it had is commented out
 		return
 	}
-	at := place{file: p.file, line: key.Line, col: key.Column}
-	p.faults = append(p.faults, at.fault(path, "the file ends behind this key, which has no value", "is the file cut off? give the key a value, write null, or remove it"))
+	at := position{file: p.file, line: key.Line, col: key.Column}
+	p.errs = append(p.errs, at.error(path, "the file ends behind this key, which has no value", "is the file cut off? give the key a value, write null, or remove it"))
 }
 
-// wide reports whether a text says that it is UTF-16, which the YAML parser reads.
-func wide(raw []byte) bool {
+// isUTF16 reports whether a text says that it is UTF-16, which the YAML parser reads.
+func isUTF16(raw []byte) bool {
 	return bytes.HasPrefix(raw, []byte{0xff, 0xfe}) || bytes.HasPrefix(raw, []byte{0xfe, 0xff})
 }
 

@@ -45,7 +45,7 @@ func (b *builder) pieces(key, text string) []piece {
 		out = append(out, piece{text: text[:i]})
 		name, rest, ok := strings.Cut(text[i+2:], "}")
 		if !ok {
-			b.fault(key, "close it with }, or write $${ for a literal ${", "has a ${ without }")
+			b.errorf(key, "close it with }, or write $${ for a literal ${", "has a ${ without }")
 			return out
 		}
 		out = append(out, piece{b.secret(key, name), true})
@@ -59,13 +59,13 @@ func (b *builder) secret(key, name string) string {
 		b.secrets.files[path] = true
 		raw, err := readAtMost(path, maxSecretSize)
 		if err != nil && !b.secrets.missingOK {
-			b.fault(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(path), rootCause(err))
+			b.errorf(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(path), rootCause(err))
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
 		if text == "" && err == nil { // perhaps about to be written; no password is never meant by naming a file
-			b.fault(key, "write the secret into it", "%s is empty", filePath(path))
+			b.errorf(key, "write the secret into it", "%s is empty", filePath(path))
 		}
-		b.quotesKept(key, filePath(path), text)
+		b.warnQuotes(key, filePath(path), text)
 		return text
 	}
 	value, ok := b.secrets.env[name]
@@ -73,17 +73,17 @@ func (b *builder) secret(key, name string) string {
 		if b.secrets.missingOK {
 			return "x"
 		}
-		b.fault(key, "export it, or put the value in a file and write ${file:/path}; proxyd check --no-secrets takes it as given", "the environment variable %s is not set", quoted(name))
+		b.errorf(key, "export it, or put the value in a file and write ${file:/path}; proxyd check --no-secrets takes it as given", "the environment variable %s is not set", quoted(name))
 	}
-	b.quotesKept(key, "${"+name+"}", value)
+	b.warnQuotes(key, "${"+name+"}", value)
 	return value
 }
 
-// quotesKept warns of a value that has its quotes about it, as a container's
+// warnQuotes warns of a value that has its quotes about it, as a container's
 // environment file leaves them.
-func (b *builder) quotesKept(key, name, value string) {
+func (b *builder) warnQuotes(key, name, value string) {
 	if n := len(value); n >= 2 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
-		b.warn(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
+		b.warnf(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
 	}
 }
 
@@ -99,7 +99,7 @@ func (b *builder) expand(key, text string) string {
 // password is expand for what must not be shown.
 func (b *builder) password(key, text string) string {
 	if text != "" && !strings.Contains(text, "${") {
-		b.literalSecret(key)
+		b.noteLiteral(key)
 	}
 	return b.expand(key, text)
 }

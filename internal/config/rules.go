@@ -19,24 +19,24 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	for _, name := range b.keysOf("exchanges") {
 		e, key := entries[name], "exchanges."+name
 		limits := takeLimits(key, &e)
-		x := Exchange{ID: name, Ways: b.ways(key, &e.Outbounds), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
+		x := Exchange{ID: name, Outbounds: b.outbounds(key, &e.Outbounds), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
 		if e.UnlistedHosts != nil && !b.ownsDomain(name) {
-			b.warn(key+".unlisted_hosts", "remove it", "has no effect: the catalogue has no domain of %s", name)
+			b.warnf(key+".unlisted_hosts", "remove it", "has no effect: the catalogue has no domain of %s", name)
 		}
 		x.UnlistedDefault = orDefault(e.UnlistedHosts, "follow") == "default"
 		if id, ok := b.known.Resolve(name); ok {
 			x.ID = id
-		} else if x.Custom = true; !b.hostsWritten(key+".hosts", e.Hosts) {
-			b.nameFault(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, b.known.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
+		} else if !b.hostsWritten(key+".hosts", e.Hosts) {
+			b.nameErrorf(key, "list its hosts, or see: proxyd exchanges"+DidYouMean(name, b.known.IDs()), "%s is not an exchange that the catalogue knows, and it has no hosts", quoted(name))
 		}
 		x.Limits = b.exchangeLimits(x.ID, limits)
 		if other, twice := seen[x.ID]; twice {
 			i := slices.IndexFunc(out, func(o Exchange) bool { return o.ID == x.ID })
-			b.twins = append(b.twins, twin{key, name, other, i, x})
+			b.duplicates = append(b.duplicates, duplicate{key, name, other, i, x})
 			continue
 		}
 		seen[x.ID] = name
-		listed = append(listed, claims(x.ID, key+".hosts", e.Hosts)...)
+		listed = append(listed, hostOwnersOf(x.ID, key+".hosts", e.Hosts)...)
 		out = append(out, x)
 	}
 	b.hostOwners(listed)
@@ -54,33 +54,33 @@ func (b *builder) ownsDomain(name string) bool {
 	return false
 }
 
-// twin is an exchange that stands there a second time, by another of its names.
-type twin struct {
+// duplicate is an exchange that stands there a second time, by another of its names.
+type duplicate struct {
 	key, name, other string
 	first            int // in Config.Exchanges
 	exchange         Exchange
 }
 
-// sameTwins accepts an exchange under two of its names, which cryptofeed has for
+// mergeDuplicates accepts an exchange under two of its names, which cryptofeed has for
 // several, where both say the same; the second is left out. It runs when the
 // members have their names.
-func (b *builder) sameTwins(c *Config) {
-	if len(b.twins) == 0 {
+func (b *builder) mergeDuplicates(c *Config) {
+	if len(b.duplicates) == 0 {
 		return
 	}
 	pools := PoolsByName(c)
 	drop := func(p Pool) bool {
-		return p.Inline && slices.ContainsFunc(b.twins, func(t twin) bool { return p.Name == t.key || strings.HasPrefix(p.Name, t.key+".") })
+		return p.Inline && slices.ContainsFunc(b.duplicates, func(t duplicate) bool { return p.Name == t.key || strings.HasPrefix(p.Name, t.key+".") })
 	}
-	for _, t := range b.twins {
+	for _, t := range b.duplicates {
 		a, z := c.Exchanges[t.first], t.exchange
 		same := reflect.DeepEqual(a.Hosts, z.Hosts) && a.Limits == z.Limits && a.Probe == z.Probe && a.UnlistedDefault == z.UnlistedDefault
-		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
-			w, v := a.Ways.Of(k), z.Ways.Of(k)
+		for _, k := range catalog.Kinds {
+			w, v := a.Outbounds.Of(k), z.Outbounds.Of(k)
 			same = same && (w == nil) == (v == nil) && (w == nil || w.Timeout == v.Timeout && SameOutbound(w, v, pools))
 		}
 		if !same {
-			b.nameFault(t.key, "keep one of the two, or make them equal", "%s and %s are the same exchange (%s), with different settings", t.name, t.other, z.ID)
+			b.nameErrorf(t.key, "keep one of the two, or make them equal", "%s and %s are the same exchange (%s), with different settings", t.name, t.other, z.ID)
 		}
 	}
 	c.Pools = slices.DeleteFunc(c.Pools, drop)
@@ -129,7 +129,7 @@ func (b *builder) hosts(key string, h *raw.Hosts) []Host {
 		for i, s := range list {
 			p, err := target.ParsePattern(s)
 			if err != nil || (p.Kind != target.Exact && p.Kind != target.Wildcard) {
-				b.fault(fmt.Sprintf("%s[%d]", key, i), "write a host without scheme and port, such as api.venue.example or *.venue.example", "%s is not a host name", quoted(s))
+				b.errorf(fmt.Sprintf("%s[%d]", key, i), "write a host without scheme and port, such as api.venue.example or *.venue.example", "%s is not a host name", quoted(s))
 				continue
 			}
 			out = append(out, Host{p, k})
@@ -141,8 +141,8 @@ func (b *builder) hosts(key string, h *raw.Hosts) []Host {
 	return out
 }
 
-// hostFault is why text is no host, with the text where it may be shown.
-func hostFault(err error, text string) string {
+// hostError is why text is no host, with the text where it may be shown.
+func hostError(err error, text string) string {
 	if strings.HasPrefix(quoted(text), `"`) {
 		return err.Error()
 	}
@@ -155,22 +155,22 @@ func (b *builder) routes(list []raw.Route) []Route {
 		key := fmt.Sprintf("routes[%d]", i)
 		route := Route{}
 		if len(r.Hosts) == 0 {
-			b.missing(key, "add hosts: [name, \"*.name\", 10.0.0.0/8 or \"*\"]", "has no hosts")
+			b.missingf(key, "add hosts: [name, \"*.name\", 10.0.0.0/8 or \"*\"]", "has no hosts")
 		}
 		for j, s := range r.Hosts {
 			p, err := target.ParsePattern(s)
 			if err != nil {
-				b.fault(fmt.Sprintf("%s.hosts[%d]", key, j), "write a name, *.name, an address, a CIDR, or *", "%s", hostFault(err, s))
+				b.errorf(fmt.Sprintf("%s.hosts[%d]", key, j), "write a name, *.name, an address, a CIDR, or *", "%s", hostError(err, s))
 				continue
 			}
 			route.Hosts = append(route.Hosts, p)
 		}
 		if r.Use == nil {
-			b.missing(key, "add use: direct, reject, a URL or a pool's name", "has no way")
+			b.missingf(key, "add use: direct, reject, a URL or a pool's name", "has no way")
 			continue
 		}
 		if w := b.outbound(key+".use", r.Use); w != nil {
-			route.Way = *w
+			route.Outbound = *w
 		}
 		out = append(out, route)
 	}

@@ -17,9 +17,9 @@ import (
 // plain maps that viper decodes: every short spelling becomes its mapping, every
 // alias its key. It remembers where each value stands.
 type shaper struct {
-	faults   Errors
+	errs     Errors
 	warnings Errors // of the environment
-	at       map[string]place
+	at       map[string]position
 	inBlock  bool // the file is a pasted proxy block with keys of other programs beside it
 }
 
@@ -30,7 +30,7 @@ var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Outbo
 
 // value shapes one node as t; nil means not set.
 func (s *shaper) value(n *node, t reflect.Type, path string) any {
-	if n == nil || n.kind == null || len(s.faults) > mostFaults {
+	if n == nil || n.kind == null || len(s.errs) > maxErrors {
 		return nil
 	}
 	if _, known := s.at[path]; !known {
@@ -57,11 +57,11 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 	if n.kind != mapping {
 		short, ok := fields[raw.Short]
 		if !ok {
-			s.bad(n, path, "must be a mapping, not "+n.what(), "write its keys below it: "+strings.Join(names(fields), ", "))
+			s.fail(n, path, "must be a mapping, not "+n.what(), "write its keys below it: "+strings.Join(fieldNames(fields), ", "))
 			return nil
 		}
 		if n.kind == list && short.Type.Kind() != reflect.Slice {
-			s.bad(n, path, "must be text or a mapping, not a list", "")
+			s.fail(n, path, "must be text or a mapping, not a list", "")
 			return nil
 		}
 		v := s.value(n, short.Type, path)
@@ -71,12 +71,12 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 		return map[string]any{raw.Short: v}
 	}
 	if len(n.keys) == 0 && !mayBeEmpty[t] { // viper would take it as not written
-		s.bad(n, path, "is an empty mapping", "remove it, or write its keys below it: "+strings.Join(names(fields), ", "))
+		s.fail(n, path, "is an empty mapping", "remove it, or write its keys below it: "+strings.Join(fieldNames(fields), ", "))
 		return nil
 	}
 	out := map[string]any{}
 	for _, e := range n.keys {
-		if len(s.faults) > mostFaults {
+		if len(s.errs) > maxErrors {
 			break
 		}
 		key, at := e.key, e.at
@@ -87,7 +87,7 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 					continue // as in cryptofeed
 				}
 				if n.child(real) != nil {
-					s.faults = append(s.faults, at.fault(join(path, key), "is the same as "+real+", which is set too", "keep one of the two"))
+					s.errs = append(s.errs, at.error(join(path, key), "is the same as "+real+", which is set too", "keep one of the two"))
 					continue
 				}
 				key, f, ok = real, fields[real], true
@@ -134,7 +134,7 @@ const nameItself = "#"
 
 // keyPlace is where a fault about a key's value is shown: at the value, or at
 // the key if it has none.
-func keyPlace(at place, val *node) place {
+func keyPlace(at position, val *node) position {
 	if val == nil || val.kind == null || val.kind == mapping || val.kind == list {
 		return at
 	}
@@ -151,12 +151,12 @@ func (s *shaper) enum(n *node, f reflect.StructField, path string, v any) {
 	if slices.Contains(words, text) {
 		return
 	}
-	s.bad(n, path, quoted(text)+" is not known here", "use one of "+strings.Join(words, ", ")+DidYouMean(text, words))
+	s.fail(n, path, quoted(text)+" is not known here", "use one of "+strings.Join(words, ", ")+DidYouMean(text, words))
 }
 
 func (s *shaper) table(n *node, t reflect.Type, path string) any {
 	if n.kind != mapping {
-		s.bad(n, path, "must be a mapping of names, not "+n.what(), "")
+		s.fail(n, path, "must be a mapping of names, not "+n.what(), "")
 		return nil
 	}
 	out := map[string]any{}
@@ -165,7 +165,7 @@ func (s *shaper) table(n *node, t reflect.Type, path string) any {
 		s.at[p] = keyPlace(e.at, e.val)
 		s.at[p+nameItself] = e.at
 		if !validName(e.key) {
-			s.faults = append(s.faults, e.at.fault(p, quoted(e.key)+" is not a name", "use letters, digits, and single . _ - between them"))
+			s.errs = append(s.errs, e.at.error(p, quoted(e.key)+" is not a name", "use letters, digits, and single . _ - between them"))
 			continue
 		}
 		if v := s.value(e.val, t.Elem(), p); v != nil {
@@ -192,26 +192,26 @@ func (s *shaper) slice(n *node, t reflect.Type, path string) any {
 			}
 			return nil
 		}
-		s.bad(n, path, "must be a list, not "+n.what(), "write it as [a, b]")
+		s.fail(n, path, "must be a list, not "+n.what(), "write it as [a, b]")
 		return nil
 	}
 	out := []any{}
 	for i, item := range n.items {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		if item.kind == null {
-			s.bad(item, p, "is empty", "remove it or give it a value")
+			s.fail(item, p, "is empty", "remove it or give it a value")
 		}
 		v := s.value(item, t.Elem(), p)
 		if v == nil { // at fault: the next ones keep their number all the same
-			v = nothing(t.Elem())
+			v = zeroItem(t.Elem())
 		}
 		out = append(out, v)
 	}
 	return out
 }
 
-// nothing is an item without content.
-func nothing(t reflect.Type) any {
+// zeroItem is an item without content.
+func zeroItem(t reflect.Type) any {
 	if t.Kind() == reflect.Struct {
 		return map[string]any{}
 	}
@@ -220,7 +220,7 @@ func nothing(t reflect.Type) any {
 
 func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 	if n.kind != scalar {
-		s.bad(n, path, "must be "+wanted(t)+", not "+n.what(), "")
+		s.fail(n, path, "must be "+typeText(t)+", not "+n.what(), "")
 		return nil
 	}
 	loose := n.tag == "" || n.at.pasted
@@ -232,7 +232,7 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		if n.tag == "" || n.tag == "!!str" {
 			return n.text
 		}
-		s.bad(n, path, "must be text, not "+n.what(), "put it in quotes")
+		s.fail(n, path, "must be text, not "+n.what(), "put it in quotes")
 	case reflect.Bool:
 		if v, err := strconv.ParseBool(n.text); err == nil && (n.tag == "" || n.tag == "!!bool") {
 			return v
@@ -240,7 +240,7 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		if v, ok := pastedBool[strings.ToLower(n.text)]; ok && n.at.pasted {
 			return v
 		}
-		s.bad(n, path, "must be true or false, not "+n.what(), "write true or false, without quotes")
+		s.fail(n, path, "must be true or false, not "+n.what(), "write true or false, without quotes")
 	case reflect.Int:
 		if s.octal(n, path) {
 			return nil
@@ -248,7 +248,7 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		if v, ok := wholeNumber(n.text); ok && (loose || n.tag == "!!int" || n.tag == "!!float") {
 			return v
 		}
-		s.bad(n, path, "must be a whole number, not "+n.number(), "")
+		s.fail(n, path, "must be a whole number, not "+n.number(), "")
 	case reflect.Float64:
 		if s.octal(n, path) {
 			return nil
@@ -256,11 +256,11 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 		if v, err := strconv.ParseFloat(n.text, 64); err == nil && (loose || n.tag == "!!int" || n.tag == "!!float") && v == v && v < 1e12 && v > -1e12 {
 			return v
 		}
-		do := ""
+		hint := ""
 		if strings.HasSuffix(path, "_seconds") {
-			do = "write seconds as a plain number, such as 4 or 0.5"
+			hint = "write seconds as a plain number, such as 4 or 0.5"
 		}
-		s.bad(n, path, "must be a number, not "+n.number(), do)
+		s.fail(n, path, "must be a number, not "+n.number(), hint)
 	}
 	return nil
 }
@@ -288,11 +288,11 @@ func (s *shaper) octal(n *node, path string) bool {
 	if !leadingZero.MatchString(n.text) {
 		return false
 	}
-	s.bad(n, path, "begins with a zero: 0777 is 511 in YAML 1.1, and 777 in YAML 1.2", "write the number without it")
+	s.fail(n, path, "begins with a zero: 0777 is 511 in YAML 1.1, and 777 in YAML 1.2", "write the number without it")
 	return true
 }
 
-func wanted(t reflect.Type) string {
+func typeText(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
@@ -304,8 +304,8 @@ func wanted(t reflect.Type) string {
 	return "text"
 }
 
-func (s *shaper) bad(n *node, path, what, do string) {
-	s.faults = append(s.faults, n.at.fault(path, what, do))
+func (s *shaper) fail(n *node, path, what, hint string) {
+	s.errs = append(s.errs, n.at.error(path, what, hint))
 }
 
 // fieldsOf lists the keys of a raw type, those of embedded types too.
@@ -341,7 +341,7 @@ func structOf(t reflect.Type) reflect.Type {
 	return t
 }
 
-func names(fields map[string]reflect.StructField) []string {
+func fieldNames(fields map[string]reflect.StructField) []string {
 	var list []string
 	for name := range fields {
 		if name != raw.Short {

@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	maxDepth   = 32
-	mostValues = 600_000 // in a file; ten thousand proxies with every key have a third of that
-	mostFaults = 1000    // more are counted
+	maxDepth  = 32
+	maxValues = 600_000 // in a file; ten thousand proxies with every key have a third of that
+	maxErrors = 1000    // more are counted
 )
 
-// place is where a value was written.
-type place struct {
+// position is where a value was written.
+type position struct {
 	file      string
 	line, col int
 	env       string
 	pasted    bool // cryptofeed's own: below proxy, or in a variable of its
 }
 
-// fault is a fault at a place.
-func (p place) fault(key, what, do string) Error {
+// error is a fault at a place.
+func (p position) error(key, what, hint string) Error {
 	if p.env != "" {
-		return Error{Var: p.env, Key: key, Message: what, Hint: do}
+		return Error{Var: p.env, Key: key, Message: what, Hint: hint}
 	}
-	return Error{File: p.file, Line: p.line, Col: p.col, Key: key, Message: what, Hint: do}
+	return Error{File: p.file, Line: p.line, Col: p.col, Key: key, Message: what, Hint: hint}
 }
 
 // nodeKind is the shape of a node.
@@ -49,7 +49,7 @@ const (
 // over one another, and knows where it comes from.
 type node struct {
 	kind  nodeKind
-	at    place
+	at    position
 	tag   string // of a scalar: !!str, !!int, !!float, !!bool; "" from the environment: whatever is wanted
 	text  string
 	keys  []entry
@@ -59,7 +59,7 @@ type node struct {
 // entry is one key of a mapping, in lower case, and its value.
 type entry struct {
 	key string
-	at  place
+	at  position
 	val *node
 }
 
@@ -72,7 +72,7 @@ func (n *node) child(key string) *node {
 	return nil
 }
 
-func (n *node) set(key string, at place, val *node) {
+func (n *node) set(key string, at position, val *node) {
 	for i := range n.keys {
 		if n.keys[i].key == key {
 			n.keys[i].val = val
@@ -120,11 +120,11 @@ func (n *node) number() string {
 
 // parse reads YAML into nodes. file is the name in faults.
 func parse(file string, raw []byte) (*node, Errors) {
-	if fault := unreadable(file, raw); fault != nil {
-		return nil, Errors{*fault}
+	if bad := checkText(file, raw); bad != nil {
+		return nil, Errors{*bad}
 	}
-	if fault := foreignFile(file, raw); fault != nil {
-		return nil, Errors{*fault}
+	if bad := foreignFile(file, raw); bad != nil {
+		return nil, Errors{*bad}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	var doc yaml.Node
@@ -133,28 +133,28 @@ func parse(file string, raw []byte) (*node, Errors) {
 		return nil, Errors{{File: file, Message: "is empty", Hint: "write at least one key, such as default: direct"}}
 	}
 	if err != nil {
-		return nil, Errors{yamlFault(file, err)}
+		return nil, Errors{yamlError(file, err)}
 	}
 	p := &parser{file: file}
 	root := p.node(&doc, "", 0)
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
-		p.faults = append(p.faults, Error{File: file, Line: second.Line, Col: 1, Message: "a second document begins here", Hint: "keep one document in the file"})
+		p.errs = append(p.errs, Error{File: file, Line: second.Line, Col: 1, Message: "a second document begins here", Hint: "keep one document in the file"})
 	} else if !errors.Is(err, io.EOF) {
-		p.faults = append(p.faults, yamlFault(file, err))
+		p.errs = append(p.errs, yamlError(file, err))
 	}
-	p.openEnd(&doc, raw)
+	p.checkTruncated(&doc, raw)
 	if root != nil && root.kind == null {
-		p.faults = append(p.faults, Error{File: file, Message: "is empty", Hint: "write at least one key, such as default: direct"})
+		p.errs = append(p.errs, Error{File: file, Message: "is empty", Hint: "write at least one key, such as default: direct"})
 	} else if root != nil && root.kind != mapping {
-		p.faults = append(p.faults, root.at.fault("", "the file must be a mapping of keys, not "+root.what(), "begin with a key, such as default: direct"))
+		p.errs = append(p.errs, root.at.error("", "the file must be a mapping of keys, not "+root.what(), "begin with a key, such as default: direct"))
 	}
-	return root, p.faults
+	return root, p.errs
 }
 
-// yamlFault turns "yaml: line 3: did not find …" into a fault. The parser's
+// yamlError turns "yaml: line 3: did not find …" into a fault. The parser's
 // syntax errors quote nothing of the file, but for the name of an alias.
-func yamlFault(file string, err error) Error {
+func yamlError(file string, err error) Error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	f := Error{File: file, Line: 1, Col: 1, Hint: "mend the YAML syntax"}
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
@@ -176,24 +176,24 @@ func yamlFault(file string, err error) Error {
 
 type parser struct {
 	file   string
-	faults Errors
+	errs   Errors
 	values int // made so far: aliases are written out, and could multiply them
 	full   bool
 	open   []*yaml.Node // the anchors being written out
 }
 
 func (p *parser) node(y *yaml.Node, path string, depth int) *node {
-	at := place{file: p.file, line: y.Line, col: y.Column}
-	if len(p.faults) > mostFaults || p.full {
+	at := position{file: p.file, line: y.Line, col: y.Column}
+	if len(p.errs) > maxErrors || p.full {
 		return &node{kind: null, at: at}
 	}
-	if p.values++; p.values > mostValues {
+	if p.values++; p.values > maxValues {
 		p.full = true
-		p.faults = append(p.faults, Error{File: p.file, Message: fmt.Sprintf("holds more than %d values, with its aliases written out", mostValues), Hint: "is it the right file? put what repeats into a pool"})
+		p.errs = append(p.errs, Error{File: p.file, Message: fmt.Sprintf("holds more than %d values, with its aliases written out", maxValues), Hint: "is it the right file? put what repeats into a pool"})
 		return &node{kind: null, at: at}
 	}
 	if depth > maxDepth {
-		p.faults = append(p.faults, at.fault(path, fmt.Sprintf("is nested deeper than %d levels", maxDepth), "flatten it"))
+		p.errs = append(p.errs, at.error(path, fmt.Sprintf("is nested deeper than %d levels", maxDepth), "flatten it"))
 		return &node{kind: null, at: at}
 	}
 	switch y.Kind {
@@ -217,9 +217,9 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 }
 
 // alias writes out what an alias stands for.
-func (p *parser) alias(y *yaml.Node, at place, path string, depth int) *node {
+func (p *parser) alias(y *yaml.Node, at position, path string, depth int) *node {
 	if slices.Contains(p.open, y.Alias) {
-		p.faults = append(p.faults, at.fault(path, "an alias stands inside of its own anchor", "write the value out"))
+		p.errs = append(p.errs, at.error(path, "an alias stands inside of its own anchor", "write the value out"))
 		return &node{kind: null, at: at}
 	}
 	p.open = append(p.open, y.Alias)
@@ -230,8 +230,8 @@ func (p *parser) alias(y *yaml.Node, at place, path string, depth int) *node {
 
 // merge lays the keys of a << below those of the mapping itself. Of several
 // mappings the first that has a key counts.
-func (p *parser) merge(n *node, has map[string]int, from *yaml.Node, at place, path string, depth int) {
-	before := len(p.faults)
+func (p *parser) merge(n *node, has map[string]int, from *yaml.Node, at position, path string, depth int) {
+	before := len(p.errs)
 	val := p.node(from, join(path, "<<"), depth)
 	sources := []*node{val}
 	if val.kind == list {
@@ -239,8 +239,8 @@ func (p *parser) merge(n *node, has map[string]int, from *yaml.Node, at place, p
 	}
 	for _, m := range sources {
 		if m.kind != mapping {
-			if m.kind != null || len(p.faults) == before {
-				p.faults = append(p.faults, at.fault(join(path, "<<"), "merges no mapping, but "+m.what(), "name the anchor of a mapping, such as <<: *defaults"))
+			if m.kind != null || len(p.errs) == before {
+				p.errs = append(p.errs, at.error(join(path, "<<"), "merges no mapping, but "+m.what(), "name the anchor of a mapping, such as <<: *defaults"))
 			}
 			continue
 		}
@@ -253,21 +253,21 @@ func (p *parser) merge(n *node, has map[string]int, from *yaml.Node, at place, p
 	}
 }
 
-func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
+func (p *parser) mapping(y *yaml.Node, at position, path string, depth int) *node {
 	n := &node{kind: mapping, at: at, keys: make([]entry, 0, len(y.Content)/2)}
 	first := make(map[string]int, len(y.Content)/2)
 	var merged *yaml.Node
-	var mergedAt place
+	var mergedAt position
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k := y.Content[i]
-		keyAt := place{file: p.file, line: k.Line, col: k.Column}
+		keyAt := position{file: p.file, line: k.Line, col: k.Column}
 		if k.Kind != yaml.ScalarNode || k.Value == "" || k.Value == "=" {
-			p.faults = append(p.faults, keyAt.fault(path, "a key must be a plain word", "mend the key"))
+			p.errs = append(p.errs, keyAt.error(path, "a key must be a plain word", "mend the key"))
 			continue
 		}
 		if k.ShortTag() == "!!merge" {
 			if merged != nil {
-				p.faults = append(p.faults, keyAt.fault(path, "a second << stands here", "merge several in one: <<: [*a, *b]"))
+				p.errs = append(p.errs, keyAt.error(path, "a second << stands here", "merge several in one: <<: [*a, *b]"))
 			}
 			merged, mergedAt = y.Content[i+1], keyAt
 			continue
@@ -275,7 +275,7 @@ func (p *parser) mapping(y *yaml.Node, at place, path string, depth int) *node {
 		key := strings.ToLower(k.Value)
 		val := p.node(y.Content[i+1], join(path, key), depth+1)
 		if j, twice := first[key]; twice {
-			p.faults = append(p.faults, keyAt.fault(join(path, key), fmt.Sprintf("is also set in line %d (keys ignore case)", n.keys[j].at.line), "keep one of the two"))
+			p.errs = append(p.errs, keyAt.error(join(path, key), fmt.Sprintf("is also set in line %d (keys ignore case)", n.keys[j].at.line), "keep one of the two"))
 			n.keys[j].val = val
 			continue
 		}
@@ -330,7 +330,7 @@ func (n *node) paste() {
 // unwrap takes a pasted `proxy:` block out of its key: its keys become those of
 // the file. Keys of other programs beside it are what shows that somebody else's
 // whole file was given.
-func unwrap(root *node) (inBlock bool, faults Errors) {
+func unwrap(root *node) (inBlock bool, errs Errors) {
 	block := root.child("proxy")
 	if block == nil {
 		return false, nil
@@ -343,17 +343,17 @@ func unwrap(root *node) (inBlock bool, faults Errors) {
 			}
 		}
 		root.remove("proxy")
-		return true, Errors{at.fault("proxy", "must be a mapping, not "+block.what(), "paste cryptofeed's proxy block below it, or remove it")}
+		return true, Errors{at.error("proxy", "must be a mapping, not "+block.what(), "paste cryptofeed's proxy block below it, or remove it")}
 	}
 	root.remove("proxy")
 	block.paste()
 	beside := root.keys
 	for _, e := range block.keys {
 		if i := slices.IndexFunc(beside, func(o entry) bool { return o.key == e.key }); i >= 0 {
-			faults = append(faults, e.at.fault("proxy."+e.key, fmt.Sprintf("is also set outside of proxy, in line %d", beside[i].at.line), "keep one of the two"))
+			errs = append(errs, e.at.error("proxy."+e.key, fmt.Sprintf("is also set outside of proxy, in line %d", beside[i].at.line), "keep one of the two"))
 			continue
 		}
 		root.set(e.key, e.at, e.val)
 	}
-	return true, faults
+	return true, errs
 }

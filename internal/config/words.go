@@ -85,32 +85,32 @@ const unknownKey = "unknown key"
 
 // unknown reports a key that is not one, with the nearest that is: a slip of
 // the fingers, or a key that belongs a level further out or in.
-func (s *shaper) unknown(at place, path, key string, val *node, fields map[string]reflect.StructField) {
-	do := "remove it; known here: " + strings.Join(names(fields), ", ")
-	switch near := nearest(key, names(fields)); {
+func (s *shaper) unknown(at position, path, key string, val *node, fields map[string]reflect.StructField) {
+	hint := "remove it; known here: " + strings.Join(fieldNames(fields), ", ")
+	switch near := nearest(key, fieldNames(fields)); {
 	case hasKey(fields, "weight") && val.kind == scalar && isURL(val.text) && validName(key) && near == "":
-		do = "write it as {name: " + key + ", url: ...}"
-	case path != "" && foreign[key].do != "" && hasKey(fields, foreign[key].beside):
-		do = foreign[key].do
+		hint = "write it as {name: " + key + ", url: ...}"
+	case path != "" && foreign[key].hint != "" && hasKey(fields, foreign[key].beside):
+		hint = foreign[key].hint
 	case (key == "fallback" || key == "backup") && hasKey(fields, "pool"):
-		do = "write a pool: {proxies: [...]}, and " + foreign[key].do
+		hint = "write a pool: {proxies: [...]}, and " + foreign[key].hint
 	case path == "" && s.inBlock:
-		do = "if this is another program's file, copy the proxy block into its own file"
-	case path != "" && hasField(fileType, key) && deciding[key]:
-		do = "remove it; " + key + " is a key of the first column too, and decides there for every connection"
+		hint = "if this is another program's file, copy the proxy block into its own file"
+	case path != "" && hasField(fileType, key) && securityKeys[key]:
+		hint = "remove it; " + key + " is a key of the first column too, and decides there for every connection"
 	case path != "" && hasField(fileType, key):
-		do = "did you mean the top-level key " + key + "? move it out to the first column"
-	case innerKey(fields, key) != "" && !deciding[key]:
-		do = "did you mean " + join(path, innerKey(fields, key)) + "." + key + "? move it one level in"
+		hint = "did you mean the top-level key " + key + "? move it out to the first column"
+	case innerKey(fields, key) != "" && !securityKeys[key]:
+		hint = "did you mean " + join(path, innerKey(fields, key)) + "." + key + "? move it one level in"
 	case near != "":
-		do = "did you mean " + near + "?"
+		hint = "did you mean " + near + "?"
 	}
-	s.faults = append(s.faults, at.fault(join(path, key), unknownKey, do))
+	s.errs = append(s.errs, at.error(join(path, key), unknownKey, hint))
 }
 
 // foreign are keys that others have for what is said differently here, and the
 // key beside which the advice holds.
-var foreign = map[string]struct{ beside, do string }{
+var foreign = map[string]struct{ beside, hint string }{
 	"fallback": {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
 	"backup":   {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
 	"servers":  {"proxies", "did you mean proxies?"}, "members": {"proxies", "did you mean proxies?"}, "urls": {"proxies", "did you mean proxies?"},
@@ -121,10 +121,10 @@ var foreign = map[string]struct{ beside, do string }{
 
 const inURL = "write it in the URL, url: socks5://user:password@host:1080"
 
-// deciding are the keys that say where connections go, and who may open them. No
+// securityKeys are the keys that say where connections go, and who may open them. No
 // hint has one of them moved: where it holds for more, or for something else, a
 // slip would be turned into an open door.
-var deciding = map[string]bool{"enabled": true, "default": true, "exchanges": true, "routes": true, "allow_private": true, "listen": true, "admin": true,
+var securityKeys = map[string]bool{"enabled": true, "default": true, "exchanges": true, "routes": true, "allow_private": true, "listen": true, "admin": true,
 	"http": true, "rest": true, "websocket": true, "ws": true, "url": true, "pool": true, "proxies": true, "use": true, "via": true, "hosts": true, "allow": true, "address": true, "auth": true, "users": true, "insecure": true, "token": true, "pprof": true}
 
 func hasKey(fields map[string]reflect.StructField, key string) bool {
@@ -134,7 +134,7 @@ func hasKey(fields map[string]reflect.StructField, key string) bool {
 
 // innerKey finds the key below which another one would be right.
 func innerKey(fields map[string]reflect.StructField, key string) string {
-	for _, name := range names(fields) {
+	for _, name := range fieldNames(fields) {
 		if inner := structOf(fields[name].Type); inner != nil && hasField(inner, key) {
 			return name
 		}

@@ -147,11 +147,11 @@ func TestNoHintToMoveAKeyDisarms(t *testing.T) {
 			}
 		}
 		_, err := loadDoc(doc)
-		var faults config.Errors
-		if !errors.As(err, &faults) {
+		var errs config.Errors
+		if !errors.As(err, &errs) {
 			t.Fatalf("%s: %v", path, err)
 		}
-		for _, f := range faults {
+		for _, f := range errs {
 			if !moveHint.MatchString(f.Hint) || followed[f.Hint] {
 				continue
 			}

@@ -142,8 +142,8 @@ func configuredPool(r *router.Router, id string, k catalog.Kind) *upstream.Pool 
 	c := r.Config()
 	w := c.Default.Of(k)
 	for _, x := range c.Exchanges {
-		if x.ID == id && x.Ways.Of(k) != nil {
-			w = x.Ways.Of(k)
+		if x.ID == id && x.Outbounds.Of(k) != nil {
+			w = x.Outbounds.Of(k)
 		}
 	}
 	switch {

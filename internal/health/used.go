@@ -49,10 +49,10 @@ func membersInUse(r *router.Router) map[*upstream.Upstream]bool {
 func ways(c *config.Config) []*config.Outbound {
 	list := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
 	for i := range c.Exchanges {
-		list = append(list, c.Exchanges[i].Ways.HTTP, c.Exchanges[i].Ways.Websocket)
+		list = append(list, c.Exchanges[i].Outbounds.HTTP, c.Exchanges[i].Outbounds.Websocket)
 	}
 	for i := range c.Routes {
-		list = append(list, &c.Routes[i].Way)
+		list = append(list, &c.Routes[i].Outbound)
 	}
 	for i := range c.Listen {
 		list = append(list, c.Listen[i].Use)

@@ -16,7 +16,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 		return "list the host under routes, or under the hosts of an exchange"
 	case entry != nil: // it may have hosts alone; the same key twice would be a fault
 		way := "direct"
-		if w, ok := wayWord(b.config, entry.Ways.Of(unlisted(k))); ok && w != "reject" {
+		if w, ok := outboundWord(b.config, entry.Outbounds.Of(otherKind(k))); ok && w != "reject" {
 			way = w
 		}
 		return `add "` + k.String() + ": " + way + `" to exchanges.` + exchange
@@ -24,10 +24,10 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 	for i := range b.config.Exchanges {
 		p := &b.config.Exchanges[i]
 		peer := p.ID
-		if x, _ := b.config.Known().Get(peer); !slices.Contains(x.Family, exchange) || p.Ways.Of(k) == nil || p.Ways.Of(k).Action == config.Reject {
+		if x, _ := b.config.Known().Get(peer); !slices.Contains(x.Family, exchange) || p.Outbounds.Of(k) == nil || p.Outbounds.Of(k).Action == config.Reject {
 			continue
 		}
-		if way, ok := waysWord(b.config, p.Ways); ok {
+		if way, ok := outboundsWord(b.config, p.Outbounds); ok {
 			return `add "` + exchange + ": " + way + `" under exchanges: ` + peer + ", of the same family, has it"
 		}
 		return "add " + exchange + " under exchanges, with the way that " + peer + ", of the same family, has"
@@ -35,10 +35,10 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 	return `add "` + exchange + `: direct" (or a pool, or a proxy's URL) under exchanges`
 }
 
-// wayWord is a way as it is written; not ok for one that is not set or that
+// outboundWord is a way as it is written; not ok for one that is not set or that
 // was written as a URL or a pool in place, which is not repeated since it may
 // hold credentials.
-func wayWord(c *config.Config, w *config.Outbound) (word string, ok bool) {
+func outboundWord(c *config.Config, w *config.Outbound) (word string, ok bool) {
 	switch {
 	case w == nil:
 		return "", false
@@ -55,10 +55,10 @@ func wayWord(c *config.Config, w *config.Outbound) (word string, ok bool) {
 	return w.Pool, true
 }
 
-// waysWord is the ways of both kinds as they are written.
-func waysWord(c *config.Config, ways config.Outbounds) (string, bool) {
-	h, okH := wayWord(c, ways.HTTP)
-	w, okW := wayWord(c, ways.Websocket)
+// outboundsWord is the ways of both kinds as they are written.
+func outboundsWord(c *config.Config, ways config.Outbounds) (string, bool) {
+	h, okH := outboundWord(c, ways.HTTP)
+	w, okW := outboundWord(c, ways.Websocket)
 	switch {
 	case okH && okW && h == w:
 		return h, true

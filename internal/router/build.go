@@ -59,7 +59,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 	r.addresses = b.addressRules()
 	rows := b.hostRows()
 	b.addDomains(rows)
-	r.exact, r.below, r.other = b.nodes(rows)
+	r.exact, r.suffixes, r.unlisted = b.nodes(rows)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -69,7 +69,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 // nodes works out every listed name with regard to all the rules.
 func (b *builder) nodes(rows hostRows) (exact, below map[string]*node, other *node) {
 	exact = make(map[string]*node, len(rows.exact)+len(b.routes.exact))
-	below = make(map[string]*node, len(rows.below)+len(b.routes.below))
+	below = make(map[string]*node, len(rows.suffixes)+len(b.routes.suffixes))
 	add := func(name string, wild bool) {
 		m := exact
 		if wild {
@@ -85,10 +85,10 @@ func (b *builder) nodes(rows hostRows) (exact, below map[string]*node, other *no
 	for name := range b.routes.exact {
 		add(name, false)
 	}
-	for name := range rows.below {
+	for name := range rows.suffixes {
 		add(name, true)
 	}
-	for name := range b.routes.below {
+	for name := range b.routes.suffixes {
 		add(name, true)
 	}
 	return exact, below, b.node(hostRow{}, b.routes.any)
@@ -102,34 +102,32 @@ func (b *builder) node(row hostRow, route *routeHit) *node {
 	}
 	if row.domain != "" {
 		n.domain = b.domain(row)
-		n.ways = n.domain.ways
+		n.decisions = n.domain.decisions
 		return n
 	}
-	for i, k := range kinds {
-		if row.kind == unlisted(k) {
+	for i, k := range catalog.Kinds {
+		if row.kind == otherKind(k) {
 			continue // never asked for
 		}
-		n.ways[i] = b.way(row, k)
+		n.decisions[i] = b.exchangeDecision(row, k)
 	}
 	return n
 }
 
-var kinds = [2]catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket}
-
-func unlisted(k catalog.Kind) catalog.Kind {
+func otherKind(k catalog.Kind) catalog.Kind {
 	if k == catalog.KindHTTP {
 		return catalog.KindWebsocket
 	}
 	return catalog.KindHTTP
 }
 
-// way decides for a name that no route matches.
-func (b *builder) way(row hostRow, k catalog.Kind) *decision {
+// exchangeDecision decides for a name that no route matches.
+func (b *builder) exchangeDecision(row hostRow, k catalog.Kind) *decision {
 	entry := b.entries[row.exchange]
-	if row.exchange == "" || entry == nil || entry.Ways.Of(k) == nil {
-		return b.unsetWay(row.exchange, k)
+	if row.exchange == "" || entry == nil || entry.Outbounds.Of(k) == nil {
+		return b.unsetDecision(row.exchange, k)
 	}
-	w := entry.Ways.Of(k)
+	w := entry.Outbounds.Of(k)
 	source := orElse(w.Source, "exchanges."+entry.ID+"."+k.String())
 	whose := "catalogue host "
 	if row.users {
@@ -143,8 +141,8 @@ func (b *builder) way(row hostRow, k catalog.Kind) *decision {
 	})
 }
 
-// unsetWay is fallback, once for each exchange and kind.
-func (b *builder) unsetWay(exchange string, k catalog.Kind) *decision {
+// unsetDecision is fallback, once for each exchange and kind.
+func (b *builder) unsetDecision(exchange string, k catalog.Kind) *decision {
 	key := unsetKey{exchange, k}
 	if b.unset[key] == nil {
 		b.unset[key] = b.fallback(exchange, k)
@@ -160,7 +158,7 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 	case exchange == "":
 	case entry == nil:
 		lack = "exchange " + exchange + " has no entry"
-	case entry.Ways == config.Outbounds{}:
+	case entry.Outbounds == config.Outbounds{}:
 		lack = "exchange " + exchange + " has no way"
 	default:
 		lack = "exchange " + exchange + " has no " + k.String() + " way"
@@ -171,7 +169,7 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 		if lack != "" {
 			rule = lack + " and no default is set"
 		}
-		return &decision{rule: rule, pool: b.direct, timeout: unsetTimeout, unwritten: true}
+		return &decision{rule: rule, pool: b.direct, timeout: unsetTimeout, implicitDirect: true}
 	}
 	rule := orElse(w.Source, "default")
 	why := "is refused: nothing lists it and " + rule + " is reject"
@@ -221,20 +219,20 @@ func (b *builder) decide(w *config.Outbound, d decision) *decision {
 	case w.Action == config.Direct:
 		d.pool = b.direct
 	case w.Action != config.Use:
-		b.fault("%s: a way without an action", w.Source)
+		b.fail("%s: a way without an action", w.Source)
 	case !b.config.Enabled:
 		d.pool = b.direct
 		d.rule += ", direct because enabled is false"
 	default:
 		if d.pool = b.pool(w.Pool); d.pool == nil {
-			b.fault("%s: there is no pool %q", w.Source, w.Pool)
+			b.fail("%s: there is no pool %q", w.Source, w.Pool)
 		}
 	}
 	d.why, d.hint = "", ""
 	return &d
 }
 
-func (b *builder) fault(format string, args ...any) {
+func (b *builder) fail(format string, args ...any) {
 	if b.err == nil {
 		b.err = fmt.Errorf(format, args...)
 	}

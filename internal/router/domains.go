@@ -14,7 +14,7 @@ import (
 // kind counts; else the kind is guessed.
 type domain struct {
 	name          string
-	ways          [2]*decision // where the kind is said: for http, for websocket
+	decisions     [2]*decision // where the kind is said: for http, for websocket
 	stream, plain guess        // where it is not, by whether a label says that the host streams
 }
 
@@ -75,8 +75,8 @@ func (b *builder) addDomains(rows hostRows) {
 		if _, listed := rows.exact[d.Name]; !listed {
 			rows.exact[d.Name] = row
 		}
-		if _, listed := rows.below[d.Name]; !listed {
-			rows.below[d.Name] = row
+		if _, listed := rows.suffixes[d.Name]; !listed {
+			rows.suffixes[d.Name] = row
 		}
 	}
 }
@@ -87,7 +87,7 @@ func (b *builder) addDomains(rows hostRows) {
 func (b *builder) domainOwner(d catalog.Domain) (exchange string, several []string) {
 	return domainOwner(d, func(id string) bool {
 		e := b.entries[id]
-		return e != nil && e.Ways != config.Outbounds{}
+		return e != nil && e.Outbounds != config.Outbounds{}
 	})
 }
 
@@ -113,12 +113,12 @@ func (b *builder) domain(row hostRow) *domain {
 		return d
 	}
 	d := &domain{name: row.domain}
-	for i, k := range kinds {
-		d.ways[i] = b.unlisted(row, k, k)
+	for i, k := range catalog.Kinds {
+		d.decisions[i] = b.unlisted(row, k, k)
 	}
 	streaming := b.unlisted(row, catalog.KindWebsocket, catalog.KindHTTP)
 	d.stream = guess{catalog.KindWebsocket, kindOfLabel, streaming}
-	d.plain = guess{catalog.KindHTTP, kindAssumed, d.ways[0]}
+	d.plain = guess{catalog.KindHTTP, kindAssumed, d.decisions[0]}
 	direct := func(k catalog.Kind) bool { return b.directness(b.effective(row.exchange, k)) == wholly }
 	if direct(catalog.KindHTTP) && !direct(catalog.KindWebsocket) {
 		d.plain = guess{catalog.KindWebsocket, kindNoDirect, streaming}
@@ -130,8 +130,8 @@ func (b *builder) domain(row hostRow) *domain {
 // effective is the outbound of an exchange for a kind, nil where nothing is
 // written.
 func (b *builder) effective(exchange string, k catalog.Kind) *config.Outbound {
-	if e := b.entries[exchange]; e != nil && e.Ways.Of(k) != nil {
-		return e.Ways.Of(k)
+	if e := b.entries[exchange]; e != nil && e.Outbounds.Of(k) != nil {
+		return e.Outbounds.Of(k)
 	}
 	return b.config.Default.Of(k)
 }
@@ -142,13 +142,13 @@ func (b *builder) effective(exchange string, k catalog.Kind) *config.Outbound {
 func (b *builder) unlisted(row hostRow, k, without catalog.Kind) *decision {
 	base := b.config.Default.Of(without)
 	entry := b.entries[row.exchange]
-	if entry == nil || entry.Ways.Of(k) == nil {
+	if entry == nil || entry.Outbounds.Of(k) == nil {
 		if b.directness(b.config.Default.Of(k)) > b.directness(base) {
 			k = without
 		}
-		return b.unsetWay(row.exchange, k)
+		return b.unsetDecision(row.exchange, k)
 	}
-	w := entry.Ways.Of(k)
+	w := entry.Outbounds.Of(k)
 	source := orElse(w.Source, "exchanges."+entry.ID+"."+k.String())
 	rule := "domain " + row.domain + " (host not in the catalogue)"
 	d := b.directness(w)
@@ -214,13 +214,13 @@ func (b *builder) directness(w *config.Outbound) directness {
 func (r *Router) domainWarnings(only string) (list []string) {
 	hasEntry := func(id string) bool {
 		e := r.entry(id)
-		return e != nil && e.Ways != config.Outbounds{}
+		return e != nil && e.Outbounds != config.Outbounds{}
 	}
 	domains := slices.SortedFunc(r.config.Known().Domains(), func(a, b catalog.Domain) int { return cmp.Compare(a.Name, b.Name) })
 	for _, d := range domains {
 		_, several := domainOwner(d, hasEntry)
 		if owner := r.entry(d.Owner); len(several) == 0 || only != "" && only != d.Name || owner != nil && owner.UnlistedDefault ||
-			!slices.ContainsFunc(several, func(id string) bool { return !r.waysLikeDefault(r.entry(id)) }) {
+			!slices.ContainsFunc(several, func(id string) bool { return !r.followsDefault(r.entry(id)) }) {
 			continue
 		}
 		list = append(list, "hosts of "+d.Name+" that the catalogue does not list: "+joinAnd(several)+" have an entry, "+d.Owner+", which owns the domain, has none: "+r.defaultWords()+"; add "+d.Owner)

@@ -71,14 +71,14 @@ func (r *Router) warnings(f *finding) (list []string) {
 		if n.exchange == "" {
 			what = f.host.Name + " is unknown, and the kinds have different ways "
 		}
-		tell := tellKinds
+		tell := kindHelp
 		if n.domain != nil {
-			tell = strings.Replace(tellKinds, "http", f.kind.String(), 1)
+			tell = strings.Replace(kindHelp, "http", f.kind.String(), 1)
 			what = f.host.Name + " is not in the catalogue, and the kinds of " + n.exchange + " have different ways "
 		}
 		list = append(list, what+r.bothWords(n.exchange)+": "+tell)
 	}
-	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Ways == config.Outbounds{}) {
+	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Outbounds == config.Outbounds{}) {
 		list = append(list, r.familyWarnings(n.exchange)...)
 		if n.domain != nil {
 			list = append(list, r.domainWarnings(n.domain.name)...)
@@ -94,8 +94,8 @@ func (r *Router) warnings(f *finding) (list []string) {
 	return list
 }
 
-// tellKinds says how the kind of a connection to such a host is told.
-const tellKinds = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise; proxyd env sets WSS_PROXY so for aiohttp and websockets, docs/clients.md has the other clients"
+// kindHelp says how the kind of a connection to such a host is told.
+const kindHelp = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise; proxyd env sets WSS_PROXY so for aiohttp and websockets, docs/clients.md has the other clients"
 
 func (r *Router) entry(id string) *config.Exchange {
 	for i := range r.config.Exchanges {
@@ -109,8 +109,8 @@ func (r *Router) entry(id string) *config.Exchange {
 // effective is the way of an exchange ("" for hosts of none) for a kind, nil
 // where it is direct because nothing is written.
 func (r *Router) effective(exchange string, k catalog.Kind) *config.Outbound {
-	if e := r.entry(exchange); e != nil && e.Ways.Of(k) != nil {
-		return e.Ways.Of(k)
+	if e := r.entry(exchange); e != nil && e.Outbounds.Of(k) != nil {
+		return e.Outbounds.Of(k)
 	}
 	return r.config.Default.Of(k)
 }
@@ -125,7 +125,7 @@ func (r *Router) bothWords(exchange string) string {
 		if w == nil {
 			return directNoDefault
 		}
-		if s, ok := wayWord(r.config, w); ok {
+		if s, ok := outboundWord(r.config, w); ok {
 			return s
 		}
 		return w.Source
@@ -153,7 +153,7 @@ func (r *Router) servesBoth(exchange string) []string {
 			name, wild := patternName(h.Pattern)
 			n := r.exact[name]
 			if wild {
-				n = r.below[name]
+				n = r.suffixes[name]
 			}
 			if n != nil && n.kind == catalog.KindBoth && n.exchange == exchange && !seen[h.Pattern] {
 				seen[h.Pattern] = true

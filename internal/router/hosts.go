@@ -18,7 +18,7 @@ type hostRow struct {
 
 // hostRows is every host of every exchange, by name and by what stands behind
 // "*.": the user's, and those of the catalogue that the user's leave room for.
-type hostRows struct{ exact, below map[string]hostRow }
+type hostRows struct{ exact, suffixes map[string]hostRow }
 
 // find gives the row for a name, or for the names below it: the exact one,
 // else the longest wildcard's.
@@ -26,7 +26,7 @@ func (h hostRows) find(name string, below bool) hostRow {
 	if row, ok := h.exact[name]; ok && !below {
 		return row
 	}
-	if row, ok := h.below[name]; ok && below {
+	if row, ok := h.suffixes[name]; ok && below {
 		return row
 	}
 	row, _ := h.above(name)
@@ -36,7 +36,7 @@ func (h hostRows) find(name string, below bool) hostRow {
 // above gives the row of the longest wildcard that covers a name.
 func (h hostRows) above(name string) (hostRow, bool) {
 	for rest, ok := parent(name); ok; rest, ok = parent(rest) {
-		if row, ok := h.below[rest]; ok {
+		if row, ok := h.suffixes[rest]; ok {
 			return row, true
 		}
 	}
@@ -57,13 +57,13 @@ func (b *builder) hostRows() hostRows {
 	for _, e := range b.config.Exchanges {
 		for _, h := range e.Hosts {
 			if h.Pattern.Kind != target.Exact && h.Pattern.Kind != target.Wildcard {
-				b.fault("exchanges.%s.hosts: %s is neither a name nor a wildcard", e.ID, h.Pattern)
+				b.fail("exchanges.%s.hosts: %s is neither a name nor a wildcard", e.ID, h.Pattern)
 				continue
 			}
 			name, wild := patternName(h.Pattern)
 			m := users.exact
 			if wild {
-				m = users.below
+				m = users.suffixes
 			}
 			row, twice := m[name]
 			switch {
@@ -75,13 +75,13 @@ func (b *builder) hostRows() hostRows {
 			}
 		}
 	}
-	all := hostRows{make(map[string]hostRow, len(users.exact)+600), make(map[string]hostRow, len(users.below)+1)}
+	all := hostRows{make(map[string]hostRow, len(users.exact)+600), make(map[string]hostRow, len(users.suffixes)+1)}
 	for _, x := range b.config.Known().Exchanges() {
 		for _, h := range x.Hosts {
 			name, wild := strings.CutPrefix(h.Name, "*.")
 			m := all.exact
 			if wild {
-				m = all.below
+				m = all.suffixes
 			}
 			over, covered := users.above(name)
 			if !covered || over.exchange == x.ID && over.kind == catalog.KindBoth {
@@ -92,8 +92,8 @@ func (b *builder) hostRows() hostRows {
 	for name, row := range users.exact {
 		all.exact[name] = row
 	}
-	for name, row := range users.below {
-		all.below[name] = row
+	for name, row := range users.suffixes {
+		all.suffixes[name] = row
 	}
 	return all
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
@@ -21,7 +20,7 @@ func NewlyDirect(prev, next *Router) []string {
 	if prev == nil || next == nil {
 		return nil
 	}
-	l := leaks{prev: prev, next: next, ways: map[leak]*[2]string{}}
+	l := leaks{prev: prev, next: next, before: map[leak]*[2]string{}}
 	l.names()
 	l.addresses()
 	list := l.sentences()
@@ -32,8 +31,8 @@ func NewlyDirect(prev, next *Router) []string {
 			what, held = what+" and nothing lists", was.unlisted
 		}
 		now, kept := next.listeners[u.Address]
-		if f := next.falls(next.other, catalog.KindWebsocket, true); kept && now.use == nil && now.unlisted == nil && prev.held(held) && f != stays {
-			list = append(list, what+" "+prev.wentBy(held)+" and unlisted hosts would go direct"+f.why()+": give the listener its use, or use: direct")
+		if f := next.fall(next.unlisted, catalog.KindWebsocket, true); kept && now.use == nil && now.unlisted == nil && prev.held(held) && f != stays {
+			list = append(list, what+" "+prev.wentThrough(held)+" and unlisted hosts would go direct"+f.why()+": give the listener its use, or use: direct")
 		}
 	}
 	return list
@@ -52,7 +51,7 @@ func Loosened(prev, next *Router) (list []string) {
 		return a != nil && b != nil && b.Action == config.Direct && (a.Action == config.Reject || a.Action == config.Use && prev.config.Enabled)
 	}
 	say := func(key string, w *config.Outbound) {
-		word, named := wayWord(prev.config, w)
+		word, named := outboundWord(prev.config, w)
 		if !named {
 			word = "a proxy"
 		}
@@ -76,10 +75,10 @@ func Loosened(prev, next *Router) (list []string) {
 type fall uint8
 
 const (
-	stays     fall = iota // it does not, or says so of it
-	byDefault             // default says direct
-	byAny                 // a route for * says direct
-	unwritten             // nothing does
+	stays          fall = iota // it does not, or says so of it
+	byDefault                  // default says direct
+	byAny                      // a route for * says direct
+	implicitDirect             // nothing does
 )
 
 // why puts it behind "would go direct".
@@ -110,7 +109,7 @@ const (
 // leaks collects how each leak was held before, for http and for websocket.
 type leaks struct {
 	prev, next *Router
-	ways       map[leak]*[2]string
+	before     map[leak]*[2]string
 }
 
 // note adds a leak, unless it is none.
@@ -123,15 +122,15 @@ func (l *leaks) note(was *decision, f fall, k catalog.Kind, who func() leak) {
 		return // default, or the new route, says so
 	}
 	key.fall = f
-	if l.ways[key] == nil {
-		l.ways[key] = &[2]string{}
+	if l.before[key] == nil {
+		l.before[key] = &[2]string{}
 	}
 	i := 0
 	if k == catalog.KindWebsocket {
 		i = 1
 	}
-	if l.ways[key][i] == "" {
-		l.ways[key][i] = l.prev.wentBy(was)
+	if l.before[key][i] == "" {
+		l.before[key][i] = l.prev.wentThrough(was)
 	}
 }
 
@@ -140,49 +139,49 @@ func (r *Router) held(d *decision) bool {
 	return d != nil && (d.pool == nil || d.pool != r.set.Direct())
 }
 
-// falls says how what was of a kind would go direct without a word about it.
+// fall says how what was of a kind would go direct without a word about it.
 // Where the name told the kind and no longer does, it may be taken as http.
-func (r *Router) falls(n *node, k catalog.Kind, told bool) fall {
+func (r *Router) fall(n *node, k catalog.Kind, told bool) fall {
 	if n.route != nil {
 		if n.route.any && !r.held(n.route) {
 			return byAny
 		}
 		return stays
 	}
-	if n.tells() {
-		return n.way(n.kind).falls()
+	if n.tellsKind() {
+		return n.decision(n.kind).fall()
 	}
-	f := n.way(k).falls()
+	f := n.decision(k).fall()
 	if told {
-		f = max(f, n.way(catalog.KindHTTP).falls())
+		f = max(f, n.decision(catalog.KindHTTP).fall())
 	}
 	return f
 }
 
-func (d *decision) falls() fall {
+func (d *decision) fall() fall {
 	switch {
 	case d == nil:
 		return stays
-	case d.unwritten:
-		return unwritten
+	case d.implicitDirect:
+		return implicitDirect
 	case d.byDefault:
 		return byDefault
 	}
 	return stays
 }
 
-// tells reports whether the name alone says of which kind a connection is.
-func (n *node) tells() bool {
+// tellsKind reports whether the name alone says of which kind a connection is.
+func (n *node) tellsKind() bool {
 	return n.kind == catalog.KindHTTP || n.kind == catalog.KindWebsocket
 }
 
 // names compares every name that either of them lists, and those that none does.
 func (l *leaks) names() {
-	l.name("", l.prev.other, l.next.other)
+	l.name("", l.prev.unlisted, l.next.unlisted)
 	for _, n := range sortedKeys(l.prev.exact, l.next.exact) {
 		l.name(n, l.prev.lookup(n), l.next.lookup(n))
 	}
-	for _, n := range sortedKeys(l.prev.below, l.next.below) {
+	for _, n := range sortedKeys(l.prev.suffixes, l.next.suffixes) {
 		below := "*." + n // no name has a *: it is found by what covers all below n
 		l.name(below, l.prev.lookup(below), l.next.lookup(below))
 	}
@@ -195,12 +194,12 @@ func sortedKeys(a, b map[string]*node) []string {
 }
 
 func (l *leaks) name(name string, was, now *node) {
-	for _, k := range kinds {
+	for _, k := range catalog.Kinds {
 		before := was.route
 		if before == nil {
-			before = was.way(k)
+			before = was.decision(k)
 		}
-		f := l.next.falls(now, k, was.tells())
+		f := l.next.fall(now, k, was.tellsKind())
 		if f == byDefault && was.route == nil && was.domain != nil {
 			continue // of no exchange's listed hosts; those are looked at
 		}
@@ -209,9 +208,9 @@ func (l *leaks) name(name string, was, now *node) {
 			switch {
 			case was.route != nil:
 				return leak{of: ofRoute, subject: l.routed(name)}
-			case e != nil && e.Ways.Of(k) != nil && still != nil && still.Ways.Of(k) != nil:
+			case e != nil && e.Outbounds.Of(k) != nil && still != nil && still.Outbounds.Of(k) != nil:
 				return leak{of: ofRoute, subject: name} // the host is no longer the exchange's
-			case e != nil && e.Ways.Of(k) != nil:
+			case e != nil && e.Outbounds.Of(k) != nil:
 				return leak{of: ofExchange, subject: was.exchange}
 			}
 			return leak{of: ofDefault}
@@ -221,13 +220,9 @@ func (l *leaks) name(name string, was, now *node) {
 
 // routed is the pattern of prev's routes that covers a name, as it is written.
 func (l *leaks) routed(name string) string {
-	host, wild := strings.CutPrefix(name, "*.")
 	for _, r := range l.prev.config.Routes {
 		for _, p := range r.Hosts {
-			switch {
-			case p.Kind == target.Any,
-				p.Kind == target.Exact && p.Name == name,
-				p.Kind == target.Wildcard && (strings.HasSuffix(host, "."+p.Name) || wild && host == p.Name):
+			if p.Kind == target.Any || p.Covers(name) { // "" is every name that nothing lists
 				return p.String()
 			}
 		}
@@ -245,12 +240,12 @@ func (l *leaks) addresses() {
 			}
 			for _, ip := range []netip.Addr{p.Prefix.Addr(), lastOf(p.Prefix)} {
 				was := l.prev.addresses.match(ip)
-				for _, k := range kinds {
+				for _, k := range catalog.Kinds {
 					now := l.next.addresses.match(ip)
 					if now == nil {
 						now = l.next.addresses.last(k)
 					}
-					l.note(was, now.falls(), k, func() leak { return leak{of: ofRoute, subject: p.String()} })
+					l.note(was, now.fall(), k, func() leak { return leak{of: ofRoute, subject: p.String()} })
 				}
 			}
 		}
@@ -269,16 +264,16 @@ func lastOf(p netip.Prefix) netip.Addr {
 
 // sentences says each leak, the default's first.
 func (l *leaks) sentences() (list []string) {
-	order := slices.SortedFunc(maps.Keys(l.ways), func(a, b leak) int {
+	order := slices.SortedFunc(maps.Keys(l.before), func(a, b leak) int {
 		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.subject, b.subject), cmp.Compare(a.fall, b.fall))
 	})
 	for _, key := range order {
-		w := l.ways[key]
+		w := l.before[key]
 		if w[0] == w[1] {
 			list = append(list, l.sentence(key, "", w[0]))
 			continue
 		}
-		for i, k := range kinds {
+		for i, k := range catalog.Kinds {
 			if w[i] != "" {
 				list = append(list, l.sentence(key, k.String(), w[i]))
 			}
@@ -327,14 +322,14 @@ func (l *leaks) remedy(id, kind string) string {
 	if _, known := l.next.config.Known().Get(id); !known && e == nil {
 		return at + ": direct with its hosts"
 	}
-	if e != nil && e.Ways != (config.Outbounds{}) && kind != "" {
+	if e != nil && e.Outbounds != (config.Outbounds{}) && kind != "" {
 		at += "." + kind
 	}
 	return at + ": direct"
 }
 
-// wentBy says how a decision kept a connection from going direct.
-func (r *Router) wentBy(d *decision) string {
+// wentThrough says how a decision kept a connection from going direct.
+func (r *Router) wentThrough(d *decision) string {
 	if d.pool == nil {
 		return "was refused"
 	}

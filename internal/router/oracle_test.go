@@ -48,16 +48,16 @@ func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdi
 		v.kind = guessed(c, exchange, labels)
 	}
 	route := firstRoute(c, h)
-	if route != nil && route.Way.Action == config.Direct {
+	if route != nil && route.Outbound.Action == config.Direct {
 		for _, p := range route.Hosts {
-			v.trusted = v.trusted || p.Kind != target.Any && p.Match(h)
+			v.trusted = v.trusted || p.Kind != target.Any && p.Covers(h.Name)
 		}
 	}
 	switch {
 	case port == 25:
 		v.refused = true
-	case route != nil && (route.Way.Action == config.Reject || listen.Use == nil):
-		v.take(c, &route.Way)
+	case route != nil && (route.Outbound.Action == config.Reject || listen.Use == nil):
+		v.take(c, &route.Outbound)
 	case listen.Use != nil:
 		v.take(c, listen.Use)
 	case h.IsIP():
@@ -70,8 +70,8 @@ func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdi
 	default:
 		way := c.Default.Of(v.kind)
 		for _, e := range c.Exchanges {
-			if e.ID == exchange && e.Ways.Of(v.kind) != nil {
-				way = e.Ways.Of(v.kind)
+			if e.ID == exchange && e.Outbounds.Of(v.kind) != nil {
+				way = e.Outbounds.Of(v.kind)
 			}
 		}
 		if byDomain && (leavesDirect(c, way) || rank(c, way) > rank(c, c.Default.Of(unasked))) {
@@ -112,10 +112,10 @@ func leavesDirect(c *config.Config, w *config.Outbound) bool {
 func allDirect(c *config.Config) bool {
 	ways := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
 	for i := range c.Exchanges {
-		ways = append(ways, c.Exchanges[i].Ways.HTTP, c.Exchanges[i].Ways.Websocket)
+		ways = append(ways, c.Exchanges[i].Outbounds.HTTP, c.Exchanges[i].Outbounds.Websocket)
 	}
 	for i := range c.Routes {
-		ways = append(ways, &c.Routes[i].Way)
+		ways = append(ways, &c.Routes[i].Outbound)
 	}
 	for _, w := range ways {
 		if !leavesDirect(c, w) {
@@ -131,7 +131,7 @@ func firstRoute(c *config.Config, h target.Host) *config.Route {
 	for i := range c.Routes {
 		r := &c.Routes[i]
 		for _, p := range r.Hosts {
-			if p.Match(h) && !(h.IsIP() && p.Kind == target.Any && leavesDirect(c, &r.Way)) {
+			if p.Covers(h.Name) && !(h.IsIP() && p.Kind == target.Any && leavesDirect(c, &r.Outbound)) {
 				return r
 			}
 		}
@@ -147,7 +147,7 @@ func owner(c *config.Config, h target.Host) (string, catalog.Kind) {
 	for _, e := range c.Exchanges {
 		for _, l := range e.Hosts {
 			switch p := l.Pattern; {
-			case !p.Match(h):
+			case !p.Covers(h.Name):
 			case p.String() == pattern: // listed twice: the first exchange, both kinds
 				if e.ID == exchange && kind != l.Kind {
 					kind = catalog.KindBoth
@@ -157,7 +157,7 @@ func owner(c *config.Config, h target.Host) (string, catalog.Kind) {
 			}
 		}
 	}
-	known, knownExchange, knownKind, ok := catalog.Embedded().Find(h.Name)
+	knownExchange, knownKind, ok := catalog.Embedded().Lookup(h.Name)
 	switch {
 	case !ok:
 		return exchange, kind
@@ -165,17 +165,29 @@ func owner(c *config.Config, h target.Host) (string, catalog.Kind) {
 		return knownExchange, knownKind
 	// A wildcard of the same exchange that says nothing of the kind: the
 	// catalogue knows the hosts below it better.
-	case pattern[0] == '*' && exchange == knownExchange && kind == catalog.KindBoth && len(known) > len(pattern)-2:
+	case pattern[0] == '*' && exchange == knownExchange && kind == catalog.KindBoth && catalogued(knownExchange, h.Name) > len(pattern):
 		return knownExchange, knownKind
 	}
 	return exchange, kind
+}
+
+// catalogued returns the length of the exchange's longest host of the catalogue
+// that covers a name.
+func catalogued(exchange, name string) (longest int) {
+	x, _ := catalog.Embedded().Get(exchange)
+	for _, host := range x.Hosts {
+		if p, err := target.ParsePattern(host.Name); err == nil && p.Covers(name) {
+			longest = max(longest, len(host.Name)+map[bool]int{true: 2}[p.Kind == target.Exact]) // an exact host is longer than *. and its name
+		}
+	}
+	return longest
 }
 
 // listed reports whether a row lists a name.
 func listed(c *config.Config, h target.Host) bool {
 	for _, e := range c.Exchanges {
 		for _, l := range e.Hosts {
-			if l.Pattern.Match(h) {
+			if l.Pattern.Covers(h.Name) {
 				return true
 			}
 		}
@@ -187,7 +199,7 @@ func listed(c *config.Config, h target.Host) bool {
 func entryOf(c *config.Config, id string) config.Outbounds {
 	for _, e := range c.Exchanges {
 		if e.ID == id {
-			return e.Ways
+			return e.Outbounds
 		}
 	}
 	return config.Outbounds{}

@@ -83,14 +83,14 @@ func (d dice) config() *config.Config {
 		c.Listen = append(c.Listen, l)
 	}
 	for _, i := range d.Perm(len(someIDs))[:d.IntN(len(someIDs)+1)] {
-		e := config.Exchange{ID: someIDs[i], Ways: d.ways("exchanges." + someIDs[i]), UnlistedDefault: d.IntN(8) == 0}
+		e := config.Exchange{ID: someIDs[i], Outbounds: d.ways("exchanges." + someIDs[i]), UnlistedDefault: d.IntN(8) == 0}
 		for range d.IntN(3) {
 			e.Hosts = append(e.Hosts, config.Host{Pattern: d.pattern(someNames, someWild), Kind: one(d, someKinds)})
 		}
 		c.Exchanges = append(c.Exchanges, e)
 	}
 	for i := range d.IntN(4) {
-		r := config.Route{Way: *d.way(fmt.Sprintf("routes[%d].use", i))}
+		r := config.Route{Outbound: *d.way(fmt.Sprintf("routes[%d].use", i))}
 		for range 1 + d.IntN(3) {
 			r.Hosts = append(r.Hosts, d.pattern(someNames, someWild, someNets, []string{"*"}))
 		}

@@ -61,28 +61,28 @@ type Router struct {
 	pools     map[string]*config.Pool // by name
 	set       *upstream.Set
 	exact     map[string]*node    // names that a route, an exchange or the catalogue lists
-	below     map[string]*node    // by what stands behind "*."
-	other     *node               // names that nothing lists
+	suffixes  map[string]*node    // by what stands behind "*."
+	unlisted  *node               // names that nothing lists
 	addresses addressRules        // targets without a name
 	listeners map[string]listener // by address
 }
 
 // node is what is known of a name, or of all names below one.
 type node struct {
-	route    *decision // the first route that matches; nil if none
-	exchange string    // "" when it is no exchange's
-	host     string    // the listed host that made it the exchange's, "*." included
-	listed   bool      // by the configuration, not by the catalogue
-	kind     catalog.Kind
-	ways     [2]*decision // where no route matches: for http, for websocket
-	domain   *domain      // by which alone it is the exchange's; nil where a row lists it, or nothing knows it
+	route     *decision // the first route that matches; nil if none
+	exchange  string    // "" when it is no exchange's
+	host      string    // the listed host that made it the exchange's, "*." included
+	listed    bool      // by the configuration, not by the catalogue
+	kind      catalog.Kind
+	decisions [2]*decision // where no route matches: for http, for websocket
+	domain    *domain      // by which alone it is the exchange's; nil where a row lists it, or nothing knows it
 }
 
-func (n *node) way(k catalog.Kind) *decision {
+func (n *node) decision(k catalog.Kind) *decision {
 	if k == catalog.KindWebsocket {
-		return n.ways[1]
+		return n.decisions[1]
 	}
-	return n.ways[0]
+	return n.decisions[0]
 }
 
 type listener struct {
@@ -93,16 +93,16 @@ type listener struct {
 
 // decision is the end of a look-up.
 type decision struct {
-	rule, source string
-	pool         *upstream.Pool // nil: refused
-	timeout      time.Duration
-	trusted      bool   // a route other than * says direct
-	named        bool   // a route other than * does not refuse it
-	unwritten    bool   // direct because nothing says another way
-	byDefault    bool   // direct because default says so, and nothing about the host
-	any          bool   // a route for *
-	listed       bool   // an exchange's entry says it of a host that is listed
-	why, hint    string // of a refusal
+	rule, source   string
+	pool           *upstream.Pool // nil: refused
+	timeout        time.Duration
+	trusted        bool   // a route other than * says direct
+	named          bool   // a route other than * does not refuse it
+	implicitDirect bool   // direct because nothing says another way
+	byDefault      bool   // direct because default says so, and nothing about the host
+	any            bool   // a route for *
+	listed         bool   // an exchange's entry says it of a host that is listed
+	why, hint      string // of a refusal
 }
 
 // Config is the configuration that the router was built from.
@@ -158,7 +158,7 @@ func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 	} else {
 		f.node = r.lookup(name.Name)
 		f.kind, f.from = decideKind(f.node.kind, l.kind, h.Kind)
-		route, last = f.node.route, f.node.way(f.kind)
+		route, last = f.node.route, f.node.decision(f.kind)
 		if d := f.node.domain; d != nil && f.from == kindAssumed {
 			f.kind, f.from, last = d.guess(name.Name)
 		}
@@ -197,10 +197,10 @@ func (r *Router) lookup(name string) *node {
 	for rest := name; ; {
 		dot := strings.IndexByte(rest, '.')
 		if dot < 0 {
-			return r.other
+			return r.unlisted
 		}
 		rest = rest[dot+1:]
-		if n, ok := r.below[rest]; ok {
+		if n, ok := r.suffixes[rest]; ok {
 			return n
 		}
 	}

@@ -31,11 +31,11 @@ func (h *routeHit) before(o *routeHit) bool {
 
 // routeIndex finds the first route that matches without trying them in turn.
 type routeIndex struct {
-	exact, below map[string]*routeHit
-	any          *routeHit
-	prefixes     []prefixHit // in order
-	single       map[netip.Addr]*routeHit
-	anyAddress   *routeHit // the first * that holds for addresses
+	exact, suffixes map[string]*routeHit
+	any             *routeHit
+	prefixes        []prefixHit // in order
+	single          map[netip.Addr]*routeHit
+	anyAddress      *routeHit // the first * that holds for addresses
 }
 
 type prefixHit struct {
@@ -44,18 +44,18 @@ type prefixHit struct {
 }
 
 func (b *builder) indexRoutes() routeIndex {
-	x := routeIndex{exact: map[string]*routeHit{}, below: map[string]*routeHit{}, single: map[netip.Addr]*routeHit{}}
+	x := routeIndex{exact: map[string]*routeHit{}, suffixes: map[string]*routeHit{}, single: map[netip.Addr]*routeHit{}}
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]
 		for _, p := range r.Hosts {
-			h := &routeHit{order: i, any: p.Kind == target.Any, decision: b.routeDecision(i, p, &r.Way)}
+			h := &routeHit{order: i, any: p.Kind == target.Any, decision: b.routeDecision(i, p, &r.Outbound)}
 			switch p.Kind {
 			case target.Exact:
 				keepFirst(x.exact, p.Name, h)
 			case target.Wildcard:
-				keepFirst(x.below, p.Name, h)
+				keepFirst(x.suffixes, p.Name, h)
 			case target.Any:
-				x.addAny(h, b.holds(&r.Way))
+				x.addAny(h, b.holds(&r.Outbound))
 			case target.CIDR:
 				if p.Prefix.IsSingleIP() {
 					keepFirst(x.single, p.Prefix.Addr(), h)
@@ -63,7 +63,7 @@ func (b *builder) indexRoutes() routeIndex {
 					x.prefixes = append(x.prefixes, prefixHit{p.Prefix, h})
 				}
 			default:
-				b.fault("routes[%d]: a host without a kind", i)
+				b.fail("routes[%d]: a host without a kind", i)
 			}
 		}
 	}
@@ -97,12 +97,12 @@ func (x *routeIndex) first(name string, below bool) *routeHit {
 		}
 	}
 	if below {
-		consider(x.below[name])
+		consider(x.suffixes[name])
 	} else {
 		consider(x.exact[name])
 	}
 	for rest, ok := parent(name); ok; rest, ok = parent(rest) {
-		consider(x.below[rest])
+		consider(x.suffixes[rest])
 	}
 	return best
 }
@@ -163,7 +163,7 @@ func (a *addressRules) last(k catalog.Kind) *decision {
 // direct only where everything does.
 func (b *builder) addressRules() addressRules {
 	a := addressRules{index: b.routes}
-	for i, k := range kinds {
+	for i, k := range catalog.Kinds {
 		w := b.config.Default.Of(k)
 		switch {
 		case w != nil && b.holds(w):
@@ -193,18 +193,18 @@ func (b *builder) holds(w *config.Outbound) bool {
 // anyHolds reports whether some name goes another way than direct. What a
 // listener uses is left out: it holds for addresses as for names.
 func (b *builder) anyHolds() bool {
-	for _, k := range kinds {
+	for _, k := range catalog.Kinds {
 		if b.holds(b.config.Default.Of(k)) {
 			return true
 		}
 		for _, e := range b.config.Exchanges {
-			if b.holds(e.Ways.Of(k)) {
+			if b.holds(e.Outbounds.Of(k)) {
 				return true
 			}
 		}
 	}
 	for i := range b.config.Routes {
-		if b.holds(&b.config.Routes[i].Way) {
+		if b.holds(&b.config.Routes[i].Outbound) {
 			return true
 		}
 	}

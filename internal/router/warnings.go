@@ -15,7 +15,7 @@ const directNoDefault = "DIRECT (no default)"
 // "unlisted hosts", "binance.websocket". It is empty when a default is set for
 // both kinds.
 func (r *Router) DirectUnlisted() []string {
-	if r.other.route != nil {
+	if r.unlisted.route != nil {
 		return nil // a * in routes: nothing gets past them
 	}
 	d := r.config.Default
@@ -30,8 +30,8 @@ func (r *Router) DirectUnlisted() []string {
 	}
 	for i := range r.config.Exchanges {
 		e := &r.config.Exchanges[i]
-		for _, k := range kinds {
-			if e.Ways.Of(k) == nil && d.Of(k) == nil && r.serves(e, k) {
+		for _, k := range catalog.Kinds {
+			if e.Outbounds.Of(k) == nil && d.Of(k) == nil && r.serves(e, k) {
 				list = append(list, e.ID+"."+k.String())
 			}
 		}
@@ -52,12 +52,12 @@ func (r *Router) DirectSummary() string {
 // serves reports whether some host of an exchange may be used for a kind.
 func (r *Router) serves(e *config.Exchange, k catalog.Kind) bool {
 	for _, h := range e.Hosts {
-		if h.Kind != unlisted(k) {
+		if h.Kind != otherKind(k) {
 			return true
 		}
 	}
 	x, _ := r.config.Known().Get(e.ID)
-	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != unlisted(k) })
+	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != otherKind(k) })
 }
 
 // Warnings are what start, reload and check say of the rules as a whole: that
@@ -84,13 +84,13 @@ func (r *Router) familyWarnings(only string) (list []string) {
 	said := map[string]bool{}
 	for i := range r.config.Exchanges {
 		listed := &r.config.Exchanges[i]
-		if listed.Ways == (config.Outbounds{}) || r.waysLikeDefault(listed) {
+		if listed.Outbounds == (config.Outbounds{}) || r.followsDefault(listed) {
 			continue
 		}
 		var missing []string
 		x, _ := r.config.Known().Get(listed.ID)
 		for _, id := range x.Family {
-			if e := r.entry(id); (e == nil || e.Ways == config.Outbounds{}) && !said[id] && (only == "" || id == only) {
+			if e := r.entry(id); (e == nil || e.Outbounds == config.Outbounds{}) && !said[id] && (only == "" || id == only) {
 				said[id] = true
 				missing = append(missing, id)
 			}
@@ -103,7 +103,7 @@ func (r *Router) familyWarnings(only string) (list []string) {
 			have = " has no entry: "
 		}
 		add := "; give " + missing[0] + " the way of " + listed.ID + " too"
-		if way, ok := waysWord(r.config, listed.Ways); ok {
+		if way, ok := outboundsWord(r.config, listed.Outbounds); ok {
 			add = "; add " + missing[0] + ": " + way
 		}
 		list = append(list, strings.Join(missing, ", ")+have+r.defaultWords()+add)
@@ -111,10 +111,10 @@ func (r *Router) familyWarnings(only string) (list []string) {
 	return list
 }
 
-// waysLikeDefault reports whether hosts of e leave as unlisted ones do.
-func (r *Router) waysLikeDefault(e *config.Exchange) bool {
-	for _, k := range kinds {
-		if w := e.Ways.Of(k); w != nil && !r.sameOutbound(w, r.config.Default.Of(k)) {
+// followsDefault reports whether hosts of e leave as unlisted ones do.
+func (r *Router) followsDefault(e *config.Exchange) bool {
+	for _, k := range catalog.Kinds {
+		if w := e.Outbounds.Of(k); w != nil && !r.sameOutbound(w, r.config.Default.Of(k)) {
 			return false
 		}
 	}
@@ -128,11 +128,11 @@ func (r *Router) defaultWords() string {
 		return directNoDefault
 	}
 	if r.sameOutbound(d.HTTP, d.Websocket) && d.HTTP != nil && d.Websocket != nil {
-		if s, ok := wayWord(r.config, d.HTTP); ok {
+		if s, ok := outboundWord(r.config, d.HTTP); ok {
 			return "default (" + s + ")"
 		}
 	}
-	if _, ok := waysWord(r.config, d); !ok {
+	if _, ok := outboundsWord(r.config, d); !ok {
 		return "default"
 	}
 	return "default " + r.bothWords("")
@@ -143,7 +143,7 @@ func (r *Router) defaultWords() string {
 func (r *Router) bothWarnings() (list []string) {
 	for i := range r.config.Exchanges {
 		id := r.config.Exchanges[i].ID
-		if r.config.Exchanges[i].Ways == (config.Outbounds{}) || r.sameOutbound(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
+		if r.config.Exchanges[i].Outbounds == (config.Outbounds{}) || r.sameOutbound(r.effective(id, catalog.KindHTTP), r.effective(id, catalog.KindWebsocket)) {
 			continue
 		}
 		hosts := r.servesBoth(id)
@@ -154,11 +154,11 @@ func (r *Router) bothWarnings() (list []string) {
 		if len(hosts) == 1 {
 			verb = " serves"
 		}
-		list = append(list, "exchange "+id+": "+joinFew(hosts)+verb+" both kinds, which have different ways "+r.bothWords(id)+": "+tellKinds)
+		list = append(list, "exchange "+id+": "+joinFew(hosts)+verb+" both kinds, which have different ways "+r.bothWords(id)+": "+kindHelp)
 	}
 	d := r.config.Default
-	if r.other.route == nil && !r.sameOutbound(d.HTTP, d.Websocket) {
-		list = append(list, "unlisted hosts that serve both kinds, and unknown ones, have different ways "+r.bothWords("")+": "+tellKinds)
+	if r.unlisted.route == nil && !r.sameOutbound(d.HTTP, d.Websocket) {
+		list = append(list, "unlisted hosts that serve both kinds, and unknown ones, have different ways "+r.bothWords("")+": "+kindHelp)
 	}
 	return list
 }

@@ -34,7 +34,7 @@ func ParseHost(s string) (Host, error) {
 	case s == "":
 		return Host{}, errors.New("the target has no host")
 	case len(s) > maxInput:
-		return Host{}, fault("host", s, "is too long: a name has at most 253 bytes")
+		return Host{}, newSyntaxError("host", s, "is too long: a name has at most 253 bytes")
 	case s[0] == '[':
 		return parseBrackets(s)
 	}
@@ -47,7 +47,7 @@ func ParseHost(s string) (Host, error) {
 	case foreign:
 		return parseForeign(s)
 	case bad:
-		return Host{}, fault("host", s, badByte(s[at]))
+		return Host{}, newSyntaxError("host", s, badByte(s[at]))
 	default:
 		return parseASCII(s, s)
 	}
@@ -118,10 +118,10 @@ func plainLabel(l string) bool {
 func parseBrackets(s string) (Host, error) {
 	inner, ok := strings.CutSuffix(s[1:], "]")
 	if !ok {
-		return Host{}, fault("host", s, "has no closing bracket at its end")
+		return Host{}, newSyntaxError("host", s, "has no closing bracket at its end")
 	}
 	if !strings.Contains(inner, ":") {
-		return Host{}, fault("host", s, "is not an IPv6 address: only those stand in brackets")
+		return Host{}, newSyntaxError("host", s, "is not an IPv6 address: only those stand in brackets")
 	}
 	return parseV6(inner, s)
 }
@@ -129,11 +129,11 @@ func parseBrackets(s string) (Host, error) {
 // parseV6 reads an IPv6 address; s is what was written.
 func parseV6(addr, s string) (Host, error) {
 	if strings.Contains(addr, "%") {
-		return Host{}, fault("host", s, "has a zone, which means nothing to others")
+		return Host{}, newSyntaxError("host", s, "has a zone, which means nothing to others")
 	}
 	ip, err := netip.ParseAddr(addr)
 	if err != nil {
-		return Host{}, fault("host", s, "is not an IPv6 address")
+		return Host{}, newSyntaxError("host", s, "is not an IPv6 address")
 	}
 	return addrHost(ip), nil
 }
@@ -158,19 +158,19 @@ var lookup = idna.New(
 // parseForeign reads a name with bytes beyond ASCII.
 func parseForeign(s string) (Host, error) {
 	if !utf8.ValidString(s) {
-		return Host{}, fault("host", s, "is neither ASCII nor UTF-8")
+		return Host{}, newSyntaxError("host", s, "is neither ASCII nor UTF-8")
 	}
 	name, err := lookup.ToASCII(s)
 	if err != nil {
-		return Host{}, fault("host", s, "is not a valid internationalised name")
+		return Host{}, newSyntaxError("host", s, "is not a valid internationalised name")
 	}
 	for i := range len(name) {
 		if !hostByte(name[i]) {
-			return Host{}, fault("host", s, badByte(name[i]))
+			return Host{}, newSyntaxError("host", s, badByte(name[i]))
 		}
 	}
 	if name == "" {
-		return Host{}, fault("host", s, "is empty")
+		return Host{}, newSyntaxError("host", s, "is empty")
 	}
 	return parseASCII(name, s)
 }
@@ -180,22 +180,22 @@ func parseForeign(s string) (Host, error) {
 func parseASCII(name, s string) (Host, error) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if name == "" {
-		return Host{}, fault("host", s, "is empty")
+		return Host{}, newSyntaxError("host", s, "is empty")
 	}
 	if len(name) > maxName {
-		return Host{}, fault("host", s, "is too long: a name has at most 253 bytes")
+		return Host{}, newSyntaxError("host", s, "is too long: a name has at most 253 bytes")
 	}
 	last := name
 	for rest, more := name, true; more; {
 		last, rest, more = strings.Cut(rest, ".")
 		if why := labelFault(last); why != "" {
-			return Host{}, fault("host", s, why)
+			return Host{}, newSyntaxError("host", s, why)
 		}
 	}
 	if allDigits(last) || hexNumber(last) {
 		ip, err := netip.ParseAddr(name)
 		if err != nil {
-			return Host{}, fault("host", s, "ends in a number but is not an IPv4 address of four decimal numbers")
+			return Host{}, newSyntaxError("host", s, "ends in a number but is not an IPv4 address of four decimal numbers")
 		}
 		return addrHost(ip), nil
 	}

@@ -38,24 +38,24 @@ func ParsePattern(s string) (Pattern, error) {
 		case err != nil:
 			return Pattern{}, err
 		case h.IsIP():
-			return Pattern{}, fault("host", s, "is a wildcard before an address: write a CIDR")
+			return Pattern{}, newSyntaxError("host", s, "is a wildcard before an address: write a CIDR")
 		}
 		return Pattern{Kind: Wildcard, Name: h.Name}, nil
 	}
 	switch {
 	case strings.Contains(s, "://"):
-		return Pattern{}, fault("host", s, "is a URL: write the host alone")
+		return Pattern{}, newSyntaxError("host", s, "is a URL: write the host alone")
 	case strings.Contains(s, "*"):
-		return Pattern{}, fault("host", s, "has a * that does not stand for whole labels: write *.name")
+		return Pattern{}, newSyntaxError("host", s, "has a * that does not stand for whole labels: write *.name")
 	case s[0] == '.' && len(s) > 1:
-		return Pattern{}, fault("host", s, "begins with a dot: write *.name for what is below the name")
+		return Pattern{}, newSyntaxError("host", s, "begins with a dot: write *.name for what is below the name")
 	case strings.Contains(s, "/"):
 		return parseCIDR(s)
 	}
 	h, err := ParseHost(s)
 	if err != nil {
 		if _, _, split := ParseHostPort(s); split == nil {
-			return Pattern{}, fault("host", s, "has a port: write the host alone")
+			return Pattern{}, newSyntaxError("host", s, "has a port: write the host alone")
 		}
 		return Pattern{}, err
 	}
@@ -69,29 +69,32 @@ func ParsePattern(s string) (Pattern, error) {
 func parseCIDR(s string) (Pattern, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return Pattern{}, fault("host", s, "is not a CIDR such as 10.1.0.0/16, nor a host")
+		return Pattern{}, newSyntaxError("host", s, "is not a CIDR such as 10.1.0.0/16, nor a host")
 	}
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	if m := p.Masked(); m != p {
-		return Pattern{}, fault("host", s, "has bits set beyond its length: write "+m.String())
+		return Pattern{}, newSyntaxError("host", s, "has bits set beyond its length: write "+m.String())
 	}
 	return Pattern{Kind: CIDR, Prefix: p}, nil
 }
 
-// Match reports whether the pattern matches a host. Names are matched by
-// names, addresses by CIDRs; Any matches both.
-func (p Pattern) Match(h Host) bool {
+// Covers reports whether p matches every host that name stands for: a
+// normalised name or address, or "*." and a name for all names below it. Names
+// are matched by names, addresses by CIDRs; Any matches both.
+func (p Pattern) Covers(name string) bool {
 	switch p.Kind {
 	case Exact:
-		return !h.IsIP() && h.Name == p.Name
+		return name == p.Name
 	case Wildcard:
-		return !h.IsIP() && isBelow(h.Name, p.Name)
+		below, wild := strings.CutPrefix(name, "*.")
+		return wild && below == p.Name || isBelow(below, p.Name)
 	case CIDR:
-		return h.IsIP() && p.Prefix.Contains(h.IP)
+		ip, err := netip.ParseAddr(name)
+		return err == nil && p.Prefix.Contains(ip)
 	case Any:
-		return h.Name != ""
+		return name != ""
 	default:
 		return false
 	}

@@ -78,7 +78,7 @@ func TestParsePatternRefuses(t *testing.T) {
 	}
 }
 
-func TestPatternMatch(t *testing.T) {
+func TestPatternCovers(t *testing.T) {
 	tests := []struct {
 		pattern, host string
 		want          bool
@@ -112,11 +112,11 @@ func TestPatternMatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.Match(h); got != tt.want {
+		if got := p.Covers(h.Name); got != tt.want {
 			t.Errorf("%s against %s: %v, want %v", tt.pattern, tt.host, got, tt.want)
 		}
 	}
-	if (Pattern{}).Match(Host{Name: "a"}) || (Pattern{Kind: Any}).Match(Host{}) {
+	if (Pattern{}).Covers("a") || (Pattern{Kind: Any}).Covers("") {
 		t.Error("the zero pattern and the zero host match something")
 	}
 }

@@ -12,20 +12,20 @@ func ParsePort(s string) (uint16, error) {
 	case s == "":
 		return 0, errors.New("the target has no port")
 	case !allDigits(s):
-		return 0, fault("port", s, "is not a number")
+		return 0, newSyntaxError("port", s, "is not a number")
 	case s == "0":
-		return 0, fault("port", s, "is not between 1 and 65535")
+		return 0, newSyntaxError("port", s, "is not between 1 and 65535")
 	case s[0] == '0':
-		return 0, fault("port", s, "has a leading zero")
+		return 0, newSyntaxError("port", s, "has a leading zero")
 	case len(s) > 5:
-		return 0, fault("port", s, "is not between 1 and 65535")
+		return 0, newSyntaxError("port", s, "is not between 1 and 65535")
 	}
 	n := 0
 	for i := range len(s) {
 		n = n*10 + int(s[i]-'0')
 	}
 	if n > 65535 {
-		return 0, fault("port", s, "is not between 1 and 65535")
+		return 0, newSyntaxError("port", s, "is not between 1 and 65535")
 	}
 	return uint16(n), nil
 }
@@ -39,13 +39,13 @@ func SplitHostPort(s string) (host string, port uint16, err error) {
 	case s == "":
 		return "", 0, errors.New("the target is empty")
 	case strings.IndexByte(s, '@') >= 0:
-		return "", 0, fault("target", s, badByte('@'))
+		return "", 0, newSyntaxError("target", s, badByte('@'))
 	case i < 0, strings.IndexByte(s[i:], ']') >= 0:
-		return "", 0, fault("target", s, "has no port")
+		return "", 0, newSyntaxError("target", s, "has no port")
 	case i == 0:
-		return "", 0, fault("target", s, "has no host")
+		return "", 0, newSyntaxError("target", s, "has no host")
 	case i == len(s)-1:
-		return "", 0, fault("target", s, "has no port")
+		return "", 0, newSyntaxError("target", s, "has no port")
 	}
 	port, err = ParsePort(s[i+1:])
 	if err != nil {

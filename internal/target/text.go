@@ -15,7 +15,7 @@ type syntaxError struct{ noun, input, what string }
 
 func (e *syntaxError) Error() string { return e.noun + " " + quote(e.input) + " " + e.what }
 
-func fault(noun, input, what string) error { return &syntaxError{noun, input, what} }
+func newSyntaxError(noun, input, what string) error { return &syntaxError{noun, input, what} }
 
 // Reason returns an error of this package without the text that it is about:
 // "host has a space in it". It is for text that could hold a credential.

@@ -26,7 +26,7 @@ type guard struct {
 func newGuard(c *config.Config, own func(netip.AddrPort) bool) *guard {
 	g := &guard{own: own, allow: slices.Clone(c.AllowPrivate), names: newLocalNames()}
 	for _, r := range c.Routes {
-		if r.Way.Action != config.Direct {
+		if r.Outbound.Action != config.Direct {
 			continue
 		}
 		for _, p := range r.Hosts {

@@ -133,11 +133,11 @@ type Outbounds struct {
 
 // Outbound is where a connection leaves: direct, reject, a URL, a pool's name, or this mapping.
 type Outbound struct {
-	Text *string `mapstructure:"=" group:"way"`
+	Text *string `mapstructure:"="`
 	// direct, reject, or a proxy's URL.
-	URL *string `mapstructure:"url" group:"way"`
+	URL *string `mapstructure:"url"`
 	// A pool's name, or a pool.
-	Pool *PoolRef `mapstructure:"pool" group:"way"`
+	Pool *PoolRef `mapstructure:"pool"`
 	// The whole time to the target, all attempts included: 1 to 300. Default: 4.
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
 	// The hop before: how the proxy itself is reached.
@@ -154,7 +154,7 @@ type Outbound struct {
 
 // PoolRef is a pool's name, or a pool.
 type PoolRef struct {
-	Text *string `mapstructure:"=" group:"pool"`
+	Text *string `mapstructure:"="`
 	Pool `mapstructure:",squash"`
 }
 
@@ -165,7 +165,7 @@ type Pool struct {
 	// What the hash strategy looks at. Default: exchange.
 	HashOver *string `mapstructure:"hash_over" enum:"host,exchange"`
 	// The members.
-	Proxies []Proxy `mapstructure:"proxies" group:"pool"`
+	Proxies []Proxy `mapstructure:"proxies"`
 	// How the members are reached.
 	Via *Outbound `mapstructure:"via"`
 	// Budgets of all connections through the pool.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,22 +11,12 @@ import (
 	"proxyd/internal/router"
 )
 
-// checked is the machine-readable result of a check.
-type checked struct {
+// checkResult is the outcome of a check, as --format json prints it.
+type checkResult struct {
 	File     string         `json:"file"`
 	OK       bool           `json:"ok"`
-	Faults   []checkedFault `json:"faults"`
-	Warnings []checkedFault `json:"warnings"`
-}
-
-type checkedFault struct {
-	File string `json:"file,omitempty"`
-	Line int    `json:"line,omitempty"`
-	Col  int    `json:"column,omitempty"`
-	Env  string `json:"env,omitempty"`
-	Key  string `json:"key,omitempty"`
-	What string `json:"what"`
-	Do   string `json:"do,omitempty"`
+	Errors   []config.Error `json:"faults"`
+	Warnings []config.Error `json:"warnings"`
 }
 
 func checkCommand() *cobra.Command {
@@ -36,9 +25,11 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Load and check the configuration, without any effect",
-		Long: `Load and check the configuration, without any effect. Every fault is one line,
-FILE:LINE:COL: key.path: what is wrong; what to do
-then come the warnings. Exit code 0 if there is no fault, else 1.`,
+		Long: `Load and check the configuration, without any effect. Each error is one line:
+
+  FILE:LINE:COL: key.path: what is wrong; what to do
+
+The warnings follow. Exit code 0 if there is no error, else 1.`,
 		Example: `  proxyd check -c proxyd.yaml
   proxyd check --print               the configuration in force, secrets masked
   proxyd check --no-secrets --strict in CI, where the secrets are not known`,
@@ -49,70 +40,57 @@ then come the warnings. Exit code 0 if there is no fault, else 1.`,
 			}
 			path := configPath(cmd)
 			c, snap, err := load(path, config.Options{NoSecrets: noSecrets})
-			result := collect(path, snap, err)
+			result := newCheckResult(path, snap, err)
 			if strict && len(result.Warnings) > 0 {
 				result.OK = false
 			}
 			out := cmd.OutOrStdout()
 			switch {
 			case format == "json":
-				enc := json.NewEncoder(out)
-				enc.SetIndent("", "  ")
-				if err := enc.Encode(result); err != nil {
+				if err := printJSON(out, result); err != nil {
 					return err
 				}
-			case print && len(result.Faults) == 0:
+			case print && len(result.Errors) == 0:
 				fmt.Fprint(out, config.Print(c))
 				writeWarnings(cmd.ErrOrStderr(), result)
 			default:
-				writeChecked(out, result)
+				writeCheckResult(out, result)
 			}
 			if !result.OK {
-				return errSilent
+				return errReported
 			}
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&print, "print", false, "print the effective configuration as YAML, secrets masked")
-	cmd.Flags().BoolVar(&noSecrets, "no-secrets", false, "treat missing secrets as given")
-	cmd.Flags().BoolVar(&strict, "strict", false, "let warnings count as faults")
+	cmd.Flags().BoolVar(&noSecrets, "no-secrets", false, "accept ${NAME} and ${file:…} that cannot be read")
+	cmd.Flags().BoolVar(&strict, "strict", false, "count warnings as errors")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
 	return cmd
 }
 
-// collect turns the outcome of a load into a result, with the warnings that
-// the start of the daemon logs.
-func collect(path string, snap *router.Router, err error) checked {
-	r := checked{File: path, OK: err == nil, Faults: []checkedFault{}, Warnings: []checkedFault{}}
-	var faults config.Errors
+// newCheckResult returns the outcome of a load, with the warnings that the daemon
+// logs at start.
+func newCheckResult(path string, snap *router.Router, err error) checkResult {
+	r := checkResult{File: path, OK: err == nil, Errors: []config.Error{}, Warnings: []config.Error{}}
+	var list config.Errors
 	switch {
-	case errors.As(err, &faults):
-		r.Faults = checkedFaults(faults)
+	case errors.As(err, &list):
+		r.Errors = list
 	case err != nil:
-		r.Faults = checkedFaults(config.Errors{{File: path, Message: err.Error()}})
+		r.Errors = []config.Error{{File: path, Message: err.Error()}}
 	default:
-		r.Warnings = checkedFaults(snap.Config().Warnings)
+		r.Warnings = append(r.Warnings, snap.Config().Warnings...)
 		for _, w := range snap.Warnings() {
-			r.Warnings = append(r.Warnings, checkedFault{What: w})
+			r.Warnings = append(r.Warnings, config.Error{Message: w})
 		}
 	}
 	return r
 }
 
-func checkedFaults(faults []config.Error) []checkedFault {
-	list := make([]checkedFault, len(faults))
-	for i, f := range faults {
-		list[i] = checkedFault{File: f.File, Line: f.Line, Col: f.Col, Env: f.Var, Key: f.Key, What: f.Message, Do: f.Hint}
-	}
-	return list
-}
-
-func (f checkedFault) String() string {
-	return config.Error{File: f.File, Line: f.Line, Col: f.Col, Var: f.Env, Key: f.Key, Message: f.What, Hint: f.Do}.String()
-}
-
-func writeChecked(out io.Writer, r checked) {
-	for _, f := range r.Faults {
+// writeCheckResult writes the result as text.
+func writeCheckResult(out io.Writer, r checkResult) {
+	for _, f := range r.Errors {
 		fmt.Fprintln(out, f)
 	}
 	writeWarnings(out, r)
@@ -120,7 +98,7 @@ func writeChecked(out io.Writer, r checked) {
 	if name == "" {
 		name = "built-in defaults"
 	}
-	if len(r.Faults) == 0 {
+	if len(r.Errors) == 0 {
 		s := "s"
 		if len(r.Warnings) == 1 {
 			s = ""
@@ -129,8 +107,22 @@ func writeChecked(out io.Writer, r checked) {
 	}
 }
 
-func writeWarnings(out io.Writer, r checked) {
+func writeWarnings(out io.Writer, r checkResult) {
 	for _, w := range r.Warnings {
 		fmt.Fprintln(out, "warning:", w)
+	}
+}
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema of the configuration, for editors",
+		Example: `  proxyd schema > proxyd.schema.json
+  # then, as the file's first line: # yaml-language-server: $schema=proxyd.schema.json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(config.Schema())
+			return err
+		},
 	}
 }

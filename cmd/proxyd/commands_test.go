@@ -32,12 +32,12 @@ func TestTenFaultsAreTenLines(t *testing.T) {
 	}
 	// And for programs.
 	out, _, code = call("check", "-c", "testdata/ten-faults.yaml", "--format", "json")
-	var got checked
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Faults) != 10 || got.OK {
+	var got checkResult
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Errors) != 10 || got.OK {
 		t.Fatalf("%v, exit code %d\n%s", err, code, out)
 	}
 	var lines strings.Builder
-	for _, f := range got.Faults {
+	for _, f := range got.Errors {
 		lines.WriteString(f.String() + "\n")
 	}
 	if diff := cmp.Diff(string(want), lines.String()); diff != "" {
@@ -48,11 +48,16 @@ func TestTenFaultsAreTenLines(t *testing.T) {
 func TestCheckForProgramsKnowsVariablesAndWarnings(t *testing.T) {
 	t.Setenv("PROXYD_LISTN", "1")
 	out, _, code := call("check", "-c", file(t, "default: direct\n"), "--format", "json")
-	var got checked
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Faults) != 1 {
+	var got checkResult
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got.Errors) != 1 {
 		t.Fatalf("%v, exit code %d\n%s", err, code, out)
 	}
-	if f := got.Faults[0]; f.Env != "PROXYD_LISTN" || f.Line != 0 || f.Key != "listn" || f.Do != "did you mean listen?" {
+	for _, key := range []string{`"faults": [`, `"env": `, `"what": `, `"do": `, `"warnings": []`} {
+		if !strings.Contains(out, key) {
+			t.Errorf("no %s in\n%s", key, out)
+		}
+	}
+	if f := got.Errors[0]; f.Var != "PROXYD_LISTN" || f.Line != 0 || f.Key != "listn" || f.Hint != "did you mean listen?" {
 		t.Errorf("%+v", f)
 	}
 	t.Setenv("PROXYD_LISTN", "")
@@ -60,11 +65,11 @@ func TestCheckForProgramsKnowsVariablesAndWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _, code = call("check", "-c", file(t, "exchanges: {binance: reject}\ndefault: socks4://192.0.2.1:1080\n"), "--format", "json")
-	got = checked{}
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || !got.OK || len(got.Faults) != 0 || len(got.Warnings) != 2 {
+	got = checkResult{}
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || !got.OK || len(got.Errors) != 0 || len(got.Warnings) != 2 {
 		t.Fatalf("%v, exit code %d\n%s", err, code, out)
 	}
-	if w := got.Warnings[0]; w.Line != 2 || w.Key != "default" || !strings.Contains(w.What, "socks4 has no names") {
+	if w := got.Warnings[0]; w.Line != 2 || w.Key != "default" || !strings.Contains(w.Message, "socks4 has no names") {
 		t.Errorf("%+v", w)
 	}
 }
@@ -143,12 +148,12 @@ func TestRouteAtAListener(t *testing.T) {
 
 func TestExchangesForPrograms(t *testing.T) {
 	out, _, code := call("exchanges", "--format", "json")
-	var all []listedExchange
+	var all []exchangeJSON
 	if err := json.Unmarshal([]byte(out), &all); err != nil || code != 0 || len(all) != len(catalog.Embedded().IDs()) {
 		t.Fatalf("%v, exit code %d, %d exchanges", err, code, len(all))
 	}
 	out, _, _ = call("exchanges", "binance_usdm", "--format", "json")
-	var one []listedExchange
+	var one []exchangeJSON
 	if err := json.Unmarshal([]byte(out), &one); err != nil || len(one) != 1 || one[0].ID != "binance_futures" || len(one[0].Hosts) == 0 || len(one[0].Family) == 0 {
 		t.Errorf("%v\n%s", err, out)
 	}

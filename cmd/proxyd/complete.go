@@ -13,9 +13,9 @@ import (
 	"proxyd/internal/config"
 )
 
-// addCompletion adds cobra's command, with an example, and without its way of
-// answering an unknown shell with help and success; and what flags and
-// arguments are completed with.
+// addCompletion adds cobra's completion command, with an example, and the words
+// that flags and arguments are completed with. An unknown shell is a usage error;
+// cobra itself would print the help and succeed.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd("completion") // the argument makes cobra add it for sure
 	for _, cmd := range root.Commands() {
@@ -61,7 +61,7 @@ func completeFlags(cmd *cobra.Command) {
 	}
 }
 
-// completeBy makes a list of words a completion, without files.
+// completeBy returns a completion from a list of words, without file names.
 func completeBy(words func(*cobra.Command, []string) []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, begun string) (fit []string, _ cobra.ShellCompDirective) {
 		for _, w := range words(cmd, args) {
@@ -73,7 +73,7 @@ func completeBy(words func(*cobra.Command, []string) []string) func(*cobra.Comma
 	}
 }
 
-// upTo gives the words while fewer than most arguments are there.
+// upTo returns the words, or nil if there are most arguments already.
 func upTo(most int, args, words []string) []string {
 	if len(args) >= most {
 		return nil
@@ -94,8 +94,8 @@ func exchangeHosts() (hosts []string) {
 	return hosts
 }
 
-// upstreamNames are the members of every pool of the configuration, none when
-// it is faulty.
+// upstreamNames returns the members of all pools, nil if the configuration has
+// errors.
 func upstreamNames(cmd *cobra.Command) (names []string) {
 	c, err := config.LoadWith(configPath(cmd), os.Environ(), config.Options{NoSecrets: true})
 	if err != nil {

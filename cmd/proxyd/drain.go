@@ -9,10 +9,10 @@ import (
 func drainCommand() *cobra.Command {
 	return drainOrResume(true, &cobra.Command{
 		Use:   "drain UPSTREAM [EXCHANGE]",
-		Short: "Let no new connections through an upstream",
-		Long: `Make the running daemon let no new connections through an upstream, or through
-it to one exchange. Tunnels stay. It lasts until resume or a restart, and status
-shows it.`,
+		Short: "Stop new connections through an upstream",
+		Long: `Make the running daemon open no new connections through an upstream, or none
+through it to one exchange. Open tunnels stay. It lasts until proxyd resume or a
+restart; proxyd status shows it.`,
 		Example: "  proxyd drain tokyo-1\n  proxyd drain tokyo-1 binance",
 	})
 }
@@ -20,8 +20,8 @@ shows it.`,
 func resumeCommand() *cobra.Command {
 	return drainOrResume(false, &cobra.Command{
 		Use:     "resume UPSTREAM [EXCHANGE]",
-		Short:   "Let connections through a drained upstream again",
-		Long:    "Make the running daemon use an upstream again that drain has taken out of use.",
+		Short:   "Use a drained upstream again",
+		Long:    "Make the running daemon use a drained upstream again.",
 		Example: "  proxyd resume tokyo-1\n  proxyd resume tokyo-1 binance",
 	})
 }
@@ -33,13 +33,13 @@ func drainOrResume(on bool, cmd *cobra.Command) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ctx, cancel := withTimeout(cmd, askTime)
+		ctx, cancel := withTimeout(cmd, requestTimeout)
 		defer cancel()
-		said, err := client.Drain(ctx, args[0], append(args, "")[1], on)
+		reply, err := client.Drain(ctx, args[0], append(args, "")[1], on)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(cmd.OutOrStdout(), said)
+		fmt.Fprintln(cmd.OutOrStdout(), reply)
 		return nil
 	}
 	addAdminFlag(cmd)

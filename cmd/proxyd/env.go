@@ -15,8 +15,8 @@ import (
 	"proxyd/internal/config"
 )
 
-// noProxy are the names that clients must keep to themselves: this machine and
-// the clouds' metadata services.
+// noProxy lists what clients must not send through a proxy: this machine and the
+// clouds' metadata services.
 const noProxy = "localhost,127.0.0.1,::1,169.254.169.254,metadata.google.internal"
 
 // proxyVariables point clients here; several libraries read only one of them,
@@ -26,9 +26,9 @@ var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROX
 // nodeVariable makes Node, from 22.21 and 24 on, read the others.
 const nodeVariable = "NODE_USE_ENV_PROXY"
 
-// shells are the forms that env knows, with what a shell must run to fail when
-// there is nothing to print: eval of nothing succeeds, and the client would go
-// direct.
+// shells are the supported syntaxes. fail is what makes the shell fail when there
+// is nothing to print: eval of an empty string succeeds, and the client would then
+// connect directly.
 var shells = map[string]struct{ set, unset, fail string }{
 	"sh":         {"export %s=%s\n", "unset %s\n", "false\n"},
 	"fish":       {"set -gx %s %s\n", "set -e %s\n", "false\n"},
@@ -54,13 +54,12 @@ func envCommand() *cobra.Command {
 for this machine and the clouds' metadata services; or, with --for, the shortest
 working snippet for one client library.
 
-They point at the first listener that takes any client and any exchange: without
-use, password or TLS; --listener names another one. Of the configuration only
-listen has to be right. Where nothing can be printed, the shell that evaluates
-the output fails too.
+They point at the first listener without use, password or TLS; --listener names
+another one. Only the key listen of the configuration has to be valid. If nothing
+can be printed, the shell that evaluates the output fails too.
 
-Where the kinds of a host that serves both leave by different outbounds, WS_PROXY
-and WSS_PROXY say +websocket in their user name; --kind-label has it always.`,
+If a host serves both kinds and they have different outbounds, WS_PROXY and
+WSS_PROXY have +websocket in their user name; --kind-label adds it always.`,
 		Example: `  eval "$(proxyd env)"
   proxyd env --shell fish | source
   vars=$(proxyd env --shell docker) && docker run --network host $vars my-feed
@@ -68,7 +67,7 @@ and WSS_PROXY say +websocket in their user name; --kind-label has it always.`,
   eval "$(proxyd env --unset)"`,
 		Args: cobra.ArbitraryArgs,
 	}
-	failing := func(err error) error { // docker and people run no line of it
+	failing := func(err error) error { // with docker or --for the output is not evaluated
 		if shell, ok := shells[o.shellName()]; o.client == "" && ok {
 			fmt.Fprint(cmd.OutOrStdout(), shell.fail)
 		} else if o.client == "" {
@@ -92,8 +91,8 @@ and WSS_PROXY say +websocket in their user name; --kind-label has it always.`,
 	flags.StringVar(&o.client, "for", "", "print the snippet for `CLIENT`: "+strings.Join(clientNames(), ", "))
 	flags.StringVar(&o.listener, "listener", "", "point at the listener `ADDR`, as the configuration writes it")
 	flags.StringVar(&o.user, "user", "", "`NAME[:PASSWORD]` for the listener; without auth the name is a label for the log")
-	flags.BoolVar(&o.unset, "unset", false, "print what takes the variables away again")
-	flags.BoolVar(&o.kindLabel, "kind-label", false, "say +websocket in the user name of WS_PROXY and WSS_PROXY")
+	flags.BoolVar(&o.unset, "unset", false, "print the commands that unset the variables")
+	flags.BoolVar(&o.kindLabel, "kind-label", false, "add +websocket to the user name in WS_PROXY and WSS_PROXY")
 	return cmd
 }
 
@@ -127,7 +126,7 @@ func (o *envOptions) print(cmd *cobra.Command) error {
 	say := func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), "proxyd: "+format+"\n", args...) }
 	labelled := o.kindLabel
 	if _, snap, err := load(path, config.Options{NoSecrets: true}); err != nil {
-		say("%s has errors, see proxyd check; its listen alone was read", path)
+		say("%s has errors, see proxyd check; only its listen was read", path)
 	} else {
 		labelled = labelled || l.Kind != catalog.KindWebsocket.String() && !l.Use && snap.SplitsHosts()
 	}
@@ -136,10 +135,10 @@ func (o *envOptions) print(cmd *cobra.Command) error {
 		return err
 	}
 	if l.Auth && o.user == "" {
-		say("this listener wants a password: --user NAME:PASSWORD")
+		say("this listener needs a password: --user NAME:PASSWORD")
 	}
 	if l.Use && o.listener == "" {
-		say("all that enters at %s leaves by its use; --listener names another one", l.Address)
+		say("every connection to %s leaves through its use; --listener names another one", l.Address)
 	}
 	if o.client != "" {
 		return writeSnippet(cmd.OutOrStdout(), o.client, p)
@@ -148,7 +147,7 @@ func (o *envOptions) print(cmd *cobra.Command) error {
 	return nil
 }
 
-// choose finds the listener to point at: the one that is named, else the first
+// choose returns the listener to point at: the one that is named, else the first
 // that every client can use for every exchange, else the first.
 func (o *envOptions) choose(all []config.ClientListener) (config.ClientListener, error) {
 	if o.listener != "" {
@@ -159,7 +158,7 @@ func (o *envOptions) choose(all []config.ClientListener) (config.ClientListener,
 				return l, nil
 			}
 			host, port, err := net.SplitHostPort(o.listener)
-			if err == nil && port != "0" && l.Address == net.JoinHostPort(host, "0") { // the port that the daemon's log says
+			if err == nil && port != "0" && l.Address == net.JoinHostPort(host, "0") { // the port in the daemon's log
 				l.Address = o.listener
 				return l, nil
 			}
@@ -186,7 +185,7 @@ type pointers struct {
 // kindUser is the user name that carries the kind where the client gives none.
 const kindUser = "feed"
 
-// pointers makes the URLs of a listener for clients of this machine.
+// pointers returns the URLs of a listener for clients on this machine.
 func (o *envOptions) pointers(l config.ClientListener, labelled bool) (pointers, error) {
 	address := dialable(l.Address)
 	var p pointers
@@ -195,17 +194,17 @@ func (o *envOptions) pointers(l config.ClientListener, labelled bool) (pointers,
 		return p, err
 	}
 	if p.port == "0" {
-		return p, fmt.Errorf("the port of %s is chosen when the daemon starts: give listen a fixed port, or name the one that its log says: --listener HOST:PORT", l.Address)
+		return p, fmt.Errorf("the port of %s is chosen when the daemon starts: give listen a fixed port, or name the one in its log: --listener HOST:PORT", l.Address)
 	}
 	var hasPassword bool
 	p.user, p.password, hasPassword = strings.Cut(o.user, ":")
 	switch {
 	case o.user == "" && l.Auth:
-		labelled = false // it would be taken for the name of a user
+		labelled = false // it would be read as a user's name
 	case p.user == "" && o.user != "":
-		return p, usageError{errors.New("--user: must be NAME:PASSWORD, or NAME where the listener wants no password")}
+		return p, usageError{errors.New("--user: must be NAME:PASSWORD, or NAME if the listener needs no password")}
 	case !hasPassword && l.Auth:
-		return p, usageError{fmt.Errorf("--user %s: the listener %s wants a password: NAME:PASSWORD", o.user, l.Address)}
+		return p, usageError{fmt.Errorf("--user %s: the listener %s needs a password: NAME:PASSWORD", o.user, l.Address)}
 	case p.password == "":
 		p.password = "x" // many clients drop a name without a password
 	}
@@ -222,7 +221,8 @@ func (o *envOptions) pointers(l config.ClientListener, labelled bool) (pointers,
 	return p, nil
 }
 
-// userinfo writes a name and a password as URLs and shells take them.
+// userinfo returns name:password@ in a form that is safe in URLs and shells, ""
+// without a name.
 func userinfo(name, password string) string {
 	if name == "" {
 		return ""
@@ -230,8 +230,8 @@ func userinfo(name, password string) string {
 	return escape(name) + ":" + escape(password) + "@"
 }
 
-// escape percent-encodes all but letters, digits and -._~+, which every client
-// leaves alone.
+// escape returns s with all but letters, digits and -._~+ percent-encoded; no client
+// changes those.
 func escape(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

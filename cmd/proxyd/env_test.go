@@ -47,11 +47,11 @@ func TestEnvPointsAtAListener(t *testing.T) {
 	}{
 		"the first plain one":         {[]string{"-c", all}, "HTTPS_PROXY=http://[::1]:9005\n", "", 0},
 		"one with a use":              {[]string{"-c", all, "--listener", "127.0.0.1:9001"}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "", 0},
-		"only one with a use":         {[]string{"-c", one("{address: 127.0.0.1:9001, use: direct}")}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "leaves by its use", 0},
+		"only one with a use":         {[]string{"-c", one("{address: 127.0.0.1:9001, use: direct}")}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "leaves through its use", 0},
 		"a password":                  {[]string{"-c", all, "--listener", "127.0.0.1:9002"}, "HTTPS_PROXY=http://127.0.0.1:9002\n", "--user NAME:PASSWORD", 0},
 		"a password, for a client":    {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--for", "curl"}, "http://127.0.0.1:9002", "--user NAME:PASSWORD", 0},
 		"a password that is named":    {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot:p@$ '1"}, "HTTPS_PROXY=http://bot:p%40%24%20%271@127.0.0.1:9002\n", "", 0},
-		"a name alone, and auth":      {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot"}, "", "wants a password: NAME:PASSWORD", 2},
+		"a name alone, and auth":      {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot"}, "", "needs a password: NAME:PASSWORD", 2},
 		"a label":                     {[]string{"-c", all, "--user", "bot-1"}, "HTTPS_PROXY=http://bot-1:x@[::1]:9005\n", "", 0},
 		"a label, for a client":       {[]string{"-c", all, "--user", "bot-1", "--for", "websocket-client"}, `http_proxy_auth=("bot-1", "x")`, "", 0},
 		"no such listener":            {[]string{"-c", all, "--listener", "127.0.0.1:1"}, "", "127.0.0.1:9001, 127.0.0.1:9002", 2},

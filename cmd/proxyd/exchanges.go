@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,16 +13,16 @@ import (
 	"proxyd/internal/config"
 )
 
-// listedExchange is the machine-readable form of one exchange.
-type listedExchange struct {
-	ID      string       `json:"id"`
-	Aliases []string     `json:"aliases"`
-	Family  []string     `json:"family"`
-	Domains []string     `json:"domains"`
-	Hosts   []listedHost `json:"hosts"`
+// exchangeJSON is an exchange as --format json prints it. Lists are never null.
+type exchangeJSON struct {
+	ID      string     `json:"id"`
+	Aliases []string   `json:"aliases"`
+	Family  []string   `json:"family"`
+	Domains []string   `json:"domains"`
+	Hosts   []hostJSON `json:"hosts"`
 }
 
-type listedHost struct {
+type hostJSON struct {
 	Name string `json:"host"`
 	Kind string `json:"kind"`
 	Env  string `json:"env"`
@@ -52,9 +51,7 @@ func exchangesCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			if format == "json" {
-				enc := json.NewEncoder(out)
-				enc.SetIndent("", "  ")
-				return enc.Encode(listed(list))
+				return printJSON(out, toJSON(list))
 			}
 			if len(args) == 1 {
 				return writeExchange(out, list[0])
@@ -66,8 +63,8 @@ func exchangesCommand() *cobra.Command {
 	return cmd
 }
 
-// catalogue is the one that the configuration lays its rows over, or the
-// embedded one alone when the configuration is at fault.
+// catalogue returns the embedded catalogue with the rows of the configuration's
+// own, or without them if the configuration has errors.
 func catalogue(cmd *cobra.Command) *catalog.Catalog {
 	c, err := config.LoadWith(configPath(cmd), os.Environ(), config.Options{NoSecrets: true})
 	if err != nil {
@@ -77,6 +74,8 @@ func catalogue(cmd *cobra.Command) *catalog.Catalog {
 	return c.Known()
 }
 
+// unknownExchange returns the error for a name that the catalogue lacks, with
+// similar ones.
 func unknownExchange(known *catalog.Catalog, name string) error {
 	var like []string
 	for _, id := range known.IDs() {
@@ -90,12 +89,12 @@ func unknownExchange(known *catalog.Catalog, name string) error {
 	return fmt.Errorf("exchange %q is not in the catalogue; list them with: proxyd exchanges%s", name, config.DidYouMean(name, known.IDs()))
 }
 
-func listed(list []catalog.Exchange) []listedExchange {
-	out := make([]listedExchange, 0, len(list))
+func toJSON(list []catalog.Exchange) []exchangeJSON {
+	out := make([]exchangeJSON, 0, len(list))
 	for _, x := range list {
-		l := listedExchange{ID: x.ID, Aliases: append([]string{}, x.Aliases...), Family: append([]string{}, x.Family...), Domains: append([]string{}, x.Domains...), Hosts: []listedHost{}}
+		l := exchangeJSON{ID: x.ID, Aliases: append([]string{}, x.Aliases...), Family: append([]string{}, x.Family...), Domains: append([]string{}, x.Domains...), Hosts: []hostJSON{}}
 		for _, h := range x.Hosts {
-			l.Hosts = append(l.Hosts, listedHost{h.Name, h.Kind.String(), h.Env})
+			l.Hosts = append(l.Hosts, hostJSON{h.Name, h.Kind.String(), h.Env})
 		}
 		out = append(out, l)
 	}

@@ -22,19 +22,19 @@ func healthCommand() *cobra.Command {
 	var timeout float64
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Ask the running daemon whether it lives; for HEALTHCHECK and exec probes",
-		Long: `Ask the running daemon at its admin address whether it lives, or with --ready
-whether it takes new connections. Without an admin server: connect to the first
-listener of the configuration and wait for an answer at the protocol level. So a
-daemon that hangs is found, not only one that is gone.
-The rest of the file may be faulty; if none of it can be read, the default address is tried.`,
+		Short: "Check that the running daemon is alive; for HEALTHCHECK and exec probes",
+		Long: `Check at the admin address that the running daemon is alive, or with --ready that
+it accepts new connections. Without an admin server, connect to the first
+listener of the configuration and wait for a SOCKS5 reply, so that a daemon that
+hangs is found too. Errors in other keys of the file do not matter; if the file
+cannot be read at all, the default address is tried.`,
 		Example: "  proxyd health && echo alive\n  proxyd health --ready",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			patience := time.Duration(timeout * float64(time.Second))
-			known, err := askHealth(cmd, ready, patience)
+			known, err := queryHealth(cmd, ready, patience)
 			if !known {
-				err = greetFirst(configPath(cmd), patience)
+				err = pingFirstListener(configPath(cmd), patience)
 			}
 			if err != nil {
 				return err
@@ -43,15 +43,15 @@ The rest of the file may be faulty; if none of it can be read, the default addre
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it takes new connections")
-	cmd.Flags().Float64Var(&timeout, "timeout-seconds", 3, "give up after so many `SECONDS`")
+	cmd.Flags().BoolVar(&ready, "ready", false, "check that it accepts new connections")
+	cmd.Flags().Float64Var(&timeout, "timeout-seconds", 3, "give up after `SECONDS`")
 	addAdminFlag(cmd)
 	return cmd
 }
 
-// askHealth asks at the admin address. known is false when nobody there can
-// say: there is none, nothing listens, or it is another proxyd's.
-func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bool, err error) {
+// queryHealth sends the question to the admin address. known is false if it cannot
+// be answered there: no address is set, nothing listens, or it is another proxyd's.
+func queryHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bool, err error) {
 	client, err := adminClient(cmd)
 	if err != nil {
 		return false, err
@@ -76,21 +76,22 @@ func askHealth(cmd *cobra.Command, ready bool, patience time.Duration) (known bo
 	return true, err
 }
 
-// greetFirst asks the first listener of the configuration.
-func greetFirst(path string, patience time.Duration) error {
+// pingFirstListener checks the first listener of the configuration.
+func pingFirstListener(path string, patience time.Duration) error {
 	all, err := config.ClientListeners(path, os.Environ())
 	if err == nil {
 		return pingSOCKS(dialable(all[0].Address), all[0].TLS, patience)
 	}
-	// Broken since the start: a daemon must not be killed for that.
-	if all, fault := config.ClientListeners("", os.Environ()); fault != nil || pingSOCKS(dialable(all[0].Address), all[0].TLS, patience) != nil {
+	// The file may have been broken after the start: a daemon must not be killed for
+	// that.
+	if all, defErr := config.ClientListeners("", os.Environ()); defErr != nil || pingSOCKS(dialable(all[0].Address), all[0].TLS, patience) != nil {
 		return err
 	}
 	return nil
 }
 
-// pingSOCKS offers SOCKS5 with both methods and wants a well-formed choice back, be
-// it that none will do: no target is named, so nothing is dialled.
+// pingSOCKS offers SOCKS5 with both methods and expects a well-formed reply, which
+// may be that none is acceptable. It names no target, so nothing is dialled.
 func pingSOCKS(address string, secured bool, timeout time.Duration) error {
 	conn, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
@@ -99,7 +100,7 @@ func pingSOCKS(address string, secured bool, timeout time.Duration) error {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if secured {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // no secret is sent, and nothing believed but that it lives
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // no secret is sent; only that it answers counts
 	}
 	if _, err := conn.Write([]byte{5, 2, 0, 2}); err != nil {
 		return fmt.Errorf("%s: %w", address, err)
@@ -114,7 +115,7 @@ func pingSOCKS(address string, secured bool, timeout time.Duration) error {
 	return nil
 }
 
-// dialable is the address at which a client of this machine reaches a listener.
+// dialable returns the address at which a client on this machine reaches a listener.
 func dialable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

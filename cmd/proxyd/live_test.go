@@ -126,7 +126,7 @@ func TestCommandsWithoutADaemon(t *testing.T) {
 		for path, says := range map[string]string{
 			gone:   "nothing answers at the admin address " + nobody + ": is proxyd running?",
 			off:    `the admin server is off (admin: "")`,
-			broken: "name it: --admin ADDR",
+			broken: "or name the address: --admin ADDR",
 		} {
 			if out, errOut, code := call(append(cmd, "-c", path)...); code != 1 || !strings.Contains(errOut, says) || out != "" {
 				t.Errorf("%v: exit code %d, want %q in\n%s%s", cmd, code, says, out, errOut)
@@ -150,7 +150,7 @@ func TestReload(t *testing.T) {
 		want string
 	}{
 		{"applied", nil, "+ pool asia\n~ exchanges.okx.http: asia → direct\nwarning: unlisted hosts: DIRECT (no default)\np.yaml: loaded, 2 changes\n"},
-		{"dry run", []string{"--dry-run"}, "+ pool asia\n~ exchanges.okx.http: asia → direct\nwarning: unlisted hosts: DIRECT (no default)\np.yaml: sound, 2 changes to come\n"},
+		{"dry run", []string{"--dry-run"}, "+ pool asia\n~ exchanges.okx.http: asia → direct\nwarning: unlisted hosts: DIRECT (no default)\np.yaml: ok, 2 changes to come\n"},
 	} {
 		if out, errOut, code := call(append([]string{"reload", "-c", path}, c.args...)...); code != 0 || out != c.want {
 			t.Errorf("%s: exit code %d\n%s%s", c.name, code, out, errOut)
@@ -163,7 +163,7 @@ func TestReload(t *testing.T) {
 	report = admin.Report{File: "p.yaml", Faults: []string{"p.yaml:1:1: routs: unknown key", "p.yaml:2:1: x: y"}}
 	for _, flag := range []string{"--dry-run", "--dry-run=false"} {
 		out, errOut, code := call("reload", "-c", path, flag)
-		if code != 1 || out != "p.yaml:1:1: routs: unknown key\np.yaml:2:1: x: y\n" || errOut != "proxyd: rejected; the configuration in force stays\n" {
+		if code != 1 || out != "p.yaml:1:1: routs: unknown key\np.yaml:2:1: x: y\n" || errOut != "proxyd: rejected; nothing has changed\n" {
 			t.Errorf("rejected: exit code %d\n%s%s", code, out, errOut)
 		}
 	}
@@ -264,8 +264,8 @@ func TestRefusedByTheDaemon(t *testing.T) {
 // What the daemon has found out about a member stands behind it.
 func TestRouteShowsWhatIsKnownOfAMember(t *testing.T) {
 	var out strings.Builder
-	way := routed{Host: "a.example", Port: 443, Members: []routeMember{{Name: "tokyo-1", URL: "http://h.example:1", Weight: 1, Enabled: true, State: "ejected (for 3 s, at least 12 s left): upstream_refused"}}}
-	if err := writeRouted(&out, []routed{way}, "text"); err != nil || !strings.Contains(out.String(), "tokyo-1  http://h.example:1  ejected (for 3 s, at least 12 s left): upstream_refused\n") {
+	way := admin.Route{Host: "a.example", Port: 443, Members: []admin.RouteMember{{Name: "tokyo-1", URL: "http://h.example:1", Weight: 1, Enabled: true, State: "ejected (for 3 s, at least 12 s left): upstream_refused"}}}
+	if err := writeRoutes(&out, []admin.Route{way}, "text"); err != nil || !strings.Contains(out.String(), "tokyo-1  http://h.example:1  ejected (for 3 s, at least 12 s left): upstream_refused\n") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -24,29 +24,29 @@ import (
 var version = "dev"
 
 func main() {
-	// net/http tells the standard logger of servers that speak out of turn, in
-	// their words; our own log has said what came of it.
+	// net/http reports servers that answer out of turn to the standard logger; our
+	// own log has the outcome.
 	log.SetOutput(io.Discard)
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// usageError is a fault in how the command was called: exit code 2.
+// usageError is an error in how the command was called: exit code 2.
 type usageError struct{ error }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (u usageError) Unwrap() error { return u.error }
 
-// errSilent ends with exit code 1 when all has been said already.
-var errSilent = errors.New("")
+// errReported ends with exit code 1 when the output has said why already.
+var errReported = errors.New("")
 
-// execute runs one command and gives its exit code: 0, 1 for a fault, 2 for a
+// execute runs one command and returns its exit code: 0, 1 for an error, 2 for a
 // wrong call.
 func execute(args []string, out, errOut io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	addCompletion(root) // after SetOut, which it asks at once
+	addCompletion(root) // after SetOut, which it reads
 	err := root.Execute()
 	if err == nil {
 		return 0
@@ -56,7 +56,7 @@ func execute(args []string, out, errOut io.Writer) int {
 		fmt.Fprintf(errOut, "proxyd: %v\nRun 'proxyd --help' for usage.\n", err)
 		return 2
 	}
-	if !errors.Is(err, errSilent) {
+	if !errors.Is(err, errReported) {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintln(errOut, "proxyd:", line)
 		}
@@ -76,8 +76,8 @@ the upstream proxy that proxyd.yaml names for its exchange, or directly.
 Without a command it runs the daemon.`,
 		Example: `  proxyd                                  run, with ./proxyd.yaml if there is one
   eval "$(proxyd env)"                    point this shell's clients at it
-  proxyd check                            is the file right?
-  proxyd route stream.binance.com:9443    which way, and why`,
+  proxyd check                            is the file valid?
+  proxyd route stream.binance.com:9443    which upstream, and why`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          run.RunE,
@@ -92,8 +92,8 @@ Without a command it runs the daemon.`,
 	return root
 }
 
-// usageArgs makes a wrong number of arguments a usage error, and a file among
-// them.
+// usageArgs returns check with its errors as usage errors. A file name among the
+// arguments is one too.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if i := slices.IndexFunc(args, hasFileName); i >= 0 {
@@ -106,8 +106,8 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// noArgs makes an argument a usage error that says what was meant by a file's
-// name.
+// noArgs returns a usage error for any argument; for a file name it says how to
+// pass the file.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -118,7 +118,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("%s takes no argument, but got %q", cmd.CommandPath(), args[0])}
 }
 
-// unknownCommand says what was meant by a word that is no command.
+// unknownCommand returns a usage error for a word that is no command, with the
+// nearest one.
 func unknownCommand(root *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -135,8 +136,7 @@ func unknownCommand(root *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q%s", args[0], config.DidYouMean(args[0], names))}
 }
 
-// unknownFlag makes what is wrong with a flag a usage error that says which was
-// meant.
+// unknownFlag returns a flag's error as a usage error, with the nearest flag.
 func unknownFlag(cmd *cobra.Command, err error) error {
 	word, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !ok {
@@ -149,18 +149,19 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 	return usageError{fmt.Errorf("%w%s", err, strings.Replace(config.DidYouMean(word, names), "did you mean ", "did you mean --", 1))}
 }
 
-// isFile reports whether a word that can be nothing else is a configuration file.
+// isFile reports whether word names a configuration file: by its extension, or
+// because a regular file has that name.
 func isFile(word string) bool {
 	st, err := os.Stat(word)
 	return hasFileName(word) || err == nil && st.Mode().IsRegular()
 }
 
-// hasFileName reports whether a word is called as configuration files are.
+// hasFileName reports whether word has the extension of a configuration file.
 func hasFileName(word string) bool {
 	return slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(word)))
 }
 
-// oneOf makes a flag value outside a list a usage error.
+// oneOf returns a usage error if the value of a flag is not in the list.
 func oneOf(flag, value string, allowed ...string) error {
 	for _, a := range allowed {
 		if value == a {
@@ -170,7 +171,7 @@ func oneOf(flag, value string, allowed ...string) error {
 	return usageError{fmt.Errorf("--%s %s: must be one of %s%s", flag, value, strings.Join(allowed, ", "), config.DidYouMean(value, allowed))}
 }
 
-// configPath finds the configuration file of a command.
+// configPath returns the configuration file of a command, "" if there is none.
 func configPath(cmd *cobra.Command) string {
 	flag, _ := cmd.Flags().GetString("config")
 	path, _ := config.FindFile(flag, os.Environ())

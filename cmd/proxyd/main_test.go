@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/testkit"
 )
@@ -107,11 +108,11 @@ func TestHelpHasExamples(t *testing.T) {
 
 func TestCheckForPrograms(t *testing.T) {
 	out, _, code := call("check", "-c", file(t, "exchanges: {binence: direct}\nwatch: 7\n"), "--format", "json")
-	var got checked
+	var got checkResult
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 {
 		t.Fatalf("%v, exit code %d\n%s", err, code, out)
 	}
-	if len(got.Faults) != 2 || got.OK || got.Faults[0].Line != 1 || got.Faults[0].Col != 13 || got.Faults[0].Key != "exchanges.binence" || got.Faults[1].Line != 2 {
+	if len(got.Errors) != 2 || got.OK || got.Errors[0].Line != 1 || got.Errors[0].Col != 13 || got.Errors[0].Key != "exchanges.binence" || got.Errors[1].Line != 2 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -129,7 +130,7 @@ func TestCheckPrintsWithoutSecrets(t *testing.T) {
 
 func TestRouteForPrograms(t *testing.T) {
 	out, _, code := call("route", "-c", file(t, twoWays), "--format", "json", "stream.binance.com:9443", "api.kraken.com")
-	var got []routed
+	var got []admin.Route
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got) != 2 {
 		t.Fatalf("%v, exit code %d\n%s", err, code, out)
 	}
@@ -137,7 +138,7 @@ func TestRouteForPrograms(t *testing.T) {
 	if w.Port != 9443 || w.Exchange != "binance" || w.Kind != "websocket" || w.Pool != "asia" || w.Timeout != 4 || len(w.Members) != 3 || w.Refused != "" {
 		t.Errorf("%+v", w)
 	}
-	if m := w.Members[1]; m != (routeMember{Name: "osaka.example:3128", URL: "http://osaka.example:3128", Tier: 2, Weight: 3, Enabled: true}) || w.Members[2].Enabled {
+	if m := w.Members[1]; m != (admin.RouteMember{Name: "osaka.example:3128", URL: "http://osaka.example:3128", Tier: 2, Weight: 3, Enabled: true}) || w.Members[2].Enabled {
 		t.Errorf("%+v", w.Members)
 	}
 	if strings.Contains(out, "bob") || got[1].Refused == "" || got[1].Pool != "" {

@@ -34,7 +34,7 @@ type probeOptions struct {
 	config               *config.Config
 	snapshot             *router.Router
 	exchanges            []string
-	known                knowledge // what the running daemon knows
+	daemon               daemonState // of the running daemon
 	progress             func(done, of int)
 	announce             func(format string, args ...any)
 }
@@ -45,19 +45,19 @@ func probeCommand() *cobra.Command {
 		Use:   "probe [EXCHANGE...]",
 		Short: "Test upstreams against exchanges for real, and time each step",
 		Long: `Test upstreams against exchanges for real: through each upstream that a route
-uses for an exchange, ask the exchange's public REST address and its websocket
-address, once each, and say what came of it. Every step is timed, in ms: DNS (only
+uses for an exchange, request the exchange's public REST address and its
+websocket address, once each, and print the result. Every step is timed, in ms: DNS (only
 of names resolved here), TCP, the proxy's handshake, TLS, the REST answer, the
 websocket upgrade, and its first message. No keys are sent. Without EXCHANGE:
-those that the configuration has an entry for. No running daemon is needed; one
-that runs is asked which pairs are rate-limited, and those are left alone.
+those that the configuration has an entry for. No running daemon is needed; if one runs,
+pairs that it knows to be rate-limited are skipped.
 
 The verdicts: ok; geoblocked, rate_limited, blocked as the exchange says;
-unknown where its answer says nothing of the upstream; else what failed on the
-way, such as upstream_auth. SSL_CERT_FILE names other root certificates.
+unknown if its answer says nothing about the upstream; else what failed before
+the exchange was reached, such as upstream_auth. SSL_CERT_FILE names other root certificates.
 
 With --list the proxies come from a file or URL, one URL a line. --ok then prints
-the good ones, with their passwords, as YAML for a pool.
+those that passed, with their passwords, as YAML for a pool.
 Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
 		Example: `  proxyd probe                                        what the configuration uses
   proxyd probe --all binance okx                      every upstream, used or not
@@ -73,31 +73,31 @@ Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
 			if err := o.prepare(cmd.Context(), cmd, args); err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt) // not before: nothing is there yet to be printed
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt) // not before: there is nothing to print yet
 			defer stop()
-			context.AfterFunc(ctx, stop) // the second one ends it at once
+			context.AfterFunc(ctx, stop) // the second one ends the process
 			if o.exitIP != "" {
-				return o.exits(ctx, cmd)
+				return o.probeExits(ctx, cmd)
 			}
-			return o.pairs(ctx, cmd)
+			return o.probePairs(ctx, cmd)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.all, "all", false, "every upstream of the configuration with every exchange, whether a route uses the pair or not")
 	f.StringVar(&o.kind, "kind", "", "`KIND` to probe: http or websocket (default: both)")
-	f.BoolVar(&o.force, "force", false, "ask rate-limited pairs too, which may lengthen a ban")
-	f.StringVar(&o.exitIP, "exit-ip", "", "ask this `URL`, which answers with the caller's address, through each upstream; no exchange is asked")
+	f.BoolVar(&o.force, "force", false, "probe rate-limited pairs too, which may lengthen a ban")
+	f.StringVar(&o.exitIP, "exit-ip", "", "request `URL`, which returns the caller's address, through each upstream; no exchange is probed")
 	f.StringVar(&o.list, "list", "", "probe the proxies of `FILE` (- for standard input) or https URL")
-	f.StringVar(&o.sha256, "sha256", "", "what --list must hash to, in `HEX`")
+	f.StringVar(&o.sha256, "sha256", "", "expected SHA-256 of --list, in `HEX`")
 	f.BoolVar(&o.ok, "ok", false, "with --list: print only the proxies that are ok for all, as YAML for a pool")
-	f.IntVar(&o.concurrency, "concurrency", 8, "`N` probes at once, 1 to 256")
-	f.Float64Var(&o.timeout, "timeout-seconds", 5, "give a probe up after so many `SECONDS` (default: the pool's health_check, else 5)")
+	f.IntVar(&o.concurrency, "concurrency", 8, "run up to `N` probes at once, 1 to 256")
+	f.Float64Var(&o.timeout, "timeout-seconds", 5, "timeout of a probe in `SECONDS` (default: the pool's health_check, else 5)")
 	f.StringVar(&o.format, "format", "text", "`FORMAT`: text or json")
 	addAdminFlag(cmd)
 	return cmd
 }
 
-// check finds wrong calls.
+// check returns a usage error if the flags are wrong.
 func (o *probeOptions) check() error {
 	if err := oneOf("format", o.format, "text", "json"); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (o *probeOptions) check() error {
 		return usageError{errors.New("--ok is for --list")}
 	case o.list == "" && o.hashSet:
 		return usageError{errors.New("--sha256 is for --list")}
-	case o.hashSet && len(o.sha256) != hex.EncodedLen(sha256.Size): // a variable that is not set must not switch it off
+	case o.hashSet && len(o.sha256) != hex.EncodedLen(sha256.Size): // a variable that is not set must not disable the check
 		return usageError{errors.New("--sha256: not 64 hex digits")}
 	case o.list != "" && o.all:
 		return usageError{errors.New("--all is for the configuration's upstreams, not for --list")}
@@ -132,8 +132,7 @@ func (o *probeOptions) check() error {
 	return nil
 }
 
-// prepare reads the configuration and what else is needed before anything is
-// asked.
+// prepare reads the configuration and what else is needed before the first probe.
 func (o *probeOptions) prepare(ctx context.Context, cmd *cobra.Command, args []string) error {
 	errOut := cmd.ErrOrStderr()
 	o.announce = func(format string, a ...any) { fmt.Fprintf(errOut, format+"\n", a...) }
@@ -143,20 +142,21 @@ func (o *probeOptions) prepare(ctx context.Context, cmd *cobra.Command, args []s
 		return err
 	}
 	o.config, o.snapshot = c, snap
-	if o.exchanges, err = o.chosen(args); err != nil {
+	if o.exchanges, err = o.selectExchanges(args); err != nil {
 		return err
 	}
 	if o.list != "" {
 		return o.readList(ctx, cmd.InOrStdin())
 	}
 	if o.exitIP == "" {
-		o.known = askKnowledge(cmd)
+		o.daemon = queryState(cmd)
 	}
 	return nil
 }
 
-// chosen are the exchanges to ask: the ones named, else those with an entry.
-func (o *probeOptions) chosen(args []string) (ids []string, err error) {
+// selectExchanges returns the exchanges to probe: those named, else those with an
+// entry in the configuration.
+func (o *probeOptions) selectExchanges(args []string) (ids []string, err error) {
 	have := health.Configured(o.config)
 	if len(args) == 0 {
 		if len(have) == 0 && o.exitIP == "" {
@@ -179,17 +179,17 @@ func (o *probeOptions) chosen(args []string) (ids []string, err error) {
 	return ids, nil
 }
 
-// knowledge is what a running daemon knows of pairs.
-type knowledge struct {
-	bans  map[knownPair]time.Time // rate-limited until then
-	feeds map[knownPair]bool      // websocket tunnels are open; without a kind
+// daemonState is what a running daemon knows of pairs.
+type daemonState struct {
+	bans  map[pairKey]time.Time // rate-limited until then
+	feeds map[pairKey]bool      // websocket tunnels are open; without a kind
 }
 
-type knownPair struct{ upstream, exchange, kind string }
+type pairKey struct{ upstream, exchange, kind string }
 
-// askKnowledge asks a running daemon, if there is one.
-func askKnowledge(cmd *cobra.Command) knowledge {
-	k := knowledge{map[knownPair]time.Time{}, map[knownPair]bool{}}
+// queryState returns what a running daemon knows, nothing if none runs.
+func queryState(cmd *cobra.Command) daemonState {
+	k := daemonState{map[pairKey]time.Time{}, map[pairKey]bool{}}
 	client, err := adminClient(cmd)
 	if err != nil {
 		return k
@@ -203,13 +203,13 @@ func askKnowledge(cmd *cobra.Command) knowledge {
 	for _, u := range status.Upstreams {
 		for _, v := range u.Verdicts {
 			if v.Verdict == string(health.RateLimited) && v.Until != nil {
-				k.bans[knownPair{u.Name, v.Exchange, v.Kind}] = *v.Until
+				k.bans[pairKey{u.Name, v.Exchange, v.Kind}] = *v.Until
 			}
 		}
 	}
 	for _, c := range status.Tunnels {
 		if c.Kind == catalog.KindWebsocket.String() && c.Tunnels > 0 {
-			k.feeds[knownPair{upstream: c.Upstream, exchange: c.Exchange}] = true
+			k.feeds[pairKey{upstream: c.Upstream, exchange: c.Exchange}] = true
 		}
 	}
 	return k

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	listLimit = 4 << 20
-	listPool  = "list" // the name of the pool that a list makes
-	fetchTime = 30 * time.Second
+	listLimit   = 4 << 20
+	listPool    = "list" // the name of the pool that a list makes
+	listTimeout = 30 * time.Second
 )
 
 // readList makes the proxies of --list the only pool of the snapshot.
@@ -47,7 +47,7 @@ func (o *probeOptions) readList(ctx context.Context, stdin io.Reader) error {
 	if len(proxies) == 0 {
 		return errors.New("there is no proxy in the list")
 	}
-	snap, err := daemon.Snapshot(withOnly(o.config, proxies), nil, func(netip.AddrPort) bool { return false })
+	snap, err := daemon.Snapshot(onlyProxies(o.config, proxies), nil, func(netip.AddrPort) bool { return false })
 	if err != nil {
 		return err
 	}
@@ -55,10 +55,10 @@ func (o *probeOptions) readList(ctx context.Context, stdin io.Reader) error {
 	return nil
 }
 
-// withOnly is a configuration whose only upstreams are these proxies: one of its
-// own of the same identity would lend them its name and its password. Of the
-// exchanges hosts and addresses to probe stay.
-func withOnly(c *config.Config, proxies []config.Proxy) *config.Config {
+// onlyProxies returns c with these proxies as its only upstreams: an upstream of the
+// same identity would lend them its name and password. The hosts of exchanges and
+// the addresses to probe stay.
+func onlyProxies(c *config.Config, proxies []config.Proxy) *config.Config {
 	only := *c
 	only.Pools = []config.Pool{{Name: listPool, Strategy: config.RoundRobin, Proxies: proxies}}
 	only.Default, only.Routes, only.Listen = config.Outbounds{}, nil, nil
@@ -74,15 +74,15 @@ func isWebAddress(s string) bool {
 	return strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://")
 }
 
-// fetchList reads a list. Over the network it comes by HTTPS, straight from
-// here, whatever proxies the environment names.
+// fetchList returns the text of a list. An address is fetched by HTTPS and without
+// a proxy, whatever the environment says.
 func fetchList(ctx context.Context, where string, stdin io.Reader) ([]byte, error) {
 	var from io.Reader
 	switch {
 	case where == "-":
 		from = stdin
 	case isWebAddress(where):
-		ctx, cancel := context.WithTimeout(ctx, fetchTime)
+		ctx, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
 		body, err := download(ctx, where)
 		if err != nil {
@@ -105,10 +105,10 @@ func fetchList(ctx context.Context, where string, stdin io.Reader) ([]byte, erro
 	return text, err
 }
 
-var errNotHTTPS = usageError{errors.New("--list takes a file or an https:// address: anybody on the way could change what comes by http://")}
+var errNotHTTPS = usageError{errors.New("--list takes a file or an https:// address: what comes by http:// could be changed in transit")}
 
-// download opens a list's address. The text of a fault does not repeat it,
-// which may have a key in it.
+// download opens the address of a list; the caller closes it. The text of an error
+// does not repeat the address, which may contain a key.
 func download(ctx context.Context, where string) (io.ReadCloser, error) {
 	u, err := url.Parse(where)
 	if err != nil || u.Host == "" {
@@ -121,7 +121,7 @@ func download(ctx context.Context, where string) (io.ReadCloser, error) {
 		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Scheme != "https" || len(via) > 5 {
-				return errors.New("it leads elsewhere, not by https or too often")
+				return errors.New("it redirects to an address without https, or too often")
 			}
 			return nil
 		},

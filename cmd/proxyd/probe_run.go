@@ -19,19 +19,19 @@ import (
 )
 
 // pairs probes pairs of upstream and exchange.
-func (o *probeOptions) pairs(ctx context.Context, cmd *cobra.Command) error {
-	list := o.wanted()
+func (o *probeOptions) probePairs(ctx context.Context, cmd *cobra.Command) error {
+	list := o.selectPairs()
 	if len(list) == 0 {
-		return fmt.Errorf("no upstream is used for %s: its way is reject, or it has no address to probe; see: proxyd route HOST", strings.Join(o.exchanges, ", "))
+		return fmt.Errorf("no upstream is used for %s: it has outbound reject, or no address to probe; see: proxyd route HOST", strings.Join(o.exchanges, ", "))
 	}
-	rows := make([]probed, len(list))
+	rows := make([]probeRow, len(list))
 	var ask []int
 	requests, upstreams := 0, map[string]bool{}
 	for i, p := range list {
-		rows[i] = rowOf(p.Member.Name(), p.Member.URL())
+		rows[i] = newProbeRow(p.Member.Name(), p.Member.URL())
 		rows[i].Exchange, rows[i].Kind = p.Exchange, p.Kind.String()
 		upstreams[p.Member.Name()] = true
-		if until := o.known.bans[knownPair{p.Member.Name(), p.Exchange, p.Kind.String()}]; !o.force && time.Now().Before(until) {
+		if until := o.daemon.bans[pairKey{p.Member.Name(), p.Exchange, p.Kind.String()}]; !o.force && time.Now().Before(until) {
 			rows[i].skip(until)
 			continue
 		}
@@ -39,23 +39,23 @@ func (o *probeOptions) pairs(ctx context.Context, cmd *cobra.Command) error {
 			requests++
 		}
 	}
-	o.announce("%s", o.plan(len(upstreams), requests, len(ask)-requests, len(list)-len(ask)))
+	o.announce("%s", o.planText(len(upstreams), requests, len(ask)-requests, len(list)-len(ask)))
 	o.each(ctx, ask, func(i int) {
 		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
 		if o.timeoutSet || a.Timeout == 0 {
 			a.Timeout = o.perProbe
 		}
 		r := health.Probe(ctx, dial, a)
-		if o.known.feeds[knownPair{upstream: list[i].Member.Name(), exchange: list[i].Exchange}] {
+		if o.daemon.feeds[pairKey{upstream: list[i].Member.Name(), exchange: list[i].Exchange}] {
 			r = r.BesideFeed(list[i].Exchange)
 		}
 		rows[i].fill(r)
 	})
-	return o.finish(cmd, rows)
+	return o.writeRows(cmd, rows)
 }
 
-// wanted are the pairs that the flags ask for.
-func (o *probeOptions) wanted() (list []health.Pair) {
+// selectPairs returns the pairs that the flags select.
+func (o *probeOptions) selectPairs() (list []health.Pair) {
 	switch {
 	case o.list != "":
 		list = health.Through(o.snapshot, o.snapshot.Set().Pool(listPool), o.exchanges)
@@ -67,27 +67,27 @@ func (o *probeOptions) wanted() (list []health.Pair) {
 	return slices.DeleteFunc(list, func(p health.Pair) bool { return !slices.Contains(o.kinds, p.Kind) })
 }
 
-// plan says what is about to be sent.
-func (o *probeOptions) plan(upstreams, requests, ways, skipped int) string {
-	s := fmt.Sprintf("probing %s for %s: %s", counted(upstreams, "upstream"), strings.Join(o.exchanges, ", "), counted(requests, "request"))
-	if ways > 0 {
-		s += fmt.Sprintf(" and %s without one (no address is known to ask)", counted(ways, "connection"))
+// planText returns a line that says what is about to be sent.
+func (o *probeOptions) planText(upstreams, requests, connections, skipped int) string {
+	s := fmt.Sprintf("probing %s for %s: %s", plural(upstreams, "upstream"), strings.Join(o.exchanges, ", "), plural(requests, "request"))
+	if connections > 0 {
+		s += fmt.Sprintf(" and %s without a request (no address to probe is known)", plural(connections, "connection"))
 	}
 	s += fmt.Sprintf(", at most %d at once", o.concurrency)
 	if skipped > 0 {
-		s += fmt.Sprintf("; %d rate-limited left alone (--force asks them too)", skipped)
+		s += fmt.Sprintf("; %d rate-limited skipped (--force probes them too)", skipped)
 	}
 	return s
 }
 
-func counted(n int, what string) string {
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// each does the work of these rows, so many at once, and waits.
+// each calls do for each of the rows, up to concurrency at once, and waits.
 func (o *probeOptions) each(ctx context.Context, rows []int, do func(i int)) {
 	var wg sync.WaitGroup
 	next, done := make(chan int), make(chan struct{})
@@ -113,7 +113,7 @@ func (o *probeOptions) each(ctx context.Context, rows []int, do func(i int)) {
 	wg.Wait()
 }
 
-// progressOn shows on a terminal how far it is, and nothing elsewhere.
+// progressOn returns a function that shows the progress if out is a terminal.
 func progressOn(out io.Writer) func(done, of int) {
 	f, ok := out.(*os.File)
 	if !ok || !terminal(f) {
@@ -128,8 +128,8 @@ func progressOn(out io.Writer) func(done, of int) {
 	}
 }
 
-// exits finds the address with which each upstream leaves.
-func (o *probeOptions) exits(ctx context.Context, cmd *cobra.Command) error {
+// probeExits finds the address that each upstream connects from.
+func (o *probeOptions) probeExits(ctx context.Context, cmd *cobra.Command) error {
 	to, err := health.TargetOf(o.exitIP)
 	if err != nil || !isWebAddress(o.exitIP) {
 		return usageError{errors.New("--exit-ip: not a URL: write https://HOST/PATH")}
@@ -140,14 +140,14 @@ func (o *probeOptions) exits(ctx context.Context, cmd *cobra.Command) error {
 	}
 	list := o.exitUpstreams()
 	if len(list) == 0 {
-		return errors.New("no route uses an upstream; --all asks those that none uses too")
+		return errors.New("no route uses an upstream; --all includes the others")
 	}
-	rows := make([]probed, len(list))
+	rows := make([]probeRow, len(list))
 	ask := make([]int, len(list))
 	for i, p := range list {
-		rows[i], ask[i] = rowOf(p.Member.Name(), p.Member.URL()), i
+		rows[i], ask[i] = newProbeRow(p.Member.Name(), p.Member.URL()), i
 	}
-	o.announce("asking %s through %s: %s, at most %d at once", to.Host, counted(len(list), "upstream"), counted(len(list), "request"), o.concurrency)
+	o.announce("requesting %s through %s: %s, at most %d at once", to.Host, plural(len(list), "upstream"), plural(len(list), "request"), o.concurrency)
 	o.each(ctx, ask, func(i int) {
 		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
 		a.Target, a.URL, a.Timeout = to, o.exitIP, o.perProbe
@@ -156,10 +156,10 @@ func (o *probeOptions) exits(ctx context.Context, cmd *cobra.Command) error {
 			rows[i].ExitIP = ip.String()
 		}
 	})
-	return o.finish(cmd, rows)
+	return o.writeRows(cmd, rows)
 }
 
-// exitUpstreams are the upstreams that the chosen exchanges use, once each; with
+// exitUpstreams returns the upstreams that the chosen exchanges use, once each; with
 // --all or without exchanges, all of the configuration.
 func (o *probeOptions) exitUpstreams() (list []health.Pair) {
 	seen := map[string]bool{}
@@ -176,7 +176,7 @@ func (o *probeOptions) exitUpstreams() (list []health.Pair) {
 		}
 		return list
 	case !o.all && len(o.exchanges) > 0:
-		for _, p := range o.wanted() {
+		for _, p := range o.selectPairs() {
 			add(p)
 		}
 		return list

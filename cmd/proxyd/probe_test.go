@@ -65,13 +65,13 @@ func (p *probing) run(t *testing.T, stdin string, args ...string) (out, errOut s
 	return o.String(), e.String(), code
 }
 
-func rowsOf(t *testing.T, out string) map[string]probed {
+func rowsOf(t *testing.T, out string) map[string]probeRow {
 	t.Helper()
-	var list []probed
+	var list []probeRow
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	rows := map[string]probed{}
+	rows := map[string]probeRow{}
 	for _, r := range list {
 		rows[strings.TrimSpace(r.Upstream+" "+r.Exchange+" "+r.Kind)] = r
 	}
@@ -155,7 +155,7 @@ func TestProbeExitIP(t *testing.T) {
 	p.served.Answer(testkit.VenueReply{Body: "203.0.113.7"})
 	out, errOut, code := p.run(t, "", "--exit-ip", "https://ip.example/", "--format", "json")
 	rows := rowsOf(t, out)
-	if code != 0 || len(rows) != 2 || rows["tokyo"].ExitIP != "203.0.113.7" || rows["new-york"].Verdict != "ok" || !strings.HasPrefix(errOut, "asking ip.example through 2 upstreams: 2 requests") {
+	if code != 0 || len(rows) != 2 || rows["tokyo"].ExitIP != "203.0.113.7" || rows["new-york"].Verdict != "ok" || !strings.HasPrefix(errOut, "requesting ip.example through 2 upstreams: 2 requests") {
 		t.Errorf("exit code %d\n%s%s", code, out, errOut)
 	}
 	if out, _, code := p.run(t, "", "--exit-ip", "https://ip.example/", "--all"); code != 0 || strings.Count(out, "203.0.113.7") != 3 {
@@ -222,7 +222,7 @@ func TestProbeLeavesRateLimitedAlone(t *testing.T) {
 	address := strings.TrimPrefix(daemon.URL, "http://")
 	out, errOut, code := p.run(t, "", "--admin", address, "--format", "json", "kraken")
 	r := rowsOf(t, out)["tokyo kraken http"]
-	if code != 1 || r.Verdict != "rate_limited" || !r.Skipped || r.Until == nil || len(p.served.Visits()) != 1 || !strings.Contains(errOut, "1 request, at most 8 at once; 1 rate-limited left alone (--force") {
+	if code != 1 || r.Verdict != "rate_limited" || !r.Skipped || r.Until == nil || len(p.served.Visits()) != 1 || !strings.Contains(errOut, "1 request, at most 8 at once; 1 rate-limited skipped (--force") {
 		t.Errorf("exit code %d, %d requests\n%s%s", code, len(p.served.Visits()), out, errOut)
 	}
 	if _, errOut, code := p.run(t, "", "--admin", address, "--force", "kraken"); code != 0 || !strings.Contains(errOut, "2 of 2 ok") {

@@ -15,9 +15,9 @@ import (
 	"proxyd/internal/health"
 )
 
-// probed is one probe's outcome, for programs. A step that was not made has no
-// time.
-type probed struct {
+// probeRow is the result of one probe, as --format json prints it. A step that was
+// not made has no time.
+type probeRow struct {
 	Upstream string     `json:"upstream"`
 	URL      string     `json:"url"` // credentials masked
 	Exchange string     `json:"exchange,omitempty"`
@@ -26,7 +26,7 @@ type probed struct {
 	Text     string     `json:"text"`
 	Hint     string     `json:"hint,omitempty"`
 	Status   int        `json:"status,omitempty"`
-	Until    *time.Time `json:"until,omitempty"` // the exchange wants to be left alone
+	Until    *time.Time `json:"until,omitempty"` // no requests before
 	Skipped  bool       `json:"skipped,omitempty"`
 	ExitIP   string     `json:"exit_ip,omitempty"`
 	DNS      *float64   `json:"dns_ms,omitempty"`
@@ -39,39 +39,39 @@ type probed struct {
 	Total    float64    `json:"total_ms"`
 }
 
-func rowOf(name, url string) probed {
-	return probed{Upstream: name, URL: url, Verdict: string(health.Unknown)}
+func newProbeRow(name, url string) probeRow {
+	return probeRow{Upstream: name, URL: url, Verdict: string(health.Unknown)}
 }
 
-// skip marks a pair that is left alone.
-func (p *probed) skip(until time.Time) {
+// skip marks a pair that is not probed.
+func (p *probeRow) skip(until time.Time) {
 	p.Verdict, p.Skipped, p.Until = string(health.RateLimited), true, &until
-	p.Text = "not asked: the running daemon knows that it is rate-limited until " + clock(until, time.Now())
+	p.Text = "skipped: the running daemon knows that it is rate-limited until " + clock(until, time.Now())
 }
 
-// fill takes a result in.
-func (p *probed) fill(r health.Result) {
-	p.Verdict, p.Text, p.Hint, p.Status, p.Total = string(r.Verdict), r.Text, r.Hint, r.Status, inMS(r.Took)
+// fill stores a result.
+func (p *probeRow) fill(r health.Result) {
+	p.Verdict, p.Text, p.Hint, p.Status, p.Total = string(r.Verdict), r.Text, r.Hint, r.Status, milliseconds(r.Took)
 	if !r.Until.IsZero() {
 		at := r.Until.Round(time.Second)
 		p.Until = &at
 	}
 	for _, s := range r.Steps {
 		if at := p.step(s.Name); at != nil {
-			ms := inMS(s.Took)
+			ms := milliseconds(s.Took)
 			*at = &ms
 		}
 	}
 }
 
-func (p *probed) step(name string) **float64 {
+func (p *probeRow) step(name string) **float64 {
 	return map[string]**float64{
 		health.StepDNS: &p.DNS, health.StepTCP: &p.TCP, health.StepProxy: &p.Proxy, health.StepTLS: &p.TLS,
 		health.StepHTTP: &p.HTTP, health.StepUpgrade: &p.Upgrade, health.StepMessage: &p.Message,
 	}[name]
 }
 
-// clock is a moment for people: its day too, where that is not today.
+// clock returns the time of day for people, with the date if it is not today.
 func clock(at, now time.Time) string {
 	at = at.Local()
 	if at.Format(time.DateOnly) == now.Local().Format(time.DateOnly) {
@@ -80,12 +80,14 @@ func clock(at, now time.Time) string {
 	return at.Format(time.DateTime)
 }
 
-func (p *probed) good() bool { return p.Verdict == string(health.OK) }
+func (p *probeRow) good() bool { return p.Verdict == string(health.OK) }
 
-func inMS(d time.Duration) float64 { return math.Round(float64(d)/float64(time.Microsecond)) / 1000 }
+func milliseconds(d time.Duration) float64 {
+	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
+}
 
-// finish prints the rows, and makes those that are not ok exit code 1.
-func (o *probeOptions) finish(cmd *cobra.Command, rows []probed) error {
+// writeRows prints the rows. It returns errReported if one of them is not ok.
+func (o *probeOptions) writeRows(cmd *cobra.Command, rows []probeRow) error {
 	out := cmd.OutOrStdout()
 	good := 0
 	for i := range rows {
@@ -96,21 +98,21 @@ func (o *probeOptions) finish(cmd *cobra.Command, rows []probed) error {
 	var err error
 	switch {
 	case o.ok:
-		o.writeGood(out, rows)
+		o.writePassed(out, rows)
 	case o.format == "json":
 		err = printJSON(out, rows)
 	default:
-		err = writeProbed(out, rows, o.exitIP != "")
+		err = writeProbeRows(out, rows, o.exitIP != "")
 	}
 	o.announce("%d of %d ok", good, len(rows))
 	if err == nil && good < len(rows) {
-		err = errSilent
+		err = errReported
 	}
 	return err
 }
 
-// writeProbed prints rows for people, what to do about the bad ones below.
-func writeProbed(out io.Writer, rows []probed, exits bool) error {
+// writeProbeRows prints rows for people, then what to do about the bad ones.
+func writeProbeRows(out io.Writer, rows []probeRow, exits bool) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	head := "UPSTREAM\tEXCHANGE\tKIND\tVERDICT"
 	if exits {
@@ -135,17 +137,17 @@ func writeProbed(out io.Writer, rows []probed, exits bool) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	said := map[string]bool{}
+	printed := map[string]bool{}
 	for i := range rows {
-		if line := rows[i].Upstream + ": " + rows[i].Hint; rows[i].Hint != "" && !said[line] {
-			said[line] = true
+		if line := rows[i].Upstream + ": " + rows[i].Hint; rows[i].Hint != "" && !printed[line] {
+			printed[line] = true
 			fmt.Fprintln(out, line)
 		}
 	}
 	return nil
 }
 
-// shortMS is a time in ms for people: whole, but below ten one decimal.
+// shortMS returns a time in ms for people, with one decimal below ten.
 func shortMS(ms *float64) string {
 	switch {
 	case ms == nil:
@@ -156,9 +158,9 @@ func shortMS(ms *float64) string {
 	return strconv.FormatFloat(*ms, 'f', 0, 64)
 }
 
-// writeGood prints the proxies of the list for which everything was ok, as they
-// stand in it. A JSON string is a YAML one too.
-func (o *probeOptions) writeGood(out io.Writer, rows []probed) {
+// writePassed prints the proxies of the list that passed every probe, as the list
+// has them. A JSON string is a YAML string too.
+func (o *probeOptions) writePassed(out io.Writer, rows []probeRow) {
 	bad := map[string]bool{}
 	for i := range rows {
 		bad[rows[i].Upstream] = bad[rows[i].Upstream] || !rows[i].good()
@@ -170,7 +172,7 @@ func (o *probeOptions) writeGood(out io.Writer, rows []probed) {
 			continue
 		}
 		none = false
-		quoted, _ := json.Marshal(strings.ReplaceAll(o.listed[i], "${", "$${")) // a string always can be
+		quoted, _ := json.Marshal(strings.ReplaceAll(o.listed[i], "${", "$${")) // cannot fail for a string
 		fmt.Fprintf(out, "  - %s\n", quoted)
 	}
 	if none {

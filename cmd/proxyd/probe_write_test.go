@@ -31,7 +31,7 @@ func TestGoodProxiesAreWrittenForAConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	o.writeGood(&out, nil)
+	o.writePassed(&out, nil)
 	again, err := config.Load(file(t, "pools:\n  good:\n    "+strings.ReplaceAll(out.String(), "\n", "\n    ")+"\n"), nil)
 	if err != nil || again.Pools[0].Proxies[0].URL.Password.Reveal() != "${PW}" {
 		t.Errorf("%v\n%s", err, out.String())

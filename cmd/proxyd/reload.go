@@ -16,9 +16,9 @@ func reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Make the running daemon load its file again",
-		Long: `Make the running daemon load its file again, and print what changed. A faulty
-file changes nothing: its faults are printed, and the configuration in force
-stays. Open tunnels are left alone. Exit code 0 if it was applied, else 1.`,
+		Long: `Make the running daemon load its file again, and print what changed. If the file
+has errors, they are printed and nothing changes. Open tunnels are left alone.
+Exit code 0 if it was applied, else 1.`,
 		Example: `  proxyd reload
   proxyd reload --dry-run            what would change?
   proxyd reload --admin unix:/run/proxyd/admin.sock`,
@@ -31,7 +31,7 @@ stays. Open tunnels are left alone. Exit code 0 if it was applied, else 1.`,
 			if err != nil {
 				return err
 			}
-			ctx, cancel := withTimeout(cmd, changeTime)
+			ctx, cancel := withTimeout(cmd, reloadTimeout)
 			defer cancel()
 			report, err := client.Reload(ctx, dryRun)
 			var rejected *admin.RejectedError
@@ -46,18 +46,18 @@ stays. Open tunnels are left alone. Exit code 0 if it was applied, else 1.`,
 			}
 			writeReport(cmd.OutOrStdout(), report, dryRun)
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "proxyd: rejected; the configuration in force stays")
+				fmt.Fprintln(cmd.ErrOrStderr(), "proxyd: rejected; nothing has changed")
 			}
 			return exitError(err)
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and change nothing")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
 	addAdminFlag(cmd)
 	return cmd
 }
 
-// writeReport prints the faults, or the changes and what they amount to.
+// writeReport prints the errors, or the changes and a summary.
 func writeReport(out io.Writer, r admin.Report, dryRun bool) {
 	if len(r.Faults) > 0 {
 		for _, f := range r.Faults {
@@ -73,7 +73,7 @@ func writeReport(out io.Writer, r admin.Report, dryRun bool) {
 	}
 	verb := "loaded"
 	if dryRun {
-		verb = "sound"
+		verb = "ok"
 	}
 	fmt.Fprintf(out, "%s: %s, %s\n", configName(r.File), verb, changeWords(len(r.Changes), dryRun))
 }
@@ -92,10 +92,41 @@ func changeWords(n int, dryRun bool) string {
 	return s
 }
 
-// configName is a configuration's file, for people.
+// configName returns the file's name for people.
 func configName(file string) string {
 	if file == "" {
 		return "built-in defaults"
 	}
 	return file
+}
+
+func upgradeCommand() *cobra.Command {
+	var move bool
+	cmd := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Replace the running binary without refusing a connection",
+		Long: `Make the running daemon start the binary that is on disk, with the same
+arguments, and hand its listeners over. The old process accepts no new
+connections and serves its tunnels until they end or upgrade.drain_seconds have
+passed; with --move it hands over the live tunnels too. If the new process does
+not start, the old one continues as before. Exit code 0 if it was done, else 1.`,
+		Example: `  proxyd upgrade
+  proxyd upgrade --move              live tunnels too`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := adminClient(cmd)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if err := client.Upgrade(cmd.Context(), move, func(line string) { fmt.Fprintln(out, line) }); err != nil {
+				return err
+			}
+			fmt.Fprintln(out, "done")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&move, "move", false, "move live tunnels to the new process too")
+	addAdminFlag(cmd)
+	return cmd
 }

@@ -17,23 +17,17 @@ import (
 	"proxyd/internal/router"
 )
 
-// routed is one host's way, for programs.
-type (
-	routed      = admin.Route
-	routeMember = admin.RouteMember
-)
-
 func routeCommand() *cobra.Command {
 	var listener, kind, format string
 	var live bool
 	cmd := &cobra.Command{
 		Use:   "route HOST[:PORT]...",
-		Short: "Explain which way a host takes, and why",
-		Long: `Explain which way a host takes, and why: its exchange and kind, the rule that
-matched, the pool and its members in order. Nothing is dialled or resolved; what
-the configuration says is explained, or with --live what the running daemon has
-in force and has found out about the members.
-Exit code 1 if a host would be refused.`,
+		Short: "Explain where a host's connections go, and why",
+		Long: `Explain where a host's connections go, and why: its exchange and kind, the rule
+that matched, the pool and its members in order. Nothing is dialled or resolved.
+The answer comes from the configuration file, or with --live from the running
+daemon, which also shows the state of the members. Exit code 1 if a host would be
+refused.`,
 		Example: "  proxyd route stream.binance.com:9443\n  proxyd route --kind websocket api.gateio.ws\n  proxyd route --live api.kraken.com\n  proxyd route --format json api.kraken.com | jq .[0].pool",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, hosts []string) error {
@@ -51,21 +45,21 @@ Exit code 1 if a host would be refused.`,
 				}
 				hint.Kind = k
 			}
-			var ways []routed
+			var routes []admin.Route
 			var err error
 			if live {
-				ways, err = askRoute(cmd, hosts, kind, listener)
+				routes, err = queryRoute(cmd, hosts, kind, listener)
 			} else {
-				ways, err = explain(cmd, hosts, hint)
+				routes, err = explain(cmd, hosts, hint)
 			}
 			if err != nil {
 				return err
 			}
-			if err := writeRouted(cmd.OutOrStdout(), ways, format); err != nil {
+			if err := writeRoutes(cmd.OutOrStdout(), routes, format); err != nil {
 				return err
 			}
-			if slices.ContainsFunc(ways, func(w routed) bool { return w.Refused != "" }) {
-				return errSilent
+			if slices.ContainsFunc(routes, func(w admin.Route) bool { return w.Refused != "" }) {
+				return errReported
 			}
 			return nil
 		},
@@ -78,8 +72,8 @@ Exit code 1 if a host would be refused.`,
 	return cmd
 }
 
-// explain asks the configuration that the daemon would load.
-func explain(cmd *cobra.Command, hosts []string, hint router.Hint) ([]routed, error) {
+// explain returns the routes in the configuration that the daemon would load.
+func explain(cmd *cobra.Command, hosts []string, hint router.Hint) ([]admin.Route, error) {
 	_, snap, err := load(configPath(cmd), config.Options{NoSecrets: true})
 	if err != nil {
 		return nil, err
@@ -87,27 +81,27 @@ func explain(cmd *cobra.Command, hosts []string, hint router.Hint) ([]routed, er
 	if have, ok := admin.HasListener(snap.Config(), hint.Listener); !ok {
 		return nil, usageError{fmt.Errorf("--listener %s: the configuration has %s", hint.Listener, have)}
 	}
-	ways := make([]routed, len(hosts))
+	routes := make([]admin.Route, len(hosts))
 	for i, host := range hosts {
-		ways[i] = admin.Explain(snap, host, hint, nil)
+		routes[i] = admin.Explain(snap, host, hint, nil)
 	}
-	return ways, nil
+	return routes, nil
 }
 
-// askRoute asks the running daemon.
-func askRoute(cmd *cobra.Command, hosts []string, kind, listener string) ([]routed, error) {
+// queryRoute returns the routes in the configuration of the running daemon.
+func queryRoute(cmd *cobra.Command, hosts []string, kind, listener string) ([]admin.Route, error) {
 	client, err := adminClient(cmd)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := withTimeout(cmd, askTime)
+	ctx, cancel := withTimeout(cmd, requestTimeout)
 	defer cancel()
-	ways, err := client.Route(ctx, hosts, kind, listener)
-	return ways, exitError(err)
+	routes, err := client.Route(ctx, hosts, kind, listener)
+	return routes, exitError(err)
 }
 
-// load reads a configuration and builds its snapshot, so that what can only be
-// found by building (a certificate file, say) is found too.
+// load returns a configuration and the snapshot built from it. Building finds
+// errors that reading cannot, such as in a certificate file.
 func load(path string, o config.Options) (*config.Config, *router.Router, error) {
 	c, err := config.LoadWith(path, os.Environ(), o)
 	if err != nil {
@@ -117,21 +111,21 @@ func load(path string, o config.Options) (*config.Config, *router.Router, error)
 	return c, snap, err
 }
 
-func writeRouted(out io.Writer, ways []routed, format string) error {
+func writeRoutes(out io.Writer, routes []admin.Route, format string) error {
 	if format == "json" {
-		return printJSON(out, ways)
+		return printJSON(out, routes)
 	}
-	for i, w := range ways {
+	for i, w := range routes {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		writeWay(out, w)
+		writeRoute(out, w)
 	}
 	return nil
 }
 
-// writeWay prints a way for people.
-func writeWay(out io.Writer, w routed) {
+// writeRoute prints a route for people.
+func writeRoute(out io.Writer, w admin.Route) {
 	fmt.Fprintf(out, "%s:%d\n", w.Host, w.Port)
 	line := func(name, value string) {
 		if value != "" {
@@ -157,7 +151,7 @@ func writeWay(out io.Writer, w routed) {
 	line("timeout", fmt.Sprintf("%g s", w.Timeout))
 }
 
-func memberText(m routeMember) string {
+func memberText(m admin.RouteMember) string {
 	s := m.URL
 	if m.Name != m.URL {
 		s = m.Name + "  " + m.URL

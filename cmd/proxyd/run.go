@@ -23,14 +23,15 @@ func runCommand() *cobra.Command {
 		Short: "Run the daemon (also plain `proxyd`)",
 		Long: `Run the daemon in the foreground. The log goes to standard error.
 
-SIGTERM and SIGINT stop it: it accepts nothing more, waits drain_seconds for the
-open tunnels, and closes the rest; a second signal closes at once. SIGHUP reads
-the configuration again, as saving the file does. SIGUSR2 hands over to the
-binary now on disk, as proxyd upgrade does.`,
+SIGTERM and SIGINT stop it: it serves on for stop.grace_seconds, then accepts no
+more connections, waits up to drain_seconds for the open tunnels, and closes the
+rest. A second signal closes them immediately. SIGHUP reloads the configuration,
+as saving the file does. SIGUSR2 hands over to the binary on disk, as proxyd
+upgrade does.`,
 		Example: "  proxyd run -c proxyd.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, asked := signals(cmd.Context()) // first of all: an early one must not end the process
+			ctx, sig := handleSignals(cmd.Context()) // first of all: an early one must not end the process
 			d, err := daemon.New(daemon.Options{
 				ConfigPath: configPath(cmd), Environ: os.Environ(), Stderr: cmd.ErrOrStderr(), Terminal: terminal(os.Stderr), Version: version, Revision: revision(),
 				Next: envLine(cmd),
@@ -38,14 +39,15 @@ binary now on disk, as proxyd upgrade does.`,
 			if err != nil {
 				return err
 			}
-			return d.Run(ctx, asked)
+			return d.Run(ctx, sig)
 		},
 	}
 }
 
-// envLine gives the line that points a shell here: with the file, unless every
-// shell finds the same one, and by a path to this program unless it is the
-// proxyd on PATH. listener is an address that the configuration does not say.
+// envLine returns a function that returns the shell line that sets the proxy
+// variables. The line has the path of this program unless it is the proxyd on
+// PATH, and the configuration file unless it is the system's. listener is an
+// address that is not in the configuration, "" for none.
 func envLine(cmd *cobra.Command) func(listener string) string {
 	words := []string{"proxyd"}
 	if self, err := os.Executable(); err == nil && !sameFile(self, lookPath("proxyd")) {
@@ -70,7 +72,7 @@ func envLine(cmd *cobra.Command) func(listener string) string {
 	}
 }
 
-// lookPath is the program of that name on PATH, "" if there is none.
+// lookPath returns the path of a program on PATH, "" if there is none.
 func lookPath(name string) string {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -79,7 +81,7 @@ func lookPath(name string) string {
 	return path
 }
 
-// sameFile reports whether two paths lead to one file.
+// sameFile reports whether two paths lead to the same file.
 func sameFile(a, b string) bool {
 	x, err := os.Stat(a)
 	if err != nil {
@@ -89,7 +91,8 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// quoteWords joins words for a shell; quote is how it writes a quote in quotes.
+// quoteWords returns the words as one shell line; quote is how that shell writes a
+// single quote within quotes.
 func quoteWords(words []string, quote string) string {
 	list := make([]string, len(words))
 	for i, w := range words {
@@ -103,46 +106,48 @@ func quoteWords(words []string, quote string) string {
 	return strings.Join(list, " ")
 }
 
-// signals turns the first SIGTERM or SIGINT into the end of the context, a
-// second one into force, SIGHUP into reload and SIGUSR2 into upgrade.
-func signals(parent context.Context) (context.Context, daemon.Signals) {
+// handleSignals returns a context that the first SIGTERM or SIGINT cancels, and
+// channels for the other signals: a second SIGTERM or SIGINT forces the stop,
+// SIGHUP reloads, SIGUSR2 upgrades.
+func handleSignals(parent context.Context) (context.Context, daemon.Signals) {
 	if parent == nil {
 		parent = context.Background()
 	}
 	ctx, cancel := context.WithCancel(parent)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else a log that nobody reads any more would end the process
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else writing the log to a closed pipe would end the process
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
-	again := make(chan struct{})
+	force := make(chan struct{})
 	go func() { // ends after the second signal, or with the process
 		<-stop
 		cancel()
 		<-stop
-		close(again)
+		close(force)
 	}()
-	return ctx, daemon.Signals{Reload: wishes(syscall.SIGHUP), Upgrade: wishes(upgradeSignals...), Force: again}
+	return ctx, daemon.Signals{Reload: coalesce(syscall.SIGHUP), Upgrade: coalesce(upgradeSignals...), Force: force}
 }
 
-// wishes turns signals into wishes; those that come while one waits are one with it.
-func wishes(signals ...os.Signal) <-chan struct{} {
-	wanted := make(chan struct{}, 1)
+// coalesce returns a channel that receives when one of the signals comes; signals
+// that come while one is pending are dropped.
+func coalesce(signals ...os.Signal) <-chan struct{} {
+	pending := make(chan struct{}, 1)
 	if len(signals) == 0 {
-		return wanted
+		return pending
 	}
-	taken := make(chan os.Signal, 1)
-	signal.Notify(taken, signals...)
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, signals...)
 	go func() { // ends with the process
-		for range taken {
+		for range received {
 			select {
-			case wanted <- struct{}{}:
-			default: // one is waiting already
+			case pending <- struct{}{}:
+			default: // one is pending already
 			}
 		}
 	}()
-	return wanted
+	return pending
 }
 
-// terminal reports whether a file is a terminal.
+// terminal reports whether f is a terminal.
 func terminal(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0

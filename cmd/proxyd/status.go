@@ -16,17 +16,17 @@ import (
 	"proxyd/internal/admin"
 )
 
-// watchTime is the pause between two looks of --watch.
-const watchTime = 2 * time.Second
+// watchInterval is the interval of --watch.
+const watchInterval = 2 * time.Second
 
 func statusCommand() *cobra.Command {
 	var watch bool
 	var format string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show what the running daemon is doing, the bad news first",
-		Long: `Show what the running daemon is doing. The first line is "ok", or what is not as
-it should be. Exit code 0, or 1 if the daemon cannot be reached.`,
+		Short: "Show what the running daemon is doing, problems first",
+		Long: `Show what the running daemon is doing. The first line is "ok", or the first of the
+problems. Exit code 0, or 1 if the daemon cannot be reached.`,
 		Example: `  proxyd status
   proxyd status --watch
   proxyd status --format json | jq .upstreams
@@ -52,10 +52,10 @@ it should be. Exit code 0, or 1 if the daemon cannot be reached.`,
 	return cmd
 }
 
-// keepShowing shows the status until the context ends. That the daemon is gone
-// for a while is shown too.
+// keepShowing prints the status until the context ends. It goes on while the daemon
+// is unreachable, and prints that.
 func keepShowing(cmd *cobra.Command, client *admin.Client, format string) error {
-	tick := time.NewTicker(watchTime)
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -74,7 +74,7 @@ func keepShowing(cmd *cobra.Command, client *admin.Client, format string) error 
 }
 
 func showStatus(cmd *cobra.Command, client *admin.Client, format string, again bool) error {
-	ctx, cancel := withTimeout(cmd, askTime)
+	ctx, cancel := withTimeout(cmd, requestTimeout)
 	defer cancel()
 	s, err := client.Status(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func showStatus(cmd *cobra.Command, client *admin.Client, format string, again b
 	}
 	var text strings.Builder
 	if again && tty {
-		text.WriteString("\x1b[H\x1b[2J") // the screen's beginning, and clear it
+		text.WriteString("\x1b[H\x1b[2J") // move home, and clear the screen
 	}
 	writeStatus(&text, s, tty && os.Getenv("NO_COLOR") == "", time.Now())
 	if again && !tty {
@@ -165,7 +165,7 @@ func writeTables(out io.Writer, s admin.Status, now time.Time) {
 	if len(s.Upstreams) > 0 {
 		row("\nUPSTREAM", "URL", "POOLS", "TUNNELS", "STATE")
 		upstreams := slices.Clone(s.Upstreams)
-		slices.SortStableFunc(upstreams, func(a, b admin.Upstream) int { return weight(a) - weight(b) })
+		slices.SortStableFunc(upstreams, func(a, b admin.Upstream) int { return severity(a) - severity(b) })
 		for _, u := range upstreams {
 			row(u.Name, u.URL, orDash(strings.Join(u.Pools, ",")), u.Tunnels, upstreamState(u, now))
 		}
@@ -174,14 +174,14 @@ func writeTables(out io.Writer, s admin.Status, now time.Time) {
 	if len(s.Budgets) > 0 {
 		row("\nEXIT", "EXCHANGE", "KIND", "LIMIT", "LEFT")
 		for _, b := range s.Budgets {
-			row(b.Exit, orDash(b.Exchange), orDash(b.Kind), b.Limit+watched(b), b.Remaining)
+			row(b.Exit, orDash(b.Exchange), orDash(b.Kind), b.Limit+watchedSuffix(b), b.Remaining)
 		}
 		end()
 	}
 }
 
-// weight puts those that are not used first.
-func weight(u admin.Upstream) int {
+// severity is the sort key of an upstream: those that are not used come first.
+func severity(u admin.Upstream) int {
 	switch {
 	case u.Bad:
 		return 0
@@ -212,7 +212,7 @@ func orDash(s string) string {
 	return s
 }
 
-func watched(b admin.Budget) string {
+func watchedSuffix(b admin.Budget) string {
 	if b.Watched {
 		return " (watched)"
 	}

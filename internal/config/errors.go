@@ -7,13 +7,13 @@ import (
 
 // Error is one thing that is wrong, or, as a warning, that deserves attention.
 type Error struct {
-	File    string // "" when the place is an environment variable or the whole
-	Line    int    // from 1; 0 when there is no line
-	Col     int
-	Var     string // the environment variable at fault
-	Key     string // key path, such as "exchanges.binance.http"
-	Message string // what is wrong
-	Hint    string // what to do
+	File    string `json:"file,omitempty"` // "" when the place is an environment variable or the whole
+	Line    int    `json:"line,omitempty"` // from 1; 0 when there is no line
+	Col     int    `json:"column,omitempty"`
+	Var     string `json:"env,omitempty"` // the environment variable at fault
+	Key     string `json:"key,omitempty"` // key path, such as "exchanges.binance.http"
+	Message string `json:"what"`          // what is wrong
+	Hint    string `json:"do,omitempty"`  // what to do
 }
 
 // String is "FILE:LINE:COL: key.path: what is wrong; what to do".

@@ -15,18 +15,19 @@ import (
 	"proxyd/internal/config"
 )
 
-// How long a command waits for the daemon's answer.
+// How long a command waits for the daemon's reply.
 const (
-	askTime    = 10 * time.Second
-	changeTime = 2 * time.Minute // a reload may wait for another one
+	requestTimeout = 10 * time.Second
+	reloadTimeout  = 2 * time.Minute // a reload may wait for another one
 )
 
 func addAdminFlag(cmd *cobra.Command) {
 	cmd.Flags().String("admin", "", "the running daemon's admin `ADDR`, host:port or unix:/path (default: the key admin of the configuration)")
 }
 
-// adminClient finds the running daemon: --admin, else the admin key of the
-// configuration, whose other faults do not matter.
+// adminClient returns a client of the running daemon: at --admin, else at the
+// address under admin in the configuration. Errors elsewhere in the file do not
+// matter.
 func adminClient(cmd *cobra.Command) (*admin.Client, error) {
 	flag, _ := cmd.Flags().GetString("admin")
 	settings, err := config.AdminOf(configPath(cmd), os.Environ())
@@ -34,32 +35,34 @@ func adminClient(cmd *cobra.Command) (*admin.Client, error) {
 	case flag != "":
 		return admin.NewClient(flag, settings.Token), nil
 	case err != nil:
-		return nil, fmt.Errorf("%w\nthe admin address is not known; mend the file, or name it: --admin ADDR", err)
+		return nil, fmt.Errorf("%w\nthe admin address is not known; correct the file, or name the address: --admin ADDR", err)
 	case settings.Address == "":
 		return nil, errors.New(`the admin server is off (admin: ""); set admin: 127.0.0.1:8878 and start proxyd again, or name a running one's address: --admin ADDR`)
 	}
 	return admin.NewClient(settings.Address, settings.Token), nil
 }
 
-// withTimeout is a command's context with a limit.
+// withTimeout returns the command's context with a timeout.
 func withTimeout(cmd *cobra.Command, limit time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(cmd.Context(), limit)
 }
 
-// exitError makes faults that have been printed already end in exit code 1, and
-// what the daemon finds wrong with the call in 2.
+// exitError returns err so that it leads to the right exit code: 1 for configuration
+// errors that have been printed already, 2 for what the daemon finds wrong with the
+// call.
 func exitError(err error) error {
 	var rejected *admin.RejectedError
 	var refused *admin.RefusedError
 	switch {
 	case errors.As(err, &rejected):
-		return errSilent
+		return errReported
 	case errors.As(err, &refused) && refused.Status == 400:
 		return usageError{err}
 	}
 	return err
 }
 
+// printJSON writes v indented.
 func printJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")

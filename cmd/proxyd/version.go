@@ -10,22 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxyd/internal/catalog"
-	"proxyd/internal/config"
 )
-
-func schemaCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON schema of the configuration, for editors",
-		Example: `  proxyd schema > proxyd.schema.json
-  # then, as the file's first line: # yaml-language-server: $schema=proxyd.schema.json`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := cmd.OutOrStdout().Write(config.Schema())
-			return err
-		},
-	}
-}
 
 func versionCommand() *cobra.Command {
 	var format string
@@ -52,10 +37,12 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
+// versionText returns the version, the catalogue's date and the platform, a line each.
 func versionText() string {
 	return fmt.Sprintf("proxyd %s\ncatalogue %s\n%s %s/%s\n", version, catalog.Date(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
+// revision returns the commit that the binary was built from, "" if it is not known.
 func revision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -20,9 +20,9 @@ func TestDocumentedLogFields(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(string(text), "\n## Log\n")
 	section, _, _ = strings.Cut(section, "\n## ")
-	_, body, _ := strings.Cut(string(source), "func recordFields(")
+	_, body, _ := strings.Cut(string(source), ") MarshalLogObject(")
 	body, _, _ = strings.Cut(body, "\n}\n")
-	fields := regexp.MustCompile(`zap\.[A-Z][A-Za-z0-9]*\("([a-z_]+)"`).FindAllStringSubmatch(body, -1)
+	fields := regexp.MustCompile(`enc\.Add[A-Za-z0-9]*\("([a-z_]+)"`).FindAllStringSubmatch(body, -1)
 	if len(fields) < 15 {
 		t.Fatalf("only %d fields", len(fields))
 	}

@@ -54,41 +54,59 @@ func logLevel(word string) zapcore.Level {
 	return l
 }
 
-// lineWriter hands lines to one goroutine that writes them, so that a log that
-// nobody reads never holds up a tunnel: when logLines wait, lines are dropped
-// and counted.
+// lineWriter collects lines for one goroutine that writes them, so that a log
+// that nothing reads never holds up a tunnel: when logLines wait, lines are
+// dropped and counted.
 type lineWriter struct {
 	out     io.Writer
-	lines   chan []byte
 	dropped atomic.Uint64 // lines that were lost, because nothing took them or they could not be written
 	errors  atomic.Uint64 // failed writes
 	losses  losses
+	wake    chan struct{} // of 1; the goroutine waits for it while idle
 	done    chan struct{}
-	close   sync.Once
-	mu      sync.RWMutex // closed is set under it, so that nobody sends on a closed channel
+
+	mu      sync.Mutex
+	pending []byte // a line end, for use behind a line that was written in part, and the lines that wait
+	waiting int    // lines, those that are being written included
+	writing int    // lines
+	idle    bool
 	closed  bool
 }
 
+const (
+	gatherFor = 5 * time.Millisecond // after a write; what comes meanwhile is written at once
+	keptRoom  = 64 << 10             // a buffer that has grown beyond is not kept
+)
+
 // newLineWriter starts the goroutine; Close ends it.
 func newLineWriter(out io.Writer) *lineWriter {
-	w := &lineWriter{out: out, lines: make(chan []byte, logLines), done: make(chan struct{})}
+	w := &lineWriter{out: out, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: bytes.Clone(lineEnd)}
 	go w.run()
 	return w
 }
 
 // Write takes one line and never blocks.
 func (w *lineWriter) Write(line []byte) (int, error) {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	if w.closed {
-		return len(line), nil
-	}
-	select {
-	case w.lines <- append([]byte(nil), line...): // zap uses its buffer again
-	default:
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.closed:
+	case w.waiting == logLines:
 		w.lost(1, errBlocked)
+	default:
+		w.pending = append(w.pending, line...) // zap uses its buffer again
+		w.waiting++
+		w.rouse()
 	}
 	return len(line), nil
+}
+
+// rouse ends the wait of run. The caller holds mu.
+func (w *lineWriter) rouse() {
+	if w.idle {
+		w.idle = false
+		w.wake <- struct{}{}
+	}
 }
 
 // Sync has nothing to do: Close waits for what is written.
@@ -134,49 +152,68 @@ func (w *lineWriter) reason() string {
 
 // Close writes what waits, for a second at most.
 func (w *lineWriter) Close() {
-	w.close.Do(func() {
-		w.mu.Lock()
-		w.closed = true
-		close(w.lines)
-		w.mu.Unlock()
-	})
+	w.mu.Lock()
+	w.closed = true
+	w.rouse()
+	w.mu.Unlock()
 	select {
 	case <-w.done:
 	case <-time.After(time.Second):
 	}
 }
 
-// run writes what is there in one call, up to 64 KiB at a time. What cannot be
-// written is counted; what follows a line that was written in part begins on a
-// line of its own.
+// run writes all that waits in one call, and then lets lines gather: a call for
+// each of them costs more than the line.
 func (w *lineWriter) run() {
 	defer close(w.done)
-	const most = 64 << 10
-	batch := make([]byte, 0, most)
 	torn := false
-	for line := range w.lines {
-		batch = batch[:0]
-		if torn {
-			batch = append(batch, '\n')
-		}
-		start := len(batch)
-		batch = append(batch, line...)
-		for more := true; more && len(batch) < most; {
-			select {
-			case next := <-w.lines: // nil once closed and empty
-				batch = append(batch, next...)
-				more = next != nil
-			default:
-				more = false
-			}
-		}
-		n, err := w.out.Write(batch)
-		if err != nil {
-			w.errors.Add(1)
-			w.lost(bytes.Count(batch[max(n, start):], []byte("\n")), err)
-		}
-		if n > 0 {
-			torn = batch[n-1] != '\n'
-		}
+	for batch := w.take(nil); batch != nil; batch = w.take(batch) {
+		torn = w.write(batch, torn)
+		time.Sleep(gatherFor)
 	}
+}
+
+var lineEnd = []byte("\n")
+
+// take waits for lines and returns all, behind a line end; nil after Close. The
+// batch before is used again.
+func (w *lineWriter) take(before []byte) []byte {
+	if cap(before) > keptRoom {
+		before = nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.waiting == 0 {
+		if w.closed {
+			return nil
+		}
+		w.idle = true
+		w.mu.Unlock()
+		<-w.wake // sent by Write or Close
+		w.mu.Lock()
+	}
+	batch := w.pending
+	w.pending, w.writing = append(before[:0], '\n'), w.waiting
+	return batch
+}
+
+// write reports whether the log now ends within a line. If it does already, what
+// follows begins on a line of its own. What cannot be written is counted.
+func (w *lineWriter) write(batch []byte, torn bool) bool {
+	start := 1
+	if torn {
+		start = 0
+	}
+	n, err := w.out.Write(batch[start:])
+	if err != nil {
+		w.errors.Add(1)
+		w.lost(bytes.Count(batch[max(start+n, 1):], lineEnd), err)
+	}
+	w.mu.Lock()
+	w.waiting -= w.writing
+	w.mu.Unlock()
+	if n > 0 {
+		torn = batch[start+n-1] != '\n'
+	}
+	return torn
 }

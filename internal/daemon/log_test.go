@@ -51,6 +51,12 @@ func TestLogIsWholeAfterClose(t *testing.T) {
 	log.Info("after the end") // must not panic
 }
 
+func (w *lineWriter) waits() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waiting
+}
+
 // filling takes so many bytes, and then none, as a disk that is full.
 type filling struct {
 	mu   sync.Mutex
@@ -76,7 +82,7 @@ func TestLinesOnAFullDiskAreCounted(t *testing.T) {
 	for range lines {
 		log.Info("line")
 	}
-	testkit.Eventually(t, testkit.Patience, "a failed write", func() bool { return w.Errors() > 0 && len(w.lines) == 0 })
+	testkit.Eventually(t, testkit.Patience, "a failed write", func() bool { return w.Errors() > 0 && w.waits() == 0 })
 	if reason := w.reason(); !strings.Contains(reason, "no space left on device") {
 		t.Errorf("status says %q", reason)
 	}

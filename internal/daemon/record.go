@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"strings"
+	"sync"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -46,7 +47,15 @@ func (d *Daemon) record(r tunnel.Record) {
 	if entry == nil {
 		return
 	}
-	entry.Write(recordFields(r)...)
+	logRecord(entry, &r)
+}
+
+func logRecord(entry *zapcore.CheckedEntry, r *tunnel.Record) {
+	l := recordLines.Get().(*recordLine)
+	l.Record = *r
+	entry.Write(l.fields[:]...)
+	l.Record = tunnel.Record{} // the pool would hold what it refers to
+	recordLines.Put(l)
 }
 
 // ended lets the upstream know how a tunnel ended that the exchange or the
@@ -62,57 +71,83 @@ func (d *Daemon) ended(r *tunnel.Record) {
 	}
 }
 
-// recordFields are the fields of a line, in the order in which people read it.
-func recordFields(r tunnel.Record) []zap.Field {
-	fields := make([]zap.Field, 0, 24)
-	fields = append(fields,
-		zap.String("id", r.ID), zap.Stringer("client", r.Client), zap.String("user", r.Label),
-		zap.String("exchange", r.Exchange), zap.Stringer("kind", r.Kind),
-		zap.String("host", r.Host), zap.Uint16("port", r.Port), zap.String("protocol", r.Protocol),
-		zap.String("rule", r.Rule), zap.String("pool", r.Pool), zap.String("upstream", r.Upstream),
-		zap.Int("attempts", attempts(r)), zap.Float64("dial_ms", float64(r.Dial.Microseconds())/1000))
+// recordLine is a record on its way into the log. It is used again: a line
+// allocates nothing.
+type recordLine struct {
+	tunnel.Record
+	fields [1]zap.Field // the line itself
+	text   [64]byte     // the client's address
+}
+
+var recordLines = sync.Pool{New: func() any {
+	l := new(recordLine)
+	l.fields[0] = zap.Inline(l)
+	return l
+}}
+
+// MarshalLogObject adds the fields of the line, in the order in which people
+// read it.
+func (l *recordLine) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	r := &l.Record
+	enc.AddString("id", r.ID)
+	enc.AddByteString("client", r.Client.AppendTo(l.text[:0]))
+	enc.AddString("user", r.Label)
+	enc.AddString("exchange", r.Exchange)
+	enc.AddString("kind", r.Kind.String())
+	enc.AddString("host", r.Host)
+	enc.AddUint16("port", r.Port)
+	enc.AddString("protocol", r.Protocol)
+	enc.AddString("rule", r.Rule)
+	enc.AddString("pool", r.Pool)
+	enc.AddString("upstream", r.Upstream)
+	enc.AddInt("attempts", attempts(r))
+	enc.AddFloat64("dial_ms", float64(r.Dial.Microseconds())/1000)
 	if r.Via != "" {
-		fields = append(fields, zap.String("via", r.Via))
+		enc.AddString("via", r.Via)
 	}
 	if len(r.Attempts) > 0 {
-		fields = append(fields, zap.String("tried", tried(r)))
+		enc.AddString("tried", tried(r))
 	}
 	if r.Queued > 0 {
-		fields = append(fields, zap.Float64("queued_ms", float64(r.Queued.Microseconds())/1000))
+		enc.AddFloat64("queued_ms", float64(r.Queued.Microseconds())/1000)
 	}
 	switch r.Event {
 	case tunnel.Ended, tunnel.Served:
-		fields = append(fields, zap.Float64("duration_s", float64(r.Duration.Milliseconds())/1000),
-			zap.Int64("bytes_up", r.Up), zap.Int64("bytes_down", r.Down),
-			zap.String("closed_by", r.ClosedBy), zap.String("reason", string(r.Reason)), zap.String("class", string(r.Class)))
+		enc.AddFloat64("duration_s", float64(r.Duration.Milliseconds())/1000)
+		enc.AddInt64("bytes_up", r.Up)
+		enc.AddInt64("bytes_down", r.Down)
+		enc.AddString("closed_by", r.ClosedBy)
+		enc.AddString("reason", string(r.Reason))
+		enc.AddString("class", string(r.Class))
 	case tunnel.Refused:
-		fields = append(fields, zap.String("class", string(r.Class)), zap.String("step", r.Step))
+		enc.AddString("class", string(r.Class))
+		enc.AddString("step", r.Step)
 	}
 	if r.Text != "" {
-		fields = append(fields, zap.String("text", r.Text))
+		enc.AddString("text", r.Text)
 	}
 	if r.Hint != "" {
-		fields = append(fields, zap.String("hint", r.Hint))
+		enc.AddString("hint", r.Hint)
 	}
 	if r.Repeated > 0 {
-		fields = append(fields, zap.Int("repeated", r.Repeated))
+		enc.AddInt("repeated", r.Repeated)
 	}
 	if r.Hidden > 0 {
-		fields = append(fields, zap.Int("hidden", r.Hidden))
+		enc.AddInt("hidden", r.Hidden)
 	}
-	return fields
+	return nil
 }
 
 // attempts counts the tries: the failed ones and, unless all failed, the one
 // that opened the way.
-func attempts(r tunnel.Record) int {
+func attempts(r *tunnel.Record) int {
 	if r.Event == tunnel.Refused {
 		return len(r.Attempts)
 	}
 	return len(r.Attempts) + 1
 }
 
-func tried(r tunnel.Record) string {
+func tried(r *tunnel.Record) string {
 	parts := make([]string, len(r.Attempts))
 	for i, a := range r.Attempts {
 		parts[i] = a.Upstream + " " + string(a.Class)

@@ -19,7 +19,8 @@ import (
 //
 //	cmd/proxyd → daemon → everything
 //	inbound → tunnel → router → upstream → config → catalog → target
-//	             └→ relay          └→ limit
+//	             └→ relay          ├→ limit
+//	                               └→ dialer → failure
 //
 // admin, metrics, health, watch and handover hang off daemon, not off each other.
 //
@@ -36,10 +37,11 @@ var arrows = map[string]struct {
 	"internal/watch":     {},
 	"internal/handover":  {tests: "tunnel relay router upstream config catalog target"},                 // tunnels that really move
 	"internal/inbound":   {may: "failure tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
-	"internal/tunnel":    {may: "failure relay router upstream config catalog target"},
+	"internal/tunnel":    {may: "failure dialer relay router upstream config catalog target"},
 	"internal/relay":     {},
 	"internal/router":    {may: "upstream config catalog target"},
-	"internal/upstream":  {may: "failure printable limit config catalog target"},
+	"internal/upstream":  {may: "dialer failure printable limit config catalog target"},
+	"internal/dialer":    {may: "failure printable target"},
 	"internal/limit":     {},
 	"internal/config":    {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
 	"internal/failure":   {},
@@ -79,8 +81,8 @@ var modules = map[string]struct {
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},        // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound daemon handover"}, // relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors
 	"golang.org/x/net/idna":               {by: "target"},
-	"golang.org/x/net/publicsuffix":       {tests: true},    // catalog: what a registrable domain is; 300 KB that the binary need not have
-	"golang.org/x/net/dns/dnsmessage":     {by: "upstream"}, // the name servers of its tests
+	"golang.org/x/net/publicsuffix":       {tests: true},  // catalog: what a registrable domain is; 300 KB that the binary need not have
+	"golang.org/x/net/dns/dnsmessage":     {by: "dialer"}, // the name servers of its tests
 	"github.com/coder/websocket":          {by: "testkit e2e interop"},
 	"github.com/google/go-cmp":            {tests: true},
 	"go.uber.org/goleak":                  {tests: true},

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/upstream"
@@ -69,7 +70,7 @@ func (h *Handler) cutShort(ctx context.Context, rec *Record, member *upstream.Up
 // cutReason returns how a connection ended that an answer was read from.
 func cutReason(err error) relay.Reason {
 	switch {
-	case upstream.IsReset(err):
+	case dialer.IsReset(err):
 		return relay.ReasonReset
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return relay.ReasonEOF

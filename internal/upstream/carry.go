@@ -32,7 +32,7 @@ func (s *Set) inheritFrom(prev *Set) {
 			}
 		}
 		if same && u.url.Scheme == config.SchemeDirect {
-			same = slices.Equal(s.guard.allow, prev.guard.allow)
+			same = s.guard.AllowsSame(prev.guard)
 		}
 		if same {
 			u.lead, u.tls = old.lead, old.tls // with its sessions

@@ -8,6 +8,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 )
 
@@ -60,7 +61,7 @@ func ownFault(e *failure.Error) (own, plain bool) {
 	case failure.UpstreamRefused:
 		return true, true
 	case failure.UpstreamProtocol, failure.UpstreamTLS:
-		return true, isReset(e.Err)
+		return true, dialer.IsReset(e.Err)
 	case failure.UpstreamDNS, failure.UpstreamUnreachable, failure.UpstreamAuth, failure.UpstreamTimeout:
 		return true, false
 	default:

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"proxyd/internal/dialer"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -189,7 +190,7 @@ func (l *plainLink) Read(p []byte) (int, error) {
 		if n > 0 && !l.look(p[:n]) {
 			return 0, errInterims
 		}
-		if n > 0 || !isTimeout(err) || time.Since(time.Unix(0, l.wrote.Load())) >= bodyIdle {
+		if n > 0 || !dialer.IsTimeout(err) || time.Since(time.Unix(0, l.wrote.Load())) >= bodyIdle {
 			return n, err
 		}
 	}

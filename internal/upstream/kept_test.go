@@ -3,6 +3,7 @@ package upstream
 import (
 	"io"
 	"net"
+	"proxyd/internal/dialer"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,7 @@ func TestPlainLinkGivesUpWhereNothingMoves(t *testing.T) {
 				}()
 				start := time.Now()
 				_, err := l.Read(make([]byte, 1))
-				if took := time.Since(start); !isTimeout(err) || took < tt.want-time.Second || took > tt.want+bodyIdle {
+				if took := time.Since(start); !dialer.IsTimeout(err) || took < tt.want-time.Second || took > tt.want+bodyIdle {
 					t.Errorf("ended with %v after %v, want about %v", err, took, tt.want)
 				}
 				_ = l.Close()
@@ -54,7 +55,7 @@ func TestPlainLinkGivesUpWhereNothingMoves(t *testing.T) {
 			l := &plainLink{Conn: near, release: func() {}}
 			defer l.Close()
 			start := time.Now()
-			if _, err := l.Write([]byte("x")); !isTimeout(err) || time.Since(start) != bodyIdle {
+			if _, err := l.Write([]byte("x")); !dialer.IsTimeout(err) || time.Since(start) != bodyIdle {
 				t.Errorf("ended with %v after %v", err, time.Since(start))
 			}
 		})

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
 )
@@ -146,7 +146,7 @@ func (l *link) close() {
 // nothing.
 func (u *Upstream) hop(ctx context.Context, s *Set, t *Target) (*link, error) {
 	if t != nil {
-		if e := s.guard.neverTo(t); e != nil {
+		if e := s.refuses(t); e != nil {
 			return nil, e
 		}
 	}
@@ -155,7 +155,7 @@ func (u *Upstream) hop(ctx context.Context, s *Set, t *Target) (*link, error) {
 		return nil, err
 	}
 	if t != nil && l.beside {
-		if e := s.guard.beside(t); e != nil {
+		if e := s.refusesLocal(t); e != nil {
 			l.close()
 			return nil, e
 		}
@@ -169,22 +169,22 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		addrs := []netip.Addr{u.url.Host.IP}
 		if !u.url.Host.IsIP() {
 			var err error
-			if addrs, err = s.shared.resolver.kept(ctx, u.url.Host.Name); err != nil {
-				if e := noDNSFault(err, "its name "+u.url.Host.Name, time.Since(start)); e != nil {
+			if addrs, err = s.shared.resolver.LookupCached(ctx, u.url.Host.Name); err != nil {
+				if e := dialer.DNSError(err, "its name "+u.url.Host.Name, time.Since(start)); e != nil {
 					return nil, e
 				}
-				if isTimeout(err) {
+				if dialer.IsTimeout(err) {
 					return nil, failure.New(failure.UpstreamTimeout, "has the name %s, which was not resolved within %s", u.url.Host.Name, printable.Seconds(time.Since(start))).With(err, "check this machine's DNS")
 				}
 				return nil, failure.New(failure.UpstreamDNS, "has the name %s, which is not found", u.url.Host.Name).With(err, "check the host in its URL, and this machine's DNS")
 			}
 		}
-		if err := s.guard.notOurselves(addrs, u.url.Port); err != nil {
+		if err := s.guard.CheckUpstream(addrs, u.url.Port); err != nil {
 			return nil, err
 		}
-		conn, err := (&dialer{before: s.shared.reached}).dial(ctx, addrs, u.url.Port)
+		conn, err := (&dialer.Dialer{History: s.shared.reached}).Dial(ctx, addrs, u.url.Port)
 		if err != nil {
-			return nil, dialFault(err, time.Since(start))
+			return nil, dialer.UpstreamError(err, time.Since(start))
 		}
 		return &link{conn: conn, release: func() {}, beside: isBeside(conn)}, nil
 	}
@@ -195,7 +195,7 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 			l.via += ", " + way.Via
 		}
 		if l.beside && u.url.Host.IsIP() {
-			if err := s.guard.notOurselves([]netip.Addr{u.url.Host.IP}, u.url.Port); err != nil {
+			if err := s.guard.CheckUpstream([]netip.Addr{u.url.Host.IP}, u.url.Port); err != nil {
 				l.close()
 				return nil, err
 			}
@@ -225,7 +225,7 @@ func (u *Upstream) isHere(s *Set, way *Conn) bool {
 		return isBeside(way.Conn)
 	}
 	if !u.url.Host.IsIP() {
-		return len(s.guard.names.addresses(u.url.Host.Name)) > 0
+		return s.guard.IsLocalName(u.url.Host.Name)
 	}
 	return isOurAddress(u.url.Host.IP)
 }
@@ -272,8 +272,8 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bo
 	}
 	if u.url.Scheme == config.SchemeSOCKS4 && !ip.IsValid() {
 		start := time.Now()
-		addrs, err := s.shared.resolver.fresh(ctx, "ip4", t.Host)
-		if e := noDNSFault(err, "the target's name, which socks4 needs", time.Since(start)); e != nil {
+		addrs, err := s.shared.resolver.Lookup(ctx, "ip4", t.Host)
+		if e := dialer.DNSError(err, "the target's name, which socks4 needs", time.Since(start)); e != nil {
 			return e
 		}
 		if err != nil {
@@ -282,11 +282,11 @@ func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bo
 		ip = addrs[0]
 		asked := t // it says the address, so that is what counts
 		asked.IP = ip
-		if e := s.guard.neverTo(&asked); e != nil {
+		if e := s.refuses(&asked); e != nil {
 			return e
 		}
 		if beside {
-			if e := s.guard.beside(&asked); e != nil {
+			if e := s.refusesLocal(&asked); e != nil {
 				return e
 			}
 		}
@@ -299,15 +299,15 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	start := time.Now()
 	addrs := []netip.Addr{t.IP}
 	if !t.IP.IsValid() {
-		if slices.Contains(metadataNames, t.Host) {
-			return nil, metadataFault(t.Host)
+		if e := s.guard.CheckName(t.Host); e != nil {
+			return nil, e
 		}
 		var err error
-		if addrs, err = s.shared.resolver.fresh(ctx, "ip", t.Host); err != nil {
-			if e := noDNSFault(err, "the target's name", time.Since(start)); e != nil {
+		if addrs, err = s.shared.resolver.Lookup(ctx, "ip", t.Host); err != nil {
+			if e := dialer.DNSError(err, "the target's name", time.Since(start)); e != nil {
 				return nil, e
 			}
-			if isTimeout(err) {
+			if dialer.IsTimeout(err) {
 				e := failure.New(failure.TargetTimeout, "did not resolve the target's name within %s", printable.Seconds(time.Since(start))).With(err, "")
 				e.Unsure = true
 				return nil, e
@@ -318,7 +318,7 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	var allowed []netip.Addr
 	var denied *failure.Error
 	for _, a := range addrs {
-		if e := s.guard.check(netip.AddrPortFrom(a, t.Port), t.Trusted); e != nil {
+		if e := s.guard.CheckDirect(netip.AddrPortFrom(a, t.Port), t.Trusted); e != nil {
 			denied = e
 			continue
 		}
@@ -329,9 +329,9 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	if len(allowed) == 0 && denied != nil {
 		return nil, denied
 	}
-	conn, err := (&dialer{source: u.url.Source, iface: u.url.Interface, before: s.shared.reached}).dial(ctx, allowed, t.Port)
+	conn, err := (&dialer.Dialer{Source: u.url.Source, Interface: u.url.Interface, History: s.shared.reached}).Dial(ctx, allowed, t.Port)
 	if err != nil {
-		e := targetFault(err, time.Since(start))
+		e := dialer.TargetError(err, time.Since(start))
 		e.Sent = e.Class != failure.TargetUnreachable && e.Class != failure.Local
 		return nil, e
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
 )
@@ -320,12 +321,12 @@ const (
 func answerFault(err error, forwards bool) *failure.Error {
 	var e *failure.Error
 	switch {
-	case isTimeout(err):
+	case dialer.IsTimeout(err):
 		e = protocolFault(forwards, "had the request and did not answer within "+printable.Seconds(answerTime))
 		e.Class, e.Unsure, e.ProxyError = failure.TargetTimeout, forwards, proxyNoAnswer
 	case errors.Is(err, errInterims):
 		e = protocolFault(forwards, "sent "+errInterims.Error())
-	case isClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
+	case dialer.IsClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
 		e = protocolFault(forwards, "closed the connection without an answer")
 		e.ProxyError = proxyTerminated
 	default:
@@ -343,11 +344,11 @@ func answerFault(err error, forwards bool) *failure.Error {
 func (u *Upstream) Cut(err error) *failure.Error {
 	e := &failure.Error{Class: failure.TargetProtocol, Upstream: u.name, ProxyError: proxyIncomplete, Err: err}
 	switch {
-	case isTimeout(err):
+	case dialer.IsTimeout(err):
 		e.Class, e.Text = failure.TargetTimeout, "gave an answer that stopped coming"
-	case isReset(err):
+	case dialer.IsReset(err):
 		e.Text = "gave an answer that was cut short by a reset"
-	case isClosed(err):
+	case dialer.IsClosed(err):
 		e.Text = "gave an answer that was cut short by the end of the connection"
 	default:
 		e.Text = "gave an answer whose body is malformed"

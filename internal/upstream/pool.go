@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/failure"
 )
 
 // Pool is a choice among members.
@@ -44,6 +46,31 @@ func (p *Pool) Members() []Member { return p.members }
 // LeavesDirectly reports whether some member that is enabled dials targets from
 // this machine.
 func (p *Pool) LeavesDirectly() bool { return p.direct }
+
+// Refuses returns why no member of the pool will be asked for a target, as far as
+// that can be told without asking a name server; nil if one may be.
+func (p *Pool) Refuses(t Target) *failure.Error {
+	var why *failure.Error
+	for i := range p.members {
+		m := &p.members[i]
+		if !m.Enabled {
+			continue
+		}
+		e := p.set.refuses(&t)
+		switch {
+		case e != nil:
+		case m.IsDirect() && t.IP.IsValid():
+			e = p.set.guard.CheckDirect(netip.AddrPortFrom(t.IP, t.Port), t.Trusted)
+		case m.via == nil && (m.url.Host.IP.IsLoopback() || p.set.guard.IsLocalName(m.url.Host.Name)):
+			e = p.set.refusesLocal(&t)
+		}
+		if e == nil {
+			return nil
+		}
+		why = e
+	}
+	return why
+}
 
 // DialSlot waits for a slot among the dials under way; leave gives it back. The
 // error is an *Error of class overload, or ctx's.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
+	"proxyd/internal/failure"
 	"proxyd/internal/limit"
 	"proxyd/internal/target"
 )
@@ -21,9 +23,9 @@ import (
 // shared is what lives as long as the process, whatever the configuration.
 type shared struct {
 	token    string
-	resolver *resolver
+	resolver *dialer.Resolver
 	kept     *kept
-	reached  *reached
+	reached  *dialer.History
 	pairs    *pairs
 	now      func() time.Time // the clock of health and verdicts; tests set it
 	start    time.Time
@@ -38,7 +40,7 @@ func newShared() *shared {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	s := &shared{
-		token: hex.EncodeToString(b[:]), resolver: newResolver(nil), kept: newKept(), reached: newReached(), pairs: newPairs(),
+		token: hex.EncodeToString(b[:]), resolver: dialer.NewResolver(nil), kept: newKept(), reached: dialer.NewHistory(), pairs: newPairs(),
 		now: time.Now, start: time.Now(),
 	}
 	s.limits = limit.NewTable(func(r limit.Row) {
@@ -55,7 +57,7 @@ func (s *shared) elapsed(at time.Time) int64 { return int64(at.Sub(s.start)) }
 // Set is every upstream and pool of one configuration. It never changes.
 type Set struct {
 	shared      *shared
-	guard       *guard
+	guard       *dialer.Guard
 	attempt     time.Duration
 	retryTarget bool
 	figures     *limitSet
@@ -73,7 +75,7 @@ type Set struct {
 // when the caller publishes it, and then calls CloseIdle.
 func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, error) {
 	s := &Set{
-		guard: newGuard(c, own), attempt: c.Attempt, retryTarget: c.RetryTargetErrors,
+		guard: dialer.NewGuard(allowedPrefixes(c), own), attempt: c.Attempt, retryTarget: c.RetryTargetErrors,
 		figures: newFigures(c), pools: map[string]*Pool{}, upstreams: map[config.Identity]*Upstream{}, names: map[string]*Upstream{},
 	}
 	if prev != nil {
@@ -158,7 +160,7 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 // Direct is the pool of the plain direct way.
 func (s *Set) Direct() *Pool { return s.direct }
 
-// Pool gives the pool that config.Way.Pool names, nil if there is none.
+// Pool gives the pool that config.Outbound.Pool names, nil if there is none.
 func (s *Set) Pool(name string) *Pool { return s.pools[name] }
 
 // Upstream gives the upstream of that name, nil if there is none.
@@ -175,4 +177,40 @@ func hostOf(u config.URL) Target {
 		return Target{}
 	}
 	return Target{Host: h.Name, IP: h.IP, Port: u.Port, Trusted: true, Hop: true}
+}
+
+// allowedPrefixes returns the private addresses that direct connections may
+// reach: allow_private, and the CIDRs of routes that say direct.
+func allowedPrefixes(c *config.Config) []netip.Prefix {
+	list := slices.Clone(c.AllowPrivate)
+	for _, r := range c.Routes {
+		if r.Outbound.Action != config.Direct {
+			continue
+		}
+		for _, p := range r.Hosts {
+			if p.Kind == target.CIDR {
+				list = append(list, p.Prefix)
+			}
+		}
+	}
+	return list
+}
+
+// refuses returns why no outbound may reach t, nil if one may. A hop is what the
+// configuration names, and may be a proxyd of another machine at the same
+// address.
+func (s *Set) refuses(t *Target) *failure.Error {
+	if t.Hop {
+		return nil
+	}
+	return s.guard.CheckTarget(t.host(), t.Port)
+}
+
+// refusesLocal returns why a proxy on this machine may not be asked for t, nil if
+// it may.
+func (s *Set) refusesLocal(t *Target) *failure.Error {
+	if t.Trusted || t.Named || t.Hop {
+		return nil
+	}
+	return s.guard.CheckLocalProxy(t.host())
 }

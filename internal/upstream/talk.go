@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
 )
@@ -104,7 +105,7 @@ const mayBeOther = "it may speak another protocol: check the scheme and the port
 func (k *talk) broken(err error) *failure.Error {
 	e := &failure.Error{Class: failure.UpstreamProtocol, Err: err}
 	switch {
-	case isTimeout(err):
+	case dialer.IsTimeout(err):
 		e.Class = failure.UpstreamTimeout
 		if k.asked {
 			e.Class, e.Unsure = failure.TargetTimeout, true
@@ -122,7 +123,7 @@ func (k *talk) broken(err error) *failure.Error {
 		e.Text = "closed the connection in the middle of " + k.step
 	case errors.Is(err, io.EOF):
 		e.Text = "closed the connection at " + k.step
-	case isReset(err):
+	case dialer.IsReset(err):
 		e.Text = "reset the connection at " + k.step
 	default:
 		e.Text = "broke off at " + k.step

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
 )
@@ -65,7 +66,7 @@ func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *failure.Error) {
 	if err == nil {
 		return secured, nil
 	}
-	if isTimeout(err) {
+	if dialer.IsTimeout(err) {
 		return nil, &failure.Error{
 			Class: failure.UpstreamTimeout, Err: err,
 			Text: "accepted TCP, then silent at the TLS handshake for " + printable.Seconds(time.Since(start)), Hint: mayBeOther,
@@ -111,7 +112,7 @@ func tlsFault(err error) *failure.Error {
 		e.Hint = "it may want a client certificate (tls.cert_file) or other versions"
 	case errors.Is(err, io.EOF):
 		e.Text = "closed the connection in the TLS handshake"
-	case isReset(err):
+	case dialer.IsReset(err):
 		e.Text = "reset the connection in the TLS handshake"
 	default:
 		e.Text = "failed the TLS handshake (" + printable.Clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"

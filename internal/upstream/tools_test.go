@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"proxyd/internal/config"
+	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
@@ -125,13 +126,13 @@ func reload(t testing.TB, prev *Set, text string, names map[string]string) *Set 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.shared.resolver.lookup = func(_ context.Context, _, host string) ([]netip.Addr, error) {
+	s.shared.resolver = dialer.NewResolver(func(_ context.Context, _, host string) ([]netip.Addr, error) {
 		a, ok := names[host]
 		if !ok {
 			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 		}
 		return []netip.Addr{netip.MustParseAddr(a)}, nil
-	}
+	})
 	return s
 }
 

@@ -12,6 +12,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
+	"proxyd/internal/target"
 )
 
 // Target is where a connection goes, normalised once at the border.
@@ -28,6 +29,9 @@ type Target struct {
 	Client   netip.AddrPort // of a plain request: connections are kept for it alone
 	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
 }
+
+// host returns the target's host.
+func (t *Target) host() target.Host { return target.Host{Name: t.Host, IP: t.IP} }
 
 // Conn is an open way to a target. The caller owns Conn and must call Release
 // once, when the connection has ended.

@@ -1,16 +1,16 @@
 //go:build !linux
 
-package upstream
+package dialer
 
 import (
 	"fmt"
 	"runtime"
 )
 
-// noInterface is an interface that cannot be dialled through.
-type noInterface struct{ name string }
+// interfaceError is the error of an interface that cannot be used for a dial.
+type interfaceError struct{ name string }
 
-func (n *noInterface) Error() string {
+func (n *interfaceError) Error() string {
 	return fmt.Sprintf("interface %s cannot be chosen on %s: give direct:// a source address instead", n.name, runtime.GOOS)
 }
 
@@ -19,5 +19,5 @@ func bindSource(_ uintptr, _ bool, iface string) error {
 	if iface == "" {
 		return nil
 	}
-	return &noInterface{iface}
+	return &interfaceError{iface}
 }

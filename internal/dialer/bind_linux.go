@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"errors"
@@ -11,20 +11,20 @@ import (
 // one address serves more than the 28,000 connections of the port range.
 const ipBindAddressNoPort = 24
 
-// noInterface is an interface that cannot be dialled through.
-type noInterface struct {
+// interfaceError is the error of an interface that cannot be used for a dial.
+type interfaceError struct {
 	name string
 	err  error
 }
 
-func (n *noInterface) Error() string {
+func (n *interfaceError) Error() string {
 	if errors.Is(n.err, syscall.ENODEV) {
 		return fmt.Sprintf("interface %s does not exist here", n.name)
 	}
 	return fmt.Sprintf("interface %s cannot be used: %v", n.name, n.err)
 }
 
-func (n *noInterface) Unwrap() error { return n.err }
+func (n *interfaceError) Unwrap() error { return n.err }
 
 // bindSource prepares a socket for its source address and interface.
 func bindSource(fd uintptr, source bool, iface string) error {
@@ -35,7 +35,7 @@ func bindSource(fd uintptr, source bool, iface string) error {
 		return nil
 	}
 	if err := syscall.BindToDevice(int(fd), iface); err != nil {
-		return &noInterface{iface, err}
+		return &interfaceError{iface, err}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	nextServer      = 700 * time.Millisecond // a name server may be alone for so long before the next one is asked beside it
-	resolutionDelay = 50 * time.Millisecond  // the other family's answer is waited for so long (RFC 8305 section 3)
+	nextServer      = 700 * time.Millisecond // the head start of a name server before the next one is asked as well
+	resolutionDelay = 50 * time.Millisecond  // how long to wait for the other family's answer (RFC 8305 section 3)
 	serversFresh    = 5 * time.Second        // the system's list is read again after this
-	serverRounds    = 2                      // each server is asked so often in one look-up
+	serverRounds    = 2                      // how often each server is asked in one look-up
 )
 
 // nameservers looks names up with Go's own resolver, which reads the hosts file
-// and the system's search list, but asks A and AAAA apart and the name servers
-// beside one another: where the first of them is dead, or drops one of the two
-// questions, Go's resolver alone needs 5 s for each. The server that answered
-// last is asked first. It is safe for concurrent use.
+// and the system's search list. But it asks for A and AAAA separately, and does
+// not wait long for one name server before it asks the next: if the first one is
+// dead, or drops one of the two questions, Go's resolver alone needs 5 s for each.
+// The server that answered last is asked first. It is safe for concurrent use.
 type nameservers struct {
 	system func(context.Context) []string // the system's list, as host:port
 
@@ -31,29 +31,29 @@ type nameservers struct {
 	list     []string
 	read     time.Time
 	good     string
-	answered atomic.Int64 // when some server last said anything, in Unix nanoseconds
+	answered atomic.Int64 // when a server last sent anything, in Unix nanoseconds
 }
 
-// noDNS is that no name server said anything.
-type noDNS struct {
-	servers []string
-	cause   error
+// NoDNSError is the error of a look-up that no name server answered.
+type NoDNSError struct {
+	Servers []string
+	Cause   error
 }
 
-// Error names the servers.
-func (e *noDNS) Error() string {
+// Error returns the text, which names the servers.
+func (e *NoDNSError) Error() string {
 	who := "this machine's DNS"
-	if len(e.servers) > 0 {
-		who += " (" + strings.Join(e.servers, ", ") + ")"
+	if len(e.Servers) > 0 {
+		who += " (" + strings.Join(e.Servers, ", ") + ")"
 	}
-	if dns, ok := errors.AsType[*net.DNSError](e.cause); ok && !dns.IsTimeout {
+	if dns, ok := errors.AsType[*net.DNSError](e.Cause); ok && !dns.IsTimeout {
 		return who + " did not answer: " + dns.Err[strings.LastIndex(dns.Err, ": ")+1:]
 	}
 	return who + " did not answer"
 }
 
 // Unwrap returns the cause.
-func (e *noDNS) Unwrap() error { return e.cause }
+func (e *NoDNSError) Unwrap() error { return e.Cause }
 
 // found is one family's answer.
 type found struct {
@@ -62,7 +62,7 @@ type found struct {
 	err   error
 }
 
-// lookup has the shape of net.Resolver's LookupNetIP.
+// lookup has the signature of net.Resolver.LookupNetIP.
 func (n *nameservers) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	if network != "ip" {
 		return n.ask(ctx, network, host)
@@ -94,12 +94,12 @@ func (n *nameservers) lookup(ctx context.Context, network, host string) ([]netip
 	}
 }
 
-// both puts the answers of both families together, IPv6 first where it leads
-// anywhere (RFC 6724, as far as it is about the families).
+// both merges the answers of both families, IPv6 first if this machine reaches it
+// (RFC 6724, as far as it is about the families).
 func (n *nameservers) both(a, b found) ([]netip.Addr, error) {
 	switch {
 	case a.err != nil && b.err != nil:
-		if isNotFound(a.err) { // it exists not, or has no address of this family: the other one says more
+		if isNotFound(a.err) { // no such name, or no address of this family: the other error says more
 			return nil, b.err
 		}
 		return nil, a.err
@@ -117,13 +117,13 @@ func (n *nameservers) both(a, b found) ([]netip.Addr, error) {
 	return slices.Concat(a.addrs, b.addrs), nil
 }
 
-// ask looks one family up.
+// ask looks up one family.
 func (n *nameservers) ask(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	start := time.Now()
 	servers := n.servers(ctx)
-	queue := []string{""} // no server to choose: the library does as it likes
+	queue := []string{""} // no server to choose: the library decides
 	if len(servers) > 0 {
 		queue = slices.Repeat(servers, serverRounds)
 	}
@@ -171,7 +171,7 @@ func (n *nameservers) ask(ctx context.Context, network, host string) ([]netip.Ad
 	if errors.Is(failed, context.Canceled) || n.answered.Load() >= start.UnixNano() {
 		return nil, failed
 	}
-	return nil, &noDNS{servers, failed}
+	return nil, &NoDNSError{servers, failed}
 }
 
 // isNotFound reports whether a look-up ended in an answer that holds no address.
@@ -181,9 +181,9 @@ func isNotFound(err error) bool {
 	return ok && dns.IsNotFound || unsuitable
 }
 
-// resolver is Go's resolver with server for every name server, and the system's
-// own list for "". Each look-up has one of its own: one resolver asks the same
-// question only once at a time.
+// resolver returns Go's resolver with server in place of every name server, or
+// with the system's list for "". Each look-up has its own: one resolver asks the
+// same question only once at a time.
 func (n *nameservers) resolver(server string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if server != "" {
@@ -193,7 +193,7 @@ func (n *nameservers) resolver(server string) *net.Resolver {
 		if err != nil {
 			return nil, err
 		}
-		// The library heeds the deadline alone.
+		// The library respects only the deadline.
 		context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 		if udp, ok := conn.(*net.UDPConn); ok {
 			return &heardUDP{udp, &n.answered}, nil
@@ -202,14 +202,14 @@ func (n *nameservers) resolver(server string) *net.Resolver {
 	}}
 }
 
-// heardUDP notes when something is received. It is a net.PacketConn, by which
-// the library tells UDP from TCP.
+// heardUDP records when something is received. It is a net.PacketConn: the library
+// distinguishes UDP from TCP by that.
 type heardUDP struct {
 	*net.UDPConn
 	at *atomic.Int64
 }
 
-// Read notes when it has read something.
+// Read records when it has read something.
 func (c *heardUDP) Read(p []byte) (int, error) {
 	n, err := c.UDPConn.Read(p)
 	if n > 0 {
@@ -219,7 +219,7 @@ func (c *heardUDP) Read(p []byte) (int, error) {
 }
 
 // servers returns the name servers in the order in which to ask them. The caller
-// must not change the list.
+// must not modify the list.
 func (n *nameservers) servers(ctx context.Context) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -232,13 +232,14 @@ func (n *nameservers) servers(ctx context.Context) []string {
 	return n.list
 }
 
+// prefer makes server the first one to ask.
 func (n *nameservers) prefer(server string) {
 	n.mu.Lock()
 	n.good = server
 	n.mu.Unlock()
 }
 
-var errOnlyAsked = errors.New("only asked which name servers there are")
+var errListing = errors.New("only listing the name servers")
 
 // systemServers returns the name servers that Go's resolver would ask, in its
 // order and on every system, without asking any.
@@ -251,7 +252,7 @@ func systemServers(ctx context.Context) []string {
 		if !slices.Contains(list, address) {
 			list = append(list, address)
 		}
-		return nil, errOnlyAsked
+		return nil, errListing
 	}}
 	_, _ = r.LookupNetIP(ctx, "ip4", "name-servers.invalid.")
 	mu.Lock()

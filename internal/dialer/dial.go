@@ -1,4 +1,9 @@
-package upstream
+// Package dialer opens TCP connections from this machine: it resolves names,
+// races the addresses of a target, binds to a source address or an interface,
+// and refuses what must not be reached from here.
+//
+// It knows nothing of proxies' protocols, of pools, or of the configuration.
+package dialer
 
 import (
 	"context"
@@ -9,28 +14,30 @@ import (
 	"time"
 )
 
-// nextAddress is how long an address may be alone before the next one is tried
-// beside it (RFC 8305 section 5).
+// nextAddress is the head start of an address before the next one is tried as
+// well (RFC 8305 section 5).
 const nextAddress = 250 * time.Millisecond
 
 // keepAlive finds a dead peer of an idle connection within 45 s.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
 
-// dialer opens TCP connections from this machine.
-type dialer struct {
-	source netip.Addr // the local address; invalid: the kernel's choice
-	iface  string     // the network interface; "": the kernel's choice
-	before *reached   // what is remembered of earlier races; nil: nothing
+// Dialer opens TCP connections from this machine. The zero value is ready for
+// use. It is safe for concurrent use.
+type Dialer struct {
+	Source    netip.Addr // the local address; invalid: the kernel chooses
+	Interface string     // the network interface; "": the kernel chooses
+	History   *History   // of earlier races; nil: none is kept
 }
 
-// errNoFamily is a target without an address of the source's family.
+// errNoFamily is the error of a target without an address of the source's family.
 var errNoFamily = errors.New("no address of the source address's family")
 
-// dial connects to the first of addrs that answers. Before that address is
-// known, no connection outlives the call.
-func (d *dialer) dial(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
-	if d.source.IsValid() {
-		addrs = sameFamily(addrs, d.source)
+// Dial connects to the first of addrs that answers, at port. The caller closes
+// the connection; the others of the race are closed when Dial returns. The error
+// is the one that says most about the target.
+func (d *Dialer) Dial(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
+	if d.Source.IsValid() {
+		addrs = sameFamily(addrs, d.Source)
 	}
 	switch len(addrs) {
 	case 0:
@@ -38,18 +45,18 @@ func (d *dialer) dial(ctx context.Context, addrs []netip.Addr, port uint16) (*ne
 	case 1:
 		return d.one(ctx, netip.AddrPortFrom(addrs[0], port))
 	}
-	if d.before != nil {
-		addrs = d.before.order(d, addrs)
+	if d.History != nil {
+		addrs = d.History.order(d, addrs)
 	}
 	return d.race(ctx, addrs, port)
 }
 
-func (d *dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error) {
+func (d *Dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error) {
 	nd := net.Dialer{KeepAliveConfig: keepAlive} // TCP_NODELAY is Go's default
-	if d.source.IsValid() {
-		nd.LocalAddr = &net.TCPAddr{IP: d.source.AsSlice(), Zone: d.source.Zone()}
+	if d.Source.IsValid() {
+		nd.LocalAddr = &net.TCPAddr{IP: d.Source.AsSlice(), Zone: d.Source.Zone()}
 	}
-	if d.source.IsValid() || d.iface != "" {
+	if d.Source.IsValid() || d.Interface != "" {
 		nd.ControlContext = d.control
 	}
 	// Not DialTCP: it binds even without a source address, a system call that
@@ -62,9 +69,9 @@ func (d *dialer) one(ctx context.Context, a netip.AddrPort) (*net.TCPConn, error
 }
 
 // control runs on the new socket just before it connects.
-func (d *dialer) control(_ context.Context, _, _ string, c syscall.RawConn) error {
+func (d *Dialer) control(_ context.Context, _, _ string, c syscall.RawConn) error {
 	var failed error
-	err := c.Control(func(fd uintptr) { failed = bindSource(fd, d.source.IsValid(), d.iface) })
+	err := c.Control(func(fd uintptr) { failed = bindSource(fd, d.Source.IsValid(), d.Interface) })
 	if err != nil {
 		return err
 	}
@@ -79,10 +86,10 @@ type dialled struct {
 
 // race is Happy Eyeballs (RFC 8305): the next address is tried when the ones
 // before have failed, or beside them after a while.
-func (d *dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
+func (d *Dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan dialled, len(addrs)) // one place for each, so that none ever blocks
-	begun := make([]time.Time, 0, len(addrs)) // when each was tried; zero: it answered, or failed, in time
+	results := make(chan dialled, len(addrs)) // a slot for each, so that none ever blocks
+	begun := make([]time.Time, 0, len(addrs)) // when each was tried; zero: it has answered, or failed
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var won *net.TCPConn
@@ -107,14 +114,14 @@ func (d *dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*ne
 		case r := <-results:
 			running--
 			won, worst, winner = r.conn, moreTelling(worst, r.err), r.at
-			if !isTimeout(r.err) {
+			if !IsTimeout(r.err) {
 				begun[r.at] = time.Time{}
 			}
 			timer.Reset(0)
 		}
 	}
-	if won != nil && d.before != nil {
-		d.before.won(d, addrs[winner], overdue(addrs, begun))
+	if won != nil && d.History != nil {
+		d.History.success(d, addrs[winner], overdue(addrs, begun))
 	}
 	cancel()
 	for ; running > 0; running-- {
@@ -128,8 +135,7 @@ func (d *dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (*ne
 	return nil, worst
 }
 
-// overdue lists the addresses that have been tried for long enough, and have not
-// said anything.
+// overdue returns the addresses that have not answered within nextAddress.
 func overdue(addrs []netip.Addr, begun []time.Time) (list []netip.Addr) {
 	for i, since := range begun {
 		if !since.IsZero() && time.Since(since) >= nextAddress {
@@ -139,15 +145,16 @@ func overdue(addrs []netip.Addr, begun []time.Time) (list []netip.Addr) {
 	return list
 }
 
-// moreTelling picks the error that says more about the far end: that it
-// refused rather than that one of its addresses is out of reach from here.
+// moreTelling returns the error that says more about the far end: a refusal
+// before an address that is out of reach from here.
 func moreTelling(a, b error) error {
-	if a == nil || (b != nil && errnoKind(b) >= errnoKind(a)) {
+	if a == nil || (b != nil && kindOf(b) >= kindOf(a)) {
 		return b
 	}
 	return a
 }
 
+// sameFamily returns the addresses of the family of as.
 func sameFamily(addrs []netip.Addr, as netip.Addr) []netip.Addr {
 	var same []netip.Addr
 	for _, a := range addrs {

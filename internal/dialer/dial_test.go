@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func TestRaceFirstAddressSilent(t *testing.T) {
 	hole := portOf(t, testkit.BlackHole(t))
 	listenOn(t, "::1", hole)
 	start := time.Now()
-	conn, err := (&dialer{}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), hole)
+	conn, err := (&Dialer{}).Dial(within(t, testkit.Patience), addrs("127.0.0.1", "::1"), hole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,12 +57,12 @@ func TestRaceFirstAddressSilent(t *testing.T) {
 	}
 }
 
-// With the first address refusing nobody waits.
+// With the first address refusing, Dial does not wait.
 func TestRaceFirstAddressRefuses(t *testing.T) {
 	port := portOf(t, testkit.ClosedPort(t))
 	listenOn(t, "::1", port)
 	start := time.Now()
-	conn, err := (&dialer{}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), port)
+	conn, err := (&Dialer{}).Dial(within(t, testkit.Patience), addrs("127.0.0.1", "::1"), port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestRaceFirstAddressAnswers(t *testing.T) {
 	defer ln.Close()
 	port := portOf(t, ln.Addr().String())
 	second := listenOn(t, "::1", port).(*net.TCPListener)
-	conn, err := (&dialer{}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), port)
+	conn, err := (&Dialer{}).Dial(within(t, testkit.Patience), addrs("127.0.0.1", "::1"), port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,8 +100,8 @@ func TestRaceLeavesNothingOpen(t *testing.T) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
 	defer cancel()
-	_, err := (&dialer{}).dial(ctx, addrs("127.0.0.1", "127.0.0.1", "127.0.0.1"), hole)
-	if !isTimeout(err) || time.Since(start) > 2*time.Second {
+	_, err := (&Dialer{}).Dial(ctx, addrs("127.0.0.1", "127.0.0.1", "127.0.0.1"), hole)
+	if !IsTimeout(err) || time.Since(start) > 2*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(start))
 	}
 }
@@ -114,7 +114,7 @@ func TestRaceFailures(t *testing.T) {
 		"refused last":  addrs("255.255.255.255", "127.0.0.1"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := (&dialer{}).dial(budget(t, testkit.Patience), list, port)
+			_, err := (&Dialer{}).Dial(within(t, testkit.Patience), list, port)
 			if !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("got %v", err)
 			}
@@ -145,14 +145,14 @@ func TestMoreTelling(t *testing.T) {
 	}
 }
 
-// A source address has a family; targets of the other one are our own fault.
+// A source address has a family; targets of the other one are an error of this machine.
 func TestSourceOfAnotherFamily(t *testing.T) {
-	d := &dialer{source: netip.MustParseAddr("127.0.0.1")}
-	_, err := d.dial(t.Context(), addrs("::1"), 443)
+	d := &Dialer{Source: netip.MustParseAddr("127.0.0.1")}
+	_, err := d.Dial(t.Context(), addrs("::1"), 443)
 	if !errors.Is(err, errNoFamily) {
 		t.Fatalf("got %v", err)
 	}
-	for name, e := range map[string]*failure.Error{"target": targetFault(err, 0), "upstream": dialFault(err, 0)} {
+	for name, e := range map[string]*failure.Error{"target": TargetError(err, 0), "upstream": UpstreamError(err, 0)} {
 		if e.Class != failure.Local {
 			t.Errorf("%s: got %s: %s", name, e.Class, e.Text)
 		}
@@ -166,12 +166,12 @@ func TestRaceRemembersWhatDoesNotAnswer(t *testing.T) {
 	hole := portOf(t, testkit.BlackHole(t))
 	listenOn(t, "::1", hole)
 	now := time.Now()
-	r := newReached()
+	r := NewHistory()
 	r.now = func() time.Time { return now }
 	dial := func() time.Duration {
 		t.Helper()
 		start := time.Now()
-		conn, err := (&dialer{before: r}).dial(budget(t, testkit.Patience), addrs("127.0.0.1", "::1"), hole)
+		conn, err := (&Dialer{History: r}).Dial(within(t, testkit.Patience), addrs("127.0.0.1", "::1"), hole)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,11 +199,11 @@ func TestRaceRemembersWhatDoesNotAnswer(t *testing.T) {
 // What is remembered: addresses and families that lost against others, until
 // they answer.
 func TestReachedOrder(t *testing.T) {
-	r, d := newReached(), &dialer{}
+	r, d := NewHistory(), &Dialer{}
 	order := func(list ...string) string { return fmt.Sprint(r.order(d, addrs(list...))) }
 	lose := func(n int, winner string, losers ...string) {
 		for range n {
-			r.won(d, addrs(winner)[0], addrs(losers...))
+			r.success(d, addrs(winner)[0], addrs(losers...))
 		}
 	}
 	lose(lateAfter-1, "192.0.2.1", "2001:db8::1")
@@ -214,7 +214,7 @@ func TestReachedOrder(t *testing.T) {
 	if got := order("2001:db8::7", "192.0.2.1", "2001:db8::8", "192.0.2.2"); got != "[192.0.2.1 192.0.2.2 2001:db8::7 2001:db8::8]" {
 		t.Errorf("a family: %s", got)
 	}
-	other := &dialer{iface: "eth1"}
+	other := &Dialer{Interface: "eth1"}
 	if got := fmt.Sprint(r.order(other, addrs("2001:db8::7", "192.0.2.1"))); got != "[2001:db8::7 192.0.2.1]" {
 		t.Errorf("from another interface: %s", got)
 	}
@@ -227,7 +227,7 @@ func TestReachedOrder(t *testing.T) {
 		t.Errorf("an address: %s", got)
 	}
 	for i := range 2 * lateEntries {
-		r.won(d, addrs("::1")[0], []netip.Addr{netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})})
+		r.success(d, addrs("::1")[0], []netip.Addr{netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})})
 	}
 	if len(r.late) > lateEntries {
 		t.Errorf("%d entries", len(r.late))

@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"net/netip"

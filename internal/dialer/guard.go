@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"net/netip"
@@ -6,37 +6,30 @@ import (
 	"strconv"
 	"strings"
 
-	"proxyd/internal/config"
 	"proxyd/internal/failure"
 	"proxyd/internal/target"
 )
 
-// guard keeps connections away from what they must not reach by accident, or by
-// a client's intent: direct ones from all that is not the public internet,
-// those through a proxy on this machine from what only this machine reaches,
-// and every one from proxyd itself and from a cloud's metadata service.
-type guard struct {
+// Guard keeps connections away from what they must not reach, whether by
+// accident or by a client's intent: direct ones from everything but the public
+// internet, those through a proxy on this machine from what only this machine
+// reaches, and all of them from proxyd itself and from metadata services. It is
+// safe for concurrent use. Its errors are of class denied and say what to do.
+type Guard struct {
 	allow []netip.Prefix // private addresses that the configuration allows
 	own   func(netip.AddrPort) bool
 	names *localNames
 }
 
-// newGuard collects what the configuration allows: allow_private, and the
-// CIDRs of routes that say direct.
-func newGuard(c *config.Config, own func(netip.AddrPort) bool) *guard {
-	g := &guard{own: own, allow: slices.Clone(c.AllowPrivate), names: newLocalNames()}
-	for _, r := range c.Routes {
-		if r.Outbound.Action != config.Direct {
-			continue
-		}
-		for _, p := range r.Hosts {
-			if p.Kind == target.CIDR {
-				g.allow = append(g.allow, p.Prefix)
-			}
-		}
-	}
-	return g
+// NewGuard returns a guard that lets direct connections reach the private
+// addresses of allow. own reports whether proxyd listens at an address; for an
+// unspecified address, whether it listens anywhere on that port. It may be nil.
+func NewGuard(allow []netip.Prefix, own func(netip.AddrPort) bool) *Guard {
+	return &Guard{own: own, allow: allow, names: newLocalNames()}
 }
+
+// AllowsSame reports whether g and o allow the same private addresses.
+func (g *Guard) AllowsSame(o *Guard) bool { return slices.Equal(g.allow, o.allow) }
 
 // metadata are the clouds' metadata services, which hand out credentials, each
 // with the document that names it. Most clouds that are not listed use the first
@@ -75,6 +68,7 @@ var metadataNames = []string{
 	"metadata.tencentyun.com", "api.metadata.cloud.ibm.com", "metadata.platformequinix.com",
 }
 
+// isMetadata reports whether ip is a metadata service.
 func isMetadata(ip netip.Addr) bool {
 	return slices.ContainsFunc(metadataPrefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
@@ -107,18 +101,18 @@ var special = []struct {
 
 const documentation = "an address for documentation"
 
-// The ranges out of which name servers with "fake IP" answer: Clash and mihomo,
-// sing-box, Xray, Surge. The program behind them maps the address back.
+// The ranges from which name servers with "fake IP" answer: Clash and mihomo,
+// sing-box, Xray, Surge. That program maps the address back to the name.
 var (
 	fakeV4 = netip.MustParsePrefix("198.18.0.0/15")
 	fakeV6 = netip.MustParsePrefix("fc00::/18")
 )
 
-// check gives nil if a direct connection may go to a, the address that is really
-// dialled, else a denied error that says what to add. trusted is Target.Trusted.
-func (g *guard) check(a netip.AddrPort, trusted bool) *failure.Error {
+// CheckDirect returns why a direct connection may not go to a, the address that
+// is really dialled; nil if it may. A trusted one may go to private addresses.
+func (g *Guard) CheckDirect(a netip.AddrPort, trusted bool) *failure.Error {
 	ip := a.Addr().Unmap()
-	if e := g.never(a); e != nil {
+	if e := g.checkAddress(a); e != nil {
 		return e
 	}
 	if trusted || g.allows(ip) {
@@ -134,113 +128,97 @@ func (g *guard) check(a netip.AddrPort, trusted bool) *failure.Error {
 	return failure.New(failure.Denied, "%s is %s, which direct connections do not reach", ip, what).With(nil, toAllow(ip))
 }
 
-// never refuses an address that no outbound reaches, whatever is allowed.
-func (g *guard) never(a netip.AddrPort) *failure.Error {
+// checkAddress returns why no outbound may reach an address, whatever is allowed;
+// nil if one may.
+func (g *Guard) checkAddress(a netip.AddrPort) *failure.Error {
 	ip := a.Addr().Unmap()
 	for _, real := range []netip.Addr{ip, embedded(ip)} {
 		switch {
 		case !real.IsValid():
 		case isMetadata(real):
-			return metadataFault(ip.String())
+			return metadataError(ip.String())
 		case g.own != nil && g.own(netip.AddrPortFrom(real, a.Port())):
-			return ownFaultOf(netip.AddrPortFrom(ip, a.Port()).String())
+			return loopError(netip.AddrPortFrom(ip, a.Port()).String())
 		}
 	}
 	return nil
 }
 
-// neverTo is never for a target as the client named it, before any outbound is
-// dialled. A hop is what the configuration names, and may be a proxyd of another
-// machine at the same address.
-func (g *guard) neverTo(t *Target) *failure.Error {
-	switch {
-	case t.Hop:
-		return nil
-	case t.IP.IsValid():
-		return g.never(netip.AddrPortFrom(t.IP, t.Port))
-	case slices.Contains(metadataNames, t.Host):
-		return metadataFault(t.Host)
-	case g.own == nil || !g.own(netip.AddrPortFrom(netip.IPv4Unspecified(), t.Port)): // no port of ours
+// CheckTarget returns why no outbound may reach a target, as the client named it
+// and without a look-up; nil if one may.
+func (g *Guard) CheckTarget(h target.Host, port uint16) *failure.Error {
+	if h.IsIP() {
+		return g.checkAddress(netip.AddrPortFrom(h.IP, port))
+	}
+	if e := g.CheckName(h.Name); e != nil {
+		return e
+	}
+	if g.own == nil || !g.own(netip.AddrPortFrom(netip.IPv4Unspecified(), port)) { // no port of ours
 		return nil
 	}
-	for _, a := range g.names.addresses(t.Host) {
-		if g.own(netip.AddrPortFrom(a, t.Port)) {
-			return ownFaultOf(hostPort(*t))
+	for _, a := range g.names.addresses(h.Name) {
+		if g.own(netip.AddrPortFrom(a, port)) {
+			return loopError(h.Name + ":" + strconv.Itoa(int(port)))
 		}
 	}
 	return nil
 }
 
-func metadataFault(host string) *failure.Error {
+// CheckName returns an error for the name of a metadata service, nil for others.
+func (g *Guard) CheckName(name string) *failure.Error {
+	if slices.Contains(metadataNames, name) {
+		return metadataError(name)
+	}
+	return nil
+}
+
+// IsLocalName reports whether this machine gives a normalised name an address
+// that only this machine reaches.
+func (g *Guard) IsLocalName(name string) bool { return len(g.names.addresses(name)) > 0 }
+
+func metadataError(host string) *failure.Error {
 	return failure.New(failure.Denied, "%s is a cloud's metadata service, which is never proxied", host).With(nil, "have the client keep it to itself: NO_PROXY=169.254.169.254")
 }
 
-func ownFaultOf(at string) *failure.Error {
+func loopError(at string) *failure.Error {
 	return failure.New(failure.Denied, "%s is proxyd itself", at).With(nil, "a connection would loop; check the target, or NO_PROXY of the client")
 }
 
-// beside gives nil if a proxy on this machine may be asked for t: to that one,
-// loopback is ours. A name is refused where this machine alone gives it such an
-// address; what a name server says of it only the proxy learns.
-func (g *guard) beside(t *Target) *failure.Error {
-	if t.Trusted || t.Named || t.Hop {
-		return nil
-	}
-	addrs := []netip.Addr{t.IP.Unmap()}
-	if !t.IP.IsValid() {
-		addrs = g.names.addresses(t.Host)
+// CheckLocalProxy returns why a proxy on this machine may not be asked for h, nil
+// if it may: its loopback addresses are ours. A name is refused if this machine's
+// hosts file gives it such an address; only the proxy asks a name server.
+func (g *Guard) CheckLocalProxy(h target.Host) *failure.Error {
+	addrs := []netip.Addr{h.IP.Unmap()}
+	if !h.IsIP() {
+		addrs = g.names.addresses(h.Name)
 	}
 	addrs = slices.DeleteFunc(slices.Clone(addrs), func(ip netip.Addr) bool {
-		return g.allows(ip) || !besideOnly(ip) && !besideOnly(embedded(ip))
+		return g.allows(ip) || !isMachineLocal(ip) && !isMachineLocal(embedded(ip))
 	})
 	if len(addrs) == 0 {
 		return nil
 	}
 	var what string
-	if !t.IP.IsValid() {
+	if !h.IsIP() {
 		what = addrs[0].String() + " here"
 	} else if what = private(addrs[0]); what == "" {
 		what = "an IPv6 form that hides " + embedded(addrs[0]).String()
 	}
-	return failure.New(failure.Denied, "%s is %s, which is not reached through a proxy on this machine", t.Host, what).With(nil, toAllow(addrs...))
+	return failure.New(failure.Denied, "%s is %s, which is not reached through a proxy on this machine", h.Name, what).With(nil, toAllow(addrs...))
 }
 
-// Refuses returns why no member of the pool will be asked for a target, as far as
-// that can be told without asking a name server; nil if one may be.
-func (p *Pool) Refuses(t Target) *failure.Error {
-	var why *failure.Error
-	for i := range p.members {
-		m := &p.members[i]
-		if !m.Enabled {
-			continue
-		}
-		e := p.set.guard.neverTo(&t)
-		switch {
-		case e != nil:
-		case m.IsDirect() && t.IP.IsValid():
-			e = p.set.guard.check(netip.AddrPortFrom(t.IP, t.Port), t.Trusted)
-		case m.via == nil && (m.url.Host.IP.IsLoopback() || len(p.set.guard.names.addresses(m.url.Host.Name)) > 0):
-			e = p.set.guard.beside(&t)
-		}
-		if e == nil {
-			return nil
-		}
-		why = e
-	}
-	return why
-}
-
-// besideOnly reports whether an address is reached from this machine, or from
-// its own link, alone.
-func besideOnly(ip netip.Addr) bool {
+// isMachineLocal reports whether an address is reached only from this machine, or
+// from its own link.
+func isMachineLocal(ip netip.Addr) bool {
 	return ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.Is4() && ip.As4()[0] == 0 || ip == netip.IPv6Unspecified()
 }
 
-func (g *guard) allows(ip netip.Addr) bool {
+// allows reports whether the configuration allows an address.
+func (g *Guard) allows(ip netip.Addr) bool {
 	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// toAllow says what to do for those addresses to be reached.
+// toAllow returns what to do for direct connections to reach the addresses.
 func toAllow(addrs ...netip.Addr) string {
 	var cidrs []string
 	for _, ip := range addrs {
@@ -264,8 +242,9 @@ func toAllow(addrs ...netip.Addr) string {
 	return "to allow it, " + line
 }
 
-// notOurselves refuses an upstream that is proxyd itself. nil if it is not.
-func (g *guard) notOurselves(addrs []netip.Addr, port uint16) error {
+// CheckUpstream returns an error if the upstream at one of addrs is proxyd itself,
+// else nil.
+func (g *Guard) CheckUpstream(addrs []netip.Addr, port uint16) error {
 	for _, a := range addrs {
 		if at := netip.AddrPortFrom(a.Unmap(), port); g.own != nil && g.own(at) {
 			return failure.New(failure.Denied, "proxy_loop_detected: the upstream %s is proxyd itself", at).With(nil, "a connection would go round; check the upstream's address")
@@ -274,7 +253,7 @@ func (g *guard) notOurselves(addrs []netip.Addr, port uint16) error {
 	return nil
 }
 
-// private says what kind of not-public address ip is, "" if it is public.
+// private returns what kind of address ip is if it is not public, else "".
 func private(ip netip.Addr) string {
 	switch {
 	case ip.IsUnspecified():
@@ -296,6 +275,7 @@ func private(ip netip.Addr) string {
 	return ""
 }
 
+// embedded returns the IPv4 address that ip hides, the zero Addr if none.
 func embedded(ip netip.Addr) netip.Addr {
 	if v4, ok := target.Embedded(ip); ok {
 		return v4

@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // names is a name server for one resolver. It runs in a bubble of synctest.
-type names struct {
+type fakeNames struct {
 	mu    sync.Mutex
 	addrs []netip.Addr
 	err   error
@@ -22,7 +22,7 @@ type names struct {
 	asked []string
 }
 
-func (n *names) lookUp(ctx context.Context, network, host string) ([]netip.Addr, error) {
+func (n *fakeNames) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	n.mu.Lock()
 	n.asked = append(n.asked, network+" "+host)
 	addrs, err, takes := n.addrs, n.err, n.takes
@@ -36,7 +36,7 @@ func (n *names) lookUp(ctx context.Context, network, host string) ([]netip.Addr,
 }
 
 // says sets what the next look-ups find.
-func (n *names) says(err error, takes time.Duration, addrs ...string) {
+func (n *fakeNames) says(err error, takes time.Duration, addrs ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.addrs, n.err, n.takes = nil, err, takes
@@ -45,7 +45,7 @@ func (n *names) says(err error, takes time.Duration, addrs ...string) {
 	}
 }
 
-func (n *names) count() int {
+func (n *fakeNames) count() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.asked)
@@ -54,9 +54,9 @@ func (n *names) count() int {
 var errServer = &net.DNSError{Err: "server misbehaving", Name: "px.example", IsTemporary: true}
 
 // gives asks for the upstream's name and compares. want is one address, or "" for a failure.
-func gives(t *testing.T, r *resolver, want string) {
+func gives(t *testing.T, r *Resolver, want string) {
 	t.Helper()
-	addrs, err := r.kept(context.Background(), "px.example")
+	addrs, err := r.LookupCached(context.Background(), "px.example")
 	got := ""
 	if err == nil {
 		got = addrs[0].String()
@@ -69,8 +69,8 @@ func gives(t *testing.T, r *resolver, want string) {
 // An upstream's addresses are asked for every 30 s at most, and no more often.
 func TestKeptIsFreshFor30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		n.says(nil, 0, "192.0.2.1")
 		gives(t, r, "192.0.2.1")
 		n.says(nil, 0, "192.0.2.2")
@@ -90,8 +90,8 @@ func TestKeptIsFreshFor30Seconds(t *testing.T) {
 // With the name server dead the last answer serves for an hour, and then no more.
 func TestKeptServesStaleForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		n.says(nil, 0, "192.0.2.1")
 		gives(t, r, "192.0.2.1")
 		n.says(errServer, 0)
@@ -108,8 +108,8 @@ func TestKeptServesStaleForAnHour(t *testing.T) {
 // A refresh that fails is not tried again with every dial.
 func TestKeptRetriesAfter5Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		n.says(nil, 0, "192.0.2.1")
 		gives(t, r, "192.0.2.1")
 		time.Sleep(30 * time.Second)
@@ -129,8 +129,8 @@ func TestKeptRetriesAfter5Seconds(t *testing.T) {
 // A slow name server holds a dial for a second at most while older answers are at hand.
 func TestKeptWaitsASecondForARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		n.says(nil, 0, "192.0.2.1")
 		gives(t, r, "192.0.2.1")
 		time.Sleep(30 * time.Second)
@@ -152,8 +152,8 @@ func TestKeptWaitsASecondForARefresh(t *testing.T) {
 // A hundred dials at once ask once.
 func TestKeptAsksOnceForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		for _, answer := range []string{"192.0.2.1", ""} { // "" fails: all of them hear of it
 			before := n.count()
 			if n.says(nil, time.Second, "192.0.2.1"); answer == "" {
@@ -176,14 +176,14 @@ func TestKeptAsksOnceForMany(t *testing.T) {
 // Who gives up leaves alone: the others ask again and get the answer.
 func TestKeptOutlivesTheOneWhoAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		n.says(nil, 3*time.Second, "192.0.2.1")
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := r.kept(short, "px.example"); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := r.LookupCached(short, "px.example"); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("the one who gives up got %v", err)
 			}
 		})
@@ -194,7 +194,7 @@ func TestKeptOutlivesTheOneWhoAsked(t *testing.T) {
 		brief, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer stop()
 		start := time.Now()
-		if _, err := r.kept(brief, "px.example"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 500*time.Millisecond {
+		if _, err := r.LookupCached(brief, "px.example"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 500*time.Millisecond {
 			t.Errorf("a waiter's own time: %v after %v", err, time.Since(start))
 		}
 		all.Wait()
@@ -207,34 +207,34 @@ func TestKeptOutlivesTheOneWhoAsked(t *testing.T) {
 // A look-up takes 5 s at most, whatever the name server does.
 func TestLookUpEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		n.says(nil, time.Hour, "192.0.2.1")
 		start := time.Now()
-		if _, err := r.kept(context.Background(), "px.example"); !isTimeout(err) || time.Since(start) != 5*time.Second {
+		if _, err := r.LookupCached(context.Background(), "px.example"); !IsTimeout(err) || time.Since(start) != 5*time.Second {
 			t.Errorf("an upstream's: %v after %v", err, time.Since(start))
 		}
 		start = time.Now()
-		if _, err := r.fresh(context.Background(), "ip", "px.example"); !isTimeout(err) || time.Since(start) != 5*time.Second {
+		if _, err := r.Lookup(context.Background(), "ip", "px.example"); !IsTimeout(err) || time.Since(start) != 5*time.Second {
 			t.Errorf("a target's: %v after %v", err, time.Since(start))
 		}
 	})
 }
 
-// A target's name belongs to somebody else: it is asked for each time.
+// Targets' names are looked up each time.
 func TestFreshKeepsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &names{}
-		r := newResolver(n.lookUp)
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
 		for _, want := range []string{"192.0.2.1", "192.0.2.2"} {
 			n.says(nil, 0, want)
-			if got, err := r.fresh(t.Context(), "ip4", "x.example"); err != nil || got[0].String() != want {
+			if got, err := r.Lookup(t.Context(), "ip4", "x.example"); err != nil || got[0].String() != want {
 				t.Errorf("got %v, %v; want %s", got, err, want)
 			}
 		}
 		n.says(nil, 0)
 		var dns *net.DNSError
-		if _, err := r.fresh(t.Context(), "ip4", "x.example"); !errors.As(err, &dns) || !dns.IsNotFound {
+		if _, err := r.Lookup(t.Context(), "ip4", "x.example"); !errors.As(err, &dns) || !dns.IsNotFound {
 			t.Errorf("no address at all: %v", err)
 		}
 		if got := fmt.Sprint(n.asked); got != "[ip4 x.example ip4 x.example ip4 x.example]" {
@@ -245,14 +245,14 @@ func TestFreshKeepsNothing(t *testing.T) {
 
 // However many names there were, no more than so many are remembered.
 func TestKeptIsBounded(t *testing.T) {
-	n := &names{}
+	n := &fakeNames{}
 	n.says(nil, 0, "192.0.2.1")
-	r := newResolver(n.lookUp)
+	r := NewResolver(n.lookup)
 	for i := range keptAnswers {
-		r.answers[fmt.Sprintf("old%d.example", i)] = &answer{}
+		r.answers[fmt.Sprintf("old%d.example", i)] = &cachedAnswer{}
 	}
 	for i := range 10 {
-		if _, err := r.kept(t.Context(), fmt.Sprintf("px%d.example", i)); err != nil {
+		if _, err := r.LookupCached(t.Context(), fmt.Sprintf("px%d.example", i)); err != nil {
 			t.Fatal(err)
 		}
 	}

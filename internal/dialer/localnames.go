@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"bufio"
@@ -11,18 +11,17 @@ import (
 	"time"
 )
 
-const hostsFresh = 5 * time.Second // the hosts file is looked at again after this
+const hostsFresh = 5 * time.Second // the hosts file is checked again after this
 
-// localNames knows the names by which this machine is called on itself: what its
-// hosts file gives an address that only this machine reaches, and localhost. No
-// name server is asked, so that no name leaves the machine. It is safe for
-// concurrent use.
+// localNames holds the names of addresses that only this machine reaches: those of
+// its hosts file, and localhost. No name server is asked, so that no name leaves
+// the machine. It is safe for concurrent use.
 type localNames struct {
 	path string
 
 	mu      sync.Mutex
 	checked time.Time
-	changed time.Time // the file's, when it was read
+	changed time.Time // the file's modification time
 	names   map[string][]netip.Addr
 }
 
@@ -34,12 +33,12 @@ func newLocalNames() *localNames {
 	return &localNames{path: path}
 }
 
-// localhost are the addresses that the name stands for where the hosts file does not say
+// localhost are the addresses of the name where the hosts file has none
 // (RFC 6761 section 6.3).
 var localhost = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
-// addresses returns the addresses of this machine alone that a normalised name
-// stands for here, none for any other name.
+// addresses returns those addresses of a normalised name that only this machine
+// reaches.
 func (l *localNames) addresses(name string) []netip.Addr {
 	if addrs := l.listed(name); len(addrs) > 0 {
 		return addrs
@@ -52,6 +51,7 @@ func (l *localNames) addresses(name string) []netip.Addr {
 	return nil
 }
 
+// listed returns the addresses of a name in the hosts file.
 func (l *localNames) listed(name string) []netip.Addr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,8 +64,8 @@ func (l *localNames) listed(name string) []netip.Addr {
 	return l.names[name]
 }
 
-// readHosts reads what a hosts file (hosts(5)) says of addresses that only this
-// machine reaches. A file that cannot be read says nothing.
+// readHosts returns the names that a hosts file (hosts(5)) gives to addresses that
+// only this machine reaches, none if the file cannot be read.
 func readHosts(path string) map[string][]netip.Addr {
 	f, err := os.Open(path)
 	if err != nil {
@@ -80,7 +80,7 @@ func readHosts(path string) map[string][]netip.Addr {
 			continue
 		}
 		ip, err := netip.ParseAddr(fields[0])
-		if err != nil || !besideOnly(ip.Unmap().WithZone("")) {
+		if err != nil || !isMachineLocal(ip.Unmap().WithZone("")) {
 			continue
 		}
 		for _, name := range fields[1:] {

@@ -1,29 +1,23 @@
-package upstream
+package dialer
 
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"proxyd/internal/failure"
 	"proxyd/internal/target"
-	"proxyd/internal/testkit"
 )
 
-// guarded builds the guard of a file.
-func guarded(t testing.TB, text string, own ...string) *guard {
-	t.Helper()
-	g := load(t, text, nil).guard
-	g.own = func(a netip.AddrPort) bool {
-		for _, o := range own {
-			if a == netip.MustParseAddrPort(o) {
-				return true
-			}
-		}
-		return false
+// guarded returns a guard that allows the prefixes and knows own as proxyd's listeners.
+func guarded(allow []string, own ...string) *Guard {
+	var prefixes []netip.Prefix
+	for _, p := range allow {
+		prefixes = append(prefixes, netip.MustParsePrefix(p))
 	}
-	return g
+	return NewGuard(prefixes, func(a netip.AddrPort) bool { return slices.Contains(own, a.String()) })
 }
 
 // spelled is an address as the border reads what a client wrote, or "" when
@@ -90,7 +84,7 @@ func TestGuardRefuses(t *testing.T) {
 		{"broadcast", "255.255.255.255", "a reserved address"},
 		{"protocol assignments", "192.0.0.8", "a reserved address"},
 	}
-	g := guarded(t, "default: direct\n")
+	g := guarded(nil)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			ip := spelled(t, tt.host)
@@ -100,26 +94,27 @@ func TestGuardRefuses(t *testing.T) {
 			if tt.what == "" {
 				return
 			}
-			e := g.check(netip.AddrPortFrom(ip, 443), false)
+			e := g.CheckDirect(netip.AddrPortFrom(ip, 443), false)
 			ip = ip.Unmap()
 			want := fmt.Sprintf("%s is %s, which direct connections do not reach", ip, tt.what)
 			if e == nil || e.Class != failure.Denied || e.Text != want {
 				t.Fatalf("got %+v, want %q", e, want)
 			}
-			line := fmt.Sprintf("add allow_private: [%s/%d]", ip, ip.BitLen())
-			if ip.Is6() {
-				line = fmt.Sprintf("add allow_private: [%q]", netip.PrefixFrom(ip, ip.BitLen()))
-			}
+			prefix := netip.PrefixFrom(ip, ip.BitLen()).String()
 			if fakeV4.Contains(ip) {
-				line = "add allow_private: [" + fakeV4.String() + "]"
+				prefix = fakeV4.String()
+			}
+			line := "add allow_private: [" + prefix + "]"
+			if ip.Is6() {
+				line = fmt.Sprintf("add allow_private: [%q]", prefix)
 			}
 			if !strings.Contains(e.Hint, line) {
 				t.Errorf("the hint is %q, want %q in it", e.Hint, line)
 			}
-			if allowing := guarded(t, line[len("add "):]+"\n"); allowing.check(netip.AddrPortFrom(ip, 443), false) != nil {
+			if guarded([]string{prefix}).CheckDirect(netip.AddrPortFrom(ip, 443), false) != nil {
 				t.Errorf("the hint's line does not allow it: %q", e.Hint)
 			}
-			if g.check(netip.AddrPortFrom(ip, 443), true) != nil {
+			if g.CheckDirect(netip.AddrPortFrom(ip, 443), true) != nil {
 				t.Error("a route that names the host and says direct is not enough")
 			}
 		})
@@ -128,14 +123,14 @@ func TestGuardRefuses(t *testing.T) {
 
 // The public internet is free, up to the very edges.
 func TestGuardAllows(t *testing.T) {
-	g := guarded(t, "default: direct\n")
+	g := guarded(nil)
 	for _, a := range []string{
 		"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255",
 		"172.15.255.255", "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
 		"2606:4700::1111", "2001:4860:4860::8888", "2003::1", "64:ff9a::1", "64:ff9b:2::1",
 	} {
 		t.Run(a, func(t *testing.T) {
-			if e := g.check(netip.AddrPortFrom(netip.MustParseAddr(a), 443), false); e != nil {
+			if e := g.CheckDirect(netip.AddrPortFrom(netip.MustParseAddr(a), 443), false); e != nil {
 				t.Errorf("got %v", e)
 			}
 		})
@@ -144,7 +139,7 @@ func TestGuardAllows(t *testing.T) {
 
 // What hands out a machine's credentials is never reached, whatever is allowed.
 func TestGuardMetadata(t *testing.T) {
-	g := guarded(t, "allow_private: [0.0.0.0/0, \"::/0\"]\nroutes: [{hosts: [169.254.0.0/16], use: direct}]\n")
+	g := guarded([]string{"0.0.0.0/0", "::/0", "169.254.0.0/16"})
 	for _, a := range []string{
 		"169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254",
 		"168.63.129.16", "169.254.170.23", "fd00:ec2::23", "fd00:c1::a9fe:a9fe", "fe80::a9fe:a9fe", "169.254.169.252", "64:ff9b::a83f:8110",
@@ -152,34 +147,21 @@ func TestGuardMetadata(t *testing.T) {
 	} {
 		t.Run(a, func(t *testing.T) {
 			for _, trusted := range []bool{false, true} {
-				e := g.check(netip.AddrPortFrom(netip.MustParseAddr(a), 80), trusted)
+				e := g.CheckDirect(netip.AddrPortFrom(netip.MustParseAddr(a), 80), trusted)
 				if e == nil || e.Class != failure.Denied || !strings.Contains(e.Text, "metadata service, which is never proxied") || !strings.Contains(e.Hint, "NO_PROXY=169.254.169.254") {
 					t.Errorf("trusted %v: got %+v", trusted, e)
 				}
 			}
 		})
 	}
-	if e := g.check(netip.MustParseAddrPort("169.254.169.253:80"), false); e != nil {
+	if e := g.CheckDirect(netip.MustParseAddrPort("169.254.169.253:80"), false); e != nil {
 		t.Errorf("the address beside it: %v", e)
-	}
-}
-
-// Their names are refused without a look-up.
-func TestGuardMetadataNames(t *testing.T) {
-	s := load(t, "allow_private: [0.0.0.0/0]\n", map[string]string{"metadata.google.internal": "127.0.0.1", "metadata": "127.0.0.1"})
-	for _, host := range []string{"metadata.google.internal", "metadata"} {
-		t.Run(host, func(t *testing.T) {
-			e := denied(t, s.Direct(), Target{Host: host, Port: 80, Trusted: true}, testkit.Patience, failure.Denied)
-			if !strings.Contains(e.Text, "metadata service") {
-				t.Errorf("got %q", e.Text)
-			}
-		})
 	}
 }
 
 // Our own listeners are never reached, in any spelling and whatever is allowed.
 func TestGuardOwnListeners(t *testing.T) {
-	g := guarded(t, "allow_private: [0.0.0.0/0, \"::/0\"]\n", "127.0.0.1:8877", "[::1]:8877")
+	g := guarded([]string{"0.0.0.0/0", "::/0"}, "127.0.0.1:8877", "[::1]:8877")
 	tests := []struct {
 		addr string
 		own  bool
@@ -196,34 +178,12 @@ func TestGuardOwnListeners(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.addr, func(t *testing.T) {
-			e := g.check(netip.MustParseAddrPort(tt.addr), true)
+			e := g.CheckDirect(netip.MustParseAddrPort(tt.addr), true)
 			if (e != nil) != tt.own {
 				t.Fatalf("got %v", e)
 			}
 			if e != nil && (e.Class != failure.Denied || !strings.Contains(e.Text, "is proxyd itself")) {
 				t.Errorf("got %+v", e)
-			}
-		})
-	}
-}
-
-// What the configuration allows: allow_private, and the CIDRs of direct routes,
-// not those of other routes.
-func TestGuardConfigured(t *testing.T) {
-	g := guarded(t, `
-allow_private: [10.1.0.0/16, "fd00:1::/32"]
-routes:
-  - {hosts: [10.2.0.0/16, "*.corp.example"], use: direct}
-  - {hosts: [10.3.0.0/16], use: reject}
-  - {hosts: [10.4.0.0/16], use: "http://px.example:3128"}
-`)
-	for addr, want := range map[string]bool{
-		"10.1.2.3": true, "::ffff:10.1.2.3": true, "fd00:1::7": true, "10.2.0.0": true, "10.3.0.1": false, "10.4.0.1": false,
-		"10.5.0.1": false, "fd00:2::7": false, "64:ff9b::a01:203": false, "127.0.0.1": false,
-	} {
-		t.Run(addr, func(t *testing.T) {
-			if e := g.check(netip.AddrPortFrom(netip.MustParseAddr(addr), 443), false); (e == nil) != want {
-				t.Errorf("got %v", e)
 			}
 		})
 	}
@@ -268,21 +228,6 @@ func TestGuardMetadataSources(t *testing.T) {
 	for _, m := range metadata {
 		if p := netip.MustParsePrefix(m.prefix); m.cloud == "" || !strings.Contains(m.source, "/") || p != p.Masked() {
 			t.Errorf("%+v", m)
-		}
-	}
-}
-
-// A name that this machine's name server answers with a fake address is refused
-// with the cause, and the line that is printed lets all of them through.
-func TestGuardNamesFakeAddresses(t *testing.T) {
-	for at, line := range map[string]string{"198.18.0.5": "allow_private: [198.18.0.0/15]", "fc00::5": `allow_private: ["fc00::/18"]`} {
-		s := load(t, "default: direct\n", map[string]string{"feed.example": at})
-		e := denied(t, s.Direct(), Target{Host: "feed.example", Port: 443}, testkit.Patience, failure.Denied)
-		if !strings.Contains(e.Hint, "fake addresses (Clash, mihomo, sing-box)") || !strings.HasSuffix(e.Hint, line) {
-			t.Errorf("%s: the hint is %q, want %q", at, e.Hint, line)
-		}
-		if e := guarded(t, line+"\n").check(netip.AddrPortFrom(netip.MustParseAddr(at).Next(), 443), false); e != nil {
-			t.Errorf("%s: the line does not allow the next one: %v", at, e)
 		}
 	}
 }

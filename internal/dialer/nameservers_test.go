@@ -1,7 +1,8 @@
-package upstream
+package dialer
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -12,7 +13,6 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
 )
 
@@ -103,10 +103,10 @@ func asking(servers ...*nameServer) *nameservers {
 }
 
 // looked looks a name up and returns what came and how long it took.
-func looked(t *testing.T, n *nameservers, within time.Duration) (addrs string, took time.Duration, err error) {
+func looked(t *testing.T, n *nameservers, limit time.Duration) (addrs string, took time.Duration, err error) {
 	t.Helper()
 	start := time.Now()
-	found, err := n.lookup(budget(t, within), "ip", "feed.example")
+	found, err := n.lookup(within(t, limit), "ip", "feed.example")
 	var texts []string
 	for _, a := range found {
 		texts = append(texts, a.String())
@@ -182,65 +182,6 @@ func TestLookUpAsksAgainWhenAQuestionIsLost(t *testing.T) {
 	}
 }
 
-// What a failed look-up says, and of whom.
-func TestDirectDialWithoutDNS(t *testing.T) {
-	t.Parallel()
-	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := &nameServer{addr: closed.LocalAddr().String()}
-	_ = closed.Close()
-	for name, tt := range map[string]struct {
-		servers []*nameServer
-		want    failure.Class
-		words   string
-	}{
-		"all silent":        {[]*nameServer{newNameServer(t, saysNothing), newNameServer(t, saysNothing)}, failure.Local, "cannot resolve the target's name: this machine's DNS (127.0.0.1:"},
-		"nothing is there":  {[]*nameServer{nobody}, failure.Local, "connection refused"},
-		"there is no name":  {[]*nameServer{newNameServer(t, noName)}, failure.TargetDNS, "does not find the target's name"},
-		"the server failed": {[]*nameServer{newNameServer(t, servFail)}, failure.TargetDNS, "does not find the target's name"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := load(t, "default: direct\n", nil)
-			s.shared.resolver.lookup = asking(tt.servers...).lookup
-			e := denied(t, s.Direct(), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, tt.want)
-			if !strings.Contains(e.Text, tt.words) {
-				t.Errorf("it says %q, want %q", e.Text, tt.words)
-			}
-		})
-	}
-}
-
-// A SOCKS4 upstream needs the target's address from here.
-func TestSOCKS4WithoutDNS(t *testing.T) {
-	t.Parallel()
-	up := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks4"})
-	s := load(t, "default: "+up.URL()+"\n", nil)
-	s.shared.resolver.lookup = asking(newNameServer(t, saysNothing)).lookup
-	e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, failure.Local)
-	if !strings.Contains(e.Text, "this machine's DNS") {
-		t.Errorf("it says %q", e.Text)
-	}
-}
-
-// An upstream is not blamed for this machine's name servers.
-func TestUpstreamIsNotBlamedForDNS(t *testing.T) {
-	t.Parallel()
-	s := load(t, "default: http://px.example:3128\n", nil)
-	s.shared.resolver.lookup = asking(newNameServer(t, saysNothing)).lookup
-	for range 3 {
-		e := denied(t, only(t, s), Target{Host: "feed.example", Port: 443}, 300*time.Millisecond, failure.Local)
-		if !strings.Contains(e.Text, "cannot resolve its name px.example: this machine's DNS") {
-			t.Errorf("it says %q", e.Text)
-		}
-	}
-	if _, _, ejected := s.Upstreams()[0].Ejected(); ejected {
-		t.Error("the upstream is ejected")
-	}
-}
-
 // The system's own list is read the way Go's resolver reads it.
 func TestSystemNameServers(t *testing.T) {
 	for _, s := range systemServers(t.Context()) {
@@ -251,5 +192,33 @@ func TestSystemNameServers(t *testing.T) {
 	addrs, err := (&nameservers{system: systemServers}).lookup(t.Context(), "ip", "localhost")
 	if err != nil || len(addrs) == 0 || !addrs[0].IsLoopback() {
 		t.Errorf("localhost: %v, %v", addrs, err)
+	}
+}
+
+// Only where no name server says anything is the error about this machine's DNS.
+func TestLookUpWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	absent := &nameServer{addr: closed.LocalAddr().String()}
+	_ = closed.Close()
+	for name, tt := range map[string]struct {
+		servers []*nameServer
+		words   string // of the *NoDNSError; "" for another error
+	}{
+		"all silent":        {[]*nameServer{newNameServer(t, saysNothing), newNameServer(t, saysNothing)}, "this machine's DNS (127.0.0.1:"},
+		"nothing is there":  {[]*nameServer{absent}, "connection refused"},
+		"there is no name":  {[]*nameServer{newNameServer(t, noName)}, ""},
+		"the server failed": {[]*nameServer{newNameServer(t, servFail)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := looked(t, asking(tt.servers...), 300*time.Millisecond)
+			if e, ok := errors.AsType[*NoDNSError](err); ok != (tt.words != "") || ok && !strings.Contains(e.Error(), tt.words) {
+				t.Errorf("got %v, want %q", err, tt.words)
+			}
+		})
 	}
 }

@@ -1,4 +1,4 @@
-package upstream
+package dialer
 
 import (
 	"context"
@@ -11,49 +11,51 @@ import (
 )
 
 const (
-	answerFresh   = 30 * time.Second // an upstream's addresses are asked for again after this
-	answerStale   = time.Hour        // and serve so long when the resolver fails
+	answerFresh   = 30 * time.Second // an upstream's addresses are looked up again after this
+	answerStale   = time.Hour        // and are used for so long when look-ups fail
 	answerFailed  = 5 * time.Second  // a failed refresh is tried again after this
-	refreshWait   = time.Second      // most that a dial waits for a refresh when older answers are at hand
+	refreshWait   = time.Second      // a dial waits for a refresh at most this long when it has an older answer
 	lookupTimeout = 5 * time.Second
-	keptAnswers   = 4096 // names; configured ones, so this is never reached but by a huge list
+	keptAnswers   = 4096 // names; only a huge configuration has more
 	maxAddresses  = 8    // of one name are tried
 )
 
-// LookUp has the shape of net.Resolver's LookupNetIP.
-type LookUp func(ctx context.Context, network, host string) ([]netip.Addr, error)
+// LookupFunc has the signature of net.Resolver.LookupNetIP.
+type LookupFunc func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// resolver finds addresses. It lives as long as the process: the answers for
-// upstreams outlive a reload, and a failing name server for an hour, so that
-// pools go on without it. It runs no goroutine: who needs a name asks for it,
-// and others that need it meanwhile wait for that answer.
-type resolver struct {
-	lookup LookUp
+// Resolver resolves names. It lives as long as the process: the addresses of
+// upstreams outlive a reload and, for an hour, a name server that fails. It runs
+// no goroutine of its own: the first caller that needs a name looks it up, and
+// the others wait for that answer. It is safe for concurrent use.
+type Resolver struct {
+	lookup LookupFunc
 	now    func() time.Time
 
 	mu      sync.Mutex
-	answers map[string]*answer
+	answers map[string]*cachedAnswer
 }
 
-// answer is what is known of one name. addrs is replaced, never changed.
-type answer struct {
+// cachedAnswer is the answer for one name. addrs is replaced, never modified.
+type cachedAnswer struct {
 	addrs  []netip.Addr
 	at     time.Time     // when addrs came
-	retry  time.Time     // not asked again before this, while addrs serve
-	asking chan struct{} // closed when the look-up under way ends; nil when there is none
+	retry  time.Time     // no new look-up before this, while addrs are usable
+	asking chan struct{} // closed when the current look-up ends; nil without one
 	err    error         // of the last look-up
 }
 
-func newResolver(lookup LookUp) *resolver {
+// NewResolver returns a resolver that looks names up with lookup or, if that is
+// nil, at the system's name servers.
+func NewResolver(lookup LookupFunc) *Resolver {
 	if lookup == nil {
 		lookup = (&nameservers{system: systemServers}).lookup
 	}
-	return &resolver{lookup: lookup, now: time.Now, answers: map[string]*answer{}}
+	return &Resolver{lookup: lookup, now: time.Now, answers: map[string]*cachedAnswer{}}
 }
 
-// fresh looks a target's name up. Nothing is kept: the answer of a name that
-// is not ours may change from one moment to the next.
-func (r *resolver) fresh(ctx context.Context, network, host string) ([]netip.Addr, error) {
+// Lookup resolves a target's name, for at most 5 s; network is ip, ip4 or ip6.
+// Nothing is cached: whoever owns the name may change its addresses at any time.
+func (r *Resolver) Lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	addrs, err := r.lookup(ctx, network, host)
@@ -66,8 +68,9 @@ func (r *resolver) fresh(ctx context.Context, network, host string) ([]netip.Add
 	return addrs, nil
 }
 
-// kept gives an upstream's addresses. The caller must not change them.
-func (r *resolver) kept(ctx context.Context, host string) ([]netip.Addr, error) {
+// LookupCached returns the addresses of an upstream's name, from the cache for
+// 30 s. The caller must not modify them.
+func (r *Resolver) LookupCached(ctx context.Context, host string) ([]netip.Addr, error) {
 	for {
 		r.mu.Lock()
 		a := r.entry(host)
@@ -81,7 +84,7 @@ func (r *resolver) kept(ctx context.Context, host string) ([]netip.Addr, error) 
 		if a.asking == nil {
 			a.asking = make(chan struct{})
 			r.mu.Unlock()
-			return r.ask(ctx, host, a, usable)
+			return r.refresh(ctx, host, a, usable)
 		}
 		asking := a.asking
 		r.mu.Unlock()
@@ -96,9 +99,9 @@ func (r *resolver) kept(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 }
 
-// outcome is what a look-up by somebody else has brought. It does not count
-// when it only failed because they gave up.
-func (r *resolver) outcome(a *answer) (addrs []netip.Addr, counts bool, err error) {
+// outcome returns the result of another caller's look-up. It does not count if
+// that caller gave up.
+func (r *Resolver) outcome(a *cachedAnswer) (addrs []netip.Addr, counts bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a.err == nil {
@@ -107,16 +110,16 @@ func (r *resolver) outcome(a *answer) (addrs []netip.Addr, counts bool, err erro
 	return nil, !errors.Is(a.err, context.Canceled) && !errors.Is(a.err, context.DeadlineExceeded), a.err
 }
 
-// ask looks a name up for all who wait for it.
-func (r *resolver) ask(ctx context.Context, host string, a *answer, usable bool) ([]netip.Addr, error) {
+// refresh looks a name up for all callers that wait for it.
+func (r *Resolver) refresh(ctx context.Context, host string, a *cachedAnswer, usable bool) ([]netip.Addr, error) {
 	askCtx, cancel := ctx, context.CancelFunc(func() {})
 	if usable {
 		askCtx, cancel = context.WithTimeout(ctx, refreshWait)
 	}
-	addrs, err := r.fresh(askCtx, "ip", host)
+	addrs, err := r.Lookup(askCtx, "ip", host)
 	cancel()
-	if _, ours := errors.AsType[*noDNS](err); err != nil && ctx.Err() != nil && !ours {
-		err = ctx.Err() // whatever words the resolver has for it
+	if _, ours := errors.AsType[*NoDNSError](err); err != nil && ctx.Err() != nil && !ours {
+		err = ctx.Err() // whatever the resolver calls it
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,8 +136,8 @@ func (r *resolver) ask(ctx context.Context, host string, a *answer, usable bool)
 	return nil, err
 }
 
-// entry finds a name's answer or makes room for it. r.mu is held.
-func (r *resolver) entry(host string) *answer {
+// entry returns the entry of a name, a new one if there is none. r.mu is held.
+func (r *Resolver) entry(host string) *cachedAnswer {
 	if a := r.answers[host]; a != nil {
 		return a
 	}
@@ -145,13 +148,13 @@ func (r *resolver) entry(host string) *answer {
 			}
 		}
 	}
-	a := &answer{}
+	a := &cachedAnswer{}
 	r.answers[host] = a
 	return a
 }
 
-// tidy unmaps, drops doubles, keeps at most maxAddresses and lets the families
-// take turns, the first one's first (RFC 8305 section 4).
+// tidy returns at most maxAddresses of addrs, unmapped and without duplicates,
+// with the families interleaved (RFC 8305 section 4).
 func tidy(addrs []netip.Addr) []netip.Addr {
 	var mine, other []netip.Addr
 	for _, a := range addrs {

@@ -74,7 +74,7 @@ func child(role string) (words []string, stop func(), err error) {
 	return strings.Fields(line), stop, nil
 }
 
-// certificate is one for 127.0.0.1, and the file that it lies in.
+// certificate returns a certificate for 127.0.0.1, and the file that holds it.
 func certificate() (tls.Certificate, string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	fatal(err)

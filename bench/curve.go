@@ -47,8 +47,8 @@ func curve(c candidate, back backends, o options) error {
 	return nil
 }
 
-// reload: the time from a SIGHUP to the line of the log that tells its end,
-// while tunnels are open.
+// reload measures the time from a SIGHUP to the line of the log that reports
+// its end, while tunnels are open.
 func reload(p endpoints, n int) (measurements, error) {
 	conns := p.helloMany(n)
 	defer func() {

@@ -17,9 +17,9 @@ import (
 // pingEvery is the time between two messages of the mixed workload.
 const pingEvery = 4 * time.Millisecond
 
-// mixed is ping-pong of one byte on one tunnel beside bulk ones: what a feed
-// notices of a download. The echo is a process of its own; apart, so is the
-// upstream that leads to it, and only the candidate is shared.
+// mixed measures ping-pong of one byte on one tunnel beside bulk ones: what a
+// feed notices of a download. The echo is a process of its own; apart, so is
+// the upstream that leads to it, and only the candidate is shared.
 func mixed(tunnels int, apart bool) func(endpoints, options) (measurements, error) {
 	return func(p endpoints, o options) (measurements, error) {
 		quiet := p

@@ -12,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// tree lists a process and its living descendants.
+// tree returns a process and its living descendants.
 func tree(pid int) []int {
 	pids := []int{pid}
 	for i := 0; i < len(pids); i++ {
@@ -29,8 +29,8 @@ func tree(pid int) []int {
 	return pids
 }
 
-// cpuSeconds is what a process and its descendants have used, from their CPU
-// clocks (clock_getcpuclockid(3)), which count nanoseconds.
+// cpuSeconds returns the CPU time that a process and its descendants have used,
+// from their CPU clocks (clock_getcpuclockid(3)), which count nanoseconds.
 func cpuSeconds(pid int) (sec float64) {
 	for _, p := range tree(pid) {
 		var ts syscall.Timespec

@@ -25,7 +25,7 @@ func (r results) add(work, name string, f measurements) {
 	}
 }
 
-// markdown is one table a workload: medians, a line for each candidate.
+// markdown returns one table per workload: medians, a line for each candidate.
 func (r results) markdown(works []string, list []candidate) string {
 	var b strings.Builder
 	for _, w := range works {

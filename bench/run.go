@@ -151,7 +151,7 @@ func one(c candidate, back backends, o options, measure func(endpoints, options)
 	return measure(p, o)
 }
 
-// start starts a candidate and tells p where it is.
+// start starts a candidate and sets its address in p.
 func start(c candidate, s site, p *endpoints, procs int) (stop func(), err error) {
 	dir, err := os.MkdirTemp("", "bench-"+c.name)
 	if err != nil {

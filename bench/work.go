@@ -216,7 +216,8 @@ func pingpong(p endpoints, o options) (measurements, error) {
 	return measurements{"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100]}, nil
 }
 
-// helloMany is hello for many, 16 at once; those that fail are not among them.
+// helloMany opens many connections with hello, 16 at a time, and returns those
+// that did not fail.
 func (p endpoints) helloMany(n int) (conns []net.Conn) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

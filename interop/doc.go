@@ -1,6 +1,5 @@
-// Package interop runs the built proxyd between programs that nobody here
-// wrote: curl as the client; tinyproxy, squid, microsocks and dante as the
-// upstreams. run.sh installs them, makes a private network in which the names
+// Package interop runs the built proxyd between real programs: curl as the
+// client; tinyproxy, squid, microsocks and dante as the upstreams. run.sh installs them, makes a private network in which the names
 // of exchanges mean this machine, and starts the tests there.
 //
 // The tests have the build tag interop, so that `go test ./...` needs none of

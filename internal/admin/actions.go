@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// reload answers with a Report: 200, or 422 with the faults.
+// reload answers with a Report: 200, or 422 with the errors.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	noWriteDeadline(w)
 	report := s.o.Reload(context.WithoutCancel(r.Context()), isSet(r, "dry_run")).filled()
@@ -64,7 +64,7 @@ func (p *progress) line(s string) {
 	}
 	p.lines++
 	rc := http.NewResponseController(p.w)
-	_ = rc.SetWriteDeadline(time.Now().Add(2 * time.Second)) // one who does not read holds up no upgrade
+	_ = rc.SetWriteDeadline(time.Now().Add(2 * time.Second)) // a client that does not read must not delay the upgrade
 	_, _ = p.w.Write([]byte(oneLine(s) + "\n"))
 	_ = rc.Flush()
 }
@@ -108,7 +108,8 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	text(w, http.StatusOK, what+": in use again\n")
 }
 
-// noWriteDeadline lifts the limit on an answer's time: a change takes what it takes.
+// noWriteDeadline lifts the limit on an answer's time: a change takes what it
+// takes.
 func noWriteDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 }

@@ -15,8 +15,8 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Options are what a Server shows and starts. All funcs may be called by many
-// goroutines at once. A change that was asked for is finished even if the asker
+// Options are what a Server shows and starts. All funcs must be safe for
+// concurrent use. A change that was asked for is finished even if the client
 // leaves: the context of Reload and Upgrade does not end with the request.
 type Options struct {
 	Settings func() config.Admin   // asked for each request: allow, hosts, token and pprof take effect by reload
@@ -103,8 +103,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// Retire ends each connection after the answer under way, so that who has kept
-// one finds the process that listens now.
+// Retire ends each connection after the answer under way, so that a client that
+// has kept one finds the process that listens now.
 func (s *Server) Retire() { s.http.SetKeepAlivesEnabled(false) }
 
 // Shutdown closes the listeners, and waits for the answers under way.
@@ -137,7 +137,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 // listens there.
 const serverName = "proxyd"
 
-// recovered keeps a fault in one answer from ending the process.
+// recovered keeps a panic in one answer from ending the process.
 func (s *Server) recovered(w http.ResponseWriter) {
 	v := recover()
 	if v == nil {
@@ -146,5 +146,5 @@ func (s *Server) recovered(w http.ResponseWriter) {
 	if s.o.Panicked != nil {
 		s.o.Panicked(v, debug.Stack())
 	}
-	http.Error(w, "a fault in proxyd, see its log; please report it", http.StatusInternalServerError)
+	http.Error(w, "an error in proxyd, see its log; please report it", http.StatusInternalServerError)
 }

@@ -44,12 +44,13 @@ func newChallenges() *challenges {
 	return c
 }
 
-// header is the value of a WWW-Authenticate field.
+// header returns the value of a WWW-Authenticate field.
 func (c *challenges) header() string {
 	return challengeScheme + ` nonce="` + c.nonce(time.Now(), rand.Text()) + `"`
 }
 
-// nonce is when it was issued, something random, and a code that we alone make.
+// nonce returns the time of issue, a random part, and a code that only this
+// server can make.
 func (c *challenges) nonce(at time.Time, random string) string {
 	text := strconv.FormatInt(at.UnixMilli(), 36) + "." + random
 	return text + "." + mac(c.key[:], text)
@@ -84,7 +85,7 @@ func (c *challenges) answered(r *http.Request, token config.Secret) bool {
 	return !again
 }
 
-// proof is the answer to a challenge for one request.
+// proof returns the answer to a challenge for one request.
 func proof(token config.Secret, nonce, method, uri string) string {
 	return mac([]byte(token.Reveal()), nonce+"\n"+method+"\n"+uri)
 }
@@ -97,7 +98,8 @@ func mac(key []byte, text string) string {
 
 func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// param is a parameter of a field of the challenge's scheme, "" if there is none.
+// param returns a parameter of a field of the challenge's scheme, "" if there
+// is none.
 func param(field, name string) string {
 	scheme, rest, _ := strings.Cut(field, " ")
 	if !strings.EqualFold(scheme, challengeScheme) {
@@ -111,13 +113,14 @@ func param(field, name string) string {
 	return ""
 }
 
-// nonceOf is the nonce of a refusal that asks for the token, "" if there is none.
+// nonceOf returns the nonce of a refusal that asks for the token, "" if there
+// is none.
 func nonceOf(resp *http.Response) string {
 	if resp.StatusCode != http.StatusUnauthorized {
 		return ""
 	}
 	for _, v := range resp.Header.Values("WWW-Authenticate") {
-		// Another's may be anything; what is signed must not be read in two ways.
+		// Another's may be anything; what is signed must have one reading.
 		if n := param(v, "nonce"); n != "" && !strings.ContainsFunc(n, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return n
 		}

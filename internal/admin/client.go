@@ -35,7 +35,7 @@ type UnreachableError struct {
 	Err     error
 }
 
-// Error is a sentence that says what to do.
+// Error returns a sentence that says what to do.
 func (e *UnreachableError) Error() string {
 	if e.Refused {
 		return fmt.Sprintf("nothing answers at the admin address %s: is proxyd running? start it with: proxyd run; or name its address: --admin ADDR", e.Address)
@@ -43,7 +43,7 @@ func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("no answer from a proxyd at the admin address %s: %v; name its address: --admin ADDR", e.Address, e.Err)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // RefusedError is a daemon that does not take the request: a missing token, an
@@ -53,7 +53,7 @@ type RefusedError struct {
 	Text   string // the daemon's sentence
 }
 
-// Error is the daemon's sentence.
+// Error returns the daemon's sentence.
 func (e *RefusedError) Error() string { return e.Text }
 
 // RejectedError is a daemon that has tried and could not; nothing has changed.
@@ -61,7 +61,7 @@ type RejectedError struct {
 	Faults []string
 }
 
-// Error is a fault a line.
+// Error returns the errors, one a line.
 func (e *RejectedError) Error() string { return strings.Join(e.Faults, "\n") }
 
 // NewClient makes a client for host:port or unix:/path. An unspecified host is
@@ -95,7 +95,7 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.get(ctx, "/api/v1/status", &s)
 }
 
-// Route asks which way hosts ("HOST" or "HOST:PORT") take. kind and listener
+// Route asks for the routes of hosts ("HOST" or "HOST:PORT"). kind and listener
 // may be "".
 func (c *Client) Route(ctx context.Context, hosts []string, kind, listener string) (list []Route, err error) {
 	q := url.Values{}
@@ -116,7 +116,7 @@ func (c *Client) Route(ctx context.Context, hosts []string, kind, listener strin
 	return list, nil
 }
 
-// Healthy asks whether the daemon lives, or with ready whether it takes new
+// Healthy asks whether the daemon is alive, or with ready whether it takes new
 // connections. listener, if not "", is an address that it has to have: several
 // proxyds may have been left the same admin address. Another one is a
 // *RefusedError with status 404.
@@ -132,7 +132,8 @@ func (c *Client) Healthy(ctx context.Context, ready bool, listener string) error
 }
 
 // Reload makes the daemon load its file again, or with dryRun say what would
-// change. With faults the error is a *RejectedError; the report comes too.
+// change. With errors in the file the error is a *RejectedError; the report
+// comes too.
 func (c *Client) Reload(ctx context.Context, dryRun bool) (r Report, err error) {
 	path := "/-/reload"
 	if dryRun {
@@ -189,7 +190,7 @@ func (c *Client) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	if cause == nil {
 		cause = io.ErrUnexpectedEOF
 	}
-	return &UnreachableError{Address: c.address, Err: fmt.Errorf("it left before it told how the upgrade ended (%w); ask: proxyd status", cause)}
+	return &UnreachableError{Address: c.address, Err: fmt.Errorf("it closed the connection before it reported how the upgrade ended (%w); run: proxyd status", cause)}
 }
 
 // Drain keeps new connections away from an upstream, for one exchange or for
@@ -297,7 +298,7 @@ func (c *Client) decode(resp *http.Response, v any) error {
 
 func refused(resp *http.Response) error { return &RefusedError{resp.StatusCode, sentence(resp)} }
 
-// sentence is an answer's text.
+// sentence returns an answer's text.
 func sentence(resp *http.Response) string {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if s := strings.TrimSpace(string(b)); s != "" {

@@ -8,7 +8,7 @@ import (
 
 // conns holds the number of connections under a limit. One too many closes the
 // one that has been waiting longest for a request, so that idle connections
-// keep nobody out.
+// keep no client out.
 type conns struct {
 	limit int
 
@@ -60,7 +60,7 @@ func (c *conns) note(conn net.Conn, state http.ConnState) (victim net.Conn) {
 }
 
 // closeLongest closes the connection that has been waiting longest for a
-// request; false: none waits.
+// request. It returns false when none waits.
 func (c *conns) closeLongest() bool {
 	c.mu.Lock()
 	victim := c.takeLongest()

@@ -104,7 +104,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.o.Status().filled())
 }
 
-// tunnels collects before it writes: a reader who dawdles holds up nobody.
+// tunnels collects before it writes: a slow reader delays no other request.
 func (s *Server) tunnels(w http.ResponseWriter, _ *http.Request) {
 	all := []Tunnel{}
 	s.o.Tunnels(func(t Tunnel) bool {
@@ -143,11 +143,11 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		no(http.StatusBadRequest, "name the host, at most 100 of them: /api/v1/route?host=HOST[:PORT]")
 		return
 	}
-	ways := make([]Route, len(hosts))
+	answers := make([]Route, len(hosts))
 	for i, host := range hosts {
-		ways[i] = Explain(snap, host, hint, s.o.Outlook)
+		answers[i] = Explain(snap, host, hint, s.o.Outlook)
 	}
-	writeJSON(w, http.StatusOK, ways)
+	writeJSON(w, http.StatusOK, answers)
 }
 
 // servePprof serves Go's profiles, but not the command line.
@@ -177,5 +177,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the asker has left
+	_ = enc.Encode(v) // fails if the client has left
 }

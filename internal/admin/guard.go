@@ -30,7 +30,7 @@ func (n *refusal) write(w http.ResponseWriter, r *http.Request) {
 	if n.challenge != "" {
 		w.Header().Add("WWW-Authenticate", n.challenge)
 	}
-	if r.ContentLength != 0 { // a body that nobody asked for is not waited for
+	if r.ContentLength != 0 { // no endpoint takes a body, so it is not waited for
 		w.Header().Set("Connection", "close")
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 	}
@@ -43,7 +43,7 @@ func text(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body))
 }
 
-// admit finds the endpoint of a request that may have it.
+// admit returns the endpoint of a request that may have it.
 func (s *Server) admit(r *http.Request) (endpoint, *refusal) {
 	if r.Method == http.MethodConnect || r.URL.IsAbs() {
 		return endpoint{}, &refusal{status: http.StatusBadRequest, text: "this is proxyd's admin address; set the proxy to an address under listen"}
@@ -88,7 +88,7 @@ func overUnix(r *http.Request) bool {
 	return ok && local.Network() == "unix"
 }
 
-// checkHost refuses names that are not ours: behind one, a page of anybody's
+// checkHost refuses names that are not ours: behind one, a foreign page
 // could be reading along (DNS rebinding).
 func checkHost(r *http.Request, listed []string) *refusal {
 	name := hostName(r.Host)
@@ -103,7 +103,7 @@ func checkHost(r *http.Request, listed []string) *refusal {
 	return &refusal{status: http.StatusMisdirectedRequest, text: "this Host is not known here; ask by address or localhost, or list the name under admin.hosts"}
 }
 
-// hostName is a Host field without port, brackets, case and trailing dot.
+// hostName returns a Host field without port, brackets, case and trailing dot.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -165,7 +165,7 @@ func (s *Server) checkClient(r *http.Request, settings config.Admin, open bool) 
 	return no
 }
 
-// tokenFits compares in a time that tells nothing of the token.
+// tokenFits compares in constant time.
 func tokenFits(r *http.Request, token config.Secret) bool {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if token.IsZero() || !strings.EqualFold(scheme, "Bearer") {

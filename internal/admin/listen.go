@@ -12,7 +12,7 @@ import (
 )
 
 // Listen opens an admin address: host:port, or unix:/path. The socket's file is
-// its owner's alone (mode 0600). One that nobody listens on any more is
+// its owner's alone (mode 0600). One without a listener is
 // replaced; one that is in use, or is no socket, is refused. The listener is a
 // *net.TCPListener or a *net.UnixListener, which removes its file when closed.
 func Listen(address string) (net.Listener, error) {
@@ -39,7 +39,7 @@ func Listen(address string) (net.Listener, error) {
 	return ln, nil
 }
 
-// makeRoom removes a socket that nobody listens on.
+// makeRoom removes a socket that has no listener.
 func makeRoom(path string) error {
 	st, err := os.Lstat(path)
 	switch {
@@ -56,7 +56,7 @@ func makeRoom(path string) error {
 		return errors.New("another process answers there, perhaps another proxyd; stop it, or name another path")
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("there is a socket, and it cannot be told whether it is in use: %w", err)
+		return fmt.Errorf("there is a socket, and whether it is in use is not known: %w", err)
 	}
 	return os.Remove(path)
 }

@@ -2,13 +2,13 @@ package admin
 
 import "syscall"
 
-// private gives a socket the mode that its file will have, before there is one:
-// nobody can slip in between bind and chmod (unix(7); Linux takes the file's
+// private sets the mode of a socket before its file exists, so that no other
+// process can connect between bind and chmod (unix(7); Linux takes the file's
 // mode from the descriptor's).
 func private(_, _ string, c syscall.RawConn) error {
 	var err error
-	if fault := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); fault != nil {
-		return fault
+	if controlErr := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); controlErr != nil {
+		return controlErr
 	}
 	return err
 }

@@ -10,8 +10,8 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Route is one host's way, for programs: what `proxyd route --format json` and
-// /api/v1/route answer for each host.
+// Route is the route of one host, for programs: what `proxyd route --format
+// json` and /api/v1/route answer for each host.
 type Route struct {
 	Host     string        `json:"host"`
 	Port     uint16        `json:"port"`
@@ -37,7 +37,7 @@ type RouteMember struct {
 	State   string  `json:"state,omitempty"` // what a running daemon has found out, in a few words
 }
 
-// Explain finds the way of HOST[:PORT] (443 without one). outlook may be nil:
+// Explain returns the route of HOST[:PORT] (443 without one). outlook may be nil:
 // without a running daemon nothing is known of the members.
 func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*upstream.Pool, upstream.Member, upstream.Target) string) Route {
 	host, port, err := target.SplitHostPort(hostport)
@@ -45,28 +45,28 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 		host, port = hostport, 443
 	}
 	x := r.Explain(host, port, hint)
-	way := Route{Host: host, Port: port, Exchange: x.Target.Exchange, KindFrom: x.KindFrom, Rule: x.Rule, Warnings: append([]string{}, x.Warnings...)}
+	answer := Route{Host: host, Port: port, Exchange: x.Target.Exchange, KindFrom: x.KindFrom, Rule: x.Rule, Warnings: append([]string{}, x.Warnings...)}
 	if x.KindFrom != "" {
-		way.Kind = x.Target.Kind.String()
+		answer.Kind = x.Target.Kind.String()
 	}
 	if x.Err != nil {
-		way.Refused = x.Err.Error()
-		return way
+		answer.Refused = x.Err.Error()
+		return answer
 	}
-	way.Pool, way.Timeout = x.Route.Pool.Name(), x.Route.Timeout.Seconds()
+	answer.Pool, answer.Timeout = x.Route.Pool.Name(), x.Route.Timeout.Seconds()
 	for _, m := range x.Route.Pool.Members() {
 		member := RouteMember{Name: m.Name(), URL: m.URL(), Via: m.Via(), Tier: m.Tier, Weight: m.Weight, Enabled: m.Enabled}
 		if outlook != nil {
 			member.State = outlook(x.Route.Pool, m, x.Route.Target)
 		}
-		way.Members = append(way.Members, member)
+		answer.Members = append(answer.Members, member)
 	}
-	if !slices.ContainsFunc(way.Members, func(m RouteMember) bool { return m.Enabled }) {
-		way.Refused = "no member of " + way.Pool + " is enabled: 503 no_upstream"
+	if !slices.ContainsFunc(answer.Members, func(m RouteMember) bool { return m.Enabled }) {
+		answer.Refused = "no member of " + answer.Pool + " is enabled: 503 no_upstream"
 	} else if e := x.Route.Pool.Refuses(x.Route.Target); e != nil {
-		way.Refused = "target " + e.Text + "; " + e.Hint
+		answer.Refused = "target " + e.Text + "; " + e.Hint
 	}
-	return way
+	return answer
 }
 
 // HasListener reports whether a configuration has a listener ("" is any), and

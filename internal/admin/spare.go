@@ -42,7 +42,7 @@ func (s *spares) fill() {
 	}
 }
 
-// give frees one; false: none is held.
+// give frees one descriptor. It returns false when none is held.
 func (s *spares) give() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,8 @@ type sparing struct {
 	s *Server
 }
 
-// grace is how long a connection may wait for its request before it gives way.
+// grace is how long a connection may wait for its request before it is closed
+// to make room.
 const grace = 10 * time.Millisecond
 
 // Accept gives up a descriptor for a connection that finds none: one that the

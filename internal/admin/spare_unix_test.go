@@ -15,7 +15,8 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// Promise (data path): the admin address answers when the process has no file descriptor left.
+// Promise (data path): the admin address answers when the process has no file
+// descriptor left.
 func TestOperatorIsAnsweredWithoutAFreeDescriptor(t *testing.T) {
 	s := New(Options{
 		Settings: func() config.Admin { return config.Admin{} },

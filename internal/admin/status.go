@@ -13,7 +13,7 @@ const (
 )
 
 // Status is what a running daemon is doing. It holds no secrets: URLs are
-// masked by whoever fills it.
+// masked by the caller that fills it.
 type Status struct {
 	Version    string     `json:"version"`
 	Generation int        `json:"generation"` // 1, and one more after each upgrade
@@ -43,7 +43,7 @@ type Config struct {
 type Listener struct {
 	Address string `json:"address"`         // as the configuration writes it
 	Bound   string `json:"bound,omitempty"` // as bound, where that differs (port 0)
-	Use     string `json:"use,omitempty"`   // the way that all of its clients take
+	Use     string `json:"use,omitempty"`   // the outbound of all of its clients
 	Kind    string `json:"kind,omitempty"`
 	Reach   string `json:"reach,omitempty"` // for whom: "this machine only", "10.0.0.0/8", "users"
 }
@@ -56,7 +56,7 @@ type Count struct {
 	Tunnels  int    `json:"tunnels"`
 }
 
-// Upstream is a way out.
+// Upstream is the state of an upstream.
 type Upstream struct {
 	Name     string    `json:"name"`
 	URL      string    `json:"url"` // credentials masked
@@ -107,7 +107,7 @@ type Process struct {
 	PID        int       `json:"pid"`
 	Tunnels    int       `json:"tunnels"`
 	Since      time.Time `json:"since"` // of its hand-over
-	Seen       time.Time `json:"seen"`  // when it last told of itself
+	Seen       time.Time `json:"seen"`  // when it last reported
 }
 
 // Tunnel is one live tunnel.
@@ -129,7 +129,8 @@ type Tunnel struct {
 	BytesDown int64     `json:"bytes_down"`
 }
 
-// Report is how a reload went, or would go. With Faults nothing has changed.
+// Report is how a reload went, or would go. If there are Faults, nothing has
+// changed.
 type Report struct {
 	File     string   `json:"file"`    // which configuration; "" for the built-in defaults
 	Applied  bool     `json:"applied"` // false for a dry run, and with faults
@@ -138,7 +139,8 @@ type Report struct {
 	Faults   []string `json:"faults"`
 }
 
-// BadNews is what an operator must hear first, a line each; none if all is well.
+// BadNews returns what an operator must see first, one line each; none if all is
+// well.
 func (s Status) BadNews() []string {
 	var news []string
 	if !s.Config.InForce {

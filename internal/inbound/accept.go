@@ -26,13 +26,13 @@ type listener struct {
 	certs *certs
 }
 
-// accept gives each connection a goroutine, which ends when the connection has
-// become a tunnel or is closed; Server.Close waits for it. Where no descriptor
-// is left, the connection that has waited longest for its request gives up its
-// own. Any other failing accept is tried again ever more slowly.
+// accept serves each connection in a goroutine, which ends when the connection
+// has become a tunnel or is closed; Server.Close waits for it. Where no
+// descriptor is left, the connection that has waited longest for its request
+// gives up its own. Any other failing accept is tried again ever more slowly.
 func (d *listener) accept(ln net.Listener) error {
 	var pause time.Duration
-	var told time.Time
+	var reported time.Time
 	failed := 0
 	for {
 		conn, err := ln.Accept()
@@ -48,9 +48,9 @@ func (d *listener) accept(ln net.Listener) error {
 		if outOfFiles(err) && d.freeDescriptor() {
 			continue
 		}
-		if now := time.Now(); d.s.opts.AcceptFailed != nil && now.Sub(told) >= time.Second {
+		if now := time.Now(); d.s.opts.AcceptFailed != nil && now.Sub(reported) >= time.Second {
 			d.s.opts.AcceptFailed(fmt.Errorf("accept on %s failed %d times since the last such line: %w", ln.Addr(), failed, err))
-			told, failed = now, 0
+			reported, failed = now, 0
 		}
 		pause = min(max(2*pause, minPause), maxPause)
 		select {
@@ -61,7 +61,8 @@ func (d *listener) accept(ln net.Listener) error {
 	}
 }
 
-// freeDescriptor frees a descriptor for the next accept; false: it cannot.
+// freeDescriptor frees a descriptor for the next accept. It returns false when
+// it cannot.
 func (d *listener) freeDescriptor() bool {
 	if d.s.opts.OutOfFiles != nil {
 		return d.s.opts.OutOfFiles()
@@ -108,7 +109,7 @@ func (d *listener) usersOf(list []config.User) *users {
 	return d.users
 }
 
-// certsOf is the certificate of a listener that speaks TLS.
+// certsOf returns the certificate of a listener that speaks TLS.
 func (d *listener) certsOf(l *config.Listener) *certs {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -118,10 +119,10 @@ func (d *listener) certsOf(l *config.Listener) *certs {
 	return d.certs
 }
 
-// growStack gives a new goroutine at once the 16 KiB of stack that set-up needs.
-// Growing step by step, the stack is copied three times, each time with more on
-// it: with this a set-up takes 300 CPU µs in place of 344. The goroutine ends when the tunnel
-// begins, so no tunnel holds it.
+// growStack gives a new goroutine at once the 16 KiB of stack that set-up
+// needs. Growing step by step, the stack is copied three times, each time with
+// more on it: with this a set-up takes 300 CPU µs in place of 344. The
+// goroutine ends when the tunnel begins, so no tunnel holds it.
 //
 //go:noinline
 func growStack(i uint8) byte {

@@ -26,7 +26,7 @@ type answer struct {
 	keep  bool   // the connection stays
 }
 
-// status is the refusal's own, else its class's.
+// status returns the refusal's own status, else its class's.
 func (a answer) status() int {
 	if a.Status != 0 {
 		return a.Status
@@ -34,8 +34,8 @@ func (a answer) status() int {
 	return failure.AnswerTo(a.Class).HTTP
 }
 
-// bytes is the whole answer. Whatever came from elsewhere is cleaned: nothing
-// in it can end a line.
+// bytes returns the whole answer. Foreign text is cleaned:
+// nothing in it can end a line.
 func (a answer) bytes() []byte {
 	table := failure.AnswerTo(a.Class)
 	status, text := a.status(), clean(a.Text)

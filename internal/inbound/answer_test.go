@@ -66,8 +66,9 @@ func readRequestHead(r *bufio.Reader) (string, error) {
 
 // An answer must not be written under the deadline of the request.
 //
-// Promise (data path): a client gets its answer however long it took over its request, and the upstream over its reply,
-// within the time that each may take, in every protocol.
+// Promise (data path): a client gets its answer however long it took over its
+// request, and the upstream over its reply, within the time that each may take,
+// in every protocol.
 func TestAnswerOutlivesHandshakeDeadline(t *testing.T) {
 	t.Parallel()
 	const handshake, head, slow = 1500 * time.Millisecond, 100 * time.Millisecond, 1500 * time.Millisecond

@@ -64,8 +64,9 @@ type identity struct {
 	kind  catalog.Kind
 }
 
-// identify checks a name and a password. Without users everybody is let in,
-// and the name is only a label; a fault is a wrong password or an unknown name.
+// identify checks a name and a password. Without users every client is let in,
+// and the name is only a label; a refusal means a wrong password or an unknown
+// name.
 //
 // A suffix +websocket or +http is cut off the name before it is compared. Some
 // clients send percent escapes as they stand in the proxy URL; they are
@@ -112,7 +113,8 @@ func cutKind(name string) (string, catalog.Kind) {
 	return name, catalog.KindUnknown
 }
 
-// unescape decodes percent escapes; false: there are none, and s comes back.
+// unescape decodes percent escapes. It returns false when there are none, and s
+// comes back.
 func unescape(s string) (string, bool) {
 	if strings.IndexByte(s, '%') < 0 {
 		return s, false

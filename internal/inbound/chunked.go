@@ -39,7 +39,7 @@ const (
 	chunkTrailerLF
 )
 
-// feed looks at the next bytes and tells how many of them belong to the body.
+// feed looks at the next bytes and returns how many of them belong to the body.
 // All of them do unless the body ends among them or one is wrong.
 func (c *chunks) feed(b []byte) (int, *refusal) {
 	for i := 0; i < len(b); {

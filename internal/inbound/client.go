@@ -39,7 +39,7 @@ type client struct {
 	refusal           *tunnel.Refusal
 }
 
-// serve tells the protocols apart by the first byte.
+// serve detects the protocol by the first byte.
 func (c *client) serve() {
 	c.in.conn = c.conn
 	if !c.allowed() {
@@ -146,7 +146,7 @@ func (c *client) reject() {
 	}
 }
 
-// open asks for a way to the target. The client's leaving ends the attempt.
+// open opens a tunnel to the target. If the client leaves, the attempt ends.
 func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	if !c.s.stopWaiting(c) {
 		return nil, &tunnel.Refusal{Class: failure.ClientGone, Text: errLeft.Error()}
@@ -187,7 +187,7 @@ func (c *client) carry(t *tunnel.Tunnel) {
 	t.Carry(c.conn, early)
 }
 
-// wait delays an answer; false: the client left meanwhile.
+// wait delays an answer. It returns false when the client left meanwhile.
 func (c *client) wait(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -213,15 +213,16 @@ func (c *client) record(r *tunnel.Request, f *refusal) *tunnel.Refusal {
 	return c.s.handler.Refuse(c.complete(r), f.class, f.status, f.text, f.hint)
 }
 
-// drop closes a connection that cannot be answered in any protocol, and says why in the log.
+// drop closes a connection that cannot be answered in any protocol, and says
+// why in the log.
 func (c *client) drop(protocol, why string) {
 	c.record(&tunnel.Request{Protocol: protocol, Hint: router.Hint{}}, &refusal{class: failure.BadRequest, text: why})
 	c.close()
 }
 
-// Write is how an answer reaches the client, in every protocol but plain HTTP,
-// where net/http writes. Each write has a deadline of its own: how long the
-// request took, or the upstream, is none of its concern.
+// Write sends an answer to the client, in every protocol but plain
+// HTTP, where net/http writes. Each write has a deadline of its own: how long
+// the request took, or the upstream, is none of its concern.
 func (c *client) Write(b []byte) (int, error) {
 	c.conn.SetWriteDeadline(time.Now().Add(answerTime))
 	return c.conn.Write(b)
@@ -234,7 +235,7 @@ func (c *client) reply(b []byte) bool {
 }
 
 // linger ends a connection so that the client can read what was said: bytes
-// that it sent and nobody read would make a plain close a reset, and a reset
+// that it sent and that were not read would make a plain close a reset, and a reset
 // discards the answer.
 func (c *client) linger() {
 	defer c.close()

@@ -54,13 +54,14 @@ func (c *client) serveHTTP(f *refusal) {
 	}
 }
 
-// keepAlive reports whether the connection may stay for another request after an
-// answer of ours: behind a body that nothing reads it cannot (RFC 9112 section 9.3).
+// keepAlive reports whether the connection may stay for another request after
+// an answer of ours: behind a body that nothing reads it cannot (RFC 9112
+// section 9.3).
 func (h *head) keepAlive() bool {
 	return h.minor > 0 && !h.hasBody() && !h.has("connection", "close")
 }
 
-// refuseHead is what to answer when a head did not come, nil for nothing.
+// refuseHead returns what to answer when a head did not come, nil for nothing.
 func (c *client) refuseHead(err error) *refusal {
 	var f *refusal
 	switch {
@@ -85,7 +86,8 @@ func (c *client) start(h *head) {
 	}
 }
 
-// connect serves a CONNECT. goproxy calls handleConnect, then Hijack, then finishConnect.
+// connect serves a CONNECT. goproxy calls handleConnect, then Hijack, then
+// finishConnect.
 func (c *client) connect() {
 	r := http.Request{
 		Method: http.MethodConnect, URL: &url.URL{Host: c.req.Host}, Host: c.req.Host,
@@ -139,7 +141,7 @@ func (c *client) finishConnect() {
 // connection, and writes nothing.
 type connectWriter client
 
-// Header is never sent.
+// Header returns fields that are never sent.
 func (w *connectWriter) Header() http.Header { return http.Header{} }
 
 // Write drops.
@@ -148,5 +150,6 @@ func (w *connectWriter) Write(p []byte) (int, error) { return len(p), nil }
 // WriteHeader drops.
 func (w *connectWriter) WriteHeader(int) {}
 
-// Hijack gives the connection. What was read ahead stays in the client's input.
+// Hijack returns the connection. What was read ahead stays in the client's
+// input.
 func (w *connectWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.conn, nil, nil }

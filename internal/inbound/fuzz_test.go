@@ -33,7 +33,8 @@ const rejecting = "default: reject"
 
 func fuzzFront(f *testing.F) *front { return startFront(f, rejecting, nil) }
 
-// checkAnswers holds what is true of whatever a front says when nothing can be opened.
+// checkAnswers holds what is true of whatever a front says when nothing can be
+// opened.
 func checkAnswers(t *testing.T, f *front, b []byte, at uint16) {
 	if len(b) > 2<<10 {
 		return

@@ -31,7 +31,7 @@ type head struct {
 }
 
 // readHead reads until a head is complete, but takes nothing from the input;
-// it can be called again after a deadline. The error is a *fault that says
+// it can be called again after a deadline. The error is a *refusal that says
 // what is wrong, or io.EOF when the client has ended before a first byte, or
 // the connection's.
 func (in *input) readHead(h *head) error {
@@ -64,7 +64,7 @@ func (in *input) cutShort(err error) error {
 	}
 }
 
-// headTimeout is what a deadline means while a head is read.
+// headTimeout returns what a deadline means while a head is read.
 func headTimeout() *refusal {
 	return badStatus(http.StatusRequestTimeout, "the request head was not complete within 10 s", "")
 }
@@ -161,7 +161,7 @@ func splitRequestLine(line []byte) (method, target []byte, minor int, f *refusal
 			return nil, nil, 0, bad("the request target " + quote(parts[1]) + " has a byte that must be percent-encoded")
 		}
 		if c == '#' || c == '\\' {
-			return nil, nil, 0, bad("the request target has a " + string(rune(c)) + ", which has no place in one")
+			return nil, nil, 0, bad("the request target has a " + string(rune(c)) + ", which is not allowed in one")
 		}
 	}
 	return parts[0], parts[1], minor, nil
@@ -236,7 +236,7 @@ func (h *head) without(name string) []byte {
 	return append(b, "\r\n"...)
 }
 
-// value gives the first field of a name (in lower case), "" if there is none.
+// value returns the first field of a name (in lower case), "" if there is none.
 func (h *head) value(name string) string {
 	for _, f := range h.fields {
 		if f.is(name) {

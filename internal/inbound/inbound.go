@@ -1,4 +1,4 @@
-// Package inbound speaks to clients: it tells SOCKS from HTTP on one port,
+// Package inbound speaks to clients: it detects SOCKS and HTTP on one port,
 // parses, authenticates, and answers in the client's own protocol. It neither
 // dials nor copies; tunnel does.
 //
@@ -28,7 +28,7 @@ const (
 	handshakeTime = 10 * time.Second // from accept until the request is complete; nothing extends it
 	answerTime    = 10 * time.Second // for the client to take one write of an answer
 	idleTime      = 90 * time.Second // a kept plain HTTP connection between two requests
-	bodyIdle      = 60 * time.Second // a request's body between two bytes of it, while no answer goes the other way
+	bodyIdle      = 60 * time.Second // a request's body between two bytes of it, while no answer goes to the client
 	answerIdle    = 5 * time.Minute  // a plain answer between two bytes that come, or that the client takes
 	mostWaiting   = 16384            // connections that wait for their request, whatever the limit of open files
 	lingerTime    = 2 * time.Second  // for the client to read the answer, before its connection is closed
@@ -42,13 +42,13 @@ type Options struct {
 	HopToken string
 	// Debug takes what the protocol libraries have to say; nil drops it.
 	Debug func(msg string)
-	// Panicked is told of a panic in one connection's handling, with its stack; nil drops it.
+	// Panicked is called after a panic in one connection's handling, with its stack; nil drops it.
 	Panicked func(v any, stack []byte)
-	// Accepted is told once for each connection what it speaks: "connect" or
+	// Accepted is called once for each connection with what it speaks: "connect" or
 	// "http" by its first request, "socks4", "socks5", "tls" (where it should
 	// not), "unknown" by its first byte; nil drops it.
 	Accepted func(protocol string)
-	// AcceptFailed is told of failed accepts (out of descriptors, say), at most
+	// AcceptFailed is called after failed accepts (out of descriptors, say), at most
 	// once a second; Serve goes on.
 	AcceptFailed func(err error)
 	// Room reports how many connections may wait for their request now; beyond
@@ -71,7 +71,7 @@ type Server struct {
 	proxy       *goproxy.ProxyHttpServer
 	socks       *socks5.Server
 	plainServer *http.Server
-	queue       *connQueue // connections on their way to plain
+	queue       *connQueue // connections that are handed to plainServer
 
 	handshake time.Duration // handshakeTime, shorter in tests
 	reply     time.Duration // replyTime, shorter in tests
@@ -146,7 +146,7 @@ func (s *Server) Idle() bool {
 
 // Close ends all connections that are not yet tunnels and waits for them. A
 // client that still waits for its answer sees a reset: some take an orderly
-// end without an answer for an invitation to ask again at once.
+// end without an answer for an invitation to retry at once.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -228,7 +228,8 @@ func newConnQueue() *connQueue {
 	return &connQueue{conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
-// put hands a connection to whoever accepts; false: nobody does any more.
+// put hands a connection to Accept. It returns false when the
+// queue is closed.
 func (h *connQueue) put(c net.Conn) bool {
 	select {
 	case h.conns <- c:
@@ -254,5 +255,5 @@ func (h *connQueue) Close() error {
 	return nil
 }
 
-// Addr is of no use to anybody.
+// Addr returns an empty address: a queue has none.
 func (h *connQueue) Addr() net.Addr { return &net.TCPAddr{} }

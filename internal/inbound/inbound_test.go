@@ -208,7 +208,8 @@ func readN(t testing.TB, r io.Reader, n int) string {
 	return string(b)
 }
 
-// readHeadOf reads to the blank line, byte by byte so that nothing behind it is taken.
+// readHeadOf reads to the blank line, byte by byte so that nothing behind it is
+// taken.
 func readHeadOf(t testing.TB, r io.Reader) string {
 	t.Helper()
 	var b []byte

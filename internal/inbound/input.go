@@ -24,7 +24,7 @@ type input struct {
 
 var smallBufs = sync.Pool{New: func() any { return new([smallBuf]byte) }}
 
-// pending is what has been read and not used.
+// pending returns what has been read and not used.
 func (in *input) pending() []byte { return in.b[in.r:] }
 
 // fill reads more, at most maxHead in all. What pending returned before is void.
@@ -77,7 +77,7 @@ func (in *input) take() []byte {
 	return rest
 }
 
-// release lets the buffer go. Nobody may hold a part of it.
+// release gives the buffer back. The caller must hold no part of it.
 func (in *input) release() {
 	if in.buf != nil {
 		smallBufs.Put(in.buf)

@@ -20,8 +20,8 @@ import (
 // its request, however many others come. New ones wait in the kernel meanwhile.
 const grace = 10 * time.Millisecond
 
-// admit counts a new connection in, and makes room for it; false: the server
-// is closed.
+// admit counts a new connection in, and makes room for it. It returns false
+// when the server is closed.
 func (s *Server) admit(c *client) bool {
 	for {
 		room := max(1, s.room())
@@ -61,7 +61,7 @@ func (s *Server) pushWaiting(c *client) {
 	c.waitElem = s.waiting.PushBack(c)
 }
 
-// room is how many may wait now.
+// room returns how many may wait now.
 func (s *Server) room() int {
 	if s.opts.Room == nil {
 		return mostWaiting
@@ -69,8 +69,8 @@ func (s *Server) room() int {
 	return min(s.opts.Room(), mostWaiting)
 }
 
-// Relieve ends the connection that has waited longest, for its descriptor;
-// false: none waits.
+// Relieve ends the connection that has waited longest, for its descriptor. It
+// returns false when none waits.
 func (s *Server) Relieve() bool {
 	s.mu.Lock()
 	n := s.waiting.Len()
@@ -84,7 +84,8 @@ func (s *Server) Relieve() bool {
 	return true
 }
 
-// popLongest takes the first out of those that wait, and marks it. s.mu is held.
+// popLongest takes out the one that has waited longest, and marks it as
+// evicted. s.mu is held.
 func (s *Server) popLongest() *client {
 	c := s.waiting.Remove(s.waiting.Front()).(*client)
 	c.waitElem, c.evicted = nil, true
@@ -106,8 +107,8 @@ func (s *Server) evict(c *client, limit int) {
 	}
 }
 
-// stopWaiting takes a connection whose request is being served out of those that
-// wait; false: it has been evicted, or has left.
+// stopWaiting takes a connection whose request is being served out of those
+// that wait. It returns false when it has been evicted, or has left.
 func (s *Server) stopWaiting(c *client) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +134,8 @@ func (s *Server) startWaiting(c *client) {
 	}
 }
 
-// outOfFiles reports that this process, or the machine, has no descriptor left.
+// outOfFiles reports whether this process, or the machine, has no descriptor
+// left.
 func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

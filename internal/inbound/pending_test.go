@@ -22,7 +22,8 @@ func isOpen(t testing.TB, c net.Conn) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Promise (data path): clients that connect and send nothing, however many, keep no other client out, and cost no tunnel.
+// Promise (data path): clients that connect and send nothing, however many,
+// keep no other client out, and cost no tunnel.
 func TestLongestWaitingConnectionGivesWay(t *testing.T) {
 	t.Parallel()
 	const room = 8

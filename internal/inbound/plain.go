@@ -180,7 +180,7 @@ func (b *requestBody) Interrupt() {
 	b.p.cutBody()
 }
 
-// framingError is what is wrong with the body's framing, nil for nothing.
+// framingError returns what is wrong with the body's framing, nil for nothing.
 func (p *plainConn) framingError() *refusal {
 	if !p.reading.TryLock() {
 		return nil // what is being waited for lies behind the body, or in it: nothing is wrong so far
@@ -198,7 +198,7 @@ var (
 	badBody    = bad("the body is malformed")
 )
 
-// roundTrip is goproxy's way out. A refusal is kept for servePlain, which
+// roundTrip sends goproxy's request. A refusal is kept for servePlain, which
 // writes it in our own form; what goproxy makes of the error goes nowhere.
 func (s *Server) roundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
 	x := r.Context().Value(transactionKey{}).(*transaction)

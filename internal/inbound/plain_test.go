@@ -447,7 +447,8 @@ func (f *front) client(t testing.TB) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 }
 
-// Each part of a stream arrives while the next is still to come, and so does the head.
+// Each part of a stream arrives while the next is still to come, and so does
+// the head.
 func TestPlainStreams(t *testing.T) {
 	for _, length := range []string{"", "Content-Length: 4\r\n", "Content-Type: text/event-stream\r\n"} {
 		t.Run(length, func(t *testing.T) {

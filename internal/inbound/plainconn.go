@@ -86,8 +86,8 @@ func (p *plainConn) push(r *request) {
 	p.mu.Unlock()
 }
 
-// next is the request that net/http has just given to the handler; nil: the
-// connection is to be taken back.
+// next returns the request that net/http has just given to the handler. It
+// returns nil when the connection is to be taken back.
 func (p *plainConn) next() *request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (p *plainConn) setCancel(cancel context.CancelCauseFunc) {
 	p.cancel = cancel
 }
 
-// Read gives what has been checked, up to the end of a message.
+// Read returns what has been checked, up to the end of a message.
 func (p *plainConn) Read(b []byte) (int, error) {
 	n, err := p.read(b)
 	if err != nil {
@@ -151,7 +151,7 @@ func (p *plainConn) read(b []byte) (int, error) {
 
 var errTakenBack = errors.New("the connection is no longer net/http's")
 
-// readBody gives bytes of a body with a length.
+// readBody returns bytes of a body with a length.
 func (p *plainConn) readBody(b []byte) (n int, err error) {
 	b = b[:min(int64(len(b)), p.length)]
 	if have := p.c.in.pending(); len(have) > 0 {
@@ -373,7 +373,7 @@ func (p *plainConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends our side, for net/http's own way to end a connection.
+// CloseWrite ends our side, as net/http does to end a connection.
 func (p *plainConn) CloseWrite() error {
 	if t, ok := p.c.conn.(interface{ CloseWrite() error }); ok {
 		return t.CloseWrite()
@@ -401,7 +401,7 @@ func (p *plainConn) Close() error {
 }
 
 // letRead gives the client time to read its answer where it may still send a
-// body that nobody reads: bytes left unread would make the end a reset.
+// body that is not read: bytes left unread would make the end a reset.
 func (p *plainConn) letRead() {
 	p.mu.Lock()
 	cut := p.cut
@@ -412,8 +412,8 @@ func (p *plainConn) letRead() {
 	}
 }
 
-// LocalAddr is the connection's.
+// LocalAddr returns the connection's local address.
 func (p *plainConn) LocalAddr() net.Addr { return p.c.conn.LocalAddr() }
 
-// RemoteAddr is the connection's.
+// RemoteAddr returns the client's address.
 func (p *plainConn) RemoteAddr() net.Addr { return p.c.conn.RemoteAddr() }

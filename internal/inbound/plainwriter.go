@@ -19,7 +19,7 @@ type plainWriter struct {
 	answered bool // or refused: no interim answer goes out any more
 }
 
-// Header is the answer's, or nobody's.
+// Header returns the answer's fields, or fields that are never sent.
 func (w *plainWriter) Header() http.Header {
 	if w.silent {
 		return http.Header{}

@@ -18,13 +18,13 @@ type refusal struct {
 	delay  time.Duration
 }
 
-// Error is the text.
+// Error returns the text.
 func (f *refusal) Error() string { return f.text }
 
-// bad is a malformed request.
+// bad returns a malformed request.
 func bad(text string) *refusal { return &refusal{class: failure.BadRequest, text: text} }
 
-// badStatus is one with a status of its own.
+// badStatus returns one with a status of its own.
 func badStatus(status int, text, hint string) *refusal {
 	return &refusal{class: failure.BadRequest, status: status, text: text, hint: hint}
 }

@@ -37,7 +37,7 @@ type request struct {
 	expectsContinue bool   // Expect: 100-continue with a body, of HTTP/1.1: the client waits for an answer before it sends the body
 }
 
-// decide reads what a client wants into r: a fault is why it does not get it.
+// decide reads what a client wants into r. A refusal says why it does not get it.
 // r is filled as far as it is known, for the record. It has no effects, so
 // that it can be asked again.
 func (c *client) decide(h *head, r *request) *refusal {
@@ -201,7 +201,7 @@ func (r *request) parseAuthority(authority string) *refusal {
 }
 
 // checkEscapes refuses a percent sign that begins no escape: what it means
-// would be anybody's guess.
+// would be a guess.
 func checkEscapes(path string) *refusal {
 	for i := 0; i < len(path); i++ {
 		if path[i] != '%' {
@@ -228,8 +228,8 @@ func validUserinfo(s string) bool {
 	return checkEscapes(s) == nil
 }
 
-// authorization is what user information in a URL stands for: it is taken out
-// of the target and sent as the field that it means.
+// authorization returns what user information in a URL stands for: it is taken
+// out of the target and sent as the field that it means.
 func (r *request) authorization() string {
 	name, password, _ := strings.Cut(r.userinfo, ":")
 	name, _ = unescape(name)
@@ -251,7 +251,7 @@ func clearOnTLSPort(port uint16) *refusal {
 	return nil
 }
 
-// isLoop reports whether a Via names this very process. The marks of others are
+// isLoop reports whether a Via names this very process. The names of others are
 // kept in r: they have to go on with the request.
 func (s *Server) isLoop(h *head, r *request) bool {
 	token := s.opts.HopToken

@@ -104,7 +104,8 @@ func parseSOCKS4(b []byte, r *tunnel.Request) (int, *refusal) {
 	return end, nil
 }
 
-// cString reads up to a zero byte and gives the length with it, 0 if there must be more.
+// cString reads up to a zero byte and gives the length with it, 0 if there must
+// be more.
 func cString(b []byte, what string) (string, int, *refusal) {
 	i := bytes.IndexByte(b, 0)
 	switch {

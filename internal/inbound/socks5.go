@@ -71,7 +71,7 @@ type socksConn struct {
 	ended   bool // a tunnel, or closed
 }
 
-// Read gives what was read already, then reads on.
+// Read returns what was read already, then reads on.
 func (s *socksConn) Read(b []byte) (int, error) {
 	if p := s.in.pending(); len(p) > 0 {
 		n := copy(b, p)
@@ -88,19 +88,19 @@ func (s *socksConn) Read(b []byte) (int, error) {
 // Close does nothing.
 func (s *socksConn) Close() error { return nil }
 
-// LocalAddr is not told: replies bear 0.0.0.0:0.
+// LocalAddr returns nil: replies bear 0.0.0.0:0.
 func (s *socksConn) LocalAddr() net.Addr { return nil }
 
-// RemoteAddr is not needed: the client knows it.
+// RemoteAddr returns nil: go-socks5 does not need it.
 func (s *socksConn) RemoteAddr() net.Addr { return nil }
 
-// SetDeadline is not go-socks5's to do.
+// SetDeadline does nothing: deadlines are not set by go-socks5.
 func (s *socksConn) SetDeadline(time.Time) error { return nil }
 
-// SetReadDeadline is not go-socks5's to do.
+// SetReadDeadline does nothing.
 func (s *socksConn) SetReadDeadline(time.Time) error { return nil }
 
-// SetWriteDeadline is not go-socks5's to do.
+// SetWriteDeadline does nothing.
 func (s *socksConn) SetWriteDeadline(time.Time) error { return nil }
 
 // connect serves the CONNECT command.
@@ -141,7 +141,7 @@ func (s *socksConn) refused(r *tunnel.Refusal) {
 	s.reply(socks5Reply(failure.AnswerTo(r.Class).SOCKS5))
 }
 
-// socks5Reply bears no address of ours: it would be of no use, and nobody's business.
+// socks5Reply bears no address of ours: the client has no use for it.
 func socks5Reply(code byte) []byte { return []byte{5, code, 0, 1, 0, 0, 0, 0, 0, 0} }
 
 func rejectCommand(_ context.Context, w io.Writer, _ *socks5.Request) error {
@@ -163,10 +163,11 @@ func (noResolver) Resolve(ctx context.Context, _ string) (context.Context, net.I
 // passwordAuth is method 02, RFC 1929.
 type passwordAuth struct{}
 
-// GetCode is the method's number.
+// GetCode returns the method's number.
 func (passwordAuth) GetCode() uint8 { return statute.MethodUserPassAuth }
 
-// Authenticate reads the credentials. Without users any will do, and the name is a label.
+// Authenticate reads the credentials. Without users any will do, and the name
+// is a label.
 func (passwordAuth) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
 	s := w.(*socksConn)
 	if _, err := w.Write([]byte{statute.VersionSocks5, statute.MethodUserPassAuth}); err != nil {
@@ -194,10 +195,10 @@ func (passwordAuth) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.Au
 // noAuth is method 00.
 type noAuth struct{}
 
-// GetCode is the method's number.
+// GetCode returns the method's number.
 func (noAuth) GetCode() uint8 { return statute.MethodNoAuth }
 
-// Authenticate lets everybody in, unless the listener has users.
+// Authenticate lets every client in, unless the listener has users.
 func (noAuth) Authenticate(_ io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
 	if w.(*socksConn).users != nil {
 		_, _ = w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})

@@ -29,7 +29,7 @@ type certs struct {
 
 func newCerts(certFile, keyFile string) *certs { return &certs{certFile: certFile, keyFile: keyFile} }
 
-// get is for tls.Config.
+// get returns the certificate, for tls.Config.
 func (c *certs) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

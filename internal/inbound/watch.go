@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// watchAfter is how long a way may be in the making before anybody looks
-// whether the client is still there: nearly all are open sooner, and pay no
-// more than a timer.
+// watchAfter is how long an attempt may last before it is checked whether the
+// client is still there: nearly all are open sooner, and cost no more than a
+// timer.
 const watchAfter = 20 * time.Millisecond
 
 var longAgo = time.Unix(1, 0)
@@ -22,7 +22,7 @@ type watch struct {
 	done   chan struct{}
 }
 
-// startWatch begins to watch; stop must follow. Nobody may read meanwhile. The
+// startWatch begins to watch; stop must follow, without a read in between. The
 // read deadline is taken off.
 func startWatch(tcp *net.TCPConn, cancel func()) *watch {
 	w := &watch{tcp: tcp, cancel: cancel}

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// left waits until the peer has ended its side or reset the connection; false:
-// the read deadline came first. It asks poll for POLLRDHUP, so bytes that wait
-// to be read do not hide the end behind them. The runtime's poller is
-// edge-triggered: it wakes up for new bytes and for the end, not for what is there.
+// left waits until the peer has ended its side or reset the connection. It
+// returns false when the read deadline came first. It asks poll for POLLRDHUP,
+// so bytes that wait to be read do not hide the end behind them. The runtime's
+// poller is edge-triggered: it wakes up for new bytes and for the end, not for
+// what is there.
 func left(c *net.TCPConn) bool {
 	rc, err := c.SyscallConn()
 	if err != nil {

@@ -4,6 +4,6 @@ package inbound
 
 import "net"
 
-// left cannot tell on this system without taking bytes: a client that leaves
+// left cannot know on this system without taking bytes: a client that leaves
 // is noticed when it is answered.
 func left(*net.TCPConn) bool { return false }

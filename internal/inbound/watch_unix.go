@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// left waits until the peer has ended its side or reset the connection; false:
-// the read deadline came first, or bytes wait to be read, behind which the end
-// cannot be seen here.
+// left waits until the peer has ended its side or reset the connection. It
+// returns false when the read deadline came first, or bytes wait to be read,
+// behind which the end cannot be seen here.
 func left(c *net.TCPConn) bool {
 	rc, err := c.SyscallConn()
 	if err != nil {

@@ -22,7 +22,7 @@ const (
 	replyTime    = 10 * time.Second // for it, or longer if timeout_seconds leaves more
 )
 
-// upgrade serves a websocket in plain HTTP: a way to the server is opened as
+// upgrade serves a websocket in plain HTTP: a connection to the server is opened as
 // for CONNECT, the head is sent on in origin-form (in absolute form to an HTTP
 // upstream that denies CONNECT), and what the server answers
 // is passed on; after 101 exactly as it is.
@@ -62,10 +62,10 @@ func (c *client) upgrade(h *head) {
 }
 
 // passAnswer passes on one answer that is no upgrade. The client's bytes go no
-// further: behind it they would be requests that nobody has routed.
+// further: behind it they would be requests that have not been routed.
 func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	conn, _ := t.Conn()
-	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(reply), conn)), &http.Request{Method: http.MethodGet}) //nolint:bodyclose // the way is closed below, and nothing else holds it
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(reply), conn)), &http.Request{Method: http.MethodGet}) //nolint:bodyclose // the tunnel is closed below, and nothing else holds it
 	if err != nil {
 		c.badAnswer(t, err)
 		return
@@ -149,8 +149,8 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 // errProxyAuth is an answer for us and not for the client.
 var errProxyAuth = errors.New("the websocket upgrade was answered with 407 Proxy Authentication Required")
 
-// upgradeFields is what the server shall see: the client's fields as they were
-// written, without those that concern the client's connection to us.
+// upgradeFields returns what the server shall see: the client's fields as they
+// were written, without those that concern the client's connection to us.
 func upgradeFields(h *head, r *request) []byte {
 	b := make([]byte, 0, len(h.raw)+64)
 	b = append(b, "Host: "+r.authority+"\r\n"...)

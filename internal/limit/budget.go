@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// Limits are the figures of a budget. Zero means none.
+// Limits are the limits of a budget. Zero means none.
 type Limits struct {
 	Connects       int           // at most so many new connections in any window of length Per
 	Per            time.Duration // used with Connects
 	MaxConnections int           // at most so many open at once
 	Queue          time.Duration // how long a connection waits for room
-	Jitter         time.Duration // one that has waited goes up to so much later than it might, so that not all go at once
+	Jitter         time.Duration // one that has waited goes up to so much later than it might, so that not all go together
 	Watch          bool          // nothing is held back; the table's warning is called once when 80 % are used
 }
 
-// IsSet says whether there is anything to count.
+// IsSet reports whether there is anything to count.
 func (l *Limits) IsSet() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
 // Key names a budget. Exchange and Kind are "" for one of all traffic.
 type Key struct{ Exchange, Kind, Exit string }
 
-// String is the budget as it stands in sentences: "binance via tokyo-1".
+// String returns the budget's name in words: "binance via tokyo-1".
 func (k Key) String() string {
 	if k.Exchange == "" {
 		return k.Exit
@@ -29,8 +29,8 @@ func (k Key) String() string {
 	return k.Exchange + " via " + k.Exit
 }
 
-// noDeadline is when there is room that no clock brings: when a connection ends or a
-// dial does.
+// noDeadline is when there is room that no clock brings: when a connection ends
+// or a dial does.
 const noDeadline = math.MaxInt64
 
 // Budget is one budget and its history. It belongs to a Table, whose lock guards
@@ -49,13 +49,13 @@ type Budget struct {
 	warned  bool
 }
 
-// Key is the budget's name.
+// Key returns the budget's name.
 func (b *Budget) Key() Key { return b.key }
 
 // enforced reports whether the budget holds connections back.
 func (b *Budget) enforced() bool { return b.on && !b.limits.Watch }
 
-// roomAt is when there is room for one more: now, or later, or never.
+// roomAt returns when there is room for one more: now, or later, or never.
 func (b *Budget) roomAt(now int64) int64 {
 	if !b.enforced() {
 		return now
@@ -66,7 +66,7 @@ func (b *Budget) roomAt(now int64) int64 {
 	return b.windowAt(now)
 }
 
-// windowAt is roomAt, of the window alone.
+// windowAt returns roomAt, of the window alone.
 func (b *Budget) windowAt(now int64) int64 {
 	used := b.used(now)
 	if b.limits.Connects == 0 || used < b.limits.Connects {
@@ -78,19 +78,19 @@ func (b *Budget) windowAt(now int64) int64 {
 	return noDeadline
 }
 
-// used is how many places of the window are taken.
+// used returns how many slots of the window are taken.
 func (b *Budget) used(now int64) int {
 	b.grants.expire(now, int64(b.limits.Per))
 	return b.grants.live() + b.pending
 }
 
-// take gives one place away.
+// take uses one slot.
 func (b *Budget) take() {
 	b.pending++
 	b.open++
 }
 
-// settle ends a dial: from now on its place is one of the window's.
+// settle ends a dial: from now on its slot is one of the window's.
 func (b *Budget) settle(now int64) {
 	b.pending--
 	b.grants.expire(now, int64(b.limits.Per))
@@ -101,13 +101,13 @@ func (b *Budget) settle(now int64) {
 }
 
 // trim forgets what is of no more use. The window of a budget that holds back is
-// always known in full, also where its figure has been lowered; of one that does
+// always known in full, also where its limit has been lowered; of one that does
 // not, only the last Connects, so that it stays bounded.
 func (b *Budget) trim(most int) {
 	b.grants.trim(max(0, most), b.on && !b.limits.Watch && b.limits.Connects > 0)
 }
 
-// configure sets the figures and keeps the history: what is in the window, and
+// configure sets the limits and keeps the history: what is in the window, and
 // of what was before it as much as makes up the last Connects.
 func (b *Budget) configure(l Limits, now int64) {
 	if !b.on || b.limits != l {
@@ -122,7 +122,7 @@ func (b *Budget) configure(l Limits, now int64) {
 	}
 }
 
-// warns says whether 80 % of a watched figure are used for the first time.
+// warns reports whether 80 % of a watched limit are used for the first time.
 func (b *Budget) warns(now int64) bool {
 	l := &b.limits
 	if !l.Watch || !b.on || b.warned {
@@ -133,7 +133,7 @@ func (b *Budget) warns(now int64) bool {
 	return b.warned
 }
 
-// left is how many connections would be admitted now.
+// left returns how many connections would be admitted now.
 func (b *Budget) left(now int64) int {
 	n := math.MaxInt
 	if b.limits.Connects > 0 {

@@ -22,7 +22,7 @@ type History struct {
 	Refused  uint64        `json:"refused,omitempty"`
 }
 
-// Export tells the history of all budgets. Connections whose dial is on its way
+// Export returns the history of all budgets. Connections whose dial is on its way
 // count as of now. Suspend comes first, or the two processes together may grant
 // twice as much.
 func (t *Table) Export() []History {
@@ -53,7 +53,7 @@ func (h *History) key() Key { return Key{h.Exchange, h.Kind, h.Exit} }
 
 // Import adds the history of another process to what is known here, before or
 // after Configure. The connections open there are not counted as open here: those
-// that move are told by Adopt, those that stay by Elsewhere.
+// that move are counted by Adopt, those that stay by SetRemoteOpen.
 func (t *Table) Import(list []History) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

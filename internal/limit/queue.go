@@ -11,7 +11,7 @@ import (
 // waiter is a connection that waits for room.
 type waiter struct {
 	budgets []*Budget
-	ready   chan struct{} // closed when it has its places
+	ready   chan struct{} // closed when it has its slots
 	granted bool
 }
 
@@ -64,7 +64,7 @@ func (t *Table) queue(ctx context.Context, most time.Duration, budgets []*Budget
 	return t.spread(ctx, start+int64(wait), budgets)
 }
 
-// patience is how long one may wait that finds some of the budgets full.
+// patience returns how long one may wait that finds some of the budgets full.
 func (t *Table) patience(ctx context.Context, most time.Duration, budgets []*Budget, now int64) time.Duration {
 	for _, b := range budgets {
 		if b.roomAt(now) > now {
@@ -77,9 +77,9 @@ func (t *Table) patience(ctx context.Context, most time.Duration, budgets []*Bud
 	return most
 }
 
-// spread lets one that has its places wait a little more, by chance, so that
-// those who waited for the same moment do not all dial in it. Until it dials its
-// places are taken, so the windows stay exact.
+// spread lets one that has its slots wait a little more, at random, so that
+// those that waited for the same moment do not all dial in it. Until it dials its
+// slots are taken, so the windows stay exact.
 func (t *Table) spread(ctx context.Context, end int64, budgets []*Budget) (Grant, error) {
 	var jitter time.Duration
 	t.mu.Lock()
@@ -110,7 +110,7 @@ func (t *Table) spread(ctx context.Context, end int64, budgets []*Budget) (Grant
 	}
 }
 
-// leave takes one out of the queue. The others' places stay as they are.
+// leave takes one out of the queue. The order of the others stays as it is.
 func (t *Table) leave(w *waiter) {
 	i := slices.Index(t.waiting, w)
 	t.waiting = slices.Delete(t.waiting, i, i+1)
@@ -122,7 +122,7 @@ func (t *Table) leave(w *waiter) {
 	}
 }
 
-// serve gives places to those who wait, in their order, as far as there is room,
+// serve gives slots to those that wait, in their order, as far as there is room,
 // and sets the timer for the next moment at which a window has some. It must be
 // called after every change that makes room, and when the timer is due.
 func (t *Table) serve(now int64) {

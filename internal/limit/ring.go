@@ -9,10 +9,10 @@ type ring struct {
 	old   int // how many of them, the oldest ones, are outside the window
 }
 
-// live is how many are within the window.
+// live returns how many are within the window.
 func (r *ring) live() int { return r.kept - r.old }
 
-// time is the i-th oldest one's.
+// time returns the i-th oldest one's.
 func (r *ring) time(i int) int64 {
 	if i += r.first; i >= len(r.at) {
 		i -= len(r.at)
@@ -63,7 +63,7 @@ func (r *ring) resize(size int) {
 	r.at, r.first = at, 0
 }
 
-// all lists the times.
+// all returns the times.
 func (r *ring) all() []int64 {
 	list := make([]int64, r.kept)
 	for i := range list {

@@ -16,10 +16,11 @@ type Full struct {
 	Open       int           // connections, those of other processes included
 	Max        bool          // it is MaxConnections that is used up
 	Queued     time.Duration // how long the connection waited
-	RetryAfter time.Duration // when a window may have room again; 0 when no clock can tell
+	RetryAfter time.Duration // when a window may have room again; 0 when that is not known
 }
 
-// Error is a sentence: "queued 4.2 s; budget binance via tokyo-1: 0 of 300 per 5 m".
+// Error returns a sentence: "queued 4.2 s; budget binance via tokyo-1: 0 of 300
+// per 5 m".
 func (f *Full) Error() string {
 	text := fmt.Sprintf("budget %s: %d of %d per %s", f.Budget, f.Left, f.Limits.Connects, period(f.Limits.Per))
 	if f.Max {
@@ -34,7 +35,7 @@ func (f *Full) Error() string {
 	return text
 }
 
-// period is a window as people say it: "5 m".
+// period returns a window as people say it: "5 m".
 func period(d time.Duration) string {
 	switch {
 	case d >= time.Hour && d%time.Hour == 0:
@@ -58,7 +59,7 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 		b.refused++
 		if f.Budget == (Key{}) {
 			f.Budget, f.Limits, f.Open = b.key, b.limits, b.open+b.remote
-			f.Max = b.windowAt(now) == now // the window has room, so it is the other figure
+			f.Max = b.windowAt(now) == now // the window has room, so it is the other limit
 			f.Left = max(0, b.limits.Connects-b.used(now))
 		}
 		f.RetryAfter = max(f.RetryAfter, b.retryAfter(now))
@@ -66,8 +67,8 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 	return f
 }
 
-// retryAfter is when the window has room. Where all depends on dials that are
-// on their way it is the longest that it can be when they end now.
+// retryAfter returns when the window has room. Where all depends on dials that
+// are on their way it is the longest that it can be if they end now.
 func (b *Budget) retryAfter(now int64) time.Duration {
 	if at := b.windowAt(now); at != noDeadline {
 		return time.Duration(at - now)
@@ -86,7 +87,7 @@ type Row struct {
 	Refused   uint64 // connections that it did not admit in time, so far
 }
 
-// Rows lists the budgets that are in force, by exchange, kind and exit.
+// Rows returns the budgets that are in force, by exchange, kind and exit.
 func (t *Table) Rows() []Row {
 	t.mu.Lock()
 	now := t.now()
@@ -101,8 +102,8 @@ func (t *Table) Rows() []Row {
 	return rows
 }
 
-// Open is how many connections are open here, of all budgets that have some.
-// Elsewhere takes it in another process.
+// Open returns how many connections are open here, of all budgets that have
+// some. SetRemoteOpen takes it in another process.
 func (t *Table) Open() map[Key]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,8 +116,8 @@ func (t *Table) Open() map[Key]int {
 	return open
 }
 
-// RowsOf gives some budgets' rows, in their order; those that are not in force
-// are left out.
+// RowsOf returns some budgets' rows, in their order; those that are not in
+// force are left out.
 func (t *Table) RowsOf(budgets []*Budget) (rows []Row) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -129,8 +130,8 @@ func (t *Table) RowsOf(budgets []*Budget) (rows []Row) {
 	return rows
 }
 
-// String is what is left, in words: "binance via tokyo-1: 280 of 300 per 5 m left,
-// 20 of 500 connections open, 3 wait".
+// String returns what is left, in words: "binance via tokyo-1: 280 of 300 per 5
+// m left, 20 of 500 connections open, 3 wait".
 func (r Row) String() string {
 	var parts []string
 	if l := r.Limits; l.Connects > 0 {

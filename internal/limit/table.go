@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Table is all budgets of a process, and lives as long as it. Its methods may be
-// called at once.
+// Table is all budgets of a process, and lives as long as it. Its methods are
+// safe for concurrent use.
 type Table struct {
 	warn  func(Row)
 	start time.Time // what its clock counts from
@@ -19,7 +19,7 @@ type Table struct {
 	budgets map[Key]*Budget
 	waiting []*waiter // in the order of their arrival
 	timer   *time.Timer
-	due     int64 // when timer fires; never while nobody waits for the clock
+	due     int64 // when timer fires; noDeadline while none waits for the clock
 
 	suspended bool
 	stop      chan struct{} // closed by Suspend; Resume makes another
@@ -28,16 +28,17 @@ type Table struct {
 // ErrSuspended is the error of Acquire while the table grants nothing.
 var ErrSuspended = errors.New("no connections are granted: another process takes over")
 
-// NewTable makes a table without budgets. It starts nothing. warn, if not nil, is
-// called once for each budget that is only watched, when 80 % of it are used, and
-// again only after its figures have changed; it is called by Acquire and must not block.
+// NewTable makes a table without budgets. It starts nothing. warn, if not nil,
+// is called once for each budget that is only watched, when 80 % of it are
+// used, and again only after its limits have changed; it is called by Acquire
+// and must not block.
 func NewTable(warn func(Row)) *Table {
 	return &Table{warn: warn, start: time.Now(), limits: func(Key) Limits { return Limits{} }, budgets: map[Key]*Budget{}, due: noDeadline, stop: make(chan struct{})}
 }
 
 // Suspend makes the table grant nothing of budgets that hold something back until
-// Resume: what Export then gives stays the whole history. Those who wait, and
-// those who come, get ErrSuspended. Connections that are open may end as ever.
+// Resume: what Export then gives stays the whole history. Those that wait, and
+// those that come, get ErrSuspended. Connections that are open may end as ever.
 func (t *Table) Suspend() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -60,8 +61,8 @@ func (t *Table) Resume() {
 
 func (t *Table) now() int64 { return int64(time.Since(t.start)) }
 
-// Budget finds the budget of that name, or makes one with the figures in force;
-// without any it holds nothing back.
+// Budget returns the budget of that name, or makes one with the limits in
+// force; without any it holds nothing back.
 func (t *Table) Budget(k Key) *Budget {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -80,18 +81,18 @@ func (t *Table) budget(k Key) *Budget {
 	return b
 }
 
-// Configure puts other figures in force, for the budgets that there are and for
-// those that are made later: what figures says of each, which must always say the
+// Configure puts other limits in force, for the budgets that there are and for
+// those that are made later: what limits returns for each, which must always be the
 // same and is called with the table locked. Histories stay. A budget without
-// figures holds nothing back from now on, and is forgotten when nothing is left to
-// remember of it: who may use it must then ask for it anew.
-func (t *Table) Configure(figures func(Key) Limits) {
+// limits holds nothing back from now on, and is forgotten when nothing is left to
+// remember of it: the caller that may use it must then ask for it anew.
+func (t *Table) Configure(limits func(Key) Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	t.limits = figures
+	t.limits = limits
 	for k, b := range t.budgets {
-		if l := figures(k); l.IsSet() {
+		if l := limits(k); l.IsSet() {
 			b.configure(l, now)
 			continue
 		}
@@ -103,9 +104,9 @@ func (t *Table) Configure(figures func(Key) Limits) {
 	t.serve(now)
 }
 
-// SetRemoteOpen sets how many connections other processes of this service have open,
-// those that are left from before an upgrade. They count against MaxConnections.
-// What is not named has none.
+// SetRemoteOpen sets how many connections other processes of this service have
+// open, those that are left from before an upgrade. They count against
+// MaxConnections. What is not named has none.
 func (t *Table) SetRemoteOpen(open map[Key]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,9 +121,9 @@ func (t *Table) SetRemoteOpen(open map[Key]int) {
 	t.serve(t.now())
 }
 
-// Grant is a place for one connection in some budgets. The zero Grant holds
+// Grant is a slot for one connection in some budgets. The zero Grant holds
 // nothing; its methods then do nothing. It must not be copied once used, and its
-// methods must not be called at once.
+// methods are not safe for concurrent use.
 type Grant struct {
 	table   *Table
 	budgets []*Budget
@@ -134,21 +135,22 @@ const (
 	settled                  // the dial has ended
 )
 
-// Acquire takes a place in all of the budgets together, or in none. Where there
+// Acquire takes a slot in all of the budgets together, or in none. Where there
 // is no room it waits, as long as the shortest Queue of those that are full, at
 // most for most and not beyond the end of ctx; it does not wait in vain for a
-// window that will not have room by then. The error is a *Full, ErrSuspended, or
-// ctx's when ctx was cancelled. budgets must not change as long as the Grant is used.
+// window that will not have room by then. The error is a *Full, ErrSuspended,
+// or ctx's when ctx was cancelled. budgets must not change as long as the Grant
+// is used.
 //
-// The caller dials, then calls Settle, and Release when the connection has ended;
-// or Unused, if nothing went out.
+// The caller dials, then calls Settle, and Release when the connection has
+// ended; or Unused, if nothing went out.
 func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budget) (Grant, error) {
 	if len(budgets) == 0 {
 		return Grant{}, nil
 	}
 	t.mu.Lock()
 	now := t.now()
-	if t.due <= now { // the timer is late: those who wait come first
+	if t.due <= now { // the timer is late: those that wait come first
 		t.serve(now)
 	}
 	if t.suspended && slices.ContainsFunc(budgets, (*Budget).enforced) {
@@ -163,8 +165,8 @@ func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budg
 	return Grant{t, budgets, granted}, nil
 }
 
-// Adopt takes places for a connection that is open already: it came from another
-// process, and is no more elsewhere. It is no new one, and there need not be room
+// Adopt takes slots for a connection that is open already: it came from another
+// process, and is no more open there. It is no new one, and there need not be room
 // for it.
 func (t *Table) Adopt(budgets []*Budget) Grant {
 	t.mu.Lock()
@@ -176,7 +178,7 @@ func (t *Table) Adopt(budgets []*Budget) Grant {
 	return Grant{t, budgets, settled}
 }
 
-// Exhausted reports whether one of the budgets has no room and lets nobody wait.
+// Exhausted reports whether one of the budgets has no room and no queue.
 func (t *Table) Exhausted(budgets []*Budget) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -190,7 +192,7 @@ func (t *Table) Exhausted(budgets []*Budget) bool {
 }
 
 // Settle says that the dial has ended and may have reached the exchange: its
-// place in the window is taken for one length of that, from now on.
+// slot in the window is taken for one length of that, from now on.
 func (g *Grant) Settle() {
 	if g.state != granted {
 		return
@@ -231,7 +233,7 @@ func (g *Grant) Release() {
 	*g = Grant{}
 }
 
-// Unused gives the place back as if it had never been taken: no connection came
+// Unused gives the slot back as if it had never been taken: no connection came
 // so far that an exchange could count it.
 func (g *Grant) Unused() {
 	if g.state != granted {
@@ -260,7 +262,7 @@ func take(budgets []*Budget) {
 	}
 }
 
-// roomAt is when all have room, as far as can be known now.
+// roomAt returns when all have room, as far as can be known now.
 func roomAt(budgets []*Budget, now int64) int64 {
 	at := now
 	for _, b := range budgets {

@@ -135,7 +135,8 @@ func TestStaleListing(t *testing.T) {
 	check("listed after its end", 130)
 }
 
-// What a tunnel carried in another process is not counted again, nor is it a request.
+// What a tunnel carried in another process is not counted again, nor is it a
+// request.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	m := New(Options{Tunnels: func(each func(string, int64, int64)) { each("old-1", 1_000_500, 7) }})

@@ -9,7 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics counts what happens in this process. Its methods may be called at once.
+// Metrics counts what happens in this process. Its methods are safe for
+// concurrent use.
 type Metrics struct {
 	o   Options
 	reg *prometheus.Registry
@@ -34,12 +35,13 @@ type Metrics struct {
 }
 
 // Tunnels of feeds live for 24 hours, when exchanges cut them: the steps on both
-// sides of that tell a tunnel that lasted from one that was cut early.
+// sides of that separate a tunnel that lasted from one that was cut early.
 var durationSteps = []float64{0.1, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 23 * 3600, 25 * 3600}
 
 var dialSteps = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 4, 5, 10}
 
-// protocols are the words of tunnel.Request.Protocol; what is none of them is "other".
+// protocols are the words of tunnel.Request.Protocol; what is none of them is
+// "other".
 var protocols = []string{"connect", "http", "socks4", "socks5", "tls", "unknown", "other"}
 
 // New makes the metrics of one process, in a registry of their own.
@@ -49,13 +51,13 @@ func New(o Options) *Metrics {
 		reloads:    counters("config_reloads_total", "Reloads of the configuration, by what came of them.", "result"),
 		reloadOK:   gauge("config_last_reload_successful", "1 if the configuration last read is in force, 0 if it was rejected."),
 		reloadAt:   gauge("config_last_reload_success_timestamp_seconds", "When a configuration was last put in force, in Unix time."),
-		requests:   counters("requests_total", "Requests of clients, by outcome: ok once a way was open, else the class of the refusal.", "exchange", "kind", "outcome"),
+		requests:   counters("requests_total", "Requests of clients, by outcome: ok once a connection was open, else the class of the refusal.", "exchange", "kind", "outcome"),
 		active:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "tunnels_active", Help: "Tunnels that carry bytes now."}, []string{"exchange", "kind", "upstream"}),
 		bytes:      counters("tunnel_bytes_total", "Bytes that tunnels have carried so far, live ones included; up is from the client.", "exchange", "kind", "direction"),
 		durations:  histograms("tunnel_duration_seconds", "How long tunnels lasted that have ended.", durationSteps, "exchange", "kind"),
 		closed:     counters("tunnel_closed_total", "Tunnels that have ended, by reason.", "exchange", "kind", "reason"),
-		dials:      histograms("dial_duration_seconds", "How long it took to open a way through the upstream; failed attempts and queues are not in it.", dialSteps, "upstream"),
-		dialErrors: counters("dial_errors_total", "Failed attempts to open a way through the upstream.", "upstream", "class"),
+		dials:      histograms("dial_duration_seconds", "How long it took to open a connection through the upstream; failed attempts and queues are not in it.", dialSteps, "upstream"),
+		dialErrors: counters("dial_errors_total", "Failed attempts to open a connection through the upstream.", "upstream", "class"),
 		exchanges:  map[exchangeKey]*exchangeSeries{}, upstreams: map[upstreamKey]*upstreamSeries{}, members: map[string]*member{}, open: map[string]carried{},
 	}
 	connections := counters("connections_total", "Connections of clients, by what they spoke.", "protocol")
@@ -103,7 +105,7 @@ func (m *Metrics) Reloaded(result string, ok bool, at time.Time) {
 	m.forget()
 }
 
-// settle brings up to date what live tunnels and the configuration tell.
+// settle updates what depends on live tunnels and the configuration.
 func (m *Metrics) settle() {
 	if m.o.Tunnels != nil {
 		m.o.Tunnels(m.progress)

@@ -21,7 +21,7 @@ type exchangeKey struct {
 	kind     catalog.Kind
 }
 
-// upstreamSeries is what is counted for a venue through an upstream.
+// upstreamSeries is what is counted for an exchange and kind through an upstream.
 type upstreamSeries struct {
 	exchangeSeries *exchangeSeries
 	upstream       string
@@ -142,7 +142,8 @@ func (m *Metrics) request(v *exchangeSeries, outcome string) {
 	count(m.requests, v.requests, outcome, v)
 }
 
-// count adds one to the child of a venue that last names; known has those made before.
+// count adds one to an exchange's child that last names; known has those made
+// before.
 func count(all *prometheus.CounterVec, known map[string]prometheus.Counter, last string, v *exchangeSeries) {
 	c := known[last]
 	if c == nil {
@@ -152,8 +153,9 @@ func count(all *prometheus.CounterVec, known map[string]prometheus.Counter, last
 	c.Inc()
 }
 
-// dialled counts the attempts of a way that opened. What the last one took is
-// the time from the request on without the queue and those before it.
+// dialled counts the attempts of a connection that was opened. What the last
+// one took is the time from the request on without the queue and those before
+// it.
 func (m *Metrics) dialled(o *tunnel.Opening) {
 	m.failed(o.Attempts)
 	took := o.Dial - o.Queued

@@ -43,14 +43,16 @@ type Up struct {
 // Verdict is the one that holds for an upstream and an exchange.
 type Verdict struct{ Upstream, Exchange, Kind, Verdict string }
 
-// Budget is what is left of a budget. Exchange and Kind are "" for one of all traffic.
+// Budget is what is left of a budget. Exchange and Kind are "" for one of all
+// traffic.
 type Budget struct {
 	Exchange, Kind, Exit string
 	Remaining            int
 	Refused              uint64 // so far
 }
 
-// Short counts the tunnels of one venue through one upstream that ended at once.
+// Short counts the tunnels of one exchange and kind through one upstream that
+// ended at once.
 type Short struct {
 	Exchange, Kind, Upstream string
 	Count                    uint64
@@ -70,7 +72,7 @@ func histograms(name, help string, steps []float64, labels ...string) *prometheu
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: steps}, labels)
 }
 
-// exchangeLabel is an exchange as a label: hosts that are none's are all one.
+// exchangeLabel returns an exchange as a label, "none" for hosts of no exchange.
 func exchangeLabel(name string) string {
 	if name == "" {
 		return "none"
@@ -108,7 +110,7 @@ func (m *Metrics) registerSources() {
 	m.registerRows()
 }
 
-// registerCount adds a counter that is kept elsewhere; nil leaves it out.
+// registerCount adds a counter that another package keeps; nil leaves it out.
 func (m *Metrics) registerCount(name, help string, count func() uint64) {
 	if count == nil {
 		return

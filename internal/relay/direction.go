@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// direction is one way of a flow: it moves what src has to dst.
+// direction is one direction of a flow: it moves what src has to dst.
 type direction struct {
-	flow  *Flow
-	n     atomic.Int64    // bytes written to dst
-	sink  syscall.RawConn // dst, between plain TCP conns on Linux
-	fault *sideError      // why a mover has ended this direction; nil after an EOF
-	up    bool            // from client to server
-	eof   atomic.Bool     // src has ended, and that was passed on
+	flow    *Flow
+	n       atomic.Int64    // bytes written to dst
+	sink    syscall.RawConn // dst, between plain TCP conns on Linux
+	failure *sideError      // why a mover has ended this direction; nil after an EOF
+	up      bool            // from client to server
+	eof     atomic.Bool     // src has ended, and that was passed on
 }
 
 // sideError is an error and the side at which it came up.
@@ -66,17 +66,17 @@ func (d *direction) run(first []byte) {
 			return
 		}
 	}
-	fault := d.move()
-	if d.cut(fault) {
-		fault = &sideError{d.from(), syscall.ECONNRESET}
+	failure := d.move()
+	if d.cut(failure) {
+		failure = &sideError{d.from(), syscall.ECONNRESET}
 	}
-	d.flow.stopped(d, fault)
+	d.flow.stopped(d, failure)
 }
 
-// cut tells a reset of src that looks like an end, because the write of the
+// cut reports whether the end of src is in truth a reset, because the write of the
 // other direction has got the error.
-func (d *direction) cut(fault *sideError) bool {
-	if fault != nil && (fault.side != d.from() || !errors.Is(fault.err, io.ErrUnexpectedEOF)) { // which is what TLS says
+func (d *direction) cut(failure *sideError) bool {
+	if failure != nil && (failure.side != d.from() || !errors.Is(failure.err, io.ErrUnexpectedEOF)) { // which is what TLS says
 		return false
 	}
 	other := &d.flow.up
@@ -90,7 +90,7 @@ func (d *direction) cut(fault *sideError) bool {
 	return cut
 }
 
-// move picks the cheapest way that the two conns allow.
+// move uses the cheapest method that the two conns allow.
 func (d *direction) move() *sideError {
 	src, ok1 := d.src().(*net.TCPConn)
 	dst, ok2 := d.dst().(*net.TCPConn)
@@ -115,7 +115,7 @@ const (
 	leastHeld = 255
 	mostHeld  = 4 << 10
 	growAfter = 8       // so many longer messages, and it is doubled
-	bigRead   = 8 << 10 // as long as so much comes at once, a big one is read into; a TLS record brings 16 KiB at most
+	bigRead   = 8 << 10 // as long as one read brings so much, a big one is used; a TLS record brings 16 KiB at most
 )
 
 // turn is how many bytes a direction may still move before it lets everything
@@ -148,14 +148,14 @@ func (d *direction) moveAny() *sideError {
 	turn := turnSize
 	for full := 0; ; {
 		n, err := d.src().Read(small)
-		if fault := d.write(small[:n], err); fault != nil || errors.Is(err, io.EOF) {
-			return fault
+		if failure := d.write(small[:n], err); failure != nil || errors.Is(err, io.EOF) {
+			return failure
 		}
 		if turn.moved(n, d); n < len(small) {
 			continue
 		}
-		if ended, fault := d.moveBig(&turn); ended {
-			return fault
+		if ended, failure := d.moveBig(&turn); ended {
+			return failure
 		}
 		if full++; full == growAfter && 2*len(small) < mostHeld {
 			small, full = make([]byte, 2*len(small)), 0
@@ -163,14 +163,14 @@ func (d *direction) moveAny() *sideError {
 	}
 }
 
-func (d *direction) moveBig(turn *turn) (ended bool, fault *sideError) {
+func (d *direction) moveBig(turn *turn) (ended bool, failure *sideError) {
 	m := d.flow.engine.movers.Get().(*mover)
 	defer d.flow.engine.movers.Put(m)
 	for n := bigRead; n >= bigRead; turn.moved(n, d) {
 		var err error
 		n, err = d.src().Read(m.buf[:])
-		if fault := d.write(m.buf[:n], err); fault != nil || errors.Is(err, io.EOF) {
-			return true, fault
+		if failure := d.write(m.buf[:n], err); failure != nil || errors.Is(err, io.EOF) {
+			return true, failure
 		}
 	}
 	return false, nil

@@ -42,8 +42,9 @@ func NewEngine() *Engine {
 }
 
 // Run watches over all flows, for dead peers and for the limits of Options, and
-// gives memory back after a burst of them, until ctx ends. It is one goroutine for all of them, and costs nothing per
-// message. Flows live without it, unwatched.
+// gives memory back after a burst of them, until ctx ends. It is one goroutine
+// for all of them, and costs nothing per message. Flows live without it,
+// unwatched.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.pipes.close()
 	defer e.turns.close()
@@ -106,11 +107,11 @@ func (e *Engine) snapshot() []*Flow {
 func (o Options) limited() bool { return o.Idle > 0 || o.HalfClose > 0 || o.Stall > 0 }
 
 // limits are those of a flow that has any, and what the engine remembers for
-// them between two looks. Times are since Run began, by the clock that nobody
-// sets; 0 is not yet.
+// them between two looks. Times are since Run began, by the monotonic
+// clock; 0 is not yet.
 type limits struct {
 	Options
-	bytes     int64 // both ways, when they last changed
+	bytes     int64 // in both directions, when they last changed
 	since     time.Duration
 	halfSince time.Duration
 	downBytes int64 // when the stall window began
@@ -119,7 +120,7 @@ type limits struct {
 
 // watched is what the watchdog remembers of a flow between two looks.
 type watched struct {
-	lookedAt       int64 // the bytes both ways when its paths were last looked at
+	lookedAt       int64 // the bytes in both directions when its paths were last looked at
 	settled        bool  // nothing was owed then
 	client, server inFlight
 }
@@ -166,7 +167,7 @@ func (f *Flow) lookAtPaths(at time.Duration) {
 	w := &f.watch
 	// What an idle path owes is the kernel's keepalive to find; the watchdog then
 	// costs an idle tunnel nothing (10,000 of them 60 ms every 5 s otherwise). One
-	// whose peer does not read, or has been told of an end, is not idle: keepalive
+	// whose peer does not read, or has been sent an end, is not idle: keepalive
 	// does not look at those.
 	if w.settled && !f.half() && w.lookedAt == up+down {
 		return
@@ -195,7 +196,7 @@ type path struct {
 type inFlight time.Duration
 
 // dead decides: nothing at all was acknowledged for longer than the limit, and
-// what was in flight at an earlier look still is. One look alone cannot tell:
+// what was in flight at an earlier look still is. One look alone is not enough:
 // after a silence, each first byte and each keepalive probe is in flight for a
 // round trip while the last acknowledgement is old. apart is between two looks.
 func (p *inFlight) dead(now path, at, limit, apart time.Duration) bool {
@@ -224,7 +225,8 @@ type burst struct {
 	at     time.Duration // when it was last given back; 0 is never
 }
 
-// over is asked four times a tick, with how many flows have begun and ended so far.
+// over reports whether a burst has ended. It is called four times a tick, with
+// the number of flows that have begun and ended so far.
 func (b *burst) over(changes int64, at time.Duration) bool {
 	quiet := changes == b.before
 	b.before = changes

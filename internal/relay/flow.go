@@ -14,7 +14,7 @@ import (
 // since the collector lets the heap grow to twice what is in use.
 type Flow struct {
 	engine         *Engine
-	tell           func(Stats) // Options.Done
+	onDone         func(Stats) // Options.Done
 	limits         *limits     // nil if there are none
 	client, server net.Conn
 	up, down       direction
@@ -24,8 +24,8 @@ type Flow struct {
 	mu     sync.Mutex
 	ending bool          // both conns are being closed
 	over   bool          // Options.Done has returned
-	stats  *Stats        // why it ends, set by the first who knows
-	done   chan struct{} // closed when over; made only if somebody waits
+	stats  *Stats        // why it ends, set by the first that knows
+	done   chan struct{} // closed when over; made only if Wait is called
 
 	freeze atomic.Pointer[freeze] // set when it is to stand still
 	watch  watched                // the engine's alone
@@ -46,7 +46,7 @@ func (e *Engine) Start(client, server net.Conn, early, toClient []byte, o Option
 }
 
 func (e *Engine) newFlow(client, server net.Conn, o Options) *Flow {
-	f := &Flow{engine: e, tell: o.Done, client: client, server: server}
+	f := &Flow{engine: e, onDone: o.Done, client: client, server: server}
 	if o.limited() {
 		f.limits = &limits{Options: o}
 	}
@@ -59,12 +59,12 @@ func (e *Engine) newFlow(client, server net.Conn, o Options) *Flow {
 	return f
 }
 
-// options are those that it was started with.
+// options returns the Options that the flow was started with.
 func (f *Flow) options() Options {
 	if f.limits != nil {
 		return f.limits.Options
 	}
-	return Options{Done: f.tell, Buffer: int(f.buffer)}
+	return Options{Done: f.onDone, Buffer: int(f.buffer)}
 }
 
 // Wait blocks until the flow has ended and Options.Done has returned.
@@ -76,7 +76,8 @@ func (f *Flow) Wait() Stats {
 	return *f.stats
 }
 
-// ended is closed when the flow has ended and Options.Done has returned.
+// ended returns a channel that is closed when the flow has ended and
+// Options.Done has returned.
 func (f *Flow) ended() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,14 +99,14 @@ func (f *Flow) half() bool { return f.up.eof.Load() || f.down.eof.Load() }
 // Close ends the flow now, with ReasonClosed. It does not wait.
 func (f *Flow) Close() { f.end(Proxyd, ReasonClosed, nil) }
 
-// stopped is told by a direction how it ended: fault is nil after an EOF.
-func (f *Flow) stopped(d *direction, fault *sideError) {
+// stopped is called by a direction when it has ended; failure is nil after an EOF.
+func (f *Flow) stopped(d *direction, failure *sideError) {
 	switch {
-	case fault != nil && errors.Is(fault.err, errFrozen):
+	case failure != nil && errors.Is(failure.err, errFrozen):
 		f.park()
 		return
-	case fault != nil:
-		f.failed(fault)
+	case failure != nil:
+		f.failed(failure)
 	default:
 		f.mu.Lock()
 		if f.stats == nil {
@@ -120,18 +121,18 @@ func (f *Flow) stopped(d *direction, fault *sideError) {
 
 // failed ends the flow because of an error at one side. A side that has ended
 // in order before and then resets has merely left.
-func (f *Flow) failed(fault *sideError) {
-	reason, err := ReasonError, fault.err
+func (f *Flow) failed(failure *sideError) {
+	reason, err := ReasonError, failure.err
 	switch {
-	case isReset(fault.err):
+	case isReset(failure.err):
 		reason = ReasonReset
-	case errors.Is(fault.err, syscall.ETIMEDOUT), errors.Is(fault.err, syscall.EHOSTUNREACH): // the kernel's keepalive gave up
+	case errors.Is(failure.err, syscall.ETIMEDOUT), errors.Is(failure.err, syscall.EHOSTUNREACH): // the kernel's keepalive gave up
 		reason = ReasonDead
 	}
-	if gone := f.sideEnded(fault.side); gone && reason == ReasonReset {
+	if gone := f.sideEnded(failure.side); gone && reason == ReasonReset {
 		reason, err = ReasonEOF, nil
 	}
-	f.end(fault.side, reason, err)
+	f.end(failure.side, reason, err)
 }
 
 func (f *Flow) sideEnded(s Side) bool {
@@ -174,8 +175,8 @@ func (f *Flow) finish() {
 	_ = f.server.Close()
 	f.engine.remove(f)
 	f.stats.Up, f.stats.Down = f.Bytes()
-	if f.tell != nil {
-		f.tell(*f.stats)
+	if f.onDone != nil {
+		f.onDone(*f.stats)
 	}
 	f.mu.Lock()
 	f.over = true
@@ -201,7 +202,7 @@ func isReset(err error) bool {
 // closeWrite passes an EOF on as a half-close; a conn that cannot is closed.
 func closeWrite(c net.Conn) {
 	if h, ok := c.(interface{ CloseWrite() error }); ok {
-		_ = h.CloseWrite() // if it fails, the other direction sees the fault too
+		_ = h.CloseWrite() // if it fails, the other direction sees the error too
 		return
 	}
 	_ = c.Close()

@@ -25,14 +25,14 @@ type Half struct {
 
 // The reasons why a flow cannot be frozen.
 var (
-	ErrCannotFreeze = errors.New("a conn of the flow cannot be moved: TLS ends in this process, or this system has no way")
+	ErrCannotFreeze = errors.New("a conn of the flow cannot be moved: TLS ends in this process, or this system does not support it")
 	ErrEnded        = errors.New("the flow has ended")
 )
 
 // errFrozen ends a direction's work, and not the direction.
 var errFrozen = errors.New("frozen")
 
-// freeze is a flow's way into a State.
+// freeze is the state of a Freeze that is under way.
 type freeze struct {
 	parked int           // directions that stand still; under Flow.mu
 	rest   [2][]byte     // by direction.index
@@ -41,9 +41,9 @@ type freeze struct {
 }
 
 // Freeze stops a flow between two bytes: nothing is lost, written twice or
-// closed. The flow is no more; Options.Done is not called, and Wait returns. A flow that ends
-// meanwhile ends as always, and the error is ErrEnded. It waits for system
-// calls that do not block, so ctx is looked at once.
+// closed. The flow is no more; Options.Done is not called, and Wait returns. A
+// flow that ends meanwhile ends as always, and the error is ErrEnded. It waits
+// for system calls that do not block, so ctx is looked at once.
 func (f *Flow) Freeze(ctx context.Context) (State, error) {
 	if err := ctx.Err(); err != nil {
 		return State{}, err
@@ -128,7 +128,7 @@ func (z *freeze) keep(d *direction, p []byte) {
 	z.rest[d.index()] = append(z.rest[d.index()], p...)
 }
 
-// index is a direction's place in freeze.rest.
+// index returns a direction's index in freeze.rest.
 func (d *direction) index() int {
 	if d.up {
 		return 0
@@ -136,7 +136,7 @@ func (d *direction) index() int {
 	return 1
 }
 
-// park is told by a direction that stands still.
+// park is called by a direction that stands still.
 func (f *Flow) park() {
 	f.mu.Lock()
 	f.freeze.Load().parked++

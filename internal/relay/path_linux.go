@@ -18,9 +18,9 @@ func unanswered(c net.Conn) (p path) {
 	return p
 }
 
-// cutOff tells whether the end that a read of c has found is that of a reset.
+// cutOff reports whether the end that a read of c has found is that of a reset.
 // The kernel hands the error of a reset out once: if a write got it, a read
-// finds a mere end. It holds only while nobody has sent a FIN over c.
+// finds a mere end. It holds only while no FIN has been sent over c.
 func cutOff(c net.Conn) (cut bool) {
 	const closed = 7 // TCP_CLOSE; after a FIN it is TCP_CLOSE_WAIT
 	ask(c, func(fd int, info *unix.TCPInfo) {

@@ -23,7 +23,7 @@ type pipes struct {
 	made int
 }
 
-// get gives an empty pipe, nil if none is to be had.
+// get returns an empty pipe, nil if none is to be had.
 func (p *pipes) get() *pipe {
 	p.mu.Lock()
 	defer p.mu.Unlock()

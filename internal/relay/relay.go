@@ -1,4 +1,4 @@
-// Package relay carries bytes both ways between two connections, cheaply: it
+// Package relay carries bytes in both directions between two connections, cheaply: it
 // holds no buffer while it waits, and moves sustained bulk inside the kernel.
 //
 // It knows nothing of proxies, targets or logs.
@@ -9,7 +9,7 @@ import "time"
 // Options are the limits of a flow. Zero means none. They are looked at by
 // (*Engine).Run once a second, and hold only while it runs.
 type Options struct {
-	Idle       time.Duration // no byte either way for so long
+	Idle       time.Duration // no byte in either direction for so long
 	HalfClose  time.Duration // one side has ended and the other goes on for so long
 	Stall      time.Duration // fewer than StallBytes from the server within so long
 	StallBytes int64

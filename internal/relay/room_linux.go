@@ -20,7 +20,8 @@ func (d *direction) narrow() { control(d.dst(), func(fd int) { narrow(uintptr(fd
 
 func narrow(sink uintptr) { unsent(sink, narrowRoom) }
 
-// widen gives the sink the room of Options.Buffer; 0 stands for the kernel's own limit.
+// widen gives the sink the room of Options.Buffer; 0 stands for the kernel's
+// own limit.
 func (d *direction) widen(sink uintptr) { unsent(sink, int(d.flow.buffer)) }
 
 func unsent(sink uintptr, most int) {

@@ -11,7 +11,8 @@ type pipes struct{}
 
 func (*pipes) close() {}
 
-// turns are of use on Linux alone: elsewhere all I/O goes through the scheduler.
+// turns are of use on Linux alone: on other systems all I/O goes through the
+// scheduler.
 type turns struct{}
 
 func (*turns) yield() {}
@@ -32,8 +33,9 @@ func (d *direction) moveTCP(_, _ *net.TCPConn) *sideError { return d.moveAny() }
 // moveFromTCP is the same.
 func (d *direction) moveFromTCP(_ *net.TCPConn) *sideError { return d.moveAny() }
 
-// unanswered cannot be told here; the kernel's keepalive finds idle dead peers.
+// unanswered reports false: this system does not say; the kernel's keepalive
+// finds idle dead peers.
 func unanswered(net.Conn) path { return path{} }
 
-// cutOff cannot be told here.
+// cutOff reports false: this system does not say.
 func cutOff(net.Conn) bool { return false }

@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// ClosedPort is an address of this machine where connections are refused for
-// as long as the test runs.
+// ClosedPort returns an address of this machine where connections are refused
+// for as long as the test runs.
 func ClosedPort(t testing.TB) string {
 	t.Helper()
-	// The near end of an established connection holds its port and listens to nobody.
+	// The near end of an established connection holds its port and does not listen.
 	c, err := net.Dial("tcp", SilentListener(t))
 	if err != nil {
 		t.Fatal(err)
@@ -18,7 +18,8 @@ func ClosedPort(t testing.TB) string {
 	return c.LocalAddr().String()
 }
 
-// SilentListener is an address where the kernel accepts and nobody ever answers.
+// SilentListener returns an address where the kernel accepts connections
+// and no program ever answers.
 func SilentListener(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -29,7 +30,7 @@ func SilentListener(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// Port is an address's port.
+// Port returns an address's port.
 func Port(addr string) string {
 	_, port := split(addr)
 	return port

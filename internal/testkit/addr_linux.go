@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// BlackHole is an address where a connect hangs: its backlog is full, so the
-// kernel drops what knocks. Only linux does that.
+// BlackHole returns an address where a connect hangs: its backlog is full, so
+// the kernel drops what knocks. Only linux does that.
 func BlackHole(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -4,7 +4,7 @@ package testkit
 
 import "testing"
 
-// BlackHole is an address where a connect hangs. Other systems than linux
+// BlackHole returns an address where a connect hangs. Other systems than linux
 // refuse, or accept, when a backlog is full.
 func BlackHole(t testing.TB) string {
 	t.Helper()

@@ -78,7 +78,7 @@ func (ca *CA) certificate(notAfter time.Time, names ...string) (tls.Certificate,
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// Server is a TLS configuration with a certificate for these names and
+// Server returns a TLS configuration with a certificate for these names and
 // addresses. Without any it has one for whatever name the client asks for, and
 // for the loopback addresses.
 func (ca *CA) Server(t testing.TB, names ...string) *tls.Config {
@@ -89,7 +89,7 @@ func (ca *CA) Server(t testing.TB, names ...string) *tls.Config {
 	return ca.serverUntil(t, time.Now().Add(time.Hour), names...)
 }
 
-// ExpiredServer is Server with a certificate that has ended.
+// ExpiredServer is Server with a certificate that has expired.
 func (ca *CA) ExpiredServer(t testing.TB, names ...string) *tls.Config {
 	t.Helper()
 	return ca.serverUntil(t, time.Now().Add(-time.Minute), names...)

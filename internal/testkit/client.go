@@ -94,7 +94,7 @@ type Reply struct {
 	Took   time.Duration
 }
 
-// String is for messages of tests.
+// String returns the reply for messages of tests.
 func (r Reply) String() string {
 	switch {
 	case r.Closed:
@@ -114,7 +114,7 @@ type Ask struct {
 	Header         string // HTTP: more lines, each ending with \r\n
 }
 
-// Protocol is a way for a client to ask.
+// Protocol is the protocol that a client speaks to the proxy.
 type Protocol string
 
 // The protocols.
@@ -284,7 +284,8 @@ func (c *Conn) take(n int) ([]byte, bool) {
 	return b, true
 }
 
-// socks5Address is ATYP, address and port; an address goes as one, all else as a name.
+// socks5Address returns ATYP, address and port; an address goes as one, all
+// else as a name.
 func socks5Address(target string) string {
 	host, port := split(target)
 	b := append([]byte{3}, short(host)...)

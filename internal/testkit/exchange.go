@@ -60,14 +60,14 @@ func NewExchange(t testing.TB) *Exchange {
 	return x
 }
 
-// Requests is every request so far.
+// Requests returns every request so far.
 func (x *Exchange) Requests() []Seen {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return append([]Seen(nil), x.seen...)
 }
 
-// Accepted is how many connections have been accepted, on both ports.
+// Accepted returns how many connections have been accepted, on both ports.
 func (x *Exchange) Accepted() int { return x.tls.Accepted() + x.plain.Accepted() }
 
 // Client trusts the exchange's CA and opens its connections with dial, one for
@@ -123,7 +123,7 @@ func (l tracking) Accept() (net.Conn, error) {
 // Close closes the listener.
 func (l tracking) Close() error { return l.ln.Close() }
 
-// Addr is where it listens.
+// Addr returns where it listens.
 func (l tracking) Addr() net.Addr { return l.ln.Addr() }
 
 func (x *Exchange) serve(t testing.TB, s *server, conf *tls.Config) {
@@ -151,7 +151,7 @@ func (x *Exchange) serve(t testing.TB, s *server, conf *tls.Config) {
 	t.Cleanup(func() { _ = srv.Close() }) // before Stop, which waits
 }
 
-// bottom is the connection that the server tracks.
+// bottom returns the connection that the server tracks.
 func bottom(c net.Conn) net.Conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()

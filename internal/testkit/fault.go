@@ -69,8 +69,8 @@ func Endless(head, line string) func(net.Conn) {
 	}
 }
 
-// Answer is an HTTP answer with a body, after which the proxy closes; each of
-// header is a "Name: value".
+// Answer returns an HTTP answer with a body, after which the proxy closes; each
+// of header is a "Name: value".
 func Answer(status, body string, header ...string) func(net.Conn) {
 	text := "HTTP/1.1 " + status + "\r\n"
 	for _, h := range header {
@@ -79,12 +79,12 @@ func Answer(status, body string, header ...string) func(net.Conn) {
 	return Say(text + "Content-Length: " + strconv.Itoa(len(body)) + "\r\nConnection: close\r\n\r\n" + body)
 }
 
-// SOCKS5Reply is a SOCKS5 reply with this code (RFC 1928 section 6).
+// SOCKS5Reply returns a SOCKS5 reply with this code (RFC 1928 section 6).
 func SOCKS5Reply(code byte) func(net.Conn) {
 	return Say(string([]byte{5, code, 0, 1, 0, 0, 0, 0, 0, 0}))
 }
 
-// SOCKS4Reply is a SOCKS4 reply: 90 granted, 91 to 93 refused.
+// SOCKS4Reply returns a SOCKS4 reply: 90 granted, 91 to 93 refused.
 func SOCKS4Reply(code byte) func(net.Conn) {
 	return Say(string([]byte{0, code, 0, 0, 0, 0, 0, 0}))
 }

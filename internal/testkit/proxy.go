@@ -68,7 +68,7 @@ func NewProxy(t testing.TB, o ProxyOptions) *Proxy {
 	return p
 }
 
-// URL is the proxy's address as a configuration writes it, with the
+// URL returns the proxy's address as a configuration writes it, with the
 // credentials that it wants.
 func (p *Proxy) URL() string {
 	u := url.URL{Scheme: p.o.Scheme, Host: p.Addr}
@@ -85,7 +85,7 @@ func (p *Proxy) SetFault(f *Fault) {
 	p.o.Fault = f
 }
 
-// Asked is every request so far, in the order in which they came.
+// Asked returns every request so far, in the order in which they came.
 func (p *Proxy) Asked() []Asked {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +139,7 @@ func (p *Proxy) handle(c net.Conn) {
 
 var errUnknownHost = errors.New("unknown host")
 
-// dial opens the way to a target by the table of hosts.
+// dial opens the connection to a target by the table of hosts.
 func (p *Proxy) dial(host, port string) (net.Conn, error) {
 	addr := net.JoinHostPort(host, port)
 	for _, key := range []string{addr, host, "*"} {
@@ -165,7 +165,7 @@ func (p *Proxy) connect(addr string) (net.Conn, error) {
 	return c, nil
 }
 
-// carry sends the success, and then bytes both ways.
+// carry sends the success, and then bytes in both directions.
 func (p *Proxy) carry(c, target net.Conn, r io.Reader, success string) {
 	defer p.drop(target)
 	p.send(c, success+p.o.Early)

@@ -102,14 +102,14 @@ func (s *server) Stop() {
 	s.wg.Wait()
 }
 
-// Accepted is how many connections have been accepted so far.
+// Accepted returns how many connections have been accepted so far.
 func (s *server) Accepted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.accepted
 }
 
-// Open is how many connections are open now, the outgoing ones included.
+// Open returns how many connections are open now, the outgoing ones included.
 func (s *server) Open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +125,9 @@ func (s *server) ResetAll() {
 	}
 }
 
-// pipe copies both ways until both have ended, passing on half-closes and, as
-// a reset, any error. What a buffered reader of a still holds comes from fromA.
+// pipe copies in both directions until both have ended, passing on half-closes
+// and, as a reset, any error. What a buffered reader of a still holds comes
+// from fromA.
 func pipe(a, b net.Conn, fromA io.Reader) {
 	var both sync.WaitGroup
 	both.Go(func() { oneWay(b, fromA, a) })
@@ -144,8 +145,8 @@ func oneWay(dst net.Conn, src io.Reader, srcConn net.Conn) {
 	CloseWrite(dst)
 }
 
-// copyAll is io.Copy that does not splice: the pipes of that stay open until
-// the garbage is collected, and tests count descriptors.
+// copyAll is io.Copy that does not splice: the pipes of that stay open
+// until the garbage is collected, and tests count descriptors.
 func copyAll(dst io.Writer, src io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{dst}, struct{ io.Reader }{src})
 }

@@ -129,7 +129,7 @@ func (r *Recorder) Handle(c net.Conn) {
 	}
 }
 
-// Received is what each connection has sent so far.
+// Received returns what each connection has sent so far.
 func (r *Recorder) Received() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,16 +140,16 @@ func (r *Recorder) Received() []string {
 	return list
 }
 
-// Ended is how the connections that have ended did, in the order of their ends;
-// nil is a FIN.
+// Ended returns how the connections that have ended did, in the order of their
+// ends; nil is a FIN.
 func (r *Recorder) Ended() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]error(nil), r.ends...)
 }
 
-// Pattern is n bytes in which no two places look alike, so that a lost, doubled
-// or swapped byte shows.
+// Pattern returns n bytes in which no two parts look alike, so that a lost,
+// doubled or swapped byte shows.
 func Pattern(n int) []byte {
 	b := make([]byte, n)
 	x := uint32(2463534242)

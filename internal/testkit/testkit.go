@@ -34,7 +34,7 @@ func Eventually(t testing.TB, d time.Duration, what string, done func() bool) {
 
 // Resources is a count of what a process can leak.
 type Resources struct {
-	FDs        int // open file descriptors; 0 where the system does not tell
+	FDs        int // open file descriptors; 0 where the system does not report it
 	Goroutines int
 }
 

@@ -26,8 +26,8 @@ type Venue struct {
 	seen []Visit
 }
 
-// VenueReply is what a venue answers. The zero value is a 200 with "{}"; a websocket
-// is then upgraded, greets with {"hello":1} and echoes.
+// VenueReply is what a venue answers. The zero value is a 200 with "{}"; a
+// websocket is then upgraded, greets with {"hello":1} and echoes.
 type VenueReply struct {
 	Status int // also of a refused upgrade; 0: 200 or 101
 	Header map[string]string
@@ -79,7 +79,7 @@ func (v *Venue) Answer(r VenueReply) {
 	v.says = r
 }
 
-// Visits is every request so far.
+// Visits returns every request so far.
 func (v *Venue) Visits() []Visit {
 	v.mu.Lock()
 	defer v.mu.Unlock()

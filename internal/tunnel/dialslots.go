@@ -84,8 +84,8 @@ func (d *dialSlots) slot(k shareKey, most, each int) upstream.DialSlot {
 	}
 }
 
-// request takes a slot and returns nil, or joins those who wait and returns what
-// is closed when there is one.
+// request takes a slot and returns nil, or joins the queue and returns a channel
+// that is closed when there is one.
 func (d *dialSlots) request(k shareKey, most, each int) (ready chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,7 +125,7 @@ func (d *dialSlots) release(k shareKey) {
 	d.forget(k)
 }
 
-// giveUp takes a request out of those who wait. It returns how many slots its
+// giveUp takes a request out of the queue. It returns how many slots its
 // share uses, and whether the request had got one at the last moment.
 func (d *dialSlots) giveUp(k shareKey, ready chan struct{}) (used int, granted bool) {
 	d.mu.Lock()

@@ -71,7 +71,8 @@ func slowProxy(t *testing.T, after time.Duration) *testkit.Proxy {
 	return p
 }
 
-// A request that waits in vain among all dials gives back its slot among its pool's.
+// A request that waits in vain among all dials gives back its slot among its
+// pool's.
 func TestDialSlotsRunOut(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)

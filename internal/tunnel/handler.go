@@ -1,4 +1,4 @@
-// Package tunnel is one client's way to one target: route, dial, carry bytes,
+// Package tunnel connects one client to one target: route, dial, carry bytes,
 // account for it; and the same for one plain HTTP request. It speaks no client
 // protocol; inbound does. It chooses no upstream; the route's pool does.
 package tunnel
@@ -49,8 +49,8 @@ type Handler struct {
 
 	mu      sync.Mutex
 	tunnels map[*Tunnel]struct{}
-	pending int           // ways that are being opened, and plain requests that are not yet answered
-	idle    chan struct{} // closed when the last tunnel has ended, while somebody waits
+	pending int           // tunnels that are being opened, and plain requests that are not yet answered
+	idle    chan struct{} // closed when the last tunnel has ended, made by Wait
 }
 
 // NewHandler makes a Handler. It starts nothing.
@@ -84,21 +84,21 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, start.Add(route.Timeout))
 	defer cancel()
-	place := h.dials.slot(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost)
-	way, err := route.Pool.DialIn(ctx, route.Target, place)
+	slot := h.dials.slot(shareOf(&route), snap.Config().MaxDials, snap.Config().MaxDialsPerHost)
+	conn, err := route.Pool.DialIn(ctx, route.Target, slot)
 	for h.relieved(ctx, err) {
-		way, err = route.Pool.DialIn(ctx, route.Target, place)
+		conn, err = route.Pool.DialIn(ctx, route.Target, slot)
 	}
 	if err != nil {
 		h.unreserve()
 		return nil, h.refuseDial(r, route, start, err)
 	}
-	t := &Tunnel{h: h, conn: way, limits: &snap.Config().Tunnel, member: way.Member, record: h.opening(r, start), budget: route.Timeout}
+	t := &Tunnel{h: h, conn: conn, limits: &snap.Config().Tunnel, member: conn.Member, record: h.opening(r, start), budget: route.Timeout}
 	t.record.fill(route)
-	t.record.Upstream, t.record.Via = way.Member.Name(), way.Via
-	t.record.Attempts = way.Tried
+	t.record.Upstream, t.record.Via = conn.Member.Name(), conn.Via
+	t.record.Attempts = conn.Tried
 	t.record.Dial = time.Since(start)
-	t.record.Queued = way.Queued
+	t.record.Queued = conn.Queued
 	h.add(t)
 	return t, nil
 }
@@ -110,7 +110,7 @@ func (h *Handler) relieved(ctx context.Context, err error) bool {
 	return scarce && ctx.Err() == nil && h.relieve != nil && h.relieve()
 }
 
-// admit routes a request and checks what would forbid it whatever its way.
+// admit routes a request and checks what would forbid it on any route.
 func (h *Handler) admit(snap *router.Router, r Request, start time.Time) (router.Route, *Refusal) {
 	if h.draining.Load() {
 		return router.Route{}, h.refuse(r, start, "limit", Refusal{
@@ -161,10 +161,10 @@ func (h *Handler) refuseDial(r Request, route router.Route, start time.Time, err
 		f.Text, f.ProxyError = e.Error(), e.ProxyError
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Class = failure.TargetTimeout
-		f.Text = fmt.Sprintf("no way to the target within %g s", route.Timeout.Seconds())
+		f.Text = fmt.Sprintf("no connection to the target within %g s", route.Timeout.Seconds())
 		f.Hint = "if it is only slow, raise timeout_seconds"
 	default:
-		f.Class, f.Text = failure.ClientGone, "the client left before the way was open"
+		f.Class, f.Text = failure.ClientGone, "the client left before the connection was open"
 	}
 	return h.refuse(r, start, "dial", f)
 }
@@ -176,7 +176,7 @@ func (h *Handler) Refuse(r Request, class failure.Class, status int, text, hint 
 	return h.refuse(r, time.Now(), "request", Refusal{Class: class, Status: status, Text: text, Hint: hint})
 }
 
-// refuse gives f its id and its delay, and records it.
+// refuse sets f's id and delay, and records it.
 func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Refusal {
 	rec := Record{Opening: h.opening(r, start)}
 	f.ID = rec.ID
@@ -192,8 +192,8 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 	return &f
 }
 
-// opening is what a record begins with; the host is replaced by the normalised
-// one as soon as there is one.
+// opening returns what a record begins with; the host is replaced by the
+// normalised one as soon as there is one.
 func (h *Handler) opening(r Request, start time.Time) Opening {
 	return Opening{
 		ID: h.idPrefix + strconv.FormatUint(h.idLast.Add(1), 36), Client: r.Client, Label: r.Label,

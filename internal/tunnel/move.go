@@ -105,7 +105,7 @@ func (f frozen) resume() { f.tunnel.carryOn(f.state) }
 func (t *Tunnel) carryOn(s relay.State) { t.carries(t.h.relay.Resume(s)) }
 
 // Adopt carries on with a tunnel from another process: it counts here from now
-// on and ends in one Record. It is not asked whether there is a place for it.
+// on and ends in one Record. The limit of tunnels does not apply to it.
 // member is this process's upstream for it, nil if there is none; release is
 // called once when the tunnel has ended, to uncount it there, and may be nil.
 func (h *Handler) Adopt(m *Arrived, member *upstream.Upstream, release func()) {
@@ -127,10 +127,10 @@ type Arrived struct {
 	state relay.State
 }
 
-// Bytes are those that it had carried elsewhere.
+// Bytes returns what it had carried in the other process.
 func (m *Arrived) Bytes() (up, down int64) { return m.state.Up.Count, m.state.Down.Count }
 
-// Parcel is a tunnel on its way between two processes.
+// Parcel is a tunnel that is sent from one process to another.
 type Parcel struct {
 	Data  []byte         // in Format
 	Conns []*net.TCPConn // the client's, the server's

@@ -12,7 +12,7 @@ import (
 	"proxyd/internal/relay"
 )
 
-// Format names the way in which a Parcel's Data is written. A process that does
+// Format names the encoding of a Parcel's Data. A process that does
 // not know the name must not be sent any: change it with every change of header
 // that an older reader would misread.
 const Format = "tunnel/1"

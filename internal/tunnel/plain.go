@@ -97,7 +97,8 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Interrupt ends a Read of a request's body that is under way (see upstream.Pool.RoundTrip).
+// Interrupt ends a Read of a request's body that is under way (see
+// upstream.Pool.RoundTrip).
 func (c *counted) Interrupt() {
 	if b, ok := c.ReadCloser.(upstream.Interrupter); ok {
 		b.Interrupt()

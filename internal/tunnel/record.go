@@ -18,7 +18,7 @@ type Request struct {
 	Host     string // as the client wrote it
 	Port     uint16
 	Hint     router.Hint
-	Hops     string // the marks of proxyd processes that it has passed (upstream.Hops)
+	Hops     string // the tokens of proxyd processes that it has passed (upstream.Hops)
 	Upgrade  bool   // a plain request that asks for an upgrade
 }
 
@@ -48,7 +48,7 @@ type Opening struct {
 	Exchange       string
 	Rule           string
 	Pool, Upstream string
-	Via            string            // the hops that the upstream was reached through, as upstream.Way has them
+	Via            string            // the hops that the upstream was reached through, as upstream.Conn has them
 	Attempts       []failure.Attempt // the failed ones
 	Dial, Queued   time.Duration
 	Start          time.Time

@@ -27,7 +27,7 @@ type Refusal struct {
 }
 
 // addResolved adds that the client resolved a name itself, where that may be why:
-// the target is a public address, and not reached. Of others it cannot be told.
+// the target is a public address, and not reached. For others it is not known.
 func (r *Refusal) addResolved() {
 	const what, remedy = "this client resolved the name itself", "use socks5h:// or http:// in the client, so that it sends the name"
 	ip := r.Target.IP
@@ -50,8 +50,8 @@ func (r *Refusal) addResolved() {
 	}
 }
 
-// Error is the text.
+// Error returns Text.
 func (r *Refusal) Error() string { return r.Text }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Err }

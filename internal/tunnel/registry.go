@@ -6,15 +6,15 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Active is the number of tunnels that are open.
+// Active returns the number of tunnels that are open.
 func (h *Handler) Active() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.tunnels)
 }
 
-// Occupied is the number of tunnels that are open or being opened, and of plain
-// requests that are being served: what the limit of tunnels counts.
+// Occupied returns the number of tunnels that are open or being opened, and of
+// plain requests that are being served: what the limit of tunnels counts.
 func (h *Handler) Occupied() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,7 +85,7 @@ func (h *Handler) Wait(ctx context.Context) error {
 	}
 }
 
-// CloseAll ends every tunnel now. Wait tells when they are gone.
+// CloseAll ends every tunnel now. Wait returns when they are gone.
 func (h *Handler) CloseAll() {
 	h.closing.Store(true)
 	for _, t := range h.list() {
@@ -95,7 +95,8 @@ func (h *Handler) CloseAll() {
 	}
 }
 
-// reserve counts a way in the making against the limit; 0 is none.
+// reserve counts a tunnel that is being opened, unless the limit is reached; a
+// limit of 0 is none.
 func (h *Handler) reserve(limit int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -31,7 +31,7 @@ type allowance struct {
 	at    time.Time
 }
 
-// take spends one; false: none is left.
+// take spends one. It returns false when none is left.
 func (a *allowance) take(r rate, now time.Time) bool {
 	a.refill(r, now)
 	if a.spent+1 > r.burst {
@@ -46,7 +46,7 @@ func (a *allowance) refill(r rate, now time.Time) {
 	a.at = now
 }
 
-// refusalKey tells identical refusals: the same answer to the same client.
+// refusalKey identifies identical refusals: the same answer to the same client.
 type refusalKey struct {
 	client netip.Addr
 	class  failure.Class
@@ -123,14 +123,14 @@ func (t *throttle) hit(k refusalKey, early bool, now time.Time) (h hit) {
 	return h
 }
 
-// mayLog spends a line; false: the rates leave none.
+// mayLog spends a line. It returns false when the rates leave none.
 func (t *throttle) mayLog(client netip.Addr, early bool, now time.Time) bool {
 	return t.linesOf(client, now).take(linesOfOne, now) &&
 		(!early || t.early.take(linesOfEarly, now)) && t.all.take(linesOfAll, now)
 }
 
-// linesOf is the allowance of a client. IPv6 addresses of one network (/64) are
-// one client: it can choose among them as it likes.
+// linesOf returns the allowance of a client. IPv6 addresses of one network
+// (/64) are one client: it can choose among them as it likes.
 func (t *throttle) linesOf(client netip.Addr, now time.Time) *allowance {
 	if client.Is6() && !client.Is4In6() {
 		p, _ := client.Prefix(64) // fails for other lengths alone
@@ -171,8 +171,8 @@ func (t *throttle) newSecond() {
 	}
 }
 
-// slowable says whether identical refusals of a class may be slowed down:
-// those with a Retry-After tell the client themselves.
+// slowable reports whether identical refusals of a class may be slowed down:
+// those with a Retry-After slow the client down themselves.
 func slowable(c failure.Class) bool {
 	return c != failure.Budget && c != failure.Draining && c != failure.Overload
 }

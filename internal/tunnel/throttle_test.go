@@ -43,8 +43,9 @@ func TestRefusalsWithRetryAfterAreNotSlowed(t *testing.T) {
 
 // Refusals that differ must not flood the log either.
 //
-// Promise (security): however many different refusals clients cause, with a password or without, the log gets a bounded
-// number of lines, and one client's refusals do not hide another's.
+// Promise (security): however many different refusals clients cause, with a
+// password or without, the log gets a bounded number of lines, and one client's
+// refusals do not hide another's.
 func TestDifferentRefusalsAreBoundedForEachClientAndForAll(t *testing.T) {
 	const refusals, seconds = 14000, 3
 	for name, c := range map[string]struct {

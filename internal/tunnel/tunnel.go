@@ -13,7 +13,8 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Tunnel is an open way that waits for Carry or Abandon, exactly one of them.
+// Tunnel is an open connection to a target that waits for Carry or Abandon,
+// exactly one of them.
 type Tunnel struct {
 	h      *Handler
 	conn   *upstream.Conn // nil once it carries: an idle tunnel need not hold it
@@ -24,14 +25,15 @@ type Tunnel struct {
 	flow   atomic.Pointer[relay.Flow]
 }
 
-// ID is the request's id.
+// ID returns the request's id.
 func (t *Tunnel) ID() string { return t.record.ID }
 
-// Conn is the way's connection, for a front end that has to speak to the
-// target before it carries (a websocket upgrade). Early comes first.
+// Conn returns the connection to the target, for a front end that has to speak
+// to the target before it carries (a websocket upgrade). Early comes first.
 func (t *Tunnel) Conn() (conn net.Conn, early []byte) { return t.conn.Conn, t.conn.Early }
 
-// Forward is set when Conn awaits a request in absolute form (see upstream.Way).
+// Forward is set when Conn awaits a request in absolute form (see
+// upstream.Conn).
 func (t *Tunnel) Forward() *upstream.Forward { return t.conn.Forward }
 
 // Deadline returns when the route's time budget ends. Until then an upstream that
@@ -47,10 +49,10 @@ func (t *Tunnel) SetEarly(b []byte) { t.conn.Early = b }
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
 	t.h.emit(Record{Event: Opened, Opening: t.record})
-	way, limits := t.conn, t.limits
+	conn, limits := t.conn, t.limits
 	t.conn, t.limits = nil, nil
-	release := way.Release
-	flow := t.h.relay.Start(client, way.Conn, early, way.Early, relay.Options{
+	release := conn.Release
+	flow := t.h.relay.Start(client, conn.Conn, early, conn.Early, relay.Options{
 		Idle:       limits.Idle,
 		HalfClose:  limits.HalfClose,
 		Stall:      limits.Stall,
@@ -69,13 +71,13 @@ func (t *Tunnel) carries(flow *relay.Flow) {
 	}
 }
 
-// Abandon closes the way: the client left before the reply was written.
+// Abandon closes the connection: the client left before the reply was written.
 func (t *Tunnel) Abandon(cause error) {
 	_ = t.conn.Conn.Close()
 	t.ended(relay.Stats{ClosedBy: relay.Client, Reason: ReasonAbandoned, Err: cause}, t.conn.Release)
 }
 
-// Answered closes the way: the server has answered the front end in so many
+// Answered closes the connection: the server has answered the front end in so many
 // bytes, and nothing is to be carried. cut is why the answer is not whole: nil
 // when it is, or when the client took no more of it.
 func (t *Tunnel) Answered(down int64, cut error) {
@@ -88,8 +90,8 @@ func (t *Tunnel) Answered(down int64, cut error) {
 	t.ended(s, t.conn.Release)
 }
 
-// Refuse closes the way: the server's answer to the front end is none for the
-// client, who gets the refusal.
+// Refuse closes the connection: the server's answer to the front end is none
+// for the client, who gets the refusal.
 func (t *Tunnel) Refuse(f Refusal) *Refusal {
 	_ = t.conn.Conn.Close()
 	t.conn.Release()
@@ -123,5 +125,5 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 		}
 	}
 	t.h.emit(r)
-	t.h.remove(t) // last: who waits for the tunnels to end may close the log then
+	t.h.remove(t) // last: the caller of Wait may close the log then
 }

@@ -7,17 +7,21 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/handover"
 	"proxyd/internal/health"
 	"proxyd/internal/inbound"
+	"proxyd/internal/limit"
 	"proxyd/internal/metrics"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
@@ -47,42 +51,31 @@ type Signals struct {
 
 // Daemon is one proxyd.
 type Daemon struct {
-	options  Options
-	started  time.Time
-	logger   atomic.Pointer[zap.Logger]
-	level    zap.AtomicLevel
-	lines    *lineWriter
-	snapshot atomic.Pointer[router.Router]
-	bound    atomic.Pointer[[]boundListener]
-	files    uint64 // the limit of open files
-	shortage shortage
+	// These live as long as it does.
+	options     Options
+	started     time.Time
+	generation  int // 1, and one more after each upgrade
+	level       zap.AtomicLevel
+	lines       *lineWriter
+	descriptors descriptors
+	relay       *relay.Engine
+	handler     *tunnel.Handler
+	inbound     *inbound.Server
+	admin       *admin.Server
+	metrics     *metrics.Metrics
+	watcher     *watch.Watcher
+	removed     *removedTunnels
+	prober      *prober
+	servers     sync.WaitGroup
+	reloading   sync.Mutex // one reload at a time
+	upgrade     upgrade
 
-	relay   *relay.Engine
-	handler *tunnel.Handler
-	inbound *inbound.Server
-	admin   *admin.Server
-	metrics *metrics.Metrics
-	servers sync.WaitGroup
-
-	generation int        // 1, and one more after each upgrade
-	reloading  sync.Mutex // one reload at a time
-	watcher    *watch.Watcher
-	adminBound atomic.Pointer[adminListener]
-	file       atomic.Pointer[fileState]
-	phase      atomic.Pointer[admin.State]
-	removed    removed
-
-	program   string // what an upgrade starts
-	upgrading sync.Mutex
-	upgrader  handover.Upgrader
-	replaced  chan struct{} // closed when the next process serves; child and leaving are set then
-	child     *handover.Child
-	leaving   time.Time
-	parent    *handover.Parent // the process before this one; nil if there was none
-	inherited *handover.Listeners
-	arriving  atomic.Bool                     // tunnels still come from there
-	older     atomic.Pointer[[]admin.Process] // those that still serve tunnels
-	olderOpen atomic.Pointer[[]openCount]     // what they have open, as budgets count it
+	// These are swapped as a whole.
+	snapshot  atomic.Pointer[router.Router]
+	listening atomic.Pointer[listenerSet]
+	logger    atomic.Pointer[zap.Logger]
+	file      atomic.Pointer[fileState]
+	phase     atomic.Pointer[admin.State]
 }
 
 // Snapshot builds the configuration c as one immutable whole. own tells the
@@ -100,39 +93,41 @@ func Snapshot(c *config.Config, prev *upstream.Set, own func(netip.AddrPort) boo
 // left open, else Run must follow. The error is a config.Faults when the
 // configuration is at fault.
 func New(o Options) (*Daemon, error) {
-	d := &Daemon{
-		options: o, started: time.Now(), relay: relay.NewEngine(), files: raiseFileLimit(), generation: 1,
-		removed: removed{kick: make(chan struct{}, 1)}, replaced: make(chan struct{}),
-	}
-	d.program, _ = handover.Program() // without one an upgrade fails, and says so
+	d := &Daemon{options: o, started: time.Now(), relay: relay.NewEngine(), generation: 1}
+	d.descriptors = descriptors{limit: raiseFileLimit(), free: d.freeDescriptor}
+	d.upgrade.replaced = make(chan struct{})
+	d.upgrade.program, _ = handover.Program() // without one an upgrade fails, and says so
 	d.setState(admin.StateStarting)
-	d.bound.Store(new([]boundListener))
-	d.adminBound.Store(new(adminListener))
+	d.listening.Store(&listenerSet{})
 	if err := d.inherit(); err != nil {
 		return nil, err
 	}
 	if err := d.load(); err != nil {
-		if d.parent != nil {
-			d.parent.Failed(err)
+		if d.upgrade.parent != nil {
+			d.upgrade.parent.Failed(err)
 		}
-		d.inherited.Close()
+		d.upgrade.inherited.Close()
 		return nil, err
 	}
 	d.handler = tunnel.NewHandler(tunnel.Options{
-		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.record, MaxTunnels: maxTunnels(d.files),
-		Relieve: d.relieve,
+		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.record, MaxTunnels: maxTunnels(d.descriptors.limit),
+		Relieve: d.descriptors.relieve,
 	})
 	d.inbound = inbound.New(inbound.Options{
-		Handler:      d.handler,
-		HopToken:     d.snapshot.Load().Set().HopToken(),
-		Debug:        func(msg string) { d.log().Debug(msg) },
-		Panicked:     d.panicked,
-		Accepted:     func(protocol string) { d.metrics.Connection(protocol) },
-		AcceptFailed: func(err error) { d.log().Error("accept", zap.Error(err), zap.Uint64("open_files_limit", d.files)) },
-		OutOfFiles:   d.relieve,
-		Room:         func() int { return waitingRoom(d.files, d.handler.Occupied()) },
-		Evicted:      d.shortage.evicted,
+		Handler:  d.handler,
+		HopToken: d.snapshot.Load().Set().HopToken(),
+		Debug:    func(msg string) { d.log().Debug(msg) },
+		Panicked: d.panicked,
+		Accepted: func(protocol string) { d.metrics.Connection(protocol) },
+		AcceptFailed: func(err error) {
+			d.log().Error("accept", zap.Error(err), zap.Uint64("open_files_limit", d.descriptors.limit))
+		},
+		OutOfFiles: d.descriptors.relieve,
+		Room:       func() int { return waitingRoom(d.descriptors.limit, d.handler.Occupied()) },
+		Evicted:    d.descriptors.evicted,
 	})
+	d.removed = &removedTunnels{kick: make(chan struct{}, 1), snapshot: d.snapshot.Load, each: d.handler.Each, log: d.log}
+	d.prober = &prober{snapshot: d.snapshot.Load, log: d.log}
 	return d, nil
 }
 
@@ -140,18 +135,18 @@ func (d *Daemon) panicked(v any, stack []byte) {
 	d.log().Error("panic", zap.Any("value", v), zap.ByteString("stack", stack))
 }
 
-// AdminAddr is where the admin server listens, nil if it does not.
-func (d *Daemon) AdminAddr() net.Addr {
-	if ln := d.adminBound.Load().ln; ln != nil {
-		return ln.Addr()
-	}
-	return nil
+// freeDescriptor closes a connection that can be spared, and reports whether there was one.
+func (d *Daemon) freeDescriptor() bool {
+	return d.inbound.Relieve() || d.snapshot.Load().Set().CloseKept()
 }
 
-// Addrs lists the addresses really listened on.
+// budgets returns the table of budgets in force.
+func (d *Daemon) budgets() *limit.Table { return d.snapshot.Load().Set().Budgets() }
+
+// Addrs returns the addresses that clients can connect to.
 func (d *Daemon) Addrs() []net.Addr {
 	var addrs []net.Addr
-	for _, b := range d.listeners() {
+	for _, b := range d.listening.Load().clients() {
 		addrs = append(addrs, b.ln.Addr())
 	}
 	return addrs
@@ -161,7 +156,7 @@ func (d *Daemon) Addrs() []net.Addr {
 // next process has taken over, and then serves what is left.
 func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	defer d.lines.Close()
-	if d.parent != nil {
+	if d.upgrade.parent != nil {
 		d.awaitTakeover()
 	}
 	d.metrics = d.newMetrics()
@@ -171,46 +166,36 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
-	parts.Go(func() { d.closeRemoved(partsCtx) })
-	parts.Go(func() { d.logEjections(partsCtx) })
-	d.serveEach(d.listeners())
-	d.serveAdmin()
+	parts.Go(func() { d.removed.run(partsCtx) })
+	parts.Go(func() { d.prober.logEjections(partsCtx) })
+	d.serve(d.listening.Load().bound)
 	d.announce()
-	if d.parent != nil {
-		if err := d.parent.Serving(); err == nil {
+	if d.upgrade.parent != nil {
+		if err := d.upgrade.parent.Serving(); err == nil {
 			go d.receive() // ends with the process before this one, at the latest with this one
-			parts.Go(func() { d.followElsewhere(partsCtx) })
+			parts.Go(func() { d.upgrade.others.follow(partsCtx, d.budgets) })
 		}
 	}
 	d.setState(admin.StateReady)
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	parts.Go(func() {
-		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: d.known, Observe: d.observe})
+		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: d.prober.known, Observe: d.prober.observe})
 	})
 	d.handleSignals(ctx, s)
 	stopWatching() // what is stopping needs no other configuration, and no probes
-	if d.isReplaced() {
+	if d.upgrade.isReplaced() {
 		d.retire(ctx, s)
 	} else {
 		d.stop(ctx, s.Force)
 	}
 	d.reloading.Lock() // a reload may have opened addresses just when the stop came
-	closeAll(d.listeners())
+	closeAll(d.listening.Load().bound)
 	d.reloading.Unlock()
 	d.servers.Wait()
 	stopParts()
 	parts.Wait()
 	return nil
-}
-
-func (d *Daemon) isReplaced() bool {
-	select {
-	case <-d.replaced:
-		return true
-	default:
-		return false
-	}
 }
 
 // heedReloads reloads when a signal asks for it. It may have to wait for an
@@ -220,7 +205,7 @@ func (d *Daemon) heedReloads(ctx context.Context, wishes <-chan struct{}) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.replaced:
+		case <-d.upgrade.replaced:
 			return
 		case <-wishes:
 			d.Reload(BySignal, false)
@@ -231,12 +216,12 @@ func (d *Daemon) heedReloads(ctx context.Context, wishes <-chan struct{}) {
 // handleSignals does what is asked by signals until ctx ends or the next process serves.
 func (d *Daemon) handleSignals(ctx context.Context, s Signals) {
 	d.servers.Go(func() { d.heedReloads(ctx, s.Reload) }) // ends with heed
-	beat := d.watchdog()
+	beat := watchdog()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.replaced:
+		case <-d.upgrade.replaced:
 			return
 		case <-s.Upgrade:
 			move := d.snapshot.Load().Config().Upgrade.Tunnels == "move"
@@ -247,11 +232,15 @@ func (d *Daemon) handleSignals(ctx context.Context, s Signals) {
 	}
 }
 
-// serveEach accepts on listeners until they are closed.
-func (d *Daemon) serveEach(listeners []boundListener) {
-	for _, b := range listeners {
+// serve accepts on listeners until they are closed.
+func (d *Daemon) serve(listeners []boundListener) {
+	for _, b := range listeners { // each ends without an error when its listener is closed
+		if b.admin {
+			d.servers.Go(func() { _ = d.admin.Serve(b.ln) })
+			continue
+		}
 		settings := d.settings(b.address)
-		d.servers.Go(func() { _ = d.inbound.Serve(b.ln, settings) }) // ends when the listener is closed, without an error
+		d.servers.Go(func() { _ = d.inbound.Serve(b.ln, settings) })
 	}
 }
 
@@ -280,5 +269,78 @@ func (d *Daemon) setState(phase admin.State) {
 		notify("READY=1")
 	case admin.StateDraining:
 		notify("STOPPING=1")
+	}
+}
+
+// notify tells systemd, if it has started us (sd_notify(3)).
+func notify(state string) { _, _ = systemd.SdNotify(false, state) } // without systemd there is nobody to tell
+
+// watchdog returns a channel that ticks when systemd wants a sign of life (WatchdogSec), twice in its
+// time; nil otherwise.
+func watchdog() <-chan time.Time {
+	every, err := systemd.SdWatchdogEnabled(false)
+	if err != nil || every <= 0 {
+		return nil
+	}
+	return time.Tick(every / 2)
+}
+
+// announce writes the first lines: which configuration is in force, where
+// proxyd listens and for whom, what goes direct, and what to do next.
+func (d *Daemon) announce() {
+	snap := d.snapshot.Load()
+	c := snap.Config()
+	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
+		zap.String("catalogue", catalog.Date()), zap.String("config", d.fileName()), zap.Int("generation", d.generation))
+	for _, l := range c.Listen {
+		b := d.listening.Load().at(l.Address)
+		if b == nil {
+			d.log().Info("not listening", zap.String("address", l.Address), zap.String("why", "this machine has no IPv6 loopback"))
+			continue
+		}
+		d.log().Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
+	}
+	d.logAdmin()
+	d.log().Info("limits", zap.Uint64("open_files", d.descriptors.limit), zap.Int("max_tunnels", d.descriptors.tunnelLimit(snap)))
+	d.warn(d.warnings(snap))
+	d.log().Info("ready", zap.String("next", d.next(c)))
+}
+
+// next is the line to paste into the shell of a client.
+func (d *Daemon) next(c *config.Config) string {
+	if d.options.Next == nil {
+		return `eval "$(proxyd env)"`
+	}
+	chosen := ""
+	if host, port, err := net.SplitHostPort(c.Listen[0].Address); err == nil && port == "0" {
+		if b := d.listening.Load().at(c.Listen[0].Address); b != nil {
+			_, port, _ = net.SplitHostPort(b.ln.Addr().String())
+			chosen = net.JoinHostPort(host, port)
+		}
+	}
+	return d.options.Next(chosen)
+}
+
+// warn logs what an operator should know of a configuration.
+func (d *Daemon) warn(warnings []string) {
+	for _, w := range warnings {
+		d.log().Warn("configuration", zap.String("warning", w))
+	}
+}
+
+func (d *Daemon) fileName() string {
+	if d.options.ConfigPath == "" {
+		return "built-in defaults (no proxyd.yaml here or in /etc/proxyd)"
+	}
+	return d.options.ConfigPath
+}
+
+// logAdmin logs where the admin server listens.
+func (d *Daemon) logAdmin() {
+	set := d.listening.Load()
+	if a := set.admin(); a != nil {
+		d.log().Info("admin", zap.Stringer("address", a))
+	} else if set.noAdmin != "" {
+		d.log().Warn("no admin server", zap.String("why", set.noAdmin))
 	}
 }

@@ -44,9 +44,9 @@ func adminConns(files uint64) int {
 	return int(min(max(files/16, 8), 100)) //nolint:gosec // bounded
 }
 
-// tunnelLimit is the limit of tunnels in force.
-func (d *Daemon) tunnelLimit(r *router.Router) int {
-	set, room := r.Config().MaxTunnels, maxTunnels(d.files)
+// tunnelLimit returns the limit of tunnels in force.
+func (s *descriptors) tunnelLimit(r *router.Router) int {
+	set, room := r.Config().MaxTunnels, maxTunnels(s.limit)
 	if set == 0 || room > 0 && room < set {
 		return room
 	}
@@ -56,8 +56,12 @@ func (d *Daemon) tunnelLimit(r *router.Router) int {
 // shortageMemory is how long status speaks of a shortage.
 const shortageMemory = time.Minute
 
-// shortage remembers that descriptors were scarce. Safe for concurrent use.
-type shortage struct {
+// descriptors shares out the limit of open files, and remembers when it was
+// reached. Safe for concurrent use.
+type descriptors struct {
+	limit uint64      // 0: unknown
+	free  func() bool // closes a connection that can be spared; false: there is none
+
 	mu     sync.Mutex
 	failed lately // what needed one and found none
 	gave   lately // connections that were closed to make room
@@ -79,22 +83,21 @@ func (l *lately) add(n int, now time.Time) {
 
 func (l *lately) within(now time.Time) bool { return l.times > 0 && now.Sub(l.last) < shortageMemory }
 
-func (s *shortage) outOfFiles() { s.note(&s.failed) }
-func (s *shortage) evicted()    { s.note(&s.gave) }
+func (s *descriptors) evicted() { s.note(&s.gave) }
 
-func (s *shortage) note(l *lately) {
+func (s *descriptors) note(l *lately) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.add(1, time.Now())
 }
 
 // reasons are what status says of it.
-func (s *shortage) reasons(files uint64) (list []string) {
+func (s *descriptors) reasons() (list []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, limit := time.Now(), "limit of open files"
-	if files > 0 {
-		limit += fmt.Sprintf(" (%d)", files)
+	if s.limit > 0 {
+		limit += fmt.Sprintf(" (%d)", s.limit)
 	}
 	if s.failed.within(now) {
 		list = append(list, fmt.Sprintf("out of file descriptors: %d times none was free, last %.0f s ago; raise the %s: ulimit -n, LimitNOFILE=",
@@ -108,20 +111,20 @@ func (s *shortage) reasons(files uint64) (list []string) {
 }
 
 // relieve frees a descriptor for something that found none; false: it cannot.
-func (d *Daemon) relieve() bool {
-	d.shortage.outOfFiles()
-	return d.inbound.Relieve() || d.snapshot.Load().Set().CloseKept()
+func (s *descriptors) relieve() bool {
+	s.note(&s.failed)
+	return s.free()
 }
 
-// withFiles runs what opens files, and for a while runs it again when it has
+// retry runs what opens files, and for a while runs it again when it has
 // failed and no descriptor is free.
-func (d *Daemon) withFiles(run func() error) error {
+func (s *descriptors) retry(run func() error) error {
 	const tries, pause = 30, 100 * time.Millisecond
 	for range tries {
 		if err := run(); err == nil || !noFileFree() {
 			return err
 		}
-		if !d.relieve() {
+		if !s.relieve() {
 			time.Sleep(pause)
 		}
 	}

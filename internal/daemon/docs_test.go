@@ -31,7 +31,7 @@ func TestDocumentedLogFields(t *testing.T) {
 			t.Errorf("the document does not name the field %s", f[1])
 		}
 	}
-	announced, err := os.ReadFile("announce.go")
+	announced, err := os.ReadFile("daemon.go")
 	if err != nil {
 		t.Fatal(err)
 	}

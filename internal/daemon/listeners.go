@@ -5,16 +5,133 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
+	"proxyd/internal/admin"
 	"proxyd/internal/config"
+	"proxyd/internal/handover"
 )
 
-// boundListener is a listener and the address that the configuration gives it.
+// keepAlive finds a dead client within 45 s.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// boundListener is an open listener and the address that the configuration gives it.
 type boundListener struct {
 	address string
+	admin   bool // for the admin server, not for clients
 	ln      net.Listener
+}
+
+// listenerSet is all that proxyd listens on. It never changes once in force.
+type listenerSet struct {
+	bound   []boundListener
+	noAdmin string // why the built-in admin address is not bound; "" if it is, or if none is wanted
+}
+
+// clients returns the listeners that clients connect to.
+func (s *listenerSet) clients() (list []boundListener) {
+	for _, b := range s.bound {
+		if !b.admin {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// at returns the clients' listener that the configuration calls address, nil if
+// it is not open.
+func (s *listenerSet) at(address string) *boundListener {
+	for _, b := range s.clients() {
+		if b.address == address {
+			return &b
+		}
+	}
+	return nil
+}
+
+// admin returns where the admin server listens, nil if it does not.
+func (s *listenerSet) admin() net.Addr {
+	for _, b := range s.bound {
+		if b.admin {
+			return b.ln.Addr()
+		}
+	}
+	return nil
+}
+
+// own reports whether an address is one of proxyd's own, so that nothing is
+// proxied into proxyd itself.
+func (s *listenerSet) own(a netip.AddrPort) bool {
+	return slices.ContainsFunc(s.bound, func(b boundListener) bool { return matches(b.ln.Addr(), a) })
+}
+
+// handover returns the sockets to hand over, by the names that the configuration
+// has for them.
+func (s *listenerSet) handover() (list []handover.Listener) {
+	for _, b := range s.bound {
+		list = append(list, handover.Listener{Name: b.address, Listener: b.ln})
+	}
+	return list
+}
+
+// matches reports whether connecting to a reaches a listener at l.
+func matches(l net.Addr, a netip.AddrPort) bool {
+	tcp, ok := l.(*net.TCPAddr)
+	if !ok || tcp.Port != int(a.Port()) {
+		return false
+	}
+	listens, ip := tcp.AddrPort().Addr().Unmap(), a.Addr().Unmap()
+	if listens == ip || ip.IsUnspecified() {
+		return true
+	}
+	return listens.IsUnspecified() && (ip.IsLoopback() || ours(ip))
+}
+
+// ours reports whether an address belongs to one of the machine's interfaces.
+func ours(ip netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true // unknown: refuse rather than loop
+	}
+	return slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == ip
+	})
+}
+
+// wantedListener is an address that a configuration wants to be listened on.
+type wantedListener struct {
+	address string
+	admin   bool
+	builtIn bool // not written in the file: it may be missing
+}
+
+func wantedListeners(c *config.Config) (list []wantedListener) {
+	for _, l := range c.Listen {
+		list = append(list, wantedListener{address: l.Address, builtIn: l.Default})
+	}
+	if c.Admin.Address != "" {
+		list = append(list, wantedListener{address: c.Admin.Address, admin: true, builtIn: c.Admin.Default})
+	}
+	return list
+}
+
+// inheritedListeners takes over the sockets that a configuration wants and that
+// another process, or systemd, has opened.
+func inheritedListeners(c *config.Config, from *handover.Listeners) (list []boundListener) {
+	for _, l := range wantedListeners(c) {
+		ln := from.Take(l.address)
+		if ln == nil && l.admin {
+			ln = from.Take("admin") // FileDescriptorName=admin
+		}
+		if ln != nil {
+			list = append(list, boundListener{l.address, l.admin, ln})
+		}
+	}
+	return list
 }
 
 // listenerChange is a set of listeners that is bound and not yet in force.
@@ -23,16 +140,22 @@ type listenerChange struct {
 	leaving     []boundListener // those in force that the new set has not
 	closed      []boundListener // of those: had to make room
 	restored    []boundListener // of those: it was in vain, and they are open again
+	noAdmin     string
+}
+
+// set returns what is open once the change is in force.
+func (r *listenerChange) set() *listenerSet {
+	return &listenerSet{slices.Concat(r.kept, r.added), r.noAdmin}
 }
 
 // rebind opens the listeners of a configuration that are not open already, all
 // of them or none; have are those that are. What is in force stays open until
-// settle.
-func rebind(listen []config.Listener, have []boundListener) (*listenerChange, error) {
+// the change is committed.
+func rebind(c *config.Config, have []boundListener) (*listenerChange, error) {
 	r := &listenerChange{leaving: slices.Clone(have)}
-	var missing []config.Listener
-	for _, l := range listen {
-		i := slices.IndexFunc(r.leaving, func(b boundListener) bool { return b.address == l.Address })
+	var missing []wantedListener
+	for _, l := range wantedListeners(c) {
+		i := slices.IndexFunc(r.leaving, func(b boundListener) bool { return b.address == l.address && b.admin == l.admin })
 		if i < 0 {
 			missing = append(missing, l)
 			continue
@@ -41,50 +164,52 @@ func rebind(listen []config.Listener, have []boundListener) (*listenerChange, er
 		r.leaving = slices.Delete(r.leaving, i, i+1)
 	}
 	for _, l := range missing {
-		ln, err := r.open(l.Address)
-		if err != nil && l.Default && noFamily(err) {
-			continue // a built-in address, and a machine without IPv6
+		ln, err := r.open(l)
+		switch {
+		case err == nil:
+			r.added = append(r.added, boundListener{l.address, l.admin, ln})
+		case l.builtIn && l.admin: // it may be another proxyd's: this one goes without
+			r.noAdmin = err.Error()
+		case l.builtIn && noFamily(err): // a machine without IPv6
+		default:
+			return r, errors.Join(listenError(l, err), r.undo())
 		}
-		if err != nil {
-			return r, errors.Join(listenError(l.Address, err), r.undo())
-		}
-		r.added = append(r.added, boundListener{l.Address, ln})
 	}
-	if len(r.kept)+len(r.added) == 0 {
-		return r, errors.New("no address to listen on could be bound; set listen")
+	if len(r.set().clients()) == 0 {
+		return r, errors.Join(errors.New("no address to listen on could be bound; set listen"), r.undo())
 	}
 	return r, nil
 }
 
 // open binds an address. Where listeners that leave hold the port, as when
 // 127.0.0.1:8877 becomes 0.0.0.0:8877, they are closed first.
-func (r *listenerChange) open(address string) (net.Listener, error) {
-	ln, err := bind(address)
+func (r *listenerChange) open(l wantedListener) (net.Listener, error) {
+	ln, err := bind(l.address, l.admin)
 	for _, old := range r.leaving {
-		if !errors.Is(err, syscall.EADDRINUSE) {
+		if err == nil || !l.admin && !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
-		if portOf(old.ln.Addr().String()) == portOf(address) && !slices.Contains(r.closed, old) {
+		if port := portOf(l.address); port != "" && portOf(old.ln.Addr().String()) == port && !slices.Contains(r.closed, old) {
 			_ = old.ln.Close()
 			r.closed = append(r.closed, old)
-			ln, err = bind(address)
+			ln, err = bind(l.address, l.admin)
 		}
 	}
 	return ln, err
 }
 
 // undo closes what was opened, and opens again what had to make room for it.
-func (r *listenerChange) undo() (fault error) {
+func (r *listenerChange) undo() (failed error) {
 	closeAll(r.added)
 	for _, old := range r.closed {
-		again, err := bind(old.ln.Addr().String())
-		if err != nil { // somebody was quicker
-			fault = errors.Join(fault, fmt.Errorf("and %s, which had to make room, cannot be opened again: %w", old.address, err))
+		again, err := bind(old.ln.Addr().String(), old.admin)
+		if err != nil { // another process was quicker
+			failed = errors.Join(failed, fmt.Errorf("and %s, which had to make room, cannot be opened again: %w", old.address, err))
 			continue
 		}
-		r.restored = append(r.restored, boundListener{old.address, again})
+		r.restored = append(r.restored, boundListener{old.address, old.admin, again})
 	}
-	return fault
+	return failed
 }
 
 func portOf(address string) string {
@@ -92,28 +217,38 @@ func portOf(address string) string {
 	return port
 }
 
-func bind(address string) (net.Listener, error) {
-	return listenConfig().Listen(context.Background(), "tcp", address)
-}
-
-// listeners are those in force.
-func (d *Daemon) listeners() []boundListener { return *d.bound.Load() }
-
-// commit puts a new set in force: what came with it is served, what left is closed.
-func (d *Daemon) commit(r *listenerChange) {
-	all := slices.Concat(r.kept, r.added)
-	d.bound.Store(&all)
-	d.serveEach(r.added)
-	closeAll(r.leaving)
-}
-
-// rollback keeps the set in force after a rebind that failed.
-func (d *Daemon) rollback(r *listenerChange) {
-	all := slices.Clone(d.listeners())
-	for _, b := range r.restored {
-		i := slices.IndexFunc(all, func(x boundListener) bool { return x.address == b.address })
-		all[i] = b
+// bind opens a listener.
+func bind(address string, forAdmin bool) (net.Listener, error) {
+	if forAdmin {
+		return admin.Listen(address)
 	}
-	d.bound.Store(&all)
-	d.serveEach(r.restored)
+	return listenConfig().Listen(context.Background(), "tcp", address) // it never waits
+}
+
+func closeAll(bound []boundListener) {
+	for _, b := range bound {
+		_ = b.ln.Close()
+	}
+}
+
+// noFamily reports whether an address cannot be bound because the machine has no
+// such address family.
+func noFamily(err error) bool {
+	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
+}
+
+// listenError returns a failure to bind with what to do about it.
+func listenError(l wantedListener, err error) error {
+	_, port, _ := net.SplitHostPort(l.address)
+	switch {
+	case l.admin:
+		return err // says so itself
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("listen %s: the port is taken, perhaps by another proxyd; see who holds it with: ss -ltnp 'sport = :%s'; or set listen to another address", l.address, port)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listen %s: not permitted; use a port from 1024 on", l.address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen %s: this machine does not have that address; see: ip addr", l.address)
+	}
+	return fmt.Errorf("listen %s: %w", l.address, err)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/handover"
 	"proxyd/internal/router"
+	"proxyd/internal/upstream"
 	"proxyd/internal/watch"
 )
 
@@ -49,7 +51,7 @@ func (d *Daemon) watching() watch.Options {
 			return files
 		},
 		Changed: func() { d.Reload(ByWatch, false) },
-		Scarce:  func() { d.relieve() },
+		Scarce:  func() { d.descriptors.relieve() },
 		Broken: func(err error) {
 			d.log().Warn("file events do not work here: the file is compared every half second instead", zap.Error(err))
 		},
@@ -63,8 +65,8 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if err := d.settled(); err != nil {
-		if by == BySignal && d.isReplaced() { // the next process may have read the file before it was saved
-			_ = d.child.Signal(syscall.SIGHUP) // fails only when it has ended
+		if by == BySignal && d.upgrade.isReplaced() { // the next process may have read the file before it was saved
+			_ = d.upgrade.child.Signal(syscall.SIGHUP) // fails only when it has ended
 		}
 		return admin.Report{File: d.options.ConfigPath, Faults: faultLines(err)}
 	}
@@ -78,8 +80,8 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	}
 	prev := d.snapshot.Load()
 	var next *router.Router
-	err := d.withFiles(func() (err error) {
-		next, err = d.build(prev)
+	err := d.descriptors.retry(func() (err error) {
+		next, err = d.build(prev.Set())
 		return err
 	})
 	report := admin.Report{File: d.options.ConfigPath}
@@ -91,7 +93,7 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		}
 	}
 	if err == nil && !dryRun {
-		err = d.withFiles(func() error { return d.apply(prev, next) })
+		err = d.descriptors.retry(func() error { return d.apply(prev, next) })
 	}
 	if err != nil {
 		report = admin.Report{File: report.File, Faults: faultLines(err)}
@@ -125,7 +127,7 @@ func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
 // settled says why nothing is to change here any more; nil if it may.
 func (d *Daemon) settled() error {
 	switch {
-	case d.isReplaced():
+	case d.upgrade.isReplaced():
 		return handover.ErrReplaced
 	case *d.phase.Load() == admin.StateDraining:
 		return errors.New("this process is stopping; what is to change takes effect when it is started again")
@@ -133,32 +135,55 @@ func (d *Daemon) settled() error {
 	return nil
 }
 
-func (d *Daemon) build(prev *router.Router) (*router.Router, error) {
+// load reads the configuration at start and binds what it says, all of it or nothing.
+func (d *Daemon) load() error {
+	d.watcher = watch.New(d.watching()) // before the file is read, so that no change is missed
+	snap, err := d.build(nil)
+	if err != nil {
+		return err
+	}
+	c := snap.Config()
+	have := inheritedListeners(c, d.upgrade.inherited)
+	change, err := rebind(c, have)
+	if err != nil {
+		closeAll(have)
+		closeAll(change.restored)
+		return err
+	}
+	d.listening.Store(change.set())
+	d.snapshot.Store(snap)
+	d.watcher.Refresh(d.started)
+	d.file.Store(&fileState{at: d.started})
+	d.level = zap.NewAtomicLevelAt(logLevel(c.Log.Level))
+	d.lines = newLineWriter(d.options.Stderr)
+	d.setLogger(c)
+	for _, l := range d.upgrade.inherited.Close() {
+		d.log().Warn("a socket that was handed over is not used", zap.String("name", l.Name), zap.Stringer("address", l.Addr()),
+			zap.String("next", "write its address under listen"))
+	}
+	return nil
+}
+
+// build makes a snapshot of the configuration as it is now; prev is the set in
+// force, nil at start.
+func (d *Daemon) build(prev *upstream.Set) (*router.Router, error) {
 	c, err := config.Load(d.options.ConfigPath, d.options.Environ)
 	if err != nil {
 		return nil, err
 	}
-	return Snapshot(c, prev.Set(), d.own)
+	return Snapshot(c, prev, func(a netip.AddrPort) bool { return d.listening.Load().own(a) })
 }
 
 // apply binds what is new to listen on, and only then puts the snapshot in force.
 func (d *Daemon) apply(prev, next *router.Router) error {
 	c := next.Config()
-	oldAdmin := *d.adminBound.Load()
-	newAdmin, err := bindAdmin(c, oldAdmin)
+	change, err := rebind(c, d.listening.Load().bound)
 	if err != nil {
-		d.unsettleAdmin(oldAdmin, newAdmin)
-		return err
-	}
-	listeners, err := rebind(c.Listen, d.listeners())
-	if err != nil {
-		d.rollback(listeners)
-		d.unsettleAdmin(oldAdmin, newAdmin)
+		d.rollback(change)
 		return err
 	}
 	d.snapshot.Store(next)
-	d.settleAdmin(newAdmin)
-	d.commit(listeners)
+	d.commit(change)
 	next.Set().Activate()
 	d.level.SetLevel(logLevel(c.Log.Level))
 	if c.Log.Format != prev.Config().Log.Format {
@@ -166,6 +191,30 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 	}
 	d.removed.look()
 	return nil
+}
+
+// commit puts a change of the listeners in force: what came is served, what left
+// is closed.
+func (d *Daemon) commit(change *listenerChange) {
+	d.listening.Store(change.set())
+	d.serve(change.added)
+	closeAll(change.leaving)
+	if slices.ContainsFunc(slices.Concat(change.added, change.leaving), func(b boundListener) bool { return b.admin }) {
+		d.logAdmin()
+	}
+}
+
+// rollback keeps the listeners in force after a rebind that failed: those that had
+// to make room for it are served anew.
+func (d *Daemon) rollback(change *listenerChange) {
+	set := *d.listening.Load()
+	set.bound = slices.Clone(set.bound)
+	for _, b := range change.restored {
+		i := slices.IndexFunc(set.bound, func(x boundListener) bool { return x.address == b.address && x.admin == b.admin })
+		set.bound[i] = b
+	}
+	d.listening.Store(&set)
+	d.serve(change.restored)
 }
 
 // refuseUnwritten keeps a file that was saved half, or carelessly, from
@@ -180,8 +229,8 @@ func refuseUnwritten(unwritten []string) error {
 
 func (d *Daemon) warnings(r *router.Router) []string {
 	list := slices.Clone(r.Warnings())
-	if set, most := r.Config().MaxTunnels, d.tunnelLimit(r); set > most {
-		list = append(list, fmt.Sprintf("max_tunnels: the limit of open files, %d, has room for %d and not for %d; raise it (ulimit -n, LimitNOFILE=)", d.files, most, set))
+	if set, most := r.Config().MaxTunnels, d.descriptors.tunnelLimit(r); set > most {
+		list = append(list, fmt.Sprintf("max_tunnels: the limit of open files, %d, has room for %d and not for %d; raise it (ulimit -n, LimitNOFILE=)", d.descriptors.limit, most, set))
 	}
 	for _, w := range r.Config().Warnings {
 		list = append(list, w.String())

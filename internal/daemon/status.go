@@ -2,16 +2,22 @@ package daemon
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/limit"
 	"proxyd/internal/metrics"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
+
+	"go.uber.org/zap"
 )
 
 // brief is how the daemon is.
@@ -29,38 +35,14 @@ func (d *Daemon) brief() admin.Status {
 // status is brief, and what the daemon is doing.
 func (d *Daemon) status() admin.Status {
 	s, snap := d.brief(), d.snapshot.Load()
-	s.Active, s.Tunnels, s.Older = d.handler.Active(), d.tunnelCounts(), d.olderProcesses()
-	s.Upstreams, s.Budgets = upstreamRows(snap), d.budgetRows()
+	s.Active, s.Tunnels, s.Older = d.handler.Active(), d.tunnelCounts(), d.upgrade.others.processes()
+	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
 	for _, l := range snap.Config().Listen {
-		if b := d.boundAt(l.Address); b != nil {
+		if b := d.listening.Load().at(l.Address); b != nil {
 			s.Listeners = append(s.Listeners, listenerRow(l, *b))
 		}
 	}
 	return s
-}
-
-func listenerRow(l config.Listener, b boundListener) admin.Listener {
-	row := admin.Listener{Address: l.Address, Reach: audience(l, b.ln.Addr())}
-	if bound := b.ln.Addr().String(); bound != l.Address {
-		row.Bound = bound
-	}
-	if l.Use != nil {
-		row.Use = useWord(*l.Use)
-	}
-	if l.Kind != 0 {
-		row.Kind = l.Kind.String()
-	}
-	return row
-}
-
-func useWord(w config.Outbound) string {
-	switch w.Action {
-	case config.Direct:
-		return "direct"
-	case config.Reject:
-		return "reject"
-	}
-	return w.Pool
 }
 
 // tunnelCounts splits the live tunnels up.
@@ -81,57 +63,6 @@ func (d *Daemon) tunnelCounts() []admin.Count {
 	return list
 }
 
-func upstreamRows(snap *router.Router) []admin.Upstream {
-	pools := map[string][]string{}
-	for _, p := range snap.Config().Pools {
-		for _, m := range snap.Set().Pool(p.Name).Members() {
-			pools[m.Name()] = append(pools[m.Name()], p.Name)
-		}
-	}
-	var rows []admin.Upstream
-	for _, u := range snap.Set().Upstreams() {
-		rows = append(rows, upstreamRow(u.Status(), append([]string{}, pools[u.Name()]...)))
-	}
-	return rows
-}
-
-func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
-	row := admin.Upstream{Name: s.Name, URL: s.URL, Pools: pools, Tunnels: s.Live, Dials: int64(s.Connects)} //nolint:gosec // a count
-	for _, n := range s.Failures {
-		row.Failures += int64(n) //nolint:gosec // a count
-	}
-	words := ejectionWords(s.Ejection)
-	if s.Drained {
-		words = append(words, "drained")
-	}
-	row.Bad = len(words) > 0
-	var drained, slow []string
-	for _, p := range s.Pairs {
-		if p.Drained && !slices.Contains(drained, p.Exchange) {
-			drained = append(drained, p.Exchange)
-		}
-		if p.Degraded != nil {
-			slow = append(slow, slowWords(p))
-		}
-		if p.Verdict == nil || !p.Holds {
-			continue
-		}
-		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.Since}
-		if !p.Verdict.Until.IsZero() {
-			v.Until = &p.Verdict.Until
-		}
-		row.Verdicts = append(row.Verdicts, v)
-	}
-	if len(slow) > 0 {
-		words = append(words, "degraded for "+strings.Join(slow, ", "))
-	}
-	if len(drained) > 0 {
-		words = append(words, "drained for "+strings.Join(drained, ", "))
-	}
-	row.State = strings.Join(words, ", ")
-	return row
-}
-
 // reasons are what is not as it should be, but for the file.
 func (d *Daemon) reasons(snap *router.Router) (list []string) {
 	for _, p := range snap.Config().Pools {
@@ -143,35 +74,103 @@ func (d *Daemon) reasons(snap *router.Router) (list []string) {
 	if lost := d.lines.reason(); lost != "" {
 		list = append(list, lost)
 	}
-	return append(list, d.shortage.reasons(d.files)...)
+	return append(list, d.descriptors.reasons()...)
 }
 
-func (d *Daemon) upRows() (rows []metrics.Up) {
-	for _, u := range d.snapshot.Load().Set().Upstreams() {
-		_, _, ejected := u.Ejected()
-		rows = append(rows, metrics.Up{Upstream: u.Name(), Up: !ejected})
-	}
-	return rows
-}
-
-func (d *Daemon) verdictRows() (rows []metrics.Verdict) {
-	for _, u := range d.snapshot.Load().Set().Upstreams() {
-		for _, v := range u.Verdicts() {
-			if v.Holds {
-				rows = append(rows, metrics.Verdict{Upstream: u.Name(), Exchange: v.Exchange, Kind: v.Kind.String(), Verdict: string(v.Verdict.Word)})
+func (d *Daemon) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Options{
+		Version: d.options.Version, Revision: d.options.Revision, Catalogue: catalog.Date(), Generation: d.generation,
+		Tunnels: func(each func(string, int64, int64)) {
+			d.handler.Each(func(t tunnel.Live) bool {
+				each(t.ID, t.Up, t.Down)
+				return true
+			})
+		},
+		Upstreams: func() (names []string) {
+			for _, u := range d.snapshot.Load().Set().Upstreams() {
+				names = append(names, u.Name())
 			}
-		}
-	}
-	return rows
+			return names
+		},
+		Generations: func() []metrics.Generation {
+			list := []metrics.Generation{{Number: d.generation, Tunnels: d.handler.Active()}}
+			for _, p := range d.upgrade.others.processes() {
+				list = append(list, metrics.Generation{Number: p.Generation, Tunnels: p.Tunnels})
+			}
+			return list
+		},
+		Up:         func() []metrics.Up { return upRows(d.snapshot.Load()) },
+		Verdicts:   func() []metrics.Verdict { return verdictRows(d.snapshot.Load()) },
+		Budgets:    func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
+		Short:      func() []metrics.Short { return shortRows(d.snapshot.Load()) },
+		LogDropped: d.lines.Dropped,
+		LogErrors:  d.lines.Errors,
+	})
 }
 
-func (d *Daemon) shortRows() (rows []metrics.Short) {
-	for _, u := range d.snapshot.Load().Set().Upstreams() {
-		for _, p := range u.Status().Pairs {
-			if p.Short > 0 {
-				rows = append(rows, metrics.Short{Exchange: p.Exchange, Kind: p.Kind, Upstream: u.Name(), Count: p.Short})
-			}
+func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
+	return admin.New(admin.Options{
+		Settings: func() config.Admin { return d.snapshot.Load().Config().Admin },
+		Snapshot: d.snapshot.Load,
+		Status:   d.status,
+		Brief:    d.brief,
+		Tunnels:  d.eachTunnel,
+		Metrics:  d.metrics.Handler(),
+		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },
+		Upgrade: func(_ context.Context, move bool, progress func(string)) error {
+			return d.Upgrade(ctx, move || d.snapshot.Load().Config().Upgrade.Tunnels == "move", progress)
+		},
+		Drain:    d.setDrained,
+		Outlook:  outlook,
+		Panicked: d.panicked,
+		Relieve:  d.descriptors.relieve,
+		MaxConns: adminConns(d.descriptors.limit),
+	})
+}
+
+func (d *Daemon) eachTunnel(yield func(admin.Tunnel) bool) {
+	d.handler.Each(func(t tunnel.Live) bool {
+		return yield(admin.Tunnel{
+			ID: t.ID, Client: t.Client.String(), User: t.Label, Protocol: t.Protocol, Host: t.Host, Port: t.Port,
+			Exchange: t.Exchange, Kind: t.Kind.String(), Rule: t.Rule, Pool: t.Pool, Upstream: t.Upstream, Via: t.Via,
+			Started: t.Start, BytesUp: t.Up, BytesDown: t.Down,
+		})
+	})
+}
+
+// setDrained begins or ends a drain for an operator. Names compare without case,
+// as in the file.
+func (d *Daemon) setDrained(name, exchange string, on bool) error {
+	name, exchange = strings.ToLower(name), strings.ToLower(exchange)
+	set := d.snapshot.Load().Set()
+	u := set.Upstream(name)
+	if u == nil {
+		var names []string
+		for _, have := range set.Upstreams() {
+			names = append(names, have.Name())
 		}
+		return fmt.Errorf("there is no upstream %q; there are: %s", name, strings.Join(names, ", "))
 	}
-	return rows
+	if exchange != "" {
+		id, ok := d.snapshot.Load().Config().Known().Resolve(exchange)
+		if !ok && !slices.ContainsFunc(d.snapshot.Load().Config().Exchanges, func(e config.Exchange) bool { return e.ID == exchange }) {
+			return fmt.Errorf("there is no exchange %q; see: proxyd exchanges", exchange)
+		}
+		exchange = cmp.Or(id, exchange)
+	}
+	u.SetDrained(exchange, on)
+	msg := "drained"
+	if !on {
+		msg = "resumed"
+	}
+	d.log().Info(msg, zap.String("upstream", name), zap.String("exchange", exchange))
+	return nil
+}
+
+// nearlyUsed warns of a figure that an exchange publishes and nobody has set as
+// a limit.
+func (d *Daemon) nearlyUsed(r limit.Row) {
+	d.log().Warn("budget nearly used up", zap.String("exchange", r.Budget.Exchange), zap.String("kind", r.Budget.Kind), zap.String("exit", r.Budget.Exit),
+		zap.String("budget", limitWords(r.Limits)), zap.Int("left", r.Remaining),
+		zap.String("next", "the exchange publishes this figure, and bans who is beyond it; to hold back: limits: published"))
 }

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,7 +33,7 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 		}
 	}
 	d.handler.Drain()
-	closeAll(d.listeners())
+	closeAll(d.listening.Load().clients())
 	d.inbound.Drain()
 	if !forced {
 		d.drain(ctx, c.Drain, force)
@@ -99,3 +101,35 @@ func (d *Daemon) progress() {
 		zap.String("exchange", oldest.Exchange), zap.Float64("age_s", age.Seconds()))
 	notify(fmt.Sprintf("STATUS=draining: %d tunnels are left, the oldest, to %s, for %s", n, oldest.Host, age))
 }
+
+// retire is the end of a process that has been replaced: it serves what it has,
+// and tells the next one how far it is.
+func (d *Daemon) retire(ctx context.Context, s Signals) {
+	end := time.After(d.snapshot.Load().Config().Upgrade.Drain)
+	ticker := time.NewTicker(lookTime)
+	defer ticker.Stop()
+	var told []admin.Process // not what handOver told: some have ended since
+	toldAt, heard := time.Time{}, true
+wait:
+	for d.handler.Active() > 0 || !d.inbound.Idle() || len(d.upgrade.others.processes()) > 0 { // the last: to pass on what is heard of them
+		select {
+		case <-ctx.Done():
+			d.drain(context.WithoutCancel(ctx), d.snapshot.Load().Config().Drain, s.Force)
+			break wait
+		case <-end:
+			break wait
+		case <-ticker.C:
+		}
+		if now := d.processes(); heard && time.Since(toldAt) > time.Second && !slices.EqualFunc(now, told, sameState) {
+			heard = d.sendProgress(d.upgrade.child, false) == nil
+			told, toldAt = now, time.Now()
+		}
+	}
+	if heard {
+		data, _ := json.Marshal(progressMsg{Older: d.upgrade.others.processes(), Open: d.upgrade.others.openCounts()}) // cannot fail: numbers and times
+		_ = d.upgrade.child.Finish(data)                                                                               // it sees our end too
+	}
+	d.finish(ctx)
+}
+
+func sameState(a, b admin.Process) bool { return a.PID == b.PID && a.Tunnels == b.Tunnels }

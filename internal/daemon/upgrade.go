@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +34,30 @@ type handoverState struct {
 	Open       []openCount
 }
 
+// upgrade is what a change of processes needs.
+type upgrade struct {
+	under     sync.Mutex // held while one is under way
+	program   string     // what is started
+	upgrader  handover.Upgrader
+	replaced  chan struct{} // closed when the next process serves; child and leaving are set then
+	child     *handover.Child
+	leaving   time.Time
+	parent    *handover.Parent // the process before this one; nil if there was none
+	inherited *handover.Listeners
+	arriving  atomic.Bool // tunnels still come from there
+	others    otherProcesses
+}
+
+// isReplaced reports whether the next process serves.
+func (u *upgrade) isReplaced() bool {
+	select {
+	case <-u.replaced:
+		return true
+	default:
+		return false
+	}
+}
+
 // Items that pass to the next process begin with one of these.
 const (
 	itemTunnel = 't' // then a tunnel.Parcel's data
@@ -51,11 +76,11 @@ type progressMsg struct {
 // what is left. The error says why nothing has happened: the new process could
 // not start, or another upgrade is under way.
 func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) error {
-	if !d.upgrading.TryLock() {
+	if !d.upgrade.under.TryLock() {
 		return handover.ErrUnderWay
 	}
-	defer d.upgrading.Unlock()
-	if d.arriving.Load() {
+	defer d.upgrade.under.Unlock()
+	if d.upgrade.arriving.Load() {
 		return handover.ErrUnderWay
 	}
 	if err := d.settled(); err != nil {
@@ -73,7 +98,7 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	}
 	err := d.handOver(ctx, move, say)
 	switch {
-	case err != nil && d.isReplaced():
+	case err != nil && d.upgrade.isReplaced():
 		d.log().Error("upgrade", zap.Error(err))
 	case err != nil:
 		d.log().Error("upgrade failed, this process goes on", zap.Error(err))
@@ -82,11 +107,11 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 }
 
 func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...any)) error {
-	child, err := d.upgrader.Start(handover.StartOptions{Path: d.program, Listeners: d.ownListeners()})
+	child, err := d.upgrade.upgrader.Start(handover.StartOptions{Path: d.upgrade.program, Listeners: d.listening.Load().handover()})
 	if err != nil {
 		return err
 	}
-	say("%s is started, process %d", d.program, child.PID)
+	say("%s is started, process %d", d.upgrade.program, child.PID)
 	readyCtx, cancel := context.WithTimeout(ctx, childTime)
 	defer cancel()
 	if err := child.Ready(readyCtx); err != nil {
@@ -97,11 +122,11 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 		return err
 	}
 	set := d.snapshot.Load().Set()
-	set.Budgets().Suspend() // from here on the new process grants
+	d.budgets().Suspend() // from here on the new process grants
 	taken := false
 	defer func() {
 		if !taken {
-			set.Budgets().Resume()
+			d.budgets().Resume()
 		}
 	}()
 	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
@@ -117,37 +142,24 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 		_ = child.Signal(syscall.SIGTERM) // fails only when it has ended
 	}
 	notify(fmt.Sprintf("MAINPID=%d\nREADY=1\nWATCHDOG=1", child.PID)) // its own first sign of life may be half the time away
-	closeAll(d.listeners())
-	d.adminBound.Load().close()
+	closeAll(d.listening.Load().bound)
 	d.admin.Retire()
 	d.inbound.Drain()
 	say("it accepts connections; this process takes no new ones")
-	d.leaving = time.Now()
+	d.upgrade.leaving = time.Now()
 	if move {
 		d.moveTunnels(ctx, child, say)
 	}
 	silent := d.sendProgress(child, false)
-	d.child = child
+	d.upgrade.child = child
 	if n := d.handler.Active(); n > 0 {
 		say("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
 	}
-	close(d.replaced)
+	close(d.upgrade.replaced)
 	if silent != nil {
 		return fmt.Errorf("the new process (PID %d) has taken over and does not answer (%w); if it has ended, start proxyd again: this process serves its tunnels to their end, and accepts nothing", child.PID, silent)
 	}
 	return nil
-}
-
-// ownListeners are the sockets to hand over, by the names that the configuration
-// has for them.
-func (d *Daemon) ownListeners() (list []handover.Listener) {
-	for _, b := range d.listeners() {
-		list = append(list, handover.Listener{Name: b.address, Listener: b.ln})
-	}
-	if a := d.adminBound.Load(); a.ln != nil {
-		list = append(list, handover.Listener{Name: a.address, Listener: a.ln})
-	}
-	return list
 }
 
 // moveTunnels passes on what can move; a second time for tunnels that were just
@@ -194,50 +206,6 @@ func (d *Daemon) sendProgress(child *handover.Child, moving bool) error {
 
 // processes are this one and those before it, as the next one shows them.
 func (d *Daemon) processes() []admin.Process {
-	self := admin.Process{Generation: d.generation, PID: os.Getpid(), Tunnels: d.handler.Active(), Since: d.leaving, Seen: time.Now()}
-	return append(d.olderProcesses(), self)
+	self := admin.Process{Generation: d.generation, PID: os.Getpid(), Tunnels: d.handler.Active(), Since: d.upgrade.leaving, Seen: time.Now()}
+	return append(d.upgrade.others.processes(), self)
 }
-
-// olderProcesses are those before this one that are still there.
-func (d *Daemon) olderProcesses() (list []admin.Process) {
-	if known := d.older.Load(); known != nil {
-		for _, p := range *known {
-			if alive(p.PID) {
-				list = append(list, p)
-			}
-		}
-	}
-	return list
-}
-
-// retire is the end of a process that has been replaced: it serves what it has,
-// and tells the next one how far it is.
-func (d *Daemon) retire(ctx context.Context, s Signals) {
-	end := time.After(d.snapshot.Load().Config().Upgrade.Drain)
-	ticker := time.NewTicker(lookTime)
-	defer ticker.Stop()
-	var told []admin.Process // not what handOver told: some have ended since
-	toldAt, heard := time.Time{}, true
-wait:
-	for d.handler.Active() > 0 || !d.inbound.Idle() || len(d.olderProcesses()) > 0 { // the last: to pass on what is heard of them
-		select {
-		case <-ctx.Done():
-			d.drain(context.WithoutCancel(ctx), d.snapshot.Load().Config().Drain, s.Force)
-			break wait
-		case <-end:
-			break wait
-		case <-ticker.C:
-		}
-		if now := d.processes(); heard && time.Since(toldAt) > time.Second && !slices.EqualFunc(now, told, sameState) {
-			heard = d.sendProgress(d.child, false) == nil
-			told, toldAt = now, time.Now()
-		}
-	}
-	if heard {
-		data, _ := json.Marshal(progressMsg{Older: d.olderProcesses(), Open: d.openElsewhere()}) // cannot fail: numbers and times
-		_ = d.child.Finish(data)                                                                 // it sees our end too
-	}
-	d.finish(ctx)
-}
-
-func sameState(a, b admin.Process) bool { return a.PID == b.PID && a.Tunnels == b.Tunnels }

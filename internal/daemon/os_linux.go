@@ -2,7 +2,10 @@ package daemon
 
 import (
 	"net"
+	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // listenConfig sets keepalive on the listening socket, from which Linux hands
@@ -27,4 +30,11 @@ func listenConfig() *net.ListenConfig {
 		}
 		return failed
 	}}
+}
+
+// reloadingNow is what systemd's Type=notify-reload wants to hear (sd_notify(3)).
+func reloadingNow() string {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail: the clock exists
+	return "RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(now.Nano()/1000, 10)
 }

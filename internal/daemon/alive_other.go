@@ -1,5 +1,0 @@
-//go:build !unix
-
-package daemon
-
-func alive(int) bool { return false } // there are no upgrades here

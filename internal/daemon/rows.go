@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"proxyd/internal/admin"
+	"proxyd/internal/config"
+	"proxyd/internal/limit"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+	"slices"
+	"strings"
+	"time"
+)
+
+func listenerRow(l config.Listener, b boundListener) admin.Listener {
+	row := admin.Listener{Address: l.Address, Reach: audience(l, b.ln.Addr())}
+	if bound := b.ln.Addr().String(); bound != l.Address {
+		row.Bound = bound
+	}
+	if l.Use != nil {
+		row.Use = useWord(*l.Use)
+	}
+	if l.Kind != 0 {
+		row.Kind = l.Kind.String()
+	}
+	return row
+}
+
+func useWord(w config.Outbound) string {
+	switch w.Action {
+	case config.Direct:
+		return "direct"
+	case config.Reject:
+		return "reject"
+	}
+	return w.Pool
+}
+
+func upstreamRows(snap *router.Router) []admin.Upstream {
+	pools := map[string][]string{}
+	for _, p := range snap.Config().Pools {
+		for _, m := range snap.Set().Pool(p.Name).Members() {
+			pools[m.Name()] = append(pools[m.Name()], p.Name)
+		}
+	}
+	var rows []admin.Upstream
+	for _, u := range snap.Set().Upstreams() {
+		rows = append(rows, upstreamRow(u.Status(), append([]string{}, pools[u.Name()]...)))
+	}
+	return rows
+}
+
+func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
+	row := admin.Upstream{Name: s.Name, URL: s.URL, Pools: pools, Tunnels: s.Live, Dials: int64(s.Connects)} //nolint:gosec // a count
+	for _, n := range s.Failures {
+		row.Failures += int64(n) //nolint:gosec // a count
+	}
+	words := ejectionWords(s.Ejection)
+	if s.Drained {
+		words = append(words, "drained")
+	}
+	row.Bad = len(words) > 0
+	var drained, slow []string
+	for _, p := range s.Pairs {
+		if p.Drained && !slices.Contains(drained, p.Exchange) {
+			drained = append(drained, p.Exchange)
+		}
+		if p.Degraded != nil {
+			slow = append(slow, slowWords(p))
+		}
+		if p.Verdict == nil || !p.Holds {
+			continue
+		}
+		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.Since}
+		if !p.Verdict.Until.IsZero() {
+			v.Until = &p.Verdict.Until
+		}
+		row.Verdicts = append(row.Verdicts, v)
+	}
+	if len(slow) > 0 {
+		words = append(words, "degraded for "+strings.Join(slow, ", "))
+	}
+	if len(drained) > 0 {
+		words = append(words, "drained for "+strings.Join(drained, ", "))
+	}
+	row.State = strings.Join(words, ", ")
+	return row
+}
+
+// audience says who may use a listener.
+func audience(l config.Listener, at net.Addr) string {
+	tcp, ok := at.(*net.TCPAddr)
+	who := "anybody who can reach it"
+	if ok && tcp.IP.IsLoopback() {
+		who = "this machine only"
+	}
+	var need []string
+	if len(l.Allow) > 0 {
+		nets := make([]string, len(l.Allow))
+		for i, p := range l.Allow {
+			nets[i] = p.String()
+		}
+		need = append(need, "from "+strings.Join(nets, ", "))
+	}
+	if len(l.Users) > 0 {
+		need = append(need, "with a password")
+	}
+	if len(need) == 0 {
+		return who
+	}
+	return who + ", " + strings.Join(need, ", ")
+}
+
+func budgetRows(snap *router.Router) (rows []admin.Budget) {
+	for _, r := range snap.Set().Budgets().Rows() {
+		rows = append(rows, admin.Budget{
+			Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Limit: limitWords(r.Limits), Watched: r.Limits.Watch,
+			Remaining: r.Remaining, Open: r.Open, Queued: r.Queued, Refused: r.Refused,
+		})
+	}
+	return rows
+}
+
+// limitWords writes figures as a configuration does.
+func limitWords(l limit.Limits) string {
+	var words []string
+	if l.Connects > 0 {
+		per := l.Per.String()
+		for _, zero := range []string{"m0s", "h0m"} { // 5m0s
+			if strings.HasSuffix(per, zero) {
+				per = strings.TrimSuffix(per, zero[1:])
+			}
+		}
+		words = append(words, fmt.Sprintf("%d/%s", l.Connects, per))
+	}
+	if l.MaxConnections > 0 {
+		words = append(words, fmt.Sprintf("%d open", l.MaxConnections))
+	}
+	return strings.Join(words, ", ")
+}
+
+// outlook says in words what is known of a member for a target, "" if nothing is
+// against it.
+func outlook(p *upstream.Pool, m upstream.Member, t upstream.Target) string {
+	var words []string
+	if !m.Enabled {
+		words = append(words, "disabled")
+	}
+	if m.Drained(t.Exchange) {
+		words = append(words, "drained")
+	}
+	s := m.Status()
+	words = append(words, ejectionWords(s.Ejection)...)
+	for _, p := range s.Pairs {
+		if p.Degraded != nil && p.Exchange == t.Exchange && p.Kind == t.Kind.String() {
+			words = append(words, "degraded for "+slowWords(p))
+		}
+	}
+	if v, ok := m.Verdict(t.Exchange, t.Kind); ok && v.Word != upstream.WordOK {
+		text := string(v.Word)
+		if v.Word == upstream.WordRateLimited {
+			text += " (" + admin.Duration(time.Until(v.Until)) + " left)"
+		}
+		words = append(words, text)
+	}
+	for _, r := range p.BudgetRows(m.Name(), t) {
+		if !r.Limits.Watch || r.Remaining == 0 {
+			words = append(words, r.String())
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+func ejectionWords(e *upstream.Ejection) []string {
+	if e == nil {
+		return nil
+	}
+	end := "until a probe succeeds"
+	if left := time.Until(e.Until); left > 0 {
+		end = "at least " + admin.Duration(left) + " left"
+	}
+	return []string{fmt.Sprintf("ejected (for %s, %s): %s", admin.Duration(time.Since(e.Since)), end, e.Cause)}
+}
+
+// slowWords says for what an upstream is degraded, why and for how long.
+func slowWords(p upstream.PairStatus) string {
+	to := "other hosts"
+	if p.Exchange != "" {
+		to = p.Exchange + " " + p.Kind
+	}
+	return fmt.Sprintf("%s (%s left; a dial took %.0f ms, usually %.0f ms)", to, admin.Duration(time.Until(p.Degraded.Until)), p.Degraded.TookMS, p.Degraded.UsualMS)
+}

@@ -72,7 +72,6 @@ var modules = map[string]struct {
 	"go.uber.org/zap":                     {by: "daemon cmd/proxyd"}, // others hand over records
 	"github.com/elazarl/goproxy":          {by: "inbound"},
 	"github.com/prometheus/client_golang": {by: "metrics"},
-	"github.com/fsnotify/fsnotify":        {by: "watch"},
 	"github.com/coreos/go-systemd/v22":    {by: "daemon handover"},
 	"github.com/things-go/go-socks5":      {by: "inbound"},
 	"github.com/spf13/viper":              {by: "config"},

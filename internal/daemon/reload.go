@@ -52,9 +52,6 @@ func (d *Daemon) watching() watch.Options {
 		},
 		Changed: func() { d.Reload(ByWatch, false) },
 		Scarce:  func() { d.descriptors.relieve() },
-		Broken: func(err error) {
-			d.log().Warn("file events do not work here: the file is compared every half second instead", zap.Error(err))
-		},
 	}
 }
 

@@ -3,17 +3,16 @@ package watch
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
 func TestSavedBehindLinks(t *testing.T) {
 	t.Parallel()
-	hardLink := saved{name: "written through a hard link elsewhere", setup: func(t *testing.T, dir string) {
-		in("elsewhere", "old")(t, filepath.Dir(dir))
-		must(t, os.Link(filepath.Join(filepath.Dir(dir), "elsewhere"), filepath.Join(dir, "proxyd.yaml")))
-	}, steps: []step{{in("../elsewhere", "new"), "new"}, {renamedOver("newer"), "newer"}, {in("proxyd.yaml", "newest"), "newest"}}}
-	cases := []saved{
+	testSaved(t, []saved{
+		{name: "written through a hard link elsewhere", setup: func(t *testing.T, dir string) {
+			in("elsewhere", "old")(t, filepath.Dir(dir))
+			must(t, os.Link(filepath.Join(filepath.Dir(dir), "elsewhere"), filepath.Join(dir, "proxyd.yaml")))
+		}, steps: []step{{in("../elsewhere", "new"), "new"}, {renamedOver("newer"), "newer"}, {in("proxyd.yaml", "newest"), "newest"}}},
 		{name: "a Kubernetes ConfigMap", setup: configMap, steps: []step{{configMapSwap("1", "2"), "2"}, {configMapSwap("2", "3"), "3"}, {configMapSwap("3", "4"), "4"}}},
 		{name: "the target in another directory, in place", setup: linked, steps: []step{{in("../far/real.yaml", "new"), "new"}, {in("../far/real.yaml", "newer"), "newer"}}},
 		{name: "the target in another directory, renamed over", setup: linked, steps: []step{{func(t *testing.T, dir string) {
@@ -63,11 +62,7 @@ func TestSavedBehindLinks(t *testing.T) {
 		{name: "a link to itself, then a file", setup: func(t *testing.T, dir string) {
 			must(t, os.Symlink("proxyd.yaml", filepath.Join(dir, "proxyd.yaml")))
 		}, steps: []step{{renamedOver("new"), "new"}}},
-	}
-	if runtime.GOOS == "linux" { // elsewhere the poll finds it
-		cases = append(cases, hardLink)
-	}
-	testSaved(t, cases)
+	})
 }
 
 // configMap is how the kubelet lays out a volume.

@@ -28,15 +28,13 @@ type reader struct {
 	also      atomic.Pointer[[]string] // the files that the first one names
 	asked     atomic.Int64
 	off       atomic.Bool  // there is nothing to watch
-	alone     atomic.Bool  // there were no events when Files was last asked
 	during    func()       // run in each call of Changed, after reading
 	guise     func(func()) // as whom to watch, nil: as we are
 	changed   chan struct{}
 
-	mu     sync.Mutex
-	read   []string
-	at     time.Time
-	broken []error
+	mu   sync.Mutex
+	read []string
+	at   time.Time
 }
 
 // reads starts watching dir/proxyd.yaml, and waits until it is watched.
@@ -47,7 +45,7 @@ func reads(t *testing.T, dir string, o Options) *reader {
 	return r
 }
 
-// start runs with a poll so slow that only events can be quick, unless o has another.
+// start runs without a poll of all content, unless o has one.
 func (r *reader) start(t *testing.T, o Options) {
 	t.Helper()
 	if o.Poll == 0 {
@@ -55,9 +53,6 @@ func (r *reader) start(t *testing.T, o Options) {
 	}
 	o.Files = func() []string {
 		defer r.asked.Add(1)
-		if r.Watcher != nil {
-			r.alone.Store(r.Watcher.alone)
-		}
 		if r.off.Load() {
 			return nil
 		}
@@ -79,10 +74,8 @@ func (r *reader) start(t *testing.T, o Options) {
 		}
 		r.changed <- struct{}{}
 	}
-	o.Broken = func(err error) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.broken = append(r.broken, err)
+	if o.Scarce == nil {
+		o.Scarce = func() {}
 	}
 	if r.guise == nil {
 		r.guise = func(f func()) { f() }
@@ -136,12 +129,6 @@ func (r *reader) onChanged(during func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.during = during
-}
-
-func (r *reader) faults() []error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.broken)
 }
 
 func until(t *testing.T, what string, true func() bool) {

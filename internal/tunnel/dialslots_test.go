@@ -153,15 +153,21 @@ func TestOverloadAfterWaitForDialSlot(t *testing.T) {
 }
 
 // An attempt that had but the rest of the time, after a wait here, is no failure
-// of the upstream.
+// of the upstream, and its error tells of the wait.
 func TestTimeSpentWaitingIsNotCharged(t *testing.T) {
 	t.Parallel()
-	up := slowProxy(t, 1200*time.Millisecond)
-	h := newHost(t, fmt.Sprintf("max_dials_per_host: 1\nexchanges: {binance: {url: %q, timeout_seconds: 2.4}}\n", up.URL()))
+	up := slowProxy(t, 1300*time.Millisecond)
+	h := newHost(t, fmt.Sprintf("max_dials_per_host: 1\nexchanges: {binance: {url: %q, timeout_seconds: 2.5}}\n", up.URL()))
 	var all sync.WaitGroup
 	for range 2 { // the second has 1.2 s left, or a little less
 		all.Go(func() {
-			if err := h.dials(t.Context(), "api.binance.com", 443); err != nil && class(err) != failure.TargetTimeout && class(err) != failure.UpstreamTimeout {
+			switch err := h.dials(t.Context(), "api.binance.com", 443); class(err) {
+			case "", failure.Overload:
+			case failure.TargetTimeout, failure.UpstreamTimeout:
+				if !strings.Contains(err.Error(), "waited here") {
+					t.Errorf("nothing is said of the wait: %v", err)
+				}
+			default:
 				t.Error(err)
 			}
 		})

@@ -1,10 +1,12 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +14,9 @@ import (
 
 // leastLeft is what must be left of a budget for another attempt to begin.
 const leastLeft = time.Second
+
+// shortWait is how long may be waited here without a word about it.
+const shortWait = leastLeft / 10
 
 // operation is what members are tried for.
 type operation struct {
@@ -167,7 +172,7 @@ func (w *failover) leaveSlot() {
 // cutShort reports whether an attempt ran out of time that had been spent on
 // waiting here, which is no failure of the member.
 func (w *failover) cutShort(e *failure.Error, took time.Duration) bool {
-	return w.queued >= leastLeft/10 && took < w.pool.set.attempt && (e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout)
+	return w.queued >= shortWait && took < w.pool.set.attempt && (e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout)
 }
 
 // note adds up what was waited; less than a millisecond is none.
@@ -255,8 +260,13 @@ func (w *failover) withHistory(e *failure.Error) *failure.Error {
 		}
 		e.Text = e.Upstream + " " + e.Text + fmt.Sprintf("; before that: %s; %d tried", strings.Join(before, "; "), n)
 	}
-	if e.Hint == "" && (e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout) {
-		e.Hint = "if it is only slow, raise timeout_seconds"
+	if e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout {
+		hint := "if it is only slow, raise timeout_seconds"
+		if w.queued >= shortWait {
+			e.Text += fmt.Sprintf("; %s had been waited here before", printable.Seconds(w.queued))
+			hint = "open fewer connections at once, or raise timeout_seconds"
+		}
+		e.Hint = cmp.Or(e.Hint, hint)
 	}
 	return e
 }

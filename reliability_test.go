@@ -16,9 +16,9 @@ import (
 	"testing"
 )
 
-//go:generate go test -run TestReliabilityDocumentListsThePromises -update .
+//go:generate go test -run TestReliabilityDocumentListsThePromises|TestArchitectureDocumentMatchesImports -update .
 
-var update = flag.Bool("update", false, "write docs/reliability.md from the tests")
+var update = flag.Bool("update", false, "write docs/reliability.md, and the imports in docs/architecture.md")
 
 // A promise is a sentence in the doc comment of the test that holds it:
 //

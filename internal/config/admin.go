@@ -55,7 +55,7 @@ func (b *builder) token(key, text string) Secret {
 	before := len(b.errs)
 	token := b.password(key, text)
 	switch {
-	case b.secrets.missingOK || len(b.errs) > before:
+	case b.missingOK || len(b.errs) > before:
 	case token == "":
 		b.errorf(key, "set one, best as ${NAME} or ${file:/path}, or remove the key", "is empty")
 	case hasControl(token) || strings.TrimSpace(token) != token:

@@ -17,42 +17,42 @@ const (
 )
 
 // limits reads a mapping of budgets.
-func (b *builder) limits(key string, r *raw.Limits) Limits {
+func (rep *report) limits(key string, r *raw.Limits) Limits {
 	if r.Text != nil {
-		b.errorf(key, "write {connects: 300/5m}, or, on an exchange, published", "%s is not known here", quoted(*r.Text))
+		rep.errorf(key, "write {connects: 300/5m}, or, on an exchange, published", "%s is not known here", quoted(*r.Text))
 		return Limits{}
 	}
-	l := Limits{MaxConnections: b.whole(key+".max_connections", r.MaxConnections, 0, 1, 10_000_000), Queue: b.seconds(key+".queue_seconds", r.QueueSeconds, 0, 0, 300)}
+	l := Limits{MaxConnections: rep.whole(key+".max_connections", r.MaxConnections, 0, 1, 10_000_000), Queue: rep.seconds(key+".queue_seconds", r.QueueSeconds, 0, 0, 300)}
 	if r.Connects != nil {
 		n, per, err := parseRate(*r.Connects)
 		if err != nil {
-			b.errorf(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
+			rep.errorf(key+".connects", "write it as 300/5m: a number, a slash, and a time with s, m or h", "%s is not a budget", quoted(*r.Connects))
 		} else if n > maxConnects || per > maxPeriod {
-			b.errorf(key+".connects", "", "%s is out of range: must be at most %d in at most 24 h", quoted(*r.Connects), maxConnects)
+			rep.errorf(key+".connects", "", "%s is out of range: must be at most %d in at most 24 h", quoted(*r.Connects), maxConnects)
 		}
 		l.Connects, l.Per = n, per
 	}
 	if r.Connects == nil && r.MaxConnections == nil {
-		b.missingf(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
+		rep.missingf(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
 	}
 	return l
 }
 
 // exitLimits reads the budgets of a pool or a proxy, for which nobody publishes
 // any.
-func (b *builder) exitLimits(key string, r *raw.Limits) Limits {
+func (rep *report) exitLimits(key string, r *raw.Limits) Limits {
 	if r.Text != nil && *r.Text == "published" {
-		b.errorf(key, "put it on an exchange, or write {connects: 300/5m}", "published figures are an exchange's")
+		rep.errorf(key, "put it on an exchange, or write {connects: 300/5m}", "published figures are an exchange's")
 		return Limits{}
 	}
-	return b.limits(key, r)
+	return rep.limits(key, r)
 }
 
 // noLimits refuses budgets on a way that is no exchange's: what they would
 // count is not said.
-func (b *builder) noLimits(key string, r *raw.Outbound) {
+func (rep *report) noLimits(key string, r *raw.Outbound) {
 	if r.Limits != nil {
-		b.errorf(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
+		rep.errorf(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
 		r.Limits = nil
 	}
 }
@@ -78,14 +78,14 @@ func takeLimits(key string, e *raw.Exchange) rawLimits {
 }
 
 // exchangeLimits gives each kind its budgets: its own, else those for both.
-func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
+func (rep *report) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 	if r.both != nil {
 		at := r.key + ".limits"
-		l.HTTP, l.Websocket = b.kindLimits(at, id, catalog.KindHTTP, r.both), Published(id, catalog.KindWebsocket)
+		l.HTTP, l.Websocket = rep.kindLimits(at, id, catalog.KindHTTP, r.both), Published(id, catalog.KindWebsocket)
 		if !l.HTTP.Published {
 			l.Websocket = l.HTTP
 		} else if !l.HTTP.isSet() && !l.Websocket.isSet() {
-			b.warnNoPublished(at, id, "")
+			rep.warnNoPublished(at, id, "")
 		}
 	}
 	for i, k := range catalog.Kinds {
@@ -93,9 +93,9 @@ func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 			continue
 		}
 		at := r.key + "." + k.String() + ".limits"
-		own := b.kindLimits(at, id, k, r.kind[i])
+		own := rep.kindLimits(at, id, k, r.kind[i])
 		if own.Published && !own.isSet() {
-			b.warnNoPublished(at, id, k.String()+" ")
+			rep.warnNoPublished(at, id, k.String()+" ")
 		}
 		if k == catalog.KindHTTP {
 			l.HTTP = own
@@ -106,15 +106,15 @@ func (b *builder) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 	return l
 }
 
-func (b *builder) kindLimits(key, id string, k catalog.Kind, r *raw.Limits) Limits {
+func (rep *report) kindLimits(key, id string, k catalog.Kind, r *raw.Limits) Limits {
 	if r.Text != nil && *r.Text == "published" {
 		return Published(id, k)
 	}
-	return b.limits(key, r)
+	return rep.limits(key, r)
 }
 
-func (b *builder) warnNoPublished(key, id, kind string) {
-	b.warnf(key, "write {connects: 300/5m} if you know a figure", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
+func (rep *report) warnNoPublished(key, id, kind string) {
+	rep.warnf(key, "write {connects: 300/5m} if you know a figure", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
 }
 
 // isSet reports whether there is a budget.
@@ -154,31 +154,31 @@ func parseRate(s string) (n int, per time.Duration, err error) {
 }
 
 // probe reads the addresses that checks ask.
-func (b *builder) probe(key string, r *raw.Probe) (p Probe) {
+func (rep *report) probe(key string, r *raw.Probe) (p Probe) {
 	if r == nil {
 		return p
 	}
 	if r.HTTP != nil {
-		p.HTTP = b.probeURL(key+".http", *r.HTTP, "https", "http")
+		p.HTTP = rep.probeURL(key+".http", *r.HTTP, "https", "http")
 	}
 	if r.Websocket != nil {
-		p.Websocket = b.probeURL(key+".websocket", *r.Websocket, "wss", "ws")
+		p.Websocket = rep.probeURL(key+".websocket", *r.Websocket, "wss", "ws")
 	}
 	return p
 }
 
-func (b *builder) probeURL(key, text, secure, plain string) string {
+func (rep *report) probeURL(key, text, secure, plain string) string {
 	hint := "write it as " + secure + "://api.venue.example/time, public and without a key"
 	u, err := url.Parse(strings.TrimSpace(text))
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || strings.Contains(text, "${"):
-		b.errorf(key, hint, "is not an address to ask")
+		rep.errorf(key, hint, "is not an address to ask")
 	case u.Scheme != secure && u.Scheme != plain:
-		b.errorf(key, hint, "must begin with %s:// or %s://", secure, plain)
+		rep.errorf(key, hint, "must begin with %s:// or %s://", secure, plain)
 	case u.User != nil:
-		b.errorf(key, hint, "has a user: it is shown in logs and asked without one")
+		rep.errorf(key, hint, "has a user: it is shown in logs and asked without one")
 	case u.Fragment != "":
-		b.errorf(key, hint, "has a # in it, which is never sent")
+		rep.errorf(key, hint, "has a # in it, which is never sent")
 	default:
 		return u.String()
 	}

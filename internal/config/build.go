@@ -1,18 +1,14 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"math"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config/internal/raw"
-	"proxyd/internal/target"
 )
 
 // The defaults, all of them.
@@ -27,77 +23,27 @@ const (
 
 var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 
-// builder turns the raw file into a Config and collects what is wrong.
+// builder turns the raw file into a Config. What is wrong goes into its report.
 type builder struct {
-	path           string
-	secrets        secrets
-	at             map[string]position
+	*references
 	root           *node
-	shaped         Errors // those of the shape: what is missing there is not missed again
-	errs           Errors
-	warnings       Errors
-	pools          []Pool
-	byName         map[string]int // of named pools
-	inline         []Pool
-	poolOrder      []string
 	known          *catalog.Catalog
+	pools          []Pool         // the named ones
+	byName         map[string]int // into pools
+	poolOrder      []string       // their names
+	inline         []Pool
 	members        map[string]string // by an inline pool's name: the key that has its proxies
-	numbers        map[string][]int  // by that key: where its members stand, past those at fault
-	literal        []string          // keys of passwords that are written out in the file
+	numbers        map[string][]int  // by that key: where its members stand, past those that are wrong
 	duplicates     []duplicate
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
-	return &builder{path: path, at: s.at, root: root, shaped: s.errs, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, known: catalog.Embedded(), secrets: newSecrets(environ, o.NoSecrets)}
-}
-
-// position finds where a key was written, or the nearest key around it.
-func (b *builder) position(key string) position {
-	for k := key; k != ""; {
-		if p, ok := b.at[k]; ok {
-			return p
-		}
-		if name, ok := strings.CutSuffix(k, nameItself); ok { // from a variable
-			k = name
-			continue
-		}
-		i := strings.LastIndexAny(k, ".[")
-		if i < 0 {
-			break
-		}
-		k = k[:i]
+	r := &report{path: path, at: s.at, shaped: s.errs}
+	return &builder{
+		references: newReferences(r, environ, o.NoSecrets), root: root, known: catalog.Embedded(),
+		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{},
 	}
-	return position{file: b.path}
-}
-
-// fault reports what is wrong with a value, unless it has no value because its
-// shape is wrong, which has been said.
-func (b *builder) errorf(key, hint, format string, args ...any) {
-	if slices.ContainsFunc(b.shaped, func(f Error) bool { return f.Key == key }) {
-		return
-	}
-	b.errs = append(b.errs, b.position(key).error(key, fmt.Sprintf(format, args...), hint))
-}
-
-// missingf is fault for something that ought to be there, unless it is, in a
-// wrong shape.
-func (b *builder) missingf(key, hint, format string, args ...any) {
-	for _, f := range b.shaped {
-		if below, ok := strings.CutPrefix(f.Key, key); ok && (below == "" || below[0] == '.' || below[0] == '[') {
-			return
-		}
-	}
-	b.errorf(key, hint, format, args...)
-}
-
-// nameErrorf is fault for a name that is itself at fault, not its value.
-func (b *builder) nameErrorf(key, hint, format string, args ...any) {
-	b.errs = append(b.errs, b.position(key+nameItself).error(key, fmt.Sprintf(format, args...), hint))
-}
-
-func (b *builder) warnf(key, hint, format string, args ...any) {
-	b.warnings = append(b.warnings, b.position(key).error(key, fmt.Sprintf(format, args...), hint))
 }
 
 // config builds everything; it is only of use if no fault came up.
@@ -131,18 +77,7 @@ func (b *builder) config(f *raw.File) *Config {
 	c.CatalogFile, c.Catalog = b.catalog(f.Catalog)
 	c.UserAgent = b.userAgent(f.Probe)
 	c.AllowPrivate = b.prefixes("allow_private", f.AllowPrivate)
-	b.poolOrder = b.keysOf("pools")
-	for i, name := range b.poolOrder {
-		if name == "direct" || name == "reject" {
-			b.errorf("pools."+name, "give it another name", "a pool may not be called %s, which is a way", name)
-		}
-		b.byName[name] = i
-	}
-	b.pools = make([]Pool, len(b.poolOrder))
-	for i, name := range b.poolOrder {
-		b.pools[i] = b.pool("pools."+name, f.Pools[name])
-		b.pools[i].Name = name
-	}
+	b.namedPools(f.Pools)
 	c.Default = b.outbounds("default", f.Default)
 	c.Exchanges = b.exchanges(f.Exchanges)
 	c.Routes = b.routes(f.Routes)
@@ -157,10 +92,26 @@ func (b *builder) config(f *raw.File) *Config {
 	b.adminAmongListeners(adminKey(f.Admin), c)
 	b.adminBehindListeners(c)
 	b.warnAddressRejects(c)
-	b.warnPastedTimeout(c)
+	b.warnPastedTimeout(c, b.withoutTimeout)
 	b.checkFileMode()
-	c.SecretFiles = slices.Sorted(maps.Keys(b.secrets.files))
+	c.SecretFiles = slices.Sorted(maps.Keys(b.files))
 	return c
+}
+
+// namedPools reads the pools, all names first: a pool may be reached by another.
+func (b *builder) namedPools(pools map[string]raw.Pool) {
+	b.poolOrder = b.keysOf("pools")
+	for i, name := range b.poolOrder {
+		if name == "direct" || name == "reject" {
+			b.errorf("pools."+name, "give it another name", "a pool may not be called %s, which is an outbound", name)
+		}
+		b.byName[name] = i
+	}
+	b.pools = make([]Pool, len(b.poolOrder))
+	for i, name := range b.poolOrder {
+		b.pools[i] = b.pool("pools."+name, pools[name])
+		b.pools[i].Name = name
+	}
 }
 
 // minBuffer is the least that tunnel.buffer_bytes may be: a message of a feed
@@ -203,54 +154,6 @@ func (b *builder) keysOf(key string) []string {
 	return list
 }
 
-func toDuration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
-
-func (b *builder) seconds(key string, v *float64, def, low, high float64) time.Duration {
-	if v == nil {
-		return toDuration(def)
-	}
-	if *v != 0 && *v < low || *v > high || *v < 0 || (*v == 0 && low > 0) {
-		b.errorf(key, "", "%s is out of range: must be from %s to %s seconds", plain(*v), plain(low), plain(high))
-	}
-	return toDuration(*v)
-}
-
-// plain writes a number without an exponent.
-func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
-
-func (b *builder) number(key string, v *float64, def, low, high float64) float64 {
-	if v == nil {
-		return def
-	}
-	if *v < low || *v > high {
-		b.errorf(key, "", "%s is out of range: must be from %s to %s", plain(*v), plain(low), plain(high))
-	}
-	return *v
-}
-
-func (b *builder) whole(key string, v *int, def, low, high int) int {
-	if v == nil {
-		return def
-	}
-	if *v < low || *v > high {
-		b.errorf(key, "", "%d is out of range: must be from %d to %d", *v, low, high)
-	}
-	return *v
-}
-
-func (b *builder) prefixes(key string, list []string) []netip.Prefix {
-	var out []netip.Prefix
-	for i, s := range list {
-		p, err := target.ParsePattern(s)
-		if err != nil || p.Kind != target.CIDR {
-			b.errorf(fmt.Sprintf("%s[%d]", key, i), "write it as 10.0.0.0/8 or 10.1.2.3", "%s is not a CIDR or an address", quoted(s))
-			continue
-		}
-		out = append(out, p.Prefix)
-	}
-	return out
-}
-
 func (b *builder) health(key string, r *raw.Health) Health {
 	if r == nil {
 		return Health{}
@@ -282,4 +185,47 @@ func (b *builder) eject(key string, r *raw.Eject) Eject {
 		b.missingf(key, "raise max_seconds, or lower base_seconds", "base_seconds (%s) is more than max_seconds (%s)", plain(e.Base.Seconds()), plain(e.Max.Seconds()))
 	}
 	return e
+}
+
+// DefaultUserAgent is what checks send unless probe.user_agent is set: what most
+// feed clients send, so that the firewall of an exchange judges a check as it
+// judges them. Some refuse agents that they do not know.
+const DefaultUserAgent = "Python/3.12 aiohttp/3.12.15"
+
+// maxCatalogSize bounds the user's rows for the catalogue.
+const maxCatalogSize = 4 << 20
+
+// catalog reads the user's rows for the catalogue of exchanges. What comes
+// after goes by the embedded one alone when they are at fault.
+func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
+	if file == nil || *file == "" {
+		return "", b.known
+	}
+	text, err := readAtMost(*file, maxCatalogSize)
+	if err != nil {
+		b.errorf("catalog", "create the file, or correct the path", "%s cannot be read: %s", filePath(*file), rootCause(err))
+		return *file, b.known
+	}
+	c, err := catalog.Overlay(text)
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			b.errorf("catalog", "write rows as exchange,host,kind,env,sources: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
+		}
+		return *file, b.known
+	}
+	b.known = c
+	return *file, c
+}
+
+// userAgent reads what checks of exchanges send.
+func (b *builder) userAgent(p *raw.Asking) string {
+	if p == nil || p.UserAgent == nil {
+		return DefaultUserAgent
+	}
+	text := *p.UserAgent
+	if text == "" || len(text) > 256 || strings.Contains(text, "://") || strings.Contains(text, "@") || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(text) != text {
+		b.errorf("probe.user_agent", "write the text of a User-Agent header, such as curl/8.5.0", "is empty, longer than 256 characters, a URL, or not of printable ASCII characters")
+		return DefaultUserAgent
+	}
+	return text
 }

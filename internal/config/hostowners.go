@@ -34,57 +34,52 @@ func hostOwnersOf(exchange, key string, h *raw.Hosts) (out []hostOwner) {
 	return out
 }
 
-// hostOwners refuses a host that two exchanges of the file list, since one of
-// them would lose it without a word, and warns of hosts that are taken from an
-// exchange of the catalogue.
-func (b *builder) hostOwners(all []hostOwner) {
-	first := map[string]hostOwner{}
+// ownerCheck compares the hosts that the exchanges of a file list.
+type ownerCheck struct {
+	*report
+	known *catalog.Catalog
+	first map[string]hostOwner // by pattern
+}
+
+// check refuses a host that two exchanges of the file list, since one of them
+// would lose it silently, and warns of hosts that the catalogue gives to another
+// exchange.
+func (o ownerCheck) check(all []hostOwner) {
 	for _, c := range all {
 		host := c.pattern.String()
-		if other, taken := first[host]; !taken {
-			first[host] = c
+		if other, taken := o.first[host]; !taken {
+			o.first[host] = c
 		} else if other.exchange != c.exchange {
-			b.errorf(c.key, "keep it in one of the two", "%s is listed by %s too, at %s%s", host, other.exchange, other.key, b.position(other.key).location())
+			o.errorf(c.key, "keep it in one of the two", "%s is listed by %s too, at %s%s", host, other.exchange, other.key, o.position(other.key).location())
 		}
 	}
 	for _, c := range all {
-		owners := b.takenHosts(c, first)
+		owners := o.takenHosts(c)
 		switch {
 		case len(owners) == 0:
 		case c.pattern.Kind == target.Exact:
-			b.warnf(c.key, "", "%s; here it is %s's", owners[0], c.exchange)
+			o.warnf(c.key, "", "%s; here it is %s's", owners[0], c.exchange)
 		default:
-			b.warnf(c.key, "list only hosts of its own, or the others' in their own entries", "%s covers hosts of others in the catalogue: %s; here they are %s's", c.pattern, strings.Join(owners, ", "), c.exchange)
+			o.warnf(c.key, "list only hosts of its own, or the others' in their own entries", "%s covers hosts of others in the catalogue: %s; here they are %s's", c.pattern, strings.Join(owners, ", "), c.exchange)
 		}
 	}
 }
 
-// location names a place to somebody who is shown another one.
-func (p position) location() string {
-	switch {
-	case p.env != "":
-		return " (env " + p.env + ")"
-	case p.line > 0:
-		return fmt.Sprintf(" (line %d)", p.line)
-	}
-	return ""
-}
-
-// takenHosts says whose hosts of the catalogue a claim takes away, one host an
-// exchange: a wildcard beats the exact hosts of the catalogue too, but none that
-// the file itself lists more closely.
-func (b *builder) takenHosts(c hostOwner, file map[string]hostOwner) (list []string) {
+// takenHosts returns the hosts that c takes from exchanges of the catalogue, one
+// for each exchange. A wildcard beats the exact hosts of the catalogue too, but
+// none that the file itself lists more specifically.
+func (o ownerCheck) takenHosts(c hostOwner) (list []string) {
 	if c.pattern.Kind == target.Exact {
-		if owner, _, ok := b.known.Lookup(c.pattern.Name); ok && owner != c.exchange {
+		if owner, _, ok := o.known.Lookup(c.pattern.Name); ok && owner != c.exchange {
 			list = append(list, c.pattern.Name+" is "+owner+"'s in the catalogue")
 		}
 		return list
 	}
-	for _, x := range b.known.Exchanges() {
+	for _, x := range o.known.Exchanges() {
 		if x.ID == c.exchange {
 			continue
 		}
-		i := slices.IndexFunc(x.Hosts, func(h catalog.Host) bool { return c.pattern.Covers(h.Name) && !moreSpecific(c, h.Name, file) })
+		i := slices.IndexFunc(x.Hosts, func(h catalog.Host) bool { return c.pattern.Covers(h.Name) && !o.moreSpecific(c, h.Name) })
 		if i >= 0 {
 			list = append(list, fmt.Sprintf("%s (%s)", x.Hosts[i].Name, x.ID))
 		}
@@ -92,13 +87,14 @@ func (b *builder) takenHosts(c hostOwner, file map[string]hostOwner) (list []str
 	return list
 }
 
-// moreSpecific reports whether the file lists a host more closely than a wildcard does.
-func moreSpecific(c hostOwner, host string, file map[string]hostOwner) bool {
-	if _, listed := file[host]; listed && host != c.pattern.String() {
+// moreSpecific reports whether the file lists host more specifically than the
+// wildcard c does.
+func (o ownerCheck) moreSpecific(c hostOwner, host string) bool {
+	if _, listed := o.first[host]; listed && host != c.pattern.String() {
 		return true
 	}
-	for _, o := range file {
-		if o.pattern.Kind == target.Wildcard && len(o.pattern.Name) > len(c.pattern.Name) && o.pattern.Covers(host) {
+	for _, other := range o.first {
+		if other.pattern.Kind == target.Wildcard && len(other.pattern.Name) > len(c.pattern.Name) && other.pattern.Covers(host) {
 			return true
 		}
 	}

@@ -169,17 +169,7 @@ func (b *builder) namePools(pools []Pool) {
 		}
 		if p.Name == "" {
 			base := autoName(*p)
-			p.Name = base
-			for n := max(last[base], 1); ; n++ {
-				if n > 1 {
-					p.Name = fmt.Sprintf("%s#%d", base, n)
-				}
-				if _, taken := byName[p.Name]; !taken {
-					last[base] = n
-					break
-				}
-			}
-			if p.Name != base {
+			if p.Name = freeName(base, byName, last); p.Name != base {
 				b.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
 			}
 			byName[p.Name], names[id] = id, p.Name
@@ -188,6 +178,21 @@ func (b *builder) namePools(pools []Pool) {
 			p.Exit = defaultExit(*p)
 		}
 	})
+}
+
+// freeName returns base, or base#2 and so on where base is taken. last has the
+// number that was last given to each base.
+func freeName(base string, taken map[string]Identity, last map[string]int) string {
+	name := base
+	for n := max(last[base], 1); ; n++ {
+		if n > 1 {
+			name = fmt.Sprintf("%s#%d", base, n)
+		}
+		if _, ok := taken[name]; !ok {
+			last[base] = n
+			return name
+		}
+	}
 }
 
 // refuseViaCycles refuses a chain that leads back to itself.

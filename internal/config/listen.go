@@ -103,7 +103,7 @@ func (b *builder) users(key string, list []raw.User) []User {
 		seen[name] = true
 		before := len(b.errs)
 		password := b.password(k+".password", orDefault(u.Password, ""))
-		if password == "" && !b.secrets.missingOK && len(b.errs) == before {
+		if password == "" && !b.missingOK && len(b.errs) == before {
 			b.missingf(k+".password", "set one, best as ${NAME} or ${file:/path}", "is empty")
 		}
 		out = append(out, User{name, NewSecret(password)})

@@ -77,6 +77,21 @@ func (p printer) config(c *Config) *object {
 	if c.Default != (Outbounds{}) {
 		o.put("default", p.outbounds(newObject(), c.Default))
 	}
+	p.rules(o, c)
+	o.put("attempt_seconds", secs(c.Attempt)).put("retry_target_errors", c.RetryTargetErrors)
+	if c.MaxTunnels > 0 {
+		o.put("max_tunnels", c.MaxTunnels)
+	}
+	o.put("max_dials", c.MaxDials).put("max_dials_per_host", c.MaxDialsPerHost)
+	t := c.Tunnel
+	o.put("tunnel", newObject().put("idle_seconds", secs(t.Idle)).put("half_close_seconds", secs(t.HalfClose)).put("stall_seconds", secs(t.Stall)).put("stall_bytes", t.StallBytes).put("buffer_bytes", t.Buffer))
+	return o.put("drain_seconds", secs(c.Drain)).put("stop", newObject().put("grace_seconds", secs(c.StopGrace))).put("watch", c.Watch).
+		put("on_removed", c.OnRemoved).put("drain_after_seconds", secs(c.DrainAfter)).
+		put("upgrade", newObject().put("tunnels", c.Upgrade.Tunnels).put("drain_seconds", secs(c.Upgrade.Drain)))
+}
+
+// rules puts the pools, the exchanges and the routes, as far as there are any.
+func (p printer) rules(o *object, c *Config) {
 	pools := newObject()
 	for _, q := range c.Pools {
 		if !q.Inline {
@@ -110,16 +125,6 @@ func (p printer) config(c *Config) *object {
 	if len(routes) > 0 {
 		o.put("routes", routes)
 	}
-	o.put("attempt_seconds", secs(c.Attempt)).put("retry_target_errors", c.RetryTargetErrors)
-	if c.MaxTunnels > 0 {
-		o.put("max_tunnels", c.MaxTunnels)
-	}
-	o.put("max_dials", c.MaxDials).put("max_dials_per_host", c.MaxDialsPerHost)
-	t := c.Tunnel
-	o.put("tunnel", newObject().put("idle_seconds", secs(t.Idle)).put("half_close_seconds", secs(t.HalfClose)).put("stall_seconds", secs(t.Stall)).put("stall_bytes", t.StallBytes).put("buffer_bytes", t.Buffer))
-	return o.put("drain_seconds", secs(c.Drain)).put("stop", newObject().put("grace_seconds", secs(c.StopGrace))).put("watch", c.Watch).
-		put("on_removed", c.OnRemoved).put("drain_after_seconds", secs(c.DrainAfter)).
-		put("upgrade", newObject().put("tunnels", c.Upgrade.Tunnels).put("drain_seconds", secs(c.Upgrade.Drain)))
 }
 
 func secs(d time.Duration) float64 { return d.Seconds() }

@@ -15,7 +15,7 @@ const maxListed = 10_000
 // The faults of other lines name file and line and repeat nothing that may be
 // secret.
 func ParseList(file string, text []byte) (proxies []Proxy, lines []string, errs Errors) {
-	b := &builder{path: file, at: map[string]position{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, secrets: newSecrets(nil, false)}
+	b := newReferences(&report{path: file, at: map[string]position{}}, nil, false)
 	seen, names := map[Identity]bool{}, map[string]int{}
 	n := 0
 	for line := range bytes.Lines(text) {

@@ -6,21 +6,31 @@ import (
 	"strings"
 )
 
-// secrets finds what ${NAME} and ${file:/path} stand for.
-type secrets struct {
+// references replaces ${NAME} and ${file:/path} with what they stand for, and
+// notes the passwords that are written out.
+type references struct {
+	*report
 	env       map[string]string
-	missingOK bool
-	files     map[string]bool
+	missingOK bool            // a reference need not resolve, and no other file is read
+	files     map[string]bool // that ${file:...} named
+	literal   []string        // keys of passwords that are written out in the file
 }
 
-func newSecrets(environ []string, missingOK bool) secrets {
-	s := secrets{env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}}
+func newReferences(r *report, environ []string, missingOK bool) *references {
+	refs := &references{report: r, env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok {
-			s.env[name] = value
+			refs.env[name] = value
 		}
 	}
-	return s
+	return refs
+}
+
+// noteLiteral notes a password that stands in the file itself.
+func (r *references) noteLiteral(key string) {
+	if r.position(key).env == "" {
+		r.literal = append(r.literal, key)
+	}
 }
 
 // piece is literal text, or what a reference stands for.
@@ -30,7 +40,7 @@ type piece struct {
 }
 
 // pieces splits text at its references. $${ is a literal ${.
-func (b *builder) pieces(key, text string) []piece {
+func (r *references) pieces(key, text string) []piece {
 	var out []piece
 	for text != "" {
 		i := strings.Index(text, "${")
@@ -45,63 +55,63 @@ func (b *builder) pieces(key, text string) []piece {
 		out = append(out, piece{text: text[:i]})
 		name, rest, ok := strings.Cut(text[i+2:], "}")
 		if !ok {
-			b.errorf(key, "close it with }, or write $${ for a literal ${", "has a ${ without }")
+			r.errorf(key, "close it with }, or write $${ for a literal ${", "has a ${ without }")
 			return out
 		}
-		out = append(out, piece{b.secret(key, name), true})
+		out = append(out, piece{r.secret(key, name), true})
 		text = rest
 	}
 	return out
 }
 
-func (b *builder) secret(key, name string) string {
+func (r *references) secret(key, name string) string {
 	if path, ok := strings.CutPrefix(name, "file:"); ok {
-		b.secrets.files[path] = true
+		r.files[path] = true
 		raw, err := readAtMost(path, maxSecretSize)
-		if err != nil && !b.secrets.missingOK {
-			b.errorf(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(path), rootCause(err))
+		if err != nil && !r.missingOK {
+			r.errorf(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(path), rootCause(err))
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
 		if text == "" && err == nil { // perhaps about to be written; no password is never meant by naming a file
-			b.errorf(key, "write the secret into it", "%s is empty", filePath(path))
+			r.errorf(key, "write the secret into it", "%s is empty", filePath(path))
 		}
-		b.warnQuotes(key, filePath(path), text)
+		r.warnQuotes(key, filePath(path), text)
 		return text
 	}
-	value, ok := b.secrets.env[name]
+	value, ok := r.env[name]
 	if !ok {
-		if b.secrets.missingOK {
+		if r.missingOK {
 			return "x"
 		}
-		b.errorf(key, "export it, or put the value in a file and write ${file:/path}; proxyd check --no-secrets takes it as given", "the environment variable %s is not set", quoted(name))
+		r.errorf(key, "export it, or put the value in a file and write ${file:/path}; proxyd check --no-secrets takes it as given", "the environment variable %s is not set", quoted(name))
 	}
-	b.warnQuotes(key, "${"+name+"}", value)
+	r.warnQuotes(key, "${"+name+"}", value)
 	return value
 }
 
 // warnQuotes warns of a value that has its quotes about it, as a container's
 // environment file leaves them.
-func (b *builder) warnQuotes(key, name, value string) {
+func (r *references) warnQuotes(key, name, value string) {
 	if n := len(value); n >= 2 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
-		b.warnf(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
+		r.warnf(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
 	}
 }
 
 // expand puts references in.
-func (b *builder) expand(key, text string) string {
+func (r *references) expand(key, text string) string {
 	var out strings.Builder
-	for _, p := range b.pieces(key, text) {
+	for _, p := range r.pieces(key, text) {
 		out.WriteString(p.text)
 	}
 	return out.String()
 }
 
 // password is expand for what must not be shown.
-func (b *builder) password(key, text string) string {
+func (r *references) password(key, text string) string {
 	if text != "" && !strings.Contains(text, "${") {
-		b.noteLiteral(key)
+		r.noteLiteral(key)
 	}
-	return b.expand(key, text)
+	return r.expand(key, text)
 }
 
 // marked is text in which each reference is one character, so that it can be
@@ -113,10 +123,10 @@ type marked struct {
 
 const firstMark = '\U000F0000' // private use: not in any URL
 
-func (b *builder) mark(key, text string) (string, *marked) {
+func (r *references) mark(key, text string) (string, *marked) {
 	m := &marked{}
 	var out strings.Builder
-	for _, p := range b.pieces(key, text) {
+	for _, p := range r.pieces(key, text) {
 		if p.secret {
 			out.WriteRune(firstMark + rune(len(m.values)))
 			m.values = append(m.values, p.text)

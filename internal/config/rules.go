@@ -39,7 +39,7 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 		listed = append(listed, hostOwnersOf(x.ID, key+".hosts", e.Hosts)...)
 		out = append(out, x)
 	}
-	b.hostOwners(listed)
+	ownerCheck{b.report, b.known, map[string]hostOwner{}}.check(listed)
 	return out
 }
 

@@ -35,6 +35,17 @@ func (p position) error(key, what, hint string) Error {
 	return Error{File: p.file, Line: p.line, Col: p.col, Key: key, Message: what, Hint: hint}
 }
 
+// location names a place to somebody who is shown another one.
+func (p position) location() string {
+	switch {
+	case p.env != "":
+		return " (env " + p.env + ")"
+	case p.line > 0:
+		return fmt.Sprintf(" (line %d)", p.line)
+	}
+	return ""
+}
+
 // nodeKind is the shape of a node.
 type nodeKind uint8
 

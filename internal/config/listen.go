@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -114,18 +113,26 @@ func (b *builder) users(key string, list []raw.User) []User {
 	return out
 }
 
-// refuseOwnAddresses refuses upstreams that are proxyd itself.
+// refuseOwnAddresses refuses upstreams that are proxyd itself. Where another proxy
+// is asked for one, its 127.0.0.1 is another machine's.
 func (b *builder) refuseOwnAddresses(c *Config) {
 	for _, p := range c.Pools {
 		for i, m := range p.Proxies {
+			if m.Via != nil {
+				continue
+			}
 			for _, l := range c.Listen {
 				if sameAddress(m.URL, l.Address) {
 					b.errorf(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own listen address", l.Address)
 					break
 				}
 			}
-			if !c.Admin.Default && sameAddress(m.URL, c.Admin.Address) {
-				b.errorf(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
+			if sameAddress(m.URL, c.Admin.Address) {
+				do := "use the address of the upstream proxy"
+				if c.Admin.Default {
+					do += ", or if one listens there, set admin to another address"
+				}
+				b.errorf(b.memberKey(p, i), do, "%s is proxyd's own admin address", c.Admin.Address)
 			}
 		}
 	}
@@ -150,19 +157,19 @@ func (b *builder) memberKey(p Pool, i int) string {
 	return fmt.Sprintf("%s.proxies[%d]", key, b.numbers[key][i])
 }
 
+// sameAddress reports whether a proxy's URL leads to an address to listen on, as
+// far as that can be told without asking a name server.
 func sameAddress(u URL, listen string) bool {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil || u.Scheme == SchemeDirect || port != strconv.Itoa(int(u.Port)) {
+	ip, port, ok := listenIP(listen)
+	if !ok || u.Scheme == SchemeDirect || port != strconv.Itoa(int(u.Port)) {
 		return false
 	}
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case err != nil:
-		return false
-	case u.Host.Name == "localhost":
+	switch to := u.Host.IP; {
+	case u.Host.Name == "localhost" || to.IsUnspecified(): // which is this machine, too
 		return ip.IsLoopback() || ip.IsUnspecified()
 	case !u.Host.IsIP():
 		return false
+	default:
+		return to == ip.Unmap() || ip.IsUnspecified() && to.IsLoopback()
 	}
-	return u.Host.IP == ip.Unmap() || (ip.IsUnspecified() && u.Host.IP.IsLoopback())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,8 @@ func adminClient(cmd *cobra.Command) (*admin.Client, error) {
 	flag, _ := cmd.Flags().GetString("admin")
 	settings, err := config.AdminOf(configPath(cmd), os.Environ())
 	switch {
+	case strings.Contains(flag, "@") && !strings.HasPrefix(flag, "unix:"): // it may be a password: not repeated
+		return nil, usageError{errors.New("--admin has user information in front; write host:port or unix:/path")}
 	case flag != "":
 		return admin.NewClient(flag, settings.Token), nil
 	case err != nil:

@@ -139,7 +139,11 @@ func TestRouteAtAListener(t *testing.T) {
 		{"127.0.0.1:8879", "ws.kraken.com", "one.example:1"},
 		{"127.0.0.1:8879", "bad.example", "refused"},
 	} {
-		out, errOut, _ := call("route", "-c", path, "--listener", c.listener, c.host)
+		args := []string{"route", "-c", path, c.host}
+		if c.listener != "" {
+			args = append(args, "--listener", c.listener)
+		}
+		out, errOut, _ := call(args...)
 		if !strings.Contains(out, c.want) {
 			t.Errorf("%s at %q: want %q in\n%s%s", c.host, c.listener, c.want, out, errOut)
 		}

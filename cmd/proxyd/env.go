@@ -76,6 +76,12 @@ WSS_PROXY have +websocket in their user name; --kind-label adds it always.`,
 		return err
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(unknownFlag(cmd, err)) })
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := flagsGiven(cmd); err != nil {
+			return failing(err)
+		}
+		return nil
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := noArgs(cmd, args)
 		if err == nil {

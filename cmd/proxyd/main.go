@@ -78,9 +78,10 @@ Without a command it runs the daemon.`,
   eval "$(proxyd env)"                    point this shell's clients at it
   proxyd check                            is the file valid?
   proxyd route stream.binance.com:9443    which upstream, and why`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          run.RunE,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		RunE:              run.RunE,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return flagsGiven(cmd) },
 	}
 	root.Args = func(_ *cobra.Command, args []string) error { return unknownCommand(root, args) }
 	root.SetFlagErrorFunc(unknownFlag)
@@ -90,6 +91,18 @@ Without a command it runs the daemon.`,
 	root.Version = version
 	root.SetVersionTemplate(versionText())
 	return root
+}
+
+// flagsGiven refuses flags without a value, as an unset variable leaves them
+// (-c "$CONFIG"): they would stand for another file, listener or daemon, or for no
+// configuration at all.
+func flagsGiven(cmd *cobra.Command) error {
+	for _, name := range []string{"config", "admin", "listener"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return usageError{fmt.Errorf("--%s is empty; give it a value, or leave it out", name)}
+		}
+	}
+	return nil
 }
 
 // usageArgs returns check with its errors as usage errors. A file name among the

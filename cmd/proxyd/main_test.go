@@ -223,3 +223,60 @@ func TestHealthWithABrokenFile(t *testing.T) {
 		}
 	}
 }
+
+// A flag that an unset variable leaves empty is no flag that was left out: the
+// daemon would run with the built-in configuration, in which all goes direct.
+func TestEmptyFlagIsAMistake(t *testing.T) {
+	path := file(t, "listen: 127.0.0.1:1\n")
+	for _, args := range []string{
+		"run -c", "-c", "check -c", "route x.example -c", "env -c", "exchanges -c", "probe -c", "health -c", "status -c", "reload -c",
+		"status -c " + path + " --admin", "health -c " + path + " --admin", "drain u -c " + path + " --admin",
+		"env -c " + path + " --listener", "route x.example -c " + path + " --listener",
+	} {
+		out, errOut, code := call(append(strings.Fields(args), "")...)
+		want := ""
+		if strings.HasPrefix(args, "env") {
+			want = "false\n"
+		}
+		if code != 2 || out != want || !strings.Contains(errOut, " is empty; ") {
+			t.Errorf("%s '': exit code %d, %q, %q", args, code, out, errOut)
+		}
+	}
+}
+
+// What proxyd would refuse because it is proxyd itself is said without a daemon,
+// too.
+func TestRouteToProxydItselfIsRefused(t *testing.T) {
+	path := file(t, "listen: [127.0.0.1:18877, {address: ':18876', allow: [10.0.0.0/8]}]\nadmin: localhost:18878\ndefault: http://p.example:3128\nallow_private: [127.0.0.0/8, \"::1/128\"]\n")
+	for host, refused := range map[string]bool{
+		"127.0.0.1:18877": true, "localhost:18878": true, "[::ffff:127.0.0.1]:18878": true, "0.0.0.0:18877": true, "127.0.0.9:18876": true, "[::1]:18876": true,
+		"127.0.0.1:18879": false, "127.0.0.2:18877": false, "x.example:18877": false,
+	} {
+		out, errOut, code := call("route", "-c", path, host)
+		if (code == 1) != refused || strings.Contains(out, "is proxyd itself") != refused {
+			t.Errorf("%s: exit code %d\n%s%s", host, code, out, errOut)
+		}
+	}
+}
+
+func TestRouteOfWhatIsNoHost(t *testing.T) {
+	path := file(t, "default: direct\n")
+	for arg, want := range map[string]string{
+		"bob:hunter2@a.example:443":    "***@a.example:443\n  refused   host \"bob:***\" has user information",
+		"http://bob:hunter2@a.example": "***@a.example\n  refused   host \"http:***\" has a slash",
+		"a.example:99999":              "a.example:99999\n  refused   port \"99999\" is not between",
+		"a.example:https":              "a.example:https\n  refused   port \"https\" is not a number",
+		"2001:db8::x":                  "2001:db8::x\n  refused   host",
+	} {
+		out, _, code := call("route", "-c", path, arg)
+		if code != 1 || !strings.HasPrefix(out, want) || strings.Contains(out, "hunter2") {
+			t.Errorf("%s: exit code %d\n%s\nwant %s", arg, code, out, want)
+		}
+	}
+	if out, _, code := call("route", "-c", path, "Binance"); code != 0 || !strings.Contains(out, "proxyd exchanges binance") {
+		t.Errorf("an exchange's id: exit code %d\n%s", code, out)
+	}
+	if _, errOut, code := call("status", "-c", path, "--admin", "http://bob:hunter2@127.0.0.1:1"); code != 2 || strings.Contains(errOut, "hunter2") {
+		t.Errorf("--admin: exit code %d\n%s", code, errOut)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -107,7 +106,7 @@ func load(path string, o config.Options) (*config.Config, *router.Router, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	snap, err := daemon.Snapshot(c, nil, func(netip.AddrPort) bool { return false })
+	snap, err := daemon.Snapshot(c, nil, daemon.Configured(c))
 	return c, snap, err
 }
 
@@ -126,7 +125,11 @@ func writeRoutes(out io.Writer, routes []admin.Route, format string) error {
 
 // writeRoute prints a route for people.
 func writeRoute(out io.Writer, w admin.Route) {
-	fmt.Fprintf(out, "%s:%d\n", w.Host, w.Port)
+	fmt.Fprint(out, w.Host)
+	if w.Port != 0 { // else the host is none
+		fmt.Fprintf(out, ":%d", w.Port)
+	}
+	fmt.Fprintln(out)
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(out, "  %-9s %s\n", name, value)

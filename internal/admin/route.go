@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 // json` and /api/v1/route answer for each host.
 type Route struct {
 	Host     string        `json:"host"`
-	Port     uint16        `json:"port"`
+	Port     uint16        `json:"port"` // 0 where the host is none
 	Exchange string        `json:"exchange,omitempty"`
 	Kind     string        `json:"kind,omitempty"`
 	KindFrom string        `json:"kind_from,omitempty"`
@@ -45,7 +46,17 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 		host, port = hostport, 443
 	}
 	x := r.Explain(host, port, hint)
+	var bad *router.BadTarget
+	if errors.As(x.Err, &bad) {
+		if err == nil || strings.Count(hostport, ":") != 1 || strings.Contains(hostport, "@") {
+			err = bad
+		}
+		return Route{Host: withoutUser(hostport), Warnings: []string{}, Refused: err.Error()}
+	}
 	answer := Route{Host: host, Port: port, Exchange: x.Target.Exchange, KindFrom: x.KindFrom, Rule: x.Rule, Warnings: append([]string{}, x.Warnings...)}
+	if id, known := r.Config().Known().Resolve(host); known && x.Target.Exchange == "" && !strings.Contains(host, ".") {
+		answer.Warnings = append(answer.Warnings, host+" is read as a host, not as the exchange: its hosts are listed by proxyd exchanges "+id)
+	}
 	if x.KindFrom != "" {
 		answer.Kind = x.Target.Kind.String()
 	}
@@ -67,6 +78,14 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 		answer.Refused = "target " + e.Text + "; " + e.Hint
 	}
 	return answer
+}
+
+// withoutUser is a target as it was asked for, without what may be a password.
+func withoutUser(hostport string) string {
+	if i := strings.LastIndexByte(hostport, '@'); i >= 0 {
+		return "***" + hostport[i:]
+	}
+	return hostport
 }
 
 // HasListener reports whether a configuration has a listener ("" is any), and

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -75,6 +76,27 @@ func (s *listenerSet) handover() (list []handover.Listener) {
 		list = append(list, handover.Listener{Name: b.address, Listener: b.ln})
 	}
 	return list
+}
+
+// Configured returns what tells the addresses that a daemon listens on if it runs
+// with c, as Snapshot wants it where none runs.
+func Configured(c *config.Config) func(netip.AddrPort) bool {
+	var all []net.Addr
+	add := func(address string) {
+		if strings.HasPrefix(address, ":") {
+			address = "[::]" + address
+		}
+		if at, err := netip.ParseAddrPort(address); err == nil && at.Port() != 0 { // 0: any free one
+			all = append(all, net.TCPAddrFromAddrPort(at))
+		}
+	}
+	for _, l := range c.Listen {
+		add(l.Address)
+	}
+	add(c.Admin.Address)
+	return func(a netip.AddrPort) bool {
+		return slices.ContainsFunc(all, func(l net.Addr) bool { return matches(l, a) })
+	}
 }
 
 // matches reports whether connecting to a reaches a listener at l.

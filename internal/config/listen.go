@@ -127,12 +127,12 @@ func (b *builder) refuseOwnAddresses(c *Config) {
 					break
 				}
 			}
-			if sameAddress(m.URL, c.Admin.Address) {
-				do := "use the address of the upstream proxy"
-				if c.Admin.Default {
-					do += ", or if one listens there, set admin to another address"
-				}
-				b.errorf(b.memberKey(p, i), do, "%s is proxyd's own admin address", c.Admin.Address)
+			switch own := sameAddress(m.URL, c.Admin.Address); {
+			case own && c.Admin.Default: // it gives way
+				b.warnf("admin", `set admin to another address, or to ""`, "there is no admin server: its usual address %s is that of an upstream", c.Admin.Address)
+				c.Admin.Address, c.Admin.Default = "", false
+			case own:
+				b.errorf(b.memberKey(p, i), "use the address of the upstream proxy", "%s is proxyd's own admin address", c.Admin.Address)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ import (
 //	cmd/proxyd → daemon → everything
 //	inbound → tunnel → router → upstream → config → catalog → target
 //	             └→ relay          ├→ limit
-//	                               └→ dialer → failure
+//	                               └→ proxyclient → dialer → failure
 //
 // admin, metrics, health, watch and handover hang off daemon, not off each other.
 //
@@ -29,25 +29,26 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; everybody's may import testkit
 }{
-	"cmd/proxyd":         {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
-	"internal/daemon":    {may: "failure admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
-	"internal/admin":     {may: "tunnel router upstream config catalog target"},
-	"internal/metrics":   {may: "failure tunnel router upstream config catalog"},
-	"internal/health":    {may: "failure router upstream config catalog target"},
-	"internal/watch":     {},
-	"internal/handover":  {tests: "tunnel relay router upstream config catalog target"},                 // tunnels that really move
-	"internal/inbound":   {may: "failure tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
-	"internal/tunnel":    {may: "failure dialer relay router upstream config catalog target"},
-	"internal/relay":     {},
-	"internal/router":    {may: "upstream config catalog target"},
-	"internal/upstream":  {may: "dialer failure printable limit config catalog target"},
-	"internal/dialer":    {may: "failure printable target"},
-	"internal/limit":     {},
-	"internal/config":    {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
-	"internal/failure":   {},
-	"internal/printable": {},
-	"internal/catalog":   {may: "target"},
-	"internal/target":    {},
+	"cmd/proxyd":           {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
+	"internal/daemon":      {may: "failure admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
+	"internal/admin":       {may: "tunnel router upstream config catalog target"},
+	"internal/metrics":     {may: "failure tunnel router upstream config catalog"},
+	"internal/health":      {may: "failure router upstream config catalog target"},
+	"internal/watch":       {},
+	"internal/handover":    {tests: "tunnel relay router upstream config catalog target"},                 // tunnels that really move
+	"internal/inbound":     {may: "failure tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
+	"internal/tunnel":      {may: "failure dialer relay router upstream config catalog target"},
+	"internal/relay":       {},
+	"internal/router":      {may: "upstream config catalog target"},
+	"internal/upstream":    {may: "proxyclient dialer failure printable limit config catalog target"},
+	"internal/proxyclient": {may: "dialer failure printable config target"},
+	"internal/dialer":      {may: "failure printable target"},
+	"internal/limit":       {},
+	"internal/config":      {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
+	"internal/failure":     {},
+	"internal/printable":   {},
+	"internal/catalog":     {may: "target"},
+	"internal/target":      {},
 
 	"internal/config/internal/raw":    {},
 	"internal/config/internal/schema": {may: "config/internal/raw"},

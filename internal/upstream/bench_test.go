@@ -17,6 +17,7 @@ import (
 // and release. The far ends are in this process and take their share of it.
 func BenchmarkPoolDial(b *testing.B) {
 	echo := testkit.NewTCP(b, func(c net.Conn) {})
+	type step struct{ hear, say string } // waits for as many bytes as hear has, and then sends say
 	proxy := func(say ...step) string {
 		return testkit.NewTCP(b, func(c net.Conn) {
 			buf := make([]byte, 512)
@@ -32,7 +33,7 @@ func BenchmarkPoolDial(b *testing.B) {
 	reply := "\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 	tests := []struct{ name, text string }{
 		{"direct", "allow_private: [127.0.0.0/8]\ndefault: direct\n"},
-		{"http", "default: http://" + proxy(step{askVenue, "HTTP/1.1 200 Connection established\r\n\r\n"}) + "\n"},
+		{"http", "default: http://" + proxy(step{"CONNECT stream.venue.example:9443 HTTP/1.1\r\n", "HTTP/1.1 200 Connection established\r\n\r\n"}) + "\n"},
 		{"socks5", "default: socks5://" + proxy(step{"\x05\x01\x00", "\x05\x00"}, step{"\x05\x01\x00\x03", reply}) + "\n"},
 		{"socks4a", "default: socks4a://" + proxy(step{"\x04\x01\x24\xe3\x00", "\x00\x5a\x00\x00\x00\x00\x00\x00"}) + "\n"},
 	}

@@ -22,7 +22,7 @@ func (s *Set) inheritFrom(prev *Set) {
 			return same
 		}
 		old := prev.upstreams[u.id]
-		same := old != nil && u.cred.equal(old.cred) && sameTLS(u.tls, old.tls) && (u.via == nil) == (old.via == nil)
+		same := old != nil && u.client.Credentials.Equal(old.client.Credentials) && sameTLS(u.client.TLS, old.client.TLS) && (u.via == nil) == (old.via == nil)
 		if same && u.via != nil {
 			same = slices.Equal(u.via.inUse(), old.via.inUse())
 			for i := range u.via.members {
@@ -35,7 +35,7 @@ func (s *Set) inheritFrom(prev *Set) {
 			same = s.guard.AllowsSame(prev.guard)
 		}
 		if same {
-			u.lead, u.tls = old.lead, old.tls // with its sessions
+			u.lead, u.client.TLS = old.lead, old.client.TLS // with its sessions
 		}
 		settled[u] = same
 		return same
@@ -46,7 +46,7 @@ func (s *Set) inheritFrom(prev *Set) {
 	for id, u := range s.upstreams {
 		if old := prev.upstreams[id]; old != nil {
 			u.state = old.state
-			u.newLogin = !u.cred.equal(old.cred)
+			u.newLogin = !u.client.Credentials.Equal(old.client.Credentials)
 		}
 	}
 }

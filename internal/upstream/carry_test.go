@@ -165,10 +165,10 @@ func TestLead(t *testing.T) {
 	text := chained("https://u:one@far.example:443", `{name: h, url: "socks5://u:one@hop.example:1080"}`)
 	s := load(t, text, nil)
 	old := last(t, s).members[0].Upstream
-	if u := last(t, reload(t, s, text, nil)).members[0].Upstream; u.lead != old.lead || u.tls != old.tls {
+	if u := last(t, reload(t, s, text, nil)).members[0].Upstream; u.lead != old.lead || u.client.TLS != old.client.TLS {
 		t.Error("nothing has changed, and it is led to in another way or without its sessions")
 	}
-	if u := last(t, reload(t, s, strings.Replace(text, "one@hop", "two@hop", 1), nil)).members[0].Upstream; u.lead == old.lead || u.tls == old.tls {
+	if u := last(t, reload(t, s, strings.Replace(text, "one@hop", "two@hop", 1), nil)).members[0].Upstream; u.lead == old.lead || u.client.TLS == old.client.TLS {
 		t.Error("the hop has another password, and it is led to as before")
 	}
 }

@@ -229,7 +229,7 @@ func (l *plainLink) look(b []byte) bool {
 	l.buf = append(l.buf, b...)
 	for {
 		l.end = headEnd(l.buf, from)
-		if i := len(statusShape) - 3; l.end <= i || l.buf[i] != '1' {
+		if i := len("HTTP/1.1 "); l.end <= i || l.buf[i] != '1' {
 			return true
 		}
 		if l.interims++; l.interims > maxInterims {

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
+	"proxyd/internal/proxyclient"
 )
 
 // Upstream is one way out, as one configuration has it.
@@ -20,9 +20,8 @@ type Upstream struct {
 	name     string
 	id       config.Identity
 	url      config.URL
-	cred     *credentials
+	client   *proxyclient.Client
 	newLogin bool // the configuration before had other credentials
-	tls      *tls.Config
 	via      *Pool
 	lead     *connEpoch
 	exit     string // of the first membership: for probes, which pass no pool
@@ -87,20 +86,20 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Conn, error) {
 		way.Conn, way.Release, way.local = conn, func() {}, true
 		return way, nil
 	}
-	if !speakable(t) {
+	if !t.addr().IsValid() {
 		return nil, failure.New(failure.BadRequest, "the target's name cannot be sent to a proxy")
 	}
 	l, err := u.hop(ctx, s, &t)
 	if err != nil {
 		return nil, err
 	}
-	early, outer, fail := u.shake(ctx, s, l, t)
-	if fail != nil {
+	outer, early, err := u.connect(ctx, s, l, t)
+	if err != nil {
 		l.close()
-		if t.Upgrade && u.forwards() && fail.Class == failure.UpstreamDenied {
+		if e, ok := errors.AsType[*failure.Error](err); ok && t.Upgrade && u.forwards() && e.Class == failure.UpstreamDenied {
 			return u.openForward(ctx, s, t)
 		}
-		return nil, fail
+		return nil, err
 	}
 	way.Conn, way.Early, way.Release, way.local, way.Via = outer, early, l.release, l.beside, l.via
 	return way, nil
@@ -114,8 +113,8 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Conn, er
 		return nil, err
 	}
 	var fields strings.Builder
-	if u.cred.given {
-		fields.WriteString("Proxy-Authorization: " + u.cred.basic.Reveal() + "\r\n")
+	if basic, ok := u.client.Credentials.Basic(); ok {
+		fields.WriteString("Proxy-Authorization: " + basic.Reveal() + "\r\n")
 	}
 	if l.beside {
 		fields.WriteString("Via: " + s.via(t) + "\r\n")
@@ -230,68 +229,44 @@ func (u *Upstream) isHere(s *Set, way *Conn) bool {
 	return isOurAddress(u.url.Host.IP)
 }
 
-// shake speaks the upstream's protocol on a connection to it.
-func (u *Upstream) shake(ctx context.Context, s *Set, l *link, t Target) (early []byte, outer net.Conn, fail *failure.Error) {
-	stop := interruptOn(ctx, l.conn)
-	buf := scratch.Get().(*[2 << 10]byte)
-	defer scratch.Put(buf)
-	var e *failure.Error
-	outer = l.conn
-	if u.tls != nil {
-		var c *tls.Conn
-		if c, e = startTLS(l.conn, u.tls); e == nil {
-			outer = c
+// connect asks the upstream for t on a connection to it.
+func (u *Upstream) connect(ctx context.Context, s *Set, l *link, t Target) (tunnel net.Conn, early []byte, err error) {
+	r := proxyclient.Request{To: t.addr()}
+	if l.beside {
+		r.Via = s.via(t)
+	}
+	if u.client.NeedsIP(r.To) {
+		if r.IP, err = u.lookupTarget(ctx, s, l, t); err != nil {
+			return nil, nil, err
 		}
 	}
-	k := &talk{conn: outer, scheme: u.url.Scheme, buf: buf[:]}
-	if e == nil {
-		e = u.ask(ctx, s, k, t, l.beside)
+	tunnel, early, fail := u.client.Connect(ctx, l.conn, r)
+	if fail != nil {
+		return nil, nil, fail
 	}
-	if e = settle(stop, e); e != nil {
-		e.Sent = k.asked
-		return nil, nil, e
-	}
-	return k.rest(), outer, nil
+	return tunnel, early, nil
 }
 
-// ask requests t of an upstream, which beside says is on this machine.
-func (u *Upstream) ask(ctx context.Context, s *Set, k *talk, t Target, beside bool) *failure.Error {
-	switch u.url.Scheme {
-	case config.SchemeHTTP, config.SchemeHTTPS:
-		mark := ""
-		if beside {
-			mark = s.via(t)
-		}
-		return k.httpConnect(t, u.cred, mark)
-	case config.SchemeSOCKS5, config.SchemeSOCKS5H:
-		return k.socks5Connect(t, u.cred)
+// lookupTarget returns an address of t for an upstream that takes no names.
+func (u *Upstream) lookupTarget(ctx context.Context, s *Set, l *link, t Target) (netip.Addr, error) {
+	start := time.Now()
+	addrs, err := s.shared.resolver.Lookup(ctx, "ip4", t.Host)
+	if e := dialer.DNSError(err, "the target's name, which socks4 needs", time.Since(start)); e != nil {
+		return netip.Addr{}, e
 	}
-	ip, fail := socks4Address(t, u.url.Scheme)
-	if fail != nil {
-		return fail
+	if err != nil {
+		return netip.Addr{}, failure.New(failure.TargetDNS, "needs the target's address, and this machine does not find its name").With(err, "use socks4a:// or socks5://")
 	}
-	if u.url.Scheme == config.SchemeSOCKS4 && !ip.IsValid() {
-		start := time.Now()
-		addrs, err := s.shared.resolver.Lookup(ctx, "ip4", t.Host)
-		if e := dialer.DNSError(err, "the target's name, which socks4 needs", time.Since(start)); e != nil {
-			return e
-		}
-		if err != nil {
-			return failure.New(failure.TargetDNS, "needs the target's address, and this machine does not find its name").With(err, "use socks4a:// or socks5://")
-		}
-		ip = addrs[0]
-		asked := t // it says the address, so that is what counts
-		asked.IP = ip
-		if e := s.refuses(&asked); e != nil {
-			return e
-		}
-		if beside {
-			if e := s.refusesLocal(&asked); e != nil {
-				return e
-			}
+	t.IP = addrs[0] // the upstream sees the address, so that is what counts
+	if e := s.refuses(&t); e != nil {
+		return netip.Addr{}, e
+	}
+	if l.beside {
+		if e := s.refusesLocal(&t); e != nil {
+			return netip.Addr{}, e
 		}
 	}
-	return k.socks4Connect(t, ip, u.cred)
+	return t.IP, nil
 }
 
 // openDirect connects from this machine, past the guard.

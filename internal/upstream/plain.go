@@ -118,7 +118,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) 
 	var beside bool
 	var via string
 	if m.forwards() {
-		if !speakable(t) {
+		if !t.addr().IsValid() {
 			return nil, failure.New(failure.BadRequest, "the target's name cannot be sent to a proxy")
 		}
 		l, err := m.hopTLS(ctx, s, &t)
@@ -126,7 +126,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) 
 			return nil, err
 		}
 		dialled.conn, beside, via = l.conn, l.beside, l.via
-		dialled.proxy = &url.URL{Scheme: "http", Host: hostPort(t)}
+		dialled.proxy = &url.URL{Scheme: "http", Host: t.addr().String()}
 		release = h.after(m.count(&t, l.release))
 	} else {
 		way, err := m.dial(ctx, s, &t, h)
@@ -140,7 +140,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) 
 	}
 	link := &plainLink{Conn: dialled.conn, release: release, end: noHead}
 	dialled.conn = link
-	cc, err := plainTransport.NewClientConn(context.WithValue(context.WithoutCancel(ctx), plainDial{}, dialled), "http", hostPort(t))
+	cc, err := plainTransport.NewClientConn(context.WithValue(context.WithoutCancel(ctx), plainDial{}, dialled), "http", t.addr().String())
 	if err != nil { // the connection is there: nothing is left that could fail
 		_ = dialled.conn.Close()
 		return nil, failure.New(failure.Local, "this machine cannot use the connection").With(err, "")
@@ -158,12 +158,11 @@ func (u *Upstream) forwards() bool {
 // hopTLS is hop, and TLS on it where the upstream speaks it.
 func (u *Upstream) hopTLS(ctx context.Context, s *Set, t *Target) (*link, error) {
 	l, err := u.hop(ctx, s, t)
-	if err != nil || u.tls == nil {
-		return l, err
+	if err != nil {
+		return nil, err
 	}
-	stop := interruptOn(ctx, l.conn)
-	secured, e := startTLS(l.conn, u.tls)
-	if e = settle(stop, e); e != nil {
+	secured, e := u.client.Secure(ctx, l.conn)
+	if e != nil {
 		l.close()
 		return nil, e
 	}
@@ -241,7 +240,7 @@ func (c *keptConn) interrupt() {
 func (u *Upstream) unfit(resp *http.Response, t Target) *failure.Error {
 	switch {
 	case resp.StatusCode == http.StatusProxyAuthRequired && u.forwards():
-		return authFault(resp, t, u.cred)
+		return u.client.AuthError(resp, t.addr())
 	case resp.StatusCode == http.StatusProxyAuthRequired:
 		return failure.New(failure.TargetProtocol, "reached the target, which answered 407 as only a proxy does").With(nil, "check the URL's host and port")
 	case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -275,7 +274,8 @@ func protocolFault(forwards bool, what string) *failure.Error {
 // that are for it alone, and with a mark if it is on this machine.
 func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
 	opaque := req.URL.Opaque != ""
-	if !u.cred.given && !mark && !opaque {
+	basic, given := u.client.Credentials.Basic()
+	if !given && !mark && !opaque {
 		return req
 	}
 	r := *req
@@ -284,30 +284,17 @@ func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
 		whole.Opaque = "//" + whole.Host + whole.Opaque
 		r.URL = &whole
 	}
-	if !u.cred.given && !mark {
+	if !given && !mark {
 		return &r
 	}
 	r.Header = req.Header.Clone()
-	if u.cred.given {
-		r.Header.Set("Proxy-Authorization", u.cred.basic.Reveal())
+	if given {
+		r.Header.Set("Proxy-Authorization", basic.Reveal())
 	}
 	if mark {
 		r.Header.Add("Via", hopPrefix+s.shared.token)
 	}
 	return &r
-}
-
-// authFault is the upstream's 407, which is for us and not for the client.
-func authFault(resp *http.Response, t Target, c *credentials) *failure.Error {
-	r := reply{status: resp.StatusCode, reason: printable.Clean(http.StatusText(resp.StatusCode), 60)}
-	for name, values := range resp.Header {
-		for _, v := range values {
-			r.field(name, v)
-		}
-	}
-	e := r.refusal(t, c)
-	e.Text = "answered " + r.quote(c) + " to a request for " + hostPort(t)
-	return e
 }
 
 // The Proxy-Status error types (RFC 9209 section 2.3) of an answer that did not come, or not to its end.

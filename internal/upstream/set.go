@@ -17,6 +17,7 @@ import (
 	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/limit"
+	"proxyd/internal/proxyclient"
 	"proxyd/internal/target"
 )
 
@@ -132,14 +133,11 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 	id := config.IdentityOf(m)
 	u := s.upstreams[id]
 	if u == nil {
-		tlsConfig, err := newTLSConfig(m)
+		client, err := proxyclient.New(m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		u = &Upstream{name: m.Name, url: m.URL, cred: newCredentials(m.URL), id: id, lead: &connEpoch{}, shared: s.shared, rules: r, state: newState()}
-		if m.URL.Scheme == config.SchemeHTTPS {
-			u.tls = tlsConfig
-		}
+		u = &Upstream{name: m.Name, url: m.URL, client: client, id: id, lead: &connEpoch{}, shared: s.shared, rules: r, state: newState()}
 		if m.Via != nil {
 			u.via = s.pools[m.Via.Pool]
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -35,74 +34,6 @@ var venue = Target{Host: "stream.venue.example", Port: 9443}
 func at(addr string) Target {
 	a := netip.MustParseAddrPort(addr)
 	return Target{Host: a.Addr().String(), IP: a.Addr(), Port: a.Port()}
-}
-
-// login is what an upstream is given.
-func login(user, password string) *credentials {
-	return newCredentials(config.URL{HasAuth: true, User: config.NewSecret(user), Password: config.NewSecret(password)})
-}
-
-var nobody = newCredentials(config.URL{})
-
-// step is one turn of a far end: it waits for so many bytes as hear has, and
-// then says something.
-type step struct{ hear, say string }
-
-// converse is a far end that takes these turns on one connection and then
-// listens to the end. heard is all that came, once the client has closed.
-func converse(t testing.TB, steps ...step) (conn net.Conn, heard func() string) {
-	t.Helper()
-	all := make(chan string, 1)
-	far := testkit.NewTCP(t, func(c net.Conn) {
-		got := &recording{Conn: c}
-		for _, s := range steps {
-			if _, err := io.ReadFull(got, make([]byte, len(s.hear))); err != nil {
-				break
-			}
-			_, _ = io.WriteString(c, s.say)
-		}
-		testkit.Hang(got)
-		all <- string(got.all)
-	})
-	conn, err := net.Dial("tcp", far.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn, func() string {
-		_ = conn.Close()
-		return <-all
-	}
-}
-
-type recording struct {
-	net.Conn
-	all []byte
-}
-
-// Read keeps what it reads.
-func (r *recording) Read(p []byte) (int, error) {
-	n, err := r.Conn.Read(p)
-	r.all = append(r.all, p[:n]...)
-	return n, err
-}
-
-// shake asks the far end of conn for a way, in the language of scheme.
-func shake(conn net.Conn, scheme config.Scheme, to Target, c *credentials) (*talk, *failure.Error) {
-	k := &talk{conn: conn, scheme: scheme, buf: make([]byte, 2<<10)}
-	switch scheme {
-	case config.SchemeHTTP, config.SchemeHTTPS:
-		return k, k.httpConnect(to, c, "")
-	case config.SchemeSOCKS4, config.SchemeSOCKS4A:
-		ip, fault := socks4Address(to, scheme)
-		if fault != nil {
-			return k, fault
-		}
-		return k, k.socks4Connect(to, ip, c)
-	default:
-		return k, k.socks5Connect(to, c)
-	}
 }
 
 // load builds the set of a file. Names are looked up in names alone.

@@ -12,6 +12,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
+	"proxyd/internal/proxyclient"
 	"proxyd/internal/target"
 )
 
@@ -29,6 +30,9 @@ type Target struct {
 	Client   netip.AddrPort // of a plain request: connections are kept for it alone
 	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
 }
+
+// addr returns the target as a proxy is asked for it.
+func (t *Target) addr() proxyclient.Addr { return proxyclient.Addr{Host: t.host(), Port: t.Port} }
 
 // host returns the target's host.
 func (t *Target) host() target.Host { return target.Host{Name: t.Host, IP: t.IP} }

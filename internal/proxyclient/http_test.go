@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"strings"
@@ -31,10 +31,10 @@ func TestHeadLimit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, _ := converse(t, step{askVenue, tt.say})
 			counted := &cutting{Conn: conn}
-			k, fault := shake(counted, config.SchemeHTTP, venue, nobody)
+			k, e := shake(counted, config.SchemeHTTP, exchange, noLogin)
 			got := ""
-			if fault != nil {
-				got = fault.Text
+			if e != nil {
+				got = e.Text
 			}
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
@@ -51,9 +51,9 @@ func TestHeadLimit(t *testing.T) {
 func TestManyEarlyBytes(t *testing.T) {
 	early := strings.Repeat("early bytes. ", 5000)
 	conn, _ := converse(t, step{askVenue, "HTTP/1.1 200 OK\r\n\r\n" + early})
-	k, fault := shake(conn, config.SchemeHTTP, venue, nobody)
-	if fault != nil {
-		t.Fatal(fault)
+	k, e := shake(conn, config.SchemeHTTP, exchange, noLogin)
+	if e != nil {
+		t.Fatal(e)
 	}
 	all := k.rest()
 	for len(all) < len(early) {
@@ -85,10 +85,10 @@ func TestInterimAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, _ := converse(t, step{askVenue, tt.say})
-			_, fault := shake(conn, config.SchemeHTTP, venue, nobody)
+			_, e := shake(conn, config.SchemeHTTP, exchange, noLogin)
 			got := ""
-			if fault != nil {
-				got = fault.Text
+			if e != nil {
+				got = e.Text
 			}
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)

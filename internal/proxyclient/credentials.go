@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"encoding/base64"
@@ -9,17 +9,17 @@ import (
 	"proxyd/internal/config"
 )
 
-// credentials are what a membership gives an upstream. They belong to the
-// membership and not to the Upstream: a password is no part of an identity, so
-// a reload may change it, and a published snapshot must not change.
-type credentials struct {
+// Credentials are the user and the password for a proxy, if it has any. They are
+// immutable: a reload that changes a password makes new ones.
+type Credentials struct {
 	given          bool
 	user, password config.Secret
 	basic          config.Secret // the value of Proxy-Authorization
 }
 
-func newCredentials(u config.URL) *credentials {
-	c := &credentials{given: u.HasAuth, user: u.User, password: u.Password}
+// newCredentials returns the credentials of a proxy's URL.
+func newCredentials(u config.URL) *Credentials {
+	c := &Credentials{given: u.HasAuth, user: u.User, password: u.Password}
 	if c.given {
 		pair := u.User.Reveal() + ":" + u.Password.Reveal()
 		c.basic = config.NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(pair)))
@@ -27,13 +27,18 @@ func newCredentials(u config.URL) *credentials {
 	return c
 }
 
-func (c *credentials) equal(o *credentials) bool {
+// Equal reports whether c and o are the same.
+func (c *Credentials) Equal(o *Credentials) bool {
 	return c.given == o.given && c.user.Reveal() == o.user.Reveal() && c.password.Reveal() == o.password.Reveal()
 }
 
-// repeatedIn reports whether a far end's words hold one of the secrets, in
+// Basic returns the value of Proxy-Authorization (RFC 7617); ok is false if there
+// are no credentials.
+func (c *Credentials) Basic() (value config.Secret, ok bool) { return c.basic, c.given }
+
+// repeatedIn reports whether text of the far end holds one of the secrets, in
 // whatever case, and as it stands in a URL, in HTML or in JSON.
-func (c *credentials) repeatedIn(s string) bool {
+func (c *Credentials) repeatedIn(s string) bool {
 	s = unescaped(s)
 	for _, secret := range []config.Secret{c.user, c.password, c.basic} {
 		text := strings.TrimPrefix(secret.Reveal(), "Basic ")

@@ -2,17 +2,13 @@ package upstream
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
-	"testing"
-
-	"proxyd/internal/config"
 	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
+	"strings"
+	"testing"
 )
 
 // secured is the one pool of a file with an https upstream at addr.
@@ -123,46 +119,39 @@ func TestHTTPSUpstreamFaults(t *testing.T) {
 	}
 }
 
-// Files that cannot be used are faults of the set, with the member's name and the key.
-func TestTLSFiles(t *testing.T) {
-	ca := testkit.NewCA(t)
-	cert, key := ca.Files(t, "x")
-	_, otherKey := ca.Files(t, "x")
-	noise := filepath.Join(t.TempDir(), "noise.pem")
-	if err := os.WriteFile(noise, []byte("nothing"), 0o600); err != nil {
-		t.Fatal(err)
+// Whatever goes wrong with an upstream, no form of an error holds its login.
+func TestErrorsHoldNoLogin(t *testing.T) {
+	const user, password = "acct-8842", "hunter2-hunter2"
+	basic := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	echo := func(text string) *testkit.Fault { return testkit.On(testkit.AtGreeting, testkit.Say(text)) }
+	faults := map[string]*testkit.Fault{
+		"rejects it":          nil,
+		"closes":              testkit.On(testkit.AtAccept, testkit.Close),
+		"closes at the login": testkit.On(testkit.AtGreeting, testkit.Close),
+		"repeats it":          echo("HTTP/1.1 403 " + user + ":" + password + "\r\n" + basic + ": " + password + "\r\n\r\n"),
+		"repeats it raw":      echo("\x05" + password),
+		"repeats the request": echo("CONNECT x HTTP/1.1\r\nProxy-Authorization: Basic " + basic + "\r\n\r\n"),
 	}
-	tests := []struct {
-		name string
-		tls  config.TLS
-		want string
-	}{
-		{"no such ca_file", config.TLS{CAFile: "/nonexistent/ca.pem"}, "tls.ca_file: open /nonexistent/ca.pem"},
-		{"a ca_file without a certificate", config.TLS{CAFile: noise}, "tls.ca_file: " + noise + " holds no PEM certificate"},
-		{"a key of another certificate", config.TLS{CertFile: cert, KeyFile: otherKey}, "tls.cert_file and tls.key_file: "},
-		{"a key file without a key", config.TLS{CertFile: cert, KeyFile: noise}, "tls.cert_file and tls.key_file: "},
-		{"a certificate alone", config.TLS{CertFile: cert}, "tls.cert_file and tls.key_file: "},
-		{"both", config.TLS{CertFile: cert, KeyFile: key}, ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			_, err := newTLSConfig(config.Proxy{Name: "px", TLS: tt.tls})
-			if (err != nil) != (tt.want != "") || err != nil && !strings.HasPrefix(err.Error(), tt.want) {
-				t.Errorf("got %v, want %q", err, tt.want)
-			}
-		})
-	}
-}
-
-func TestCertNames(t *testing.T) {
-	for want, c := range map[string]*x509.Certificate{
-		"":                             nil,
-		" (it names none)":             {},
-		" (it is for a\x3f?b.example)": {DNSNames: []string{"a\r\nb.example"}},
-		" (it is for 192.0.2.1)":       {IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}},
-	} {
-		if got := certNames(c); got != want {
-			t.Errorf("got %q, want %q", got, want)
+	for _, scheme := range []string{"http", "socks4a", "socks5"} {
+		for name, f := range faults {
+			t.Run(scheme+" "+name, func(t *testing.T) {
+				p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: scheme, User: "another", Password: "x", Fault: f})
+				pair := user + ":" + password
+				if scheme == "socks4a" { // has no passwords
+					pair = user
+				}
+				s := load(t, fmt.Sprintf("default: %s://%s@%s\n", scheme, pair, p.Addr), nil)
+				_, err := only(t, s).Dial(budget(t, testkit.Patience), venue)
+				if err == nil {
+					t.Fatal("a way")
+				}
+				all := fmt.Sprintf("%v %+v %#v %s", err, err, err, only(t, s).Members()[0].URL())
+				for _, secret := range []string{password, user, basic} {
+					if strings.Contains(all, secret) {
+						t.Errorf("%q is in %s", secret, all)
+					}
+				}
+			})
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"bytes"
@@ -11,15 +11,15 @@ import (
 	"unicode"
 )
 
-// headScan looks for the end of a response head that arrives bit by bit. It
-// tells at the first byte that cannot belong to one, so that a server of
-// another protocol, which may wait for us, is known at once.
+// headScan looks for the end of a response head that arrives in pieces. It fails
+// at the first byte that cannot belong to one, so that a server of another
+// protocol, which may wait for us, is recognised immediately.
 type headScan struct {
 	seen   int
 	fields bool // past the status line
 }
 
-// statusShape is how every status line begins; 'x' and 'N' are digits.
+// statusShape is the beginning of every status line; 'x' and 'N' are digits.
 const statusShape = "HTTP/1.x NNN"
 
 // more looks at all of the bytes so far. end is the length of the head once it
@@ -51,7 +51,7 @@ func (s *headScan) more(b []byte) (end int, ok bool) {
 	return 0, true
 }
 
-// headByte judges a byte behind the status code. A reason phrase may hold
+// headByte reports whether a byte may follow the status code. A reason phrase may hold
 // anything: it is cleaned before it is quoted.
 func (s *headScan) headByte(b []byte, i int) bool {
 	c := b[i]
@@ -64,15 +64,15 @@ func (s *headScan) headByte(b []byte, i int) bool {
 	return !s.fields || c >= ' ' && c != 0x7f || c == '\t' || c == '\r' || c == '\n'
 }
 
-// reply is what a response head says that matters here.
+// reply holds what matters here of a response head.
 type reply struct {
 	status     int
 	reason     string   // as it came: see quote
 	challenges []string // Proxy-Authenticate, the schemes in lower case
 	retryAfter time.Duration
 	hasRetry   bool
-	why        string // what the upstream says of its refusal, as it came; see whyFields
-	rank       int    // of the field that why is from; 0: none said anything
+	why        string // why the upstream refuses, as it came; see whyFields
+	rank       int    // of the field that why is from; 0: there is none
 	length     int    // of the body; -1 when it is chunked, 0 when there is none or it is not said
 	words      bool   // the body is said to be plain text or JSON
 	notWords   bool   // it is said to be HTML or the like
@@ -94,7 +94,7 @@ func parseReply(head []byte) (reply, bool) {
 	if r.status < 100 || r.status > 599 {
 		return r, false
 	}
-	if r.status >= 300 { // nobody reads the words of a success
+	if r.status >= 300 { // the reason of a success is not used
 		r.reason = string(line[len(statusShape):])
 	}
 	for {
@@ -116,6 +116,7 @@ func parseReply(head []byte) (reply, bool) {
 	}
 }
 
+// field takes in one field of the head.
 func (r *reply) field(name, value string) {
 	switch {
 	case strings.EqualFold(name, "Proxy-Authenticate"):
@@ -199,23 +200,24 @@ func parseRetryAfter(v string, now time.Time) (time.Duration, bool) {
 	return 0, false
 }
 
-// refusal says what a failure status to CONNECT means. c is what was sent, so that it is never quoted back.
-func (r reply) refusal(t Target, c *credentials) *failure.Error {
+// refusal returns the error of a failure status to CONNECT. c is what was sent, so
+// that it is never quoted.
+func (r reply) refusal(to Addr, c *Credentials) *failure.Error {
 	e := &failure.Error{Class: failure.UpstreamDenied, Status: r.status, RetryAfter: r.retryAfter}
-	e.Text = "answered " + r.quote(c) + " to CONNECT " + hostPort(t)
+	e.Text = "answered " + r.quote(c) + " to CONNECT " + to.String()
 	switch {
 	case r.status == http.StatusProxyAuthRequired || r.status == http.StatusUnauthorized:
 		e.Class = failure.UpstreamAuth
 		e.Hint = r.authHint(c.given)
 	case r.status == http.StatusServiceUnavailable && r.hasRetry:
 	case r.status == 500 || r.status == 502 || r.status == 503 || r.status == 504:
-		// So tinyproxy and squid answer for a dead target.
+		// tinyproxy and squid answer so for a dead target.
 		e.Class, e.Unsure = failure.TargetUnreachable, true
 	case r.status < 400:
 		e.Class = failure.UpstreamProtocol
 		e.Hint = "a redirect is no proxy's answer: check that nothing stands before it"
-	case t.Port != 443 && (r.status == 403 || r.status == 405 || r.status == 400):
-		p := strconv.Itoa(int(t.Port))
+	case to.Port != 443 && (r.status == 403 || r.status == 405 || r.status == 400):
+		p := strconv.Itoa(int(to.Port))
 		e.Hint = "many proxies allow CONNECT only to port 443; let it allow " + p + " (squid: acl SSL_ports port " + p + ")"
 	case r.status == 400 || r.status == 404 || r.status == 405 || r.status == 501:
 		e.Hint = "check that it is a proxy and allows CONNECT"
@@ -223,10 +225,10 @@ func (r reply) refusal(t Target, c *credentials) *failure.Error {
 	return e
 }
 
-// quote is the status, the reason and why, unless these repeat credentials. It
-// is cleaned after that: a cut might leave a part of a password, which nobody
-// would recognise.
-func (r reply) quote(c *credentials) string {
+// quote returns the status, the reason and why, unless these repeat credentials.
+// They are cleaned after that check: a cut might leave a part of a password, which
+// the check would miss.
+func (r reply) quote(c *Credentials) string {
 	s := strconv.Itoa(r.status)
 	reason := printable.Clean(r.reason, 60)
 	if reason != "" && !c.repeatedIn(r.reason) {
@@ -239,6 +241,8 @@ func (r reply) quote(c *credentials) string {
 	return s + " (" + why + ")"
 }
 
+// authHint returns what to do about a proxy that wants credentials; sent reports
+// whether it had some.
 func (r reply) authHint(sent bool) string {
 	basic, other := len(r.challenges) == 0, ""
 	for _, c := range r.challenges {

@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"bytes"
@@ -41,11 +41,11 @@ func (s *scripted) SetReadDeadline(time.Time) error  { return nil }
 func (s *scripted) SetWriteDeadline(time.Time) error { return nil }
 
 // fuzzReply lets upstreams of one scheme answer with anything. genuine is an
-// oracle of its own: how many bytes of an answer open the way, 0 when it does
+// oracle of its own: how many bytes of an answer open the tunnel, 0 when it does
 // not. An answer in pieces must mean what it means in one.
 //
-// SOCKS5 is heard in pieces alone: its answers come in turns, and all at once is a fault.
-func fuzzReply(f *testing.F, scheme config.Scheme, c *credentials, genuine func(b []byte) int) {
+// SOCKS5 is read in pieces only: its answers come in turns, and all of them together are an error.
+func fuzzReply(f *testing.F, scheme config.Scheme, c *Credentials, genuine func(b []byte) int) {
 	f.Helper()
 	f.Fuzz(func(t *testing.T, say []byte, piece uint16) {
 		var said [2]string
@@ -54,11 +54,11 @@ func fuzzReply(f *testing.F, scheme config.Scheme, c *credentials, genuine func(
 				continue
 			}
 			far := &scripted{say: say, piece: size}
-			k, fault := shake(far, scheme, venue, c)
+			k, e := shake(far, scheme, exchange, c)
 			if len(k.buf) > headLimit || k.have > headLimit || far.read > (maxInterim+2)*headLimit {
 				t.Fatalf("read %d bytes, have %d in %d", far.read, k.have, len(k.buf))
 			}
-			if fault == nil {
+			if e == nil {
 				end := genuine(say)
 				if end == 0 {
 					t.Fatalf("took %q for a success", say)
@@ -69,15 +69,15 @@ func fuzzReply(f *testing.F, scheme config.Scheme, c *credentials, genuine func(
 				said[i] = "ok"
 				continue
 			}
-			if fault.Class == "" || fault.Text == "" || strings.Contains(fault.Text+fault.Hint, "hunter2") {
-				t.Fatalf("%q gives %+v", say, fault)
+			if e.Class == "" || e.Text == "" || strings.Contains(e.Text+e.Hint, "hunter2") {
+				t.Fatalf("%q gives %+v", say, e)
 			}
-			for _, r := range fault.Text + fault.Hint {
+			for _, r := range e.Text + e.Hint {
 				if r < ' ' || r > '~' {
-					t.Fatalf("%q gives the text %q", say, fault.Text)
+					t.Fatalf("%q gives the text %q", say, e.Text)
 				}
 			}
-			said[i] = string(fault.Class)
+			said[i] = string(e.Class)
 		}
 		if said[0] != "" && said[0] != said[1] && len(say) < headLimit {
 			t.Fatalf("%q means %s, in pieces of %d %s", say, said[0], int(piece)%64+1, said[1])

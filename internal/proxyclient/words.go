@@ -1,56 +1,13 @@
-package upstream
+package proxyclient
 
 import (
-	"strconv"
 	"strings"
 
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
 )
 
-// hostPort is "host:port" of a target, brackets around IPv6.
-func hostPort(t Target) string { return string(appendHostPort(nil, t)) }
-
-// appendHostPort appends "host:port". Only parts that were normalised at the
-// border are used, never text as a client wrote it.
-func appendHostPort(b []byte, t Target) []byte {
-	switch {
-	case t.IP.IsValid() && t.IP.Is6():
-		b = append(b, '[')
-		b = t.IP.AppendTo(b)
-		b = append(b, ']')
-	case t.IP.IsValid():
-		b = t.IP.AppendTo(b)
-	default:
-		b = append(b, t.Host...)
-	}
-	b = append(b, ':')
-	return strconv.AppendUint(b, uint64(t.Port), 10)
-}
-
-// speakable reports whether a target may be put into a handshake. It always
-// may, since the border normalises; this is the last fence before the wire.
-func speakable(t Target) bool {
-	if t.Port == 0 {
-		return false
-	}
-	if t.IP.IsValid() {
-		return true
-	}
-	if t.Host == "" || len(t.Host) > 253 {
-		return false
-	}
-	for i := 0; i < len(t.Host); i++ {
-		switch c := t.Host[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '.', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// looksLike guesses what speaks in place of a proxy; "" if it cannot be told.
+// looksLike returns a guess at what speaks in place of a proxy, "" without one.
 func looksLike(b []byte) string {
 	s := string(b[:min(len(b), 64)])
 	has := func(prefix string) bool { return strings.HasPrefix(s, prefix) }
@@ -78,7 +35,7 @@ func looksLike(b []byte) string {
 	}
 }
 
-// garbage is the fault of a far end that does not speak the expected protocol.
+// garbage returns the error of a far end that does not speak the expected protocol.
 func garbage(b []byte, scheme config.Scheme) *failure.Error {
 	e := &failure.Error{Class: failure.UpstreamProtocol, Text: "answered with garbage"}
 	like := looksLike(b)

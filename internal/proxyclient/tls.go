@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"crypto/tls"
@@ -17,7 +17,7 @@ import (
 	"proxyd/internal/printable"
 )
 
-// Error types of Proxy-Status (RFC 9209 section 2.3) that say more than the class's own.
+// Error types of Proxy-Status (RFC 9209 section 2.3) more precise than the class's.
 const (
 	proxyCertificate = "tls_certificate_error"
 	proxyAlert       = "tls_alert_received"
@@ -25,7 +25,7 @@ const (
 
 // newTLSConfig reads the files that p names and builds the settings of its
 // connections: verified against the upstream's own name, TLS 1.2 or newer, and
-// HTTP/1.1 alone, since a CONNECT by HTTP/2 is another protocol.
+// HTTP/1.1 only, since a CONNECT by HTTP/2 is another protocol.
 func newTLSConfig(p config.Proxy) (*tls.Config, error) {
 	c := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -57,11 +57,14 @@ func newTLSConfig(p config.Proxy) (*tls.Config, error) {
 	return c, nil
 }
 
-// startTLS speaks TLS over conn, which the caller closes on a fault and has
-// made to fail when the time is over.
-func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *failure.Error) {
+// startTLS starts TLS on conn if the proxy speaks it, else returns conn itself.
+// The caller makes conn fail when the time ends.
+func (c *Client) startTLS(conn net.Conn) (net.Conn, *failure.Error) {
+	if c.TLS == nil {
+		return conn, nil
+	}
 	start := time.Now()
-	secured := tls.Client(conn, c)
+	secured := tls.Client(conn, c.TLS)
 	err := secured.Handshake() //nolint:noctx // interruptOn ends it, without the goroutine that HandshakeContext takes
 	if err == nil {
 		return secured, nil
@@ -72,11 +75,11 @@ func startTLS(conn net.Conn, c *tls.Config) (*tls.Conn, *failure.Error) {
 			Text: "accepted TCP, then silent at the TLS handshake for " + printable.Seconds(time.Since(start)), Hint: mayBeOther,
 		}
 	}
-	return nil, tlsFault(err)
+	return nil, tlsError(err)
 }
 
-// tlsFault puts a failed handshake into words.
-func tlsFault(err error) *failure.Error {
+// tlsError returns the error of a handshake that failed.
+func tlsError(err error) *failure.Error {
 	e := &failure.Error{Class: failure.UpstreamTLS, Err: err}
 	var (
 		authority x509.UnknownAuthorityError
@@ -120,8 +123,8 @@ func tlsFault(err error) *failure.Error {
 	return e
 }
 
-// alertOf is the alert with which the far end ended TLS, nil if there was none.
-// tls.AlertError is for QUIC alone: over TCP it is in a net.OpError of this kind.
+// alertOf returns the alert with which the far end ended TLS, nil if there was
+// none. tls.AlertError is for QUIC only: over TCP it is in such a net.OpError.
 func alertOf(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		return op.Err
@@ -129,6 +132,7 @@ func alertOf(err error) error {
 	return nil
 }
 
+// validity returns the time in which a certificate is valid, in brackets.
 func validity(c *x509.Certificate) string {
 	if c == nil {
 		return ""
@@ -137,6 +141,7 @@ func validity(c *x509.Certificate) string {
 	return " (" + c.NotBefore.Format(day) + " to " + c.NotAfter.Format(day) + ")"
 }
 
+// certNames returns the names that a certificate is for, in brackets.
 func certNames(c *x509.Certificate) string {
 	if c == nil {
 		return ""

@@ -1,7 +1,9 @@
-package upstream
+package proxyclient
 
 import (
+	"net/http"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"strconv"
 	"time"
 )
@@ -11,11 +13,11 @@ const maxInterim = 5
 
 // httpConnect asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6). via
 // is the value of a Via line, "" for none.
-func (k *talk) httpConnect(t Target, c *credentials, via string) *failure.Error {
+func (k *handshake) httpConnect(to Addr, c *Credentials, via string) *failure.Error {
 	b := append(k.buf[:0], "CONNECT "...)
-	b = appendHostPort(b, t)
+	b = to.appendTo(b)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = appendHostPort(b, t)
+	b = to.appendTo(b)
 	if c.given {
 		b = append(append(b, "\r\nProxy-Authorization: "...), c.basic.Reveal()...)
 	}
@@ -23,15 +25,15 @@ func (k *talk) httpConnect(t Target, c *credentials, via string) *failure.Error 
 		b = append(append(b, "\r\nVia: "...), via...)
 	}
 	b = append(b, "\r\n\r\n"...)
-	if fault := k.send("the CONNECT request", b); fault != nil {
-		return fault
+	if e := k.send("the CONNECT request", b); e != nil {
+		return e
 	}
 	k.step, k.asked = "the CONNECT reply", true
 	for range maxInterim + 1 {
-		r, fault := k.head()
+		r, e := k.head()
 		switch {
-		case fault != nil:
-			return fault
+		case e != nil:
+			return e
 		case r.status == 101:
 			return &failure.Error{Class: failure.UpstreamProtocol, Status: r.status, Text: "switched protocols in answer to CONNECT"}
 		case r.status < 200:
@@ -40,20 +42,20 @@ func (k *talk) httpConnect(t Target, c *credentials, via string) *failure.Error 
 			return nil
 		default:
 			k.why(&r)
-			return r.refusal(t, c)
+			return r.refusal(to, c)
 		}
 	}
 	return &failure.Error{Class: failure.UpstreamProtocol, Text: "sent more than " + strconv.Itoa(maxInterim) + " interim answers to CONNECT"}
 }
 
 const (
-	whyTime = 100 * time.Millisecond // a refusal's body is waited for so long; it mostly comes with the head
-	whyRead = 1 << 10                // and so much of it is read
+	whyTime = 100 * time.Millisecond // how long to wait for a refusal's body; it mostly comes with the head
+	whyRead = 1 << 10                // how much of it is read
 )
 
-// why reads why the upstream refuses from the body, where no field has said it.
-// The connection is of no more use then.
-func (k *talk) why(r *reply) {
+// why reads from the body why the proxy refuses, unless a field has said it. The
+// connection is of no more use then.
+func (k *handshake) why(r *reply) {
 	if r.rank > 0 || r.notWords {
 		return
 	}
@@ -70,8 +72,8 @@ func (k *talk) why(r *reply) {
 	}
 }
 
-// head reads one response head and takes it off the buffer.
-func (k *talk) head() (reply, *failure.Error) {
+// head reads one response head and removes it from the buffer.
+func (k *handshake) head() (reply, *failure.Error) {
 	var scan headScan
 	for {
 		end, ok := scan.more(k.buf[:k.have])
@@ -92,13 +94,27 @@ func (k *talk) head() (reply, *failure.Error) {
 				Hint: "check that it is a proxy",
 			}
 		}
-		if fault := k.receive(); fault != nil {
-			return reply{}, fault
+		if e := k.receive(); e != nil {
+			return reply{}, e
 		}
 	}
 }
 
-// garbageHead is the fault of a head that began well.
-func (k *talk) garbageHead() *failure.Error {
+// garbageHead returns the error of a malformed head that began well.
+func (k *handshake) garbageHead() *failure.Error {
 	return &failure.Error{Class: failure.UpstreamProtocol, Text: "answered CONNECT with a malformed head", Hint: "check that it is a proxy"}
+}
+
+// AuthError returns the error of a proxy's 407 to a plain request for to, which is
+// for proxyd and not for the client.
+func (c *Client) AuthError(resp *http.Response, to Addr) *failure.Error {
+	r := reply{status: resp.StatusCode, reason: printable.Clean(http.StatusText(resp.StatusCode), 60)}
+	for name, values := range resp.Header {
+		for _, v := range values {
+			r.field(name, v)
+		}
+	}
+	e := r.refusal(to, c.Credentials)
+	e.Text = "answered " + r.quote(c.Credentials) + " to a request for " + to.String()
+	return e
 }

@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"fmt"
@@ -18,11 +18,11 @@ const (
 
 // socks4Connect asks a SOCKS4 proxy for a connection to ip, or, when ip is not
 // set, a SOCKS4a proxy for one to the target's name.
-func (k *talk) socks4Connect(t Target, ip netip.Addr, c *credentials) *failure.Error {
+func (k *handshake) socks4Connect(to Addr, ip netip.Addr, c *Credentials) *failure.Error {
 	if len(c.user.Reveal()) > 255 {
 		return &failure.Error{Class: failure.UpstreamAuth, Text: "cannot be given a user of more than 255 bytes by SOCKS4"}
 	}
-	b := append(k.buf[:0], 4, 1, byte(t.Port>>8), byte(t.Port))
+	b := append(k.buf[:0], 4, 1, byte(to.Port>>8), byte(to.Port))
 	if ip.IsValid() {
 		a := ip.As4()
 		b = append(b, a[:]...)
@@ -31,37 +31,37 @@ func (k *talk) socks4Connect(t Target, ip netip.Addr, c *credentials) *failure.E
 	}
 	b = append(append(b, c.user.Reveal()...), 0)
 	if !ip.IsValid() {
-		b = append(append(b, t.Host...), 0)
+		b = append(append(b, to.Name...), 0)
 	}
-	if fault := k.send("the SOCKS4 request", b); fault != nil {
-		return fault
+	if e := k.send("the SOCKS4 request", b); e != nil {
+		return e
 	}
 	k.step, k.asked = "the SOCKS4 reply", true
-	if fault := k.receiveAll(1); fault != nil {
-		return fault
+	if e := k.receiveAll(1); e != nil {
+		return e
 	}
 	if k.buf[0] != 0 {
 		return k.garbage()
 	}
-	if fault := k.receiveAll(2); fault != nil {
-		return fault
+	if e := k.receiveAll(2); e != nil {
+		return e
 	}
 	if code := k.buf[1]; code != socks4Granted {
-		return socks4Fault(code, t, k)
+		return socks4Error(code, to, k)
 	}
-	if fault := k.receiveAll(8); fault != nil {
-		return fault
+	if e := k.receiveAll(8); e != nil {
+		return e
 	}
 	k.take(8)
 	return nil
 }
 
-func socks4Fault(code byte, t Target, k *talk) *failure.Error {
+func socks4Error(code byte, to Addr, k *handshake) *failure.Error {
 	switch code {
 	case socks4Failed:
 		return &failure.Error{
 			Class: failure.TargetUnreachable, Unsure: true,
-			Text: fmt.Sprintf("could not reach %s, or does not want to (SOCKS4 reply 91)", hostPort(t)),
+			Text: fmt.Sprintf("could not reach %s, or does not want to (SOCKS4 reply 91)", to.String()),
 		}
 	case socks4NoIdent, socks4WrongUser:
 		return &failure.Error{
@@ -73,19 +73,15 @@ func socks4Fault(code byte, t Target, k *talk) *failure.Error {
 	}
 }
 
-// socks4Address is the target's address as SOCKS4 can carry it; it is not set
-// when the name is to be sent (4a).
-func socks4Address(t Target, scheme config.Scheme) (netip.Addr, *failure.Error) {
-	ip := t.IP.Unmap()
-	if !ip.IsValid() {
-		return netip.Addr{}, nil
+// socks4Carries returns why SOCKS4 cannot carry a target, nil if it can.
+func socks4Carries(to Addr, scheme config.Scheme) *failure.Error {
+	ip := to.IP.Unmap()
+	if !ip.IsValid() || ip.Is4() && (ip.As4()[0] != 0 || ip.As4()[1] != 0 || ip.As4()[2] != 0) {
+		return nil
 	}
-	if !ip.Is4() || (ip.As4()[0] == 0 && ip.As4()[1] == 0 && ip.As4()[2] == 0) {
-		return ip, &failure.Error{
-			Class: failure.UpstreamDenied,
-			Text:  fmt.Sprintf("cannot carry %s: %s has IPv4 addresses alone", hostPort(t), scheme),
-			Hint:  "use a socks5:// or http:// upstream for it",
-		}
+	return &failure.Error{
+		Class: failure.UpstreamDenied,
+		Text:  fmt.Sprintf("cannot carry %s: %s has IPv4 addresses only", to, scheme),
+		Hint:  "use a socks5:// or http:// upstream for it",
 	}
-	return ip, nil
 }

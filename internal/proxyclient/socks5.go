@@ -1,4 +1,4 @@
-package upstream
+package proxyclient
 
 import (
 	"fmt"
@@ -18,49 +18,49 @@ const (
 
 // socks5Connect asks a SOCKS5 proxy for a connection. A name is sent as it is,
 // never as an address that was looked up here.
-func (k *talk) socks5Connect(t Target, c *credentials) *failure.Error {
+func (k *handshake) socks5Connect(to Addr, c *Credentials) *failure.Error {
 	if c.given && (len(c.user.Reveal()) > 255 || len(c.password.Reveal()) > 255) {
 		return &failure.Error{Class: failure.UpstreamAuth, Text: "cannot be given a user or password of more than 255 bytes by SOCKS5"}
 	}
-	if fault := k.socks5Greet(c); fault != nil {
-		return fault
+	if e := k.socks5Greet(c); e != nil {
+		return e
 	}
 	b := append(k.buf[:0], 5, 1, 0)
 	switch {
-	case t.IP.IsValid() && t.IP.Unmap().Is4():
-		a := t.IP.Unmap().As4()
+	case to.IP.IsValid() && to.IP.Unmap().Is4():
+		a := to.IP.Unmap().As4()
 		b = append(append(b, atypIPv4), a[:]...)
-	case t.IP.IsValid():
-		a := t.IP.As16()
+	case to.IP.IsValid():
+		a := to.IP.As16()
 		b = append(append(b, atypIPv6), a[:]...)
-	default: // speakable has held the name to 253 bytes
-		b = append(append(b, atypName, byte(len(t.Host))), t.Host...)
+	default: // Addr.IsValid limits the name to 253 bytes
+		b = append(append(b, atypName, byte(len(to.Name))), to.Name...)
 	}
-	b = append(b, byte(t.Port>>8), byte(t.Port))
-	if fault := k.send("the SOCKS request", b); fault != nil {
-		return fault
+	b = append(b, byte(to.Port>>8), byte(to.Port))
+	if e := k.send("the SOCKS request", b); e != nil {
+		return e
 	}
 	k.step, k.asked = "the SOCKS reply", true
-	return k.socks5Reply(t)
+	return k.socks5Reply(to)
 }
 
 // socks5Greet offers the methods and, if asked, gives user and password.
-func (k *talk) socks5Greet(c *credentials) *failure.Error {
+func (k *handshake) socks5Greet(c *Credentials) *failure.Error {
 	b := append(k.buf[:0], 5, 1, socks5NoAuth)
 	if c.given {
 		b = append(k.buf[:0], 5, 2, socks5NoAuth, socks5UserPass)
 	}
-	if fault := k.send("the SOCKS greeting", b); fault != nil {
-		return fault
+	if e := k.send("the SOCKS greeting", b); e != nil {
+		return e
 	}
-	if fault := k.receiveAll(1); fault != nil {
-		return fault
+	if e := k.receiveAll(1); e != nil {
+		return e
 	}
 	if k.buf[0] != 5 {
 		return k.garbage()
 	}
-	if fault := k.receiveAll(2); fault != nil {
-		return fault
+	if e := k.receiveAll(2); e != nil {
+		return e
 	}
 	method := k.buf[1]
 	if k.have > 2 {
@@ -82,16 +82,16 @@ func (k *talk) socks5Greet(c *credentials) *failure.Error {
 }
 
 // socks5Auth is RFC 1929.
-func (k *talk) socks5Auth(c *credentials) *failure.Error {
+func (k *handshake) socks5Auth(c *Credentials) *failure.Error {
 	user, password := c.user.Reveal(), c.password.Reveal()
 	b := append(k.buf[:0], 1, byte(len(user)))
 	b = append(b, user...)
 	b = append(append(b, byte(len(password))), password...)
-	if fault := k.send("the SOCKS user and password", b); fault != nil {
-		return fault
+	if e := k.send("the SOCKS user and password", b); e != nil {
+		return e
 	}
-	if fault := k.receiveAll(2); fault != nil {
-		return fault
+	if e := k.receiveAll(2); e != nil {
+		return e
 	}
 	// The version should be 1; some servers repeat SOCKS's own.
 	version, status := k.buf[0], k.buf[1]
@@ -109,18 +109,18 @@ func (k *talk) socks5Auth(c *credentials) *failure.Error {
 }
 
 // socks5Reply reads the reply to the request, to its last byte and no further.
-func (k *talk) socks5Reply(t Target) *failure.Error {
-	if fault := k.receiveAll(2); fault != nil {
-		return fault
+func (k *handshake) socks5Reply(to Addr) *failure.Error {
+	if e := k.receiveAll(2); e != nil {
+		return e
 	}
 	if k.buf[0] != 5 {
 		return k.garbage()
 	}
 	if code := k.buf[1]; code != 0 {
-		return socks5Fault(code, t) // some servers send no more than this
+		return socks5Error(code, to) // some servers send no more than this
 	}
-	if fault := k.receiveAll(5); fault != nil {
-		return fault
+	if e := k.receiveAll(5); e != nil {
+		return e
 	}
 	n := 4 + 2
 	switch k.buf[3] {
@@ -133,34 +133,34 @@ func (k *talk) socks5Reply(t Target) *failure.Error {
 	default:
 		return &failure.Error{Class: failure.UpstreamProtocol, Text: fmt.Sprintf("sent a SOCKS reply with an unknown address type, %d", k.buf[3])}
 	}
-	if fault := k.receiveAll(n); fault != nil {
-		return fault
+	if e := k.receiveAll(n); e != nil {
+		return e
 	}
 	k.take(n)
 	return nil
 }
 
-// socks5Fault says what a failure code means (RFC 1928 section 6).
-func socks5Fault(code byte, t Target) *failure.Error {
+// socks5Error returns the error of a failure code (RFC 1928 section 6).
+func socks5Error(code byte, to Addr) *failure.Error {
 	e := &failure.Error{Class: failure.TargetUnreachable}
-	to := hostPort(t)
+	at := to.String()
 	switch code {
-	case 1: // microsocks says so for unknown names, others for anything
-		e.Unsure, e.Text = true, "could not reach "+to
+	case 1: // microsocks answers so for unknown names, others for anything
+		e.Unsure, e.Text = true, "could not reach "+at
 	case 2:
-		e.Class, e.Text = failure.UpstreamDenied, "does not allow connections to "+to
+		e.Class, e.Text = failure.UpstreamDenied, "does not allow connections to "+at
 	case 3:
-		e.Text = "has no route to the network of " + to
+		e.Text = "has no route to the network of " + at
 	case 4:
-		e.Text = "cannot reach the host of " + to + ", or does not know it"
+		e.Text = "cannot reach the host of " + at + ", or does not know it"
 	case 5:
-		e.Class, e.Text = failure.TargetRefused, "found that "+to+" refused the connection"
+		e.Class, e.Text = failure.TargetRefused, "found that "+at+" refused the connection"
 	case 6:
-		e.Class, e.Unsure, e.Text = failure.TargetTimeout, true, "got no answer from "+to
+		e.Class, e.Unsure, e.Text = failure.TargetTimeout, true, "got no answer from "+at
 	case 7:
 		e.Class, e.Text = failure.UpstreamDenied, "does not do SOCKS CONNECT"
 	case 8:
-		e.Class, e.Text = failure.UpstreamDenied, "does not take this kind of address for "+to
+		e.Class, e.Text = failure.UpstreamDenied, "does not take this kind of address for "+at
 	default:
 		return &failure.Error{Class: failure.UpstreamProtocol, Text: fmt.Sprintf("sent an unknown SOCKS reply code, %d", code)}
 	}

@@ -155,7 +155,7 @@ func TestDocumentedVariables(t *testing.T) {
 
 // The first tunnel of the README leads to a host of the catalogue that answers
 // without a key and everywhere: Binance, for one, turns the United States away.
-func TestFirstTunnelOfTheReadmeIsServedEverywhere(t *testing.T) {
+func TestReadmeTunnelIsServedEverywhere(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestFirstTunnelOfTheReadmeIsServedEverywhere(t *testing.T) {
 
 // configs/proxyd.full.yaml shows every key and every word that a key takes, and
 // docs/configuration.md speaks of each.
-func TestFullExampleIsFull(t *testing.T) {
+func TestFullExampleShowsEveryKey(t *testing.T) {
 	out, _, _ := call("schema")
 	var schema any
 	if err := json.Unmarshal([]byte(out), &schema); err != nil {

@@ -56,7 +56,7 @@ func TestEnvPointsAtAListener(t *testing.T) {
 		"a label, for a client":       {[]string{"-c", all, "--user", "bot-1", "--for", "websocket-client"}, `http_proxy_auth=("bot-1", "x")`, "", 0},
 		"no such listener":            {[]string{"-c", all, "--listener", "127.0.0.1:1"}, "", "127.0.0.1:9001, 127.0.0.1:9002", 2},
 		"the port that the log says":  {[]string{"-c", one("127.0.0.1:0"), "--listener", "127.0.0.1:33000"}, "HTTPS_PROXY=http://127.0.0.1:33000\n", "", 0},
-		"a port that nobody can know": {[]string{"-c", one("127.0.0.1:0")}, "", "chosen when the daemon starts", 1},
+		"a port that is not known yet": {[]string{"-c", one("127.0.0.1:0")}, "", "chosen when the daemon starts", 1},
 		"TLS":                         {[]string{"-c", all, "--listener", "127.0.0.1:9003"}, "HTTPS_PROXY=https://127.0.0.1:9003\n", "", 0},
 		"IPv6, for Java":              {[]string{"-c", all, "--for", "java"}, "-Dhttps.proxyHost=::1 -Dhttps.proxyPort=9005 ", "", 0},
 	} {
@@ -72,7 +72,7 @@ func TestEnvPointsAtAListener(t *testing.T) {
 
 // Websockets say their kind where a host serves both kinds and the kinds leave
 // by different outbounds.
-func TestEnvTellsTheKind(t *testing.T) {
+func TestEnvAddsKindLabel(t *testing.T) {
 	const split = "exchanges: {bitfinex: {http: direct, websocket: \"http://h.example:1\"}}\n"
 	for name, c := range map[string]struct {
 		text string
@@ -103,30 +103,5 @@ func TestEnvTellsTheKind(t *testing.T) {
 	auth := file(t, "listen: {address: 127.0.0.1:9, auth: {users: [{name: bot, password: pw}]}}\n"+split)
 	if out, _, _ := call("env", "-c", auth); strings.Contains(out, "+websocket") {
 		t.Errorf("a label in place of a user:\n%s", out)
-	}
-}
-
-// Flags and arguments are completed with what they take.
-func TestValuesAreCompleted(t *testing.T) {
-	path := file(t, "listen: 127.0.0.1:9999\npools: {asia: {proxies: [{name: tokyo-1, url: \"http://h.example:1\"}]}}\nexchanges: {binance: asia}\n")
-	for _, c := range []struct {
-		args []string
-		want string
-	}{
-		{[]string{"probe", "binance_f"}, "binance_futures\n"},
-		{[]string{"probe", "okx", "binance_f"}, "binance_futures\n"},
-		{[]string{"exchanges", "krak"}, "kraken\n"},
-		{[]string{"drain", "-c", path, "to"}, "tokyo-1\n"},
-		{[]string{"resume", "-c", path, "tokyo-1", "krak"}, "kraken\n"},
-		{[]string{"route", "stream.binance.c"}, "stream.binance.com\n"},
-		{[]string{"env", "--for", "ccxt"}, "ccxt-js\n"},
-		{[]string{"env", "--shell", "po"}, "powershell\n"},
-		{[]string{"env", "-c", path, "--listener", ""}, "127.0.0.1:9999\n"},
-		{[]string{"check", "--format", "js"}, "json\n"},
-		{[]string{"route", "--kind", "w"}, "websocket\n"},
-	} {
-		if out, _, code := call(append([]string{"__complete"}, c.args...)...); code != 0 || !strings.Contains("\n"+out, "\n"+c.want) {
-			t.Errorf("%v: exit code %d, want %q in\n%s", c.args, code, c.want, out)
-		}
 	}
 }

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/testkit"
 )
 
 // The admin server is asked where there is one, and not the listener: nothing
 // listens at that of the configuration.
-func TestHealthAsksTheAdminServer(t *testing.T) {
+func TestHealthByAdminServer(t *testing.T) {
 	var state atomic.Value
 	state.Store(admin.StateReady)
 	bound, path := running(t, "127.0.0.1:0", func(o *admin.Options) {
@@ -59,7 +56,7 @@ func TestHealthOfAnotherProxyd(t *testing.T) {
 }
 
 // An admin server that accepts and is silent is a daemon that hangs.
-func TestHealthOfAnAdminServerThatHangs(t *testing.T) {
+func TestHealthOfHangingAdminServer(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,27 +68,55 @@ func TestHealthOfAnAdminServerThatHangs(t *testing.T) {
 	}
 }
 
-// --watch goes on, through a time without a daemon too, until it is ended.
-func TestStatusWatch(t *testing.T) {
-	_, path := running(t, "127.0.0.1:0", func(*admin.Options) {})
-	r, w, err := os.Pipe()
+// A daemon that does not answer is as unhealthy as one that is gone.
+func TestHealthOfSilentListener(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	cmd := exec.Command(os.Args[0], "status", "--watch", "--format", "json", "-c", path) //nolint:gosec // this test's own binary
-	cmd.Env = append(os.Environ(), asProxyd+"=1")
-	cmd.Stdout = w
-	if err := cmd.Start(); err != nil {
+	address := l.Addr().String()
+	path := file(t, "listen: "+address+"\n")
+	if _, errOut, code := call("health", "-c", path, "--timeout-seconds", "0.2"); code != 1 || !strings.Contains(errOut, "does not answer") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+	l.Close()
+	closed := testkit.ClosedPort(t)
+	if _, errOut, code := call("health", "-c", file(t, "listen: "+closed+"\n")); code != 1 || !strings.Contains(errOut, "nothing answers at "+closed) {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}
+
+// A file that was broken while the daemon ran must not have it killed.
+func TestHealthWithBrokenFile(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	_ = w.Close()
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	lines := bufio.NewScanner(r)
-	for i := range 2 {
-		var s admin.Status
-		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &s) != nil || s.PID != 42 {
-			t.Fatalf("line %d: %s", i, lines.Text())
+	defer l.Close()
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte{5, 0})
+			_ = c.Close()
+		}
+	}()
+	t.Setenv("PROXYD_LISTEN", l.Addr().String())
+	t.Setenv("PROXYD_ADMIN", testkit.ClosedPort(t)) // not the usual one, where another proxyd of this machine may answer
+	// Its address can still be read in the one, and not in the other.
+	closed := testkit.ClosedPort(t)
+	broken := map[string]string{"default: [\n": "nothing answers at " + closed, "listen: [\n": "mend the YAML syntax"}
+	for text := range broken {
+		if out, errOut, code := call("health", "-c", file(t, text)); code != 0 || out != "ok\n" {
+			t.Errorf("%q: exit code %d: %s%s", text, code, out, errOut)
+		}
+	}
+	t.Setenv("PROXYD_LISTEN", closed)
+	for text, says := range broken {
+		if _, errOut, code := call("health", "-c", file(t, text)); code != 1 || !strings.Contains(errOut, says) {
+			t.Errorf("%q: exit code %d: %s", text, code, errOut)
 		}
 	}
 }

@@ -2,16 +2,10 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"proxyd/internal/admin"
-	"proxyd/internal/catalog"
-	"proxyd/internal/testkit"
 )
 
 // call runs one command in this process.
@@ -31,7 +25,7 @@ func file(t *testing.T, yaml string) string {
 	return path
 }
 
-const twoWays = `
+const byKind = `
 pools:
   asia: {proxies: ["socks5://bob:${PW}@tokyo.example:1080", {url: "http://osaka.example:3128", tier: 2, weight: 3}, {url: "http://off.example:1", enabled: false}]}
 exchanges: {binance: {http: direct, websocket: asia}, kraken: reject}
@@ -39,7 +33,7 @@ default: direct
 `
 
 func TestExitCodes(t *testing.T) {
-	good, faulty, warned, empty := file(t, twoWays), file(t, "exchanges: {binence: direct}\n"), file(t, "default: socks4://192.0.2.1:1080\n"), file(t, "")
+	good, invalid, warned, empty := file(t, byKind), file(t, "exchanges: {binence: direct}\n"), file(t, "default: socks4://192.0.2.1:1080\n"), file(t, "")
 	tests := []struct {
 		name string
 		args []string
@@ -47,7 +41,7 @@ func TestExitCodes(t *testing.T) {
 		says string // somewhere in the output
 	}{
 		{"check", []string{"check", "-c", warned}, 0, "ok, 1 warning\n"},
-		{"check of a faulty file", []string{"check", "-c", faulty}, 1, `:1:13: exchanges.binence: `},
+		{"check of an invalid file", []string{"check", "-c", invalid}, 1, `:1:13: exchanges.binence: `},
 		{"check of an empty file", []string{"check", "-c", empty}, 1, "empty"},
 		{"check of no file", []string{"check", "-c", "/nonexistent/proxyd.yaml"}, 1, "/nonexistent/proxyd.yaml"},
 		{"check without the secret", []string{"check", "-c", good}, 1, `"PW" is not set`},
@@ -61,9 +55,9 @@ func TestExitCodes(t *testing.T) {
 		{"route of a broken host", []string{"route", "-c", good, "a b"}, 1, "refused"},
 		{"route with a kind of no kind", []string{"route", "-c", good, "--kind", "ftp", "a.example"}, 2, "ftp"},
 		{"route at a listener that is none", []string{"route", "-c", good, "--listener", "127.0.0.1:1", "a.example"}, 2, "127.0.0.1:8877"},
-		{"route with a faulty file", []string{"route", "-c", faulty, "a.example"}, 1, "binance"},
+		{"route with an invalid file", []string{"route", "-c", invalid, "a.example"}, 1, "binance"},
 		{"run of a file that is missing", []string{"run", "-c", "/nonexistent/proxyd.yaml"}, 1, "/nonexistent/proxyd.yaml"},
-		{"run of a faulty file", []string{"run", "-c", faulty}, 1, ":1:13: exchanges.binence: "},
+		{"run of an invalid file", []string{"run", "-c", invalid}, 1, ":1:13: exchanges.binence: "},
 		{"run of an empty file", []string{"run", "-c", empty}, 1, "empty"},
 		{"run with an argument", []string{"run", "x"}, 2, "Run 'proxyd --help'"},
 		{"an unknown command", []string{"rnu"}, 2, "Run 'proxyd --help'"},
@@ -79,7 +73,7 @@ func TestExitCodes(t *testing.T) {
 		{"exchanges", []string{"exchanges"}, 0, "binance_futures"},
 		{"exchanges by alias", []string{"exchanges", "BINANCE"}, 0, "api.binance.com"},
 		{"exchanges unknown", []string{"exchanges", "binanse"}, 1, "binance"},
-		{"env for nobody", []string{"env", "-c", good, "--for", "netscape"}, 2, "ccxt"},
+		{"env for an unknown client", []string{"env", "-c", good, "--for", "netscape"}, 2, "ccxt"},
 		{"env for no shell", []string{"env", "-c", good, "--shell", "tcsh"}, 2, "powershell"},
 		{"completion", []string{"completion", "bash"}, 0, "proxyd"},
 		{"help", []string{"--help"}, 0, "Examples:"},
@@ -102,124 +96,6 @@ func TestHelpHasExamples(t *testing.T) {
 			if code != 0 || !strings.Contains(out, "Examples:") || cmd.Short == "" {
 				t.Errorf("%s: exit code %d\n%s", name, code, out)
 			}
-		}
-	}
-}
-
-func TestCheckForPrograms(t *testing.T) {
-	out, _, code := call("check", "-c", file(t, "exchanges: {binence: direct}\nwatch: 7\n"), "--format", "json")
-	var got checkResult
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 {
-		t.Fatalf("%v, exit code %d\n%s", err, code, out)
-	}
-	if len(got.Errors) != 2 || got.OK || got.Errors[0].Line != 1 || got.Errors[0].Col != 13 || got.Errors[0].Key != "exchanges.binence" || got.Errors[1].Line != 2 {
-		t.Errorf("%+v", got)
-	}
-}
-
-func TestCheckPrintsWithoutSecrets(t *testing.T) {
-	t.Setenv("PW", "geheim-7")
-	out, errOut, code := call("check", "-c", file(t, twoWays), "--print")
-	if code != 0 || !strings.Contains(out, "tokyo.example:1080") || !strings.Contains(out, "attempt_seconds: 1.5") {
-		t.Errorf("exit code %d\n%s", code, out)
-	}
-	if strings.Contains(out+errOut, "geheim-7") || strings.Contains(out+errOut, "bob") {
-		t.Errorf("a secret is printed:\n%s%s", out, errOut)
-	}
-}
-
-func TestRouteForPrograms(t *testing.T) {
-	out, _, code := call("route", "-c", file(t, twoWays), "--format", "json", "stream.binance.com:9443", "api.kraken.com")
-	var got []admin.Route
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 1 || len(got) != 2 {
-		t.Fatalf("%v, exit code %d\n%s", err, code, out)
-	}
-	w := got[0]
-	if w.Port != 9443 || w.Exchange != "binance" || w.Kind != "websocket" || w.Pool != "asia" || w.Timeout != 4 || len(w.Members) != 3 || w.Refused != "" {
-		t.Errorf("%+v", w)
-	}
-	if m := w.Members[1]; m != (admin.RouteMember{Name: "osaka.example:3128", URL: "http://osaka.example:3128", Tier: 2, Weight: 3, Enabled: true}) || w.Members[2].Enabled {
-		t.Errorf("%+v", w.Members)
-	}
-	if strings.Contains(out, "bob") || got[1].Refused == "" || got[1].Pool != "" {
-		t.Errorf("%s", out)
-	}
-}
-
-// The hops before an upstream are part of where a connection goes.
-func TestRouteShowsTheHops(t *testing.T) {
-	path := file(t, `pools:
-  near: {proxies: ["http://near.example:1"]}
-  mid: {via: near, proxies: ["http://mid-1.example:1", "http://mid-2.example:1"]}
-  mixed: {proxies: [{url: "http://mid-3.example:1", via: near}, "http://mid-4.example:1"]}
-  far: {proxies: [{name: one, url: "http://h1.example:1", via: near}, {name: two, url: "http://h2.example:1", via: mid}, {name: three, url: "http://h3.example:1", via: mixed}, {name: four, url: "http://h4.example:1", via: "http://u:geheim@in.place:1"}]}
-default: far
-`)
-	out, errOut, code := call("route", "-c", path, "a.example")
-	for _, want := range []string{"one  http://h1.example:1  via near\n", "two  http://h2.example:1  via mid via near\n", "three  http://h3.example:1  via mixed via several\n", "via in.place:1\n"} {
-		if code != 0 || !strings.Contains(out, want) || strings.Contains(out+errOut, "geheim") {
-			t.Errorf("exit code %d, want %q in\n%s%s", code, want, out, errOut)
-		}
-	}
-}
-
-func TestVersionShowsTheCataloguesDate(t *testing.T) {
-	for _, args := range [][]string{{"version"}, {"version", "--format", "json"}} {
-		if out, _, code := call(args...); code != 0 || !strings.Contains(out, catalog.Date()) || !strings.Contains(out, version) {
-			t.Errorf("%v: exit code %d\n%s", args, code, out)
-		}
-	}
-}
-
-// A daemon that does not answer is as unhealthy as one that is gone.
-func TestHealthOfWhatDoesNotAnswer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	path := file(t, "listen: "+address+"\n")
-	if _, errOut, code := call("health", "-c", path, "--timeout-seconds", "0.2"); code != 1 || !strings.Contains(errOut, "does not answer") {
-		t.Errorf("exit code %d: %s", code, errOut)
-	}
-	l.Close()
-	closed := testkit.ClosedPort(t)
-	if _, errOut, code := call("health", "-c", file(t, "listen: "+closed+"\n")); code != 1 || !strings.Contains(errOut, "nothing answers at "+closed) {
-		t.Errorf("exit code %d: %s", code, errOut)
-	}
-}
-
-// A file that was broken while the daemon ran must not have it killed.
-func TestHealthWithABrokenFile(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() { // ends with the listener
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte{5, 0})
-			_ = c.Close()
-		}
-	}()
-	t.Setenv("PROXYD_LISTEN", l.Addr().String())
-	t.Setenv("PROXYD_ADMIN", testkit.ClosedPort(t)) // not the usual one, where another proxyd of this machine may answer
-	// Its address can still be read in the one, and not in the other.
-	closed := testkit.ClosedPort(t)
-	broken := map[string]string{"default: [\n": "nothing answers at " + closed, "listen: [\n": "mend the YAML syntax"}
-	for text := range broken {
-		if out, errOut, code := call("health", "-c", file(t, text)); code != 0 || out != "ok\n" {
-			t.Errorf("%q: exit code %d: %s%s", text, code, out, errOut)
-		}
-	}
-	t.Setenv("PROXYD_LISTEN", closed)
-	for text, says := range broken {
-		if _, errOut, code := call("health", "-c", file(t, text)); code != 1 || !strings.Contains(errOut, says) {
-			t.Errorf("%q: exit code %d: %s", text, code, errOut)
 		}
 	}
 }
@@ -278,5 +154,19 @@ func TestRouteOfWhatIsNoHost(t *testing.T) {
 	}
 	if _, errOut, code := call("status", "-c", path, "--admin", "http://bob:hunter2@127.0.0.1:1"); code != 2 || strings.Contains(errOut, "hunter2") {
 		t.Errorf("--admin: exit code %d\n%s", code, errOut)
+	}
+}
+
+func TestUsageErrorsOfEveryCommand(t *testing.T) {
+	for _, cmd := range rootCommand().Commands() {
+		name := cmd.Name()
+		if _, errOut, code := call(name, "--no-such-flag"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
+			t.Errorf("%s --no-such-flag: exit code %d: %s", name, code, errOut)
+		}
+		if name != "route" && name != "drain" && name != "resume" {
+			if _, errOut, code := call(name, "one", "two"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
+				t.Errorf("%s one two: exit code %d: %s", name, code, errOut)
+			}
+		}
 	}
 }

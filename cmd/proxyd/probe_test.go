@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -126,7 +124,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func TestProbeTellsWhatFailed(t *testing.T) {
+func TestProbeReportsFailedStep(t *testing.T) {
 	p := newProbing(t)
 	p.tokyo.SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2)))
 	p.newYork.Stop()
@@ -140,8 +138,8 @@ func TestProbeTellsWhatFailed(t *testing.T) {
 	}
 }
 
-// An interception on the way is seen: its authority is named.
-func TestProbeSeesInterception(t *testing.T) {
+// An interception is detected, and its authority named.
+func TestProbeDetectsInterception(t *testing.T) {
 	p := newProbing(t)
 	p.ca = testkit.NewCA(t) // what the system trusts is another one
 	out, _, code := p.run(t, "", "--kind", "http", "kraken")
@@ -163,56 +161,8 @@ func TestProbeExitIP(t *testing.T) {
 	}
 }
 
-func TestProbeList(t *testing.T) {
-	p := newProbing(t)
-	text := "# from a friend\n" + p.tokyo.URL() + "\n" + p.newYork.URL() + "\nsocks5://eve:geheim-9@\n"
-	path := filepath.Join(t.TempDir(), "list.txt")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, errOut, code := p.run(t, "", "--list", path, "--format", "json", "binance")
-	if rows := rowsOf(t, out); code != 1 || len(rows) != 4 || rows[p.tokyo.Addr+" binance http"].Verdict != "ok" || rows[p.newYork.Addr+" binance http"].Verdict != "geoblocked" {
-		t.Errorf("exit code %d\n%s%s", code, out, errOut)
-	}
-	if !strings.Contains(errOut, path+":4:1: ") {
-		t.Errorf("the line that is none is not named:\n%s", errOut)
-	}
-
-	sum := fmt.Sprintf("%X", sha256.Sum256([]byte(text)))
-	out, errOut, code = p.run(t, text, "--list", "-", "--sha256", sum, "--ok", "binance")
-	if code != 1 || out != "proxies:\n  - \""+p.tokyo.URL()+"\"\n" || strings.Contains(errOut, "geheim") {
-		t.Errorf("exit code %d\n%s%s", code, out, errOut)
-	}
-	again := &probing{ca: p.ca, configPath: file(t, "admin: \"\"\npools:\n  good:\n    "+strings.ReplaceAll(out, "\n", "\n    ")+"\nexchanges: {binance: good}\n")}
-	if _, errOut, code := again.run(t, "", "--kind", "http"); code != 0 {
-		t.Errorf("what --ok prints is no pool: exit code %d\n%s", code, errOut)
-	}
-	before := p.tokyo.Accepted()
-	if _, errOut, code := p.run(t, text+"\n", "--list", "-", "--sha256", sum, "binance"); code != 1 || !strings.Contains(errOut, "hashes to") || p.tokyo.Accepted() != before {
-		t.Errorf("a list that was changed: exit code %d\n%s", code, errOut)
-	}
-}
-
-// A list comes by HTTPS alone, and its address may hold a key.
-func TestProbeListFromTheWeb(t *testing.T) {
-	p := newProbing(t)
-	p.served.Answer(testkit.VenueReply{Body: p.tokyo.URL()})
-	host := "https://" + strings.Replace(p.served.Addr, "127.0.0.1", "localhost", 1)
-	_, errOut, code := p.run(t, "", "--list", host+"/proxies?key=geheim-8", "--kind", "http", "kraken")
-	if code != 0 || !strings.Contains(errOut, "1 of 1 ok") {
-		t.Errorf("exit code %d\n%s", code, errOut)
-	}
-	p.served.Answer(testkit.VenueReply{Status: 404})
-	if _, errOut, code := p.run(t, "", "--list", host+"/proxies?key=geheim-8", "kraken"); code != 1 || !strings.Contains(errOut, "HTTP 404") {
-		t.Errorf("exit code %d\n%s", code, errOut)
-	}
-	if _, errOut, code := p.run(t, "", "--list", "http://a.example/x?key=geheim-8", "kraken"); code != 2 || !strings.Contains(errOut, "https://") {
-		t.Errorf("exit code %d\n%s", code, errOut)
-	}
-}
-
 // What a running daemon knows to be rate-limited is left alone.
-func TestProbeLeavesRateLimitedAlone(t *testing.T) {
+func TestProbeSkipsRateLimited(t *testing.T) {
 	p := newProbing(t)
 	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "proxyd")
@@ -232,7 +182,7 @@ func TestProbeLeavesRateLimitedAlone(t *testing.T) {
 
 // A 403 that may be about the probe alone is no verdict while the running daemon
 // has a feed of the exchange through the same upstream.
-func TestProbeThatIsRefusedBesideALivingFeed(t *testing.T) {
+func TestProbeBlockedBesideLiveFeed(t *testing.T) {
 	p := newProbing(t)
 	p.served.Answer(testkit.VenueReply{Status: http.StatusForbidden})
 	feed := `{"exchange":"kraken","kind":"websocket","upstream":"tokyo","tunnels":1}`

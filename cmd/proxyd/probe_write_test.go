@@ -20,8 +20,8 @@ func TestClock(t *testing.T) {
 }
 
 // ${ is literal in a list, and a reference in a configuration. That the file at
-// hand has ways of its own does not matter to a list.
-func TestGoodProxiesAreWrittenForAConfiguration(t *testing.T) {
+// hand has outbounds of its own does not matter to a list.
+func TestPassedProxiesLoadAsPool(t *testing.T) {
 	c, err := config.Load(file(t, "default: http://own.example:1\nroutes: [{hosts: [b.example], use: \"http://own.example:2\"}]\n"), nil)
 	if err != nil {
 		t.Fatal(err)

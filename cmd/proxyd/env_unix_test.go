@@ -26,8 +26,8 @@ func TestEnvIsEvaluated(t *testing.T) {
 }
 
 // A shell that evaluates env fails when env does, and points clients here when
-// something else in the file is faulty: a feed never goes direct in silence.
-func TestEnvOfAFaultyFileIsEvaluated(t *testing.T) {
+// something else in the file is invalid: a feed never goes direct in silence.
+func TestEnvOfFileWithErrorsIsEvaluated(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		want string // "" where the shell has to fail
@@ -58,19 +58,19 @@ func TestEnvOfAFaultyFileIsEvaluated(t *testing.T) {
 			}
 		}
 	}
-	faulty := file(t, "listen: nowhere\n")
+	invalid := file(t, "listen: nowhere\n")
 	for shell, want := range map[string]string{"fish": "false\n", "powershell": "throw 'proxyd env failed'\n", "docker": ""} {
-		if out, _, code := call("env", "-c", faulty, "--shell", shell); out != want || code != 1 {
+		if out, _, code := call("env", "-c", invalid, "--shell", shell); out != want || code != 1 {
 			t.Errorf("%s: exit code %d, %q", shell, code, out)
 		}
 	}
-	if out, _, code := call("env", "-c", faulty, "--for", "curl"); out != "" || code != 1 {
+	if out, _, code := call("env", "-c", invalid, "--for", "curl"); out != "" || code != 1 {
 		t.Errorf("a snippet: exit code %d, %q", code, out)
 	}
 }
 
 // What env sets, env --unset takes away, in the shells that are on this machine.
-func TestEnvIsTakenBack(t *testing.T) {
+func TestEnvUnset(t *testing.T) {
 	for shell, script := range map[string]string{
 		"sh": "%s%s", "bash": "%s%s", "fish": "%s%s", "pwsh": "%s%s",
 	} {

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-func TestRunLivesStopsAndSaysSo(t *testing.T) {
+func TestRunStopsOnSignal(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"run", "-c"}, {"-c"}, nil} {
 		address := freeAddress(t)
@@ -34,12 +34,12 @@ func TestRunLivesStopsAndSaysSo(t *testing.T) {
 		if out, errOut, code := call("health", "-c", path); code != 0 || out != "ok\n" {
 			t.Errorf("health: exit code %d: %s", code, errOut)
 		}
-		// What somebody has since written into the file does not make it ill.
+		// What is written into the file later does not make it unhealthy.
 		if err := os.WriteFile(path, []byte("listen: "+address+"\nlog: {level: loud}\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, errOut, code := call("health", "--ready", "-c", path); code != 0 {
-			t.Errorf("health with a faulty file: exit code %d: %s", code, errOut)
+			t.Errorf("health with an invalid file: exit code %d: %s", code, errOut)
 		}
 		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -55,7 +55,7 @@ func TestRunLivesStopsAndSaysSo(t *testing.T) {
 
 // The line that a daemon's log shows for other shells leads to it, wherever its
 // file is, whatever port it has and whether or not proxyd is on PATH.
-func TestNextLineLeadsHere(t *testing.T) {
+func TestNextLinePointsAtThisProcess(t *testing.T) {
 	t.Parallel()
 	odd := filepath.Join(t.TempDir(), "it's mine")
 	if err := os.Mkdir(odd, 0o700); err != nil {
@@ -83,8 +83,8 @@ func TestNextLineLeadsHere(t *testing.T) {
 	}
 }
 
-// A daemon whose log nobody reads any more goes on, and ends as it should.
-func TestRunOutlivesItsLog(t *testing.T) {
+// A daemon whose log has no reader any more continues, and stops as usual.
+func TestRunOutlivesLogReader(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "-c", file(t, "listen: 127.0.0.1:0\ndefault: direct\nadmin: \"\"\n"))
 	p.until(t, `"ready"`)

@@ -15,8 +15,8 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// Ctrl-C ends a probe also while its list is still being written by somebody.
-func TestProbeIsInterruptedWhileItReads(t *testing.T) {
+// Ctrl-C ends a probe also while its list is still being written.
+func TestProbeInterruptedWhileReadingList(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list")
 	if err := syscall.Mkfifo(list, 0o600); err != nil {
 		t.Fatal(err)

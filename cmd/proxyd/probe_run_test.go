@@ -40,7 +40,7 @@ func TestProbeTimeout(t *testing.T) {
 
 // The address that is asked for the exit's is reached by the rules for all: a
 // private one only where a route says so.
-func TestProbeExitIPAtAPrivateAddress(t *testing.T) {
+func TestProbeExitIPAtPrivateAddress(t *testing.T) {
 	p := newProbing(t)
 	asked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("203.0.113.7")) }))
 	defer asked.Close()

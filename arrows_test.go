@@ -35,9 +35,9 @@ var arrows = map[string]struct {
 	"internal/metrics":     {may: "failure tunnel router upstream config catalog"},
 	"internal/health":      {may: "failure router upstream config catalog target"},
 	"internal/watch":       {},
-	"internal/handover":    {tests: "tunnel relay router upstream config catalog target"},                 // tunnels that really move
-	"internal/inbound":     {may: "failure tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
-	"internal/tunnel":      {may: "failure dialer relay router upstream config catalog target"},
+	"internal/handover":    {tests: "tunnel relay router upstream config catalog target"},                           // tunnels that really move
+	"internal/inbound":     {may: "failure printable tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
+	"internal/tunnel":      {may: "failure printable dialer relay router upstream config catalog target"},
 	"internal/relay":       {},
 	"internal/router":      {may: "upstream config catalog target"},
 	"internal/upstream":    {may: "proxyclient dialer failure printable limit config catalog target"},

@@ -12,9 +12,9 @@ import (
 )
 
 // Listen opens an admin address: host:port, or unix:/path. The socket's file is
-// its owner's alone (mode 0600). One without a listener is
-// replaced; one that is in use, or is no socket, is refused. The listener is a
-// *net.TCPListener or a *net.UnixListener, which removes its file when closed.
+// its owner's alone (mode 0600). One without a listener is replaced; one that is
+// in use, or is no socket, is refused. The listener is a *net.TCPListener or a
+// *net.UnixListener, which removes its file when closed.
 func Listen(address string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, "unix:")
 	if !isUnix {
@@ -28,7 +28,7 @@ func Listen(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("admin %s: %w", address, err)
 	}
 	lc := net.ListenConfig{Control: private}
-	ln, err := lc.Listen(context.Background(), "unix", path)
+	ln, err := lc.Listen(context.Background(), "unix", path) // binding waits for nothing
 	if err != nil {
 		return nil, listenError(address, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 )
 
@@ -38,10 +39,10 @@ func (a answer) status() int {
 // nothing in it can end a line.
 func (a answer) bytes() []byte {
 	table := failure.AnswerTo(a.Class)
-	status, text := a.status(), clean(a.Text)
+	status, text := a.status(), printable.ASCII(a.Text)
 	body := text
 	if a.Hint != "" {
-		body += "; " + clean(a.Hint)
+		body += "; " + printable.ASCII(a.Hint)
 	}
 	body += "\n"
 	proxy := cmp.Or(a.proxy, a.ProxyError, table.Proxy)
@@ -49,7 +50,7 @@ func (a answer) bytes() []byte {
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, ' ')
-	b = append(b, cut("proxyd: "+string(a.Class)+": "+text, maxReason)...)
+	b = append(b, printable.Cut("proxyd: "+string(a.Class)+": "+text, maxReason)...)
 	b = append(b, "\r\nProxy-Status: proxyd; error="...)
 	b = append(b, proxy...)
 	b = append(b, "; details="...)
@@ -63,7 +64,7 @@ func (a answer) bytes() []byte {
 	b = append(b, " tried="...)
 	b = strconv.AppendInt(b, int64(len(a.Tried)), 10)
 	b = append(b, "\r\nX-Proxyd-Request-Id: "...)
-	b = append(b, clean(a.ID)...)
+	b = append(b, printable.ASCII(a.ID)...)
 	b = append(b, "\r\n"...)
 	b = a.appendStatusFields(b, status, table)
 	b = append(b, "Content-Type: text/plain\r\nContent-Length: "...)
@@ -113,7 +114,7 @@ func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return strings.ReplaceAll(clean(s), " ", "_")
+	return strings.ReplaceAll(printable.ASCII(s), " ", "_")
 }
 
 // refuseHTTP records a refusal, answers it and closes the connection.

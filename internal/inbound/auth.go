@@ -12,6 +12,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // wrongDelay slows down guessing.
@@ -126,7 +127,7 @@ func unescape(s string) (string, bool) {
 	return d, true
 }
 
-func label(name string) string { return cut(clean(name), maxLabel) }
+func label(name string) string { return printable.Cut(printable.ASCII(name), maxLabel) }
 
 // identifyHTTP reads Proxy-Authorization. Without users a field that cannot be
 // read is ignored.

@@ -67,7 +67,7 @@ func (c *client) serve() {
 		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, plainPort)
 	default:
 		c.reportProtocol("unknown")
-		c.drop("unknown", cleanf("first byte 0x%02x: neither HTTP nor SOCKS", first))
+		c.drop("unknown", cleanLine("first byte 0x%02x: neither HTTP nor SOCKS", first))
 	}
 }
 

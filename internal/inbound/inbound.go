@@ -90,7 +90,7 @@ type Server struct {
 // New makes a Server. It starts nothing.
 func New(o Options) *Server {
 	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, handshake: handshakeTime, reply: replyTime}
-	// The one context that does not come from a caller: it lives as long as the Server.
+	// No caller's context lives as long as the Server; Close ends this one.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()
 	s.socks = newSOCKS5()
@@ -213,7 +213,7 @@ func (w debugWriter) Write(p []byte) (int, error) {
 // Printf is goproxy's idea of a logger.
 func (w debugWriter) Printf(format string, v ...any) {
 	if w.debug != nil {
-		w.debug(cleanf(format, v...))
+		w.debug(cleanLine(format, v...))
 	}
 }
 

@@ -2,9 +2,11 @@ package inbound
 
 import (
 	"fmt"
-	"proxyd/internal/failure"
 	"strings"
 	"time"
+
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // refusal is why a front end refuses a request by itself; a Refusal is made from
@@ -29,35 +31,13 @@ func badStatus(status int, text, hint string) *refusal {
 	return &refusal{class: failure.BadRequest, status: status, text: text, hint: hint}
 }
 
-// clean makes foreign text fit for one line of ASCII.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-func cleanf(format string, v ...any) string {
-	return clean(strings.TrimSpace(fmt.Sprintf(format, v...)))
-}
-
-// cut shortens s to at most n bytes, at a space if there is one near the end.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	const dots = "..."
-	s = s[:n-len(dots)]
-	if i := strings.LastIndexByte(s, ' '); i > len(s)-20 && i > 0 {
-		s = s[:i]
-	}
-	return s + dots
+// cleanLine returns formatted text, foreign parts included, as one line of ASCII.
+func cleanLine(format string, v ...any) string {
+	return printable.ASCII(strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
 
 // quote repeats a little of what a client wrote.
-func quote(b []byte) string { return `"` + cut(clean(redact(string(b))), 40) + `"` }
+func quote(b []byte) string { return `"` + printable.Cut(printable.ASCII(redact(string(b))), 40) + `"` }
 
 // redact takes out what may be a secret of the client's: user information, and
 // all behind a question mark.

@@ -56,7 +56,7 @@ func (c *client) serveSOCKS5() {
 		c.record(&s.r, f)
 		c.linger()
 	default:
-		c.record(&s.r, bad(cleanf("malformed SOCKS5 request: %v", err)))
+		c.record(&s.r, bad(cleanLine("malformed SOCKS5 request: %v", err)))
 		c.linger()
 	}
 }

@@ -79,7 +79,7 @@ func (c *client) startTLS() bool {
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 		c.close() // it left without a word, as port probes do, or was evicted
 	default:
-		c.record(&tunnel.Request{Protocol: "tls"}, bad(cleanf("the TLS handshake with the client failed: %v", err)))
+		c.record(&tunnel.Request{Protocol: "tls"}, bad(cleanLine("the TLS handshake with the client failed: %v", err)))
 		c.linger()
 	}
 	return false

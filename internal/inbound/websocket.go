@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 )
 
@@ -96,7 +97,7 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 
 // badAnswer refuses the client over an answer that is none.
 func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
-	r := tunnel.Refusal{Class: failure.TargetProtocol, Text: "the server's answer to the websocket upgrade: " + clean(err.Error())}
+	r := tunnel.Refusal{Class: failure.TargetProtocol, Text: "the server's answer to the websocket upgrade: " + printable.ASCII(err.Error())}
 	switch {
 	case isTimeout(err):
 		r = tunnel.Refusal{

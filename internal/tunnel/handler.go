@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
 )
@@ -197,7 +198,7 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 func (h *Handler) opening(r Request, start time.Time) Opening {
 	return Opening{
 		ID: h.idPrefix + strconv.FormatUint(h.idLast.Add(1), 36), Client: r.Client, Label: r.Label,
-		Protocol: r.Protocol, Host: printable(r.Host), Port: r.Port, Start: start,
+		Protocol: r.Protocol, Host: cleanHost(r.Host), Port: r.Port, Start: start,
 	}
 }
 
@@ -206,23 +207,8 @@ func (r *Opening) fill(route router.Route) {
 	r.Rule, r.Pool = route.Rule, route.Pool.Name()
 }
 
-// printable keeps a client's text from writing lines or escapes into a log.
-func printable(s string) string {
-	const most = 255
-	if len(s) > most {
-		s = s[:most]
-	}
-	clean := true
-	for i := 0; i < len(s); i++ {
-		clean = clean && s[i] > ' ' && s[i] < 0x7f
-	}
-	if clean {
-		return s
-	}
-	return strings.Map(func(c rune) rune {
-		if c <= ' ' || c >= 0x7f {
-			return '?'
-		}
-		return c
-	}, s)
+// cleanHost returns a client's host fit for a log: printable, without spaces, and
+// no longer than a name can be.
+func cleanHost(s string) string {
+	return strings.ReplaceAll(printable.ASCII(s[:min(len(s), 255)]), " ", "?")
 }

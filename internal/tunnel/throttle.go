@@ -2,9 +2,10 @@ package tunnel
 
 import (
 	"net/netip"
-	"proxyd/internal/failure"
 	"sync"
 	"time"
+
+	"proxyd/internal/failure"
 )
 
 const (

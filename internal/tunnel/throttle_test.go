@@ -2,10 +2,11 @@ package tunnel
 
 import (
 	"net/netip"
-	"proxyd/internal/failure"
 	"strconv"
 	"testing"
 	"time"
+
+	"proxyd/internal/failure"
 )
 
 func TestIdenticalRefusalsAreQuietedThenSlowed(t *testing.T) {

@@ -92,12 +92,18 @@ func (l *layer) variable(at position, path, value string, replace bool) {
 	}
 }
 
-// overlay puts a value in its place. A mapping of cryptofeed's, which fills what is
-// left open, is laid key by key.
+// overlay puts a value in its place. A mapping is laid key by key, as variables
+// for its keys would be: what it does not name stays, and null names nothing.
 func (l *layer) overlay(at position, parts []string, v *node, replace bool) {
-	if !replace && v.kind == mapping {
+	if v.kind == mapping && len(v.keys) == 0 && replace {
+		l.errs = append(l.errs, at.error(strings.Join(parts, "."), "is an empty mapping, which sets nothing", "remove the variable, or write what is to be set, such as direct or reject"))
+		return
+	}
+	if v.kind == mapping && !(replace && v.hasRivals()) {
 		for _, e := range v.keys {
-			l.overlay(at, append(slices.Clone(parts), e.key), e.val, false)
+			if e.val.kind != null {
+				l.overlay(at, append(slices.Clone(parts), e.key), e.val, replace)
+			}
 		}
 		return
 	}
@@ -216,6 +222,13 @@ func (n *node) makeParent(at position, childKey string) {
 // rivals are the keys of which a mapping has one: a way's spellings, and those
 // of an address.
 var rivals = map[string][]string{"url": {"=", "pool"}, "pool": {"=", "url"}, "address": {"="}}
+
+// hasRivals reports whether a mapping has two keys of which it may have one.
+func (n *node) hasRivals() bool {
+	return slices.ContainsFunc(n.keys, func(e entry) bool {
+		return slices.ContainsFunc(rivals[e.key], func(r string) bool { return n.child(r) != nil })
+	})
+}
 
 func replaceRivals(n *node, key string) {
 	for _, r := range rivals[key] {

@@ -230,26 +230,47 @@ func (l *leaks) routed(name string) string {
 	return name
 }
 
-// addresses compares the CIDRs that prev lists, at their first and their last
-// address.
+// addresses compares what happens to addresses that prev's CIDRs list. It changes
+// only where one of them begins or ends, or where one of next's ends.
 func (l *leaks) addresses() {
-	for _, r := range l.prev.config.Routes {
+	was, now := prefixesOf(l.prev.config.Routes), prefixesOf(l.next.config.Routes)
+	for _, p := range was {
+		l.address(p.Addr(), was)
+	}
+	for _, p := range slices.Concat(was, now) {
+		l.address(lastOf(p).Next(), was)
+	}
+}
+
+// address compares what happens to one address; listed are prev's CIDRs.
+func (l *leaks) address(ip netip.Addr, listed []netip.Prefix) {
+	was := l.prev.addresses.match(ip)
+	if !l.prev.held(was) {
+		return
+	}
+	i := slices.IndexFunc(listed, func(p netip.Prefix) bool { return p.Contains(ip) })
+	if i < 0 {
+		return
+	}
+	for _, k := range catalog.Kinds {
+		now := l.next.addresses.match(ip)
+		if now == nil {
+			now = l.next.addresses.last(k)
+		}
+		l.note(was, now.fall(), k, func() leak { return leak{of: ofRoute, subject: listed[i].String()} })
+	}
+}
+
+// prefixesOf returns the CIDRs of routes, in their order.
+func prefixesOf(routes []config.Route) (list []netip.Prefix) {
+	for _, r := range routes {
 		for _, p := range r.Hosts {
-			if p.Kind != target.CIDR {
-				continue
-			}
-			for _, ip := range []netip.Addr{p.Prefix.Addr(), lastOf(p.Prefix)} {
-				was := l.prev.addresses.match(ip)
-				for _, k := range catalog.Kinds {
-					now := l.next.addresses.match(ip)
-					if now == nil {
-						now = l.next.addresses.last(k)
-					}
-					l.note(was, now.fall(), k, func() leak { return leak{of: ofRoute, subject: p.String()} })
-				}
+			if p.Kind == target.CIDR {
+				list = append(list, p.Prefix)
 			}
 		}
 	}
+	return list
 }
 
 // lastOf is the last address of a prefix.

@@ -45,6 +45,10 @@ func TestNewlyDirect(t *testing.T) {
 			`198.51.100.0/24 went through pool asia` + byDefault + `routes: [{hosts: ["198.51.100.0/24"], use: direct}]`,
 			`a.example went through pool asia` + byDefault + `routes: [{hosts: ["a.example"], use: direct}]`,
 		}},
+		{"a CIDR behind another one is gone", "default: direct\nroutes: [{hosts: [198.51.100.0/24, 198.51.103.0/24], use: direct}, {hosts: [198.51.100.0/22], use: reject}]", "default: direct\nroutes: [{hosts: [198.51.100.0/24, 198.51.103.0/24], use: direct}]", []string{
+			`198.51.100.0/22 was refused` + byDefault + `routes: [{hosts: ["198.51.100.0/22"], use: direct}]`,
+		}},
+		{"a CIDR in two halves", "default: direct\nroutes: [{hosts: ['2001:db8::/32', '::/0'], use: asia}]", "default: direct\nroutes: [{hosts: ['8000::/1', '::/1'], use: asia}]", nil},
 		{"a route is gone before one for *", `routes: [{hosts: [a.example], use: asia}, {hosts: ["*"], use: direct}]`, `routes: [{hosts: ["*"], use: direct}]`, []string{
 			`a.example went through pool asia and would go direct by the route for *: say routes: [{hosts: ["a.example"], use: direct}]`,
 		}},

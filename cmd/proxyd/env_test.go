@@ -45,20 +45,20 @@ func TestEnvPointsAtAListener(t *testing.T) {
 		says string // on standard error
 		code int
 	}{
-		"the first plain one":         {[]string{"-c", all}, "HTTPS_PROXY=http://[::1]:9005\n", "", 0},
-		"one with a use":              {[]string{"-c", all, "--listener", "127.0.0.1:9001"}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "", 0},
-		"only one with a use":         {[]string{"-c", one("{address: 127.0.0.1:9001, use: direct}")}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "leaves through its use", 0},
-		"a password":                  {[]string{"-c", all, "--listener", "127.0.0.1:9002"}, "HTTPS_PROXY=http://127.0.0.1:9002\n", "--user NAME:PASSWORD", 0},
-		"a password, for a client":    {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--for", "curl"}, "http://127.0.0.1:9002", "--user NAME:PASSWORD", 0},
-		"a password that is named":    {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot:p@$ '1"}, "HTTPS_PROXY=http://bot:p%40%24%20%271@127.0.0.1:9002\n", "", 0},
-		"a name alone, and auth":      {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot"}, "", "needs a password: NAME:PASSWORD", 2},
-		"a label":                     {[]string{"-c", all, "--user", "bot-1"}, "HTTPS_PROXY=http://bot-1:x@[::1]:9005\n", "", 0},
-		"a label, for a client":       {[]string{"-c", all, "--user", "bot-1", "--for", "websocket-client"}, `http_proxy_auth=("bot-1", "x")`, "", 0},
-		"no such listener":            {[]string{"-c", all, "--listener", "127.0.0.1:1"}, "", "127.0.0.1:9001, 127.0.0.1:9002", 2},
-		"the port that the log says":  {[]string{"-c", one("127.0.0.1:0"), "--listener", "127.0.0.1:33000"}, "HTTPS_PROXY=http://127.0.0.1:33000\n", "", 0},
+		"the first plain one":          {[]string{"-c", all}, "HTTPS_PROXY=http://[::1]:9005\n", "", 0},
+		"one with a use":               {[]string{"-c", all, "--listener", "127.0.0.1:9001"}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "", 0},
+		"only one with a use":          {[]string{"-c", one("{address: 127.0.0.1:9001, use: direct}")}, "HTTPS_PROXY=http://127.0.0.1:9001\n", "leaves through its use", 0},
+		"a password":                   {[]string{"-c", all, "--listener", "127.0.0.1:9002"}, "HTTPS_PROXY=http://127.0.0.1:9002\n", "--user NAME:PASSWORD", 0},
+		"a password, for a client":     {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--for", "curl"}, "http://127.0.0.1:9002", "--user NAME:PASSWORD", 0},
+		"a password that is named":     {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot:p@$ '1"}, "HTTPS_PROXY=http://bot:p%40%24%20%271@127.0.0.1:9002\n", "", 0},
+		"a name alone, and auth":       {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot"}, "", "needs a password: NAME:PASSWORD", 2},
+		"a label":                      {[]string{"-c", all, "--user", "bot-1"}, "HTTPS_PROXY=http://bot-1:x@[::1]:9005\n", "", 0},
+		"a label, for a client":        {[]string{"-c", all, "--user", "bot-1", "--for", "websocket-client"}, `http_proxy_auth=("bot-1", "x")`, "", 0},
+		"no such listener":             {[]string{"-c", all, "--listener", "127.0.0.1:1"}, "", "127.0.0.1:9001, 127.0.0.1:9002", 2},
+		"the port that the log says":   {[]string{"-c", one("127.0.0.1:0"), "--listener", "127.0.0.1:33000"}, "HTTPS_PROXY=http://127.0.0.1:33000\n", "", 0},
 		"a port that is not known yet": {[]string{"-c", one("127.0.0.1:0")}, "", "chosen when the daemon starts", 1},
-		"TLS":                         {[]string{"-c", all, "--listener", "127.0.0.1:9003"}, "HTTPS_PROXY=https://127.0.0.1:9003\n", "", 0},
-		"IPv6, for Java":              {[]string{"-c", all, "--for", "java"}, "-Dhttps.proxyHost=::1 -Dhttps.proxyPort=9005 ", "", 0},
+		"TLS":                          {[]string{"-c", all, "--listener", "127.0.0.1:9003"}, "HTTPS_PROXY=https://127.0.0.1:9003\n", "", 0},
+		"IPv6, for Java":               {[]string{"-c", all, "--for", "java"}, "-Dhttps.proxyHost=::1 -Dhttps.proxyPort=9005 ", "", 0},
 	} {
 		out, errOut, code := call(append([]string{"env"}, c.args...)...)
 		if code != c.code || !strings.Contains(out, c.want) || !strings.Contains(errOut, c.says) || (c.says == "" && errOut != "" && !strings.Contains(errOut, "has errors")) {

@@ -24,7 +24,7 @@ func TestRunFails(t *testing.T) {
 		"the address is taken":       {nil, []string{"run", "-c", file(t, fmt.Sprintf("listen: %s\n", taken.Addr()))}, taken.Addr().String()},
 		"a missing $PROXYD_CONFIG":   {[]string{"PROXYD_CONFIG=" + missing}, nil, missing + ": does not exist"},
 		"an empty $PROXYD_CONFIG":    {[]string{"PROXYD_CONFIG=" + file(t, "\n")}, []string{"run"}, "is empty"},
-		"an invalid file":              {nil, []string{"-c", invalid}, invalid + ":14:1: routs: unknown key"},
+		"an invalid file":            {nil, []string{"-c", invalid}, invalid + ":14:1: routs: unknown key"},
 		"a variable that is no key":  {[]string{"PROXYD_LISTN=x"}, []string{"run"}, "env PROXYD_LISTN: listn: unknown key; did you mean listen?"},
 		"a certificate that is gone": {nil, []string{"run", "-c", file(t, "listen: {address: \"127.0.0.1:0\", tls: {cert_file: /nonexistent/c.pem, key_file: /nonexistent/k.pem}}\n")}, "/nonexistent/c.pem"},
 	} {

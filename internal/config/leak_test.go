@@ -117,7 +117,7 @@ func asKeys(path string, doc func(any) any) []spot {
 	}
 }
 
-// Promise (security): no fault, warning or printed configuration repeats text
+// Promise (security): no error, warning or printed configuration repeats text
 // that could hold a credential, wherever in the file it was written by mistake.
 func TestNoOutputRepeatsWhatCouldBeACredential(t *testing.T) {
 	t.Parallel()

@@ -113,8 +113,8 @@ func follow(doc map[string]any, path, key string, value any, hint string) {
 	found[path][name] = below
 }
 
-// Promise (security): who does what a fault proposes about a misplaced key never
-// lets out, or lets in, more than the file did without that key.
+// Promise (security): following the hint of an error about a misplaced key never
+// lets more out, or in, than the file without that key.
 func TestNoHintToMoveAKeyDisarms(t *testing.T) {
 	t.Parallel()
 	keys := map[string]bool{}

@@ -2,10 +2,11 @@ package proxyclient
 
 import (
 	"net/http"
-	"proxyd/internal/failure"
-	"proxyd/internal/printable"
 	"strconv"
 	"time"
+
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // maxInterim is how many interim answers (1xx) an upstream may send first.

@@ -5,14 +5,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"proxyd/internal/config"
-	"proxyd/internal/failure"
-	"proxyd/internal/target"
-	"proxyd/internal/testkit"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"proxyd/internal/config"
+	"proxyd/internal/failure"
+	"proxyd/internal/target"
+	"proxyd/internal/testkit"
 )
 
 func TestMain(m *testing.M) {

@@ -3,12 +3,13 @@ package proxyclient
 import (
 	"bytes"
 	"net/http"
-	"proxyd/internal/failure"
-	"proxyd/internal/printable"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 )
 
 // headScan looks for the end of a response head that arrives in pieces. It fails

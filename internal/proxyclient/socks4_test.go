@@ -2,9 +2,10 @@ package proxyclient
 
 import (
 	"fmt"
+	"testing"
+
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
-	"testing"
 )
 
 func TestSOCKS4ReplyClass(t *testing.T) {

@@ -2,6 +2,7 @@ package proxyclient
 
 import (
 	"fmt"
+
 	"proxyd/internal/failure"
 )
 

@@ -1,14 +1,13 @@
 package upstream
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/config"
 	"proxyd/internal/failure"
 	"proxyd/internal/limit"
 )
@@ -213,36 +212,110 @@ func (s *Set) Adopt(pool, upstream, exchange string, kind catalog.Kind) (u *Upst
 	return u, chain(u.adopt(exchange, kind), h.ended)
 }
 
-// acquireBudget takes a place in m's budgets. It waits for one inside the time budget,
-// but in a whole walk for one member alone.
-func (w *failover) acquireBudget(ctx context.Context, at int) (*budgetLease, *failure.Error) {
-	n := w.pool.need(at, &w.look)
-	if len(n.budgets) == 0 {
-		return nil, nil
+// poolExit leads the name of a pool where it stands for an exit. No exit has a
+// space in it that does not follow a longer name.
+const poolExit = "pool "
+
+// jitterPart of the time that one may wait is what one that has waited may be
+// late by, so that not all go in the moment a place comes free.
+const jitterPart = 10
+
+// limitSet are the budgets of one configuration. They hold on to nothing else.
+type limitSet struct {
+	exchanges map[pairKey]limit.Limits // those that are written
+	exits     map[string]limit.Limits  // with those of pools, by poolExit and the name
+	queues    bool                     // some exit's or pool's lets a connection wait
+}
+
+func newFigures(c *config.Config) *limitSet {
+	f := &limitSet{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}}
+	for _, e := range c.Exchanges {
+		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+			if l := e.Limits.Of(k); l != (config.Limits{}) {
+				f.exchanges[pairKey{e.ID, k}] = held(l)
+			}
+		}
 	}
-	var most time.Duration
-	if left := time.Until(w.deadline); !w.waited { // the dial needs time too
-		most = left - min(leastLeft, left/2)
+	for _, p := range c.Pools {
+		if p.Limits != (config.Limits{}) {
+			f.exits[poolExit+p.Name] = held(p.Limits)
+		}
+		for _, m := range p.Proxies {
+			if m.Enabled && m.Limits != (config.Limits{}) {
+				f.exits[m.Exit] = smaller(f.exits[m.Exit], held(m.Limits))
+			}
+		}
 	}
-	st := w.pool.members[at].state
-	st.dialling.Add(1) // so that least_connections sees who has a queue
-	defer st.dialling.Add(-1)
-	start := time.Now()
-	grant, err := w.look.shared.limits.Acquire(ctx, most, n.budgets)
-	w.note(time.Since(start))
-	if err == nil {
-		return &budgetLease{grant: grant}, nil
+	for _, l := range f.exits {
+		f.queues = f.queues || l.Queue > 0
 	}
-	if errors.Is(err, limit.ErrSuspended) {
-		return nil, suspendedFault(err)
+	return f
+}
+
+func held(l config.Limits) limit.Limits {
+	return spread(limit.Limits{Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue})
+}
+
+// spread sets the jitter. A window gives many places back at once, connections
+// end one by one.
+func spread(l limit.Limits) limit.Limits {
+	l.Jitter = 0
+	if l.Connects > 0 {
+		l.Jitter = l.Queue / jitterPart
 	}
-	f, ok := err.(*limit.Full) //nolint:errorlint // Acquire promises the very type
-	if !ok {
-		return nil, &failure.Error{Class: failure.Budget, Err: err} // the caller has given up
+	return l
+}
+
+// smaller gives for each figure the one that lets less through; a may have none.
+func smaller(a, b limit.Limits) limit.Limits {
+	if !a.IsSet() {
+		return b
 	}
-	w.waited = w.waited || f.Queued > 0
-	if w.soonest == 0 || f.RetryAfter > 0 && f.RetryAfter < w.soonest {
-		w.soonest = f.RetryAfter
+	l := a
+	if b.Connects > 0 && (a.Connects == 0 || float64(b.Connects)*a.Per.Seconds() < float64(a.Connects)*b.Per.Seconds()) {
+		l.Connects, l.Per = b.Connects, b.Per
 	}
-	return nil, fullFault(f)
+	if b.MaxConnections > 0 && (a.MaxConnections == 0 || b.MaxConnections < a.MaxConnections) {
+		l.MaxConnections = b.MaxConnections
+	}
+	l.Queue = min(a.Queue, b.Queue)
+	return spread(l)
+}
+
+// exchange gives the figures for each exit: those that are written, else those
+// that the exchange publishes, which are only watched.
+func (f *limitSet) exchange(k pairKey) limit.Limits {
+	if l, ok := f.exchanges[k]; ok || k.exchange == "" {
+		return l
+	}
+	l := held(config.Published(k.exchange, k.kind))
+	l.Watch = true
+	return l
+}
+
+// of gives a budget's figures by its name.
+func (f *limitSet) of(k limit.Key) limit.Limits {
+	if k.Exchange == "" {
+		return f.exits[k.Exit]
+	}
+	for _, kind := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+		if kind.String() == k.Kind {
+			return f.exchange(pairKey{k.Exchange, kind})
+		}
+	}
+	return limit.Limits{}
+}
+
+// keys are the budgets that a connection needs, by their names: those that have
+// figures. pool may be "".
+func (f *limitSet) keys(to pairKey, exit, pool string) (list []limit.Key) {
+	if l := f.exchange(to); l.IsSet() {
+		list = append(list, limit.Key{Exchange: to.exchange, Kind: to.kind.String(), Exit: exit})
+	}
+	for _, name := range []string{exit, poolExit + pool} {
+		if l := f.exits[name]; l.IsSet() {
+			list = append(list, limit.Key{Exit: name})
+		}
+	}
+	return list
 }

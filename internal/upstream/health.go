@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -235,4 +236,50 @@ func (u *Upstream) clearAuthFailure() {
 		}
 	}
 	u.markPairs()
+}
+
+// tooSlow reports whether a dial to l's target through u that ended well took so
+// long that it counts as a failure of u: more than attempt_seconds, and no other
+// member is known to be as slow there, which would be the target's doing.
+func (p *Pool) tooSlow(u *Upstream, l *selection, took time.Duration) bool {
+	if took <= p.set.attempt || u.IsDirect() {
+		return false
+	}
+	others := 0
+	for i := range p.members {
+		m := &p.members[i]
+		if !m.Enabled || m.Upstream == u {
+			continue
+		}
+		others++
+		if known := p.knownLatency(i, l); known != math.MaxInt64 && known > int64(p.set.attempt) {
+			return false
+		}
+	}
+	return others > 0
+}
+
+// unattributed is a failure that was the upstream's own if another one opens the way.
+type unattributed struct {
+	*Upstream
+	class failure.Class
+}
+
+// recordFailure remembers a failed attempt. It reports whether it is in doubt whose
+// fault it was.
+func (p *Pool) recordFailure(u *Upstream, t *Target, e *failure.Error, took time.Duration) (doubtful bool) {
+	u.state.failed(e.Class)
+	own, plain := ownFault(e)
+	switch timeout := e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout; {
+	case e.Class == failure.UpstreamDenied:
+		u.deny(t, e)
+	case timeout && took < min(p.set.attempt, leastLeft): // the budget was spent elsewhere
+	case plain && !e.Hop:
+		u.recordUpstreamError(e.Class, 1)
+	case own:
+		u.recordUpstreamError(e.Class, u.rules.After)
+	default:
+		return e.Unsure
+	}
+	return false
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -297,5 +298,73 @@ func TestMaxPercent(t *testing.T) {
 		if n := len(strings.Fields(out(s))); n != want {
 			t.Errorf("%d percent: %d of 5 are out, want %d", percent, n, want)
 		}
+	}
+}
+
+// slowly is a SOCKS5 proxy's success after a while, and then silence.
+func slowly(after time.Duration) *testkit.Fault {
+	return testkit.On(testkit.AtRequest, func(c net.Conn) {
+		time.Sleep(after)
+		testkit.SayAndHang("\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")(c)
+	})
+}
+
+// inTime opens a connection with so little time that no attempt is cut short.
+func inTime(t testing.TB, p *Pool) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	way, err := p.Dial(ctx, venue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	way.Release()
+	_ = way.Conn.Close()
+	return way.Member.Name()
+}
+
+// Promise (data path): an upstream whose dials succeed, but slower than
+// attempt_seconds, is ejected like one that fails, unless the others are as slow.
+func TestSlowDialsEject(t *testing.T) {
+	t.Parallel()
+	list := proxies(t, 2)
+	s := load(t, poolOf(list, "failover"), nil)
+	stopped(s)
+	list[0].SetFault(slowly(350 * time.Millisecond))
+	got := ""
+	for range 4 {
+		got += inTime(t, only(t, s))
+	}
+	if got != "aaab" || out(s) != "a" {
+		t.Errorf("dials through %s, %q is out", got, out(s))
+	}
+	u := s.Upstream("a")
+	u.Observe(Result{Dial: 400 * time.Millisecond}) // a probe that is as slow brings nothing back
+	if e := u.Status().Ejection; e == nil || e.Cause != failure.UpstreamTimeout {
+		t.Errorf("ejection: %+v", e)
+	}
+}
+
+// A target that is slow through every member is the fault of none.
+func TestSlowTargetEjectsNone(t *testing.T) {
+	t.Parallel()
+	list := proxies(t, 2)
+	s := load(t, poolOf(list, "round_robin"), nil)
+	stopped(s)
+	for _, p := range list {
+		p.SetFault(slowly(350 * time.Millisecond))
+	}
+	for range 8 {
+		inTime(t, only(t, s))
+	}
+	if out(s) != "" {
+		t.Errorf("%q is out", out(s))
+	}
+	alone := load(t, poolOf(list[:1], "failover"), nil) // and a lone member has no one to be compared with
+	for range 4 {
+		inTime(t, only(t, alone))
+	}
+	if out(alone) != "" {
+		t.Errorf("%q is out", out(alone))
 	}
 }

@@ -3,11 +3,12 @@ package upstream
 import (
 	"errors"
 	"net"
-	"proxyd/internal/failure"
-	"proxyd/internal/testkit"
 	"strings"
 	"syscall"
 	"testing"
+
+	"proxyd/internal/failure"
+	"proxyd/internal/testkit"
 )
 
 // All of 127.0.0.0/8 is this machine's on linux alone.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"proxyd/internal/config"
 	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
@@ -57,7 +56,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 	}
 	if repeatable(req) { // over a connection that may just be ending only what can be sent again
 		w.job.reuse = func(m *Member) (done bool, err error) {
-			if conn = p.set.shared.kept.take(m.keptKey(&t)); conn == nil {
+			if conn = p.set.shared.kept.take(keptKeyOf(m.Upstream, &t)); conn == nil {
 				return false, nil
 			}
 			trip.Member, trip.Dial = m.Upstream, 0
@@ -75,10 +74,6 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 
 // Interrupter is a request's body whose Read another goroutine can end.
 type Interrupter interface{ Interrupt() }
-
-func (u *Upstream) keptKey(t *Target) keptKey {
-	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Named, t.Client}
-}
 
 // roundTrip sends req over a new connection.
 func (m *Member) roundTrip(c *keptConn, s *Set, req *http.Request, t Target, h *budgetLease) (*http.Response, error) {
@@ -145,29 +140,9 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) 
 		_ = dialled.conn.Close()
 		return nil, failure.New(failure.Local, "this machine cannot use the connection").With(err, "")
 	}
-	k := newKeptConn(cc, link, m.keptKey(&t), s.shared.kept, beside)
+	k := newKeptConn(cc, link, keptKeyOf(m.Upstream, &t), s.shared.kept, beside)
 	k.via = via
 	return k, nil
-}
-
-// forwards reports whether u takes plain requests in absolute form.
-func (u *Upstream) forwards() bool {
-	return u.url.Scheme == config.SchemeHTTP || u.url.Scheme == config.SchemeHTTPS
-}
-
-// hopTLS is hop, and TLS on it where the upstream speaks it.
-func (u *Upstream) hopTLS(ctx context.Context, s *Set, t *Target) (*link, error) {
-	l, err := u.hop(ctx, s, t)
-	if err != nil {
-		return nil, err
-	}
-	secured, e := u.client.Secure(ctx, l.conn)
-	if e != nil {
-		l.close()
-		return nil, e
-	}
-	l.conn = secured
-	return l, nil
 }
 
 // plainDial hands a connection that is already open to plainTransport.
@@ -192,7 +167,7 @@ var plainTransport = &http.Transport{
 // roundTrip sends one request and turns a failure into an *Error.
 func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (*http.Response, error) {
 	if u.forwards() {
-		req = u.dress(req, s, c.beside)
+		req = c.dress(req, u, s)
 	}
 	resp, err := c.send(req)
 	if err != nil {
@@ -201,7 +176,7 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 		}
 		return nil, answerFault(err, u.forwards())
 	}
-	e := u.unfit(resp, t)
+	e := unfit(u, resp, t)
 	if e == nil {
 		return resp, nil
 	}
@@ -237,7 +212,7 @@ func (c *keptConn) interrupt() {
 }
 
 // unfit returns why an answer is none for the client, nil if it is one.
-func (u *Upstream) unfit(resp *http.Response, t Target) *failure.Error {
+func unfit(u *Upstream, resp *http.Response, t Target) *failure.Error {
 	switch {
 	case resp.StatusCode == http.StatusProxyAuthRequired && u.forwards():
 		return u.client.AuthError(resp, t.addr())
@@ -272,7 +247,8 @@ func protocolFault(forwards bool, what string) *failure.Error {
 
 // dress makes req one for an HTTP upstream: in absolute form, with the fields
 // that are for it alone, and with a mark if it is on this machine.
-func (u *Upstream) dress(req *http.Request, s *Set, mark bool) *http.Request {
+func (c *keptConn) dress(req *http.Request, u *Upstream, s *Set) *http.Request {
+	mark := c.beside
 	opaque := req.URL.Opaque != ""
 	basic, given := u.client.Credentials.Basic()
 	if !given && !mark && !opaque {
@@ -323,23 +299,6 @@ func answerFault(err error, forwards bool) *failure.Error {
 		}
 	}
 	e.Err = err
-	return e
-}
-
-// Cut returns the error of an answer that ended with err before its end.
-// Through an upstream that forwards requests it may be the upstream's.
-func (u *Upstream) Cut(err error) *failure.Error {
-	e := &failure.Error{Class: failure.TargetProtocol, Upstream: u.name, ProxyError: proxyIncomplete, Err: err}
-	switch {
-	case dialer.IsTimeout(err):
-		e.Class, e.Text = failure.TargetTimeout, "gave an answer that stopped coming"
-	case dialer.IsReset(err):
-		e.Text = "gave an answer that was cut short by a reset"
-	case dialer.IsClosed(err):
-		e.Text = "gave an answer that was cut short by the end of the connection"
-	default:
-		e.Text = "gave an answer whose body is malformed"
-	}
 	return e
 }
 

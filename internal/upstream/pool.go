@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,4 +134,61 @@ func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *budgetLease) (*
 	}
 	way.Release = h.after(m.count(t, way.Release))
 	return way, nil
+}
+
+// PoolStatus is a pool at one moment.
+type PoolStatus struct {
+	Name    string         `json:"name"`
+	Members []MemberStatus `json:"members"` // in the order of the file
+}
+
+// MemberStatus is a membership, and what may be done with it now.
+type MemberStatus struct {
+	Upstream string  `json:"upstream"`
+	Weight   float64 `json:"weight"`
+	Tier     int     `json:"tier"`
+	Standing string  `json:"standing"` // usable, degraded, avoided, never or disabled
+}
+
+// Standings says for a target what may be done with each member now, in the order
+// of the file: usable, degraded (slow: after the others of its tier), avoided (ejected, or a bad verdict: only when no usable
+// one is left), never (drained, rate limited, or over a budget) or disabled.
+func (p *Pool) Standings(t Target) PoolStatus {
+	l := selection{shared: p.set.shared, target: &t}
+	s := PoolStatus{Name: p.name}
+	for i := range p.members {
+		m := &p.members[i]
+		word := "disabled"
+		if m.Enabled {
+			at, _ := l.at(m.state)
+			if at <= degraded && p.exhausted(i, &l) {
+				at = never
+			}
+			word = [...]string{usable: "usable", degraded: "degraded", avoided: "avoided", never: "never"}[at]
+		}
+		s.Members = append(s.Members, MemberStatus{m.name, m.Weight, m.Tier, word})
+	}
+	return s
+}
+
+// label is the pool's name for people.
+func (p *Pool) label() string {
+	if !p.inline {
+		return p.name
+	}
+	names := make([]string, len(p.members))
+	for i, m := range p.members {
+		names[i] = m.name
+	}
+	return strings.Join(names, "|")
+}
+
+// inUse are the identities of the members that are enabled.
+func (p *Pool) inUse() (ids []config.Identity) {
+	for i := range p.members {
+		if m := &p.members[i]; m.Enabled {
+			ids = append(ids, m.id)
+		}
+	}
+	return ids
 }

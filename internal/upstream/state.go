@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
@@ -89,4 +90,144 @@ func (u *Upstream) adopt(exchange string, kind catalog.Kind) (release func()) {
 		st.live.Add(-1)
 		sh.alive(pr, -1)
 	}
+}
+
+// recall takes over what is remembered of one upstream.
+func (u *Upstream) recall(m Memory) {
+	now := u.shared.now()
+	ours := func(t time.Time) time.Time { // on this process's clock, which does not jump
+		if t.IsZero() {
+			return t
+		}
+		return now.Add(t.Sub(now.Round(0)))
+	}
+	st := u.state
+	for _, p := range m.Pairs {
+		pr := u.exchange(p.Exchange, p.Kind)
+		if p.Latency > 0 {
+			pr.observeLatency(p.Latency, u.shared.elapsed(now))
+			pr.usual.Store(int64(p.Latency))
+		}
+		pr.drained.Store(p.Drained)
+		if p.Verdict != nil {
+			v := &remembered{*p.Verdict, p.Times}
+			v.Until, v.At, v.Since = ours(v.Until), ours(v.At), ours(v.Since)
+			pr.verdict.Store(v)
+		}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.health = health{
+		streak: m.Streak, wins: m.Wins, times: m.Ejections, cause: m.Cause,
+		since: ours(m.Since), until: ours(m.Until), last: ours(m.Last), back: ours(m.Back),
+	}
+	u.mark(markEjected, !m.Since.IsZero())
+	u.mark(markStreak, m.Streak > 0)
+	u.mark(markDrained, m.Drained)
+	u.markPairs()
+}
+
+// SetDrained begins (or ends) a drain: no new connection through u, of the
+// exchange alone unless that is "". Those that are open stay; the idle ones of
+// plain HTTP are closed.
+func (u *Upstream) SetDrained(exchange string, drained bool) {
+	st := u.state
+	if exchange == "" {
+		st.mu.Lock()
+		u.mark(markDrained, drained)
+		st.mu.Unlock()
+	} else {
+		for _, kind := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+			pr := u.exchange(exchange, kind)
+			st.mu.Lock()
+			pr.drained.Store(drained)
+			u.markPairs()
+			st.mu.Unlock()
+		}
+	}
+	if drained {
+		u.shared.kept.closeIdle(func(k keptKey) bool { return k.lead == u.lead })
+	}
+}
+
+// Drained reports whether u, or u for the exchange unless that is "", is drained.
+func (u *Upstream) Drained(exchange string) bool {
+	if u.state.marks.Load()&markDrained != 0 {
+		return true
+	}
+	pr := u.known(exchange, catalog.KindHTTP)
+	return exchange != "" && pr != nil && pr.drained.Load()
+}
+
+// Status is an upstream at one moment, for people and metrics. It holds no
+// credentials.
+type Status struct {
+	Name     string                   `json:"name"`
+	URL      string                   `json:"url"` // masked
+	Live     int64                    `json:"live"`
+	Connects uint64                   `json:"connects"`           // ways opened since the upstream is known
+	Failures map[failure.Class]uint64 `json:"failures,omitempty"` // failed attempts since then
+	InUse    bool                     `json:"in_use"`             // enabled in some pool
+	Drained  bool                     `json:"drained,omitempty"`
+	Ejection *Ejection                `json:"ejection,omitempty"` // nil: it is not ejected
+	Pairs    []PairStatus             `json:"pairs,omitempty"`    // in the order of first use
+}
+
+// Ejection is why an upstream is out of use, and how long at least.
+type Ejection struct {
+	Cause failure.Class `json:"cause"`
+	Since time.Time     `json:"since"`
+	Until time.Time     `json:"until"`
+	Last  time.Time     `json:"last"` // its last failure
+}
+
+// PairStatus is what is remembered of an upstream for one exchange and kind.
+type PairStatus struct {
+	Exchange  string   `json:"exchange,omitempty"` // "" for hosts that are no exchange's
+	Kind      string   `json:"kind,omitempty"`
+	Live      int64    `json:"live"`
+	LatencyMS float64  `json:"latency_ms,omitempty"` // moving average of what opening a way takes
+	Degraded  *Slow    `json:"degraded,omitempty"`   // nil: it is not
+	Drained   bool     `json:"drained,omitempty"`
+	Short     uint64   `json:"short,omitempty"`   // websocket tunnels that ended at once
+	Verdict   *Verdict `json:"verdict,omitempty"` // nil: none
+	Holds     bool     `json:"holds,omitempty"`   // the verdict is not over, and no living feed contradicts it
+}
+
+// Slow is why an upstream is degraded for an exchange and kind: a dial took
+// many times what is usual.
+type Slow struct {
+	Until   time.Time `json:"until"`
+	TookMS  float64   `json:"took_ms"`
+	UsualMS float64   `json:"usual_ms"`
+}
+
+func ms(ns int64) float64 { return float64(time.Duration(ns).Microseconds()) / 1000 }
+
+// Status is u now.
+func (u *Upstream) Status() Status {
+	s := Status{
+		Name: u.name, URL: u.URL(), Live: u.Live(), Connects: u.state.connects.Load(), Failures: u.state.failuresByClass(),
+		InUse: len(u.pools) > 0, Drained: u.Drained(""),
+	}
+	u.state.mu.Lock()
+	if h := &u.state.health; !h.since.IsZero() {
+		s.Ejection = &Ejection{h.cause, h.since, h.until, h.last}
+	}
+	u.state.mu.Unlock()
+	u.eachPair(func(k pairKey, pr *exchangeState) {
+		p := PairStatus{
+			Exchange: k.exchange, Kind: k.kind.String(), Live: pr.live.Load(),
+			LatencyMS: ms(pr.latency.Load()), Drained: pr.drained.Load(), Short: pr.short.Load(),
+		}
+		if end, ok := pr.isDegraded(u.shared, u.shared.now()); ok {
+			p.Degraded = &Slow{end, ms(pr.slow.Load()), ms(pr.usual.Load())}
+		}
+		if v := pr.verdict.Load(); v != nil {
+			verdict := v.Verdict
+			p.Verdict, p.Holds = &verdict, u.holds(k.kind, pr, v)
+		}
+		s.Pairs = append(s.Pairs, p)
+	})
+	return s
 }

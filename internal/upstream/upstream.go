@@ -5,55 +5,62 @@
 package upstream
 
 import (
-	"net"
-	"net/netip"
-	"time"
-
-	"proxyd/internal/catalog"
 	"proxyd/internal/config"
-	"proxyd/internal/failure"
 	"proxyd/internal/proxyclient"
-	"proxyd/internal/target"
 )
 
-// Target is where a connection goes, normalised once at the border.
-type Target struct {
-	Host     string     // a name, or an address's canonical text
-	IP       netip.Addr // set when Host is an address
-	Port     uint16
-	Exchange string // "" when the host is no exchange's
-	Kind     catalog.Kind
-	Trusted  bool           // a route names this host and says direct: private addresses are allowed
-	Named    bool           // a route names this host and does not refuse it: a proxy on this machine may be asked for it whatever it is
-	Hop      bool           // it is an upstream, reached through the hop before
-	Hops     string         // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
-	Client   netip.AddrPort // of a plain request: connections are kept for it alone
-	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
+// Upstream is one way out, as one configuration has it.
+type Upstream struct {
+	name     string
+	id       config.Identity
+	url      config.URL
+	client   *proxyclient.Client
+	newLogin bool // the configuration before had other credentials
+	via      *Pool
+	lead     *connEpoch
+	exit     string // of the first membership: for probes, which pass no pool
+	shared   *shared
+	rules    rules
+	pools    []*Pool // where it is enabled
+	state    *state
+	detached *Upstream // the same, without what leads to its set: for ways, which outlive that
 }
 
-// addr returns the target as a proxy is asked for it.
-func (t *Target) addr() proxyclient.Addr { return proxyclient.Addr{Host: t.host(), Port: t.Port} }
+// Name is the upstream's name.
+func (u *Upstream) Name() string { return u.name }
 
-// host returns the target's host.
-func (t *Target) host() target.Host { return target.Host{Name: t.Host, IP: t.IP} }
-
-// Conn is an open way to a target. The caller owns Conn and must call Release
-// once, when the connection has ended.
-type Conn struct {
-	Conn    net.Conn          // a bare *net.TCPConn unless TLS ends in it
-	Early   []byte            // what the upstream sent behind its reply
-	Forward *Forward          // set when Conn leads to an HTTP upstream that awaits the request in absolute form
-	Member  *Upstream         // for what is known of it; it holds on to no set
-	Via     string            // the hops that it was reached through, the nearest to it first: "corp-1, hq-2"; "" for none
-	Tried   []failure.Attempt // the failed attempts before this one
-	Queued  time.Duration     // waited for a budget or a free dial slot
-	Dial    time.Duration     // what the successful attempt took
-	Release func()
-	local   bool // it begins on this machine: direct, or through a proxy that runs here
+// Via names the pools of hops before u, the nearest to u first, "" for none:
+// "corp", or "corp via hq". Where the members of one have different hops it says
+// "corp via several". One that is written in place is called after its members.
+func (u *Upstream) Via() string {
+	if u.via == nil {
+		return ""
+	}
+	next := ""
+	for i, m := range u.via.members {
+		switch v := m.Via(); {
+		case i == 0:
+			next = v
+		case v != next:
+			return u.via.label() + " via several"
+		}
+	}
+	if next == "" {
+		return u.via.label()
+	}
+	return u.via.label() + " via " + next
 }
 
-// Forward is what a request in absolute form needs beyond the client's fields.
-type Forward struct {
-	Fields   config.Secret // whole lines for its head, credentials among them; may be empty
-	Answered func()        // to be called when the answer is there: only then has the target seen the connection for sure
+// URL is the upstream's address, credentials masked.
+func (u *Upstream) URL() string { return u.url.String() }
+
+// Live is the number of open connections that leave through it.
+func (u *Upstream) Live() int64 { return u.state.live.Load() }
+
+// IsDirect reports whether u leaves from this machine, without a proxy.
+func (u *Upstream) IsDirect() bool { return u.url.Scheme == config.SchemeDirect }
+
+// forwards reports whether u takes plain requests in absolute form.
+func (u *Upstream) forwards() bool {
+	return u.url.Scheme == config.SchemeHTTP || u.url.Scheme == config.SchemeHTTPS
 }

@@ -1,12 +1,16 @@
 package upstream
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
@@ -162,5 +166,91 @@ func TestAWayHoldsNoSet(t *testing.T) {
 	way.Release()
 	if st.live.Load() != 0 {
 		t.Error("its end is not counted")
+	}
+}
+
+// Status says what is known, and nothing secret.
+func TestStatus(t *testing.T) {
+	list := proxies(t, 2)
+	s := load(t, strings.ReplaceAll(poolOf(list, "failover", "weight: 2", "enabled: false"), "socks5://", "socks5://someuser:somepassword@"), nil)
+	c, a := stopped(s), s.Upstream("a")
+	open(t, only(t, s), on("binance", feedKind))
+	list[0].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
+	denied(t, only(t, s), venue, testkit.Patience, failure.UpstreamProtocol)
+	a.recordUpstreamError(failure.UpstreamRefused, 1)
+	a.SetVerdict("binance", feedKind, Verdict{Word: WordGeoblocked, Text: "451"})
+	a.SetDrained("kraken", true)
+	got := a.Status()
+	if e := got.Ejection; e == nil || e.Cause != failure.UpstreamRefused || !e.Since.Equal(c.at) || !e.Until.After(c.at) {
+		t.Errorf("ejection %+v", e)
+	}
+	if p := got.Pairs[0]; p.LatencyMS <= 0 {
+		t.Error("no latency")
+	}
+	got.Ejection, got.Pairs[0].LatencyMS = nil, 0
+	want := Status{
+		Name: "a", URL: got.URL, Live: 1, Connects: 1, Failures: map[failure.Class]uint64{failure.UpstreamProtocol: 1}, InUse: true,
+		Pairs: []PairStatus{
+			{Exchange: "binance", Kind: "websocket", Live: 1, Verdict: &Verdict{Word: WordGeoblocked, At: c.at, Since: c.at, Text: "451"}},
+			{Exchange: "kraken", Kind: "http", Drained: true},
+			{Exchange: "kraken", Kind: "websocket", Drained: true},
+		},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("want (-), got (+):\n%s", d)
+	}
+	text, err := json.Marshal(s.Upstream("b").Status())
+	if err != nil || strings.Contains(string(text), "some") || !strings.Contains(string(text), `"in_use":false`) || strings.Contains(got.URL, "some") || !strings.HasSuffix(got.URL, "@"+list[0].Addr) {
+		t.Errorf("%s, %v; URL %s", text, err, got.URL)
+	}
+}
+
+// Who waited for a budget while its only member was drained, or was limited by
+// the exchange, is told so: no new connection leaves.
+func TestDrainedWhileQueued(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		take func(u *Upstream)
+	}{
+		"the member": {func(u *Upstream) { u.SetDrained("", true) }},
+		"the pair":   {func(u *Upstream) { u.SetDrained("binance", true) }},
+		"rate limits": {func(u *Upstream) {
+			u.SetVerdict("binance", feedKind, Verdict{Word: WordRateLimited, Until: time.Now().Add(time.Hour)})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			list := proxies(t, 1)
+			s := load(t, poolOf(list, "failover", "limits: {max_connections: 1, queue_seconds: 8}"), nil)
+			p := only(t, s)
+			first, err := p.Dial(budget(t, testkit.Patience), on("kraken", feedKind)) // of another exchange: its feed says nothing
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := make(chan error, 1)
+			ctx := budget(t, 2*testkit.Patience)
+			go func() { // ends with ctx; waited for below
+				way, err := p.Dial(ctx, feed)
+				if err == nil {
+					_ = way.Conn.Close()
+					way.Release()
+				}
+				failed <- err
+			}()
+			testkit.Eventually(t, testkit.Patience, "it waits", func() bool { return s.Budgets().Rows()[0].Queued == 1 })
+			tt.take(s.Upstream("a"))
+			_ = first.Conn.Close()
+			first.Release()
+			var e *failure.Error
+			if err := <-failed; !errors.As(err, &e) || e.Class != failure.NoUpstream || e.RetryAfter == 0 {
+				t.Errorf("%v", err)
+			}
+			if n := list[0].Accepted(); n != 1 {
+				t.Errorf("%d connections came, want the one from before", n)
+			}
+			if r := s.Budgets().Rows()[0]; r.Open != 0 || r.Queued != 0 {
+				t.Errorf("the budget is not whole again: %+v", r)
+			}
+		})
 	}
 }

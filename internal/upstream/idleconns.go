@@ -6,11 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"proxyd/internal/dialer"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"proxyd/internal/dialer"
 )
 
 const (
@@ -128,12 +129,6 @@ func (p *kept) only(may func(keptKey) bool) {
 	p.may = may
 	p.mu.Unlock()
 	p.closeIdle(func(k keptKey) bool { return !may(k) })
-}
-
-// CloseKept closes all idle connections that are kept for plain HTTP, for their
-// descriptors, and reports whether there were any.
-func (s *Set) CloseKept() bool {
-	return s.shared.kept.closeIdle(func(keptKey) bool { return true }) > 0
 }
 
 // closeIdle closes the idle ones that which picks, and returns their number.
@@ -272,4 +267,9 @@ func (l *plainLink) Close() error {
 		l.release()
 	}
 	return err
+}
+
+// keptKeyOf returns the key of idle connections through u to t.
+func keptKeyOf(u *Upstream, t *Target) keptKey {
+	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Named, t.Client}
 }

@@ -1,12 +1,58 @@
 package upstream
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
+	"proxyd/internal/testkit"
 )
+
+// Promise (routing): an upstream that takes four times its usual time is asked
+// after the others of its tier until it is quick again, and is never ejected for it.
+func TestDegradedMemberIsAskedLast(t *testing.T) {
+	t.Parallel()
+	list := proxies(t, 3)
+	text := strings.Replace(poolOf(list, "failover", "", "", "tier: 2"), "attempt_seconds: 0.3", "attempt_seconds: 2", 1)
+	s := load(t, text, nil)
+	clock := stopped(s)
+	p := only(t, s)
+	standing := func() string { return p.Standings(venue).Members[0].Standing }
+	through(t, p, venue, 3)
+	pr := s.Upstream("a").known("", 0)
+	pr.usual.Store(int64(10 * time.Millisecond)) // whatever this machine is busy with
+	list[0].SetFault(slowly(slowLeast + 50*time.Millisecond))
+	through(t, p, venue, 1)
+	clock.at = time.Now() // dials are measured by the true one
+	if standing() != "degraded" {
+		t.Fatalf("after a slow dial: %s, usual %v", standing(), time.Duration(pr.usual.Load()))
+	}
+	if d := s.Upstream("a").Status().Pairs[0].Degraded; d == nil || d.TookMS < slowFactor*d.UsualMS {
+		t.Errorf("status: %+v", d)
+	}
+	if got := through(t, p, venue, 3); got != "bbb" {
+		t.Errorf("while a is degraded: %s", got)
+	}
+	list[0].SetFault(nil)
+	list[1].SetFault(testkit.On(testkit.AtGreeting, testkit.Hang))
+	p.set.attempt = 100 * time.Millisecond
+	if way := open(t, p, venue); way.Member.Name() != "a" || tries(way.Tried) != "b upstream_timeout" {
+		t.Errorf("not before the next tier: %s after %s", way.Member.Name(), tries(way.Tried))
+	}
+	if standing() != "usable" {
+		t.Errorf("after a quick dial: %s", standing())
+	}
+	s.Upstream("a").observeDial("", 0, time.Second, s.shared.elapsed(clock.at))
+	if standing() != "degraded" || out(s) != "" {
+		t.Errorf("after another slow one: %s, %q is out", standing(), out(s))
+	}
+	clock.pass(degradedFor)
+	if standing() != "usable" {
+		t.Errorf("after %v: %s (until %v)", degradedFor, standing(), pr.degraded.Load())
+	}
+}
 
 // Websocket tunnels that end at once are counted, and told once for each row of
 // them; one that lasted, or carried, ends the row.

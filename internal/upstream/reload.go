@@ -51,16 +51,6 @@ func (s *Set) inheritFrom(prev *Set) {
 	}
 }
 
-// inUse are the identities of the members that are enabled.
-func (p *Pool) inUse() (ids []config.Identity) {
-	for i := range p.members {
-		if m := &p.members[i]; m.Enabled {
-			ids = append(ids, m.id)
-		}
-	}
-	return ids
-}
-
 // sameTLS compares what the files held; the rest is part of the identity.
 func sameTLS(a, b *tls.Config) bool {
 	if a == nil || b == nil {
@@ -104,3 +94,9 @@ func (s *Set) Close() { s.shared.kept.only(func(keptKey) bool { return false }) 
 // Has reports whether u's identity is in this configuration, in whatever pool
 // and enabled or not.
 func (s *Set) Has(u *Upstream) bool { return s.upstreams[u.id] != nil }
+
+// CloseKept closes all idle connections that are kept for plain HTTP, for their
+// descriptors, and reports whether there were any.
+func (s *Set) CloseKept() bool {
+	return s.shared.kept.closeIdle(func(keptKey) bool { return true }) > 0
+}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -160,5 +161,33 @@ func TestChainThroughASourceAddress(t *testing.T) {
 	defer way.Release()
 	if ip := netip.MustParseAddrPort(way.Conn.LocalAddr().String()).Addr(); ip != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("it left from %s", ip)
+	}
+}
+
+// A hop at any address of this machine is beside us, not only one on loopback:
+// two daemons may be each other's upstream by the machine's own name.
+func TestHopsOnThisMachineAreMarked(t *testing.T) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		ip := a.(*net.IPNet).IP
+		if ip.IsLinkLocalUnicast() { // needs a zone
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if !isBeside(c) {
+			t.Errorf("%s is not known as this machine", ip)
+		}
 	}
 }

@@ -3,11 +3,32 @@ package upstream
 import (
 	"io"
 	"net"
-	"proxyd/internal/dialer"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"proxyd/internal/dialer"
+	"proxyd/internal/failure"
+	"proxyd/internal/testkit"
 )
+
+// The idle connections of plain HTTP end when their upstream is ejected or drained.
+func TestKeptEndsWithItsUpstream(t *testing.T) {
+	for name, end := range map[string]func(u *Upstream){
+		"ejected": func(u *Upstream) { u.recordUpstreamError(failure.UpstreamRefused, 1) },
+		"drained": func(u *Upstream) { u.SetDrained("", true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := answering(t)
+			proxy := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": server.Addr}})
+			s := load(t, "default: "+proxy.URL()+"\n", nil)
+			t.Cleanup(s.Close)
+			get(t, only(t, s), 1)
+			end(only(t, s).members[0].Upstream)
+			testkit.Eventually(t, testkit.Patience, "it is closed", func() bool { return server.Open() == 0 })
+		})
+	}
+}
 
 // An answer whose body stands still is given up; while the request's body moves
 // it may be late.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"proxyd/internal/config"
 )
@@ -157,4 +158,119 @@ func (p *Pool) knownLatency(i int, l *selection) int64 {
 		return pr.latency.Load()
 	}
 	return math.MaxInt64
+}
+
+// hashOf is FNV-1a, which is the same in every process: who restarts keeps its
+// exits.
+func hashOf(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := 0; i < len(s); i++ {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+// mix spreads every bit over all (the end of SplitMix64).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// unit is a number above 0 and up to 1 that a key and a member's hash, which is
+// mixed already, make together.
+func unit(key, member uint64) float64 {
+	return float64(mix(key^member)>>11+1) * (1. / (1 << 53))
+}
+
+// hashKey is what the hash strategy goes by.
+func (p *Pool) hashKey(t *Target) uint64 {
+	if p.overHost || t.Exchange == "" {
+		return hashOf(t.Host)
+	}
+	return hashOf(t.Exchange)
+}
+
+// rendezvous picks from list as weighted rendezvous hashing does: the member with
+// the smallest -ln(unit)/weight. So each has its share of the keys, and when one
+// goes only its keys move.
+func (p *Pool) rendezvous(list []int32, t *Target) int {
+	key := p.hashKey(t)
+	best, least := int32(-1), math.Inf(1)
+	for _, i := range list {
+		s := &p.seats[i]
+		u := unit(key, s.hash)
+		if (1-u)*s.share >= least { // -ln(u) is not less than 1-u: spares nearly every logarithm
+			continue
+		}
+		if score := -math.Log(u) * s.share; score < least {
+			best, least = i, score
+		}
+	}
+	if best < 0 {
+		return int(list[0])
+	}
+	return int(best)
+}
+
+// score is what rendezvous goes by.
+func (p *Pool) score(i int, key uint64) float64 {
+	return -math.Log(unit(key, p.seats[i].hash)) * p.seats[i].share
+}
+
+const (
+	latencyStale = time.Minute          // then one connection finds out anew
+	latencySame  = 2 * time.Millisecond // with a quarter: members so near to one another share the load
+
+	slowFactor  = 4                      // times the usual is slow
+	slowLeast   = 250 * time.Millisecond // what takes less is not slow, whatever is usual
+	degradedFor = 30 * time.Second       // then the member is asked in its turn again
+	usualWeight = 16                     // a dial counts so much less than all before it
+)
+
+// powerOfTwo compares two members at random by how long their ways to the target
+// take: the slowest of many is seldom used, and those that are about as quick as
+// one another share. One of which nothing new is known gets a single connection,
+// to find out.
+func (p *Pool) powerOfTwo(list []int32, l *selection) int {
+	a := rand.IntN(len(list))     //nolint:gosec // spreads load, guards nothing
+	b := rand.IntN(len(list) - 1) //nolint:gosec // as above
+	if b >= a {
+		b++
+	}
+	first, second := int(list[a]), int(list[b])
+	at := l.shared.elapsed(l.time())
+	one, tryOne := p.latencyOf(first, l, at)
+	if tryOne {
+		return first
+	}
+	two, tryTwo := p.latencyOf(second, l, at)
+	if tryTwo || clearlyLess(two, one) {
+		return second
+	}
+	return first
+}
+
+// latencyOf is a member's average to the target, 0 if nothing is known; try is
+// true for the first that asks after it has got old.
+func (p *Pool) latencyOf(i int, l *selection, at int64) (avg int64, try bool) {
+	pr := p.seats[i].state.pairAt(l.number())
+	if pr == nil {
+		pr = p.members[i].exchange(l.target.Exchange, l.target.Kind)
+	}
+	tried := pr.tried.Load()
+	last := max(tried, pr.measured.Load())
+	if (last == 0 || at-last > int64(latencyStale)) && pr.tried.CompareAndSwap(tried, max(at, 1)) {
+		return 0, true
+	}
+	return pr.latency.Load(), false
+}
+
+// clearlyLess reports whether a is known and less than b beyond what may be
+// chance; b may be unknown.
+func clearlyLess(a, b int64) bool {
+	if a == 0 || b == 0 {
+		return a != 0
+	}
+	return a+a/4+int64(latencySame) < b
 }

@@ -63,6 +63,3 @@ func named(err error, u *Upstream) error {
 	}
 	return err
 }
-
-// IsDirect reports whether u leaves from this machine, without a proxy.
-func (u *Upstream) IsDirect() bool { return u.url.Scheme == config.SchemeDirect }

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"proxyd/internal/failure"
-	"proxyd/internal/printable"
 	"slices"
 	"strings"
 	"time"
+
+	"proxyd/internal/failure"
+	"proxyd/internal/limit"
+	"proxyd/internal/printable"
 )
 
 // leastLeft is what must be left of a budget for another attempt to begin.
@@ -97,7 +99,7 @@ func (w *failover) run(ctx context.Context) error {
 			next.order, next.sound = p.fallbackOrder(at, &w.look)
 			next.ranked = true
 		}
-		if !p.retryable(e) || len(next.order) == 0 || w.begun && time.Until(w.deadline) < leastLeft {
+		if !w.retryable(e) || len(next.order) == 0 || w.begun && time.Until(w.deadline) < leastLeft {
 			return w.withHistory(e)
 		}
 		at, others = next.take()
@@ -209,33 +211,8 @@ func (q *queue) take() (at, others int) {
 	return at, len(q.order)
 }
 
-// unattributed is a failure that was the upstream's own if another one opens the way.
-type unattributed struct {
-	*Upstream
-	class failure.Class
-}
-
-// recordFailure remembers a failed attempt. It reports whether it is in doubt whose
-// fault it was.
-func (p *Pool) recordFailure(u *Upstream, t *Target, e *failure.Error, took time.Duration) (doubtful bool) {
-	u.state.failed(e.Class)
-	own, plain := ownFault(e)
-	switch timeout := e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout; {
-	case e.Class == failure.UpstreamDenied:
-		u.deny(t, e)
-	case timeout && took < min(p.set.attempt, leastLeft): // the budget was spent elsewhere
-	case plain && !e.Hop:
-		u.recordUpstreamError(e.Class, 1)
-	case own:
-		u.recordUpstreamError(e.Class, u.rules.After)
-	default:
-		return e.Unsure
-	}
-	return false
-}
-
 // retryable says whether the next member may do better.
-func (p *Pool) retryable(e *failure.Error) bool {
+func (w *failover) retryable(e *failure.Error) bool {
 	if e.Final {
 		return false
 	}
@@ -243,7 +220,7 @@ func (p *Pool) retryable(e *failure.Error) bool {
 	case failure.Denied, failure.BadRequest:
 		return false
 	case failure.TargetRefused, failure.TargetUnreachable, failure.TargetDNS, failure.TargetTimeout, failure.TargetProtocol:
-		return e.Unsure || p.set.retryTarget
+		return e.Unsure || w.pool.set.retryTarget
 	}
 	return true
 }
@@ -299,4 +276,38 @@ func mayHaveCome(err error) bool {
 		return false
 	}
 	return e.Sent
+}
+
+// acquireBudget takes a place in m's budgets. It waits for one inside the time budget,
+// but in a whole walk for one member alone.
+func (w *failover) acquireBudget(ctx context.Context, at int) (*budgetLease, *failure.Error) {
+	n := w.pool.need(at, &w.look)
+	if len(n.budgets) == 0 {
+		return nil, nil
+	}
+	var most time.Duration
+	if left := time.Until(w.deadline); !w.waited { // the dial needs time too
+		most = left - min(leastLeft, left/2)
+	}
+	st := w.pool.members[at].state
+	st.dialling.Add(1) // so that least_connections sees who has a queue
+	defer st.dialling.Add(-1)
+	start := time.Now()
+	grant, err := w.look.shared.limits.Acquire(ctx, most, n.budgets)
+	w.note(time.Since(start))
+	if err == nil {
+		return &budgetLease{grant: grant}, nil
+	}
+	if errors.Is(err, limit.ErrSuspended) {
+		return nil, suspendedFault(err)
+	}
+	f, ok := err.(*limit.Full) //nolint:errorlint // Acquire promises the very type
+	if !ok {
+		return nil, &failure.Error{Class: failure.Budget, Err: err} // the caller has given up
+	}
+	w.waited = w.waited || f.Queued > 0
+	if w.soonest == 0 || f.RetryAfter > 0 && f.RetryAfter < w.soonest {
+		w.soonest = f.RetryAfter
+	}
+	return nil, fullFault(f)
 }

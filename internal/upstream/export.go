@@ -77,41 +77,6 @@ func (s *Set) Import(all []Memory) {
 	}
 }
 
-// recall takes over what is remembered of one upstream.
-func (u *Upstream) recall(m Memory) {
-	now := u.shared.now()
-	ours := func(t time.Time) time.Time { // on this process's clock, which does not jump
-		if t.IsZero() {
-			return t
-		}
-		return now.Add(t.Sub(now.Round(0)))
-	}
-	st := u.state
-	for _, p := range m.Pairs {
-		pr := u.exchange(p.Exchange, p.Kind)
-		if p.Latency > 0 {
-			pr.observeLatency(p.Latency, u.shared.elapsed(now))
-			pr.usual.Store(int64(p.Latency))
-		}
-		pr.drained.Store(p.Drained)
-		if p.Verdict != nil {
-			v := &remembered{*p.Verdict, p.Times}
-			v.Until, v.At, v.Since = ours(v.Until), ours(v.At), ours(v.Since)
-			pr.verdict.Store(v)
-		}
-	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.health = health{
-		streak: m.Streak, wins: m.Wins, times: m.Ejections, cause: m.Cause,
-		since: ours(m.Since), until: ours(m.Until), last: ours(m.Last), back: ours(m.Back),
-	}
-	u.mark(markEjected, !m.Since.IsZero())
-	u.mark(markStreak, m.Streak > 0)
-	u.mark(markDrained, m.Drained)
-	u.markPairs()
-}
-
 // keyOf is an identity as text from which nobody reads the user.
 func keyOf(id config.Identity) string {
 	text := fmt.Sprintf("%q %q %q %d %q %+v %s %q", id.Scheme, id.User, id.Host, id.Port, id.Via, id.TLS, id.Source, id.Interface)

@@ -96,7 +96,7 @@ func TestClientReloads(t *testing.T) {
 }
 
 // What was begun is finished though the asker leaves.
-func TestAChangeOutlivesItsAsker(t *testing.T) {
+func TestReloadIsFinishedAfterTheClientLeaves(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(context.Context, *Client) error{
 		"reload":  func(ctx context.Context, c *Client) error { _, err := c.Reload(ctx, false); return err },
@@ -131,7 +131,7 @@ func TestAChangeOutlivesItsAsker(t *testing.T) {
 }
 
 // One who asks for an upgrade and does not read its lines does not hold it up.
-func TestAnUpgradeOutlivesADawdler(t *testing.T) {
+func TestUpgradeIsNotDelayedByASlowReader(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{})
 	o := wellOptions(t)
@@ -258,7 +258,7 @@ func TestClientDrains(t *testing.T) {
 	})
 }
 
-func TestClientOfWhatIsNotThere(t *testing.T) {
+func TestClientErrorsWithoutADaemon(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

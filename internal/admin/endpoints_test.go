@@ -151,7 +151,7 @@ func TestRouteAnswers(t *testing.T) {
 	}
 }
 
-func TestPageShowsTheBadFirstAndNoSecret(t *testing.T) {
+func TestPageShowsProblemsFirstAndNoSecret(t *testing.T) {
 	o := wellOptions(t)
 	o.Settings = func() config.Admin { return config.Admin{Token: config.NewSecret("CANARY-token")} }
 	o.Status = func() Status {
@@ -194,7 +194,7 @@ func TestPageShowsTheBadFirstAndNoSecret(t *testing.T) {
 	}
 }
 
-func TestAPanicIsAnAnswer(t *testing.T) {
+func TestPanicIsAnswered(t *testing.T) {
 	seen := make(chan any, 1)
 	o := wellOptions(t)
 	o.Status = func() Status { panic("CANARY") }
@@ -236,7 +236,7 @@ func TestVerdictWords(t *testing.T) {
 }
 
 // A probe of readiness does not look at tunnels.
-func TestReadyzAsksForTheBriefAlone(t *testing.T) {
+func TestReadyzUsesTheBriefStatus(t *testing.T) {
 	o := wellOptions(t)
 	o.Status = func() Status { panic("it was asked for everything") }
 	o.Brief = func() Status { return Status{State: StateReady, Config: Config{InForce: true}} }

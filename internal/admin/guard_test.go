@@ -21,7 +21,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func TestWhoMayAskThroughABrowser(t *testing.T) {
+func TestAccessThroughABrowser(t *testing.T) {
 	o := wellOptions(t)
 	o.Settings = func() config.Admin { return config.Admin{Hosts: []string{"Proxyd.Example"}} }
 	a := serve(t, o, "")
@@ -91,7 +91,7 @@ func (l elsewhere) Accept() (net.Conn, error) {
 	return elsewhereConn{c, l.from}, nil
 }
 
-func TestWhoMayAskFromElsewhere(t *testing.T) {
+func TestAccessFromOtherMachines(t *testing.T) {
 	const token = "CANARY-token"
 	bearer := "Authorization: Bearer " + token
 	for _, c := range []struct {
@@ -168,7 +168,7 @@ func TestSettingsTakeEffectAtOnce(t *testing.T) {
 	}
 }
 
-func TestUnixSocketIsItsFilesMatter(t *testing.T) {
+func TestUnixSocketNeedsNoToken(t *testing.T) {
 	o := wellOptions(t)
 	o.Settings = func() config.Admin { return config.Admin{Token: config.NewSecret("x")} }
 	a := serve(t, o, "unix:"+filepath.Join(t.TempDir(), "a.sock"))
@@ -181,7 +181,7 @@ func TestUnixSocketIsItsFilesMatter(t *testing.T) {
 }
 
 // Idle connections keep nobody out, and slow ones are closed in time.
-func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+func TestIdleConnectionsKeepNoClientOut(t *testing.T) {
 	t.Parallel()
 	a := serve(t, wellOptions(t), "")
 	idle := make([]net.Conn, 3*connLimit)
@@ -216,7 +216,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 }
 
 // However many come meanwhile, who is being answered keeps its connection.
-func TestAnAnswerUnderWayIsNotCutOff(t *testing.T) {
+func TestAnswerBeingWrittenIsNotCutOff(t *testing.T) {
 	t.Parallel()
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	o := wellOptions(t)
@@ -247,7 +247,7 @@ func TestAnAnswerUnderWayIsNotCutOff(t *testing.T) {
 	}
 }
 
-func TestTooMuchIsNotRead(t *testing.T) {
+func TestOversizedRequestIsRejected(t *testing.T) {
 	t.Parallel()
 	a := serve(t, wellOptions(t), "")
 	if got := get(t, a, "/api/v1/status?x="+strings.Repeat("a", 1<<20)); got.status != 431 {

@@ -9,7 +9,7 @@ import (
 )
 
 // The file is private from its first moment, not only after the chmod.
-func TestSocketIsBornPrivate(t *testing.T) {
+func TestSocketIsPrivateFromTheStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.sock")
 	ln, err := (&net.ListenConfig{Control: private}).Listen(context.Background(), "unix", path)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestListenOnASocket(t *testing.T) {
 	}
 }
 
-func TestListenSaysWhatToDo(t *testing.T) {
+func TestListenErrorsNameTheRemedy(t *testing.T) {
 	taken, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // Promise (data path): the admin address answers when the process has no file
 // descriptor left.
-func TestOperatorIsAnsweredWithoutAFreeDescriptor(t *testing.T) {
+func TestAdminAnswersWithoutAFreeDescriptor(t *testing.T) {
 	s := New(Options{
 		Settings: func() config.Admin { return config.Admin{} },
 		Snapshot: func() *router.Router { return nil },

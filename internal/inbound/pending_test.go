@@ -24,7 +24,7 @@ func isOpen(t testing.TB, c net.Conn) bool {
 
 // Promise (data path): clients that connect and send nothing, however many,
 // keep no other client out, and cost no tunnel.
-func TestLongestWaitingConnectionGivesWay(t *testing.T) {
+func TestLongestWaitingConnectionIsEvicted(t *testing.T) {
 	t.Parallel()
 	const room = 8
 	f := newFront(t, local)
@@ -103,7 +103,7 @@ func TestLongestWaitingConnectionGivesWay(t *testing.T) {
 
 // A connection that was refused waits for its client to leave, and is then no
 // more than one that waits.
-func TestRefusedConnectionsGiveWay(t *testing.T) {
+func TestRefusedConnectionsAreEvicted(t *testing.T) {
 	t.Parallel()
 	const room = 4
 	f := newFront(t, "default: reject")

@@ -121,7 +121,7 @@ func TestPlainPathThroughAnUpstream(t *testing.T) {
 	}
 }
 
-func TestPlainPathThatCannotGoOnAsItIs(t *testing.T) {
+func TestPlainPathThatCannotBeSentUnchangedIsRefused(t *testing.T) {
 	f := startFront(t, local, nil)
 	conn := f.dial()
 	write(t, conn, get("a.example", "//a|b", ""))

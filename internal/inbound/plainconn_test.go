@@ -103,7 +103,7 @@ func TestAnswerBeforeTheBodysEnd(t *testing.T) {
 }
 
 // A body that stops coming ends in 408, and not while its answer flows.
-func TestBodyOfAPlainRequestIsNotAwaitedForEver(t *testing.T) {
+func TestPlainRequestBodyHasADeadline(t *testing.T) {
 	for _, kind := range []string{"length", "chunked"} {
 		for _, answered := range []time.Duration{0, 5 * time.Minute} {
 			t.Run(fmt.Sprint(kind, " answered for ", answered), func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestBodyOfAPlainRequestIsNotAwaitedForEver(t *testing.T) {
 }
 
 // A client that takes nothing of its answer is not written to for ever.
-func TestPlainAnswerNobodyReads(t *testing.T) {
+func TestPlainAnswerThatIsNotReadIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()

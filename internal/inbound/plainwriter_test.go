@@ -162,7 +162,7 @@ func TestPlainTrailers(t *testing.T) {
 
 // Promise (plain HTTP): a trailer that says something else about the message than
 // its head did goes no further.
-func TestPlainTrailersThatMayNotBe(t *testing.T) {
+func TestPlainForbiddenTrailersAreDropped(t *testing.T) {
 	t.Parallel()
 	for _, announced := range []string{"", "Trailer: X-Sum\r\n", "Trailer: X-Sum, Set-Cookie\r\n", "Trailer: Set-Cookie\r\n"} {
 		t.Run(announced, func(t *testing.T) {

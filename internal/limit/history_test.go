@@ -10,7 +10,7 @@ import (
 )
 
 // A reload changes figures; what has happened has happened.
-func TestConfigure(t *testing.T) {
+func TestConfigureKeepsHistory(t *testing.T) {
 	t.Parallel()
 	key := Key{"binance", "websocket", "tokyo-1"}
 	for _, tt := range []struct {
@@ -54,7 +54,7 @@ func TestConfigure(t *testing.T) {
 }
 
 // Lowered and raised again within a window: the window is known in full.
-func TestLowerAndRaise(t *testing.T) {
+func TestHistorySurvivesLoweredLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := Limits{Connects: 300, Per: time.Minute}
@@ -75,7 +75,7 @@ func TestLowerAndRaise(t *testing.T) {
 }
 
 // Memory is bounded: by the figure, also where nothing is held back.
-func TestBounded(t *testing.T) {
+func TestHistoryIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, l := range []Limits{{Connects: 100, Per: time.Nanosecond}, {Connects: 100, Per: long, Watch: true}, {MaxConnections: 100}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestBounded(t *testing.T) {
 }
 
 // Those who wait feel a reload at once.
-func TestConfigureWakes(t *testing.T) {
+func TestConfigureWakesWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: long, Queue: long})
@@ -118,7 +118,7 @@ func TestConfigureWakes(t *testing.T) {
 }
 
 // What the configuration no longer has is kept in mind as long as it matters.
-func TestRemovedBudgets(t *testing.T) {
+func TestRemovedBudgetIsKeptWhileItMatters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := Limits{Connects: 1, Per: time.Minute}
@@ -148,7 +148,7 @@ func TestRemovedBudgets(t *testing.T) {
 
 // Another process goes on where this one stopped, by way of JSON and the wall
 // clock, whether it knows its configuration before or after.
-func TestHandOver(t *testing.T) {
+func TestHistoryGoesOnInAnotherProcess(t *testing.T) {
 	t.Parallel()
 	key := Key{"binance", "websocket", "tokyo-1"}
 	for _, late := range []bool{false, true} {
@@ -205,7 +205,7 @@ func TestHandOver(t *testing.T) {
 }
 
 // Times are handed over in microseconds, and none becomes earlier by that.
-func TestHandOverRoundsUp(t *testing.T) {
+func TestExportRoundsUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		old, b := one(Limits{Connects: 1, Per: second})
@@ -223,7 +223,7 @@ func TestHandOverRoundsUp(t *testing.T) {
 
 // What is imported adds to what is here, and times of a clock that was set back
 // count as of now.
-func TestImportMerges(t *testing.T) {
+func TestImportMergesHistories(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 5, Per: 10 * second})

@@ -11,7 +11,7 @@ import (
 
 // Against an oracle that knows all that ever happened and counts it anew each
 // time: one at a time, a place is given exactly when there is room for it.
-func TestOracle(t *testing.T) {
+func TestTableAgreesWithOracle(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) { playOracle(t, rand.New(rand.NewPCG(seed, 1))) }) //nolint:gosec // a test's chance
@@ -126,7 +126,7 @@ func playOracle(t *testing.T, r *rand.Rand) {
 // Many at once, with dials of all lengths, some lost and some given up, against
 // what arrives at the other end: never more in any window than the budget, and
 // the budget is used.
-func TestArrivals(t *testing.T) {
+func TestArrivalsNeverExceedTheBudget(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 )
 
 // The wait ends with the caller's time, the shortest queue, or its own most.
-func TestPatience(t *testing.T) {
+func TestQueueTimeIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name            string
@@ -42,7 +42,7 @@ func TestPatience(t *testing.T) {
 }
 
 // Nobody waits for a window that has no room before the wait is over.
-func TestNotInVain(t *testing.T) {
+func TestNoWaitForRoomThatComesTooLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: 10 * second, Queue: 9 * second})
@@ -104,7 +104,7 @@ func TestJitterLeavesTime(t *testing.T) {
 }
 
 // Room that comes in the very last moment of the wait is taken.
-func TestLastMoment(t *testing.T) {
+func TestRoomInTheLastMomentIsTaken(t *testing.T) {
 	t.Parallel()
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestLastMoment(t *testing.T) {
 
 // With nobody waiting nothing runs and no timer stands; goleak and the bubble
 // would tell of goroutines.
-func TestQuiet(t *testing.T) {
+func TestNoTimerWithoutWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: second, Queue: long})

@@ -13,7 +13,7 @@ import (
 
 // A crowd against a queue: as many as the windows inside the queue's time admit
 // get through, in their order, the rest are told why, and nobody waits in vain.
-func TestCrowd(t *testing.T) {
+func TestCrowdIsServedInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 100, Per: second, Queue: 2500 * time.Millisecond})
@@ -98,7 +98,7 @@ func (l *tale) waits(ctx context.Context, table *Table, b []*Budget, name string
 
 // One that leaves the queue costs nobody a place: not when it waits, and not when
 // its places have just been given to it.
-func TestCancel(t *testing.T) {
+func TestCancelledWaiterLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: second, Queue: long})
@@ -135,7 +135,7 @@ func TestCancel(t *testing.T) {
 
 // Cancelled in the very moment in which it is given its places: none is lost,
 // whichever it hears of first.
-func TestCancelRace(t *testing.T) {
+func TestCancelAtTheMomentOfTheGrant(t *testing.T) {
 	t.Parallel()
 	table, b := one(Limits{MaxConnections: 1, Queue: long})
 	for range 500 {
@@ -187,7 +187,7 @@ func TestNoOvertaking(t *testing.T) {
 }
 
 // Whatever makes room is felt at once by those who wait.
-func TestWoken(t *testing.T) {
+func TestWhateverMakesRoomWakesWaiters(t *testing.T) {
 	t.Parallel()
 	key := Key{"binance", "websocket", "tokyo-1"}
 	for name, event := range map[string]func(table *Table, g *Grant){
@@ -224,7 +224,7 @@ func TestWoken(t *testing.T) {
 }
 
 // Who waits for one budget does not hold up those that do not need it.
-func TestQueuesAreApart(t *testing.T) {
+func TestQueuesAreIndependent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable(nil)

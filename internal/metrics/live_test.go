@@ -110,7 +110,7 @@ func TestBytesOfLiveTunnels(t *testing.T) {
 }
 
 // A listing that is older than what is counted already takes nothing back.
-func TestStaleListing(t *testing.T) {
+func TestStaleListingIsNotCounted(t *testing.T) {
 	t.Parallel()
 	m := New(Options{})
 	r := tunnel.Record{Event: tunnel.Opened, Opening: opening("x", "binance", catalog.KindWebsocket, "tokyo-1")}
@@ -161,7 +161,7 @@ func TestAdopt(t *testing.T) {
 
 // The series of an upstream vanish when it is gone from the configuration and
 // its last tunnel has ended, also when nobody scrapes.
-func TestRemovedUpstreams(t *testing.T) {
+func TestSeriesOfRemovedUpstreamAreDeleted(t *testing.T) {
 	t.Parallel()
 	names := []string{"stays", "leaves"}
 	m := New(Options{Upstreams: func() []string { return names }})

@@ -146,7 +146,7 @@ func TestObserve(t *testing.T) {
 }
 
 // Every name that the documents promise, and a linter's opinion of all.
-func TestNames(t *testing.T) {
+func TestMetricNamesAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	m := New(full())
 	m.Connection("connect")
@@ -180,7 +180,7 @@ func TestNames(t *testing.T) {
 }
 
 // A source that nobody gave shows nothing, rather than zeros.
-func TestNoSources(t *testing.T) {
+func TestMissingSourceHasNoSeries(t *testing.T) {
 	t.Parallel()
 	lines := scrape(t, New(Options{}))
 	for _, name := range []string{"generation_tunnels", "upstream_up", "upstream_verdict", "budget_remaining", "budget_refused_total", "tunnels_short_total", "log_dropped_total", "log_write_errors_total"} {
@@ -191,7 +191,7 @@ func TestNoSources(t *testing.T) {
 }
 
 // Two rows with the same labels must not spoil the scrape.
-func TestDoubleRows(t *testing.T) {
+func TestDuplicateRowsDoNotBreakTheScrape(t *testing.T) {
 	t.Parallel()
 	lines := scrape(t, New(Options{Up: func() []Up { return []Up{{"a", true}, {"a", false}, {"b", true}} }}))
 	want := []string{`proxyd_upstream_up{upstream="a"} 1`, `proxyd_upstream_up{upstream="b"} 1`}
@@ -201,7 +201,7 @@ func TestDoubleRows(t *testing.T) {
 }
 
 // A rejected file leaves the time of the last good one.
-func TestReloaded(t *testing.T) {
+func TestRejectedReloadKeepsTheTimeOfTheLastGoodOne(t *testing.T) {
 	t.Parallel()
 	m := New(Options{})
 	m.Reloaded("applied", true, time.Unix(1000, 0))
@@ -218,7 +218,7 @@ func TestReloaded(t *testing.T) {
 }
 
 // No client can make a series, whatever it writes.
-func TestHostileClients(t *testing.T) {
+func TestClientsCannotCreateSeries(t *testing.T) {
 	t.Parallel()
 	m := New(full())
 	count := func(from, to int) int {
@@ -247,7 +247,7 @@ func TestHostileClients(t *testing.T) {
 }
 
 // A scraper gets the format that it asks for.
-func TestFormats(t *testing.T) {
+func TestScrapeFormatFollowsAcceptHeader(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(New(full()).Handler())
 	defer s.Close()

@@ -143,8 +143,8 @@ func standing(t *testing.T, f *relay.Flow) {
 	})
 }
 
-// TestPathComesBack: a path that was dead for less than the limit loses nothing.
-func TestPathComesBack(t *testing.T) {
+// TestPathDeadForLessThanTheLimitLosesNothing: a path that was dead for less than the limit loses nothing.
+func TestPathDeadForLessThanTheLimitLosesNothing(t *testing.T) {
 	t.Parallel()
 	w := join(t, running(t, 5*time.Second), allKinds[0], nil, nil, relay.Options{})
 	pass(t, w.server, w.client, 1000)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestDead: what the watchdog makes of a row of looks, 5 s apart.
-func TestDead(t *testing.T) {
+// TestWatchdogVerdict: what the watchdog makes of a row of looks, 5 s apart.
+func TestWatchdogVerdict(t *testing.T) {
 	type look struct {
 		some    bool // in flight
 		lastAck int  // seconds ago
@@ -57,9 +57,9 @@ func TestDead(t *testing.T) {
 	}
 }
 
-// TestForgets: of a flow that has ended, the engine keeps nothing. Its conns can
+// TestEngineKeepsNothingOfAnEndedFlow: of a flow that has ended, the engine keeps nothing. Its conns can
 // be anything; one that cannot half-close is closed.
-func TestForgets(t *testing.T) {
+func TestEngineKeepsNothingOfAnEndedFlow(t *testing.T) {
 	e := NewEngine()
 	for _, o := range []Options{{}, {Idle: time.Hour}} {
 		client, nearClient := net.Pipe()
@@ -80,9 +80,9 @@ func TestForgets(t *testing.T) {
 	}
 }
 
-// TestBurst: memory is given back when many flows have come or gone and then
+// TestBurstIsOverWhenQuiet: memory is given back when many flows have come or gone and then
 // none for a while; not sooner, and not again and again.
-func TestBurst(t *testing.T) {
+func TestBurstIsOverWhenQuiet(t *testing.T) {
 	const some, many = burstSize/3 + 1, 2 * burstSize
 	for _, c := range []struct {
 		name    string
@@ -114,8 +114,8 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// TestGivesBack: it is the engine that sees to it.
-func TestGivesBack(t *testing.T) {
+// TestEngineGivesMemoryBack: it is the engine that sees to it.
+func TestEngineGivesMemoryBack(t *testing.T) {
 	e := NewEngine()
 	e.Tick = 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())

@@ -129,8 +129,8 @@ func exact(t testing.TB, e *relay.Engine, k kinds, first relay.Side, seed uint64
 	}
 }
 
-// TestEarly: what was there before the flow comes first, and counts.
-func TestEarly(t *testing.T) {
+// TestEarlyBytesComeFirst: what was there before the flow comes first, and counts.
+func TestEarlyBytesComeFirst(t *testing.T) {
 	t.Parallel()
 	big := make([]byte, 64<<10)
 	_, _ = io.ReadFull(bytesOf(7), big)

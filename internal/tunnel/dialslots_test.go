@@ -28,7 +28,7 @@ func class(err error) failure.Class {
 }
 
 // What failed counts against the most that may be open no longer.
-func TestFailuresGiveTheirPlaceBack(t *testing.T) {
+func TestFailedDialReleasesItsSlot(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, toLoopback+"max_tunnels: 1\n")
 	at := testkit.ClosedPort(t)
@@ -73,7 +73,7 @@ func slowProxy(t *testing.T, after time.Duration) *testkit.Proxy {
 
 // A request that waits in vain among all dials gives back its slot among its
 // pool's.
-func TestDialSlotsRunOut(t *testing.T) {
+func TestDialSlotOfAPoolIsReleasedWhenAllAreTaken(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	good := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": echo.Addr}})

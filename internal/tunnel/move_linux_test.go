@@ -63,7 +63,7 @@ func (h *host) moveTo(other *host, batch int) tunnel.Moves {
 	return m
 }
 
-func TestMovedTunnelsGoOn(t *testing.T) {
+func TestMovedTunnelGoesOn(t *testing.T) {
 	t.Parallel()
 	old, next := newHost(t, toLoopback+"tunnel: {idle_seconds: 3600}\n"), newHost(t, toLoopback)
 	plain, half, full := old.open(""), old.open("early "), old.open("")
@@ -145,7 +145,7 @@ func fill(t testing.TB, c *net.TCPConn) (sent []byte) {
 }
 
 // What the other process does not take goes on here, and only that.
-func TestAMoveThatFailsLeavesEachTunnelWithOneOwner(t *testing.T) {
+func TestFailedMoveLeavesEachTunnelWithOneOwner(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("the other process is gone")
 	for name, takes := range map[string]int{"nothing taken": 0, "the first taken": 1} {
@@ -180,7 +180,7 @@ func TestAMoveThatFailsLeavesEachTunnelWithOneOwner(t *testing.T) {
 	}
 }
 
-func TestWhatCannotMoveStays(t *testing.T) {
+func TestTunnelThatCannotMoveStays(t *testing.T) {
 	t.Parallel()
 	old, next := newHost(t, toLoopback), newHost(t, toLoopback)
 	moves := old.open("")
@@ -223,7 +223,7 @@ func TestCloseAllDuringAMove(t *testing.T) {
 	}
 }
 
-func TestUnpackRefusesWhatIsNoTunnel(t *testing.T) {
+func TestUnpackRejectsMalformedParcel(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, toLoopback)
 	h.open("")

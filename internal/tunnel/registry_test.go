@@ -9,7 +9,7 @@ import (
 	"proxyd/internal/tunnel"
 )
 
-func TestEachListsWhatIsOpen(t *testing.T) {
+func TestEachListsOpenTunnels(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, toLoopback)
 	a := h.open("early ")
@@ -45,7 +45,7 @@ func TestEachListsWhatIsOpen(t *testing.T) {
 	b.tunnel.Abandon(nil)
 }
 
-func TestCloseClosesThatAndNoOthers(t *testing.T) {
+func TestCloseEndsOnlyThatTunnel(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, toLoopback)
 	gone, stays := h.open(""), h.open("")

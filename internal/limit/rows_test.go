@@ -10,7 +10,7 @@ import (
 
 // A budget that is first asked for long after its figures were set has them, and
 // one whose figures change keeps what it knows.
-func TestFiguresReachBudgetsMadeLater(t *testing.T) {
+func TestLimitsApplyToBudgetsMadeLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, most := NewTable(nil), 2
@@ -40,7 +40,7 @@ func TestFiguresReachBudgetsMadeLater(t *testing.T) {
 }
 
 // A member is shut where some budget has no room and nobody may wait for it.
-func TestShut(t *testing.T) {
+func TestExhausted(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		limits Limits

@@ -83,7 +83,7 @@ func TestWindowSlides(t *testing.T) {
 
 // A place is taken while its dial is on its way, and for a window after that,
 // so that the exchange never sees too many, however long dials take.
-func TestSlowDials(t *testing.T) {
+func TestPendingDialHoldsItsSlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: second})
@@ -133,7 +133,7 @@ func TestMaxConnections(t *testing.T) {
 }
 
 // What is needed for an answer, in words.
-func TestSentences(t *testing.T) {
+func TestFullError(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
@@ -164,7 +164,7 @@ func TestSentences(t *testing.T) {
 }
 
 // One that is queued while a dial is on its way waits for what becomes of it.
-func TestQueuedSentence(t *testing.T) {
+func TestFullErrorNamesTheTimeQueued(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 300, Per: 5 * time.Minute, Queue: 4200 * time.Millisecond})
@@ -182,7 +182,7 @@ func TestQueuedSentence(t *testing.T) {
 }
 
 // Budgets that go together are taken together, or not at all.
-func TestAllOrNothing(t *testing.T) {
+func TestAcquireTakesAllBudgetsOrNone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table := NewTable(nil)
@@ -214,7 +214,7 @@ func TestAllOrNothing(t *testing.T) {
 }
 
 // A budget that is only watched holds nothing back, and is told of once.
-func TestWatched(t *testing.T) {
+func TestWatchedBudgetHoldsNothingBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var warned []Row
@@ -252,7 +252,7 @@ func TestWatched(t *testing.T) {
 }
 
 // A zero grant, and one of no budgets, cost nothing and do nothing.
-func TestNoBudgets(t *testing.T) {
+func TestAcquireWithoutBudgets(t *testing.T) {
 	t.Parallel()
 	table := NewTable(nil)
 	g, err := table.Acquire(context.Background(), 0, nil)

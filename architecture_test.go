@@ -86,7 +86,8 @@ func imported(t *testing.T) map[string][]string {
 	return imports
 }
 
-// importLines returns a line for each package, each before those that it imports.
+// importLines returns a line for each package, each before those that it imports;
+// those that import none are in the last one.
 func importLines(imports map[string][]string) string {
 	var depth func(pkg string) int
 	depth = func(pkg string) (deepest int) {
@@ -97,17 +98,20 @@ func importLines(imports map[string][]string) string {
 	}
 	byDepth := func(a, b string) int { return cmp.Or(depth(b)-depth(a), cmp.Compare(a, b)) }
 	var lines strings.Builder
+	var leaves []string
 	for _, pkg := range slices.SortedFunc(maps.Keys(imports), byDepth) {
-		words := []string{fmt.Sprintf("%-10s", strings.TrimPrefix(pkg, "internal/"))}
-		slices.SortFunc(imports[pkg], byDepth)
-		for i, to := range imports[pkg] {
-			if i == 0 {
-				words = append(words, "→")
-			}
-			words = append(words, strings.TrimPrefix(to, "internal/"))
+		name := strings.TrimPrefix(pkg, "internal/")
+		if len(imports[pkg]) == 0 {
+			leaves = append(leaves, name)
+			continue
 		}
-		lines.WriteString(strings.TrimSpace(strings.Join(words, " ")) + "\n")
+		fmt.Fprintf(&lines, "%-11s →", name)
+		for _, to := range slices.SortedFunc(slices.Values(imports[pkg]), byDepth) {
+			lines.WriteString(" " + strings.TrimPrefix(to, "internal/"))
+		}
+		lines.WriteString("\n")
 	}
+	lines.WriteString(strings.Join(leaves, " ") + "\n")
 	return lines.String()
 }
 

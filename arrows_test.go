@@ -27,7 +27,7 @@ import (
 // A new arrow is a change to this table, reviewed as one.
 var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
-	tests string // what only tests may import beside those; everybody's may import testkit
+	tests string // what only tests may import beside those; all tests may import testkit
 }{
 	"cmd/proxyd":           {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
 	"internal/daemon":      {may: "failure admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
@@ -67,7 +67,7 @@ var arrows = map[string]struct {
 // Who may import which module of others.
 var modules = map[string]struct {
 	by    string // packages without internal/, tests included
-	tests bool   // everybody's tests may
+	tests bool   // all tests may
 }{
 	"github.com/spf13/cobra":              {by: "cmd/proxyd"},
 	"go.uber.org/zap":                     {by: "daemon cmd/proxyd"}, // others hand over records
@@ -77,7 +77,7 @@ var modules = map[string]struct {
 	"github.com/things-go/go-socks5":      {by: "inbound"},
 	"github.com/spf13/viper":              {by: "config"},
 	"github.com/go-viper/mapstructure/v2": {by: "config"},                        // viper's decoder, made strict
-	"go.yaml.in/yaml/v3":                  {by: "config", tests: true},           // viper drops the places of keys
+	"go.yaml.in/yaml/v3":                  {by: "config", tests: true},           // viper drops the positions of keys
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},        // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound daemon handover"}, // relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors
 	"golang.org/x/net/idna":               {by: "target"},
@@ -90,14 +90,14 @@ var modules = map[string]struct {
 
 // TestArrows reads the imports of every file, whatever system it is for.
 func TestArrows(t *testing.T) {
-	for _, fault := range wrongArrows(t, os.DirFS(".")) {
-		t.Error(fault)
+	for _, wrong := range wrongArrows(t, os.DirFS(".")) {
+		t.Error(wrong)
 	}
 }
 
 // wrongArrows lists the imports that the tables do not allow, and what the
 // tables say of packages that are not there.
-func wrongArrows(t *testing.T, tree fs.FS) (faults []string) {
+func wrongArrows(t *testing.T, tree fs.FS) (list []string) {
 	t.Helper()
 	seen := map[string]bool{}
 	err := fs.WalkDir(tree, ".", func(file string, d fs.DirEntry, err error) error {
@@ -124,7 +124,7 @@ func wrongArrows(t *testing.T, tree fs.FS) (faults []string) {
 		}
 		from := path.Dir(file)
 		if _, known := arrows[from]; !known {
-			faults = append(faults, file+": package "+from+" is not in the table of packages")
+			list = append(list, file+": package "+from+" is not in the table of packages")
 			return nil
 		}
 		seen[from] = true
@@ -134,7 +134,7 @@ func wrongArrows(t *testing.T, tree fs.FS) (faults []string) {
 				return err
 			}
 			if why := wrong(from, to, strings.HasSuffix(base, "_test.go")); why != "" {
-				faults = append(faults, file+" imports "+to+": "+why)
+				list = append(list, file+" imports "+to+": "+why)
 			}
 		}
 		return nil
@@ -144,14 +144,14 @@ func wrongArrows(t *testing.T, tree fs.FS) (faults []string) {
 	}
 	for pkg := range arrows {
 		if !seen[pkg] {
-			faults = append(faults, "the table names "+pkg+", which has no files")
+			list = append(list, "the table names "+pkg+", which has no files")
 		}
 	}
-	slices.Sort(faults)
-	return faults
+	slices.Sort(list)
+	return list
 }
 
-// wrong says why a file of package from must not import to, "" if it may.
+// wrong returns why a file of package from must not import to, "" if it may.
 func wrong(from, to string, test bool) string {
 	if rest, ours := strings.CutPrefix(to, "proxyd/"); ours {
 		rest = strings.TrimPrefix(rest, "internal/")
@@ -186,7 +186,7 @@ func wrong(from, to string, test bool) string {
 
 func has(words, word string) bool { return slices.Contains(strings.Fields(words), word) }
 
-// TestWrongArrowsAreFound shows that each rule of the tables bites.
+// TestWrongArrowsAreFound breaks each rule of the tables.
 func TestWrongArrowsAreFound(t *testing.T) {
 	for _, c := range []struct{ name, file, imports, want string }{
 		{"leftwards", "internal/router/x.go", "proxyd/internal/tunnel", "the table has no arrow from internal/router to it"},
@@ -194,7 +194,7 @@ func TestWrongArrowsAreFound(t *testing.T) {
 		{"leftwards on another system", "internal/relay/x_windows.go", "proxyd/internal/config", "the table has no arrow from internal/relay to it"},
 		{"what only tests may", "internal/inbound/x.go", "proxyd/internal/relay", "the table has no arrow from internal/inbound to it"},
 		{"testkit outside tests", "internal/daemon/x.go", "proxyd/internal/testkit", "it is for tests"},
-		{"testkit knows nobody", "internal/testkit/x.go", "proxyd/internal/target", "the table has no arrow from internal/testkit to it"},
+		{"testkit imports nothing", "internal/testkit/x.go", "proxyd/internal/target", "the table has no arrow from internal/testkit to it"},
 		{"e2e", "cmd/proxyd/x.go", "proxyd/e2e", "it is for tests"},
 		{"cobra", "internal/daemon/x.go", "github.com/spf13/cobra", "that is for cmd/proxyd alone"},
 		{"zap, a package below", "internal/tunnel/x.go", "go.uber.org/zap/zapcore", "that is for daemon cmd/proxyd alone"},
@@ -204,7 +204,7 @@ func TestWrongArrowsAreFound(t *testing.T) {
 		{"x/sys", "internal/upstream/x_linux.go", "golang.org/x/sys/unix", "that is for relay inbound daemon handover alone"},
 		{"idna", "internal/router/x.go", "golang.org/x/net/idna", "that is for target alone"},
 		{"a test's library outside tests", "internal/target/x.go", "github.com/google/go-cmp/cmp", "that is for tests alone"},
-		{"a module that nobody knows", "internal/target/x.go", "example.org/left/pad", "the table does not know this module"},
+		{"an unknown module", "internal/target/x.go", "example.org/left/pad", "the table does not know this module"},
 		{"the rest of x/net", "internal/target/x.go", "golang.org/x/net/proxy", "the table does not know this module"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

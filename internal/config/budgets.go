@@ -42,7 +42,7 @@ func (rep *report) limits(key string, r *raw.Limits) Limits {
 // any.
 func (rep *report) exitLimits(key string, r *raw.Limits) Limits {
 	if r.Text != nil && *r.Text == "published" {
-		rep.errorf(key, "put it on an exchange, or write {connects: 300/5m}", "published figures are an exchange's")
+		rep.errorf(key, "put it on an exchange, or write {connects: 300/5m}", "published limits belong to an exchange")
 		return Limits{}
 	}
 	return rep.limits(key, r)
@@ -114,7 +114,7 @@ func (rep *report) kindLimits(key, id string, k catalog.Kind, r *raw.Limits) Lim
 }
 
 func (rep *report) warnNoPublished(key, id, kind string) {
-	rep.warnf(key, "write {connects: 300/5m} if you know a figure", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
+	rep.warnf(key, "write {connects: 300/5m} if you know the limit", "the catalogue has no published limit of %sconnections for %s: there is no budget", kind, id)
 }
 
 // isSet reports whether there is a budget.

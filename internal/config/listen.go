@@ -108,7 +108,7 @@ func (b *builder) users(key string, list []raw.User) []User {
 		out = append(out, User{name, NewSecret(password)})
 	}
 	if len(out) == 0 {
-		b.missingf(key, "list at least one, or remove auth", "nobody could connect")
+		b.missingf(key, "list at least one, or remove auth", "no client could connect")
 	}
 	return out
 }

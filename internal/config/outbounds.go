@@ -21,7 +21,7 @@ func (b *builder) outbounds(key string, r *raw.Outbounds) Outbounds {
 		w := b.outbound(key, &r.Outbound)
 		out = Outbounds{w, w}
 	} else if r.HTTP == nil && r.Websocket == nil && (r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.TLS != nil) {
-		b.missingf(key, "add url or pool, or put it below http or websocket", "says how, but not which way")
+		b.missingf(key, "add url or pool, or put it below http or websocket", "has options, but no outbound")
 	}
 	if r.HTTP != nil {
 		out.HTTP = b.outbound(key+".http", r.HTTP)
@@ -60,7 +60,7 @@ func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 		w.Action, w.Pool = Use, p.Name
 		return w
 	default:
-		b.missingf(key, "add url or pool", "names no way")
+		b.missingf(key, "add url or pool", "names no outbound")
 		return nil
 	}
 	switch word := strings.ToLower(strings.TrimSpace(text)); {
@@ -270,7 +270,7 @@ func (b *builder) tls(key string, u URL, r *raw.TLS) TLS {
 		b.authorities(key+".ca_file", t.CAFile)
 	}
 	if t.Insecure {
-		b.warnf(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is believed: whoever is in between can read the credentials")
+		b.warnf(key+".insecure", "use ca_file to trust a certificate of your own", "any certificate is accepted: anyone on the path can read the credentials")
 	}
 	return t
 }

@@ -48,7 +48,7 @@ func readAtMost(path string, limit int) ([]byte, error) {
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("is a pipe that nobody has finished writing to in %v", pipeTimeout)
+		err = fmt.Errorf("is a pipe whose writer has not finished within %v", pipeTimeout)
 	}
 	if err == nil && len(raw) > limit {
 		return raw[:limit], errTooLarge

@@ -50,18 +50,18 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 	for name, c := range map[string]struct{ path, want string }{
 		"a directory":                     {dir, "cannot be read: is a directory; name a file"},
 		"a pipe that nobody writes to":    {unwritten, "is empty"},
-		"a pipe that stays silent":        {silent("silent", ""), "cannot be read: is a pipe that nobody has finished writing to in 2s"},
-		"a pipe that stays half":          {silent("half", "default: direct\n"), "cannot be read: is a pipe that nobody has finished writing to in 2s"},
+		"a pipe that stays silent":        {silent("silent", ""), "cannot be read: is a pipe whose writer has not finished within 2s"},
+		"a pipe that stays half":          {silent("half", "default: direct\n"), "cannot be read: is a pipe whose writer has not finished within 2s"},
 		"a pipe with a configuration":     {whole, ""},
 		"a device without an end":         {"/dev/zero", "is no file, and cannot be read like one"},
 		"a device without anything":       {"/dev/null", "is no file"},
 		"a link that leads nowhere":       {link(t, dir, "nowhere", filepath.Join(dir, "none")), "does not exist"},
 		"a link to itself":                {link(t, dir, "itself", filepath.Join(dir, "itself")), "too many levels of symbolic links"},
 		"a secret from a pipe":            {write(t, "admin: {token: \"${file:"+unwritten+"}\"}\n"), " is empty; write the secret into it"},
-		"a secret from a silent pipe":     {write(t, "admin: {token: \"${file:"+silent("silent secret", "")+"}\"}\n"), "nobody has finished writing"},
+		"a secret from a silent pipe":     {write(t, "admin: {token: \"${file:"+silent("silent secret", "")+"}\"}\n"), "whose writer has not finished"},
 		"a secret that is a large file":   {write(t, "admin: {token: \"${file:"+write(t, strings.Repeat("x", 1<<17))+"}\"}\n"), "is too large"},
 		"a secret without an end":         {write(t, "admin: {token: \"${file:/dev/zero}\"}\n"), "/dev/zero cannot be read: is no file"},
-		"certificates from a silent pipe": {write(t, "default: {url: \"https://h.example:1\", tls: {ca_file: "+silent("ca", "")+"}}\n"), "nobody has finished writing"},
+		"certificates from a silent pipe": {write(t, "default: {url: \"https://h.example:1\", tls: {ca_file: "+silent("ca", "")+"}}\n"), "whose writer has not finished"},
 		"a certificate without an end":    {write(t, "listen: {address: \"127.0.0.1:1\", tls: {cert_file: /dev/zero, key_file: /dev/zero}}\n"), "listen.tls.cert_file: /dev/zero cannot be read: is no file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -166,7 +166,7 @@ func (b *builder) routes(list []raw.Route) []Route {
 			route.Hosts = append(route.Hosts, p)
 		}
 		if r.Use == nil {
-			b.missingf(key, "add use: direct, reject, a URL or a pool's name", "has no way")
+			b.missingf(key, "add use: direct, reject, a URL or a pool's name", "has no outbound")
 			continue
 		}
 		if w := b.outbound(key+".use", r.Use); w != nil {

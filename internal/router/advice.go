@@ -30,7 +30,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 		if way, ok := outboundsWord(b.config, p.Outbounds); ok {
 			return `add "` + exchange + ": " + way + `" under exchanges: ` + peer + ", of the same family, has it"
 		}
-		return "add " + exchange + " under exchanges, with the way that " + peer + ", of the same family, has"
+		return "add " + exchange + " under exchanges, with the outbound that " + peer + ", of the same family, has"
 	}
 	return `add "` + exchange + `: direct" (or a pool, or a proxy's URL) under exchanges`
 }

@@ -35,7 +35,7 @@ type builder struct {
 	err     error // the first fault
 }
 
-// unsetKey names the decisions for hosts whose exchange has no way for a kind.
+// unsetKey names the decisions for hosts whose exchange has no outbound for a kind.
 type unsetKey struct {
 	exchange string
 	kind     catalog.Kind
@@ -159,9 +159,9 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 	case entry == nil:
 		lack = "exchange " + exchange + " has no entry"
 	case entry.Outbounds == config.Outbounds{}:
-		lack = "exchange " + exchange + " has no way"
+		lack = "exchange " + exchange + " has no outbound"
 	default:
-		lack = "exchange " + exchange + " has no " + k.String() + " way"
+		lack = "exchange " + exchange + " has no " + k.String() + " outbound"
 	}
 	w := b.config.Default.Of(k)
 	if w == nil {
@@ -219,7 +219,7 @@ func (b *builder) decide(w *config.Outbound, d decision) *decision {
 	case w.Action == config.Direct:
 		d.pool = b.direct
 	case w.Action != config.Use:
-		b.fail("%s: a way without an action", w.Source)
+		b.fail("%s: an outbound without an action", w.Source)
 	case !b.config.Enabled:
 		d.pool = b.direct
 		d.rule += ", direct because enabled is false"

@@ -60,21 +60,21 @@ func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 	return x
 }
 
-// warnings are what people may not have expected of the way of a name.
+// warnings are what people may not have expected of the outbound of a name.
 func (r *Router) warnings(f *finding) (list []string) {
 	n := f.node
 	if f.chosen != f.last {
 		return nil // a route or a listener decides: nothing to doubt
 	}
 	if n.kind != catalog.KindHTTP && n.kind != catalog.KindWebsocket && !r.sameOutbound(r.effective(n.exchange, catalog.KindHTTP), r.effective(n.exchange, catalog.KindWebsocket)) {
-		what := f.host.Name + " serves both kinds, which have different ways "
+		what := f.host.Name + " serves both kinds, which have different outbounds "
 		if n.exchange == "" {
-			what = f.host.Name + " is unknown, and the kinds have different ways "
+			what = f.host.Name + " is unknown, and the kinds have different outbounds "
 		}
 		tell := kindHelp
 		if n.domain != nil {
 			tell = strings.Replace(kindHelp, "http", f.kind.String(), 1)
-			what = f.host.Name + " is not in the catalogue, and the kinds of " + n.exchange + " have different ways "
+			what = f.host.Name + " is not in the catalogue, and the kinds of " + n.exchange + " have different outbounds "
 		}
 		list = append(list, what+r.bothWords(n.exchange)+": "+tell)
 	}
@@ -106,7 +106,7 @@ func (r *Router) entry(id string) *config.Exchange {
 	return nil
 }
 
-// effective is the way of an exchange ("" for hosts of none) for a kind, nil
+// effective is the outbound of an exchange ("" for hosts of none) for a kind, nil
 // where it is direct because nothing is written.
 func (r *Router) effective(exchange string, k catalog.Kind) *config.Outbound {
 	if e := r.entry(exchange); e != nil && e.Outbounds.Of(k) != nil {

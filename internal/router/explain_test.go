@@ -66,9 +66,9 @@ pool: asia
 exchange: gateio
 host: api.gateio.ws
 kind: http (assumed: nothing says websocket)
-rule: exchange gateio has no http way and no default is set
+rule: exchange gateio has no http outbound and no default is set
 pool: direct
-warning: api.gateio.ws serves both kinds, which have different ways (http: DIRECT (no default), websocket: asia): ` + toldApart + `
+warning: api.gateio.ws serves both kinds, which have different outbounds (http: DIRECT (no default), websocket: asia): ` + toldApart + `
 warning: gateio.http: DIRECT (no default)
 `},
 		{"a host of both kinds, by username", bothHost, websocket, `
@@ -78,7 +78,7 @@ kind: websocket (asked for)
 rule: exchange gateio (catalogue host api.gateio.ws, websocket) exchanges.gateio.websocket
 source: exchanges.gateio.websocket
 pool: asia
-warning: api.gateio.ws serves both kinds, which have different ways (http: DIRECT (no default), websocket: asia): ` + toldApart + `
+warning: api.gateio.ws serves both kinds, which have different outbounds (http: DIRECT (no default), websocket: asia): ` + toldApart + `
 `},
 		{"a host of both kinds, by listener", bothHost, router.Hint{Listener: "127.0.0.1:7001"}, `
 exchange: gateio
@@ -87,7 +87,7 @@ kind: websocket (the kind of listener 127.0.0.1:7001)
 rule: exchange gateio (catalogue host api.gateio.ws, websocket) exchanges.gateio.websocket
 source: exchanges.gateio.websocket
 pool: asia
-warning: api.gateio.ws serves both kinds, which have different ways (http: DIRECT (no default), websocket: asia): ` + toldApart + `
+warning: api.gateio.ws serves both kinds, which have different outbounds (http: DIRECT (no default), websocket: asia): ` + toldApart + `
 `},
 		{"the catalogue's wildcard, refused", "push9.kucoin.com", none, `
 exchange: kucoin
@@ -179,7 +179,7 @@ kind: http (assumed: nothing says websocket)
 rule: default.http
 source: default.http
 pool: europe
-warning: example.org is unknown, and the kinds have different ways (http: europe, websocket: asia): ` + toldApart + `
+warning: example.org is unknown, and the kinds have different outbounds (http: europe, websocket: asia): ` + toldApart + `
 `},
 		{"a family behind a default that refuses", "default: reject\nexchanges: {binance: asia}", "dapi.binance.com", `
 exchange: binance_delivery
@@ -197,7 +197,7 @@ kind: http (assumed: nothing says websocket)
 rule: exchange bitkub (catalogue host api.bitkub.com, http) exchanges.bitkub.http
 source: exchanges.bitkub.http
 pool: exchanges.bitkub.http
-warning: api.bitkub.com serves both kinds, which have different ways (http: exchanges.bitkub.http, websocket: direct): ` + toldApart + `
+warning: api.bitkub.com serves both kinds, which have different outbounds (http: exchanges.bitkub.http, websocket: direct): ` + toldApart + `
 `},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func TestPrecedence(t *testing.T) {
 		{"a kind without an entry falls to the default", "default: europe\nexchanges: {binance: {websocket: asia}}", "api.binance.com", "binance http europe"},
 		{"a kind without an entry nor a default is direct", `exchanges: {binance: {websocket: asia}}`, "api.binance.com", "binance http direct"},
 		{"a kind without an entry, default reject", "default: reject\nexchanges: {binance: {websocket: asia}}", "api.binance.com",
-			"refused: target api.binance.com is refused: exchange binance has no http way and default is reject"},
+			"refused: target api.binance.com is refused: exchange binance has no http outbound and default is reject"},
 		{"an entry that says direct beats the default", "default: asia\nexchanges: {binance: direct}", "api.binance.com", "binance http direct"},
 		{"an entry that says reject", "exchanges: {binance: reject}", "api.binance.com",
 			"refused: target api.binance.com is refused: exchanges.binance says reject"},

@@ -67,7 +67,7 @@ func (r *Router) serves(e *config.Exchange, k catalog.Kind) bool {
 func (r *Router) Warnings() []string {
 	var list []string
 	if !r.config.Enabled {
-		list = append(list, "enabled is false: every way through a proxy goes DIRECT; what is refused stays refused")
+		list = append(list, "enabled is false: what would go through a proxy goes DIRECT; what is refused stays refused")
 	}
 	list = append(list, r.familyWarnings("")...)
 	list = append(list, r.domainWarnings("")...)
@@ -102,7 +102,7 @@ func (r *Router) familyWarnings(only string) (list []string) {
 		if len(missing) == 1 {
 			have = " has no entry: "
 		}
-		add := "; give " + missing[0] + " the way of " + listed.ID + " too"
+		add := "; give " + missing[0] + " the outbound of " + listed.ID + " too"
 		if way, ok := outboundsWord(r.config, listed.Outbounds); ok {
 			add = "; add " + missing[0] + ": " + way
 		}
@@ -154,11 +154,11 @@ func (r *Router) bothWarnings() (list []string) {
 		if len(hosts) == 1 {
 			verb = " serves"
 		}
-		list = append(list, "exchange "+id+": "+joinFew(hosts)+verb+" both kinds, which have different ways "+r.bothWords(id)+": "+kindHelp)
+		list = append(list, "exchange "+id+": "+joinFew(hosts)+verb+" both kinds, which have different outbounds "+r.bothWords(id)+": "+kindHelp)
 	}
 	d := r.config.Default
 	if r.unlisted.route == nil && !r.sameOutbound(d.HTTP, d.Websocket) {
-		list = append(list, "unlisted hosts that serve both kinds, and unknown ones, have different ways "+r.bothWords("")+": "+kindHelp)
+		list = append(list, "unlisted hosts that serve both kinds, and unknown ones, have different outbounds "+r.bothWords("")+": "+kindHelp)
 	}
 	return list
 }

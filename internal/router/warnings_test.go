@@ -30,7 +30,7 @@ func TestWarnings(t *testing.T) {
 		{"a default for the other kind", "default: {http: direct}", []string{"unlisted hosts (websocket): DIRECT (no default)"}},
 		{"* in routes leaves nothing unlisted", "routes: [{hosts: ['*'], use: direct}]", nil},
 		{"disabled", "enabled: false\ndefault: asia", []string{
-			"enabled is false: every way through a proxy goes DIRECT; what is refused stays refused",
+			"enabled is false: what would go through a proxy goes DIRECT; what is refused stays refused",
 		}},
 
 		{"a family in part, no default", "exchanges: {kraken: asia}", []string{
@@ -50,7 +50,7 @@ func TestWarnings(t *testing.T) {
 			"okx_us, okx_eea have no entry: default (direct); add okx_us: {http: europe, websocket: asia}",
 		}},
 		{"a family's URL is not repeated", "default: direct\nexchanges: {kraken: 'socks5://user:s3cret@one.example:1080'}", []string{
-			"kraken_futures has no entry: default (direct); give kraken_futures the way of kraken too",
+			"kraken_futures has no entry: default (direct); give kraken_futures the outbound of kraken too",
 		}},
 		{"a client that reaches another's hosts", "default: direct\nexchanges: {gateio_eu: asia}", []string{
 			"gateio, gateio_futures have no entry: default (direct); add gateio: asia",
@@ -65,27 +65,27 @@ func TestWarnings(t *testing.T) {
 		}},
 
 		{"hosts of both kinds, different ways", "default: direct\nexchanges: {bitkub: {http: europe, websocket: asia}}", []string{
-			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: europe, websocket: asia): " + toldApart,
+			"exchange bitkub: api.bitkub.com serves both kinds, which have different outbounds (http: europe, websocket: asia): " + toldApart,
 		}},
 		{"only a testnet's host serves both kinds", "default: direct\nexchanges: {binance: {http: europe, websocket: asia}, binance_futures: direct, binance_delivery: direct}", nil},
 		{"one URL, written twice", "default: direct\nexchanges: {bitkub: {http: {url: 'http://u:p@a.example:1', timeout_seconds: 5}, websocket: 'http://u:p@a.example:1'}}", nil},
 		{"one pool, written twice", "default: direct\nexchanges: {bitkub: {http: ['http://a.example:1', 'http://b.example:1'], websocket: ['http://a.example:1', 'http://b.example:1']}}", nil},
 		{"two users of one proxy", "default: direct\nexchanges: {bitkub: {http: 'http://u:p@a.example:1', websocket: 'http://v:p@a.example:1'}}", []string{
-			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: exchanges.bitkub.http, websocket: exchanges.bitkub.websocket): " + toldApart,
+			"exchange bitkub: api.bitkub.com serves both kinds, which have different outbounds (http: exchanges.bitkub.http, websocket: exchanges.bitkub.websocket): " + toldApart,
 		}},
 		{"hosts of both kinds, one way", "default: direct\nexchanges: {bitkub: asia}", nil},
 		{"hosts of both kinds, the default for one", "default: direct\nexchanges: {bitkub: {websocket: asia}}", []string{
-			"exchange bitkub: api.bitkub.com serves both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,
+			"exchange bitkub: api.bitkub.com serves both kinds, which have different outbounds (http: direct, websocket: asia): " + toldApart,
 		}},
 		{"the user's host of both kinds", "default: direct\nexchanges: {venue: {hosts: [a.v.example, '*.b.v.example'], websocket: asia}}", []string{
-			"exchange venue: a.v.example and *.b.v.example serve both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,
+			"exchange venue: a.v.example and *.b.v.example serve both kinds, which have different outbounds (http: direct, websocket: asia): " + toldApart,
 		}},
 		{"the user says what it serves", "default: direct\nexchanges: {bitkub: {hosts: {http: [api.bitkub.com]}, http: europe, websocket: asia}}", nil},
 		{"many hosts are counted", "default: direct\nexchanges: {huobi: {websocket: asia}, huobi_dm: direct, huobi_swap: direct}", []string{
-			"exchange huobi: api-aws.huobi.pro, api.htx.com, api.huobi.pro and 2 more serve both kinds, which have different ways (http: direct, websocket: asia): " + toldApart,
+			"exchange huobi: api-aws.huobi.pro, api.htx.com, api.huobi.pro and 2 more serve both kinds, which have different outbounds (http: direct, websocket: asia): " + toldApart,
 		}},
 		{"defaults that differ", "default: {http: europe, websocket: asia}", []string{
-			"unlisted hosts that serve both kinds, and unknown ones, have different ways (http: europe, websocket: asia): " + toldApart,
+			"unlisted hosts that serve both kinds, and unknown ones, have different outbounds (http: europe, websocket: asia): " + toldApart,
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

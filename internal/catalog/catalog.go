@@ -3,9 +3,9 @@
 // together, addresses to probe, and the limits that exchanges publish. The data
 // is embedded; data/README.md says where it comes from.
 //
-// It resolves no names and contacts nobody, and what it says of a host is what
-// software and documents said on the day of Date. A Catalog never changes;
-// slices that it returns are shared and must not be changed.
+// It opens no connections. The data is what software and documents said on the
+// day of Date. A Catalog never changes; the slices that it returns are shared and
+// must not be changed.
 package catalog
 
 import (
@@ -38,7 +38,7 @@ type Limit struct {
 	What       string        // "connects", "concurrent", "requests" or "weight"
 	Value      int           //
 	Per        time.Duration // the window; 0 for concurrent
-	Confidence string        // "published"; "conflicting": sources disagree, the smaller figure; "unverified": never a default
+	Confidence string        // "published"; "conflicting": sources disagree, the smaller limit; "unverified": never a default
 	Source     string
 }
 
@@ -84,10 +84,10 @@ var Embedded = sync.OnceValue(func() *Catalog {
 	return c
 })
 
-// Date is the day on which the embedded data was compiled.
+// Date returns the day on which the embedded data was compiled.
 func Date() string { return "2026-11-30" }
 
-// Equal reports whether two catalogues say the same.
+// Equal reports whether two catalogues have the same content.
 func (c *Catalog) Equal(o *Catalog) bool {
 	return c == o || c != nil && o != nil && c.overlay == o.overlay
 }
@@ -112,11 +112,11 @@ func (c *Catalog) Lookup(host string) (exchange string, kind Kind, ok bool) {
 	return "", KindUnknown, false
 }
 
-// Domains lists the domains that an exchange owns, in no order.
+// Domains returns the domains that an exchange owns, in no order.
 func (c *Catalog) Domains() iter.Seq[Domain] { return maps.Values(c.domains) }
 
-// Resolve turns an id or an alias into the id. Case does not matter, nor
-// whether its words are joined by - or _.
+// Resolve returns the id for an id or an alias. Case is ignored, and - is the
+// same as _.
 func (c *Catalog) Resolve(name string) (id string, ok bool) {
 	name = lower(name)
 	if id, ok = c.names[name]; !ok {
@@ -125,13 +125,13 @@ func (c *Catalog) Resolve(name string) (id string, ok bool) {
 	return id, ok
 }
 
-// IDs lists the ids, sorted.
+// IDs returns the ids, sorted.
 func (c *Catalog) IDs() []string { return c.ids }
 
-// Exchanges lists the exchanges, sorted by id.
+// Exchanges returns the exchanges, sorted by id.
 func (c *Catalog) Exchanges() []Exchange { return c.exchanges }
 
-// Get finds an exchange by its id or an alias, as Resolve does.
+// Get returns an exchange by its id or an alias, as Resolve does.
 func (c *Catalog) Get(name string) (Exchange, bool) {
 	id, ok := c.Resolve(name)
 	if !ok {
@@ -140,8 +140,8 @@ func (c *Catalog) Get(name string) (Exchange, bool) {
 	return c.exchanges[c.byID[id]], true
 }
 
-// ProbeURLs lists the public addresses of an exchange's id that answer cheaply
-// and without a key, nil if there are none: https:// for HTTP, where a 2xx is
+// ProbeURLs returns the public URLs of an exchange's id that answer cheaply and
+// without a key, nil if there are none: https:// for HTTP, where a 2xx is
 // expected, wss:// for Websocket, where a 101 is.
 func (c *Catalog) ProbeURLs(id string, k Kind) []string {
 	if k != KindHTTP && k != KindWebsocket {
@@ -150,12 +150,12 @@ func (c *Catalog) ProbeURLs(id string, k Kind) []string {
 	return c.probes[probeKey{id, k}]
 }
 
-// PublishedLimits lists what is known of an exchange's limits, by its id, nil
-// if nothing is. How sure it is, Confidence says of each.
+// PublishedLimits returns the known limits of an exchange's id, nil if there
+// are none. Confidence has the quality of each.
 func (c *Catalog) PublishedLimits(id string) []Limit { return c.limits[id] }
 
-// lower folds the case of ASCII only: ids have no other letters, and Unicode
-// has letters beyond ASCII whose lower case is in it.
+// lower folds the case of ASCII letters only. Ids have no others, and some
+// letters beyond ASCII have a lower case in it.
 func lower(s string) string {
 	for i := range len(s) {
 		if c := s[i]; 'A' <= c && c <= 'Z' {

@@ -161,7 +161,7 @@ func TestLimitRows(t *testing.T) {
 		once := map[string]bool{}
 		for _, l := range Embedded().PublishedLimits(id) {
 			if key := l.Kind.String() + l.What; once[key] {
-				t.Errorf("%s: two figures for %s %s", id, l.Kind, l.What)
+				t.Errorf("%s: two limits for %s %s", id, l.Kind, l.What)
 			} else {
 				once[key] = true
 			}
@@ -218,7 +218,7 @@ func TestPublishedLimits(t *testing.T) {
 	if got := Embedded().PublishedLimits("deribit"); len(got) != 1 || got[0].Kind != KindBoth {
 		t.Errorf("got %+v, want one that counts both kinds together", got)
 	}
-	if got := Embedded().PublishedLimits("nobody"); got != nil {
+	if got := Embedded().PublishedLimits("unknown"); got != nil {
 		t.Errorf("got %+v for a name that is not there", got)
 	}
 }
@@ -233,7 +233,7 @@ func TestProbeURLs(t *testing.T) {
 		{"websocket", "bitmex", KindWebsocket, []string{"wss://ws.bitmex.com/realtime"}},
 		{"of no kind", "bitmex", KindUnknown, nil},
 		{"of both kinds", "bitmex", KindBoth, nil},
-		{"unknown exchange", "nobody", KindHTTP, nil},
+		{"unknown exchange", "unknown", KindHTTP, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if d := cmp.Diff(c.want, Embedded().ProbeURLs(c.id, c.kind)); d != "" {
@@ -264,7 +264,7 @@ func TestExchanges(t *testing.T) {
 	if got.ID != "binance_delivery" || !cmp.Equal(slices.Sorted(slices.Values(got.Family)), want) {
 		t.Errorf("got %s with family %v, want binance_delivery with %v", got.ID, got.Family, want)
 	}
-	if x, ok := Embedded().Get("nobody"); ok || x.ID != "" {
+	if x, ok := Embedded().Get("unknown"); ok || x.ID != "" {
 		t.Errorf("got %+v for a name that is not there", x)
 	}
 }

@@ -160,7 +160,7 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
-func TestOverlayFaults(t *testing.T) {
+func TestOverlayErrors(t *testing.T) {
 	const head = "exchange,host,kind,env,sources\n"
 	for _, c := range []struct{ name, text, want string }{
 		{"empty", "", "the first line must be exchange,host,kind,env,sources"},

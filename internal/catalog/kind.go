@@ -31,8 +31,7 @@ func (k Kind) String() string {
 	}
 }
 
-// ParseKind reads a kind as people write it: http or rest, websocket or ws,
-// both. Case does not matter.
+// ParseKind parses http or rest, websocket or ws, and both, in any case.
 func ParseKind(s string) (Kind, error) {
 	switch lower(s) {
 	case "http", "rest":

@@ -18,9 +18,9 @@ var data embed.FS
 // hostsHeader is the first line of hosts.csv, and of an overlay.
 const hostsHeader = "exchange,host,kind,env,sources"
 
-// load reads the files, and lays rows for hosts.csv over those in it. What the
-// rules of the files are is data/README.md's to say and the tests' to hold; here
-// is only what the look-ups rely on.
+// load reads the embedded files and replaces rows of hosts.csv by those of
+// over. It checks only what look-ups rely on; data/README.md has the other
+// rules, which the tests check.
 func load(over []hostRow) (*Catalog, error) {
 	c := &Catalog{
 		exact:   map[string]entry{},
@@ -52,7 +52,7 @@ func load(over []hostRow) (*Catalog, error) {
 	return c, nil
 }
 
-// loadHosts reads the hosts, over in the place of those of the same name.
+// loadHosts reads the hosts; those in over replace those of the same name.
 func (c *Catalog) loadHosts(over []hostRow) error {
 	replaced := map[string]bool{}
 	var ids []string
@@ -88,7 +88,7 @@ func (c *Catalog) loadHosts(over []hostRow) error {
 	return nil
 }
 
-// readRows gives each row of a file to row, without the header.
+// readRows calls row for each row of a file, without the header.
 func readRows(name, header string, row func([]string) error) error {
 	b, err := data.ReadFile("data/" + name + ".csv")
 	if err != nil {
@@ -121,7 +121,7 @@ func parseHost(r []string) (hostRow, error) {
 	return hostRow{r[0], Host{Name: r[1], Kind: kind, Env: r[3]}}, err
 }
 
-// addHost adds a row of an exchange that is known.
+// addHost adds a row of a known exchange.
 func (c *Catalog) addHost(r hostRow) error {
 	e := &c.exchanges[c.byID[r.exchange]]
 	e.Hosts = append(e.Hosts, r.host)
@@ -150,8 +150,8 @@ func (c *Catalog) addAlias(r []string) error {
 	return nil
 }
 
-// addDomain adds a domain. One without an exchange is shared with others than
-// exchanges: what it holds beside the hosts that are listed is not known.
+// addDomain adds a domain. One without an exchange is shared with others, so
+// that its unlisted hosts are unknown.
 func (c *Catalog) addDomain(r []string) error {
 	if r[1] == "" {
 		return nil
@@ -165,7 +165,7 @@ func (c *Catalog) addDomain(r []string) error {
 	return nil
 }
 
-// findOthers notes which exchanges have hosts below each domain.
+// findOthers sets which exchanges have hosts below each domain.
 func (c *Catalog) findOthers() {
 	for _, x := range c.exchanges { // sorted
 		for _, h := range x.Hosts {

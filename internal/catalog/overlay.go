@@ -64,7 +64,7 @@ func overlayRows(text []byte) ([]hostRow, error) {
 	return rows, errors.Join(errs...)
 }
 
-// overlayRow reads one row of a user's.
+// overlayRow parses one row of the user's.
 func overlayRow(f []string) (hostRow, error) {
 	if len(f) != 5 {
 		return hostRow{}, fmt.Errorf("has %d columns, want 5 (%s)", len(f), hostsHeader)

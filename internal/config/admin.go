@@ -43,7 +43,7 @@ func (b *builder) admin(r *raw.Admin) Admin {
 	return a
 }
 
-// adminKey is where the address is written, or would be.
+// adminKey returns the key path of the admin address, whether or not it is set.
 func adminKey(r *raw.Admin) string {
 	if r != nil && r.Address != nil {
 		return "admin.address"
@@ -64,7 +64,8 @@ func (b *builder) token(key, text string) Secret {
 	return NewSecret(token)
 }
 
-// adminAddress checks where the admin server listens, and for whom.
+// adminAddress checks the address that the admin server listens on, and who may
+// reach it.
 func (b *builder) adminAddress(key string, a *Admin) {
 	const hint = `write it as 127.0.0.1:8878, unix:/path, or ""`
 	if a.Address == "" {
@@ -93,7 +94,7 @@ func (b *builder) adminAddress(key string, a *Admin) {
 	}
 }
 
-// listenIP reads an address to listen on; port "0" is any free one.
+// listenIP parses an address to listen on. Port "0" stands for any free port.
 func listenIP(address string) (ip netip.Addr, port string, ok bool) {
 	host, port, err := net.SplitHostPort(address)
 	if err == nil && port != "0" {
@@ -112,8 +113,8 @@ func listenIP(address string) (ip netip.Addr, port string, ok bool) {
 	return ip, port, err == nil
 }
 
-// adminAmongListeners refuses an admin address that clients are served on. The
-// built-in one gives way.
+// adminAmongListeners refuses an admin address that is a listener's too. The
+// default address is dropped instead, with a warning.
 func (b *builder) adminAmongListeners(key string, c *Config) {
 	ip, port, ok := listenIP(c.Admin.Address)
 	if !ok || port == "0" {
@@ -133,10 +134,10 @@ func (b *builder) adminAmongListeners(key string, c *Config) {
 	}
 }
 
-// adminBehindListeners warns where clients of other machines are served and the
-// admin server takes this machine's word: what such a client has an upstream on
-// this machine connect to comes from this machine, too, and of a name only that
-// upstream learns where it leads.
+// adminBehindListeners warns where other machines may connect while the admin
+// server trusts local connections: a client could have an upstream on this
+// machine connect back to the admin address, by a name that only the upstream
+// resolves.
 func (b *builder) adminBehindListeners(c *Config) {
 	if c.Admin.Address == "" || strings.HasPrefix(c.Admin.Address, "unix:") || c.Admin.Local != "open" {
 		return

@@ -16,7 +16,7 @@ const (
 	maxPeriod   = 24 * time.Hour
 )
 
-// limits reads a mapping of budgets.
+// limits returns the budgets that a mapping sets.
 func (rep *report) limits(key string, r *raw.Limits) Limits {
 	if r.Text != nil {
 		rep.errorf(key, "write {connects: 300/5m}, or, on an exchange, published", "%s is not known here", quoted(*r.Text))
@@ -38,8 +38,8 @@ func (rep *report) limits(key string, r *raw.Limits) Limits {
 	return l
 }
 
-// exitLimits reads the budgets of a pool or a proxy, for which nobody publishes
-// any.
+// exitLimits returns the budgets of a pool or a proxy, which have no published
+// limits.
 func (rep *report) exitLimits(key string, r *raw.Limits) Limits {
 	if r.Text != nil && *r.Text == "published" {
 		rep.errorf(key, "put it on an exchange, or write {connects: 300/5m}", "published limits belong to an exchange")
@@ -48,8 +48,7 @@ func (rep *report) exitLimits(key string, r *raw.Limits) Limits {
 	return rep.limits(key, r)
 }
 
-// noLimits refuses budgets on a way that is no exchange's: what they would
-// count is not said.
+// noLimits refuses budgets on an outbound that is not an exchange's.
 func (rep *report) noLimits(key string, r *raw.Outbound) {
 	if r.Limits != nil {
 		rep.errorf(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
@@ -64,8 +63,8 @@ type rawLimits struct {
 	kind [2]*raw.Limits // for http, for websocket
 }
 
-// takeLimits takes the budgets out of an exchange's ways, which have none of
-// their own.
+// takeLimits moves the budgets out of an exchange's outbounds, which have none
+// of their own.
 func takeLimits(key string, e *raw.Exchange) rawLimits {
 	l := rawLimits{key: key, both: e.Limits}
 	e.Limits = nil
@@ -77,7 +76,8 @@ func takeLimits(key string, e *raw.Exchange) rawLimits {
 	return l
 }
 
-// exchangeLimits gives each kind its budgets: its own, else those for both.
+// exchangeLimits returns the budgets of each kind: its own, else those for
+// both.
 func (rep *report) exchangeLimits(id string, r rawLimits) (l KindLimits) {
 	if r.both != nil {
 		at := r.key + ".limits"
@@ -120,9 +120,9 @@ func (rep *report) warnNoPublished(key, id, kind string) {
 // isSet reports whether there is a budget.
 func (l Limits) isSet() bool { return l.Connects > 0 || l.MaxConnections > 0 }
 
-// Published gives the figures of the catalogue that a tunnel can count. Those
-// that nobody has verified are left out; where sources disagree, the catalogue
-// has the smaller one.
+// Published returns the limits of the catalogue that a tunnel can count.
+// Unverified ones are left out; where sources disagree, the catalogue has the
+// smaller one.
 func Published(id string, k catalog.Kind) Limits {
 	l := Limits{Published: true}
 	for _, p := range catalog.Embedded().PublishedLimits(id) {
@@ -137,7 +137,7 @@ func Published(id string, k catalog.Kind) Limits {
 	return l
 }
 
-// parseRate reads 300/5m, 100/1s, 20/m.
+// parseRate parses a rate such as 300/5m, 100/1s or 20/m.
 func parseRate(s string) (n int, per time.Duration, err error) {
 	count, window, _ := strings.Cut(s, "/")
 	if n, err = strconv.Atoi(count); err != nil || n < 1 || count[0] == '+' {
@@ -153,7 +153,7 @@ func parseRate(s string) (n int, per time.Duration, err error) {
 	return n, per, err
 }
 
-// probe reads the addresses that checks ask.
+// probe returns the URLs that checks of an exchange request.
 func (rep *report) probe(key string, r *raw.Probe) (p Probe) {
 	if r == nil {
 		return p

@@ -46,7 +46,7 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 	}
 }
 
-// config builds everything; it is only of use if no fault came up.
+// config builds the configuration. It is usable only if there was no error.
 func (b *builder) config(f *raw.File) *Config {
 	c := &Config{
 		File:              b.path,
@@ -98,7 +98,8 @@ func (b *builder) config(f *raw.File) *Config {
 	return c
 }
 
-// namedPools reads the pools, all names first: a pool may be reached by another.
+// namedPools reads the pools, all names first, since one pool may be reached
+// through another.
 func (b *builder) namedPools(pools map[string]raw.Pool) {
 	b.poolOrder = b.keysOf("pools")
 	for i, name := range b.poolOrder {
@@ -139,7 +140,7 @@ func (b *builder) tunnel(t *raw.Tunnel) Tunnel {
 	return out
 }
 
-// keysOf lists the keys of a top-level mapping in the order of the file.
+// keysOf returns the keys of a top-level mapping in file order.
 func (b *builder) keysOf(key string) []string {
 	n := b.root.child(key)
 	if n == nil || n.kind != mapping {
@@ -195,8 +196,8 @@ const DefaultUserAgent = "Python/3.12 aiohttp/3.12.15"
 // maxCatalogSize bounds the user's rows for the catalogue.
 const maxCatalogSize = 4 << 20
 
-// catalog reads the user's rows for the catalogue of exchanges. What comes
-// after goes by the embedded one alone when they are at fault.
+// catalog reads the user's rows for the catalogue of exchanges. If they are
+// invalid, the embedded catalogue stays in force for the checks that follow.
 func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	if file == nil || *file == "" {
 		return "", b.known
@@ -217,7 +218,7 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	return *file, c
 }
 
-// userAgent reads what checks of exchanges send.
+// userAgent returns the User-Agent that checks of exchanges send.
 func (b *builder) userAgent(p *raw.Asking) string {
 	if p == nil || p.UserAgent == nil {
 		return DefaultUserAgent

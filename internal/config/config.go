@@ -1,6 +1,6 @@
 // Package config turns the YAML file and the environment into checked, plain,
-// comparable data. Every fault is reported at once, with its place and what to
-// do about it; nothing is guessed, and defaults are filled in in one place.
+// comparable data. All errors are reported together, each with its position and a
+// hint; nothing is guessed, and defaults are set in one place.
 //
 // It opens no connections, starts nothing, and its results hold no live objects.
 package config
@@ -17,7 +17,7 @@ import (
 // Config is one complete, valid configuration.
 type Config struct {
 	File              string    // the file it came from; "" for the built-in defaults
-	Enabled           bool      // false: ways through proxies go direct, every reject stays
+	Enabled           bool      // false: what would go through a proxy goes direct, every reject stays
 	Default           Outbounds // for hosts that no route and no exchange entry serves
 	Pools             []Pool    // the named ones in file order, then the inline ones
 	Exchanges         []Exchange
@@ -42,7 +42,7 @@ type Config struct {
 	CatalogFile       string   // the user's rows, laid over the embedded catalogue; "" for none
 	Catalog           *catalog.Catalog
 	UserAgent         string // what checks of exchanges send
-	Warnings          Errors // not faults: what an operator should know
+	Warnings          Errors // what an operator should know, though it is valid
 }
 
 // Known returns the catalogue of exchanges in force.
@@ -53,7 +53,8 @@ func (c *Config) Known() *catalog.Catalog {
 	return c.Catalog
 }
 
-// Files lists the files that the configuration was read from beside File.
+// Files returns the files that the configuration was read from, apart from
+// File.
 func (c *Config) Files() []string {
 	if c.CatalogFile == "" {
 		return c.SecretFiles
@@ -61,12 +62,12 @@ func (c *Config) Files() []string {
 	return append(slices.Clone(c.SecretFiles), c.CatalogFile)
 }
 
-// Outbounds holds a way for each kind; nil means not set.
+// Outbounds holds an outbound for each kind; nil means not set.
 type Outbounds struct {
 	HTTP, Websocket *Outbound
 }
 
-// Of returns the way for a kind, nil when none is set.
+// Of returns the outbound for a kind, nil when none is set.
 func (w Outbounds) Of(k catalog.Kind) *Outbound {
 	if k == catalog.KindWebsocket {
 		return w.Websocket
@@ -74,21 +75,21 @@ func (w Outbounds) Of(k catalog.Kind) *Outbound {
 	return w.HTTP
 }
 
-// Action says what a way does with a connection.
+// Action is what an outbound does with a connection.
 type Action uint8
 
 // The actions.
 const (
 	Direct Action = iota + 1 // from this machine, without a proxy
 	Reject                   // refuse
-	Use                      // through the pool that Way.Pool names
+	Use                      // through the pool that Outbound.Pool names
 )
 
 // Outbound is where a connection leaves. A URL in the file is a pool of one.
 type Outbound struct {
 	Action  Action
 	Pool    string        // a Pool.Name, for Use
-	Timeout time.Duration // the whole way to the target
+	Timeout time.Duration // for the whole connection to the target, all attempts included
 	Source  string        // the key path it was written at, such as "exchanges.binance.http"
 }
 
@@ -125,7 +126,7 @@ type Proxy struct {
 	TLS     TLS
 	Via     *Outbound // the hop before; nil when dialled from this machine
 	Hop     string    // identifies Via, whatever its pool is called
-	Apart   bool      // others differ from it in their password alone: its name tells it apart
+	Apart   bool      // others differ from it in their password alone: its name is part of its identity
 	Weight  float64   // 0.1 to 100
 	Tier    int       // 1 is used first
 	Enabled bool
@@ -171,7 +172,7 @@ type Limits struct {
 	Per            time.Duration
 	MaxConnections int
 	Queue          time.Duration
-	Published      bool // the figures are those that the exchange publishes, as the catalogue has them; none if it has none
+	Published      bool // the limits are the catalogue's; none if it has none
 }
 
 // Health is a pool's active check. Method "" means none.
@@ -233,7 +234,7 @@ type Host struct {
 	Kind    catalog.Kind
 }
 
-// Route sends hosts a way, before the exchanges are looked at.
+// Route sets the outbound of hosts; routes come before the exchanges.
 type Route struct {
 	Hosts    []target.Pattern
 	Outbound Outbound
@@ -243,7 +244,7 @@ type Route struct {
 type Listener struct {
 	Address string       // as written, "host:port"
 	Default bool         // one of the built-in addresses; may be skipped when it cannot be bound for lack of IPv6
-	Use     *Outbound    // everything that enters here leaves this way
+	Use     *Outbound    // the outbound of all connections that enter here
 	Kind    catalog.Kind // for hosts that serve both kinds
 	// UnlistedReject refuses what no route and no exchange's entry covers.
 	UnlistedReject bool

@@ -53,7 +53,8 @@ func poolTable(c *Config) map[string]*Pool {
 	return table
 }
 
-// namedPools are the pools that have a name; the others are compared where they stand.
+// namedPools returns the pools that have a name. Inline ones are compared where
+// they are used.
 func namedPools(c *Config) (list []Pool) {
 	for _, p := range c.Pools {
 		if !p.Inline {
@@ -63,7 +64,8 @@ func namedPools(c *Config) (list []Pool) {
 	return list
 }
 
-// add notes a line, once: an upstream may stand in many places.
+// add appends a line unless it is there already: an upstream may be used in
+// many places.
 func (d *differ) add(format string, args ...any) {
 	line := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -77,17 +79,18 @@ func (d *differ) add(format string, args ...any) {
 	}
 }
 
-// change notes a value that differs.
+// change adds a line if a and b differ.
 func (d *differ) change(key string, a, b any) { d.changeIn("", key, a, b) }
 
-// changeIn is change with the place said behind it, where the key does not say it.
+// changeIn is change with suffix behind the line, for keys that do not name
+// their place.
 func (d *differ) changeIn(place, key string, a, b any) {
 	if x, y := valueText(a), valueText(b); x != y {
 		d.add("~ %s: %s → %s%s", key, truncate(x), truncate(y), place)
 	}
 }
 
-// valueText is a value for people.
+// valueText returns a value as it is printed in a line.
 func valueText(v any) string {
 	var s string
 	switch t := v.(type) {
@@ -104,7 +107,7 @@ func valueText(v any) string {
 	return s
 }
 
-// truncate cuts what is too long to be read in a line.
+// truncate shortens what is too long for a line.
 func truncate(s string) string {
 	if len(s) <= 200 {
 		return s
@@ -118,16 +121,15 @@ func (d *differ) secret(key string, a, b Secret) {
 	}
 }
 
-// list notes the items that came and went, and a new order where there is
-// nothing else.
+// list adds the items that were added and removed.
 func (d *differ) list(what string, a, b []string) {
 	itself := func(s string) string { return s }
 	diffNamed(a, b, itself, func(mark string, _ int, s string) { d.add("%s %s %s", mark, what, s) }, func(int, string, string) {})
 }
 
-// diffNamed compares two lists of what has a name: alone is called for what is in
-// one of them, both for what is in either. It reports whether what both lists
-// have stands in the same order.
+// diffNamed compares two lists by name. It calls alone for each item that is in
+// one list only, and both for each that is in both, and reports whether the
+// common items are in the same order.
 func diffNamed[T any](prev, next []T, name func(T) string, alone func(mark string, at int, v T), both func(at int, a, b T)) (sameOrder bool) {
 	was := make(map[string]int, len(prev))
 	for i, key := range uniqueKeys(prev, name) {
@@ -155,7 +157,8 @@ func diffNamed[T any](prev, next []T, name func(T) string, alone func(mark strin
 	return sameOrder
 }
 
-// uniqueKeys tells things of one name apart by their number.
+// uniqueKeys returns the names of a list, each with a number so that equal
+// names differ.
 func uniqueKeys[T any](list []T, name func(T) string) []string {
 	count := make(map[string]int, len(list))
 	keys := make([]string, len(list))
@@ -192,7 +195,7 @@ func (d *differ) scalars(a, b *Config) {
 	d.change("upgrade.drain_seconds", a.Upgrade.Drain, b.Upgrade.Drain)
 }
 
-// countText is a number of which 0 means that none is set.
+// countText returns a number as text, "" for 0, which means not set.
 func countText(n int) string {
 	if n == 0 {
 		return ""

@@ -9,7 +9,7 @@ import (
 	"proxyd/internal/catalog"
 )
 
-// exchange notes one that came or went.
+// exchange adds an exchange that was added or removed.
 func (d *differ) exchange(mark string, _ int, x Exchange) {
 	text := "exchange " + x.ID
 	if x.Outbounds != (Outbounds{}) && mark == "-" {
@@ -22,7 +22,7 @@ func (d *differ) exchange(mark string, _ int, x Exchange) {
 	d.add("%s %s", mark, text)
 }
 
-// side is the pools that a mark speaks of.
+// side returns the pools that a mark refers to.
 func (d *differ) side(mark string) map[string]*Pool {
 	if mark == "-" {
 		return d.prev
@@ -50,7 +50,7 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 	diffNamed(a.Hosts, b.Hosts, host, func(mark string, _ int, h Host) { d.add("%s host %s", mark, host(h)) }, func(int, Host, Host) {})
 }
 
-// fallback notes where a kind of an exchange that has lost its entry goes now.
+// fallback adds where a kind of an exchange goes that has lost its entry.
 func (d *differ) fallback(key string, was *Outbound, k catalog.Kind) {
 	if was == nil {
 		return
@@ -69,7 +69,7 @@ func unlistedWord(x Exchange) string {
 	return "follow"
 }
 
-// hostsKey is what a route is known by.
+// hostsKey returns what identifies a route: its hosts.
 func hostsKey(r Route) string {
 	return strings.Join(slices.Sorted(slices.Values(texts(r.Hosts))), ", ")
 }
@@ -84,7 +84,7 @@ func routeKey(at int, r Route) string {
 	return fmt.Sprintf("routes[%d] (%s)", at, truncate(strings.Join(texts(r.Hosts), ", ")))
 }
 
-// kinds notes what both kinds share once, and else what each kind has.
+// kinds adds the lines that both kinds share once, or else those of each kind.
 func (d *differ) kinds(key string, compare func(d *differ, key string, k catalog.Kind)) {
 	lines := func(key string, k catalog.Kind) []string {
 		s := &differ{prev: d.prev, next: d.next, defaults: d.defaults, seen: map[string]bool{}}
@@ -125,7 +125,8 @@ func (d *differ) outbound(key string, a, b *Outbound) {
 	}
 }
 
-// inlinePoolOf is the pool that a way holds in itself, nil if it holds none.
+// inlinePoolOf returns the pool that is written within an outbound, nil if
+// there is none.
 func inlinePoolOf(w *Outbound, pools map[string]*Pool) *Pool {
 	if w == nil || w.Action != Use || pools[w.Pool] == nil || !pools[w.Pool].Inline {
 		return nil
@@ -133,7 +134,8 @@ func inlinePoolOf(w *Outbound, pools map[string]*Pool) *Pool {
 	return pools[w.Pool]
 }
 
-// outboundText is a way for people, credentials masked.
+// outboundText returns an outbound as it is printed in a line, credentials
+// masked.
 func outboundText(w *Outbound, pools map[string]*Pool) string {
 	switch {
 	case w == nil:
@@ -170,7 +172,8 @@ func outboundsText(w Outbounds, pools map[string]*Pool) string {
 	return "{http: " + http + ", websocket: " + ws + "}"
 }
 
-// pool compares two pools; key is where it is written, place what it is called.
+// pool compares two pools. key is the key path, place what the pool is called
+// in lines about its members.
 func (d *differ) pool(key, place string, a, b Pool) {
 	d.change(key+".strategy", a.Strategy, b.Strategy)
 	d.change(key+".hash_over", a.HashOver, b.HashOver)
@@ -197,7 +200,7 @@ func (d *differ) pool(key, place string, a, b Pool) {
 	}
 }
 
-// member compares two members but for their URLs.
+// member compares two members apart from their URLs.
 func (d *differ) member(place string, a, b Proxy) {
 	key := "proxy " + b.Name
 	if !(automatic(a) && automatic(b)) { // else the URL has been said
@@ -220,7 +223,8 @@ func (d *differ) member(place string, a, b Proxy) {
 	d.changeIn(place, key+" limits", a.Limits, b.Limits)
 }
 
-// String is the budgets as they are written, with the figures of published ones.
+// String returns the budgets as they are written; published ones with their
+// values.
 func (l Limits) String() string {
 	var list []string
 	if l.Published {

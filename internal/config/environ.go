@@ -30,9 +30,9 @@ type layer struct {
 	warnings Errors
 }
 
-// variables lists those of proxyd and of cryptofeed, in whatever case they are
-// written, by their name in capitals; one that stands there in two spellings with
-// two values is a fault.
+// variables returns the variables of proxyd and of cryptofeed by their name in
+// capitals: their values, and their names as spelled. A name in two spellings
+// with two values is an error.
 func (l *layer) variables(environ []string) (vars, spelled map[string]string) {
 	vars, spelled = map[string]string{}, map[string]string{}
 	for _, kv := range environ {
@@ -49,8 +49,8 @@ func (l *layer) variables(environ []string) (vars, spelled map[string]string) {
 	return vars, spelled
 }
 
-// overlayEnvironment lays the variables over the tree: those with PROXYD_ replace
-// what the file says, those of cryptofeed only fill what it leaves open.
+// overlayEnvironment lays the variables over the tree. Those with PROXYD_
+// replace what the file has; those of cryptofeed only add what it lacks.
 func overlayEnvironment(root *node, environ []string) (errs, warnings Errors) {
 	l := &layer{root: root}
 	vars, spelled := l.variables(environ)
@@ -66,7 +66,7 @@ func overlayEnvironment(root *node, environ []string) (errs, warnings Errors) {
 	return l.errs, l.warnings
 }
 
-// variable puts one variable in its place.
+// variable sets the key that a variable names.
 func (l *layer) variable(at position, path, value string, replace bool) {
 	parts := strings.Split(strings.ToLower(path), "__")
 	if slices.Contains(parts, "") {
@@ -92,7 +92,7 @@ func (l *layer) variable(at position, path, value string, replace bool) {
 	}
 }
 
-// overlay puts a value in its place. A mapping is laid key by key, as variables
+// overlay sets the value at parts. A mapping is set key by key, as variables
 // for its keys would be: what it does not name stays, and null names nothing.
 func (l *layer) overlay(at position, parts []string, v *node, replace bool) {
 	if v.kind == mapping && len(v.keys) == 0 && replace {
@@ -154,8 +154,9 @@ func (l *layer) overlay(at position, parts []string, v *node, replace bool) {
 	}
 }
 
-// shadow is what keeps a variable of cryptofeed's out of a key: the key itself
-// where it is set already, a key that excludes it, or an outbound for both kinds.
+// shadow returns what keeps a variable of cryptofeed's from setting a key: the
+// key itself if it is set, a key that excludes it, or an outbound for both
+// kinds. It is nil if nothing does.
 func (n *node) shadow(key string, next *node, above []string, last bool) *node {
 	if next != nil && (last || next.kind == scalar) && !next.at.cryptofeed() {
 		return next
@@ -171,10 +172,10 @@ func (n *node) shadow(key string, next *node, above []string, last bool) *node {
 	return nil
 }
 
-// cryptofeed reports whether a place is one of cryptofeed's variables.
+// cryptofeed reports whether the position is one of cryptofeed's variables.
 func (p position) cryptofeed() bool { return p.env != "" && p.pasted }
 
-// warnShadowed warns of a variable that says something and is not heard.
+// warnShadowed warns of a variable that has no effect.
 func (l *layer) warnShadowed(at position, by, v *node) {
 	if by.kind == scalar && v.kind == scalar && by.text == v.text {
 		return
@@ -189,7 +190,8 @@ func (l *layer) warnShadowed(at position, by, v *node) {
 	}
 }
 
-// item is a list's item by its number; the one behind the last is made.
+// item returns a list's item by its number. The number behind the last item
+// adds one.
 func (n *node) item(at position, number string, above []string) (*node, *Error) {
 	i, err := strconv.Atoi(number)
 	switch {
@@ -203,7 +205,8 @@ func (n *node) item(at position, number string, above []string) (*node, *Error) 
 	return n.items[i], nil
 }
 
-// makeParent makes a node one that has children: a scalar way becomes its mapping.
+// makeParent turns a node into one with children: a scalar outbound becomes its
+// mapping.
 func (n *node) makeParent(at position, childKey string) {
 	if n.kind == mapping || n.kind == list {
 		return
@@ -219,8 +222,8 @@ func (n *node) makeParent(at position, childKey string) {
 	}
 }
 
-// rivals are the keys of which a mapping has one: a way's spellings, and those
-// of an address.
+// rivals are the keys of which a mapping has only one: the spellings of an
+// outbound, and those of an address.
 var rivals = map[string][]string{"url": {"=", "pool"}, "pool": {"=", "url"}, "address": {"="}}
 
 // hasRivals reports whether a mapping has two keys of which it may have one.
@@ -236,14 +239,14 @@ func replaceRivals(n *node, key string) {
 	}
 }
 
-// envNode is a variable's value: JSON if it looks and parses like it, else text
-// that is read as what its key wants.
+// envNode returns a variable's value as a node: JSON if it is valid JSON, else
+// text.
 func envNode(at position, key, value string) (*node, Errors) {
 	text := &node{kind: scalar, at: at, text: value}
 	if !strings.HasPrefix(value, "[") && !strings.HasPrefix(value, "{") || !json.Valid([]byte(value)) {
 		return text, nil
 	}
-	var doc yaml.Node // JSON is YAML, and its nodes tell a key that stands twice
+	var doc yaml.Node // JSON is YAML, and its nodes show repeated keys
 	if err := yaml.Unmarshal([]byte(value), &doc); err != nil {
 		return &node{kind: null, at: at}, Errors{at.error(key, yamlError("", err).Message, "mend the JSON")}
 	}
@@ -270,9 +273,10 @@ func (n *node) relocate(at position) {
 // otherSpelling is the alias of a key, and the key of an alias.
 var otherSpelling = map[string]string{"http": "rest", "rest": "http", "websocket": "ws", "ws": "websocket"}
 
-// canonicalKey is how a mapping writes a key already, so that a variable meets what
-// the file says of it under its alias. Two variables with one prefix that mean
-// the same are left to be found at fault.
+// canonicalKey returns the spelling that a mapping already uses for a key, so
+// that a variable meets the key that the file has under an alias. Two variables
+// with the same prefix that mean the same key are left for a later check to
+// refuse.
 func (n *node) canonicalKey(key string, above []string, at position) string {
 	if n.child(key) != nil {
 		return key
@@ -303,8 +307,8 @@ func areNames(above []string) bool {
 	return len(above) == 1 && (above[0] == "exchanges" || above[0] == "pools")
 }
 
-// bothKinds is the outbound that the file gives for both kinds, which answers
-// for the kind that key names too; nil if there is none.
+// bothKinds returns the outbound that the file has for both kinds, which covers
+// the kind that key names too. It is nil if there is none.
 func (n *node) bothKinds(key string, above []string) *node {
 	if otherSpelling[key] == "" || areNames(above) {
 		return nil
@@ -323,7 +327,8 @@ func isUnion(key string, above []string) bool {
 	return !areNames(above) && (key == "pool" || key == "limits")
 }
 
-// address is that of a mapping, or the text that a variable made one of.
+// address returns the address of a mapping, or the text that a variable turned
+// into one.
 func (n *node) address() *node {
 	if a := n.child("address"); a != nil {
 		return a

@@ -9,7 +9,7 @@ import (
 	"proxyd/internal/config"
 )
 
-// describe tells where ways lead: "http websocket", each by the members of its pool.
+// describe returns where outbounds lead: "http websocket", each by the members of its pool.
 func describe(c *config.Config, w config.Outbounds) string {
 	one := func(w *config.Outbound) string {
 		switch {
@@ -45,11 +45,11 @@ func TestEnvironment(t *testing.T) {
 	for name, c := range map[string]struct {
 		file    string
 		environ []string
-		okx     string // the ways of the exchange, "http websocket"
+		okx     string // the outbounds of the exchange, "http websocket"
 		def     string // those of default
 	}{
 		"key that the file lacks":         {"watch: true\n", []string{p + "EXCHANGES__OKX__HTTP__URL=http://e.example:1"}, "e -", "- -"},
-		"text for a whole way":            {"watch: true\n", []string{p + "EXCHANGES__OKX=http://e.example:1"}, "e e", "- -"},
+		"text for a whole outbound":       {"watch: true\n", []string{p + "EXCHANGES__OKX=http://e.example:1"}, "e e", "- -"},
 		"both prefixes":                   {"watch: true\n", []string{p + "DEFAULT=reject", cf + "EXCHANGES__OKX__HTTP__URL=http://e.example:1"}, "e -", "reject reject"},
 		"indices":                         {"watch: true\n", []string{p + "DEFAULT__HTTP__POOL__PROXIES__0__URL=http://x.example:1", p + "DEFAULT__HTTP__POOL__PROXIES__1=http://y.example:1"}, "", "x+y -"},
 		"index replaces an item":          {pools + "default: asia\n", []string{p + "POOLS__ASIA__PROXIES__1=http://y.example:1"}, "", "a+y a+y"},
@@ -63,7 +63,7 @@ func TestEnvironment(t *testing.T) {
 		"JSON for a new item":             {pools + "default: asia\n", []string{p + `POOLS__ASIA__PROXIES__2={"url": "http://y.example:1", "weight": 2}`}, "", "a+b+y a+b+y"},
 		"JSON list":                       {pools + "default: asia\n", []string{p + `POOLS__ASIA__PROXIES=["http://x.example:1", {"url": "http://y.example:1", "weight": 2}]`}, "", "x+y x+y"},
 		"PROXYD over the file":            {"exchanges: {okx: direct}\n", []string{p + "EXCHANGES__OKX=reject"}, "reject reject", "- -"},
-		"one kind over a whole way":       {"exchanges: {okx: direct}\n", []string{p + "EXCHANGES__OKX__HTTP=reject"}, "reject direct", "- -"},
+		"one kind over a whole outbound":  {"exchanges: {okx: direct}\n", []string{p + "EXCHANGES__OKX__HTTP=reject"}, "reject direct", "- -"},
 		"text replaces a mapping":         {"exchanges: {okx: {http: direct, websocket: direct}}\n", []string{p + "EXCHANGES__OKX=reject"}, "reject reject", "- -"},
 		"the file over cryptofeed":        {"exchanges: {okx: {http: direct}}\n", []string{cf + "EXCHANGES__OKX__HTTP__URL=http://e.example:1"}, "direct -", "- -"},
 		"text for both kinds too":         {"exchanges: {okx: direct}\n", []string{cf + "EXCHANGES__OKX__HTTP__URL=http://e.example:1"}, "direct direct", "- -"},
@@ -79,7 +79,7 @@ func TestEnvironment(t *testing.T) {
 		"PROXYD over an alias":            {"exchanges: {okex: direct}\n", []string{p + "EXCHANGES__OKX__HTTP=reject"}, "reject direct", "- -"},
 		"an alias over cryptofeed":        {"exchanges: {okex: {http: direct}}\n", []string{cf + "EXCHANGES__OKX__HTTP__URL=http://e.example:1"}, "direct -", "- -"},
 		"pool removes url":                {pools + "default: {http: {url: direct}}\n", []string{p + "DEFAULT__HTTP__POOL=asia"}, "", "a+b -"},
-		"pool removes a plain way":        {pools + "default: {http: direct}\n", []string{p + "DEFAULT__HTTP__POOL=asia"}, "", "a+b -"},
+		"pool removes a plain outbound":   {pools + "default: {http: direct}\n", []string{p + "DEFAULT__HTTP__POOL=asia"}, "", "a+b -"},
 		"url removes pool":                {pools + "default: {http: {pool: asia}}\n", []string{p + "DEFAULT__HTTP__URL=direct"}, "", "direct -"},
 		"url removes an inline pool":      {"default: {http: {pool: {proxies: [\"http://a.example:1\"]}}}\n", []string{p + "DEFAULT__HTTP__URL=direct"}, "", "direct -"},
 		"inline pool removes url":         {"default: {http: {url: direct}}\n", []string{p + "DEFAULT__HTTP__POOL__PROXIES__0=http://x.example:1"}, "", "x -"},

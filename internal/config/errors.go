@@ -10,13 +10,13 @@ type Error struct {
 	File    string `json:"file,omitempty"` // "" when the place is an environment variable or the whole
 	Line    int    `json:"line,omitempty"` // from 1; 0 when there is no line
 	Col     int    `json:"column,omitempty"`
-	Var     string `json:"env,omitempty"` // the environment variable at fault
+	Var     string `json:"env,omitempty"` // the environment variable that is wrong
 	Key     string `json:"key,omitempty"` // key path, such as "exchanges.binance.http"
 	Message string `json:"what"`          // what is wrong
 	Hint    string `json:"do,omitempty"`  // what to do
 }
 
-// String is "FILE:LINE:COL: key.path: what is wrong; what to do".
+// String returns "FILE:LINE:COL: key.path: message; hint".
 func (f Error) String() string {
 	var b strings.Builder
 	switch {
@@ -37,10 +37,10 @@ func (f Error) String() string {
 	return b.String()
 }
 
-// Errors is every fault of a configuration, in the order of the file.
+// Errors is everything that is wrong with a configuration, in file order.
 type Errors []Error
 
-// Error is one fault a line.
+// Error returns one error a line.
 func (f Errors) Error() string {
 	lines := make([]string, len(f))
 	for i, x := range f {

@@ -14,7 +14,7 @@ import (
 )
 
 // update writes what comes out into the files below testdata. Read the
-// difference before you keep it: it is what users are told.
+// difference before you keep it: it is what users read.
 var update = flag.Bool("update", false, "write the wanted lines into testdata")
 
 // Lines at the end of a file below testdata: a variable to set, and what is
@@ -60,7 +60,7 @@ func compare(t *testing.T, path, text, got, want string) {
 }
 
 // Each file in testdata/invalid breaks one rule, which its name says, and ends
-// in the faults that are wanted: every one, at its place, with what to do.
+// in the wanted errors: every one, at its position, with a hint.
 func TestInvalid(t *testing.T) {
 	each(t, "testdata/invalid/*.yaml", 80, func(t *testing.T, path string) {
 		text, environ, want := golden(t, path)

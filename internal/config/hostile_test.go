@@ -69,7 +69,7 @@ func TestHostileFilesAreRefused(t *testing.T) {
 				t.Errorf("got %.300s, want %s", got, c.want)
 			}
 			if n := strings.Count(got, "\n"); n > 1000 {
-				t.Errorf("%d lines of faults", n+1)
+				t.Errorf("%d lines of errors", n+1)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func TestFilesThatAreNone(t *testing.T) {
 		"an empty block":             {"proxy: {}\n", empty},
 		"a BOM alone":                {"\ufeff", empty},
 		"a BOM":                      {"\ufeffdefault: direct\n", yes},
-		"a BOM, and a fault":         {"\ufeffdefault: nowhere\n", "proxyd.yaml:1:10: default: there is no pool of that name"},
+		"a BOM, and an error":        {"\ufeffdefault: nowhere\n", "proxyd.yaml:1:10: default: there is no pool of that name"},
 		"a BOM in the middle":        {"default: direct\n\ufeffwatch: true\n", "proxyd.yaml:"},
 		"UTF-16 that says so":        {wide("\ufeffdefault: direct\n"), yes},
 		"UTF-16 that does not":       {wide("default: direct\n"), "proxyd.yaml:1:2: has a zero byte; is it a text, and was it written whole? save it as UTF-8"},
@@ -181,7 +181,7 @@ func TestFilesThatAreNone(t *testing.T) {
 	}
 }
 
-// A file that a program has half written: where the cut can be told it is
+// A file that a program has half written: where the cut can be recognised it is
 // refused, and where it cannot, the difference shows what is gone.
 func TestFileCutAnywhere(t *testing.T) {
 	t.Parallel()

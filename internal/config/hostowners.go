@@ -16,7 +16,7 @@ type hostOwner struct {
 	pattern       target.Pattern
 }
 
-// hostOwnersOf lists the hosts of an exchange with their places.
+// hostOwnersOf returns the hosts of an exchange with their key paths.
 func hostOwnersOf(exchange, key string, h *raw.Hosts) (out []hostOwner) {
 	if h == nil {
 		return nil

@@ -18,10 +18,10 @@ type Identity struct {
 	TLS       TLS
 	Source    netip.Addr
 	Interface string
-	Name      string // only where the password alone tells upstreams apart, by their names
+	Name      string // set only for upstreams that differ in the password alone
 }
 
-// String masks the user.
+// String returns scheme and host alone, so that the user stays masked.
 func (i Identity) String() string { return string(i.Scheme) + "://" + i.Host }
 
 // IdentityOf returns the identity of a member of a loaded configuration.
@@ -40,9 +40,9 @@ func IdentityOf(p Proxy) Identity {
 	return id
 }
 
-// hop is what an identity has of the hop before: its pool, or, where that is one
-// URL, its own identity, so that it is the same wherever it is written. It is
-// hashed: nobody reads a user from it.
+// hop returns the part of an identity that stands for the hop before: its pool,
+// or, for a single URL, a hash of that upstream's identity, so that it is the
+// same wherever it is written. The hash hides the user.
 func hop(via *Outbound, pools map[string]*Pool, depth int) string {
 	p := pools[via.Pool]
 	if p == nil || !p.Inline || len(p.Proxies) != 1 || depth > maxDepth {
@@ -56,7 +56,7 @@ func hop(via *Outbound, pools map[string]*Pool, depth int) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// autoName is what a proxy is called without a name.
+// autoName returns a proxy's name, or the one derived from its URL.
 func autoName(p Proxy) string {
 	switch {
 	case p.Name != "":
@@ -71,15 +71,15 @@ func autoName(p Proxy) string {
 	return "direct"
 }
 
-// automatic reports whether a member is called after its URL.
+// automatic reports whether a member's name is the one derived from its URL.
 func automatic(p Proxy) bool {
 	name := p.Name
 	p.Name = ""
 	return name == autoName(p)
 }
 
-// defaultExit is a named proxy's exit where none is written: what leaves from
-// one address of this machine has one exit, however it is called.
+// defaultExit returns a named proxy's exit where none is set. All that leaves
+// from one address of this machine shares one exit, whatever it is called.
 func defaultExit(p Proxy) string {
 	if p.URL.Scheme == SchemeDirect {
 		p.Name = ""
@@ -94,8 +94,9 @@ type first struct {
 	key      string
 }
 
-// separateByPassword tells apart, by their names, members that differ in the password
-// alone, as sessions at one gateway do. One of them without a name is a fault.
+// separateByPassword makes the names of members part of their identity where
+// they differ in the password alone, as sessions at one gateway do. One without
+// a name is an error.
 func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) {
 	seen, several := map[Identity]first{}, map[Identity]bool{}
 	each(func(key string, p *Proxy, id Identity) {
@@ -125,8 +126,8 @@ func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) 
 	})
 }
 
-// namePools gives every member its name: one for each identity, so that log and
-// metrics speak of the same upstream wherever it is used.
+// namePools names every member, one name for each identity, so that logs and
+// metrics have one name for an upstream wherever it is used.
 func (b *builder) namePools(pools []Pool) {
 	byName := map[string]Identity{}
 	names := map[Identity]string{}
@@ -195,7 +196,7 @@ func freeName(base string, taken map[string]Identity, last map[string]int) strin
 	}
 }
 
-// refuseViaCycles refuses a chain that leads back to itself.
+// refuseViaCycles refuses a chain of hops that leads back to itself.
 func (b *builder) refuseViaCycles(pools []Pool) {
 	table := map[string]*Pool{}
 	for i := range pools {

@@ -19,7 +19,7 @@ import (
 // marked is a password that no output may hold.
 const marked = "hunter2"
 
-// credentialShapes are the ways in which people write a proxy with a password,
+// credentialShapes are how people write a proxy with a password,
 // and the slips that make none of ours of them.
 var credentialShapes = []string{
 	"127.0.0.1:19001:user:" + marked, "127.0.0.1|19001|user|" + marked, "127.0.0.1:19001|user|" + marked,

@@ -12,8 +12,8 @@ import (
 	"proxyd/internal/target"
 )
 
-// checkFileMode says who else can get at the passwords in the file. Those that come
-// from variables and other files are not its concern.
+// checkFileMode warns of others who can read or change passwords in the file.
+// Passwords from variables and other files are not checked.
 func (r *references) checkFileMode() {
 	if r.path == "" || runtime.GOOS == "windows" { // the mode says nothing there
 		return
@@ -35,8 +35,8 @@ func (r *references) checkFileMode() {
 	}
 }
 
-// warnPastedTimeout warns, once, of outbounds of a pasted block that say nothing of
-// time: cryptofeed and proxyd mean different ones.
+// warnPastedTimeout warns, once, of outbounds in a pasted block that have no
+// timeout, since cryptofeed and proxyd have different defaults.
 func (r *report) warnPastedTimeout(c *Config, without []string) {
 	for _, key := range without {
 		at := r.position(key)
@@ -48,8 +48,8 @@ func (r *report) warnPastedTimeout(c *Config, without []string) {
 	}
 }
 
-// warnAddressRejects warns of routes that refuse addresses: most clients ask by name,
-// and what a name leads to is not looked at.
+// warnAddressRejects warns of routes that reject addresses: most clients send
+// names, and proxyd does not resolve them to compare.
 func (r *report) warnAddressRejects(c *Config) {
 	if !resolvesElsewhere(c) {
 		return
@@ -80,7 +80,7 @@ func resolvesElsewhere(c *Config) bool {
 	return false
 }
 
-// certificate faults a pair of files that are no certificate and its key.
+// certificate refuses a pair of files that are not a certificate and its key.
 func (r *references) certificate(key, certFile, keyFile string) {
 	if r.missingOK {
 		return
@@ -100,7 +100,7 @@ func (r *references) certificate(key, certFile, keyFile string) {
 	}
 }
 
-// authorities faults a file without certificates to trust.
+// authorities refuses a file without certificates.
 func (r *references) authorities(key, file string) {
 	if r.missingOK {
 		return

@@ -107,7 +107,7 @@ func TestCatalogFile(t *testing.T) {
 	}
 }
 
-func TestCatalogFileFaults(t *testing.T) {
+func TestCatalogFileErrors(t *testing.T) {
 	t.Parallel()
 	file, path := overlay(t, catalogHead+"binance,x.example,grpc,live,\nbinance,https://y,http,live,\n", "default: direct\n")
 	_, err := config.Load(path, nil)

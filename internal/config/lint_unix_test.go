@@ -10,16 +10,16 @@ import (
 	"proxyd/internal/config"
 )
 
-// A file with passwords that others can read is warned of; one that anybody
+// A file with passwords that others can read is warned of; one that any user
 // can change is refused, since whoever changes it gets the connections.
 func TestModeOfAFileWithPasswords(t *testing.T) {
 	const literal, reference = "default: \"http://u:geheim@h.example:1\"\n", "default: \"http://u:${PW}@h.example:1\"\n"
 	for name, c := range map[string]struct {
-		text        string
-		mode        os.FileMode
-		fault, warn string // in the first of each; "" for none
+		text      string
+		mode      os.FileMode
+		err, warn string // in the first of each; "" for none
 	}{
-		"for nobody else":               {literal, 0o600, "", ""},
+		"for no other user":             {literal, 0o600, "", ""},
 		"for the group":                 {literal, 0o640, "", "proxyd.yaml:1:10: default: holds a password, and others may read the file (mode 0640); chmod 600 "},
 		"for all":                       {literal, 0o644, "", "holds a password, and others may read the file (mode 0644)"},
 		"for all to write":              {literal, 0o666, "proxyd.yaml:1:10: default: holds a password, and every user of this machine may change the file (mode 0666); chmod 600 ", ""},
@@ -37,9 +37,9 @@ func TestModeOfAFileWithPasswords(t *testing.T) {
 				t.Fatal(err)
 			}
 			loaded, err := config.Load(path, []string{"PW=geheim", "WHOLE=http://u:geheim@h.example:1", "PROXYD_EXCHANGES__OKX=http://u:geheim@h.example:2"})
-			if c.fault != "" {
-				if err == nil || !strings.Contains(err.Error(), c.fault) || strings.Contains(err.Error(), "geheim") {
-					t.Errorf("got %v, want %s", err, c.fault)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "geheim") {
+					t.Errorf("got %v, want %s", err, c.err)
 				}
 				return
 			}

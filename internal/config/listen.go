@@ -145,8 +145,8 @@ func (b *builder) poolKey(p Pool) string {
 	return "pools." + p.Name
 }
 
-// memberKey is where a pool's member is written: the outbound itself where it is
-// a pool of one URL.
+// memberKey returns the key path of a pool's member: the outbound's own where
+// the pool is a single URL.
 func (b *builder) memberKey(p Pool, i int) string {
 	key := "pools." + p.Name
 	if p.Inline {

@@ -23,7 +23,8 @@ type Options struct {
 }
 
 // Load reads the file at path ("" for the built-in defaults) and lays environ
-// ("NAME=value" each) over it. A faulty configuration gives Faults, all at once.
+// ("NAME=value" each) over it. If anything is wrong, the error is an Errors
+// with everything that is. It is safe for concurrent use.
 func Load(path string, environ []string) (*Config, error) {
 	return LoadWith(path, environ, Options{})
 }
@@ -57,8 +58,8 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 }
 
 // readTree reads the file and lays the environment over it. The tree is nil
-// when there is nothing to go on with. Where only one key is wanted, it is read
-// even if no tree can be made of the rest.
+// when it cannot be used. If only is not "", that one key is read even from a
+// file that is not valid YAML.
 func readTree(path string, environ []string, only string) (*node, *shaper, Errors) {
 	s := &shaper{at: map[string]position{}}
 	root := &node{kind: mapping}
@@ -87,8 +88,9 @@ func readTree(path string, environ []string, only string) (*node, *shaper, Error
 	return root, s, append(errs, more...)
 }
 
-// decode has viper turn the shaped maps into the raw types, strictly. A fresh
-// instance each time: viper's own file and environment handling loses keys.
+// decode has viper decode the shaped maps into the raw types, strictly. The
+// instance is a fresh one each time: viper's own file and environment handling
+// loses keys.
 func decode(shaped map[string]any) (*raw.File, error) {
 	v := viper.NewWithOptions(viper.KeyDelimiter("\x1f"))
 	if err := v.MergeConfigMap(shaped); err != nil {
@@ -105,7 +107,7 @@ func decode(shaped map[string]any) (*raw.File, error) {
 	return &file, nil
 }
 
-// sorted puts faults in the order of the file; those of the environment last.
+// sorted returns the errors in file order, those of the environment last.
 func sorted(f Errors) Errors {
 	slices.SortStableFunc(f, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(a.Var, b.Var), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
@@ -120,9 +122,9 @@ func sorted(f Errors) Errors {
 // SystemFile is the configuration that is found from every directory.
 const SystemFile = "/etc/proxyd/proxyd.yaml"
 
-// FindFile gives the file that a command reads: the flag, $PROXYD_CONFIG,
+// FindFile returns the file that a command reads: the flag, $PROXYD_CONFIG,
 // ./proxyd.yaml, /etc/proxyd/proxyd.yaml, or "" for the built-in defaults.
-// named is true if somebody named it, so that it must exist.
+// named reports whether the user named it, so that it must exist.
 func FindFile(flag string, environ []string) (path string, named bool) {
 	if flag != "" {
 		return flag, true
@@ -140,7 +142,7 @@ func FindFile(flag string, environ []string) (path string, named bool) {
 	return "", false
 }
 
-// orDefault gives what is pointed at, or the default.
+// orDefault returns what p points at, or the default.
 func orDefault[T any](p *T, def T) T {
 	if p == nil {
 		return def

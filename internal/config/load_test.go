@@ -29,13 +29,13 @@ func load(t *testing.T, text string, environ ...string) *config.Config {
 	return c
 }
 
-// faults loads a faulty file and gives its faults without the path.
+// loadErrors loads an invalid file and returns its errors without the path.
 func errs(t *testing.T, text string, environ ...string) []string {
 	t.Helper()
 	path := write(t, text)
 	_, err := config.Load(path, environ)
 	if err == nil {
-		t.Fatalf("loads without a fault:\n%s", text)
+		t.Fatalf("loads without an error:\n%s", text)
 	}
 	return strings.Split(strings.ReplaceAll(err.Error(), path, "proxyd.yaml"), "\n")
 }
@@ -129,7 +129,7 @@ pools:
 	}
 }
 
-func TestNoSecretInFaultsOrPrint(t *testing.T) {
+func TestNoSecretInErrorsOrPrint(t *testing.T) {
 	const secret = "CANARY-pa55"
 	for _, text := range []string{
 		"default: \"http://user:CANARY-pa55@host\"\n", "default: \"foo://user:CANARY-pa55@h:1\"\n", "default: \"http://user:CANARY-pa55%zz@h:1\"\n",
@@ -137,7 +137,7 @@ func TestNoSecretInFaultsOrPrint(t *testing.T) {
 		"exchanges: {okx: {http: {url: \"socks5://:CANARY-pa55@h:1\"}}}\n",
 	} {
 		if got := strings.Join(errs(t, text), "\n"); strings.Contains(got, secret) {
-			t.Errorf("%s: the fault shows it: %s", text, got)
+			t.Errorf("%s: the error shows it: %s", text, got)
 		}
 	}
 	c := load(t, "default: \"http://CANARY-pa55:CANARY-pa55@h.example:1\"\nlisten: {address: \"127.0.0.1:1\", auth: {users: [{name: a, password: CANARY-pa55}]}}\nadmin: {token: CANARY-pa55}\n")

@@ -10,7 +10,8 @@ import (
 	"proxyd/internal/target"
 )
 
-// outbounds reads a way for both kinds, or one for each; the latter beats the former.
+// outbounds returns the outbounds of an entry. One for a kind beats one for
+// both.
 func (b *builder) outbounds(key string, r *raw.Outbounds) Outbounds {
 	if r == nil {
 		return Outbounds{}
@@ -32,7 +33,7 @@ func (b *builder) outbounds(key string, r *raw.Outbounds) Outbounds {
 	return out
 }
 
-// outbound reads one way; nil after a fault.
+// outbound returns one outbound, nil after an error.
 func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 	w := &Outbound{Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, defaultTimeout, 1, 300), Source: key}
 	b.noLimits(key, r)
@@ -89,18 +90,19 @@ func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 	return w
 }
 
-// isAddress reports whether an exit is called after its address.
+// isAddress reports whether an exit is named by an address.
 func isAddress(s string) bool {
 	_, err := netip.ParseAddr(s)
 	_, errPort := netip.ParseAddrPort(s)
 	return err == nil || errPort == nil
 }
 
-// isURL tells a URL from a name. A lone ${…} is one.
+// isURL reports whether text stands for a URL, not a name. Text that begins
+// with ${ does.
 func isURL(s string) bool { return strings.Contains(s, "://") || strings.HasPrefix(s, "${") }
 
-// poolOutbound makes w lead to a named pool; with via, to a copy of it that is
-// reached so.
+// poolOutbound makes w use a named pool or, with via, a copy of it that is
+// reached through that hop.
 func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Outbound) *Outbound {
 	name = strings.ToLower(strings.TrimSpace(name))
 	i, ok := b.byName[name]
@@ -115,7 +117,7 @@ func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Ou
 		return w
 	}
 	if b.pools[i].Name == "" {
-		b.errorf(at, "name the hops the other way round", "pool %s is not read yet where it is reached by via", name)
+		b.errorf(at, "name the hops in the other order", "pool %s is not read yet where it is reached by via", name)
 		return nil
 	}
 	p := b.pools[i]
@@ -130,8 +132,8 @@ func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Ou
 	return w
 }
 
-// via reads the hop before; nil when none is named. That it is direct is kept
-// until every pool has given its hop to the members without one.
+// via returns the hop before, nil if none is named. A direct one is kept until
+// every pool has passed its hop to its members.
 func (b *builder) via(key string, r *raw.Outbound) *Outbound {
 	if r == nil {
 		return nil
@@ -147,7 +149,7 @@ func (b *builder) via(key string, r *raw.Outbound) *Outbound {
 	return w
 }
 
-// pushVia gives the members without a hop of their own the pool's.
+// pushVia sets the pool's hop on members without one of their own.
 func (b *builder) pushVia(p *Pool, via *Outbound) {
 	if via == nil {
 		return
@@ -159,10 +161,10 @@ func (b *builder) pushVia(p *Pool, via *Outbound) {
 	}
 }
 
-// proxied reports whether a hop is one.
+// proxied reports whether the hop is a proxy.
 func (w *Outbound) proxied() bool { return w != nil && w.Action == Use }
 
-// dropDirectHops makes "via: direct" what it means: no hop.
+// dropDirectHops removes hops that are direct, which means no hop.
 func dropDirectHops(pools []Pool) {
 	for i := range pools {
 		for j := range pools[i].Proxies {
@@ -182,7 +184,7 @@ func (b *builder) hopName(via *Outbound) string {
 	return via.Pool
 }
 
-// pool reads a pool; its name is the caller's business.
+// pool returns a pool. The caller sets its name.
 func (b *builder) pool(key string, r raw.Pool) Pool {
 	p := Pool{
 		Strategy: Strategy(orDefault(r.Strategy, string(RoundRobin))), HashOver: orDefault(r.HashOver, "exchange"),
@@ -207,7 +209,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 	return p
 }
 
-// proxy reads a pool's member.
+// proxy returns a pool's member. It reports false after an error.
 func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 	text, at := orDefault(r.Text, ""), key
 	if r.URL != nil {

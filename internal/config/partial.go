@@ -9,10 +9,10 @@ import (
 	"proxyd/internal/config/internal/raw"
 )
 
-// AdminOf reads the key admin alone, so that commands find the daemon even when
-// the rest of its file is faulty, be it in its YAML. The error is about the
-// address; what else is faulty below admin is left out, a token that cannot be
-// read included: on this machine none is needed.
+// AdminOf reads only the key admin, so that commands find the daemon even when
+// the rest of the file is invalid. The error concerns the address; other errors
+// below admin are ignored, even a token that cannot be read, since none is
+// needed on this machine.
 func AdminOf(path string, environ []string) (Admin, error) {
 	root, s, errs := readTree(path, environ, "admin")
 	if root == nil {
@@ -51,10 +51,10 @@ type ClientListener struct {
 	Kind      string // the kind of hosts that serve both kinds, "" where none is written
 }
 
-// ClientListeners reads the key listen alone, in the order of the file, so that
-// clients find the daemon even when the rest of its file is faulty, be it in its
-// YAML. The error is about an address that cannot be read; what else is faulty
-// below listen is left out, because a running daemon lives on with what it had.
+// ClientListeners reads only the key listen, in file order, so that clients
+// find the daemon even when the rest of the file is invalid. The error concerns
+// addresses; other errors below listen are ignored, since a running daemon
+// keeps its last valid configuration.
 func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 	root, s, errs := readTree(path, environ, "listen")
 	if root == nil {
@@ -90,7 +90,8 @@ func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 	return all, nil
 }
 
-// clientListener reads one listener; it is not ok without an address.
+// clientListener returns one listener. It reports false if there is no valid
+// address.
 func clientListener(n *node) (l ClientListener, ok bool) {
 	address := n
 	if n.kind == mapping {
@@ -113,14 +114,14 @@ func clientListener(n *node) (l ClientListener, ok bool) {
 	return l, ok
 }
 
-// salvage reads one key of a file that is no YAML as a whole, if it stands at
-// the beginning of a line, with what is indented below it. A file that does not
-// have the word has the default; otherwise the faults stand.
+// salvage reads one key of a file that is not valid YAML, if the key begins a
+// line, with the indented lines below it. If the key occurs nowhere, the result
+// is empty; otherwise errs stand.
 func salvage(path string, text []byte, key string, errs Errors) (*node, Errors) {
 	if !bytes.Contains(bytes.ToLower(text), []byte(key)) {
 		return &node{kind: mapping}, nil
 	}
-	var block strings.Builder // with the lines before it empty, for the places in faults
+	var block strings.Builder // with the lines before it empty, for the positions in errors
 	inside, found := false, false
 	for line := range strings.Lines(string(text)) {
 		indented := strings.TrimSpace(line) == "" || strings.ContainsAny(line[:1], " \t-#")

@@ -56,13 +56,13 @@ func TestAddressesAloneAreThoseLoaded(t *testing.T) {
 }
 
 // The daemon is found, and asked with its token, whatever became of its file.
-func TestAdminOfAFaultyFile(t *testing.T) {
+func TestAdminOfAnInvalidFile(t *testing.T) {
 	const admin = "admin:\n  # for the operators\n  address: 127.0.0.1:9001\n\n  token: ${T}\n"
 	for name, c := range map[string]struct {
 		file, want string // want: the address, or what the error says
 		token      string
 	}{
-		"another key is faulty":       {admin + "exchanges: {nobody: asia}\nnonsense: 1\n", "127.0.0.1:9001", "geheim"},
+		"another key is invalid":      {admin + "exchanges: {nobody: asia}\nnonsense: 1\n", "127.0.0.1:9001", "geheim"},
 		"a secret is missing":         {admin + "default: \"http://u:${NONE}@h.example:1\"\n", "127.0.0.1:9001", "geheim"},
 		"no YAML behind it":           {admin + "default: [\nexchanges: {", "127.0.0.1:9001", "geheim"},
 		"no YAML before it":           {"default: [\n" + admin, "127.0.0.1:9001", "geheim"},
@@ -71,8 +71,8 @@ func TestAdminOfAFaultyFile(t *testing.T) {
 		"two documents":               {admin + "---\nx: 1\n", "127.0.0.1:9001", "geheim"},
 		"its token is missing":        {"admin: {address: \"127.0.0.1:9001\", token: \"${NONE}${T}\"}\n", "127.0.0.1:9001", ""},
 		"its token is empty":          {"admin: {address: \"127.0.0.1:9001\", token: \"\"}\n", "127.0.0.1:9001", ""},
-		"its clients are faulty":      {"admin: {address: \"127.0.0.1:9001\", allow: [all], hosts: x}\n", "127.0.0.1:9001", ""},
-		"it is faulty":                {"admin: nowhere\n", "proxyd.yaml:1:8: admin: \"nowhere\" is not an address", ""},
+		"its clients are invalid":     {"admin: {address: \"127.0.0.1:9001\", allow: [all], hosts: x}\n", "127.0.0.1:9001", ""},
+		"it is invalid":               {"admin: nowhere\n", "proxyd.yaml:1:8: admin: \"nowhere\" is not an address", ""},
 		"it has an unknown key":       {"admin: {addr: 127.0.0.1:9001}\n", "proxyd.yaml:1:9: admin.addr: unknown key", ""},
 		"a list":                      {"admin: [127.0.0.1:9001]\n", "proxyd.yaml:1:8: admin: must be text or a mapping, not a list", ""},
 		"it is off":                   {"admin: \"\"\nx: [", "", ""},
@@ -112,9 +112,9 @@ func TestAdminOfAFaultyFile(t *testing.T) {
 
 // Clients find the daemon whatever became of its file, but are never sent to
 // an address that the file does not say.
-func TestClientListenersOfAFaultyFile(t *testing.T) {
+func TestClientListenersOfAnInvalidFile(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{ // want: the addresses, or what the error says
-		"another key is faulty":    {"listen: 127.0.0.1:9\nnonsense: 1\nexchanges: {nobody: asia}\n", "127.0.0.1:9"},
+		"another key is invalid":   {"listen: 127.0.0.1:9\nnonsense: 1\nexchanges: {nobody: asia}\n", "127.0.0.1:9"},
 		"no YAML behind it":        {"listen:\n- 127.0.0.1:9\n- address: 127.0.0.1:8\n  use: nowhere\ndefault: [\n", "127.0.0.1:9 127.0.0.1:8"},
 		"in a cryptofeed block":    {"proxy:\n  default: {http: {url: nonsense}}\nlisten: 127.0.0.1:9\n", "127.0.0.1:9"},
 		"its use and password":     {"listen: [{address: 127.0.0.1:9, use: [1], auth: {users: 7}, tls: 7, allow: x}]\n", "127.0.0.1:9"},
@@ -138,7 +138,8 @@ func TestClientListenersOfAFaultyFile(t *testing.T) {
 	}
 }
 
-// Nobody who has not written the admin address is kept from an upstream there.
+// An upstream at the default admin address is allowed unless the file sets that
+// address.
 func TestUpstreamAtTheUsualAdminAddress(t *testing.T) {
 	load(t, "default: http://127.0.0.1:8878\n")
 }

@@ -10,8 +10,8 @@ import (
 	"proxyd/internal/catalog"
 )
 
-// Print is the effective configuration as YAML, secrets masked: every default
-// filled in, every way in its long form.
+// Print returns the effective configuration as YAML: defaults filled in, every
+// outbound in its long form, secrets masked.
 func Print(c *Config) string {
 	p := printer{pools: map[string]*Pool{}}
 	for i := range c.Pools {
@@ -52,7 +52,7 @@ func (o *object) put(key string, value any) *object {
 	return o
 }
 
-// MarshalYAML gives the mapping.
+// MarshalYAML returns the mapping.
 func (o *object) MarshalYAML() (any, error) { return &o.n, nil }
 
 func (p printer) config(c *Config) *object {
@@ -90,7 +90,7 @@ func (p printer) config(c *Config) *object {
 		put("upgrade", newObject().put("tunnels", c.Upgrade.Tunnels).put("drain_seconds", secs(c.Upgrade.Drain)))
 }
 
-// rules puts the pools, the exchanges and the routes, as far as there are any.
+// rules puts the pools, the exchanges and the routes.
 func (p printer) rules(o *object, c *Config) {
 	pools := newObject()
 	for _, q := range c.Pools {
@@ -168,7 +168,7 @@ func putLimits(o *object, l Limits) {
 	}
 }
 
-// period is 5m where Go says 5m0s.
+// period returns a duration in its short form: 5m, not 5m0s.
 func period(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -207,8 +207,9 @@ func (p printer) listener(l Listener) *object {
 	return o
 }
 
-// exchange puts an exchange's ways and budgets: those of one kind beside its
-// way, those that both have, or that a kind without a way has, below the exchange.
+// exchange returns an exchange's outbounds and budgets. A kind's own budgets
+// stand beside its outbound, shared ones and those of a kind without an
+// outbound below the exchange.
 func (p printer) exchange(x Exchange) *object {
 	o, l := newObject(), x.Limits
 	shared := l.HTTP
@@ -221,11 +222,11 @@ func (p printer) exchange(x Exchange) *object {
 			}
 			continue
 		}
-		way := p.outbound(w)
+		out := p.outbound(w)
 		if apart {
-			putLimits(way, l.Of(k))
+			putLimits(out, l.Of(k))
 		}
-		o.put(k.String(), way)
+		o.put(k.String(), out)
 	}
 	if !apart || x.Outbounds.HTTP == nil || x.Outbounds.Websocket == nil {
 		putLimits(o, shared)
@@ -275,7 +276,7 @@ func (p printer) outbound(w *Outbound) *object {
 	return o.put("timeout_seconds", secs(w.Timeout))
 }
 
-// isSingleURL reports whether a pool is no more than its one URL.
+// isSingleURL reports whether a pool is only a URL.
 func isSingleURL(q *Pool) bool {
 	if len(q.Proxies) != 1 {
 		return false
@@ -310,7 +311,7 @@ func (p printer) pool(q *Pool) *object {
 	return o
 }
 
-// proxy puts what says which upstream it is, and how it is reached.
+// proxy puts what identifies an upstream and how it is reached.
 func (p printer) proxy(o *object, m Proxy) *object {
 	if validName(m.Name) && !automatic(m) {
 		o.put("name", m.Name)

@@ -9,11 +9,10 @@ import (
 // maxListed is how many proxies a list may have.
 const maxListed = 10_000
 
-// ParseList reads a list of proxies, one URL a line; empty lines and those that
-// begin with # are skipped, and so is a proxy that stood there before. ${...} is
-// literal in it. lines are those of proxies, as they stand, with their secrets.
-// The faults of other lines name file and line and repeat nothing that may be
-// secret.
+// ParseList reads a list of proxies, one URL a line. It skips empty lines,
+// those that begin with #, and repeated proxies; ${...} is literal. lines holds
+// the line of each proxy, secrets included. errs name file and line of the
+// others and repeat no text that may be secret.
 func ParseList(file string, text []byte) (proxies []Proxy, lines []string, errs Errors) {
 	b := newReferences(&report{path: file, at: map[string]position{}}, nil, false)
 	seen, names := map[Identity]bool{}, map[string]int{}

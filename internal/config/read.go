@@ -24,8 +24,8 @@ const (
 
 var errTooLarge = errors.New("is too large")
 
-// readAtMost reads a file of at most limit bytes; of a longer one it gives the
-// beginning and errTooLarge. A pipe that nobody writes to does not hold it up.
+// readAtMost reads a file of at most limit bytes. Of a longer one it returns
+// the beginning and errTooLarge. A pipe without a writer does not block it.
 func readAtMost(path string, limit int) ([]byte, error) {
 	flags := os.O_RDONLY
 	if runtime.GOOS != "windows" {
@@ -56,7 +56,7 @@ func readAtMost(path string, limit int) ([]byte, error) {
 	return raw, err
 }
 
-// readFile reads the configuration's file.
+// readFile reads the configuration file.
 func readFile(path string) ([]byte, *Error) {
 	raw, err := readAtMost(path, maxFileSize)
 	f := &Error{File: path}
@@ -75,8 +75,8 @@ func readFile(path string) ([]byte, *Error) {
 	return nil, f
 }
 
-// checkText finds what is wrong with a text before it is read as YAML, whose
-// parser takes hundreds of bytes for each value, however short.
+// checkText checks a text before it is parsed as YAML, since the parser needs
+// hundreds of bytes for each value.
 func checkText(file string, raw []byte) *Error {
 	if i := bytes.IndexByte(raw, 0); i >= 0 && !isUTF16(raw) {
 		return &Error{File: file, Line: 1 + bytes.Count(raw[:i], []byte("\n")), Col: i - bytes.LastIndexByte(raw[:i], '\n'),
@@ -105,8 +105,8 @@ var (
 	listLine  = regexp.MustCompile(`^([a-z0-9]+://\S+|[A-Za-z0-9.-]+:[0-9]+(:\S+)?|\S+@[A-Za-z0-9.-]+:[0-9]+)$`)
 )
 
-// foreignFile recognises the files that others keep their proxies in, and says
-// what to write in place of them.
+// foreignFile recognises the proxy files of other programs and says what to
+// write instead.
 func foreignFile(file string, raw []byte) *Error {
 	const hint = "write each proxy as a URL below a pool: pools: {NAME: {proxies: [socks5://user:password@host:1080]}}, and default: NAME"
 	switch {
@@ -131,8 +131,8 @@ func foreignFile(file string, raw []byte) *Error {
 	return &Error{File: file, Message: "looks like a list of proxies, not like a configuration", Hint: hint}
 }
 
-// checkTruncated refuses a file that ends behind a key without a value, as one does
-// that is cut off there, or not yet written to its end.
+// checkTruncated refuses a file that ends at a key without a value: it may be
+// truncated, or still being written.
 func (p *parser) checkTruncated(doc *yaml.Node, raw []byte) {
 	path := ""
 	var key *yaml.Node
@@ -158,7 +158,8 @@ func (p *parser) checkTruncated(doc *yaml.Node, raw []byte) {
 	p.errs = append(p.errs, at.error(path, "the file ends behind this key, which has no value", "is the file cut off? give the key a value, write null, or remove it"))
 }
 
-// isUTF16 reports whether a text says that it is UTF-16, which the YAML parser reads.
+// isUTF16 reports whether a text has the mark of UTF-16, which the YAML parser
+// reads.
 func isUTF16(raw []byte) bool {
 	return bytes.HasPrefix(raw, []byte{0xff, 0xfe}) || bytes.HasPrefix(raw, []byte{0xfe, 0xff})
 }

@@ -15,7 +15,7 @@ import (
 	"proxyd/internal/config"
 )
 
-// What is no plain file is read like one or refused, and holds nobody up.
+// What is no plain file is read like one or refused, and blocks nothing.
 func TestWhatIsNoPlainFile(t *testing.T) {
 	dir := t.TempDir()
 	pipe := func(name string) string {
@@ -25,7 +25,7 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 		}
 		return path
 	}
-	silent := func(name, text string) string { // somebody has it open for writing, and does not go on
+	silent := func(name, text string) string { // it is open for writing, and nothing more is written
 		path := pipe(name)
 		w, err := os.OpenFile(path, os.O_RDWR, 0) // waits for no reader
 		if err != nil {
@@ -46,10 +46,10 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := fmt.Sprintf("/dev/fd/%d", r.Fd())
-	unwritten := pipe("unwritten")
+	noWriter := pipe("noWriter")
 	for name, c := range map[string]struct{ path, want string }{
 		"a directory":                     {dir, "cannot be read: is a directory; name a file"},
-		"a pipe that nobody writes to":    {unwritten, "is empty"},
+		"a pipe without a writer":         {noWriter, "is empty"},
 		"a pipe that stays silent":        {silent("silent", ""), "cannot be read: is a pipe whose writer has not finished within 2s"},
 		"a pipe that stays half":          {silent("half", "default: direct\n"), "cannot be read: is a pipe whose writer has not finished within 2s"},
 		"a pipe with a configuration":     {whole, ""},
@@ -57,7 +57,7 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 		"a device without anything":       {"/dev/null", "is no file"},
 		"a link that leads nowhere":       {link(t, dir, "nowhere", filepath.Join(dir, "none")), "does not exist"},
 		"a link to itself":                {link(t, dir, "itself", filepath.Join(dir, "itself")), "too many levels of symbolic links"},
-		"a secret from a pipe":            {write(t, "admin: {token: \"${file:"+unwritten+"}\"}\n"), " is empty; write the secret into it"},
+		"a secret from a pipe":            {write(t, "admin: {token: \"${file:"+noWriter+"}\"}\n"), " is empty; write the secret into it"},
 		"a secret from a silent pipe":     {write(t, "admin: {token: \"${file:"+silent("silent secret", "")+"}\"}\n"), "whose writer has not finished"},
 		"a secret that is a large file":   {write(t, "admin: {token: \"${file:"+write(t, strings.Repeat("x", 1<<17))+"}\"}\n"), "is too large"},
 		"a secret without an end":         {write(t, "admin: {token: \"${file:/dev/zero}\"}\n"), "/dev/zero cannot be read: is no file"},
@@ -76,7 +76,7 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 			}
 		})
 	}
-	if got := config.NamedFiles(unwritten); len(got) > 0 {
+	if got := config.NamedFiles(noWriter); len(got) > 0 {
 		t.Errorf("a pipe names %q", got)
 	}
 }

@@ -26,7 +26,7 @@ func newReferences(r *report, environ []string, missingOK bool) *references {
 	return refs
 }
 
-// noteLiteral notes a password that stands in the file itself.
+// noteLiteral records a password that is written out in the file.
 func (r *references) noteLiteral(key string) {
 	if r.position(key).env == "" {
 		r.literal = append(r.literal, key)
@@ -89,15 +89,15 @@ func (r *references) secret(key, name string) string {
 	return value
 }
 
-// warnQuotes warns of a value that has its quotes about it, as a container's
-// environment file leaves them.
+// warnQuotes warns of a value that includes its quotes, as in a container's
+// environment file.
 func (r *references) warnQuotes(key, name, value string) {
 	if n := len(value); n >= 2 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
 		r.warnf(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
 	}
 }
 
-// expand puts references in.
+// expand returns text with its references replaced.
 func (r *references) expand(key, text string) string {
 	var out strings.Builder
 	for _, p := range r.pieces(key, text) {
@@ -106,7 +106,7 @@ func (r *references) expand(key, text string) string {
 	return out.String()
 }
 
-// password is expand for what must not be shown.
+// password is expand for a value that must not be shown.
 func (r *references) password(key, text string) string {
 	if text != "" && !strings.Contains(text, "${") {
 		r.noteLiteral(key)
@@ -137,7 +137,7 @@ func (r *references) mark(key, text string) (string, *marked) {
 	return out.String(), m
 }
 
-// put replaces the marks. decode says whether literal text is percent-decoded.
+// put replaces the marks. If decode is set, literal text is percent-decoded.
 func (m *marked) put(s string, decode bool) (string, bool) {
 	var out strings.Builder
 	for s != "" {
@@ -173,9 +173,9 @@ func (m *marked) is(r rune) bool { return r >= firstMark && int(r-firstMark) < l
 
 var fileName = regexp.MustCompile(`\$\{file:([^}\n]+)\}`)
 
-// NamedFiles lists what ${file:…} and catalog name in a file of whatever state, so that a
-// watcher sees when one appears that a refused configuration lacked. It reads no
-// more than Load would.
+// NamedFiles returns the files that ${file:...} and catalog name in a file,
+// valid or not, so that a watcher notices a missing one when it appears. It
+// reads no more than Load would.
 func NamedFiles(path string) (names []string) {
 	text, _ := readAtMost(path, maxFileSize) // what could be read counts
 	for _, m := range fileName.FindAllSubmatch(text, -1) {
@@ -187,14 +187,14 @@ func NamedFiles(path string) (names []string) {
 	return names
 }
 
-// catalogName finds the catalogue's file in a configuration that may be faulty.
+// catalogName finds the catalogue's file in a configuration that may be invalid.
 var catalogName = regexp.MustCompile(`(?m)^catalog:[ \t]+["']?([^"'\s#]+)`)
 
 // Secret is text that must not be shown. It masks itself wherever it is
-// printed, marshalled or logged; Reveal is the one way to read it.
+// printed, marshalled or logged; only Reveal returns it.
 type Secret struct{ text string }
 
-// NewSecret wraps text.
+// NewSecret returns text as a Secret.
 func NewSecret(text string) Secret { return Secret{text} }
 
 // Reveal returns the text.

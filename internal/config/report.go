@@ -21,7 +21,7 @@ type report struct {
 	warnings Errors
 }
 
-// position finds where a key was written, or the nearest key around it.
+// position returns where a key was written, or else the nearest key around it.
 func (r *report) position(key string) position {
 	for k := key; k != ""; {
 		if p, ok := r.at[k]; ok {
@@ -40,8 +40,8 @@ func (r *report) position(key string) position {
 	return position{file: r.path}
 }
 
-// fault reports what is wrong with a value, unless it has no value because its
-// shape is wrong, which has been said.
+// errorf adds an error about a value, unless its shape is wrong, which is
+// already reported.
 func (r *report) errorf(key, hint, format string, args ...any) {
 	if slices.ContainsFunc(r.shaped, func(f Error) bool { return f.Key == key }) {
 		return
@@ -49,8 +49,8 @@ func (r *report) errorf(key, hint, format string, args ...any) {
 	r.errs = append(r.errs, r.position(key).error(key, fmt.Sprintf(format, args...), hint))
 }
 
-// missingf is fault for something that ought to be there, unless it is, in a
-// wrong shape.
+// missingf adds an error about something missing, unless it is there in a wrong
+// shape.
 func (r *report) missingf(key, hint, format string, args ...any) {
 	for _, f := range r.shaped {
 		if below, ok := strings.CutPrefix(f.Key, key); ok && (below == "" || below[0] == '.' || below[0] == '[') {
@@ -60,7 +60,7 @@ func (r *report) missingf(key, hint, format string, args ...any) {
 	r.errorf(key, hint, format, args...)
 }
 
-// nameErrorf is fault for a name that is itself at fault, not its value.
+// nameErrorf adds an error about a name itself, not its value.
 func (r *report) nameErrorf(key, hint, format string, args ...any) {
 	r.errs = append(r.errs, r.position(key+nameItself).error(key, fmt.Sprintf(format, args...), hint))
 }
@@ -81,7 +81,7 @@ func (r *report) seconds(key string, v *float64, def, low, high float64) time.Du
 	return toDuration(*v)
 }
 
-// plain writes a number without an exponent.
+// plain returns a number without an exponent.
 func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func (r *report) number(key string, v *float64, def, low, high float64) float64 {

@@ -43,7 +43,7 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	return out
 }
 
-// ownsDomain reports whether unlisted hosts may be taken for an exchange's.
+// ownsDomain reports whether the catalogue gives the exchange a domain.
 func (b *builder) ownsDomain(name string) bool {
 	id, ok := b.known.Resolve(name)
 	for d := range b.known.Domains() {
@@ -61,9 +61,9 @@ type duplicate struct {
 	exchange         Exchange
 }
 
-// mergeDuplicates accepts an exchange under two of its names, which cryptofeed has for
-// several, where both say the same; the second is left out. It runs when the
-// members have their names.
+// mergeDuplicates accepts an exchange under two of its names, as cryptofeed has
+// for several, if both have the same settings, and drops the second. It runs
+// after the members are named.
 func (b *builder) mergeDuplicates(c *Config) {
 	if len(b.duplicates) == 0 {
 		return
@@ -86,7 +86,7 @@ func (b *builder) mergeDuplicates(c *Config) {
 	c.Pools = slices.DeleteFunc(c.Pools, drop)
 }
 
-// PoolsByName indexes the pools of a configuration.
+// PoolsByName returns the pools of a configuration by name.
 func PoolsByName(c *Config) map[string]*Pool {
 	pools := make(map[string]*Pool, len(c.Pools))
 	for i := range c.Pools {
@@ -95,9 +95,9 @@ func PoolsByName(c *Config) map[string]*Pool {
 	return pools
 }
 
-// SameOutbound reports whether two outbounds lead through the same members in
-// the same manner, be it that each is written out in its own place. nil is direct.
-// How long they may take is left aside. pools are those of PoolsByName.
+// SameOutbound reports whether two outbounds use the same members in the same
+// manner, even if each has them inline. nil is direct. Timeouts are ignored.
+// pools are those of PoolsByName.
 func SameOutbound(a, z *Outbound, pools map[string]*Pool) bool {
 	direct := Outbound{Action: Direct}
 	a, z = cmp.Or(a, &direct), cmp.Or(z, &direct)
@@ -114,7 +114,7 @@ func SameOutbound(a, z *Outbound, pools map[string]*Pool) bool {
 		})
 }
 
-// hostsWritten reports whether there are hosts, be it faulty ones.
+// hostsWritten reports whether there are hosts, valid or not.
 func (b *builder) hostsWritten(key string, h *raw.Hosts) bool {
 	return h != nil && len(h.Both)+len(h.HTTP)+len(h.Websocket) > 0 ||
 		slices.ContainsFunc(b.shaped, func(f Error) bool { return strings.HasPrefix(f.Key, key) })
@@ -141,7 +141,7 @@ func (b *builder) hosts(key string, h *raw.Hosts) []Host {
 	return out
 }
 
-// hostError is why text is no host, with the text where it may be shown.
+// hostError returns why text is not a host, with the text if it may be shown.
 func hostError(err error, text string) string {
 	if strings.HasPrefix(quoted(text), `"`) {
 		return err.Error()

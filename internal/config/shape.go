@@ -28,7 +28,7 @@ var fileType = reflect.TypeFor[raw.File]()
 // mayBeEmpty are the mappings that say no more by standing there than by not.
 var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Outbounds](): true, reflect.TypeFor[raw.Exchange](): true}
 
-// value shapes one node as t; nil means not set.
+// value returns one node in the shape of t, nil if it is not set.
 func (s *shaper) value(n *node, t reflect.Type, path string) any {
 	if n == nil || n.kind == null || len(s.errs) > maxErrors {
 		return nil
@@ -109,7 +109,7 @@ func (s *shaper) structure(n *node, t reflect.Type, path string) any {
 	return out
 }
 
-// inlinePool turns a list of members where an outbound is wanted into the
+// inlinePool turns a list of members where an outbound is expected into the
 // mapping that it is short for: {pool: {proxies: [...]}}.
 func inlinePool(n *node, fields map[string]reflect.StructField) *node {
 	below := func(key string, n *node) *node {
@@ -132,8 +132,8 @@ func inlinePool(n *node, fields map[string]reflect.StructField) *node {
 // of the name instead of its value's.
 const nameItself = "#"
 
-// keyPlace is where a fault about a key's value is shown: at the value, or at
-// the key if it has none.
+// keyPlace returns where an error about a key's value is shown: at the value,
+// or at the key if the value has no single place.
 func keyPlace(at position, val *node) position {
 	if val == nil || val.kind == null || val.kind == mapping || val.kind == list {
 		return at
@@ -202,7 +202,7 @@ func (s *shaper) slice(n *node, t reflect.Type, path string) any {
 			s.fail(item, p, "is empty", "remove it or give it a value")
 		}
 		v := s.value(item, t.Elem(), p)
-		if v == nil { // at fault: the next ones keep their number all the same
+		if v == nil { // invalid: the next ones keep their number
 			v = zeroItem(t.Elem())
 		}
 		out = append(out, v)
@@ -210,7 +210,7 @@ func (s *shaper) slice(n *node, t reflect.Type, path string) any {
 	return out
 }
 
-// zeroItem is an item without content.
+// zeroItem returns an item without content.
 func zeroItem(t reflect.Type) any {
 	if t.Kind() == reflect.Struct {
 		return map[string]any{}
@@ -268,7 +268,7 @@ func (s *shaper) scalar(n *node, t reflect.Type, path string) any {
 // pastedBool is what cryptofeed takes for true or false, in YAML 1.1 or in text.
 var pastedBool = map[string]bool{"true": true, "t": true, "yes": true, "y": true, "on": true, "1": true, "false": false, "f": false, "no": false, "n": false, "off": false, "0": false}
 
-// wholeNumber reads 3, and 3.0 too, which a JSON schema calls an integer.
+// wholeNumber parses an integer; 3.0 is one too, as in a JSON schema.
 func wholeNumber(text string) (int, bool) {
 	if v, err := strconv.Atoi(text); err == nil {
 		return v, true
@@ -282,7 +282,7 @@ func wholeNumber(text string) (int, bool) {
 
 var leadingZero = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
 
-// octal refuses a number that begins with a zero: it is octal in YAML 1.1, and
+// octal refuses a number that begins with a zero: it is octal in YAML 1.1 but
 // not in YAML 1.2.
 func (s *shaper) octal(n *node, path string) bool {
 	if !leadingZero.MatchString(n.text) {
@@ -308,7 +308,8 @@ func (s *shaper) fail(n *node, path, what, hint string) {
 	s.errs = append(s.errs, n.at.error(path, what, hint))
 }
 
-// fieldsOf lists the keys of a raw type, those of embedded types too.
+// fieldsOf returns the fields of a raw type by key, those of embedded types
+// included.
 func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	out := map[string]reflect.StructField{}
 	for i := range t.NumField() {
@@ -330,7 +331,7 @@ func hasField(t reflect.Type, key string) bool {
 	return ok
 }
 
-// structOf gives the struct behind pointers, nil if there is none.
+// structOf returns the struct behind pointers, nil if there is none.
 func structOf(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -366,6 +367,6 @@ func aliasOf(fields map[string]reflect.StructField, key string) string {
 //go:embed schema.json
 var schemaJSON []byte
 
-// Schema is the JSON schema of the configuration file. It is generated from the
-// types that the file is decoded into.
+// Schema returns the JSON schema of the configuration file. It is generated
+// from the types that the file is decoded into.
 func Schema() []byte { return schemaJSON }

@@ -27,7 +27,7 @@ type position struct {
 	pasted    bool // cryptofeed's own: below proxy, or in a variable of its
 }
 
-// error is a fault at a place.
+// error returns an error at the position.
 func (p position) error(key, what, hint string) Error {
 	if p.env != "" {
 		return Error{Var: p.env, Key: key, Message: what, Hint: hint}
@@ -35,7 +35,8 @@ func (p position) error(key, what, hint string) Error {
 	return Error{File: p.file, Line: p.line, Col: p.col, Key: key, Message: what, Hint: hint}
 }
 
-// location names a place to somebody who is shown another one.
+// location returns the position in parentheses, for a message about another
+// one.
 func (p position) location() string {
 	switch {
 	case p.env != "":
@@ -102,7 +103,7 @@ func (n *node) remove(key string) {
 	}
 }
 
-// what names a node's shape for people.
+// what returns a node's shape in words.
 func (n *node) what() string {
 	switch n.kind {
 	case mapping:
@@ -121,7 +122,8 @@ func (n *node) what() string {
 	return "text"
 }
 
-// number is what, or a number itself: there is none in a secret's place.
+// number returns a number as written, else what. Nothing else is quoted, since
+// it may be secret.
 func (n *node) number() string {
 	if n.kind == scalar && (n.tag == "!!int" || n.tag == "!!float") {
 		return n.text
@@ -129,7 +131,7 @@ func (n *node) number() string {
 	return n.what()
 }
 
-// parse reads YAML into nodes. file is the name in faults.
+// parse parses YAML into nodes. file is the name in errors.
 func parse(file string, raw []byte) (*node, Errors) {
 	if bad := checkText(file, raw); bad != nil {
 		return nil, Errors{*bad}
@@ -163,8 +165,8 @@ func parse(file string, raw []byte) (*node, Errors) {
 	return root, p.errs
 }
 
-// yamlError turns "yaml: line 3: did not find …" into a fault. The parser's
-// syntax errors quote nothing of the file, but for the name of an alias.
+// yamlError turns "yaml: line 3: did not find …" into an Error. The parser's
+// errors quote nothing of the file except the name of an alias.
 func yamlError(file string, err error) Error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	f := Error{File: file, Line: 1, Col: 1, Hint: "mend the YAML syntax"}
@@ -227,7 +229,7 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 	return &node{kind: scalar, at: at, tag: y.ShortTag(), text: y.Value}
 }
 
-// alias writes out what an alias stands for.
+// alias returns what an alias stands for.
 func (p *parser) alias(y *yaml.Node, at position, path string, depth int) *node {
 	if slices.Contains(p.open, y.Alias) {
 		p.errs = append(p.errs, at.error(path, "an alias stands inside of its own anchor", "write the value out"))
@@ -239,8 +241,8 @@ func (p *parser) alias(y *yaml.Node, at position, path string, depth int) *node 
 	return n
 }
 
-// merge lays the keys of a << below those of the mapping itself. Of several
-// mappings the first that has a key counts.
+// merge adds the keys of a << that the mapping lacks. Of several mappings, the
+// first with a key counts.
 func (p *parser) merge(n *node, has map[string]int, from *yaml.Node, at position, path string, depth int) {
 	before := len(p.errs)
 	val := p.node(from, join(path, "<<"), depth)
@@ -319,7 +321,7 @@ func join(path, key string) string {
 // pastedMethod are cryptofeed's health checks that have another name here.
 var pastedMethod = map[string]string{"http": "connect", "ping": "tcp"}
 
-// paste marks what is cryptofeed's own, and is read as cryptofeed reads it.
+// paste marks a node as cryptofeed's own, which is read as cryptofeed reads it.
 func (n *node) paste() {
 	n.at.pasted = true
 	for i := range n.keys {
@@ -338,9 +340,8 @@ func (n *node) paste() {
 	}
 }
 
-// unwrap takes a pasted `proxy:` block out of its key: its keys become those of
-// the file. Keys of other programs beside it are what shows that somebody else's
-// whole file was given.
+// unwrap replaces a pasted `proxy:` block by its keys. Keys of other programs
+// beside it show that the file is another program's.
 func unwrap(root *node) (inBlock bool, errs Errors) {
 	block := root.child("proxy")
 	if block == nil {

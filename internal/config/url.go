@@ -11,7 +11,7 @@ import (
 
 var schemes = []Scheme{SchemeDirect, SchemeHTTP, SchemeHTTPS, SchemeSOCKS4, SchemeSOCKS4A, SchemeSOCKS5, SchemeSOCKS5H}
 
-// url reads a proxy's URL. No fault repeats any part of it that may be secret.
+// url parses a proxy's URL. No error repeats a part of it that may be secret.
 func (r *references) url(key, text string) (URL, bool) {
 	if strings.EqualFold(strings.TrimSpace(text), "direct") {
 		return URL{Scheme: SchemeDirect}, true
@@ -86,7 +86,7 @@ func (r *references) urlText(key, text string) (string, *marked, bool) {
 	return s, m, true
 }
 
-// hostPort reads what stands behind the userinfo.
+// hostPort parses what follows the userinfo.
 func (r *references) hostPort(key string, u *URL, authority string) bool {
 	host, port, err := target.SplitHostPort(authority)
 	if err == nil {
@@ -202,7 +202,7 @@ func (r *references) directURL(key, authority, tail string) (URL, bool) {
 	return u, true
 }
 
-// String is the URL with its credentials masked.
+// String returns the URL with its credentials masked.
 func (u URL) String() string {
 	if u.Scheme == SchemeDirect {
 		s := "direct"
@@ -231,7 +231,7 @@ func (u URL) String() string {
 	return fmt.Sprintf("%s://%s%s", u.Scheme, auth, u.Authority())
 }
 
-// Authority is host:port.
+// Authority returns host:port.
 func (u URL) Authority() string {
 	if u.Host.IP.Is6() {
 		return fmt.Sprintf("[%s]:%d", u.Host.Name, u.Port)

@@ -23,7 +23,7 @@ func validName(s string) bool {
 	return !sep
 }
 
-// DidYouMean is "; did you mean x?", or "" if nothing is near.
+// DidYouMean returns "; did you mean x?", or "" if no known word is near.
 func DidYouMean(word string, known []string) string {
 	near := nearest(word, known)
 	for head := strings.ToLower(word); near == ""; { // binance_spot is binance with more behind it
@@ -41,8 +41,8 @@ func DidYouMean(word string, known []string) string {
 	return ""
 }
 
-// nearest is the known word with the fewest slips, at most a third of the
-// letters, "" if none is.
+// nearest returns the known word with the smallest distance, at most a third of
+// the letters, "" if there is none.
 func nearest(word string, known []string) string {
 	word = strings.ToLower(word)
 	best, slips := "", max(1, min(3, len(word)/3))+1
@@ -54,8 +54,8 @@ func nearest(word string, known []string) string {
 	return best
 }
 
-// distance counts insertions, deletions, substitutions and swaps of neighbours
-// (optimal string alignment); most or more means "too many".
+// distance returns the number of insertions, deletions, substitutions and swaps
+// of neighbours (optimal string alignment), or most if it is most or more.
 func distance(a, b string, most int) int {
 	if d := len(a) - len(b); d >= most || -d >= most {
 		return most
@@ -83,8 +83,8 @@ func distance(a, b string, most int) int {
 
 const unknownKey = "unknown key"
 
-// unknown reports a key that is not one, with the nearest that is: a slip of
-// the fingers, or a key that belongs a level further out or in.
+// unknown reports an unknown key with a hint: the nearest known key, or the
+// level where the key belongs.
 func (s *shaper) unknown(at position, path, key string, val *node, fields map[string]reflect.StructField) {
 	hint := "remove it; known here: " + strings.Join(fieldNames(fields), ", ")
 	switch near := nearest(key, fieldNames(fields)); {
@@ -132,7 +132,7 @@ func hasKey(fields map[string]reflect.StructField, key string) bool {
 	return ok
 }
 
-// innerKey finds the key below which another one would be right.
+// innerKey returns the key below which another one would be right.
 func innerKey(fields map[string]reflect.StructField, key string) string {
 	for _, name := range fieldNames(fields) {
 		if inner := structOf(fields[name].Type); inner != nil && hasField(inner, key) {

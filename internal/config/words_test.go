@@ -141,7 +141,7 @@ func TestNoHintToMoveAKeyDisarms(t *testing.T) {
 	for path := range all {
 		doc, found := guarded(), map[string]map[string]any{}
 		mappingsOf(doc, "", found)
-		for key := range keys { // all at once: each unknown one is a fault of its own
+		for key := range keys { // all together: each unknown one is an error of its own
 			if _, has := found[path][key]; !has {
 				found[path][key] = false
 			}

@@ -4,7 +4,7 @@ import "testing"
 
 // A target that is an address has no name that a rule could be about: only
 // CIDRs under routes, what a listener uses, and a default that is not direct
-// serve it, and where anything goes another way than direct it is refused.
+// serve it, and where anything is not direct it is refused.
 func TestAddress(t *testing.T) {
 	const noName = "refused: target 52.1.2.3 has no name: this client resolved it itself"
 	for _, c := range []struct{ name, file, host, want string }{
@@ -54,7 +54,7 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-// enabled: false sends proxied ways direct and lets nothing out that was
+// enabled: false sends what is proxied direct and lets nothing out that was
 // refused.
 func TestDisabled(t *testing.T) {
 	for _, c := range []struct{ name, file, host, want string }{

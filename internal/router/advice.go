@@ -7,19 +7,19 @@ import (
 	"proxyd/internal/config"
 )
 
-// howToList says what to write so that the default no longer refuses the hosts
-// of an exchange, "" for those of none.
+// howToList returns what to write so that the default no longer refuses the
+// hosts of an exchange ("" for hosts of none).
 func (b *builder) howToList(exchange string, k catalog.Kind) string {
 	entry := b.entries[exchange]
 	switch {
 	case exchange == "":
 		return "list the host under routes, or under the hosts of an exchange"
-	case entry != nil: // it may have hosts alone; the same key twice would be a fault
-		way := "direct"
+	case entry != nil: // it may have hosts alone; the same key twice would be an error
+		word := "direct"
 		if w, ok := outboundWord(b.config, entry.Outbounds.Of(otherKind(k))); ok && w != "reject" {
-			way = w
+			word = w
 		}
-		return `add "` + k.String() + ": " + way + `" to exchanges.` + exchange
+		return `add "` + k.String() + ": " + word + `" to exchanges.` + exchange
 	}
 	for i := range b.config.Exchanges {
 		p := &b.config.Exchanges[i]
@@ -27,17 +27,16 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 		if x, _ := b.config.Known().Get(peer); !slices.Contains(x.Family, exchange) || p.Outbounds.Of(k) == nil || p.Outbounds.Of(k).Action == config.Reject {
 			continue
 		}
-		if way, ok := outboundsWord(b.config, p.Outbounds); ok {
-			return `add "` + exchange + ": " + way + `" under exchanges: ` + peer + ", of the same family, has it"
+		if word, ok := outboundsWord(b.config, p.Outbounds); ok {
+			return `add "` + exchange + ": " + word + `" under exchanges: ` + peer + ", of the same family, has it"
 		}
 		return "add " + exchange + " under exchanges, with the outbound that " + peer + ", of the same family, has"
 	}
 	return `add "` + exchange + `: direct" (or a pool, or a proxy's URL) under exchanges`
 }
 
-// outboundWord is a way as it is written; not ok for one that is not set or that
-// was written as a URL or a pool in place, which is not repeated since it may
-// hold credentials.
+// outboundWord returns an outbound as it is written. It reports false for one
+// that is not set, and for an inline URL or pool, which may hold credentials.
 func outboundWord(c *config.Config, w *config.Outbound) (word string, ok bool) {
 	switch {
 	case w == nil:
@@ -55,18 +54,18 @@ func outboundWord(c *config.Config, w *config.Outbound) (word string, ok bool) {
 	return w.Pool, true
 }
 
-// outboundsWord is the ways of both kinds as they are written.
-func outboundsWord(c *config.Config, ways config.Outbounds) (string, bool) {
-	h, okH := outboundWord(c, ways.HTTP)
-	w, okW := outboundWord(c, ways.Websocket)
+// outboundsWord returns the outbounds of both kinds as they are written.
+func outboundsWord(c *config.Config, o config.Outbounds) (string, bool) {
+	h, okH := outboundWord(c, o.HTTP)
+	w, okW := outboundWord(c, o.Websocket)
 	switch {
 	case okH && okW && h == w:
 		return h, true
 	case okH && okW:
 		return "{http: " + h + ", websocket: " + w + "}", true
-	case okH && ways.Websocket == nil:
+	case okH && o.Websocket == nil:
 		return "{http: " + h + "}", true
-	case okW && ways.HTTP == nil:
+	case okW && o.HTTP == nil:
 		return "{websocket: " + w + "}", true
 	}
 	return "", false

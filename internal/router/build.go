@@ -13,7 +13,7 @@ import (
 // unsetTimeout is the time budget where nothing is written (timeout_seconds).
 const unsetTimeout = 4 * time.Second
 
-// New builds the router of c over the upstreams of s.
+// New returns the router of c over the upstreams of s.
 func New(c *config.Config, s *upstream.Set) (*Router, error) {
 	r, err := build(c, s.Direct(), s.Pool)
 	if err != nil {
@@ -32,10 +32,11 @@ type builder struct {
 	routes  routeIndex
 	unset   map[unsetKey]*decision
 	domains map[string]*domain
-	err     error // the first fault
+	err     error // the first error
 }
 
-// unsetKey names the decisions for hosts whose exchange has no outbound for a kind.
+// unsetKey identifies the decision for hosts whose exchange has no outbound for
+// a kind.
 type unsetKey struct {
 	exchange string
 	kind     catalog.Kind
@@ -66,7 +67,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 	return r, nil
 }
 
-// nodes works out every listed name with regard to all the rules.
+// nodes returns the node of every listed name, with all rules considered.
 func (b *builder) nodes(rows hostRows) (exact, below map[string]*node, other *node) {
 	exact = make(map[string]*node, len(rows.exact)+len(b.routes.exact))
 	below = make(map[string]*node, len(rows.suffixes)+len(b.routes.suffixes))
@@ -94,7 +95,7 @@ func (b *builder) nodes(rows hostRows) (exact, below map[string]*node, other *no
 	return exact, below, b.node(hostRow{}, b.routes.any)
 }
 
-// node works out one name: the row that lists it and the route that it takes.
+// node returns the node of one name from the row that lists it and its route.
 func (b *builder) node(row hostRow, route *routeHit) *node {
 	n := &node{exchange: row.exchange, host: row.pattern, listed: row.users, kind: row.kind}
 	if route != nil {
@@ -121,7 +122,7 @@ func otherKind(k catalog.Kind) catalog.Kind {
 	return catalog.KindHTTP
 }
 
-// exchangeDecision decides for a name that no route matches.
+// exchangeDecision returns the decision for a name that no route matches.
 func (b *builder) exchangeDecision(row hostRow, k catalog.Kind) *decision {
 	entry := b.entries[row.exchange]
 	if row.exchange == "" || entry == nil || entry.Outbounds.Of(k) == nil {
@@ -141,7 +142,7 @@ func (b *builder) exchangeDecision(row hostRow, k catalog.Kind) *decision {
 	})
 }
 
-// unsetDecision is fallback, once for each exchange and kind.
+// unsetDecision returns fallback, built once for each exchange and kind.
 func (b *builder) unsetDecision(exchange string, k catalog.Kind) *decision {
 	key := unsetKey{exchange, k}
 	if b.unset[key] == nil {
@@ -150,8 +151,8 @@ func (b *builder) unsetDecision(exchange string, k catalog.Kind) *decision {
 	return b.unset[key]
 }
 
-// fallback decides where neither a route nor an exchange's entry does: the
-// default for the kind, else direct.
+// fallback returns the decision where neither a route nor an exchange's entry
+// applies: the default for the kind, else direct.
 func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 	lack := ""
 	switch entry := b.entries[exchange]; {
@@ -180,8 +181,8 @@ func (b *builder) fallback(exchange string, k catalog.Kind) *decision {
 	return b.decide(w, decision{rule: rule, why: why, hint: b.howToList(exchange, k), byDefault: w.Action == config.Direct && b.config.Enabled})
 }
 
-// listenerUnlisted decides for what enters at a listener of which nothing is
-// written, nil where the rest of the rules does.
+// listenerUnlisted returns the decision for unlisted hosts at a listener, nil
+// if the other rules apply.
 func listenerUnlisted(l config.Listener) *decision {
 	if !l.UnlistedReject {
 		return nil
@@ -206,8 +207,8 @@ func (b *builder) listenerUse(l config.Listener) *decision {
 	})
 }
 
-// decide completes d, which has the rule and the words of a refusal, for a
-// way as it is written.
+// decide completes d, which has the rule and the text of a refusal, for an
+// outbound.
 func (b *builder) decide(w *config.Outbound, d decision) *decision {
 	d.source, d.timeout = w.Source, w.Timeout
 	if d.timeout == 0 {
@@ -245,5 +246,5 @@ func orElse(s, other string) string {
 	return s
 }
 
-// patternName is the key of a name's pattern.
+// patternName returns the key of a name's pattern.
 func patternName(p target.Pattern) (name string, wild bool) { return p.Name, p.Kind == target.Wildcard }

@@ -56,9 +56,8 @@ func streams(labels string) bool {
 	}
 }
 
-// addDomains adds a row for each domain that an exchange owns, so that it is
-// found after all rows that list a host. What unlisted_hosts: default speaks of
-// stays out.
+// addDomains adds a row for each domain that an exchange owns, found after all
+// rows that list a host. Domains with unlisted_hosts: default are left out.
 func (b *builder) addDomains(rows hostRows) {
 	for d := range b.config.Known().Domains() {
 		exchange, _ := b.domainOwner(d)
@@ -106,8 +105,8 @@ func domainOwner(d catalog.Domain, hasEntry func(id string) bool) (exchange stri
 	return d.Owner, several
 }
 
-// domain decides for the hosts of a row that a domain stands for, once for each
-// domain.
+// domain returns the rules for the unlisted hosts of a row's domain, built once
+// for each domain.
 func (b *builder) domain(row hostRow) *domain {
 	if d := b.domains[row.domain]; d != nil {
 		return d
@@ -127,8 +126,7 @@ func (b *builder) domain(row hostRow) *domain {
 	return d
 }
 
-// effective is the outbound of an exchange for a kind, nil where nothing is
-// written.
+// effective returns the outbound of an exchange for a kind, nil if none is set.
 func (b *builder) effective(exchange string, k catalog.Kind) *config.Outbound {
 	if e := b.entries[exchange]; e != nil && e.Outbounds.Of(k) != nil {
 		return e.Outbounds.Of(k)
@@ -136,9 +134,9 @@ func (b *builder) effective(exchange string, k catalog.Kind) *config.Outbound {
 	return b.config.Default.Of(k)
 }
 
-// unlisted decides for unlisted hosts of an exchange and a kind: as its entry
-// says, but never more directly than default would for a connection of the kind
-// without, which a host that nothing knows is taken for.
+// unlisted returns the decision for unlisted hosts of an exchange and a kind:
+// its entry's, but never more direct than the default for a connection of kind
+// without, which an unknown host is taken for.
 func (b *builder) unlisted(row hostRow, k, without catalog.Kind) *decision {
 	base := b.config.Default.Of(without)
 	entry := b.entries[row.exchange]
@@ -180,7 +178,7 @@ const (
 	wholly
 )
 
-// word says it of an outbound that is not taken because of it.
+// word returns why an outbound is not used.
 func (d directness) word() string {
 	switch d {
 	case wholly:
@@ -208,9 +206,9 @@ func (b *builder) directness(w *config.Outbound) directness {
 	return proxied
 }
 
-// domainWarnings names the domains whose unlisted hosts take the default because
-// several exchanges there have an entry and the owner has none. With a name it
-// speaks of that one alone.
+// domainWarnings lists the domains whose unlisted hosts take the default
+// because several exchanges there have an entry and the owner has none. If only
+// is not "", it is limited to that domain.
 func (r *Router) domainWarnings(only string) (list []string) {
 	hasEntry := func(id string) bool {
 		e := r.entry(id)

@@ -30,7 +30,7 @@ func TestUnlistedHostFollowsItsDomain(t *testing.T) {
 		{"another domain of the exchange", "exchanges: {kucoin: asia}", "x.kucoin.eu", "kucoin http asia", none},
 		{"the domain itself", "exchanges: {kucoin: asia}", "kucoin.com", "kucoin http asia", none},
 		{"not a name that only ends so", "exchanges: {kucoin: asia}", "notkucoin.com", "- http direct", none},
-		{"a shared domain is nobody's", "exchanges: {dydx: asia}", "new.kingnodes.com", "- http direct", none},
+		{"a shared domain is no exchange's", "exchanges: {dydx: asia}", "new.kingnodes.com", "- http direct", none},
 
 		{"a label says websocket", "exchanges: {binance: {http: europe, websocket: asia}}", "wsx.binance.com", "binance websocket asia", none},
 		{"push", "exchanges: {binance: {http: europe, websocket: asia}}", "push2.binance.com", "binance websocket asia", none},

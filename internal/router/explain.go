@@ -16,14 +16,14 @@ type Explanation struct {
 	Host     string          // the listed host that made it the exchange's, such as "*.kucoin.com"; "" if none
 	KindFrom string          // how the kind was decided
 	Rule     string
-	Source   string // the key path of the way
+	Source   string // the key path of the outbound
 	Pool     *upstream.Pool
 	Route    Route    // as Route returns it
 	Err      error    // as Route returns it
 	Warnings []string // sentences without a full stop
 }
 
-// Explain is Route with its reasons.
+// Explain returns what Route would, with the reasons.
 func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 	var f finding
 	if err := r.find(&f, host, port, h); err != nil {
@@ -60,7 +60,7 @@ func (r *Router) Explain(host string, port uint16, h Hint) Explanation {
 	return x
 }
 
-// warnings are what people may not have expected of the outbound of a name.
+// warnings returns what may be unexpected about the outbound of a name.
 func (r *Router) warnings(f *finding) (list []string) {
 	n := f.node
 	if f.chosen != f.last {
@@ -71,12 +71,12 @@ func (r *Router) warnings(f *finding) (list []string) {
 		if n.exchange == "" {
 			what = f.host.Name + " is unknown, and the kinds have different outbounds "
 		}
-		tell := kindHelp
+		help := kindHelp
 		if n.domain != nil {
-			tell = strings.Replace(kindHelp, "http", f.kind.String(), 1)
+			help = strings.Replace(kindHelp, "http", f.kind.String(), 1)
 			what = f.host.Name + " is not in the catalogue, and the kinds of " + n.exchange + " have different outbounds "
 		}
-		list = append(list, what+r.bothWords(n.exchange)+": "+tell)
+		list = append(list, what+r.bothWords(n.exchange)+": "+help)
 	}
 	if e := r.entry(n.exchange); n.exchange != "" && (e == nil || e.Outbounds == config.Outbounds{}) {
 		list = append(list, r.familyWarnings(n.exchange)...)
@@ -94,7 +94,7 @@ func (r *Router) warnings(f *finding) (list []string) {
 	return list
 }
 
-// kindHelp says how the kind of a connection to such a host is told.
+// kindHelp is how a client states the kind of a connection to such a host.
 const kindHelp = "taken as http unless the listener's kind, +websocket in the proxy username or an Upgrade on plain HTTP says otherwise; proxyd env sets WSS_PROXY so for aiohttp and websockets, docs/clients.md has the other clients"
 
 func (r *Router) entry(id string) *config.Exchange {
@@ -106,8 +106,8 @@ func (r *Router) entry(id string) *config.Exchange {
 	return nil
 }
 
-// effective is the outbound of an exchange ("" for hosts of none) for a kind, nil
-// where it is direct because nothing is written.
+// effective returns the outbound of an exchange ("" for hosts of none) for a
+// kind, nil if none is set, which is direct.
 func (r *Router) effective(exchange string, k catalog.Kind) *config.Outbound {
 	if e := r.entry(exchange); e != nil && e.Outbounds.Of(k) != nil {
 		return e.Outbounds.Of(k)
@@ -115,10 +115,10 @@ func (r *Router) effective(exchange string, k catalog.Kind) *config.Outbound {
 	return r.config.Default.Of(k)
 }
 
-// sameOutbound reports whether two outbounds lead through the same members.
+// sameOutbound reports whether two outbounds use the same members.
 func (r *Router) sameOutbound(a, b *config.Outbound) bool { return config.SameOutbound(a, b, r.pools) }
 
-// bothWords is the two ways of an exchange, for people.
+// bothWords returns the two outbounds of an exchange in words.
 func (r *Router) bothWords(exchange string) string {
 	word := func(k catalog.Kind) string {
 		w := r.effective(exchange, k)
@@ -133,8 +133,8 @@ func (r *Router) bothWords(exchange string) string {
 	return "(http: " + word(catalog.KindHTTP) + ", websocket: " + word(catalog.KindWebsocket) + ")"
 }
 
-// servesBoth lists the hosts of an exchange that serve both kinds and are in
-// live use: of a testnet's hosts route says so, to whom asks for one.
+// servesBoth returns the live hosts of an exchange that serve both kinds. Hosts
+// of a testnet are left to Explain.
 func (r *Router) servesBoth(exchange string) []string {
 	var live []string
 	x, _ := r.config.Known().Get(exchange)

@@ -10,8 +10,8 @@ import (
 	"proxyd/internal/router"
 )
 
-// told writes an explanation out, one field a line.
-func told(x router.Explanation) string {
+// explained writes an explanation out, one field a line.
+func explained(x router.Explanation) string {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
@@ -114,7 +114,7 @@ pool: direct
 warning: binance_futures has no entry: DIRECT (no default); add binance_futures: {http: direct, websocket: asia}
 warning: binance_futures.http: DIRECT (no default)
 `},
-		{"a host of nobody's", "example.org", none, `
+		{"a host of no exchange", "example.org", none, `
 kind: http (assumed: nothing says websocket)
 rule: nothing matches and no default is set
 pool: direct
@@ -156,7 +156,7 @@ refused: host "a b" has a space in it
 `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(strings.TrimPrefix(c.want, "\n"), told(r.Explain(c.host, 443, c.hint))); d != "" {
+			if d := cmp.Diff(strings.TrimPrefix(c.want, "\n"), explained(r.Explain(c.host, 443, c.hint))); d != "" {
 				t.Errorf("-want +got:\n%s", d)
 			}
 		})
@@ -174,7 +174,7 @@ rule: exchange bitkub (catalogue host api.bitkub.com, http) exchanges.bitkub, di
 source: exchanges.bitkub
 pool: direct
 `},
-		{"defaults that differ, a host of nobody's", "default: {http: europe, websocket: asia}", "example.org", `
+		{"defaults that differ, a host of no exchange", "default: {http: europe, websocket: asia}", "example.org", `
 kind: http (assumed: nothing says websocket)
 rule: default.http
 source: default.http
@@ -190,7 +190,7 @@ source: default
 warning: binance_delivery has no entry: default (reject); add binance_delivery: asia
 refused: target dapi.binance.com is refused: exchange binance_delivery has no entry and default is reject
 `},
-		{"a password in the way does not show", "default: direct\nexchanges: {bitkub: {http: 'http://user:s3cret@one.example:3128'}}", "api.bitkub.com", `
+		{"a password in the outbound does not show", "default: direct\nexchanges: {bitkub: {http: 'http://user:s3cret@one.example:3128'}}", "api.bitkub.com", `
 exchange: bitkub
 host: api.bitkub.com
 kind: http (assumed: nothing says websocket)
@@ -201,7 +201,7 @@ warning: api.bitkub.com serves both kinds, which have different outbounds (http:
 `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(strings.TrimPrefix(c.want, "\n"), told(load(t, c.file).Explain(c.host, 443, none))); d != "" {
+			if d := cmp.Diff(strings.TrimPrefix(c.want, "\n"), explained(load(t, c.file).Explain(c.host, 443, none))); d != "" {
 				t.Errorf("-want +got:\n%s", d)
 			}
 		})

@@ -20,7 +20,7 @@ type hostRow struct {
 // "*.": the user's, and those of the catalogue that the user's leave room for.
 type hostRows struct{ exact, suffixes map[string]hostRow }
 
-// find gives the row for a name, or for the names below it: the exact one,
+// find returns the row for a name, or for the names below it: the exact one,
 // else the longest wildcard's.
 func (h hostRows) find(name string, below bool) hostRow {
 	if row, ok := h.exact[name]; ok && !below {
@@ -33,7 +33,7 @@ func (h hostRows) find(name string, below bool) hostRow {
 	return row
 }
 
-// above gives the row of the longest wildcard that covers a name.
+// above returns the row of the longest wildcard that covers a name.
 func (h hostRows) above(name string) (hostRow, bool) {
 	for rest, ok := parent(name); ok; rest, ok = parent(rest) {
 		if row, ok := h.suffixes[rest]; ok {
@@ -43,15 +43,16 @@ func (h hostRows) above(name string) (hostRow, bool) {
 	return hostRow{}, false
 }
 
-// parent is a name without its first label.
+// parent returns a name without its first label.
 func parent(name string) (string, bool) {
 	_, rest, ok := strings.Cut(name, ".")
 	return rest, ok
 }
 
-// hostRows lists the hosts. The user's beat the catalogue's, wildcards of the
-// user's too, with one exception: where a wildcard without a kind covers a
-// catalogue host of the same exchange, the catalogue knows the host better.
+// hostRows returns the rows of all hosts. The user's rows, wildcards included,
+// beat the catalogue's, with one exception: under a wildcard without a kind,
+// the catalogue's row for a host of the same exchange stays, since it knows the
+// kind.
 func (b *builder) hostRows() hostRows {
 	users := hostRows{map[string]hostRow{}, map[string]hostRow{}}
 	for _, e := range b.config.Exchanges {

@@ -11,11 +11,12 @@ import (
 	"proxyd/internal/target"
 )
 
-// NewlyDirect lists what prev sent through a proxy, or refused, and next would
-// send direct although it says so nowhere, one sentence each without a full stop:
-// a file that was saved half, or lost a line, would do that. What an exchange's
-// entry, a route or a listener's use held has to say direct itself, what default
-// held in default; enabled: false says it of all. Without prev nothing is listed.
+// NewlyDirect lists what prev sent through a proxy or refused and next would
+// send direct although nothing in it says so, as after a file was half saved or
+// has lost a line. Each is one sentence without a full stop. What an exchange's
+// entry, a route or a listener's use covered must be set to direct itself; what
+// default covered, in default; enabled: false covers everything. If prev is
+// nil, nothing is listed.
 func NewlyDirect(prev, next *Router) []string {
 	if prev == nil || next == nil {
 		return nil
@@ -38,9 +39,9 @@ func NewlyDirect(prev, next *Router) []string {
 	return list
 }
 
-// Loosened lists where default kept in what nothing lists and now says direct:
-// that is written, and yet the end of a kill switch. The sentences are as
-// NewlyDirect's.
+// Loosened lists where default sent unlisted hosts through a proxy or refused
+// them and now is direct: that is explicit, but ends a kill switch. The
+// sentences are as NewlyDirect's.
 func Loosened(prev, next *Router) (list []string) {
 	if prev == nil || next == nil {
 		return nil
@@ -81,7 +82,7 @@ const (
 	implicitDirect             // nothing does
 )
 
-// why puts it behind "would go direct".
+// why returns what follows "would go direct".
 func (f fall) why() string {
 	switch f {
 	case byDefault:
@@ -112,7 +113,7 @@ type leaks struct {
 	before     map[leak]*[2]string
 }
 
-// note adds a leak, unless it is none.
+// note adds a leak if f is one.
 func (l *leaks) note(was *decision, f fall, k catalog.Kind, who func() leak) {
 	if f == stays || !l.prev.held(was) {
 		return
@@ -139,9 +140,9 @@ func (r *Router) held(d *decision) bool {
 	return d != nil && (d.pool == nil || d.pool != r.set.Direct())
 }
 
-// fall says how what was of a kind would go direct without a word about it.
-// Where the name told the kind and no longer does, it may be taken as http.
-func (r *Router) fall(n *node, k catalog.Kind, told bool) fall {
+// fall returns how a name would go direct. If its kind was known before and no
+// longer is, it may be taken as http.
+func (r *Router) fall(n *node, k catalog.Kind, kindKnown bool) fall {
 	if n.route != nil {
 		if n.route.any && !r.held(n.route) {
 			return byAny
@@ -152,7 +153,7 @@ func (r *Router) fall(n *node, k catalog.Kind, told bool) fall {
 		return n.decision(n.kind).fall()
 	}
 	f := n.decision(k).fall()
-	if told {
+	if kindKnown {
 		f = max(f, n.decision(catalog.KindHTTP).fall())
 	}
 	return f
@@ -170,12 +171,12 @@ func (d *decision) fall() fall {
 	return stays
 }
 
-// tellsKind reports whether the name alone says of which kind a connection is.
+// tellsKind reports whether the name alone determines the kind of a connection.
 func (n *node) tellsKind() bool {
 	return n.kind == catalog.KindHTTP || n.kind == catalog.KindWebsocket
 }
 
-// names compares every name that either of them lists, and those that none does.
+// names compares every name that either router lists, and the unlisted ones.
 func (l *leaks) names() {
 	l.name("", l.prev.unlisted, l.next.unlisted)
 	for _, n := range sortedKeys(l.prev.exact, l.next.exact) {
@@ -218,7 +219,7 @@ func (l *leaks) name(name string, was, now *node) {
 	}
 }
 
-// routed is the pattern of prev's routes that covers a name, as it is written.
+// routed returns the pattern of prev's routes that covers a name, as written.
 func (l *leaks) routed(name string) string {
 	for _, r := range l.prev.config.Routes {
 		for _, p := range r.Hosts {
@@ -273,7 +274,7 @@ func prefixesOf(routes []config.Route) (list []netip.Prefix) {
 	return list
 }
 
-// lastOf is the last address of a prefix.
+// lastOf returns the last address of a prefix.
 func lastOf(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()
 	for i := p.Bits(); i < len(b)*8; i++ {
@@ -283,7 +284,7 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return ip
 }
 
-// sentences says each leak, the default's first.
+// sentences returns a sentence for each leak, the default's first.
 func (l *leaks) sentences() (list []string) {
 	order := slices.SortedFunc(maps.Keys(l.before), func(a, b leak) int {
 		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.subject, b.subject), cmp.Compare(a.fall, b.fall))
@@ -303,7 +304,8 @@ func (l *leaks) sentences() (list []string) {
 	return list
 }
 
-// sentence says one leak; kind is "" when both kinds leak alike.
+// sentence returns the sentence for one leak. kind is "" when both kinds leak
+// alike.
 func (l *leaks) sentence(key leak, kind, went string) string {
 	subject, do := key.subject, ""
 	switch key.of {
@@ -324,7 +326,7 @@ func (l *leaks) sentence(key leak, kind, went string) string {
 	return subject + " " + went + " and would go direct" + key.fall.why() + ": say " + do
 }
 
-// defaultRemedy is what to write for what nothing lists.
+// defaultRemedy returns what to write for unlisted hosts.
 func (l *leaks) defaultRemedy(kind string) string {
 	d := l.next.config.Default
 	switch {
@@ -336,7 +338,7 @@ func (l *leaks) defaultRemedy(kind string) string {
 	return "default." + kind + ": direct"
 }
 
-// remedy is what to write for an exchange alone.
+// remedy returns what to write for an exchange.
 func (l *leaks) remedy(id, kind string) string {
 	at := "exchanges." + id
 	e := l.next.entry(id)
@@ -349,7 +351,7 @@ func (l *leaks) remedy(id, kind string) string {
 	return at + ": direct"
 }
 
-// wentThrough says how a decision kept a connection from going direct.
+// wentThrough returns how a decision kept a connection from going direct.
 func (r *Router) wentThrough(d *decision) string {
 	if d.pool == nil {
 		return "was refused"

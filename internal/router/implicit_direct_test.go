@@ -63,17 +63,17 @@ func TestNewlyDirect(t *testing.T) {
 		{"a listener's kill switch is gone", "default: direct\nlisten: [{address: '127.0.0.1:1', unlisted: reject}]", "default: direct\nlisten: ['127.0.0.1:1']", []string{
 			"what enters at 127.0.0.1:1 and nothing lists was refused and unlisted hosts would go direct by default: give the listener its use, or use: direct",
 		}},
-		{"the kill switch becomes direct", "default: reject", "default: direct", nil}, // that is written: Loosened tells of it
+		{"the kill switch becomes direct", "default: reject", "default: direct", nil}, // that is written: Loosened reports it
 		{"an entry is gone, and the default is a pool", "default: europe\nexchanges: {bitstamp: asia}", `default: europe`, nil},
 		{"an entry says direct", `exchanges: {bitstamp: asia}`, `exchanges: {bitstamp: direct}`, nil},
-		{"an entry goes another way", `exchanges: {bitstamp: asia}`, `exchanges: {bitstamp: europe}`, nil},
+		{"an entry has another outbound", `exchanges: {bitstamp: asia}`, `exchanges: {bitstamp: europe}`, nil},
 		{"one kind is gone", `exchanges: {binance: asia}`, `exchanges: {binance: {http: asia}}`, []string{
 			"binance.websocket went through pool asia" + nowhere + "exchanges.binance.websocket: direct",
 		}},
 		{"the only kind is gone", `exchanges: {binance: {websocket: asia}}`, ``, []string{
 			"binance.websocket went through pool asia" + nowhere + "exchanges.binance: direct",
 		}},
-		{"both kinds, which went different ways", `exchanges: {binance: {http: europe, websocket: reject}}`, ``, []string{
+		{"both kinds, with different outbounds", `exchanges: {binance: {http: europe, websocket: reject}}`, ``, []string{
 			"binance.http went through pool europe" + nowhere + "exchanges.binance: direct",
 			"binance.websocket was refused" + nowhere + "exchanges.binance: direct",
 		}},

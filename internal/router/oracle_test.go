@@ -21,7 +21,7 @@ type verdict struct {
 }
 
 // judge decides slowly and one rule after the other, as the documentation
-// tells it: no index, no precomputed names.
+// describes it: no index, no precomputed names.
 func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdict {
 	var listen config.Listener
 	for _, l := range c.Listen {
@@ -68,24 +68,24 @@ func judge(c *config.Config, h target.Host, port uint16, hint router.Hint) verdi
 			v.refused = true
 		}
 	default:
-		way := c.Default.Of(v.kind)
+		out := c.Default.Of(v.kind)
 		for _, e := range c.Exchanges {
 			if e.ID == exchange && e.Outbounds.Of(v.kind) != nil {
-				way = e.Outbounds.Of(v.kind)
+				out = e.Outbounds.Of(v.kind)
 			}
 		}
-		if byDomain && (leavesDirect(c, way) || rank(c, way) > rank(c, c.Default.Of(unasked))) {
-			way = c.Default.Of(v.kind)
-			if rank(c, way) > rank(c, c.Default.Of(unasked)) || entryOf(c, exchange).Of(v.kind) != nil {
-				way = c.Default.Of(unasked)
+		if byDomain && (leavesDirect(c, out) || rank(c, out) > rank(c, c.Default.Of(unasked))) {
+			out = c.Default.Of(v.kind)
+			if rank(c, out) > rank(c, c.Default.Of(unasked)) || entryOf(c, exchange).Of(v.kind) != nil {
+				out = c.Default.Of(unasked)
 			}
 		}
-		v.take(c, way)
+		v.take(c, out)
 	}
 	return v
 }
 
-// take notes a way; nil is direct.
+// take notes an outbound; nil is direct.
 func (v *verdict) take(c *config.Config, w *config.Outbound) {
 	v.pool, v.timeout = "direct", 4*time.Second
 	if w == nil {
@@ -110,14 +110,14 @@ func leavesDirect(c *config.Config, w *config.Outbound) bool {
 
 // allDirect reports whether no rule about names leads elsewhere than direct.
 func allDirect(c *config.Config) bool {
-	ways := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
+	all := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
 	for i := range c.Exchanges {
-		ways = append(ways, c.Exchanges[i].Outbounds.HTTP, c.Exchanges[i].Outbounds.Websocket)
+		all = append(all, c.Exchanges[i].Outbounds.HTTP, c.Exchanges[i].Outbounds.Websocket)
 	}
 	for i := range c.Routes {
-		ways = append(ways, &c.Routes[i].Outbound)
+		all = append(all, &c.Routes[i].Outbound)
 	}
-	for _, w := range ways {
+	for _, w := range all {
 		if !leavesDirect(c, w) {
 			return false
 		}
@@ -232,20 +232,20 @@ func domainOf(c *config.Config, name string) (exchange, labels string, ok bool) 
 	return "", "", false
 }
 
-// guessed is the kind of a connection to an unlisted host of which nobody says it.
+// guessed is the kind of a connection to an unlisted host whose kind is not stated.
 func guessed(c *config.Config, exchange, labels string) catalog.Kind {
 	for _, word := range []string{"stream", "ws", "push", "feed"} {
 		if strings.Contains(labels, word) {
 			return catalog.KindWebsocket
 		}
 	}
-	way := func(k catalog.Kind) *config.Outbound {
+	out := func(k catalog.Kind) *config.Outbound {
 		if w := entryOf(c, exchange).Of(k); w != nil {
 			return w
 		}
 		return c.Default.Of(k)
 	}
-	if leavesDirect(c, way(catalog.KindHTTP)) && !leavesDirect(c, way(catalog.KindWebsocket)) {
+	if leavesDirect(c, out(catalog.KindHTTP)) && !leavesDirect(c, out(catalog.KindWebsocket)) {
 		return catalog.KindWebsocket
 	}
 	return catalog.KindHTTP

@@ -2,7 +2,7 @@ package router_test
 
 import "testing"
 
-// Which way a host takes, as docs/configuration.md promises it.
+// Which outbound a host has, as docs/configuration.md promises it.
 func TestPrecedence(t *testing.T) {
 	for _, c := range []struct{ name, file, host, want string }{
 		{"nothing written: direct", ``, "example.org", "- http direct"},

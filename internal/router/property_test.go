@@ -43,7 +43,7 @@ func (d dice) pattern(lists ...[]string) target.Pattern {
 	return p
 }
 
-func (d dice) way(source string) *config.Outbound {
+func (d dice) outbound(source string) *config.Outbound {
 	w := &config.Outbound{Source: source, Timeout: one(d, someTimeouts)}
 	switch d.IntN(4) {
 	case 0:
@@ -58,18 +58,18 @@ func (d dice) way(source string) *config.Outbound {
 	return w
 }
 
-func (d dice) ways(source string) (w config.Outbounds) {
+func (d dice) outbounds(source string) (w config.Outbounds) {
 	if d.IntN(2) == 0 {
-		w.HTTP = d.way(source + ".http")
+		w.HTTP = d.outbound(source + ".http")
 	}
 	if d.IntN(2) == 0 {
-		w.Websocket = d.way(source + ".websocket")
+		w.Websocket = d.outbound(source + ".websocket")
 	}
 	return w
 }
 
 func (d dice) config() *config.Config {
-	c := &config.Config{Enabled: d.IntN(4) > 0, Default: d.ways("default")}
+	c := &config.Config{Enabled: d.IntN(4) > 0, Default: d.outbounds("default")}
 	for _, name := range []string{"asia", "europe"} {
 		host, _ := target.ParseHost(name + ".example")
 		p := config.Proxy{Name: name, URL: config.URL{Scheme: config.SchemeSOCKS5, Host: host, Port: 1080}, Weight: 1, Tier: 1, Enabled: true}
@@ -78,19 +78,19 @@ func (d dice) config() *config.Config {
 	for i, address := range someListens {
 		l := config.Listener{Address: address, Kind: one(d, []catalog.Kind{0, catalog.KindHTTP, catalog.KindWebsocket})}
 		if d.IntN(3) == 0 {
-			l.Use = d.way(fmt.Sprintf("listen[%d].use", i))
+			l.Use = d.outbound(fmt.Sprintf("listen[%d].use", i))
 		}
 		c.Listen = append(c.Listen, l)
 	}
 	for _, i := range d.Perm(len(someIDs))[:d.IntN(len(someIDs)+1)] {
-		e := config.Exchange{ID: someIDs[i], Outbounds: d.ways("exchanges." + someIDs[i]), UnlistedDefault: d.IntN(8) == 0}
+		e := config.Exchange{ID: someIDs[i], Outbounds: d.outbounds("exchanges." + someIDs[i]), UnlistedDefault: d.IntN(8) == 0}
 		for range d.IntN(3) {
 			e.Hosts = append(e.Hosts, config.Host{Pattern: d.pattern(someNames, someWild), Kind: one(d, someKinds)})
 		}
 		c.Exchanges = append(c.Exchanges, e)
 	}
 	for i := range d.IntN(4) {
-		r := config.Route{Outbound: *d.way(fmt.Sprintf("routes[%d].use", i))}
+		r := config.Route{Outbound: *d.outbound(fmt.Sprintf("routes[%d].use", i))}
 		for range 1 + d.IntN(3) {
 			r.Hosts = append(r.Hosts, d.pattern(someNames, someWild, someNets, []string{"*"}))
 		}

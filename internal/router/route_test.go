@@ -42,7 +42,7 @@ routes: [{hosts: ["*.Corp.Example.", "::ffff:52.0.0.0/104", "2001:DB8::/32"], us
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 			if got, err := r.Route(c.host, 443, none); err != nil || got.Target.Host != c.asHost {
-				t.Errorf("the upstream is told %q, %v, want %q", got.Target.Host, err, c.asHost)
+				t.Errorf("the upstream is given %q, %v, want %q", got.Target.Host, err, c.asHost)
 			}
 		})
 	}
@@ -79,7 +79,7 @@ func TestBadTarget(t *testing.T) {
 	}
 }
 
-// All that a route tells the pool and the log.
+// All that a route passes to the pool and the log.
 func TestWholeRoute(t *testing.T) {
 	r := load(t, `
 default: {http: europe, websocket: {pool: europe, timeout_seconds: 2.5}}
@@ -96,7 +96,7 @@ routes: [{hosts: [10.0.0.0/8, "*.corp.example"], use: direct}]
 		hint       router.Hint
 		want       route
 	}{
-		{"a way in place", httpHost, none, route{
+		{"an inline outbound", httpHost, none, route{
 			upstream.Target{Host: httpHost, Port: 443, Exchange: "binance", Kind: catalog.KindHTTP},
 			"exchange binance (catalogue host api.binance.com, http) exchanges.binance.http", "exchanges.binance.http", "exchanges.binance.http", 12 * time.Second,
 		}},
@@ -187,17 +187,17 @@ func TestMailPort(t *testing.T) {
 	}
 }
 
-// What a refused client is told to do.
+// What a refused client is advised to do.
 func TestHints(t *testing.T) {
 	for _, c := range []struct{ name, file, host, rule, want string }{
-		{"a host of nobody's", "default: reject", "x.example", "default", "list the host under routes, or under the hosts of an exchange"},
+		{"a host of no exchange", "default: reject", "x.example", "default", "list the host under routes, or under the hosts of an exchange"},
 		{"an exchange", "default: reject", httpHost, "default (exchange binance has no entry)", `add "binance: direct" (or a pool, or a proxy's URL) under exchanges`},
-		{"an exchange whose family has a way", "default: reject\nexchanges: {binance: asia}", "fapi.binance.com", "default (exchange binance_futures has no entry)",
+		{"an exchange whose family has an outbound", "default: reject\nexchanges: {binance: asia}", "fapi.binance.com", "default (exchange binance_futures has no entry)",
 			`add "binance_futures: asia" under exchanges: binance, of the same family, has it`},
-		{"a family's way with a password is not repeated", "default: reject\nexchanges: {binance: 'socks5://user:s3cret@one.example:1080'}", "fapi.binance.com", "default (exchange binance_futures has no entry)",
+		{"a family's outbound with a password is not repeated", "default: reject\nexchanges: {binance: 'socks5://user:s3cret@one.example:1080'}", "fapi.binance.com", "default (exchange binance_futures has no entry)",
 			"add binance_futures under exchanges, with the outbound that binance, of the same family, has"},
-		{"a kind without a way", "default: reject\nexchanges: {binance: {websocket: asia}}", httpHost, "default (exchange binance has no http outbound)", `add "http: asia" to exchanges.binance`},
-		{"a kind without a way, the other refused", "default: reject\nexchanges: {binance: {websocket: reject}}", httpHost, "default (exchange binance has no http outbound)", `add "http: direct" to exchanges.binance`},
+		{"a kind without an outbound", "default: reject\nexchanges: {binance: {websocket: asia}}", httpHost, "default (exchange binance has no http outbound)", `add "http: asia" to exchanges.binance`},
+		{"a kind without an outbound, the other refused", "default: reject\nexchanges: {binance: {websocket: reject}}", httpHost, "default (exchange binance has no http outbound)", `add "http: direct" to exchanges.binance`},
 		{"an exchange with hosts alone", "default: reject\nexchanges: {venue: {hosts: [x.example]}}", "x.example", "default (exchange venue has no outbound)", `add "http: direct" to exchanges.venue`},
 		{"a route", "routes: [{hosts: [y.example], use: asia}, {hosts: [x.example], use: reject}]", "x.example", "routes[1] x.example", "to let it out, change routes[1] or put a route before it"},
 		{"an entry", "exchanges: {binance: {http: reject}}", httpHost, "exchange binance (catalogue host api.binance.com, http) exchanges.binance.http", "to let it out, change exchanges.binance.http"},

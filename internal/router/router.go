@@ -1,9 +1,9 @@
-// Package router says which way serves a host. A Router is one configuration,
-// immutable and without I/O; looking up costs no allocation beyond the
-// normalised name, however many hosts are listed.
+// Package router returns the route of a host. A Router is one configuration,
+// immutable, without I/O and safe for concurrent use. A look-up allocates at most
+// the normalised name, however many hosts are listed.
 //
-// It opens nothing and remembers nothing: whether a way works is not its
-// matter, nor is what an address that a name resolves to may be.
+// It opens no connections, resolves no names and does not know whether an
+// outbound works.
 package router
 
 import (
@@ -23,11 +23,11 @@ type Hint struct {
 	Kind     catalog.Kind // from the username's suffix or an Upgrade header; unknown otherwise
 }
 
-// Route is the way that serves a host.
+// Route is the rule that matched a host and where it sends the connection.
 type Route struct {
 	Target  upstream.Target
 	Rule    string         // which rule decided and why, for people
-	Source  string         // the key path of the way, "" when nothing matched and no default is set
+	Source  string         // the key path of the outbound, "" when nothing matched and no default is set
 	Pool    *upstream.Pool // never nil without an error
 	Timeout time.Duration
 	Domain  string // the domain by which alone the host is the exchange's, since no row lists it; "" otherwise
@@ -42,16 +42,16 @@ type Denied struct {
 	Domain string // as in Route
 }
 
-// Error is the text.
+// Error returns Text.
 func (d *Denied) Error() string { return d.Text }
 
 // BadTarget is a host or port that cannot be one.
 type BadTarget struct{ Err error }
 
-// Error is the text.
+// Error returns the text of the cause.
 func (b *BadTarget) Error() string { return b.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (b *BadTarget) Unwrap() error { return b.Err }
 
 // Router is one configuration's rules. Everything that can be decided before
@@ -98,21 +98,21 @@ type decision struct {
 	timeout        time.Duration
 	trusted        bool   // a route other than * says direct
 	named          bool   // a route other than * does not refuse it
-	implicitDirect bool   // direct because nothing says another way
+	implicitDirect bool   // direct because no outbound is set
 	byDefault      bool   // direct because default says so, and nothing about the host
 	any            bool   // a route for *
 	listed         bool   // an exchange's entry says it of a host that is listed
 	why, hint      string // of a refusal
 }
 
-// Config is the configuration that the router was built from.
+// Config returns the configuration that the router was built from.
 func (r *Router) Config() *config.Config { return r.config }
 
-// Set is the router's upstreams.
+// Set returns the router's upstreams.
 func (r *Router) Set() *upstream.Set { return r.set }
 
-// Route finds the way for a host as a client wrote it. The error is a
-// *BadTarget or a *Denied.
+// Route returns the route of a host as a client wrote it. The error is a
+// *BadTarget or a *Denied. It is safe for concurrent use.
 func (r *Router) Route(host string, port uint16, h Hint) (Route, error) {
 	var f finding
 	if err := r.find(&f, host, port, h); err != nil {
@@ -135,9 +135,9 @@ type finding struct {
 
 var errPort = errors.New("the target's port is not between 1 and 65535")
 
-// find looks a host up. The order is the one that the documentation promises:
-// routes, of which only those that refuse beat a listener's use, then that,
-// then the exchange's entry for the kind, the default for the kind, direct.
+// find looks up a host. The order is the documented one: routes (but only those
+// that reject beat a listener's use), the listener's use, the exchange's entry
+// for the kind, the default for the kind, direct.
 func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 	name, err := target.ParseHost(host)
 	if err != nil {
@@ -187,9 +187,8 @@ func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 	return nil
 }
 
-// lookup finds what is known of a normalised name. Each node has been worked
-// out with regard to all rules that cover it, so that the first one found is
-// the answer.
+// lookup returns the node of a normalised name. Each node was built from all
+// rules that cover it, so the first one found is the answer.
 func (r *Router) lookup(name string) *node {
 	if n, ok := r.exact[name]; ok {
 		return n
@@ -206,7 +205,7 @@ func (r *Router) lookup(name string) *node {
 	}
 }
 
-// route turns a finding into what the caller gets.
+// route returns what the caller of Route gets.
 func (f *finding) route(port uint16) (Route, error) {
 	d := f.chosen
 	if d.pool == nil {
@@ -216,7 +215,8 @@ func (f *finding) route(port uint16) (Route, error) {
 	return Route{Target: f.target(port), Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout, Domain: f.domain()}, nil
 }
 
-// domain is the domain by which alone the host was found, "" if a row lists it.
+// domain returns the domain that alone gives the host to its exchange, "" if a
+// row lists the host.
 func (f *finding) domain() string {
 	if f.node == nil || f.node.domain == nil {
 		return ""
@@ -254,8 +254,8 @@ const (
 	kindNoDirect // of an unlisted host: the kind that does not go direct
 )
 
-// decideKind gives the kind of a connection. What is known of the host stands
-// above what anybody says.
+// decideKind returns the kind of a connection. The host's own kind comes first,
+// then the listener's, then the client's.
 func decideKind(host, listener, asked catalog.Kind) (catalog.Kind, kindSource) {
 	single := func(k catalog.Kind) bool { return k == catalog.KindHTTP || k == catalog.KindWebsocket }
 	switch {

@@ -76,9 +76,9 @@ func keepFirst[K comparable](m map[K]*routeHit, key K, h *routeHit) {
 	}
 }
 
-// addAny notes a *. It serves addresses too, but for one that leads direct
-// (enabled: false included): an address hides the name that another rule may be
-// about, and what another rule may keep in does not leave because of a *.
+// addAny adds a route for *. It applies to addresses too unless it is direct
+// (also by enabled: false): an address hides the name that another rule may be
+// about, and must not go direct because of a *.
 func (x *routeIndex) addAny(h *routeHit, holds bool) {
 	if h.before(x.any) {
 		x.any = h
@@ -88,7 +88,7 @@ func (x *routeIndex) addAny(h *routeHit, holds bool) {
 	}
 }
 
-// first is the first route for a name, or for the names below it.
+// first returns the first route for a name, or for the names below it.
 func (x *routeIndex) first(name string, below bool) *routeHit {
 	best := x.any
 	consider := func(h *routeHit) {
@@ -125,7 +125,7 @@ type addressRules struct {
 	fallbacks [2]*decision // for http, for websocket
 }
 
-// match gives the decision of the first route for an address, nil if there is
+// match returns the decision of the first route for an address, nil if there is
 // none.
 func (a *addressRules) match(ip netip.Addr) *decision {
 	best := a.index.anyAddress
@@ -158,8 +158,8 @@ func (a *addressRules) last(k catalog.Kind) *decision {
 	return a.fallbacks[0]
 }
 
-// addressRules decides what happens to an address that no CIDR lists. Whose it
-// is cannot be told, so it takes a default that holds everything in, and goes
+// addressRules returns the rules for addresses that no CIDR lists. The exchange
+// of an address is unknown, so it takes a default that is not direct, and goes
 // direct only where everything does.
 func (b *builder) addressRules() addressRules {
 	a := addressRules{index: b.routes}
@@ -185,13 +185,13 @@ func (b *builder) addressRules() addressRules {
 	return a
 }
 
-// holds reports whether a way is not direct.
+// holds reports whether an outbound is not direct.
 func (b *builder) holds(w *config.Outbound) bool {
 	return w != nil && (w.Action == config.Reject || w.Action == config.Use && b.config.Enabled)
 }
 
-// anyHolds reports whether some name goes another way than direct. What a
-// listener uses is left out: it holds for addresses as for names.
+// anyHolds reports whether some name has an outbound other than direct. A
+// listener's use is left out, since it applies to addresses as to names.
 func (b *builder) anyHolds() bool {
 	for _, k := range catalog.Kinds {
 		if b.holds(b.config.Default.Of(k)) {

@@ -11,9 +11,9 @@ import (
 
 const directNoDefault = "DIRECT (no default)"
 
-// DirectUnlisted lists what goes direct because nothing else is written:
-// "unlisted hosts", "binance.websocket". It is empty when a default is set for
-// both kinds.
+// DirectUnlisted lists what goes direct because no outbound is set: "unlisted
+// hosts", "binance.websocket". It is empty when a default is set for both
+// kinds.
 func (r *Router) DirectUnlisted() []string {
 	if r.unlisted.route != nil {
 		return nil // a * in routes: nothing gets past them
@@ -39,8 +39,8 @@ func (r *Router) DirectUnlisted() []string {
 	return list
 }
 
-// DirectSummary is DirectUnlisted as a sentence, "" when there is nothing to
-// say: "unlisted hosts and binance.websocket: DIRECT (no default)".
+// DirectSummary returns DirectUnlisted as a sentence, "" when the list is
+// empty: "unlisted hosts and binance.websocket: DIRECT (no default)".
 func (r *Router) DirectSummary() string {
 	list := r.DirectUnlisted()
 	if len(list) == 0 {
@@ -60,10 +60,10 @@ func (r *Router) serves(e *config.Exchange, k catalog.Kind) bool {
 	return slices.ContainsFunc(x.Hosts, func(h catalog.Host) bool { return h.Kind != otherKind(k) })
 }
 
-// Warnings are what start, reload and check say of the rules as a whole: that
-// proxied ways go direct, that one client id reaches exchanges that leave by
-// different ways, that a host serves both kinds and those leave by different
-// ways, and what goes direct since nothing else is written.
+// Warnings returns what start, reload and check report about the rules as a
+// whole: proxying that is turned off, exchanges of one client id with different
+// outbounds, hosts of both kinds whose outbounds differ, and what goes direct
+// because no outbound is set.
 func (r *Router) Warnings() []string {
 	var list []string
 	if !r.config.Enabled {
@@ -78,8 +78,9 @@ func (r *Router) Warnings() []string {
 	return list
 }
 
-// familyWarnings names the exchanges without an entry that the clients of one
-// with another outbound reach. With an id it speaks of that one alone.
+// familyWarnings lists the exchanges without an entry that clients of an
+// exchange with another outbound reach too. If only is not "", it is limited to
+// that exchange.
 func (r *Router) familyWarnings(only string) (list []string) {
 	said := map[string]bool{}
 	for i := range r.config.Exchanges {
@@ -103,8 +104,8 @@ func (r *Router) familyWarnings(only string) (list []string) {
 			have = " has no entry: "
 		}
 		add := "; give " + missing[0] + " the outbound of " + listed.ID + " too"
-		if way, ok := outboundsWord(r.config, listed.Outbounds); ok {
-			add = "; add " + missing[0] + ": " + way
+		if word, ok := outboundsWord(r.config, listed.Outbounds); ok {
+			add = "; add " + missing[0] + ": " + word
 		}
 		list = append(list, strings.Join(missing, ", ")+have+r.defaultWords()+add)
 	}
@@ -121,7 +122,7 @@ func (r *Router) followsDefault(e *config.Exchange) bool {
 	return true
 }
 
-// defaultWords says where hosts of an exchange without an entry go.
+// defaultWords returns where hosts of an exchange without an entry go.
 func (r *Router) defaultWords() string {
 	d := r.config.Default
 	if d.HTTP == nil && d.Websocket == nil {
@@ -138,8 +139,8 @@ func (r *Router) defaultWords() string {
 	return "default " + r.bothWords("")
 }
 
-// bothWarnings names the hosts that serve both kinds where the kinds leave by
-// different ways: REST and streams cannot be told apart inside TLS.
+// bothWarnings lists the hosts that serve both kinds while the outbounds of the
+// kinds differ: inside TLS, REST and streams look alike.
 func (r *Router) bothWarnings() (list []string) {
 	for i := range r.config.Exchanges {
 		id := r.config.Exchanges[i].ID
@@ -163,11 +164,11 @@ func (r *Router) bothWarnings() (list []string) {
 	return list
 }
 
-// SplitsHosts reports whether some host serves both kinds while they leave by
-// different outbounds, so that clients have to tell the kind.
+// SplitsHosts reports whether some host serves both kinds while their outbounds
+// differ, so that clients must state the kind.
 func (r *Router) SplitsHosts() bool { return len(r.bothWarnings()) > 0 }
 
-// joinFew names the first three and counts the rest.
+// joinFew returns the first three of a list and the number of the others.
 func joinFew(list []string) string {
 	if len(list) > 4 {
 		return fmt.Sprintf("%s and %d more", strings.Join(list[:3], ", "), len(list)-3)

@@ -45,8 +45,8 @@ func TestWarnings(t *testing.T) {
 		}},
 		{"a family that is whole", "default: direct\nexchanges: {kraken: asia, kraken_futures: europe}", nil},
 		{"a family whose entry leaves as the default does", "default: asia\nexchanges: {kraken: asia}", nil},
-		{"a family's way by kind", "default: direct\nexchanges: {kraken: {http: direct, websocket: asia}, kraken_futures: direct}", nil},
-		{"a family's way by kind is repeated by kind", "default: direct\nexchanges: {okx: {http: europe, websocket: asia}}", []string{
+		{"a family's outbound by kind", "default: direct\nexchanges: {kraken: {http: direct, websocket: asia}, kraken_futures: direct}", nil},
+		{"a family's outbound by kind is repeated by kind", "default: direct\nexchanges: {okx: {http: europe, websocket: asia}}", []string{
 			"okx_us, okx_eea have no entry: default (direct); add okx_us: {http: europe, websocket: asia}",
 		}},
 		{"a family's URL is not repeated", "default: direct\nexchanges: {kraken: 'socks5://user:s3cret@one.example:1080'}", []string{
@@ -64,7 +64,7 @@ func TestWarnings(t *testing.T) {
 			"bybit_eu has no entry: default (europe); add bybit_eu: direct",
 		}},
 
-		{"hosts of both kinds, different ways", "default: direct\nexchanges: {bitkub: {http: europe, websocket: asia}}", []string{
+		{"hosts of both kinds, different outbounds", "default: direct\nexchanges: {bitkub: {http: europe, websocket: asia}}", []string{
 			"exchange bitkub: api.bitkub.com serves both kinds, which have different outbounds (http: europe, websocket: asia): " + toldApart,
 		}},
 		{"only a testnet's host serves both kinds", "default: direct\nexchanges: {binance: {http: europe, websocket: asia}, binance_futures: direct, binance_delivery: direct}", nil},
@@ -73,7 +73,7 @@ func TestWarnings(t *testing.T) {
 		{"two users of one proxy", "default: direct\nexchanges: {bitkub: {http: 'http://u:p@a.example:1', websocket: 'http://v:p@a.example:1'}}", []string{
 			"exchange bitkub: api.bitkub.com serves both kinds, which have different outbounds (http: exchanges.bitkub.http, websocket: exchanges.bitkub.websocket): " + toldApart,
 		}},
-		{"hosts of both kinds, one way", "default: direct\nexchanges: {bitkub: asia}", nil},
+		{"hosts of both kinds, one outbound", "default: direct\nexchanges: {bitkub: asia}", nil},
 		{"hosts of both kinds, the default for one", "default: direct\nexchanges: {bitkub: {websocket: asia}}", []string{
 			"exchange bitkub: api.bitkub.com serves both kinds, which have different outbounds (http: direct, websocket: asia): " + toldApart,
 		}},

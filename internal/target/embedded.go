@@ -11,9 +11,9 @@ var (
 	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765
 )
 
-// Embedded gives the IPv4 address that an IPv6 address hides, where a gateway
-// or a tunnel on the way would turn the one into the other: NAT64, 6to4,
-// Teredo (the client's), ISATAP, IPv4-compatible, -translated and -mapped ones.
+// Embedded returns the IPv4 address within an IPv6 address that a gateway or
+// tunnel would translate to it: NAT64, 6to4, Teredo (the client's), ISATAP,
+// IPv4-compatible, -translated and -mapped ones.
 func Embedded(a netip.Addr) (netip.Addr, bool) {
 	if !a.IsValid() || a.Is4() {
 		return netip.Addr{}, false
@@ -40,9 +40,9 @@ func Embedded(a netip.Addr) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// local decodes an address of the local-use NAT64 block. RFC 8215 does not say
-// how long a site's prefix is; what follows the IPv4 address is zero in all
-// the forms of RFC 6052 section 2.2, and that tells them apart.
+// local decodes an address of the local-use NAT64 block. RFC 8215 leaves the
+// length of a site's prefix open. In all forms of RFC 6052 section 2.2, what
+// follows the IPv4 address is zero, which tells them apart.
 func local(b [16]byte) netip.Addr {
 	zeroFrom := 16
 	for zeroFrom > 0 && b[zeroFrom-1] == 0 {

@@ -39,11 +39,11 @@ func (h Host) IsIP() bool { return h.IP.IsValid() }
 // String returns the host's name.
 func (h Host) String() string { return h.Name }
 
-// ParseHost reads a host as people and clients write one and normalises it:
-// case, one trailing dot, IDNA (UTS 46, non-transitional), brackets around an
-// IPv6 address, IPv4-mapped addresses. The result, read again, is itself.
+// ParseHost parses and normalises a host: case, one trailing dot, IDNA (UTS 46,
+// non-transitional), brackets around an IPv6 address, IPv4-mapped addresses.
+// Parsing the result again returns it unchanged.
 //
-// It refuses whatever somebody else might read differently: zones, user
+// It refuses whatever another parser might read differently: zones, user
 // information, names whose last label is a number (resolvers read 127.1,
 // 2130706433 and 0x7f.1 as 127.0.0.1), and every byte that is not a letter, a
 // digit, a hyphen or an underscore. The error is a sentence that a client may
@@ -83,8 +83,8 @@ const (
 	bad                  // a byte that no host has
 )
 
-// scan looks at each byte once. It says plain only of names that parseASCII
-// would return as they are. For bad, at is where the bad byte stands.
+// scan looks at each byte once. It returns plain only for names that parseASCII
+// would return unchanged. For bad, at is the index of the bad byte.
 func scan(s string) (sh shape, at int) {
 	start, digits := 0, true // of the label at hand
 	closer, hasColon := len(s) > maxName, false
@@ -157,7 +157,7 @@ func parseV6(addr, s string) (Host, error) {
 	return addrHost(ip), nil
 }
 
-// addrHost is the host of an address without a zone.
+// addrHost returns the host of an address without a zone.
 func addrHost(ip netip.Addr) Host {
 	ip = ip.Unmap()
 	return Host{Name: ip.String(), IP: ip}
@@ -207,7 +207,7 @@ func parseASCII(name, s string) (Host, error) {
 	last := name
 	for rest, more := name, true; more; {
 		last, rest, more = strings.Cut(rest, ".")
-		if why := labelFault(last); why != "" {
+		if why := badLabel(last); why != "" {
 			return Host{}, newSyntaxError("host", s, why)
 		}
 	}
@@ -221,8 +221,8 @@ func parseASCII(name, s string) (Host, error) {
 	return Host{Name: name}, nil
 }
 
-// labelFault says what is wrong with a label of host bytes, "" if nothing is.
-func labelFault(l string) string {
+// badLabel returns what is wrong with a label, "" if it is valid.
+func badLabel(l string) string {
 	switch {
 	case l == "":
 		return "has an empty label"
@@ -232,15 +232,15 @@ func labelFault(l string) string {
 		// xn--example- is such a label too: punycode of ASCII alone.
 		return "has a label that begins or ends with a hyphen"
 	case strings.HasPrefix(l, "xn--"):
-		return punycodeFault(l)
+		return badPunycode(l)
 	}
 	return ""
 }
 
-// punycodeFault says what is wrong with a label that begins with xn--. The
-// label must be the one spelling of a name that is not ASCII; else two
-// spellings would be one name to some and two names to others.
-func punycodeFault(l string) string {
+// badPunycode returns what is wrong with a label that begins with xn--, "" if
+// it is valid. The label must be the only spelling of a name that is not ASCII;
+// otherwise two spellings would be the same name to some programs only.
+func badPunycode(l string) string {
 	const what = "has a label that is not valid punycode"
 	u, err := lookup.ToUnicode(l)
 	if err != nil {

@@ -155,10 +155,10 @@ func TestParseHostRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h, err := ParseHost(tt.in)
 			if err == nil {
-				t.Fatalf("taken as %+v, want a fault", h)
+				t.Fatalf("taken as %+v, want an error", h)
 			}
 			if h != (Host{}) {
-				t.Errorf("a fault and %+v", h)
+				t.Errorf("an error and %+v", h)
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %q, want %q in it", err, tt.want)

@@ -24,7 +24,7 @@ type Pattern struct {
 	Prefix netip.Prefix // for CIDR
 }
 
-// ParsePattern reads a pattern: a name, *.name, an address, a CIDR or *.
+// ParsePattern parses a pattern: a name, *.name, an address, a CIDR or *.
 func ParsePattern(s string) (Pattern, error) {
 	if s == "" {
 		return Pattern{}, errors.New("the host is empty")
@@ -65,7 +65,7 @@ func ParsePattern(s string) (Pattern, error) {
 	return Pattern{Kind: Exact, Name: h.Name}, nil
 }
 
-// parseCIDR reads address/bits; no bit of the address may be set beyond them.
+// parseCIDR parses address/bits. No bit beyond the length may be set.
 func parseCIDR(s string) (Pattern, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -106,8 +106,8 @@ func isBelow(name, parent string) bool {
 	return n > 1 && name[n-1] == '.' && name[n:] == parent
 }
 
-// String is the pattern as ParsePattern reads it; a single address has no
-// length.
+// String returns the pattern as ParsePattern reads it, a single address without
+// a length.
 func (p Pattern) String() string {
 	switch p.Kind {
 	case Exact:

@@ -68,7 +68,7 @@ func TestParsePatternRefuses(t *testing.T) {
 		t.Run(tt.in, func(t *testing.T) {
 			p, err := ParsePattern(tt.in)
 			if err == nil {
-				t.Fatalf("taken as %s, want a fault", p)
+				t.Fatalf("taken as %s, want an error", p)
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %q, want %q in it", err, tt.want)

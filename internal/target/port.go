@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// ParsePort reads a port: 1 to 65535, digits alone, no leading zero. Others
-// have read 86536 as 21000, and accept "+80".
+// ParsePort parses a port: 1 to 65535, digits only, no leading zero. Other
+// parsers have read 86536 as 21000, and accept "+80".
 func ParsePort(s string) (uint16, error) {
 	switch {
 	case s == "":
@@ -30,9 +30,9 @@ func ParsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// SplitHostPort splits an authority, host:port, at its last colon and reads
-// the port. The host is returned as it was written, brackets included, so that
-// ParseHost still sees what they stand around.
+// SplitHostPort splits host:port at its last colon and parses the port. The
+// host is returned as written, brackets included, so that ParseHost still sees
+// them.
 func SplitHostPort(s string) (host string, port uint16, err error) {
 	i := strings.LastIndexByte(s, ':')
 	switch {
@@ -54,10 +54,9 @@ func SplitHostPort(s string) (host string, port uint16, err error) {
 	return s[:i], port, nil
 }
 
-// ParseHostPort reads an authority as in a CONNECT request (RFC 9110 section
-// 7.1): a host and a port, both of them, and nothing else. An IPv6 address may
-// stand without brackets, as some clients send it; the last number is then the
-// port.
+// ParseHostPort parses the authority of a CONNECT request (RFC 9110 section
+// 7.1): a host and a port and nothing else. An IPv6 address may lack its
+// brackets, as some clients send it; the last number is then the port.
 func ParseHostPort(s string) (Host, uint16, error) {
 	text, port, err := SplitHostPort(s)
 	if err != nil {

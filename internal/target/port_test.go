@@ -87,7 +87,7 @@ func TestParseHostPortRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h, port, err := ParseHostPort(tt.in)
 			if err == nil {
-				t.Fatalf("taken as %s, %d; want a fault", h, port)
+				t.Fatalf("taken as %s, %d; want an error", h, port)
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %q, want %q in it", err, tt.want)

@@ -27,9 +27,9 @@ func Reason(err error) string {
 	return err.Error()
 }
 
-// quote makes foreign input fit for a log line, a header and a human: printable
-// ASCII, short, and without what may be a password: what stands before an @, or
-// behind the host and port of a proxy list (host:port:user:password).
+// quote makes foreign input safe for a log line, a header and a reader:
+// printable ASCII, short, and without a possible password, which stands before
+// an @ or behind host and port in a proxy list (host:port:user:password).
 func quote(s string) string {
 	cut := ""
 	if i := strings.IndexAny(s, "|;"); i >= 0 {
@@ -55,7 +55,7 @@ func quote(s string) string {
 	return `"` + cut + shown + `"`
 }
 
-// badByte says why a byte cannot stand in a host.
+// badByte returns why a byte cannot be in a host.
 func badByte(c byte) string {
 	switch {
 	case c < ' ' || c == 0x7f:

@@ -1,13 +1,13 @@
 // Package raw is the configuration file as it is written: the types that viper
 // decodes into and from which the schema is generated. A value's many spellings
-// (a way as a string or as a mapping) are one type here, whose field with the
+// (an outbound as a string or as a mapping) are one type here, whose field with the
 // key "=" holds the short spelling.
 //
-// It checks nothing. What the values must be is said in package config.
+// It checks nothing: package config checks the values.
 package raw
 
 // Short is the key under which the short spelling of a mapping stands once the
-// file has been read. Nobody can write it.
+// file has been read. A file cannot contain it.
 const Short = "="
 
 // File is the whole file.
@@ -20,13 +20,13 @@ type File struct {
 	Log *Log `mapstructure:"log"`
 	// CIDRs that direct connections may reach although they are private.
 	AllowPrivate []string `mapstructure:"allow_private"`
-	// false: ways through proxies go direct, every reject stays. Default: true.
+	// false: what would go through a proxy goes direct, every reject stays. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
-	// The way of every host that no route and no exchange serves. Default: direct, with a warning.
+	// The outbound of every host that no route and no exchange serves. Default: direct, with a warning.
 	Default *Outbounds `mapstructure:"default"`
 	// Sets of upstream proxies, by name.
 	Pools map[string]Pool `mapstructure:"pools"`
-	// The ways of the exchanges, by id or alias.
+	// The outbounds of the exchanges, by id or alias.
 	Exchanges map[string]Exchange `mapstructure:"exchanges"`
 	// A file with rows of your own for the catalogue of exchanges, in the columns exchange,host,kind,env,sources.
 	Catalog *string `mapstructure:"catalog"`
@@ -65,7 +65,7 @@ type Listener struct {
 	Text *string `mapstructure:"="`
 	// host:port; port 0 is any free one.
 	Address *string `mapstructure:"address"`
-	// The way of all that enters here.
+	// The outbound of all connections that enter here.
 	Use *Outbound `mapstructure:"use"`
 	// What happens to what no route and no exchange's entry covers. Default: use.
 	Unlisted *string `mapstructure:"unlisted" enum:"use,reject"`
@@ -122,12 +122,12 @@ type Log struct {
 	Format *string `mapstructure:"format" enum:"auto,console,json"`
 }
 
-// Outbounds is one way for both kinds, or one for each.
+// Outbounds is one outbound for both kinds, or one for each.
 type Outbounds struct {
 	Outbound `mapstructure:",squash"`
-	// The way of REST connections.
+	// The outbound of REST connections.
 	HTTP *Outbound `mapstructure:"http" alias:"rest"`
-	// The way of websocket connections.
+	// The outbound of websocket connections.
 	Websocket *Outbound `mapstructure:"websocket" alias:"ws"`
 }
 
@@ -142,7 +142,7 @@ type Outbound struct {
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
 	// The hop before: how the proxy itself is reached.
 	Via *Outbound `mapstructure:"via"`
-	// Budgets of this kind's connections, for an exchange's way.
+	// Budgets of this kind's connections, for an exchange's outbound.
 	Limits *Limits `mapstructure:"limits"`
 	// The name of the proxy at url. Default: its host:port.
 	Name *string `mapstructure:"name"`
@@ -208,11 +208,11 @@ type TLS struct {
 	KeyFile  *string `mapstructure:"key_file"`
 	// The name in the proxy's certificate. Default: the host in the URL.
 	ServerName *string `mapstructure:"server_name"`
-	// Believe any certificate. Default: false.
+	// Accept any certificate. Default: false.
 	Insecure *bool `mapstructure:"insecure"`
 }
 
-// Limits are budgets: published (the exchange's own figures), or this mapping.
+// Limits are budgets: published (the exchange's own limits), or this mapping.
 type Limits struct {
 	Text *string `mapstructure:"="`
 	// New connections in any window, such as 300/5m.
@@ -227,7 +227,7 @@ type Limits struct {
 type Health struct {
 	// false: no checks. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
-	// tcp: the proxy accepts; connect: it opens a way; exchange: the exchange answers through it. Default: connect.
+	// tcp: the proxy accepts; connect: it opens a tunnel; exchange: the exchange answers through it. Default: connect.
 	Method *string `mapstructure:"method" enum:"tcp,connect,exchange"`
 	// Default: 30.
 	IntervalSeconds *float64 `mapstructure:"interval_seconds"`
@@ -251,14 +251,14 @@ type Eject struct {
 	MaxPercent *int `mapstructure:"max_percent"`
 }
 
-// Exchange is a way for both kinds, or one for each, and what else is said of an exchange.
+// Exchange is an outbound for both kinds, or one for each, and the other settings of an exchange.
 type Exchange struct {
 	Outbounds `mapstructure:",squash"`
 	// Hosts that the catalogue lacks.
 	Hosts *Hosts `mapstructure:"hosts"`
 	// Hosts below its domains that the catalogue does not list: follow the exchange, or the default. Default: follow.
 	UnlistedHosts *string `mapstructure:"unlisted_hosts" enum:"follow,default"`
-	// Addresses that checks ask, in place of the catalogue's.
+	// URLs that checks request, in place of the catalogue's.
 	Probe *Probe `mapstructure:"probe"`
 }
 
@@ -283,11 +283,11 @@ type Hosts struct {
 	Websocket []string `mapstructure:"websocket" alias:"ws"`
 }
 
-// Route sends hosts a way before the exchanges are looked at.
+// Route sets the outbound of hosts; routes come before the exchanges.
 type Route struct {
 	// Names, *.names, addresses, CIDRs, or * for all.
 	Hosts []string `mapstructure:"hosts"`
-	// The way, for both kinds.
+	// The outbound, for both kinds.
 	Use *Outbound `mapstructure:"use"`
 }
 

@@ -12,7 +12,8 @@ import (
 	"proxyd/internal/config/internal/raw"
 )
 
-// Generate reflects raw.File; dir is where its source is, for the descriptions.
+// Generate returns the schema of raw.File. dir holds its source, for the
+// descriptions.
 func Generate(dir string) ([]byte, error) {
 	r := &jsonschema.Reflector{FieldNameTag: "mapstructure", RequiredFromJSONSchemaTags: true, DoNotReference: false}
 	if err := r.AddGoComments("proxyd/internal/config/internal/raw", dir); err != nil {
@@ -37,8 +38,8 @@ func Generate(dir string) ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// addPasted adds each definition once more for what stands below proxy, where
-// numbers and true and false may also be text, as cryptofeed reads them.
+// addPasted adds a second copy of each definition for what is below proxy,
+// where numbers and booleans may also be text, as in cryptofeed.
 func addPasted(defs jsonschema.Definitions) error {
 	text, err := json.Marshal(defs)
 	if err != nil {
@@ -85,8 +86,8 @@ func collect(t reflect.Type, seen map[string]reflect.Type) map[string]reflect.Ty
 	return seen
 }
 
-// adapt adds what the tags say beyond the fields' types: the short spelling, a
-// key's other name, the words that a value may be.
+// adapt adds what the tags hold: the short spelling, a key's alias, the values
+// of an enum.
 func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 	if t == nil || def.Properties == nil {
 		return def

@@ -66,6 +66,7 @@ type Daemon struct {
 	watcher     *watch.Watcher
 	removed     *removedTunnels
 	prober      *prober
+	recorder    *recorder
 	servers     sync.WaitGroup
 	reloading   sync.Mutex // one reload at a time
 	upgrade     upgrade
@@ -109,8 +110,9 @@ func New(o Options) (*Daemon, error) {
 		d.upgrade.inherited.Close()
 		return nil, err
 	}
+	d.recorder = &recorder{observe: func(r tunnel.Record) { d.metrics.Observe(r) }, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
-		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.record, MaxTunnels: maxTunnels(d.descriptors.limit),
+		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, MaxTunnels: maxTunnels(d.descriptors.limit),
 		Relieve: d.descriptors.relieve,
 	})
 	d.inbound = inbound.New(inbound.Options{
@@ -155,6 +157,7 @@ func (d *Daemon) Addrs() []net.Addr {
 // Run serves until ctx ends, then stops as the configuration says; or until the
 // next process has taken over, and then serves what is left.
 func (d *Daemon) Run(ctx context.Context, s Signals) error {
+	go d.lines.run() // ends with Close, which waits for it
 	defer d.lines.Close()
 	if d.upgrade.parent != nil {
 		d.awaitTakeover()
@@ -180,7 +183,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	parts.Go(func() {
-		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: d.prober.known, Observe: d.prober.observe})
+		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: health.Pair.Known, Observe: d.prober.observe})
 	})
 	d.handleSignals(ctx, s)
 	stopWatching() // what is stopping needs no other configuration, and no probes
@@ -343,4 +346,11 @@ func (d *Daemon) logAdmin() {
 	} else if set.noAdmin != "" {
 		d.log().Warn("no admin server", zap.String("why", set.noAdmin))
 	}
+}
+
+// log returns the logger as the configuration in force wants it.
+func (d *Daemon) log() *zap.Logger { return d.logger.Load() }
+
+func (d *Daemon) setLogger(c *config.Config) {
+	d.logger.Store(newLogger(d.lines, d.level, console(c.Log.Format, d.options.Terminal)))
 }

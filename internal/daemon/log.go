@@ -11,8 +11,6 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-
-	"proxyd/internal/config"
 )
 
 // logLines is how many lines may wait for a slow reader of the log before
@@ -32,13 +30,6 @@ func newLogger(w zapcore.WriteSyncer, level zap.AtomicLevel, forPeople bool) *za
 		return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(ec), w, level))
 	}
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(ec), w, level))
-}
-
-// log is the logger as the configuration in force wants it.
-func (d *Daemon) log() *zap.Logger { return d.logger.Load() }
-
-func (d *Daemon) setLogger(c *config.Config) {
-	d.logger.Store(newLogger(d.lines, d.level, console(c.Log.Format, d.options.Terminal)))
 }
 
 func console(format string, terminal bool) bool {
@@ -78,11 +69,9 @@ const (
 	keptRoom  = 64 << 10             // a buffer that has grown beyond is not kept
 )
 
-// newLineWriter starts the goroutine; Close ends it.
+// newLineWriter returns a writer that collects lines until run writes them.
 func newLineWriter(out io.Writer) *lineWriter {
-	w := &lineWriter{out: out, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: bytes.Clone(lineEnd)}
-	go w.run()
-	return w
+	return &lineWriter{out: out, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: bytes.Clone(lineEnd)}
 }
 
 // Write takes one line and never blocks.
@@ -162,7 +151,7 @@ func (w *lineWriter) Close() {
 	}
 }
 
-// run writes all that waits in one call, and then lets lines gather: a call for
+// run writes lines until Close: all that waits in one call, and then lets lines gather: a call for
 // each of them costs more than the line.
 func (w *lineWriter) run() {
 	defer close(w.done)

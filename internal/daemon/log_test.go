@@ -21,6 +21,7 @@ func TestBlockedLogDropsLinesAndBlocksNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := newLineWriter(w)
+	go lines.run() // ends with Close
 	log := newLogger(lines, zap.NewAtomicLevel(), false)
 	start := time.Now()
 	for range 3 * logLines {
@@ -40,6 +41,7 @@ func TestBlockedLogDropsLinesAndBlocksNobody(t *testing.T) {
 func TestLogIsWholeAfterClose(t *testing.T) {
 	var out bytes.Buffer
 	lines := newLineWriter(&out)
+	go lines.run() // ends with Close
 	log := newLogger(lines, zap.NewAtomicLevel(), false)
 	for range 1000 {
 		log.Info("line")
@@ -78,6 +80,7 @@ func TestLinesOnAFullDiskAreCounted(t *testing.T) {
 	const lines, later = 400, 5
 	disk := &filling{room: 20000}
 	w := newLineWriter(disk)
+	go w.run() // ends with Close
 	log := newLogger(w, zap.NewAtomicLevel(), false)
 	for range lines {
 		log.Info("line")

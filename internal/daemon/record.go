@@ -9,15 +9,23 @@ import (
 
 	"proxyd/internal/failure"
 	"proxyd/internal/relay"
+	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 )
 
-// record writes one record into the log: tunnels at info, refusals at warn,
-// plain requests and clients that left at debug.
-func (d *Daemon) record(r tunnel.Record) {
-	d.metrics.Observe(r)
+// recorder writes records into the log, and passes them on to who counts them.
+type recorder struct {
+	observe  func(tunnel.Record)
+	snapshot func() *router.Router
+	log      func() *zap.Logger
+}
+
+// record takes one record. It logs tunnels at info, refusals at warn, plain
+// requests and clients that left at debug.
+func (o *recorder) record(r tunnel.Record) {
+	o.observe(r)
 	if r.Event == tunnel.Ended {
-		d.ended(&r)
+		o.ended(&r)
 	}
 	level, msg := zapcore.InfoLevel, ""
 	switch r.Event {
@@ -43,7 +51,7 @@ func (d *Daemon) record(r tunnel.Record) {
 	if r.Quiet {
 		return
 	}
-	entry := d.log().Check(level, msg)
+	entry := o.log().Check(level, msg)
 	if entry == nil {
 		return
 	}
@@ -60,13 +68,13 @@ func logRecord(entry *zapcore.CheckedEntry, r *tunnel.Record) {
 
 // ended lets the upstream know how a tunnel ended that the exchange or the
 // client has closed.
-func (d *Daemon) ended(r *tunnel.Record) {
-	u := d.snapshot.Load().Set().Upstream(r.Upstream)
+func (o *recorder) ended(r *tunnel.Record) {
+	u := o.snapshot().Set().Upstream(r.Upstream)
 	if u == nil || r.Exchange == "" || r.ClosedBy == string(relay.Proxyd) || r.Reason == tunnel.ReasonAbandoned {
 		return
 	}
 	if n := u.Ended(r.Exchange, r.Kind, r.Duration, r.Up, r.Down); n > 0 {
-		d.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
+		o.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
 			zap.Int("in_a_row", n), zap.String("next", "perhaps the exchange turns this exit away; run: proxyd probe "+r.Exchange))
 	}
 }
@@ -138,8 +146,8 @@ func (l *recordLine) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// attempts counts the tries: the failed ones and, unless all failed, the one
-// that opened the way.
+// attempts returns the number of tries: the failed ones and, unless all failed, the one
+// that opened the connection.
 func attempts(r *tunnel.Record) int {
 	if r.Event == tunnel.Refused {
 		return len(r.Attempts)

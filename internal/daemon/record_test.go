@@ -33,6 +33,7 @@ func writeRecord(log *zap.Logger, r *tunnel.Record) {
 
 func TestLineOfARecordAllocatesNothing(t *testing.T) {
 	lines := newLineWriter(discard{})
+	go lines.run() // ends with Close
 	defer lines.Close()
 	log := newLogger(lines, zap.NewAtomicLevel(), false)
 	r := aRecord()
@@ -71,6 +72,7 @@ func (g *gate) Write(p []byte) (int, error) {
 func TestLinesBehindASlowLogAreWrittenTogether(t *testing.T) {
 	g := &gate{opened: make(chan struct{}), began: make(chan struct{}, 1)}
 	lines := newLineWriter(g)
+	go lines.run() // ends with Close
 	log := newLogger(lines, zap.NewAtomicLevel(), false)
 	r := aRecord()
 	r.Attempts = []failure.Attempt{{Upstream: "a", Class: failure.UpstreamTimeout}}
@@ -107,6 +109,7 @@ func TestLinesBehindASlowLogAreWrittenTogether(t *testing.T) {
 
 func BenchmarkRecord(b *testing.B) {
 	lines := newLineWriter(discard{})
+	go lines.run() // ends with Close
 	defer lines.Close()
 	log := newLogger(lines, zap.NewAtomicLevel(), false)
 	r := aRecord()

@@ -33,7 +33,7 @@ var arrows = map[string]struct {
 	"internal/daemon":      {may: "failure admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
 	"internal/admin":       {may: "tunnel router upstream config catalog target"},
 	"internal/metrics":     {may: "failure tunnel router upstream config catalog"},
-	"internal/health":      {may: "failure router upstream config catalog target"},
+	"internal/health":      {may: "failure printable router upstream config catalog target"},
 	"internal/watch":       {},
 	"internal/handover":    {tests: "tunnel relay router upstream config catalog target"},                           // tunnels that really move
 	"internal/inbound":     {may: "failure printable tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one

@@ -17,6 +17,7 @@ import (
 
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/upstream"
 )
 
@@ -147,7 +148,7 @@ func answer(r *bufio.Reader) (*http.Response, error) {
 // proxy nobody can tell who ended it.
 func brokenOff(at string, err error, took time.Duration) Result {
 	if isTimeout(err) {
-		return Result{Verdict: Verdict(failure.TargetTimeout), Text: "opened the way, then silent at " + at + " for " + seconds(took), Unsure: true}
+		return Result{Verdict: Verdict(failure.TargetTimeout), Text: "opened the way, then silent at " + at + " for " + printable.Seconds(took), Unsure: true}
 	}
 	return Result{Verdict: Verdict(failure.TargetUnreachable), Text: "opened the way, which ended at " + at, Unsure: true}
 }

@@ -3,10 +3,9 @@ package health
 import (
 	"encoding/json"
 	"net/http"
+	"proxyd/internal/printable"
 	"regexp"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // title is the title of an HTML page.
@@ -37,29 +36,8 @@ func excerpt(h http.Header, body []byte) string {
 	return ": " + text
 }
 
-// clean makes a far end's text fit for a line of ours: printable ASCII, single
+// clean returns a far end's text fit for a line of ours: printable ASCII, single
 // spaces, at most limit bytes.
 func clean(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n' || r == '\r':
-			return ' '
-		case r < ' ' || r > '~':
-			return '?'
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > limit {
-		s = s[:limit] + "..."
-	}
-	return s
-}
-
-// seconds is a duration for people: "1.5 s", "40 ms".
-func seconds(d time.Duration) string {
-	if d < 95*time.Millisecond {
-		return strconv.FormatInt(d.Round(time.Millisecond).Milliseconds(), 10) + " ms"
-	}
-	return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+	return printable.Clean(strings.Join(strings.Fields(s), " "), limit)
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"proxyd/internal/printable"
 	"strconv"
 	"strings"
 	"time"
@@ -89,11 +90,11 @@ func (p *probe) firstMessage(ctx context.Context, conn net.Conn, r *bufio.Reader
 	switch {
 	case err != nil && isTimeout(err) && subscribed:
 		return Result{
-			Verdict: Unknown, Status: 101, Text: "HTTP 101, but no message within " + seconds(time.Since(start)) + ", though the address subscribes to some",
+			Verdict: Unknown, Status: 101, Text: "HTTP 101, but no message within " + printable.Seconds(time.Since(start)) + ", though the address subscribes to some",
 			Hint: "the probe's address may be outdated: set another one as exchanges.NAME.probe",
 		}
 	case err != nil && isTimeout(err):
-		return Result{Verdict: OK, Status: 101, Text: "HTTP 101; no message and no pong within " + seconds(time.Since(start))}
+		return Result{Verdict: OK, Status: 101, Text: "HTTP 101; no message and no pong within " + printable.Seconds(time.Since(start))}
 	case err != nil:
 		return Result{Verdict: Unknown, Status: 101, Text: "HTTP 101, then closed before any message"}
 	case op == opClose:

@@ -262,7 +262,7 @@ func TestAnUpgradeThatHangs(t *testing.T) {
 		first <- string(out)
 	}()
 	testkit.Eventually(t, testkit.Patience, "it is started", func() bool { return strings.Contains(s.Log.String(), "is started, process") })
-	if out := s.upgrade(t, 1); !strings.Contains(out, "under way already") {
+	if out := s.upgrade(t, 1); !strings.Contains(out, "already running") {
 		t.Errorf("a second upgrade: %s", out)
 	}
 	c := s.tunnel(t, echo.Addr)

@@ -45,7 +45,7 @@ type Options struct {
 
 // Signals are what an operator asks of a running daemon. A nil channel never asks.
 type Signals struct {
-	Reload, Upgrade <-chan struct{} // one receive, one wish
+	Reload, Upgrade <-chan struct{} // each receive is one request
 	Force           <-chan struct{} // closed: do not wait any longer while stopping
 }
 
@@ -79,8 +79,8 @@ type Daemon struct {
 	phase     atomic.Pointer[admin.State]
 }
 
-// Snapshot builds the configuration c as one immutable whole. own tells the
-// addresses that proxyd itself listens on; it may be nil.
+// Snapshot builds the configuration c as one immutable whole. own reports
+// whether proxyd itself listens on an address; it may be nil.
 func Snapshot(c *config.Config, prev *upstream.Set, own func(netip.AddrPort) bool) (*router.Router, error) {
 	set, err := upstream.NewSet(c, prev, own)
 	if err != nil {
@@ -91,8 +91,8 @@ func Snapshot(c *config.Config, prev *upstream.Set, own func(netip.AddrPort) boo
 
 // New loads the configuration and binds its listeners, or takes them over from
 // the process that started this one. It starts nothing: with an error nothing is
-// left open, else Run must follow. The error is a config.Faults when the
-// configuration is at fault.
+// left open, else Run must follow. The error is a config.Errors when the
+// configuration has errors.
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{options: o, started: time.Now(), relay: relay.NewEngine(), generation: 1}
 	d.descriptors = descriptors{limit: raiseFileLimit(), free: d.freeDescriptor}
@@ -201,24 +201,24 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	return nil
 }
 
-// heedReloads reloads when a signal asks for it. It may have to wait for an
-// upgrade, and then must not keep others waiting.
-func (d *Daemon) heedReloads(ctx context.Context, wishes <-chan struct{}) {
+// handleReloads reloads on each receive. It may have to wait for an upgrade, which
+// must not hold up other signals.
+func (d *Daemon) handleReloads(ctx context.Context, requests <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.upgrade.replaced:
 			return
-		case <-wishes:
+		case <-requests:
 			d.Reload(BySignal, false)
 		}
 	}
 }
 
-// handleSignals does what is asked by signals until ctx ends or the next process serves.
+// handleSignals acts on signals until ctx ends or the next process serves.
 func (d *Daemon) handleSignals(ctx context.Context, s Signals) {
-	d.servers.Go(func() { d.heedReloads(ctx, s.Reload) }) // ends with heed
+	d.servers.Go(func() { d.handleReloads(ctx, s.Reload) }) // ends when this function does
 	beat := watchdog()
 	for {
 		select {
@@ -247,7 +247,7 @@ func (d *Daemon) serve(listeners []boundListener) {
 	}
 }
 
-// settings gives what the configuration in force says of a listener, the last
+// settings returns what the configuration in force says of a listener, the last
 // known when it no longer does.
 func (d *Daemon) settings(address string) func() config.Listener {
 	var last atomic.Pointer[config.Listener]
@@ -275,11 +275,11 @@ func (d *Daemon) setState(phase admin.State) {
 	}
 }
 
-// notify tells systemd, if it has started us (sd_notify(3)).
-func notify(state string) { _, _ = systemd.SdNotify(false, state) } // without systemd there is nobody to tell
+// notify reports a state to systemd, if systemd started this process (sd_notify(3)).
+func notify(state string) { _, _ = systemd.SdNotify(false, state) } // fails only without systemd
 
-// watchdog returns a channel that ticks when systemd wants a sign of life (WatchdogSec), twice in its
-// time; nil otherwise.
+// watchdog returns a channel that ticks twice in WatchdogSec if systemd wants to
+// be notified, else nil.
 func watchdog() <-chan time.Time {
 	every, err := systemd.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
@@ -309,7 +309,7 @@ func (d *Daemon) announce() {
 	d.log().Info("ready", zap.String("next", d.next(c)))
 }
 
-// next is the line to paste into the shell of a client.
+// next returns the line to paste into the shell of a client.
 func (d *Daemon) next(c *config.Config) string {
 	if d.options.Next == nil {
 		return `eval "$(proxyd env)"`

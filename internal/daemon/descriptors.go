@@ -15,17 +15,17 @@ import (
 // that proxyd needs itself (listeners, the admin address, probes, pipes, kept
 // connections), and the rest for connections that wait for their request.
 
-// ownFiles is how many are for neither tunnels nor those that wait.
+// ownFiles returns how many are for neither tunnels nor those that wait.
 func ownFiles(files uint64) uint64 { return min(64, files/2) }
 
-// maxTunnels is how many tunnels the limit of open files has room for, whatever
-// max_tunnels says; 0 where the limit cannot be told.
+// maxTunnels returns how many tunnels the limit of open files has room for, whatever
+// max_tunnels says; 0 where the limit is unknown.
 func maxTunnels(files uint64) int {
 	return int((min(files, 1<<30) - ownFiles(files)) / 2) //nolint:gosec // bounded
 }
 
-// waitingRoom is how many connections may wait for their request beside open
-// tunnels. A few always may: a client must be told that the limit is reached.
+// waitingRoom returns how many connections may wait for their request beside open
+// tunnels. A few always may: a client must get the answer that the limit is reached.
 func waitingRoom(files uint64, open int) int {
 	const most, fewest = 1 << 30, 16
 	if files == 0 {
@@ -35,7 +35,7 @@ func waitingRoom(files uint64, open int) int {
 	return max(left, min(fewest, int(min(files, most))/8))        //nolint:gosec // bounded
 }
 
-// adminConns is how many connections the admin address may have; 0 leaves it to
+// adminConns returns how many connections the admin address may have; 0 leaves it to
 // package admin.
 func adminConns(files uint64) int {
 	if files == 0 {
@@ -63,17 +63,17 @@ type descriptors struct {
 	free  func() bool // closes a connection that can be spared; false: there is none
 
 	mu     sync.Mutex
-	failed lately // what needed one and found none
-	gave   lately // connections that were closed to make room
+	failed recentCount // what needed one and found none
+	gave   recentCount // connections that were closed to make room
 }
 
-// lately counts what happens again and again, with pauses under shortageMemory.
-type lately struct {
+// recentCount counts what happens again and again, with pauses under shortageMemory.
+type recentCount struct {
 	times int
 	last  time.Time
 }
 
-func (l *lately) add(n int, now time.Time) {
+func (l *recentCount) add(n int, now time.Time) {
 	if !l.within(now) {
 		l.times = 0
 	}
@@ -81,17 +81,19 @@ func (l *lately) add(n int, now time.Time) {
 	l.last = now
 }
 
-func (l *lately) within(now time.Time) bool { return l.times > 0 && now.Sub(l.last) < shortageMemory }
+func (l *recentCount) within(now time.Time) bool {
+	return l.times > 0 && now.Sub(l.last) < shortageMemory
+}
 
 func (s *descriptors) evicted() { s.note(&s.gave) }
 
-func (s *descriptors) note(l *lately) {
+func (s *descriptors) note(l *recentCount) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.add(1, time.Now())
 }
 
-// reasons are what status says of it.
+// reasons returns what status shows of it.
 func (s *descriptors) reasons() (list []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +123,7 @@ func (s *descriptors) relieve() bool {
 func (s *descriptors) retry(run func() error) error {
 	const tries, pause = 30, 100 * time.Millisecond
 	for range tries {
-		if err := run(); err == nil || !noFileFree() {
+		if err := run(); err == nil || !outOfDescriptors() {
 			return err
 		}
 		if !s.relieve() {
@@ -131,8 +133,8 @@ func (s *descriptors) retry(run func() error) error {
 	return run()
 }
 
-// noFileFree reports whether no descriptor can be had now.
-func noFileFree() bool {
+// outOfDescriptors reports whether no descriptor can be had now.
+func outOfDescriptors() bool {
 	f, err := os.Open(os.DevNull)
 	if err == nil {
 		_ = f.Close()

@@ -36,7 +36,7 @@ func console(format string, terminal bool) bool {
 	return format == "console" || (format != "json" && terminal)
 }
 
-// logLevel is the zap level of a checked configuration's word.
+// logLevel returns the zap level of a checked configuration's word.
 func logLevel(word string) zapcore.Level {
 	l, err := zapcore.ParseLevel(word)
 	if err != nil {
@@ -65,7 +65,7 @@ type lineWriter struct {
 }
 
 const (
-	gatherFor = 5 * time.Millisecond // after a write; what comes meanwhile is written at once
+	gatherFor = 5 * time.Millisecond // after a write; what comes meanwhile is written together
 	keptRoom  = 64 << 10             // a buffer that has grown beyond is not kept
 )
 
@@ -113,8 +113,8 @@ var errBlocked = errors.New("nothing reads it")
 // losses remembers what was lost lately, and why.
 type losses struct {
 	mu     sync.Mutex
-	recent lately // lines
-	why    error  // of the last
+	recent recentCount // lines
+	why    error       // of the last
 }
 
 func (w *lineWriter) lost(lines int, why error) {
@@ -128,7 +128,7 @@ func (w *lineWriter) lost(lines int, why error) {
 	w.losses.why = why
 }
 
-// reason is what status says of it; "" when no line was lost lately.
+// reason returns what status shows of it; "" when no line was lost lately.
 func (w *lineWriter) reason() string {
 	w.losses.mu.Lock()
 	defer w.losses.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// alive reports whether a process is there, and more than its exit status that
-// nobody has asked for (which only Linux tells, proc(5)).
+// alive reports whether a process is running, and not a zombie (which only Linux
+// shows, proc(5)).
 func alive(pid int) bool {
 	if err := syscall.Kill(pid, 0); err != nil && !errors.Is(err, syscall.EPERM) {
 		return false
@@ -20,8 +20,8 @@ func alive(pid int) bool {
 	return err != nil || !bytes.Contains(stat, []byte(") Z "))
 }
 
-// raiseFileLimit raises the soft limit of open files to the hard one and gives
-// the limit in force; 0 if it cannot be told.
+// raiseFileLimit raises the soft limit of open files to the hard one and returns
+// the limit in force; 0 if it is unknown.
 func raiseFileLimit() uint64 {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {

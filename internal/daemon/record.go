@@ -13,7 +13,7 @@ import (
 	"proxyd/internal/tunnel"
 )
 
-// recorder writes records into the log, and passes them on to who counts them.
+// recorder writes records into the log, and passes them on to be counted.
 type recorder struct {
 	observe  func(tunnel.Record)
 	snapshot func() *router.Router
@@ -79,7 +79,7 @@ func (o *recorder) ended(r *tunnel.Record) {
 	}
 }
 
-// recordLine is a record on its way into the log. It is used again: a line
+// recordLine is a record that is being logged. It is used again: a line
 // allocates nothing.
 type recordLine struct {
 	tunnel.Record

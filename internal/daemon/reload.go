@@ -18,21 +18,21 @@ import (
 	"proxyd/internal/watch"
 )
 
-// What asks for a reload.
+// The causes of a reload, as the log names them.
 const (
 	ByWatch  = "file changed"
 	BySignal = "SIGHUP"
 	ByAdmin  = "admin"
 )
 
-// fileState says whether the file is in force.
+// fileState is whether the file is in force.
 type fileState struct {
 	at     time.Time // of the last reload that was applied
-	faults []string  // why what is on disk is not in force; none: it is
+	errors []string  // why the file on disk is not in force; none: it is
 }
 
-// watching is the watcher's view of us. The files are asked for again and again,
-// so that watch: takes effect by a reload too.
+// watching returns the watcher's options. The files are asked for after each
+// reload, so that watch: takes effect by a reload too.
 func (d *Daemon) watching() watch.Options {
 	return watch.Options{
 		Files: func() []string {
@@ -45,7 +45,7 @@ func (d *Daemon) watching() watch.Options {
 				return nil
 			}
 			files := append([]string{d.options.ConfigPath}, c.Files()...)
-			if len(d.file.Load().faults) > 0 { // what is not in force may want a file that comes later
+			if len(d.file.Load().errors) > 0 { // what is not in force may want a file that comes later
 				files = append(files, config.NamedFiles(d.options.ConfigPath)...)
 			}
 			return files
@@ -61,11 +61,11 @@ func (d *Daemon) watching() watch.Options {
 func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	if err := d.settled(); err != nil {
+	if err := d.canChange(); err != nil {
 		if by == BySignal && d.upgrade.isReplaced() { // the next process may have read the file before it was saved
 			_ = d.upgrade.child.Signal(syscall.SIGHUP) // fails only when it has ended
 		}
-		return admin.Report{File: d.options.ConfigPath, Faults: faultLines(err)}
+		return admin.Report{File: d.options.ConfigPath, Faults: errorLines(err)}
 	}
 	start := time.Now()
 	if !dryRun {
@@ -83,17 +83,17 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	})
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
-		unwritten := router.NewlyDirect(prev, next)
-		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(unwritten, router.Loosened(prev, next), d.warnings(next))
+		newlyDirect := router.NewlyDirect(prev, next)
+		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(newlyDirect, router.Loosened(prev, next), d.warnings(next))
 		if by == ByWatch {
-			err = refuseUnwritten(unwritten)
+			err = refuseImplicitDirect(newlyDirect)
 		}
 	}
 	if err == nil && !dryRun {
 		err = d.descriptors.retry(func() error { return d.apply(prev, next) })
 	}
 	if err != nil {
-		report = admin.Report{File: report.File, Faults: faultLines(err)}
+		report = admin.Report{File: report.File, Faults: errorLines(err)}
 	}
 	if !dryRun {
 		report.Applied = err == nil
@@ -102,10 +102,10 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	return report
 }
 
-// reloaded remembers and tells how a reload went.
+// reloaded keeps and logs the outcome of a reload.
 func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
 	if !r.Applied {
-		d.file.Store(&fileState{at: d.file.Load().at, faults: r.Faults})
+		d.file.Store(&fileState{at: d.file.Load().at, errors: r.Faults})
 		d.metrics.Reloaded("refused", false, time.Now())
 		d.log().Error("reload refused, the configuration in force stays", zap.String("by", by), zap.Strings("faults", r.Faults))
 		return
@@ -121,8 +121,8 @@ func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
 	d.warn(r.Warnings)
 }
 
-// settled says why nothing is to change here any more; nil if it may.
-func (d *Daemon) settled() error {
+// canChange says why nothing is to change here any more; nil if it may.
+func (d *Daemon) canChange() error {
 	switch {
 	case d.upgrade.isReplaced():
 		return handover.ErrReplaced
@@ -186,7 +186,7 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 	if c.Log.Format != prev.Config().Log.Format {
 		d.setLogger(c)
 	}
-	d.removed.look()
+	d.removed.wake()
 	return nil
 }
 
@@ -214,14 +214,14 @@ func (d *Daemon) rollback(change *listenerChange) {
 	d.serve(change.restored)
 }
 
-// refuseUnwritten keeps a file that was saved half, or carelessly, from
+// refuseImplicitDirect keeps a file that was saved half, or carelessly, from
 // sending an exchange's traffic out directly.
-func refuseUnwritten(unwritten []string) error {
-	var faults []error
-	for _, what := range unwritten {
-		faults = append(faults, errors.New(what+"; or, if it is meant, run: proxyd reload"))
+func refuseImplicitDirect(newlyDirect []string) error {
+	var list []error
+	for _, what := range newlyDirect {
+		list = append(list, errors.New(what+"; or, if it is meant, run: proxyd reload"))
 	}
-	return errors.Join(faults...)
+	return errors.Join(list...)
 }
 
 func (d *Daemon) warnings(r *router.Router) []string {
@@ -235,14 +235,14 @@ func (d *Daemon) warnings(r *router.Router) []string {
 	return list
 }
 
-// faultLines is an error as lines that each stand alone.
-func faultLines(err error) []string {
-	var faults config.Errors
+// errorLines returns an error as lines that each stand alone.
+func errorLines(err error) []string {
+	var list config.Errors
 	var joined interface{ Unwrap() []error }
 	var lines []string
 	switch {
-	case errors.As(err, &faults):
-		for _, f := range faults {
+	case errors.As(err, &list):
+		for _, f := range list {
 			lines = append(lines, f.String())
 		}
 	case errors.As(err, &joined):

@@ -22,10 +22,10 @@ type removedTunnels struct {
 	due  map[string]time.Time // by a tunnel's id; run's alone
 }
 
-// lookAgain finds tunnels that were still being opened when the reload came.
-const lookAgain = 10 * time.Second
+// recheckAfter finds tunnels that were still being opened when the reload came.
+const recheckAfter = 10 * time.Second
 
-func (r *removedTunnels) look() {
+func (r *removedTunnels) wake() {
 	select {
 	case r.kick <- struct{}{}:
 	default: // it will look anyway
@@ -33,7 +33,7 @@ func (r *removedTunnels) look() {
 }
 
 // run closes each such tunnel at a time of its own, between
-// drain_after_seconds and twice that, so that not all of them reconnect at once.
+// drain_after_seconds and twice that, so that they do not all reconnect at the same time.
 // It runs until ctx ends, and costs nothing while on_removed is keep.
 func (r *removedTunnels) run(ctx context.Context) {
 	timer := time.NewTimer(0)
@@ -55,9 +55,9 @@ func (r *removedTunnels) run(ctx context.Context) {
 	}
 }
 
-// closeDue closes what is due and says when to look again.
+// closeDue closes what is due and returns when to look again.
 func (r *removedTunnels) closeDue(now time.Time, after time.Duration) time.Time {
-	set, next := r.snapshot().Set(), now.Add(lookAgain)
+	set, next := r.snapshot().Set(), now.Add(recheckAfter)
 	due := map[string]time.Time{} // those that have ended, or are wanted again, drop out
 	closed := 0
 	r.each(func(t tunnel.Live) bool {

@@ -88,10 +88,10 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 	return row
 }
 
-// audience says who may use a listener.
+// audience returns who may use a listener.
 func audience(l config.Listener, at net.Addr) string {
 	tcp, ok := at.(*net.TCPAddr)
-	who := "anybody who can reach it"
+	who := "any host that can reach it"
 	if ok && tcp.IP.IsLoopback() {
 		who = "this machine only"
 	}
@@ -122,7 +122,7 @@ func budgetRows(snap *router.Router) (rows []admin.Budget) {
 	return rows
 }
 
-// limitWords writes figures as a configuration does.
+// limitWords returns limits as a configuration writes them.
 func limitWords(l limit.Limits) string {
 	var words []string
 	if l.Connects > 0 {
@@ -140,8 +140,8 @@ func limitWords(l limit.Limits) string {
 	return strings.Join(words, ", ")
 }
 
-// outlook says in words what is known of a member for a target, "" if nothing is
-// against it.
+// outlook returns why a member is not, or not first, chosen for a target, "" if
+// nothing is against it.
 func outlook(p *upstream.Pool, m upstream.Member, t upstream.Target) string {
 	var words []string
 	if !m.Enabled {
@@ -183,7 +183,7 @@ func ejectionWords(e *upstream.Ejection) []string {
 	return []string{fmt.Sprintf("ejected (for %s, %s): %s", admin.Duration(time.Since(e.Since)), end, e.Cause)}
 }
 
-// slowWords says for what an upstream is degraded, why and for how long.
+// slowWords returns for what an upstream is degraded, why and for how long.
 func slowWords(p upstream.PairStatus) string {
 	to := "other hosts"
 	if p.Exchange != "" {

@@ -20,19 +20,19 @@ import (
 	"go.uber.org/zap"
 )
 
-// brief is how the daemon is.
+// brief returns the state of the daemon.
 func (d *Daemon) brief() admin.Status {
 	snap, file := d.snapshot.Load(), d.file.Load()
 	return admin.Status{
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
 		State: *d.phase.Load(), Reasons: d.reasons(snap),
 		Config: admin.Config{
-			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.faults) == 0, Faults: file.faults, Warnings: d.warnings(snap),
+			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, Warnings: d.warnings(snap),
 		},
 	}
 }
 
-// status is brief, and what the daemon is doing.
+// status returns brief, and what the daemon is doing.
 func (d *Daemon) status() admin.Status {
 	s, snap := d.brief(), d.snapshot.Load()
 	s.Active, s.Tunnels, s.Older = d.handler.Active(), d.tunnelCounts(), d.upgrade.others.processes()
@@ -45,7 +45,7 @@ func (d *Daemon) status() admin.Status {
 	return s
 }
 
-// tunnelCounts splits the live tunnels up.
+// tunnelCounts returns the number of live tunnels for each exchange, kind and upstream.
 func (d *Daemon) tunnelCounts() []admin.Count {
 	counts := map[admin.Count]int{}
 	d.handler.Each(func(t tunnel.Live) bool {
@@ -63,7 +63,7 @@ func (d *Daemon) tunnelCounts() []admin.Count {
 	return list
 }
 
-// reasons are what is not as it should be, but for the file.
+// reasons returns what is wrong with the daemon, except for the file.
 func (d *Daemon) reasons(snap *router.Router) (list []string) {
 	for _, p := range snap.Config().Pools {
 		s := snap.Set().Pool(p.Name).Standings(upstream.Target{})
@@ -167,10 +167,10 @@ func (d *Daemon) setDrained(name, exchange string, on bool) error {
 	return nil
 }
 
-// nearlyUsed warns of a figure that an exchange publishes and nobody has set as
-// a limit.
+// nearlyUsed warns of a limit that an exchange publishes and that the
+// configuration does not set.
 func (d *Daemon) nearlyUsed(r limit.Row) {
 	d.log().Warn("budget nearly used up", zap.String("exchange", r.Budget.Exchange), zap.String("kind", r.Budget.Kind), zap.String("exit", r.Budget.Exit),
 		zap.String("budget", limitWords(r.Limits)), zap.Int("left", r.Remaining),
-		zap.String("next", "the exchange publishes this figure, and bans who is beyond it; to hold back: limits: published"))
+		zap.String("next", "the exchange publishes this limit, and bans clients that exceed it; to enforce it: limits: published"))
 }

@@ -13,7 +13,7 @@ import (
 	"proxyd/internal/tunnel"
 )
 
-// progressEvery is how often a drain says how far it is.
+// progressEvery is how often a drain logs how far it is.
 const progressEvery = 5 * time.Second
 
 // stop serves on for stop.grace_seconds, then waits for the tunnels for
@@ -53,12 +53,12 @@ func (d *Daemon) finish(ctx context.Context) {
 	defer cancelLast()
 	_ = d.handler.Wait(lastCtx)
 	d.snapshot.Load().Set().Close()
-	_ = d.admin.Shutdown(lastCtx) // an answer about an upgrade is still under way
+	_ = d.admin.Shutdown(lastCtx) // an answer about an upgrade may still be on its way
 	_ = d.admin.Close()
 	d.log().Info("stopped", zap.Uint64("log_lines_dropped", d.lines.Dropped()))
 }
 
-// drain waits for the tunnels, at most so long, and says how far it is.
+// drain waits for the tunnels, at most so long, and logs how far it is.
 func (d *Daemon) drain(ctx context.Context, most time.Duration, force <-chan struct{}) {
 	waitCtx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -84,7 +84,7 @@ func (d *Daemon) drain(ctx context.Context, most time.Duration, force <-chan str
 	}
 }
 
-// progress says how many tunnels are left, and names the oldest.
+// progress logs how many tunnels are left, and the oldest.
 func (d *Daemon) progress() {
 	n, oldest := 0, tunnel.Live{}
 	d.handler.Each(func(t tunnel.Live) bool {
@@ -102,14 +102,14 @@ func (d *Daemon) progress() {
 	notify(fmt.Sprintf("STATUS=draining: %d tunnels are left, the oldest, to %s, for %s", n, oldest.Host, age))
 }
 
-// retire is the end of a process that has been replaced: it serves what it has,
-// and tells the next one how far it is.
+// retire ends a process that has been replaced: it serves what it has,
+// and reports to the next one how far it is.
 func (d *Daemon) retire(ctx context.Context, s Signals) {
 	end := time.After(d.snapshot.Load().Config().Upgrade.Drain)
-	ticker := time.NewTicker(lookTime)
+	ticker := time.NewTicker(retireInterval)
 	defer ticker.Stop()
-	var told []admin.Process // not what handOver told: some have ended since
-	toldAt, heard := time.Time{}, true
+	var sent []admin.Process // not what handOver sent: some have ended since
+	sentAt, heard := time.Time{}, true
 wait:
 	for d.handler.Active() > 0 || !d.inbound.Idle() || len(d.upgrade.others.processes()) > 0 { // the last: to pass on what is heard of them
 		select {
@@ -120,9 +120,9 @@ wait:
 			break wait
 		case <-ticker.C:
 		}
-		if now := d.processes(); heard && time.Since(toldAt) > time.Second && !slices.EqualFunc(now, told, sameState) {
+		if now := d.processes(); heard && time.Since(sentAt) > time.Second && !slices.EqualFunc(now, sent, sameState) {
 			heard = d.sendProgress(d.upgrade.child, false) == nil
-			told, toldAt = now, time.Now()
+			sent, sentAt = now, time.Now()
 		}
 	}
 	if heard {

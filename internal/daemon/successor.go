@@ -32,7 +32,7 @@ func (d *Daemon) inherit() (err error) {
 	return err
 }
 
-// awaitTakeover waits until this process may serve, and learns what it must know.
+// awaitTakeover waits until this process may serve, and takes over what it must know.
 func (d *Daemon) awaitTakeover() {
 	state, err := d.upgrade.parent.Ready(tunnel.Format)
 	if err != nil { // it has died: the listeners are here, so serve
@@ -53,9 +53,9 @@ func (d *Daemon) awaitTakeover() {
 }
 
 // receive takes over what the process before this one passes on, until that one
-// ends. When it ends without a word, what is known of those before it stays.
+// ends. When it ends unexpectedly, what is known of those before it stays.
 func (d *Daemon) receive() {
-	last, err := d.upgrade.parent.Receive(d.hold)
+	last, err := d.upgrade.parent.Receive(d.prepareBatch)
 	var n progressMsg
 	if err == nil && json.Unmarshal(last, &n) == nil {
 		d.applyProgress(n)
@@ -66,8 +66,8 @@ func (d *Daemon) receive() {
 	d.log().Info("the process before this one has ended", zap.Int("pid", d.upgrade.parent.PID))
 }
 
-// hold unpacks a batch; what it gives takes it over.
-func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
+// prepareBatch unpacks a batch; the function that it returns takes it over.
+func (d *Daemon) prepareBatch(items []handover.Item) (resume func(), err error) {
 	var arrived []*tunnel.Arrived
 	var news *progressMsg
 	for _, i := range items {
@@ -80,7 +80,7 @@ func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 				return nil, err
 			}
 			arrived = append(arrived, a)
-		case i.Data[0] == itemNote:
+		case i.Data[0] == itemProgress:
 			news = &progressMsg{}
 			if err := json.Unmarshal(i.Data[1:], news); err != nil {
 				return nil, err
@@ -94,7 +94,7 @@ func (d *Daemon) hold(items []handover.Item) (resume func(), err error) {
 			d.adopt(a)
 		}
 		if len(arrived) > 0 {
-			d.removed.look() // this configuration may lack their upstreams
+			d.removed.wake() // this configuration may lack their upstreams
 		}
 		if news != nil {
 			d.applyProgress(*news)

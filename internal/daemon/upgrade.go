@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	childTime  = 30 * time.Second       // a new process may take so long until it is ready
-	moveBatch  = 50                     // tunnels that stand still at once; with 100 the pause doubles
-	settleTime = 10 * time.Second       // for connections that were accepted before the hand-over; the handshake's limit
-	lookTime   = 100 * time.Millisecond // between two looks at what is left
+	childTime      = 30 * time.Second       // a new process may take so long until it is ready
+	moveBatch      = 50                     // tunnels that stand still at the same time; with 100 the pause doubles
+	settleTime     = 10 * time.Second       // for connections that were accepted before the hand-over; the handshake's limit
+	retireInterval = 100 * time.Millisecond // between two looks at what is left
 )
 
 // handoverState is what the next process must know before its first connection.
@@ -36,7 +36,7 @@ type handoverState struct {
 
 // upgrade is what a change of processes needs.
 type upgrade struct {
-	under     sync.Mutex // held while one is under way
+	running   sync.Mutex // held during an upgrade
 	program   string     // what is started
 	upgrader  handover.Upgrader
 	replaced  chan struct{} // closed when the next process serves; child and leaving are set then
@@ -60,11 +60,11 @@ func (u *upgrade) isReplaced() bool {
 
 // Items that pass to the next process begin with one of these.
 const (
-	itemTunnel = 't' // then a tunnel.Parcel's data
-	itemNote   = 'n' // then a note, in JSON
+	itemTunnel   = 't' // then a tunnel.Parcel's data
+	itemProgress = 'n' // then a progressMsg, in JSON
 )
 
-// progressMsg tells the next process how far this one is.
+// progressMsg reports to the next process how far this one is.
 type progressMsg struct {
 	Moving bool            // tunnels still come
 	Older  []admin.Process // this process, and those before it
@@ -74,29 +74,29 @@ type progressMsg struct {
 // Upgrade starts the program that is now on disk, and lets it take over the
 // listeners and, with move, the tunnels that can move. This process then serves
 // what is left. The error says why nothing has happened: the new process could
-// not start, or another upgrade is under way.
+// not start, or another upgrade is running.
 func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) error {
-	if !d.upgrade.under.TryLock() {
+	if !d.upgrade.running.TryLock() {
 		return handover.ErrUnderWay
 	}
-	defer d.upgrade.under.Unlock()
+	defer d.upgrade.running.Unlock()
 	if d.upgrade.arriving.Load() {
 		return handover.ErrUnderWay
 	}
-	if err := d.settled(); err != nil {
+	if err := d.canChange(); err != nil {
 		return err
 	}
-	d.reloading.Lock() // from here on the new process has the say
+	d.reloading.Lock() // from here on the new process decides
 	defer d.reloading.Unlock()
-	if faults := d.file.Load().faults; len(faults) > 0 { // the new process would put it in force, the guard of reload or not
-		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; mend it, or run: proxyd reload", faults[0])
+	if errs := d.file.Load().errors; len(errs) > 0 { // the new process would put it in force, the guard of reload or not
+		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; correct it, or run: proxyd reload", errs[0])
 	}
-	say := func(format string, args ...any) {
+	report := func(format string, args ...any) {
 		line := fmt.Sprintf(format, args...)
 		d.log().Info("upgrade", zap.String("step", line))
 		progress(line)
 	}
-	err := d.handOver(ctx, move, say)
+	err := d.handOver(ctx, move, report)
 	switch {
 	case err != nil && d.upgrade.isReplaced():
 		d.log().Error("upgrade", zap.Error(err))
@@ -106,18 +106,18 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	return err
 }
 
-func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...any)) error {
+func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ...any)) error {
 	child, err := d.upgrade.upgrader.Start(handover.StartOptions{Path: d.upgrade.program, Listeners: d.listening.Load().handover()})
 	if err != nil {
 		return err
 	}
-	say("%s is started, process %d", d.upgrade.program, child.PID)
+	report("%s is started, process %d", d.upgrade.program, child.PID)
 	readyCtx, cancel := context.WithTimeout(ctx, childTime)
 	defer cancel()
 	if err := child.Ready(readyCtx); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil { // told to stop, this process and what it has started
+	if err := ctx.Err(); err != nil { // stopped: this process and what it has started
 		child.Kill()
 		return err
 	}
@@ -145,15 +145,15 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 	closeAll(d.listening.Load().bound)
 	d.admin.Retire()
 	d.inbound.Drain()
-	say("it accepts connections; this process takes no new ones")
+	report("it accepts connections; this process takes no new ones")
 	d.upgrade.leaving = time.Now()
 	if move {
-		d.moveTunnels(ctx, child, say)
+		d.moveTunnels(ctx, child, report)
 	}
 	silent := d.sendProgress(child, false)
 	d.upgrade.child = child
 	if n := d.handler.Active(); n > 0 {
-		say("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
+		report("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
 	}
 	close(d.upgrade.replaced)
 	if silent != nil {
@@ -164,26 +164,26 @@ func (d *Daemon) handOver(ctx context.Context, move bool, say func(string, ...an
 
 // moveTunnels passes on what can move; a second time for tunnels that were just
 // being opened.
-func (d *Daemon) moveTunnels(ctx context.Context, child *handover.Child, say func(string, ...any)) {
+func (d *Daemon) moveTunnels(ctx context.Context, child *handover.Child, report func(string, ...any)) {
 	if !child.Takes(tunnel.Format) {
-		say("%v", handover.ErrFormat)
+		report("%v", handover.ErrFormat)
 		return
 	}
 	_ = d.sendProgress(child, true)
 	moved, longest := 0, time.Duration(0)
-	for end := time.Now().Add(settleTime); ; time.Sleep(lookTime / 4) {
+	for end := time.Now().Add(settleTime); ; time.Sleep(retireInterval / 4) {
 		pending := !d.inbound.Idle() && time.Now().Before(end)
 		m, err := d.handler.Move(ctx, moveBatch, func(parcels []tunnel.Parcel) (int, error) { return child.Move(items(parcels)) })
 		moved, longest = moved+m.Moved, max(longest, m.Longest)
 		if err != nil {
-			say("moving tunnels stopped: %v", err)
+			report("moving tunnels stopped: %v", err)
 			break
 		}
 		if !pending {
 			break
 		}
 	}
-	say("%d tunnels have moved, the longest pause was %d ms", moved, longest.Milliseconds())
+	report("%d tunnels have moved, the longest pause was %d ms", moved, longest.Milliseconds())
 }
 
 func items(parcels []tunnel.Parcel) []handover.Item {
@@ -194,17 +194,17 @@ func items(parcels []tunnel.Parcel) []handover.Item {
 	return list
 }
 
-// sendProgress passes a note.
+// sendProgress sends how far this process is.
 func (d *Daemon) sendProgress(child *handover.Child, moving bool) error {
 	data, err := json.Marshal(progressMsg{moving, d.processes(), d.openCounts()})
 	if err != nil {
 		return err
 	}
-	_, err = child.Move([]handover.Item{{Data: append([]byte{itemNote}, data...)}})
+	_, err = child.Move([]handover.Item{{Data: append([]byte{itemProgress}, data...)}})
 	return err
 }
 
-// processes are this one and those before it, as the next one shows them.
+// processes returns this one and those before it, as the next one shows them.
 func (d *Daemon) processes() []admin.Process {
 	self := admin.Process{Generation: d.generation, PID: os.Getpid(), Tunnels: d.handler.Active(), Since: d.upgrade.leaving, Seen: time.Now()}
 	return append(d.upgrade.others.processes(), self)

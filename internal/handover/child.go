@@ -58,7 +58,7 @@ func (c *Child) Ready(ctx context.Context) error {
 	return c.failed(err)
 }
 
-// failed makes sure that the child is no more, and says what went wrong.
+// failed makes sure that the child is no more, and returns what went wrong.
 func (c *Child) failed(err error) error {
 	grace := time.Duration(0)
 	if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
@@ -89,7 +89,7 @@ func (c *Child) kill(grace time.Duration) (killed bool) {
 // first connection. After an error the child is no more; this process goes on.
 func (c *Child) Go(state []byte) error {
 	keepFile(c.listeners, true) // before the child can be the only one who listens there
-	c.within(c.serves)
+	c.setTimeout(c.serves)
 	err := c.send(message{Type: "go"}, [][]byte{state}, nil)
 	if err == nil {
 		_, _, err = c.expect("serving")
@@ -109,13 +109,13 @@ func (c *Child) Takes(format string) bool {
 	return c.version == version && slices.Contains(c.formats, format)
 }
 
-// Move hands items over, in as many batches as it takes, and says how many of
+// Move hands items over, in as many batches as it takes, and returns how many of
 // them are the child's now, from the front; this process's copies of their conns
 // are to be closed then. The others are still this process's. An error that is
-// ErrRefused leaves the way to the child open; after any other it is closed.
+// ErrRefused leaves the connection to the child open; after any other it is closed.
 func (c *Child) Move(items []Item) (moved int, err error) {
 	for moved < len(items) {
-		n := fits(items[moved:])
+		n := batchLen(items[moved:])
 		if n == 0 {
 			return moved, errors.New("a single one is more than a message holds")
 		}
@@ -130,8 +130,8 @@ func (c *Child) Move(items []Item) (moved int, err error) {
 	return moved, nil
 }
 
-// fits is how many items make one batch.
-func fits(items []Item) (n int) {
+// batchLen is how many items make one batch.
+func batchLen(items []Item) (n int) {
 	size, files := 0, 0
 	for _, i := range items {
 		size, files = size+len(i.Data), files+len(i.Conns)
@@ -153,7 +153,7 @@ func (c *Child) move(items []Item) error {
 		m.Items = append(m.Items, sizes{len(i.Data), len(i.Conns)})
 		data, conns = append(data, i.Data), append(conns, i.Conns...)
 	}
-	c.within(c.step)
+	c.setTimeout(c.step)
 	if err := c.send(m, data, conns); err != nil {
 		return err
 	}
@@ -167,14 +167,14 @@ func (c *Child) move(items []Item) error {
 	case answer.Type != "held" || answer.Batch != c.batches:
 		return fmt.Errorf("the answer to batch %d is %q to batch %d", c.batches, answer.Type, answer.Batch)
 	}
-	c.within(c.step)
+	c.setTimeout(c.step)
 	return c.send(message{Type: "commit", Batch: c.batches}, nil, nil)
 }
 
-// Finish tells the child that nothing more moves. state is what it should know
+// Finish notifies the child that nothing more moves. state is what it should know
 // of the last moments here; it reads it even when this process has ended.
 func (c *Child) Finish(state []byte) error {
-	c.within(c.step)
+	c.setTimeout(c.step)
 	err := c.send(message{Type: "done"}, [][]byte{state}, nil)
 	return errors.Join(err, c.conn.Close())
 }

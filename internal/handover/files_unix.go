@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// hold calls do with the descriptors of conns. They stay open meanwhile, and as
-// they are: File would make copies of which one cannot tell who closes them.
-func hold(conns []syscall.Conn, fds []int, do func(fds []int) error) (err error) {
+// withDescriptors calls do with the descriptors of conns. They stay open meanwhile, and as
+// they are: File would make copies, and it would be unclear who closes them.
+func withDescriptors(conns []syscall.Conn, fds []int, do func(fds []int) error) (err error) {
 	if len(conns) == 0 {
 		return do(fds)
 	}
@@ -21,7 +21,7 @@ func hold(conns []syscall.Conn, fds []int, do func(fds []int) error) (err error)
 	if err != nil {
 		return err
 	}
-	closed := raw.Control(func(fd uintptr) { err = hold(conns[1:], append(fds, int(fd)), do) })
+	closed := raw.Control(func(fd uintptr) { err = withDescriptors(conns[1:], append(fds, int(fd)), do) })
 	return errors.Join(closed, err)
 }
 
@@ -31,7 +31,7 @@ func (w *wire) sendFiles(frame []byte, conns []*net.TCPConn) error {
 	for i, c := range conns {
 		list[i] = c
 	}
-	return hold(list, make([]int, 0, len(conns)), func(fds []int) error {
+	return withDescriptors(list, make([]int, 0, len(conns)), func(fds []int) error {
 		n, _, err := w.conn.WriteMsgUnix(frame, syscall.UnixRights(fds...), nil)
 		if err == nil && n < len(frame) {
 			err = errors.New("a message was cut off")
@@ -50,7 +50,7 @@ func (w *wire) receiveFiles(frame []byte) ([]*net.TCPConn, error) {
 		n, oobn, flags, _, err := w.conn.ReadMsgUnix(frame[have:], oob)
 		if err == nil && oobn > 0 {
 			var more []int
-			if more, lost = parse(oob[:oobn]); flags&syscall.MSG_CTRUNC != 0 {
+			if more, lost = parseRights(oob[:oobn]); flags&syscall.MSG_CTRUNC != 0 {
 				lost = lostFiles{errors.New("descriptors were lost; raise the limit of open files")}
 			}
 			fds = append(fds, more...)
@@ -74,8 +74,8 @@ func (w *wire) receiveFiles(frame []byte) ([]*net.TCPConn, error) {
 	return w.take(fds)
 }
 
-// parse finds the descriptors among control messages.
-func parse(oob []byte) (fds []int, err error) {
+// parseRights finds the descriptors among control messages.
+func parseRights(oob []byte) (fds []int, err error) {
 	messages, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, lostFiles{err}

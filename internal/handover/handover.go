@@ -13,7 +13,7 @@ import (
 // version numbers the messages from batch on.
 const version = 1
 
-// variable tells a child what it has inherited. It does not begin as the
+// variable describes to a child what it has inherited. It does not begin as the
 // configuration's variables do.
 const variable = "_PROXYD_HANDOVER"
 
@@ -39,7 +39,7 @@ type Item struct {
 
 // The reasons why an upgrade is not begun or a move does not take place.
 var (
-	ErrUnderWay    = errors.New("an upgrade is under way already; wait until it has ended")
+	ErrUnderWay    = errors.New("an upgrade is already running; wait until it has ended")
 	ErrReplaced    = errors.New("this process has been replaced already and only serves its tunnels to their end; ask the new process")
 	ErrUnsupported = errors.New("this system cannot hand sockets to another process; stop proxyd and start the new one")
 	ErrFormat      = errors.New("the new process does not know how this one writes its tunnels down; they stay here")
@@ -55,10 +55,10 @@ type StartOptions struct {
 	Step      time.Duration // how long it may take for one answer; 0: a second for a batch, ten to begin to serve
 }
 
-// Program is the path of this program as its user gave it, made absolute: from
+// Program returns the path of this program as its user gave it, made absolute: from
 // the directory of now when it has a slash in it, else by a search in PATH. It
-// is not what that path leads to, so a new file there, or behind a symlink on
-// the way, is what is started next. Ask at start, before anything changes the
+// is not what that path leads to, so a new file there, or behind a symlink in
+// that path, is what is started next. Ask at start, before anything changes the
 // directory.
 func Program() (string, error) {
 	path := os.Args[0]

@@ -12,14 +12,14 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Inherited gives what the process that started this one has handed over; nil
-// if that was no proxyd. It is to be called first, before anything starts a
+// Inherited returns what the process that started this one has handed over; nil
+// if that was no proxyd. Call it first, before anything starts a
 // process, and once. keepAlive is set on every conn that comes from there: on
 // those that are accepted, and on those that move.
 func Inherited(keepAlive net.KeepAliveConfig) (*Parent, error) {
 	text, ok := os.LookupEnv(variable)
 	if !ok {
-		return nil, nil //nolint:nilnil // no parent is no fault
+		return nil, nil //nolint:nilnil // no parent is no error
 	}
 	_ = os.Unsetenv(variable)
 	var given inheritance
@@ -50,13 +50,13 @@ func Inherited(keepAlive net.KeepAliveConfig) (*Parent, error) {
 	return p, nil
 }
 
-// Activated gives the sockets that systemd opened for this process (socket
+// Activated returns the sockets that systemd opened for this process (socket
 // activation), under their FileDescriptorName; nil if there are none. It
-// removes the variables that told of them.
+// removes the variables that name them.
 func Activated(keepAlive net.KeepAliveConfig) (*Listeners, error) {
 	files := activation.Files(true)
 	if len(files) == 0 {
-		return nil, nil //nolint:nilnil // none is no fault
+		return nil, nil //nolint:nilnil // none is no error
 	}
 	l := &Listeners{}
 	var failed error
@@ -80,7 +80,7 @@ func (l *Listeners) add(f *os.File, name string, keepAlive net.KeepAliveConfig) 
 		return fmt.Errorf("the socket %s that was handed over is not one to listen on: %w", name, err)
 	}
 	if tcp, ok := ln.(*net.TCPListener); ok && keepAlive.Enable {
-		ln = &keptAlive{tcp, keepAlive}
+		ln = &keepAliveListener{tcp, keepAlive}
 	}
 	l.left = append(l.left, Listener{name, ln})
 	return nil

@@ -14,8 +14,8 @@ type Listeners struct {
 	taken []Listener
 }
 
-// Take gives the socket that was handed over under a name, or else one that
-// listens at the address that the name is; nil if there is none. Each is given
+// Take returns the socket that was handed over under a name, or else one that
+// listens at the address that the name is; nil if there is none. Each is returned
 // once. The caller closes it.
 func (l *Listeners) Take(name string) net.Listener {
 	if l == nil {
@@ -38,7 +38,7 @@ func (l *Listeners) Take(name string) net.Listener {
 	return nil
 }
 
-// Close closes what nobody took, and gives it for a line in the log.
+// Close closes what was not taken, and returns it for a line in the log.
 func (l *Listeners) Close() (left []Listener) {
 	if l == nil {
 		return nil
@@ -83,15 +83,15 @@ func listensAt(have net.Addr, name string) bool {
 	return at.Addr() == want.Addr() || at.Addr().IsUnspecified() && want.Addr().IsUnspecified() // Go makes :: of 0.0.0.0
 }
 
-// keptAlive is a listener whose conns get their keepalive from us: on a socket
+// keepAliveListener is a listener whose conns get their keepalive from us: on a socket
 // that another process opened Go would set its own.
-type keptAlive struct {
+type keepAliveListener struct {
 	*net.TCPListener
 	keepAlive net.KeepAliveConfig
 }
 
 // Accept accepts a conn.
-func (l *keptAlive) Accept() (net.Conn, error) {
+func (l *keepAliveListener) Accept() (net.Conn, error) {
 	c, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err

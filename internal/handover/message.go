@@ -40,8 +40,8 @@ type wire struct {
 	keepAlive net.KeepAliveConfig // of conns that arrive: Go sets its own on a descriptor that it takes
 }
 
-// within sets the time that all until the next call may take; 0 is without end.
-func (w *wire) within(d time.Duration) {
+// setTimeout sets the time that all until the next call may take; 0 is without end.
+func (w *wire) setTimeout(d time.Duration) {
 	var end time.Time
 	if d > 0 {
 		end = time.Now().Add(d)
@@ -85,7 +85,7 @@ func (w *wire) send(m message, data [][]byte, conns []*net.TCPConn) error {
 func (w *wire) receive() (m message, data []byte, conns []*net.TCPConn, err error) {
 	frame := make([]byte, frameSize)
 	conns, lost := w.receiveFiles(frame)
-	if lost != nil && !soft(lost) {
+	if lost != nil && !recoverable(lost) {
 		return m, nil, nil, lost
 	}
 	defer func() {
@@ -128,7 +128,7 @@ func (w *wire) expect(kind string) (message, []byte, error) {
 // lostFiles is an error that concerns the descriptors of a message alone.
 type lostFiles struct{ error }
 
-func soft(err error) bool { return errors.As(err, new(lostFiles)) }
+func recoverable(err error) bool { return errors.As(err, new(lostFiles)) }
 
 // unexpected is an end where a message should go on.
 func unexpected(err error) error {

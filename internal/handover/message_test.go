@@ -47,15 +47,15 @@ func TestWhatIsNoMessage(t *testing.T) {
 			}
 			defer theirs.Close()
 			w := wire{conn: theirs.(*net.UnixConn)}
-			w.within(testkit.Patience)
+			w.setTimeout(testkit.Patience)
 			if _, err := io.WriteString(ours, c.sent); err != nil {
 				t.Fatal(err)
 			}
 			_ = ours.CloseWrite()
 			_, _, _, err = w.receive()
 			mustHave(t, err, c.want)
-			if soft(err) != c.soft {
-				t.Errorf("%v leaves the wire in order: %v", err, soft(err))
+			if recoverable(err) != c.soft {
+				t.Errorf("%v leaves the wire in order: %v", err, recoverable(err))
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func TestACommitOfAnotherBatchIsNone(t *testing.T) {
 	t.Parallel()
 	child := successor(t, "takes", 0)
 	items, far := goods(t, 1)
-	child.within(testkit.Patience)
+	child.setTimeout(testkit.Patience)
 	err := child.send(message{Type: "batch", Batch: 1, Items: []sizes{{0, 2}}}, nil, items[0].Conns)
 	if err == nil {
 		_, _, err = child.expect("held")

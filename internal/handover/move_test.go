@@ -202,7 +202,7 @@ func TestACommitThatCannotBeWrittenIsNone(t *testing.T) {
 	t.Parallel()
 	child := successor(t, "dies before held", 0)
 	items, _ := goods(t, 1)
-	child.within(testkit.Patience)
+	child.setTimeout(testkit.Patience)
 	if err := child.send(message{Type: "batch", Batch: 1, Items: []sizes{{0, 2}}}, nil, items[0].Conns); err != nil {
 		t.Fatal(err)
 	}

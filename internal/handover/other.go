@@ -4,14 +4,14 @@ package handover
 
 import "net"
 
-// Start says that this system has no way.
+// Start returns ErrUnsupported.
 func (u *Upgrader) Start(StartOptions) (*Child, error) { return nil, ErrUnsupported }
 
-// Inherited gives nothing: nobody hands anything over here.
-func Inherited(net.KeepAliveConfig) (*Parent, error) { return nil, nil } //nolint:nilnil // no parent is no fault
+// Inherited returns nothing: there are no upgrades here.
+func Inherited(net.KeepAliveConfig) (*Parent, error) { return nil, nil } //nolint:nilnil // no parent is no error
 
-// Activated gives nothing: there is no systemd here.
-func Activated(net.KeepAliveConfig) (*Listeners, error) { return nil, nil } //nolint:nilnil // none is no fault
+// Activated returns nothing: there is no systemd here.
+func Activated(net.KeepAliveConfig) (*Listeners, error) { return nil, nil } //nolint:nilnil // none is no error
 
 func keepFile([]Listener, bool) {}
 

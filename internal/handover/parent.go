@@ -16,19 +16,19 @@ type Parent struct {
 	wire
 }
 
-// ErrParentGone is what Ready, Serving and Receive say when the parent has ended
+// ErrParentGone is what Ready, Serving and Receive return when the parent has ended
 // or given this process up. What was committed is this process's; it may serve
 // on, for it has the listeners.
 var ErrParentGone = errors.New("the process that started this one is gone, or has given it up")
 
-// Failed tells the parent why this process cannot serve. It is to end then.
+// Failed reports to the parent why this process cannot serve. It is to end then.
 func (p *Parent) Failed(why error) {
 	_ = p.send(message{Type: "failed", Text: why.Error()}, nil, nil) // the parent sees our end too
 	_ = p.conn.Close()
 }
 
-// Ready tells the parent that this process could serve, and the formats of
-// things that it can take over. It waits until it may, and gives what it must
+// Ready reports to the parent that this process could serve, and the formats of
+// things that it can take over. It waits until it may, and returns what it must
 // know before its first connection. Serving follows when connections are
 // accepted.
 func (p *Parent) Ready(formats ...string) (state []byte, err error) {
@@ -42,7 +42,7 @@ func (p *Parent) Ready(formats ...string) (state []byte, err error) {
 	return state, nil
 }
 
-// Serving tells the parent that this process accepts connections.
+// Serving reports to the parent that this process accepts connections.
 func (p *Parent) Serving() error {
 	if err := p.send(message{Type: "serving"}, nil, nil); err != nil {
 		return p.lost(err)
@@ -52,19 +52,19 @@ func (p *Parent) Serving() error {
 }
 
 // Receive takes what moves until the parent says that nothing more does, and
-// gives its last words. It blocks as long as the parent pleases.
+// returns its last message. It blocks as long as the parent pleases.
 //
-// hold looks at a batch and prepares all that can fail, without touching what
-// passes over the conns. It gives what is to be done when the batch is this
+// withDescriptors looks at a batch and prepares all that can fail, without touching what
+// passes over the conns. It returns what is to be done when the batch is this
 // process's own: resume, which cannot fail. An error refuses the batch. Until
 // resume is called Receive closes the conns if the batch is not committed.
 func (p *Parent) Receive(hold func([]Item) (resume func(), err error)) (last []byte, err error) {
 	defer func() { _ = p.conn.Close() }()
-	p.within(0)
+	p.setTimeout(0)
 	for {
 		m, data, conns, err := p.receive()
 		switch {
-		case err != nil && !soft(err):
+		case err != nil && !recoverable(err):
 			return nil, p.lost(err)
 		case m.Type == "done":
 			closeConns(conns)
@@ -80,7 +80,7 @@ func (p *Parent) Receive(hold func([]Item) (resume func(), err error)) (last []b
 }
 
 // takeBatch answers one batch, and owns it once it is committed. lost is what
-// became of its descriptors on the way. The error is the wire's.
+// became of its descriptors in transit. The error is the wire's.
 func (p *Parent) takeBatch(m message, data []byte, conns []*net.TCPConn, lost error, hold func([]Item) (func(), error)) error {
 	var resume func()
 	items, err := split(m, data, conns)

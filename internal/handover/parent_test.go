@@ -28,7 +28,7 @@ func oldDies(afterCommit bool) func() error {
 		if err != nil {
 			return err
 		}
-		c.within(testkit.Patience)
+		c.setTimeout(testkit.Patience)
 		if _, _, err = c.expect("ready"); err == nil {
 			err = c.Go(nil)
 		}

@@ -15,7 +15,7 @@ import (
 
 // Start starts the next process. It accepts nothing before Child.Ready and
 // Child.Go; until then, whatever happens to it, this process goes on. The error
-// says why there is none.
+// says why it could not.
 func (u *Upgrader) Start(o StartOptions) (*Child, error) {
 	if err := endsContainer(os.Getpid(), os.Getppid(), firstProcess); err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func start(o StartOptions) (*Child, error) {
 	}
 	step, serves := o.Step, o.Step
 	if o.Step == 0 {
-		// Tunnels stand still during a step. To begin to serve holds nobody up, and
+		// Tunnels stand still during a step. To begin to serve holds up no tunnel, and
 		// a busy machine must not cost the upgrade.
 		step, serves = time.Second, 10*time.Second
 	}
@@ -87,8 +87,8 @@ func spawn(o StartOptions, socket int) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	env := append(cleaned(o.Env), variable+"="+string(text))
-	err = hold(conns, nil, func(fds []int) error {
+	env := append(childEnviron(o.Env), variable+"="+string(text))
+	err = withDescriptors(conns, nil, func(fds []int) error {
 		files := []uintptr{0, 1, 2, uintptr(socket)} //nolint:gosec // a descriptor is not negative
 		for _, fd := range fds {
 			files = append(files, uintptr(fd)) //nolint:gosec // likewise
@@ -99,10 +99,10 @@ func spawn(o StartOptions, socket int) (pid int, err error) {
 	return pid, err
 }
 
-// cleaned leaves out what was meant for this process alone: the sockets that
+// childEnviron leaves out what was meant for this process alone: the sockets that
 // systemd gave it, and that its watchdog looks at this process id.
 // NOTIFY_SOCKET stays: the child reports to systemd when it is the main process.
-func cleaned(env []string) []string {
+func childEnviron(env []string) []string {
 	kept := make([]string, 0, len(env)+1)
 	for _, e := range env {
 		switch name, _, _ := strings.Cut(e, "="); name {
@@ -132,7 +132,7 @@ func endsContainer(pid, parent int, first func() string) error {
 	return nil
 }
 
-// firstProcess is the name of process 1, "" where the system does not tell.
+// firstProcess returns the name of process 1, "" where the system does not say.
 func firstProcess() string {
 	name, _ := os.ReadFile("/proc/1/comm")
 	return strings.TrimSpace(string(name))

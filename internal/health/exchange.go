@@ -22,36 +22,36 @@ import (
 )
 
 const (
-	headLimit   = 16 << 10 // of an exchange's answer
-	bodyLimit   = 64 << 10
-	mostInterim = 5 // interim answers (1xx)
+	headLimit  = 16 << 10 // of an exchange's answer
+	bodyLimit  = 64 << 10
+	maxInterim = 5 // interim answers (1xx)
 )
 
-// line is a way in use: what came early is read first.
-type line struct {
+// earlyConn is a connection whose early bytes are read first.
+type earlyConn struct {
 	net.Conn
 	read io.Reader
 }
 
 // Read reads what came early, then the connection.
-func (l line) Read(p []byte) (int, error) { return l.read.Read(p) }
+func (l earlyConn) Read(p []byte) (int, error) { return l.read.Read(p) }
 
-func lineOf(way *upstream.Conn) net.Conn {
-	if len(way.Early) == 0 {
-		return way.Conn
+func withEarly(conn *upstream.Conn) net.Conn {
+	if len(conn.Early) == 0 {
+		return conn.Conn
 	}
-	return line{way.Conn, io.MultiReader(bytes.NewReader(way.Early), way.Conn)}
+	return earlyConn{conn.Conn, io.MultiReader(bytes.NewReader(conn.Early), conn.Conn)}
 }
 
-// speak asks the exchange over an open way. The end of ctx ends it.
-func (p *probe) speak(ctx context.Context, way *upstream.Conn) Result {
-	stop := context.AfterFunc(ctx, func() { _ = way.Conn.SetDeadline(time.Unix(1, 0)) })
+// askExchange asks the exchange over an open connection. The end of ctx ends it.
+func (p *probe) askExchange(ctx context.Context, opened *upstream.Conn) Result {
+	stop := context.AfterFunc(ctx, func() { _ = opened.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	u, err := url.Parse(p.ask.URL)
 	if err != nil || u.Host == "" {
 		return Result{Verdict: Unknown, Text: "the probe's address is no URL", Hint: "set another one as exchanges.NAME.probe"}
 	}
-	conn := lineOf(way)
+	conn := withEarly(opened)
 	if u.Scheme == "https" || u.Scheme == "wss" {
 		var bad *Result
 		if conn, bad = p.secure(conn); bad != nil {
@@ -105,8 +105,8 @@ func (p *probe) request(ctx context.Context, conn net.Conn, u *url.URL) Result {
 	return got
 }
 
-// bodyOf is what there is of an answer's body, that is judged. Guards send pages
-// compressed that nobody has asked for so.
+// bodyOf returns the part of an answer's body that is judged. Guards send pages
+// compressed though the request did not ask for it.
 func bodyOf(resp *http.Response) []byte {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, bodyLimit))
 	if !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
@@ -126,7 +126,7 @@ var errNotHTTP = errors.New("not HTTP")
 // answer reads the head of the final answer.
 func answer(r *bufio.Reader) (*http.Response, error) {
 	get := &http.Request{Method: http.MethodGet}
-	for range mostInterim + 1 {
+	for range maxInterim + 1 {
 		if _, err := r.Peek(1); err != nil {
 			return nil, err
 		}
@@ -144,13 +144,13 @@ func answer(r *bufio.Reader) (*http.Response, error) {
 	return nil, errNotHTTP
 }
 
-// brokenOff is the result of a conversation that ended too soon. Through a
-// proxy nobody can tell who ended it.
+// brokenOff returns the result of a conversation that ended too soon. Through a
+// proxy it cannot be known which side ended it.
 func brokenOff(at string, err error, took time.Duration) Result {
 	if isTimeout(err) {
-		return Result{Verdict: Verdict(failure.TargetTimeout), Text: "opened the way, then silent at " + at + " for " + printable.Seconds(took), Unsure: true}
+		return Result{Verdict: Verdict(failure.TargetTimeout), Text: "connected, then silent at " + at + " for " + printable.Seconds(took), Unsure: true}
 	}
-	return Result{Verdict: Verdict(failure.TargetUnreachable), Text: "opened the way, which ended at " + at, Unsure: true}
+	return Result{Verdict: Verdict(failure.TargetUnreachable), Text: "connected, and the connection ended at " + at, Unsure: true}
 }
 
 func isTimeout(err error) bool {

@@ -33,7 +33,7 @@ func ExitIP(ctx context.Context, dial Dial, a Ask) (netip.Addr, Result) {
 // addressLike finds what may be an address in text, HTML or JSON.
 var addressLike = regexp.MustCompile(`[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]+`)
 
-// TargetOf is where a URL leads.
+// TargetOf returns where a URL leads.
 func TargetOf(address string) (upstream.Target, error) {
 	host, port := hostPort(address)
 	if port == 0 {

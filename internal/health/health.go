@@ -9,8 +9,8 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Verdict is what a probe has found: one of the words or, where the way itself
-// failed, the class of an upstream.Error.
+// Verdict is what a probe has found: one of the words or, where the connection
+// failed, the class of an failure.Error.
 type Verdict = upstream.Word
 
 // The words.
@@ -31,12 +31,12 @@ type Method string
 // The methods, as health_check names them.
 const (
 	TCP      Method = "tcp"      // the upstream accepts (an https one: TLS too)
-	Connect  Method = "connect"  // it opens a way to the target
+	Connect  Method = "connect"  // it connects to the target
 	Exchange Method = "exchange" // the exchange answers through it
 )
 
-// Dial opens a way to a target through one upstream. Its errors are
-// *upstream.Error, or the context's.
+// Dial connects to a target through one upstream. Its errors are
+// *failure.Error, or the context's.
 type Dial func(ctx context.Context, t upstream.Target) (*upstream.Conn, error)
 
 // Ask is what one probe does.
@@ -46,7 +46,7 @@ type Ask struct {
 	URL       string                          // for Exchange: https, wss, http or ws; its host and port are Target's
 	UserAgent string                          // for Exchange; "": config.DefaultUserAgent
 	Timeout   time.Duration                   // from when the probe begins; 0: 5 s
-	Roots     *x509.CertPool                  // whose certificates are believed; nil: the system's
+	Roots     *x509.CertPool                  // trusted certificates; nil: the system's
 	Reach     func(ctx context.Context) error // for TCP: connects to the upstream itself; nil: nothing to reach
 
 	keep *[]byte // takes the body of an answer
@@ -54,7 +54,7 @@ type Ask struct {
 
 // Result is what one probe has found.
 type Result struct {
-	Method   Method // how far the probe was to go: one that only opens a way says nothing of what the exchange answers
+	Method   Method // how far the probe was to go: one that only connects does not show what the exchange answers
 	Verdict  Verdict
 	Text     string    // what was found, in words, free of credentials
 	Hint     string    // what to do about it; may be ""
@@ -62,7 +62,7 @@ type Result struct {
 	Until    time.Time // not to be probed before, by the exchange's wish; zero: any time
 	Unsure   bool      // the verdict is a class, and the exchange may be to blame as well as the upstream
 	Doubtful bool      // refused as a client, perhaps, and not as an exit: no verdict while a feed of the exchange lives through it
-	Err      error     // why the way did not open, as the Dial gave it; nil if it did
+	Err      error     // why the connection failed, as the Dial returned it; nil if it did not
 	Steps    []Step    // those that were made, in order
 	Took     time.Duration
 }
@@ -88,7 +88,7 @@ type Step struct {
 const (
 	StepDNS     = "dns"     // a name was resolved on this machine
 	StepTCP     = "tcp"     // to the upstream, or to the exchange when direct
-	StepProxy   = "proxy"   // what the upstream took to open the way
+	StepProxy   = "proxy"   // what the upstream took to connect
 	StepTLS     = "tls"     // with the exchange
 	StepHTTP    = "http"    // until the answer's head
 	StepUpgrade = "upgrade" // until the 101
@@ -108,7 +108,7 @@ func Probe(ctx context.Context, dial Dial, a Ask) Result {
 	defer cancel()
 	p := &probe{ask: a, dial: dial}
 	r := p.run(probing)
-	if ctx.Err() != nil && r.Verdict != OK { // the caller's end is nobody's fault
+	if ctx.Err() != nil && r.Verdict != OK { // the caller gave up: no fault of the upstream
 		r = Result{Verdict: Unknown, Text: "the probe was broken off"}
 	}
 	r.Method = a.Method
@@ -130,16 +130,16 @@ func (p *probe) run(ctx context.Context) Result {
 		}
 		return Result{Verdict: OK, Text: "accepts"}
 	}
-	way, err := p.open(ctx)
+	conn, err := p.open(ctx)
 	if err != nil {
 		return failed(err)
 	}
-	defer way.Release()
-	defer way.Conn.Close()
+	defer conn.Release()
+	defer conn.Conn.Close()
 	if p.ask.Method == Connect {
-		return Result{Verdict: OK, Text: "opens the way"}
+		return Result{Verdict: OK, Text: "connects"}
 	}
-	return p.speak(ctx, way)
+	return p.askExchange(ctx, conn)
 }
 
 // websocket reports whether the probe asks for an upgrade.

@@ -11,14 +11,14 @@ import (
 
 func randomly() float64 { return rand.Float64() } //nolint:gosec // spreads load, guards nothing
 
-// renew follows a new snapshot: what is still wanted keeps its plan, since that a
-// file was saved is no reason to ask anybody.
+// renew replaces the jobs for a new snapshot: what is still wanted keeps its plan: a saved
+// file is no reason to probe.
 func (l *loop) renew(r *router.Router, now time.Time) {
 	l.seen = r
 	before := l.jobs
-	l.want(r)
+	l.buildJobs(r)
 	for key, j := range l.jobs {
-		first := now.Add(l.part(min(j.every/2, firstWait)))
+		first := now.Add(l.jitter(min(j.every/2, firstWait)))
 		old := before[key]
 		if old == nil {
 			j.next = first
@@ -32,8 +32,8 @@ func (l *loop) renew(r *router.Router, now time.Time) {
 	}
 }
 
-// want makes jobs of what a snapshot wants to be probed, without plans.
-func (l *loop) want(r *router.Router) {
+// buildJobs makes jobs of what a snapshot wants to be probed, without plans.
+func (l *loop) buildJobs(r *router.Router) {
 	c := r.Config()
 	l.jobs = map[jobKey]*job{}
 	l.pairs = Pairs(r, Configured(c))
@@ -58,21 +58,21 @@ func (l *loop) want(r *router.Router) {
 			add(p, m)
 		}
 	}
-	for _, p := range c.Pools { // no exchange's way, but a health_check all the same
+	for _, p := range c.Pools { // no exchange uses it, but it has a health_check
 		if p.Health.Method == "" {
 			continue
 		}
 		pool := r.Set().Pool(p.Name)
 		for _, m := range pool.Members() {
-			if m.Enabled && l.used[m.Upstream] && !l.has(m.Upstream) {
+			if m.Enabled && l.used[m.Upstream] && !l.probes(m.Upstream) {
 				add(Pair{Member: m.Upstream, Pool: pool, Health: p.Health}, TCP)
 			}
 		}
 	}
 }
 
-// has reports whether anything asks a member.
-func (l *loop) has(u *upstream.Upstream) bool {
+// probes reports whether anything asks a member.
+func (l *loop) probes(u *upstream.Upstream) bool {
 	for _, j := range l.jobs {
 		if j.pair.Member == u {
 			return true
@@ -108,21 +108,21 @@ func (l *loop) returning(now time.Time) {
 			delete(l.jobs, key)
 		case k.Ejected && j == nil:
 			l.jobs[key] = &job{set: l.seen.Set(), next: later(k.Back, now)}
-			l.aim(l.jobs[key], u, now)
+			l.chooseReturnProbe(l.jobs[key], u, now)
 		case k.Ejected && !j.running:
 			if j.next = later(j.next, k.Back); !now.Before(j.next) {
-				l.aim(j, u, now)
+				l.chooseReturnProbe(j, u, now)
 			}
 		}
 	}
 }
 
-// aim chooses how to find out whether a member is fit again: by a way to an
-// exchange that it serves and that does not mind being asked, or else by
-// whether it accepts.
-func (l *loop) aim(j *job, u *upstream.Upstream, now time.Time) {
-	if ways := l.waysBack(u, now); len(ways) > 0 {
-		j.pair, j.method = ways[j.turn%len(ways)], Connect
+// chooseReturnProbe chooses how to find out whether a member is fit again: by a connection
+// to an exchange that it serves and that is not rate-limited, or else by whether
+// the member accepts.
+func (l *loop) chooseReturnProbe(j *job, u *upstream.Upstream, now time.Time) {
+	if pairs := l.returnPairs(u, now); len(pairs) > 0 {
+		j.pair, j.method = pairs[j.turn%len(pairs)], Connect
 		return
 	}
 	j.pair, j.method = Pair{Member: u}, TCP
@@ -136,26 +136,25 @@ func (l *loop) aim(j *job, u *upstream.Upstream, now time.Time) {
 	}
 }
 
-// waysBack are the pairs through which a member may come back.
-func (l *loop) waysBack(u *upstream.Upstream, now time.Time) (ways []Pair) {
+// returnPairs returns the pairs through which a member may come back.
+func (l *loop) returnPairs(u *upstream.Upstream, now time.Time) (pairs []Pair) {
 	for _, p := range l.pairs {
 		if p.Member == u && !now.Before(l.Known(p).Until) && !u.Drained(p.Exchange) {
-			ways = append(ways, p)
+			pairs = append(pairs, p)
 		}
 	}
-	return ways
+	return pairs
 }
 
-// mostTurns is how many exchanges are tried before it is said of a member that
-// nobody can tell.
-const mostTurns = 3
+// maxTried is how many exchanges are tried before the result for a member is
+// that it cannot be known.
+const maxTried = 3
 
-// turnsOver says whether a member that wants to come back should be tried through
-// no other exchange now, because of the one that did not do nobody knows whose
-// fault it was.
-func (l *loop) turnsOver(j *job, now time.Time) bool {
+// allTried reports whether a member that may come back has been tried through
+// enough exchanges, after one that failed for reasons that cannot be told apart.
+func (l *loop) allTried(j *job, now time.Time) bool {
 	j.turn++
-	n := min(mostTurns, len(l.waysBack(j.pair.Member, now)))
+	n := min(maxTried, len(l.returnPairs(j.pair.Member, now)))
 	return n == 0 || j.turn%n == 0
 }
 
@@ -166,8 +165,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// membersInUse are the members that something leads to: a way of the
-// configuration, or one whose hop before they are.
+// membersInUse returns the members that the configuration leads to, directly or
+// as the hop before another one.
 func membersInUse(r *router.Router) map[*upstream.Upstream]bool {
 	c, set := r.Config(), r.Set()
 	used := map[*upstream.Upstream]bool{}
@@ -197,16 +196,16 @@ func membersInUse(r *router.Router) map[*upstream.Upstream]bool {
 		}
 	}
 	if c.Enabled {
-		for _, w := range ways(c) {
+		for _, w := range outbounds(c) {
 			add(w)
 		}
 	}
 	return used
 }
 
-// ways are all that a configuration sends anything, those that are not set
-// among them.
-func ways(c *config.Config) []*config.Outbound {
+// outbounds returns all outbounds of a configuration, with nil for those that are
+// not set.
+func outbounds(c *config.Config) []*config.Outbound {
 	list := []*config.Outbound{c.Default.HTTP, c.Default.Websocket}
 	for i := range c.Exchanges {
 		list = append(list, c.Exchanges[i].Outbounds.HTTP, c.Exchanges[i].Outbounds.Websocket)

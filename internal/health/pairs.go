@@ -20,7 +20,7 @@ type Pair struct {
 	Pool      *upstream.Pool
 	Exchange  string       // "" where only the member itself is asked
 	Kind      catalog.Kind // http or websocket
-	URL       string       // what the exchange is asked; "" where no address is known, then the way is all that can be tried
+	URL       string       // what the exchange is asked; "" where no address is known: then a connection is all that can be tried
 	Target    upstream.Target
 	UserAgent string        // what is sent to the exchange
 	Health    config.Health // the pool's; the zero value without a health_check
@@ -29,8 +29,8 @@ type Pair struct {
 // Kinds are those that pairs have.
 var Kinds = [2]catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket}
 
-// Pairs lists the pairs that routes use for these exchanges, in their order.
-// Members that are not enabled, and ways that are refused, have none.
+// Pairs returns the pairs that routes use for these exchanges, in their order.
+// Members that are not enabled, and routes that reject, have none.
 func Pairs(r *router.Router, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
 		for _, k := range Kinds {
@@ -42,8 +42,8 @@ func Pairs(r *router.Router, exchanges []string) (pairs []Pair) {
 	return pairs
 }
 
-// Grid lists every upstream with each of these exchanges, whether a route uses
-// the pair or not; the plain direct way is among them where a route uses it.
+// Grid returns every upstream with each of these exchanges, whether a route uses
+// the pair or not; the plain direct connection is among them where a route uses it.
 func Grid(r *router.Router, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
 		for _, k := range Kinds {
@@ -70,7 +70,7 @@ func Grid(r *router.Router, exchanges []string) (pairs []Pair) {
 	return pairs
 }
 
-// Through lists each member of a pool with each of these exchanges, whatever
+// Through returns each member of a pool with each of these exchanges, whatever
 // the routes say.
 func Through(r *router.Router, pool *upstream.Pool, exchanges []string) (pairs []Pair) {
 	for _, id := range exchanges {
@@ -83,7 +83,7 @@ func Through(r *router.Router, pool *upstream.Pool, exchanges []string) (pairs [
 	return pairs
 }
 
-// Configured are the exchanges that the configuration has an entry for.
+// Configured returns the exchanges that the configuration has an entry for.
 func Configured(c *config.Config) (ids []string) {
 	for _, x := range c.Exchanges {
 		ids = append(ids, x.ID)
@@ -108,7 +108,7 @@ func ofPool(r *router.Router, pool *upstream.Pool, p Pair) (pairs []Pair) {
 }
 
 // resolvePair finds the pool that serves a kind of an exchange, and what can be asked
-// there. ok is false where nothing is known to ask, or the way is refused.
+// there. ok is false where nothing is known to ask, or the route rejects.
 func resolvePair(r *router.Router, id string, k catalog.Kind) (pool *upstream.Pool, p Pair, ok bool) {
 	p = Pair{Exchange: id, Kind: k, UserAgent: r.Config().UserAgent}
 	host, port := "", uint16(0)
@@ -136,7 +136,7 @@ func resolvePair(r *router.Router, id string, k catalog.Kind) (pool *upstream.Po
 	return pool, p, pool != nil
 }
 
-// configuredPool is the pool that the configuration names for a kind of an exchange,
+// configuredPool returns the pool that the configuration names for a kind of an exchange,
 // nil where it is refused.
 func configuredPool(r *router.Router, id string, k catalog.Kind) *upstream.Pool {
 	c := r.Config()
@@ -155,7 +155,7 @@ func configuredPool(r *router.Router, id string, k catalog.Kind) *upstream.Pool 
 	return nil
 }
 
-// address is what to ask an exchange: the user's choice, else the catalogue's.
+// address returns what to ask an exchange: the user's choice, else the catalogue's.
 func address(c *config.Config, id string, k catalog.Kind) string {
 	for _, x := range c.Exchanges {
 		if x.ID == id && x.Probe.Of(k) != "" {
@@ -168,7 +168,7 @@ func address(c *config.Config, id string, k catalog.Kind) string {
 	return ""
 }
 
-// anyHost is a host of an exchange without an address to ask: one that can at
+// anyHost returns a host of an exchange without an address to ask: one that can at
 // least be reached.
 func anyHost(c *config.Config, id string, k catalog.Kind) string {
 	serves := func(have catalog.Kind) bool { return have == k || have == catalog.KindBoth }
@@ -188,7 +188,7 @@ func anyHost(c *config.Config, id string, k catalog.Kind) string {
 	return ""
 }
 
-// hostPort is where a URL leads; no port if it is none.
+// hostPort returns where a URL leads; no port if it is not a URL.
 func hostPort(address string) (host string, port uint16) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -206,8 +206,7 @@ func hostPort(address string) (host string, port uint16) {
 	return "", 0
 }
 
-// Ask is the probe of the pair. Where no address is known, opening the way is
-// as far as it goes.
+// Ask returns the probe of the pair. Where no address is known, it only connects.
 func (p Pair) Ask(set *upstream.Set, m Method) (Dial, Ask) {
 	a := Ask{Method: m, Target: p.Target, URL: p.URL, UserAgent: p.UserAgent, Timeout: p.Health.Timeout}
 	if m == Exchange && p.URL == "" {

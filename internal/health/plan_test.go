@@ -253,7 +253,7 @@ func TestNobodyCanTell(t *testing.T) {
 	for _, all := range b.observed {
 		said += len(all)
 	}
-	if asked < 30 || said < asked/mostTurns-1 || said > asked/mostTurns {
+	if asked < 30 || said < asked/maxTried-1 || said > asked/maxTried {
 		t.Errorf("asked %d times, said %d times that nobody can tell: %v", asked, said, b.observed)
 	}
 }

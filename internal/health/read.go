@@ -17,7 +17,7 @@ const (
 	longestBan = 72 * time.Hour
 )
 
-// pages are what exchanges and their guards say when they turn somebody away,
+// pages are what exchanges and their guards say when they reject a client,
 // in lower case. The first that stands in the answer decides. Statuses do not:
 // Bybit answers 403 for a region as for a ban, KuCoin a 200 at times.
 var pages = []struct {
@@ -102,12 +102,12 @@ func read(status int, h http.Header, body []byte, now time.Time) Result {
 	return r
 }
 
-// untilMS is Binance's way to give the end of a ban, in milliseconds.
+// untilMS finds the end of a ban as Binance gives it, in milliseconds.
 var untilMS = regexp.MustCompile(`banned until (\d{13})\b`)
 
-// pause is how long the exchange wants to be left alone: its Retry-After in
+// pause returns how long the exchange wants no requests: its Retry-After in
 // seconds or as a date (RFC 9110 section 10.2.3), else what its text says, else
-// otherwise. A ban is believed up to longestBan.
+// otherwise; at most longestBan.
 func pause(h http.Header, body []byte, now time.Time, otherwise time.Duration) time.Duration {
 	d := otherwise
 	value := strings.TrimSpace(h.Get("Retry-After"))

@@ -14,10 +14,10 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Known is what is remembered of a pair. Without an exchange it is about the
+// Known is what a member remembers of a pair. Without an exchange it is about the
 // member itself.
 type Known struct {
-	Opened  time.Time // when a way for the pair was last opened, by traffic or a probe
+	Opened  time.Time // when a connection for the pair was last opened, by traffic or a probe
 	Carried time.Time // when a websocket tunnel of the pair last showed that the exchange is content with it
 	Until   time.Time // rate-limited, and not to be asked before
 	Ejected bool      // the member is out of use, and comes back through a probe
@@ -141,7 +141,7 @@ func (l *loop) due(now time.Time) []*job {
 	l.returning(now)
 	var list []*job
 	for _, j := range l.jobs {
-		if !j.running && !now.Before(j.next) && !l.spared(j, now) {
+		if !j.running && !now.Before(j.next) && !l.postpone(j, now) {
 			list = append(list, j)
 		}
 	}
@@ -154,15 +154,15 @@ func (l *loop) due(now time.Time) []*job {
 	return list
 }
 
-// spared puts a probe off where it is not needed or not wanted.
-func (l *loop) spared(j *job, now time.Time) bool {
+// postpone puts a probe off where it is not needed or not wanted.
+func (l *loop) postpone(j *job, now time.Time) bool {
 	if j.pair.Member.Drained(j.pair.Exchange) { // no new connections
 		j.next = nextLook(now)
 		return true
 	}
 	k := l.Known(j.pair)
 	if now.Before(k.Until) {
-		j.next = k.Until.Add(l.part(tryReturn))
+		j.next = k.Until.Add(l.jitter(tryReturn))
 		return true
 	}
 	if j.every == 0 {
@@ -172,8 +172,8 @@ func (l *loop) spared(j *job, now time.Time) bool {
 		j.next = nextLook(now)
 		return true
 	}
-	// That a way was opened says nothing of what the exchange answers in it, and a
-	// refusal of REST looks like an answer, from without.
+	// An open connection does not show what the exchange answers in it, and a refusal
+	// of REST looks like an answer from outside.
 	var at time.Time
 	switch {
 	case j.method != Exchange:
@@ -189,7 +189,7 @@ func (l *loop) spared(j *job, now time.Time) bool {
 	return true
 }
 
-// nextLook is when to look again at all that is put off for now, together.
+// nextLook returns when to look again at all that is postponed, together.
 func nextLook(now time.Time) time.Time { return now.Truncate(lookAgain).Add(lookAgain) }
 
 // take hands a result over and plans the next probe.
@@ -197,9 +197,9 @@ func (l *loop) take(o outcome, now time.Time) {
 	l.running--
 	j, r := o.job, o.result
 	j.running = false
-	j.next = now.Add(j.every - l.part(j.every/5)) // earlier, never later: a change shows within an interval
+	j.next = now.Add(j.every - l.jitter(j.every/5)) // earlier, never later: a change shows within an interval
 	if j.every == 0 {
-		j.next = now.Add(tryReturn + l.part(tryReturn/2))
+		j.next = now.Add(tryReturn + l.jitter(tryReturn/2))
 	}
 	allowed := j.pair.Health.Timeout
 	if allowed <= 0 {
@@ -215,21 +215,21 @@ func (l *loop) take(o outcome, now time.Time) {
 	}
 	switch failure.Class(r.Verdict) {
 	case failure.TargetRefused, failure.TargetUnreachable, failure.TargetDNS, failure.TargetTimeout:
-		r.Unsure = r.Unsure && !l.othersDo(j, now)
+		r.Unsure = r.Unsure && !l.othersSucceed(j, now)
 	}
-	if j.every == 0 && r.Unsure && !l.turnsOver(j, now) {
+	if j.every == 0 && r.Unsure && !l.allTried(j, now) {
 		return
 	}
 	p := j.pair
-	if j.every == 0 { // whether the member is fit again; of an exchange, a way through it says nothing new
+	if j.every == 0 { // whether the member is fit again; a connection does not show what the exchange answers
 		p.Exchange, p.Kind = "", catalog.KindUnknown
 	}
 	l.Observe(p, r)
 }
 
-// othersDo reports whether another member of the pool does for the same
-// exchange what this one failed in: then it is the member that is to blame.
-func (l *loop) othersDo(j *job, now time.Time) bool {
+// othersSucceed reports whether another member of the pool succeeds for the same
+// exchange where this one failed: then the member is to blame.
+func (l *loop) othersSucceed(j *job, now time.Time) bool {
 	for _, other := range l.jobs {
 		if other != j && other.pair.Pool == j.pair.Pool && other.pair.Exchange == j.pair.Exchange && other.pair.Kind == j.pair.Kind &&
 			other.pair.Member != j.pair.Member && !other.good.IsZero() && now.Sub(other.good) < 2*max(j.every, tryReturn) {
@@ -239,7 +239,7 @@ func (l *loop) othersDo(j *job, now time.Time) bool {
 	return false
 }
 
-// wait is how long nothing is due.
+// wait returns how long nothing is due.
 func (l *loop) wait(now time.Time) time.Duration {
 	d := lookAgain
 	for _, j := range l.jobs {
@@ -253,5 +253,5 @@ func (l *loop) wait(now time.Time) time.Duration {
 	return max(d, time.Millisecond)
 }
 
-// part is a random part of d.
-func (l *loop) part(d time.Duration) time.Duration { return time.Duration(l.rand() * float64(d)) }
+// jitter returns a random part of d.
+func (l *loop) jitter(d time.Duration) time.Duration { return time.Duration(l.rand() * float64(d)) }

@@ -257,7 +257,7 @@ func TestTrouble(t *testing.T) {
 }
 
 // TestReturn: an ejected member is asked when its ejection ends, though its pool
-// has no health_check, until it is back.
+// probes no health_check, until it is back.
 func TestReturn(t *testing.T) {
 	var back time.Time
 	good := 0

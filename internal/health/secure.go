@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// secure speaks TLS with the exchange. Whose certificates are believed is the
-// system's matter (SSL_CERT_FILE), as it is for clients.
+// secure speaks TLS with the exchange. The system says which
+// certificates are trusted (SSL_CERT_FILE), as it does for clients.
 func (p *probe) secure(conn net.Conn) (net.Conn, *Result) {
 	start := time.Now()
 	secured := tls.Client(conn, &tls.Config{
@@ -19,18 +19,18 @@ func (p *probe) secure(conn net.Conn) (net.Conn, *Result) {
 	})
 	err := secured.Handshake() //nolint:noctx // the deadline that ctx sets ends it
 	if err != nil {
-		r := p.insecure(err, time.Since(start))
+		r := p.tlsFailure(err, time.Since(start))
 		return nil, &r
 	}
 	p.steps.since(StepTLS, start)
 	return secured, nil
 }
 
-// insecure judges a TLS handshake that failed. Who shows a certificate that is
-// not the exchange's is somebody on the way: clients would not believe it
-// either, so that the way is of no use. Where the certificate is right but for
-// its time, the fault is the exchange's or this clock's.
-func (p *probe) insecure(err error, took time.Duration) Result {
+// tlsFailure judges a TLS handshake that failed. A certificate that is not the
+// exchange's comes from something in between: clients would not trust it either,
+// so the upstream is of no use. Where the certificate is right but for its time,
+// the exchange or this machine's clock is to blame.
+func (p *probe) tlsFailure(err error, took time.Duration) Result {
 	var (
 		bad    *tls.CertificateVerificationError
 		record tls.RecordHeaderError
@@ -38,28 +38,28 @@ func (p *probe) insecure(err error, took time.Duration) Result {
 	)
 	switch {
 	case errors.As(err, &bad) && len(bad.UnverifiedCertificates) > 0:
-		return p.disbelieved(bad)
+		return p.untrusted(bad)
 	case errors.As(err, &record):
 		return Result{
-			Verdict: Verdict(failure.UpstreamProtocol), Text: "opened the way, but what answers there does not speak TLS",
-			Hint: "the proxy may answer in the exchange's place (a login page, or a filter)",
+			Verdict: Verdict(failure.UpstreamProtocol), Text: "connected, but what answers there does not speak TLS",
+			Hint: "the proxy may answer instead of the exchange (a login page, or a filter)",
 		}
 	case errors.As(err, &remote) && remote.Op == "remote error":
 		return Result{
 			Verdict: Verdict(failure.TargetUnreachable), Unsure: true,
-			Text: "opened the way, but TLS was refused there (" + clean(strings.TrimPrefix(remote.Err.Error(), "tls: "), 60) + ")",
+			Text: "connected, but TLS was refused there (" + clean(strings.TrimPrefix(remote.Err.Error(), "tls: "), 60) + ")",
 		}
 	case isTimeout(err), isEnd(err):
 		return brokenOff("the TLS handshake", err, took)
 	}
-	return Result{Verdict: Verdict(failure.UpstreamTLS), Text: "opened the way, but TLS failed there (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"}
+	return Result{Verdict: Verdict(failure.UpstreamTLS), Text: "connected, but TLS failed there (" + clean(strings.TrimPrefix(err.Error(), "tls: "), 80) + ")"}
 }
 
-// disbelieved says whose certificate it was.
-func (p *probe) disbelieved(bad *tls.CertificateVerificationError) Result {
+// untrusted returns the result for a certificate that is not trusted.
+func (p *probe) untrusted(bad *tls.CertificateVerificationError) Result {
 	host, leaf := p.ask.Target.Host, bad.UnverifiedCertificates[0]
 	var invalid x509.CertificateInvalidError
-	if errors.As(bad, &invalid) && invalid.Reason == x509.Expired && p.believedInItsTime(bad.UnverifiedCertificates) {
+	if errors.As(bad, &invalid) && invalid.Reason == x509.Expired && p.trustedInItsTime(bad.UnverifiedCertificates) {
 		return Result{
 			Verdict: Unknown, Hint: "check this machine's clock",
 			Text: "the certificate of " + host + " is not valid now (" + leaf.NotBefore.Format(time.DateOnly) + " to " + leaf.NotAfter.Format(time.DateOnly) + ")",
@@ -67,7 +67,7 @@ func (p *probe) disbelieved(bad *tls.CertificateVerificationError) Result {
 	}
 	if p.ask.Roots == nil && noRoots() {
 		return Result{
-			Verdict: Verdict(failure.Local), Text: "this machine has no root certificates, so that no exchange can be believed",
+			Verdict: Verdict(failure.Local), Text: "this machine has no root certificates, so that no exchange can be trusted",
 			Hint: "install them (ca-certificates), or name a file in SSL_CERT_FILE",
 		}
 	}
@@ -82,12 +82,12 @@ func (p *probe) disbelieved(bad *tls.CertificateVerificationError) Result {
 	}
 	return Result{
 		Verdict: Verdict(failure.UpstreamTLS), Text: what,
-		Hint: "somebody on the way answers in the exchange's place; if that is meant to be, add its authority to the system's or to SSL_CERT_FILE",
+		Hint: "something in between answers instead of the exchange; if that is meant to be, add its authority to the system's or to SSL_CERT_FILE",
 	}
 }
 
-// believedInItsTime reports whether a chain is trusted, but for today's date.
-func (p *probe) believedInItsTime(chain []*x509.Certificate) bool {
+// trustedInItsTime reports whether a chain is trusted, but for today's date.
+func (p *probe) trustedInItsTime(chain []*x509.Certificate) bool {
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)
@@ -106,5 +106,5 @@ func noRoots() bool {
 	return err != nil || pool.Equal(x509.NewCertPool())
 }
 
-// quoted is a name from a certificate.
+// quoted returns a name from a certificate, in quotes.
 func quoted(s string) string { return `"` + clean(s, 80) + `"` }

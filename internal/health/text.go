@@ -11,7 +11,7 @@ import (
 // title is the title of an HTML page.
 var title = regexp.MustCompile(`(?is)<title[^>]*>(.{1,300}?)</title>`)
 
-// excerpt is what an answer's body says, for people: the message of JSON, the
+// excerpt returns what an answer's body says, for people: the message of JSON, the
 // title of a page, or its beginning; "" or led by a colon.
 func excerpt(h http.Header, body []byte) string {
 	var said map[string]any

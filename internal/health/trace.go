@@ -36,9 +36,9 @@ func (s *steps) list() []Step {
 	return append([]Step(nil), s.done...)
 }
 
-// watch lets the standard library tell of look-ups and connections made under
-// the context. Of several at once the first to succeed counts.
-func (s *steps) watch(ctx context.Context) context.Context {
+// trace returns a context under which the standard library reports look-ups and
+// connections. Of several at the same time the first to succeed counts.
+func (s *steps) trace(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		DNSStart: func(httptrace.DNSStartInfo) { s.begin(&s.dns) },
 		DNSDone: func(i httptrace.DNSDoneInfo) {
@@ -81,26 +81,26 @@ func (p *probe) reach(ctx context.Context) error {
 	if p.ask.Reach == nil {
 		return nil
 	}
-	return p.ask.Reach(p.steps.watch(ctx))
+	return p.ask.Reach(p.steps.trace(ctx))
 }
 
-// open opens the way. What the upstream takes for it counts from the
-// connection; a direct way has no such step.
+// open connects to the target. StepProxy counts from the connection to the
+// upstream; a direct connection has no such step.
 func (p *probe) open(ctx context.Context) (*upstream.Conn, error) {
-	way, err := p.dial(p.steps.watch(ctx), p.ask.Target)
+	conn, err := p.dial(p.steps.trace(ctx), p.ask.Target)
 	if err != nil {
 		return nil, err
 	}
 	p.steps.mu.Lock()
 	connected := p.steps.connected
 	p.steps.mu.Unlock()
-	if !connected.IsZero() && (way.Member == nil || !way.Member.IsDirect()) {
+	if !connected.IsZero() && (conn.Member == nil || !conn.Member.IsDirect()) {
 		p.steps.since(StepProxy, connected)
 	}
-	return way, nil
+	return conn, nil
 }
 
-// failed is the result of a way that did not open.
+// failed returns the result of a connection that failed.
 func failed(err error) Result {
 	if e, ok := errors.AsType[*failure.Error](err); ok {
 		r := Result{Verdict: Verdict(e.Class), Text: e.Text, Hint: e.Hint, Unsure: e.Unsure || e.Class == failure.TargetTimeout, Err: e}
@@ -109,5 +109,5 @@ func failed(err error) Result {
 		}
 		return r
 	}
-	return Result{Verdict: Verdict(failure.UpstreamTimeout), Text: "did not open the way in time"}
+	return Result{Verdict: Verdict(failure.UpstreamTimeout), Text: "did not connect in time"}
 }

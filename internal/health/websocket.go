@@ -48,13 +48,13 @@ func newKey() string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// acceptFor is the Sec-WebSocket-Accept of a key (RFC 6455 section 4.2.2).
+// acceptFor returns the Sec-WebSocket-Accept of a key (RFC 6455 section 4.2.2).
 func acceptFor(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// frame is one from a client, whose payload has to be masked.
+// frame returns one as clients send it, with the payload masked.
 func frame(op byte, payload string) []byte {
 	var mask [4]byte
 	_, _ = rand.Read(mask[:])

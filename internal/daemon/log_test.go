@@ -15,7 +15,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-func TestBlockedLogDropsLinesAndBlocksNobody(t *testing.T) {
+func TestBlockedLogDropsLinesAndBlocksNoTunnel(t *testing.T) {
 	r, w, err := os.Pipe() // nobody reads it until the end
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestBlockedLogDropsLinesAndBlocksNobody(t *testing.T) {
 	_ = w.Close()
 }
 
-func TestLogIsWholeAfterClose(t *testing.T) {
+func TestLogCompleteAfterClose(t *testing.T) {
 	var out bytes.Buffer
 	lines := newLineWriter(&out)
 	go lines.run() // ends with Close
@@ -76,7 +76,7 @@ func (f *filling) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestLinesOnAFullDiskAreCounted(t *testing.T) {
+func TestLinesLostOnFullDiskAreCounted(t *testing.T) {
 	const lines, later = 400, 5
 	disk := &filling{room: 20000}
 	w := newLineWriter(disk)
@@ -109,7 +109,7 @@ func TestLinesOnAFullDiskAreCounted(t *testing.T) {
 
 // With every tunnel open, every slot for those that wait taken, and the admin
 // address flooded, what proxyd needs itself is left.
-func TestDescriptorsAreSharedOutWithinTheirLimit(t *testing.T) {
+func TestDescriptorSharesStayWithinLimit(t *testing.T) {
 	const standard, listeners, runtimes, events, spare = 3, 4, 3, 2, 4
 	for _, files := range []uint64{64, 100, 128, 256, 384, 512} {
 		open := maxTunnels(files)
@@ -123,7 +123,7 @@ func TestDescriptorsAreSharedOutWithinTheirLimit(t *testing.T) {
 	}
 }
 
-func TestMaxTunnelsLeavesRoomForOurOwnFiles(t *testing.T) {
+func TestMaxTunnelsLeavesRoomForOwnFiles(t *testing.T) {
 	for _, c := range []struct {
 		files uint64
 		want  int

@@ -54,7 +54,7 @@ func TestAcceptedConnectionsHaveKeepalive(t *testing.T) {
 }
 
 // A process that has ended is not alive, even when nobody has waited for it yet.
-func TestAliveKnowsTheDead(t *testing.T) {
+func TestZombieIsNotAlive(t *testing.T) {
 	t.Parallel()
 	if !alive(os.Getpid()) {
 		t.Error("this process is not alive")

@@ -31,7 +31,7 @@ func writeRecord(log *zap.Logger, r *tunnel.Record) {
 	logRecord(log.Check(zap.InfoLevel, "tunnel"), r)
 }
 
-func TestLineOfARecordAllocatesNothing(t *testing.T) {
+func TestRecordLineAllocatesNothing(t *testing.T) {
 	lines := newLineWriter(discard{})
 	go lines.run() // ends with Close
 	defer lines.Close()
@@ -69,7 +69,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 // What waits behind a slow log is bounded, is written in one call, and holds
 // nothing of the records before.
-func TestLinesBehindASlowLogAreWrittenTogether(t *testing.T) {
+func TestSlowLogGetsLinesInOneWrite(t *testing.T) {
 	g := &gate{opened: make(chan struct{}), began: make(chan struct{}, 1)}
 	lines := newLineWriter(g)
 	go lines.run() // ends with Close

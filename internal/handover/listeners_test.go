@@ -45,7 +45,7 @@ func handed(t testing.TB, l *Listeners, name string, ln net.Listener) {
 	}
 }
 
-func TestListenersAreFoundByNameAndByAddress(t *testing.T) {
+func TestListenersFoundByNameAndAddress(t *testing.T) {
 	t.Parallel()
 	var l Listeners
 	path := filepath.Join(t.TempDir(), "admin.sock")
@@ -107,7 +107,7 @@ func TestListenersAreFoundByNameAndByAddress(t *testing.T) {
 }
 
 // A dead client must be found as fast behind a listener that was handed over.
-func TestHandedOverListenersKeepConnsAlive(t *testing.T) {
+func TestInheritedListenersSetKeepalive(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -134,7 +134,7 @@ func TestHandedOverListenersKeepConnsAlive(t *testing.T) {
 }
 
 // A unix socket's file is the next process's: the old one must not remove it.
-func TestTheFileOfAUnixSocketStays(t *testing.T) {
+func TestUnixSocketFileStaysAfterHandover(t *testing.T) {
 	t.Parallel()
 	for play, serves := range map[string]bool{"answers": true, "dies at go": false} {
 		path := filepath.Join(t.TempDir(), "admin.sock")
@@ -180,7 +180,7 @@ var _ = add("serves and ends", func() error {
 })
 
 // From when the next process serves, the file is its own to remove.
-func TestTheFileOfAUnixSocketEndsWithTheLast(t *testing.T) {
+func TestUnixSocketFileRemovedByLastProcess(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	ln, err := net.Listen("unix", path)

@@ -14,7 +14,7 @@ import (
 )
 
 // What the other process sends is believed only as far as it can be.
-func TestWhatIsNoMessage(t *testing.T) {
+func TestReceiveRejectsMalformedMessages(t *testing.T) {
 	t.Parallel()
 	frame := func(text, size, files uint32, body string) string {
 		b := binary.BigEndian.AppendUint32(nil, text)
@@ -62,7 +62,7 @@ func TestWhatIsNoMessage(t *testing.T) {
 }
 
 // A batch is the sum of its items, no more and no less.
-func TestItemsThatAreNotTheBatch(t *testing.T) {
+func TestSplitRejectsItemsThatDoNotFitBatch(t *testing.T) {
 	t.Parallel()
 	for want, items := range map[string][]sizes{
 		"":                                {{1, 0}, {2, 0}},
@@ -82,7 +82,7 @@ func TestItemsThatAreNotTheBatch(t *testing.T) {
 }
 
 // A commit of another batch is none: the child takes nothing, and lets go.
-func TestACommitOfAnotherBatchIsNone(t *testing.T) {
+func TestCommitOfAnotherBatchIsRejected(t *testing.T) {
 	t.Parallel()
 	child := successor(t, "takes", 0)
 	items, far := goods(t, 1)

@@ -53,7 +53,7 @@ func oldDies(afterCommit bool) func() error {
 var _ = add("old one dies before the commit", oldDies(false))
 var _ = add("old one dies after the commit", oldDies(true))
 
-func TestAParentThatDies(t *testing.T) {
+func TestChildServesWhenParentDies(t *testing.T) {
 	t.Parallel()
 	for play, want := range map[string]string{
 		"old one dies before the commit": "",

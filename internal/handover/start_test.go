@@ -58,7 +58,7 @@ var _ = add("closes", func() error {
 })
 
 // Whatever the new process does, the old one goes on, and the new one is no more.
-func TestAChildThatIsNotReadyIsNoMore(t *testing.T) {
+func TestUnreadyChildIsKilled(t *testing.T) {
 	t.Parallel()
 	for play, want := range map[string][]string{
 		"exits":             {"ended before it served", "exit status 3", "log above"},
@@ -110,7 +110,7 @@ var _ = add("answers", func() error {
 var _ = add("dies at go", func() error { _, err := ready(); return err })
 var _ = add("hangs at go", func() error { _, err := ready(); return errors.Join(err, hang()) })
 
-func TestAChildThatDoesNotServeIsNoMore(t *testing.T) {
+func TestChildThatDoesNotServeIsKilled(t *testing.T) {
 	t.Parallel()
 	for play, c := range map[string]struct {
 		step time.Duration
@@ -171,7 +171,7 @@ func TestOneUpgradeAtATime(t *testing.T) {
 }
 
 // While the sockets change hands every client is answered, by the one or the other.
-func TestNoClientIsRefused(t *testing.T) {
+func TestNoClientIsRefusedDuringHandover(t *testing.T) {
 	t.Parallel()
 	ln := listening(t)
 	var clients sync.WaitGroup
@@ -219,7 +219,7 @@ func TestNoClientIsRefused(t *testing.T) {
 	}
 }
 
-func TestNoUpgradeWhereItWouldEndTheContainer(t *testing.T) {
+func TestUpgradeRefusedWhereItEndsContainer(t *testing.T) {
 	t.Parallel()
 	is := func(name string) func() string { return func() string { return name } }
 	for name, c := range map[string]struct {

@@ -112,7 +112,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-func TestUserAgentOfProbeIsTheConfigurations(t *testing.T) {
+func TestUserAgentFromConfiguration(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	v := testkit.NewVenue(t, ca)
@@ -136,7 +136,7 @@ func TestUserAgentOfProbeIsTheConfigurations(t *testing.T) {
 
 // A feed that its address subscribes to has to send: an address that an
 // exchange has left behind may be open, answer pings and carry nothing.
-func TestSubscribedFeedIsOKByMessageAlone(t *testing.T) {
+func TestSubscribedFeedNeedsMessage(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	for _, c := range []struct {
@@ -237,8 +237,8 @@ func TestSlowSteps(t *testing.T) {
 	}
 }
 
-// TestWayFaults: the verdict of a way that fails is the class of its fault.
-func TestWayFaults(t *testing.T) {
+// TestConnectionFailures: the verdict of a way that fails is the class of its fault.
+func TestConnectionFailures(t *testing.T) {
 	t.Parallel()
 	ca, other := testkit.NewCA(t), testkit.NewCA(t)
 	v := testkit.NewVenue(t, ca)

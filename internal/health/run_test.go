@@ -193,9 +193,9 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// TestTraffic: what traffic shows need not be asked. An opened way says nothing
+// TestTrafficReplacesProbes: what traffic shows need not be asked. An opened way says nothing
 // of what the exchange answered in it.
-func TestTraffic(t *testing.T) {
+func TestTrafficReplacesProbes(t *testing.T) {
 	now := func(Pair) Known { return Known{Opened: time.Now(), Carried: time.Now()} }
 	opened := func(Pair) Known { return Known{Opened: time.Now()} }
 	for _, c := range []struct {
@@ -219,9 +219,9 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// TestBans: nothing is asked that asked to be left alone, and all is once that
+// TestBannedPairsAreNotProbed: nothing is asked that asked to be left alone, and all is once that
 // is over.
-func TestBans(t *testing.T) {
+func TestBannedPairsAreNotProbed(t *testing.T) {
 	const ban = 10 * time.Minute
 	var began time.Time
 	b := &bench{}
@@ -244,8 +244,8 @@ func TestBans(t *testing.T) {
 	}
 }
 
-// TestTrouble: an exchange that asks for patience with its own trouble has it.
-func TestTrouble(t *testing.T) {
+// TestExchangeTroubleBlamesNoMember: an exchange that asks for patience with its own trouble has it.
+func TestExchangeTroubleBlamesNoMember(t *testing.T) {
 	b := &bench{}
 	b.find = func(Pair, Method) Result { return Result{Verdict: Unknown, Until: time.Now().Add(4 * time.Minute)} }
 	b.run(t, fmt.Sprintf(asia, "exchange"), 10*time.Minute)
@@ -256,9 +256,9 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// TestReturn: an ejected member is asked when its ejection ends, though its pool
+// TestEjectedMemberReturns: an ejected member is asked when its ejection ends, though its pool
 // probes no health_check, until it is back.
-func TestReturn(t *testing.T) {
+func TestEjectedMemberReturns(t *testing.T) {
 	var back time.Time
 	good := 0
 	b := &bench{}
@@ -279,8 +279,8 @@ func TestReturn(t *testing.T) {
 	}
 }
 
-// TestReload: what left the configuration is asked no more, what came is.
-func TestReload(t *testing.T) {
+// TestReloadChangesJobs: what left the configuration is asked no more, what came is.
+func TestReloadChangesJobs(t *testing.T) {
 	next := snapshot(t, strings.ReplaceAll(fmt.Sprintf(asia, "exchange"), "name: a, url: \"socks5://a.example", "name: c, url: \"socks5://c.example"))
 	b := &bench{}
 	b.known = func(Pair) Known { return Known{} }
@@ -304,9 +304,9 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestUnsure: where nobody can tell, the member is to blame once another one
+// TestUnsureFailureBlamesNoMember: where nobody can tell, the member is to blame once another one
 // does for the same exchange.
-func TestUnsure(t *testing.T) {
+func TestUnsureFailureBlamesNoMember(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		found, others Verdict
@@ -331,9 +331,9 @@ func TestUnsure(t *testing.T) {
 	}
 }
 
-// TestStopped: a probe that outlasted its own time by far was not running: the
+// TestRunStopsWithContext: a probe that outlasted its own time by far was not running: the
 // process was stopped, or the machine asleep. It is no evidence.
-func TestStopped(t *testing.T) {
+func TestRunStopsWithContext(t *testing.T) {
 	b := &bench{}
 	b.find = func(Pair, Method) Result { return Result{Verdict: "target_timeout", Took: time.Minute} }
 	b.run(t, fmt.Sprintf(asia, "exchange"), 2*time.Minute)

@@ -124,7 +124,7 @@ func TestHugeFile(t *testing.T) {
 }
 
 // A change that leaves size and times alone is found by the poll of all content.
-func TestChangeWithoutATrace(t *testing.T) {
+func TestChangeInSameTickIsRead(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(old(t), "proxyd.yaml")
 	w := New(Options{Files: func() []string { return []string{file} }})

@@ -11,7 +11,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-func TestFileThatCannotBeComparedForWantOfADescriptorHasNotChanged(t *testing.T) {
+func TestFileWithoutFreeDescriptorHasNotChanged(t *testing.T) {
 	dir := t.TempDir()
 	path := dir + "/proxyd.yaml"
 	f, err := os.Create(path)

@@ -17,7 +17,7 @@ func old(t *testing.T) string {
 }
 
 // Without options a save is told after 100 ms.
-func TestDefaults(t *testing.T) {
+func TestSettleDefault(t *testing.T) {
 	t.Parallel()
 	r := reads(t, old(t), Options{})
 	began := time.Now()
@@ -30,7 +30,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // What changes no content is looked at and not told.
-func TestNotTold(t *testing.T) {
+func TestSameContentIsNotReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -136,7 +136,7 @@ func (r *reader) settles(t *testing.T) {
 }
 
 // The list of files follows the configuration, which names other secrets.
-func TestFilesComeAndGo(t *testing.T) {
+func TestFilesAddedAndRemoved(t *testing.T) {
 	t.Parallel()
 	secrets := t.TempDir()
 	one, two := filepath.Join(secrets, "one"), filepath.Join(secrets, "two")
@@ -169,7 +169,7 @@ func TestFilesComeAndGo(t *testing.T) {
 }
 
 // A file that is named anew and has changed since it was read is told.
-func TestNewlyNamedAndChangedSince(t *testing.T) {
+func TestNewlyNamedFileChangedSinceRead(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")
 	write(t, secret, "1")
@@ -191,7 +191,7 @@ func TestNewlyNamedAndChangedSince(t *testing.T) {
 }
 
 // A writer that never rests is told of all the same.
-func TestSteadyWrites(t *testing.T) {
+func TestSteadyWritesAreReported(t *testing.T) {
 	t.Parallel()
 	r := reads(t, old(t), Options{Settle: 300 * time.Millisecond})
 	end := time.After(5 * time.Second)
@@ -207,7 +207,7 @@ func TestSteadyWrites(t *testing.T) {
 	}
 }
 
-func TestDirectoryFurtherUpReplaced(t *testing.T) {
+func TestParentDirectoryReplaced(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
 	dir := filepath.Join(top, "app", "conf")
@@ -227,7 +227,7 @@ func TestDirectoryFurtherUpReplaced(t *testing.T) {
 	until(t, "the next change", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.read[len(r.read)-1] == "newer" })
 }
 
-func TestChurn(t *testing.T) {
+func TestFileMovedAndDeletedRepeatedly(t *testing.T) {
 	t.Parallel()
 	r := reads(t, old(t), Options{Settle: time.Millisecond, Poll: 2 * time.Millisecond})
 	away := filepath.Join(t.TempDir(), "away")
@@ -244,7 +244,7 @@ func TestChurn(t *testing.T) {
 	})
 }
 
-func TestNothingToWatch(t *testing.T) {
+func TestNoFiles(t *testing.T) {
 	t.Parallel()
 	r := &reader{changed: make(chan struct{}, 9)}
 	r.start(t, Options{})

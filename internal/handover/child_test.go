@@ -159,7 +159,7 @@ func whole(t testing.TB, c net.Conn) string {
 
 // Whatever happens before the commit: what is here is all of it and works, and
 // the other process keeps no copy.
-func TestBeforeTheCommitItIsTheParents(t *testing.T) {
+func TestParentKeepsItemsBeforeCommit(t *testing.T) {
 	t.Parallel()
 	for play, c := range map[string]struct {
 		step    time.Duration
@@ -198,7 +198,7 @@ func TestBeforeTheCommitItIsTheParents(t *testing.T) {
 }
 
 // A child that has ended after its word and before the commit has not got it.
-func TestACommitThatCannotBeWrittenIsNone(t *testing.T) {
+func TestParentKeepsItemsWhenCommitFails(t *testing.T) {
 	t.Parallel()
 	child := successor(t, "dies before held", 0)
 	items, _ := goods(t, 1)
@@ -216,7 +216,7 @@ func TestACommitThatCannotBeWrittenIsNone(t *testing.T) {
 	}
 }
 
-func TestAfterTheCommitItIsTheChilds(t *testing.T) {
+func TestChildOwnsItemsAfterCommit(t *testing.T) {
 	t.Parallel()
 	for play, want := range map[string]string{"takes": "child item 0", "dies after the commit": ""} {
 		t.Run(play, func(t *testing.T) {
@@ -245,7 +245,7 @@ func TestAfterTheCommitItIsTheChilds(t *testing.T) {
 }
 
 // More than one message holds goes in several, each of which is committed.
-func TestManyItems(t *testing.T) {
+func TestMoveSplitsManyItemsIntoBatches(t *testing.T) {
 	t.Parallel()
 	child := successor(t, "takes", testkit.Patience)
 	items, far := goods(t, 300)

@@ -29,9 +29,9 @@ func (b *bench) reloading(t *testing.T, text string, d time.Duration) {
 	}
 }
 
-// TestReloadIsNoReasonToAsk: however often a file is saved, each pair is asked
+// TestReloadDoesNotProbe: however often a file is saved, each pair is asked
 // at its interval, and what wants to be left alone is.
-func TestReloadIsNoReasonToAsk(t *testing.T) {
+func TestReloadDoesNotProbe(t *testing.T) {
 	text := strings.Replace(fmt.Sprintf(asia, "exchange"), "interval_seconds: 30", "interval_seconds: 300", 1)
 	for name, tt := range map[string]struct {
 		found Result
@@ -109,9 +109,9 @@ func TestReloadKeepsBans(t *testing.T) {
 	}
 }
 
-// TestInTwoPools: a member in two pools is asked whether it accepts as often as
+// TestMemberInTwoPoolsIsProbedOnce: a member in two pools is asked whether it accepts as often as
 // the one that wants it most.
-func TestInTwoPools(t *testing.T) {
+func TestMemberInTwoPoolsIsProbedOnce(t *testing.T) {
 	pool := func(interval int) string {
 		return fmt.Sprintf("{proxies: [{name: a, url: 'http://a.example:1'}], health_check: {method: tcp, interval_seconds: %d}}", interval)
 	}
@@ -124,9 +124,9 @@ func TestInTwoPools(t *testing.T) {
 	}
 }
 
-// TestNothingUnusedIsAsked: neither a pool that nothing leads to nor a member
+// TestUnusedMembersAreNotProbed: neither a pool that nothing leads to nor a member
 // that is drained, or disabled; hops are in use where what lies behind them is.
-func TestNothingUnusedIsAsked(t *testing.T) {
+func TestUnusedMembersAreNotProbed(t *testing.T) {
 	const check = "health_check: {method: exchange, interval_seconds: 10}"
 	text := `
 pools:
@@ -157,9 +157,9 @@ default: direct
 	}
 }
 
-// TestDeadMembersKeepNobodyWaiting: however many are out of use and silent, those
+// TestDeadMembersDoNotDelayOthers: however many are out of use and silent, those
 // that are in use are asked at their interval, and the others still come back.
-func TestDeadMembersKeepNobodyWaiting(t *testing.T) {
+func TestDeadMembersDoNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	var dead strings.Builder
 	for i := range 100 {
@@ -236,9 +236,9 @@ func TestReturnThroughAnotherExchange(t *testing.T) {
 	}
 }
 
-// TestNobodyCanTell: when the third exchange does not tell either, it is said of
+// TestReturnUndecidedAfterThreeExchanges: when the third exchange does not tell either, it is said of
 // the member that nobody can; it is not put off for ever.
-func TestNobodyCanTell(t *testing.T) {
+func TestReturnUndecidedAfterThreeExchanges(t *testing.T) {
 	b := &bench{}
 	b.known = func(p Pair) Known { return Known{Ejected: p.Member.Name() == "a"} }
 	b.find = func(Pair, Method) Result {
@@ -258,9 +258,9 @@ func TestNobodyCanTell(t *testing.T) {
 	}
 }
 
-// TestWhoIsToBlame: that another member does counts as long as it is news, and
+// TestFailureBlamedOnMemberWhenOthersSucceed: that another member does counts as long as it is news, and
 // traffic through it tells as well as a probe.
-func TestWhoIsToBlame(t *testing.T) {
+func TestFailureBlamedOnMemberWhenOthersSucceed(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		does   time.Duration // how long the other one does

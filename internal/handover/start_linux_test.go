@@ -14,7 +14,7 @@ var _ = add("upgrades", func() error {
 })
 
 // In a PID namespace of its own a process is what it is in a container.
-func TestAContainersFirstProcessIsNotReplaced(t *testing.T) {
+func TestContainerFirstProcessIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	first := exec.CommandContext(soon(t), os.Args[0])
 	first.Env = append(os.Environ(), part+"=upgrades")

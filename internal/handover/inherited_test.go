@@ -57,7 +57,7 @@ var _ = add("looks around", func() error {
 // A child has the listeners, its socket and the standard files, and nothing else
 // that is open here; the same arguments; and an environment without what was
 // meant for this process.
-func TestWhatAChildInherits(t *testing.T) {
+func TestChildInheritsListenersOnly(t *testing.T) {
 	t.Parallel()
 	a, b := listening(t), listening(t)
 	b.Name = "other"
@@ -128,7 +128,7 @@ func TestWhatAChildInherits(t *testing.T) {
 	}
 }
 
-func TestProgramIsThePathThatWasGiven(t *testing.T) {
+func TestProgramKeepsGivenPath(t *testing.T) {
 	saved := os.Args
 	defer func() { os.Args = saved }()
 	dir := t.TempDir()

@@ -22,11 +22,11 @@ const (
 	upgrades    = 3
 )
 
-// TestAThousandTunnelsMoveThreeTimes (fewer with the race detector): real processes, each the successor of the
+// TestThousandTunnelsMoveThreeTimes (fewer with the race detector): real processes, each the successor of the
 // one before; frames both ways all the while; some tunnels half-closed, some with
 // a side that does not read. No frame is lost, doubled or swapped, and each
 // tunnel has one record, in the last process, that counts every byte.
-func TestAThousandTunnelsMoveThreeTimes(t *testing.T) {
+func TestThousandTunnelsMoveThreeTimes(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	for i := range thousand {

@@ -16,7 +16,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// A mode is a way to point curl at proxyd.
+// A mode is a manner of pointing curl at proxyd.
 type mode struct {
 	name string
 	args []string
@@ -37,7 +37,7 @@ func (w *world) modes() []mode {
 	}
 }
 
-// carried: every client's way through every upstream. The bytes arrive, and the
+// carried: every client through every upstream. The bytes arrive, and the
 // upstream's own log has the connection, and no other's.
 func (w *world) carried(t *testing.T) {
 	large, body := testkit.Pattern(size), pattern(t)
@@ -83,12 +83,12 @@ func (w *world) through(t *testing.T, u *upstream, name, pattern, host string, d
 		if len(w.exchange.Requests()) != seen+1 {
 			t.Errorf("the exchange has seen %d requests, want 1", len(w.exchange.Requests())-seen)
 		}
-		if pattern != "" { // "": over a kept connection, of which a log need not tell
+		if pattern != "" { // "": over a kept connection, which a log need not mention
 			testkit.Eventually(t, testkit.Patience, u.name+"'s log has a connection more to "+host, func() bool { return u.count(pattern, host) > before })
 		}
 		for _, other := range w.upstreams {
 			if other.process != u.process && other.count("HOST", host) > 0 {
-				t.Errorf("%s's log tells of %s too", other.name, host)
+				t.Errorf("%s's log mentions %s too", other.name, host)
 			}
 		}
 	})

@@ -14,7 +14,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-const size = 300 << 10 // more than any buffer on the way
+const size = 300 << 10 // more than any buffer in between
 
 // answer is what became of one run of curl.
 type answer struct {

@@ -16,7 +16,7 @@ func (w *world) poolsAndChains(t *testing.T) {
 		through    string // whose log has it
 	}{
 		{"a dead member first", "failing-over.test", "tinyproxy"},
-		{"microsocks by way of dante", "through-dante.test", "microsocks"},
+		{"microsocks through dante", "through-dante.test", "microsocks"},
 	} {
 		run(t, "curl, CONNECT → "+c.name, func(t *testing.T) {
 			w.curl(t, "-x", "http://"+open, "https://"+c.host+"/").arrived(t, ok)
@@ -24,7 +24,7 @@ func (w *world) poolsAndChains(t *testing.T) {
 			testkit.Eventually(t, testkit.Patience, u.name+"'s log has it", func() bool { return u.count(u.carried, c.host) > 0 })
 		})
 	}
-	run(t, "curl, CONNECT → by way of squid, which allows port 443 alone", func(t *testing.T) {
+	run(t, "curl, CONNECT → through squid, which allows port 443 alone", func(t *testing.T) {
 		w.tunnelRefused(t, "through-squid.test", "upstream_denied", "403", "443")
 	})
 }
@@ -73,7 +73,7 @@ func (w *world) listeners(t *testing.T) {
 	})
 	micro := w.upstream("microsocks")
 	for _, m := range []string{"--socks5", "--socks4"} {
-		run(t, "curl, "+m+" with an address, at a listener with one way out", func(t *testing.T) {
+		run(t, "curl, "+m+" with an address, at a listener with one outbound", func(t *testing.T) {
 			before := micro.count(micro.carried, liveAddr)
 			w.curl(t, m, oneExit, target).arrived(t, []byte("ok"))
 			testkit.Eventually(t, testkit.Patience, "microsocks' log has it", func() bool { return micro.count(micro.carried, liveAddr) > before })
@@ -91,7 +91,7 @@ func (w *world) secrets(t *testing.T) {
 			}
 		}
 		if !strings.Contains(log, `"msg":"tunnel"`) || !strings.Contains(log, `"msg":"refused"`) {
-			t.Error("the log tells of no tunnel, or of no refusal")
+			t.Error("the log has no tunnel, or no refusal")
 		}
 	})
 }

@@ -20,7 +20,7 @@ import (
 // Where names lead, in this network alone.
 const (
 	liveAddr        = "127.0.0.1" // the exchange, ports 443 and 80
-	refusedAddr     = "127.0.0.2" // nobody listens
+	refusedAddr     = "127.0.0.2" // without a listener
 	silentAddr      = "127.0.0.3" // SYNs to port 443 stay without an answer
 	unreachableAddr = "192.0.2.1" // no route
 	forbiddenAddr   = "127.0.0.4" // the upstreams do not want it

@@ -9,7 +9,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// plainHTTP: what curl can make of a request, by way of each program. Two real
+// plainHTTP: what curl can make of a request, through each program. Two real
 // parsers have read it before the exchange does.
 func (w *world) plainHTTP(t *testing.T) {
 	body := testkit.Pattern(size)

@@ -42,12 +42,12 @@ pools:
 exchanges:
 `, open, withAuth, withTLS, w.cert, w.key, oneExit)
 	for _, u := range w.upstreams {
-		way := fmt.Sprintf("name: %s, url: %q", u.name, u.url)
+		member := fmt.Sprintf("name: %s, url: %q", u.name, u.url)
 		if u.name == "squid-tls" {
-			way += fmt.Sprintf(", tls: {ca_file: %q}", w.exchange.CA.File)
+			member += fmt.Sprintf(", tls: {ca_file: %q}", w.exchange.CA.File)
 		}
-		fmt.Fprintf(&b, "  %s: {hosts: [\"*.%s\"], pool: {proxies: [{%s}]}, timeout_seconds: 8}\n", u.exchange, u.domain, way)
-		fmt.Fprintf(&b, "  %s_silent: {hosts: [silent.%s], pool: {proxies: [{%s}]}, timeout_seconds: 1}\n", strings.ReplaceAll(u.name, "-", "_"), u.domain, way)
+		fmt.Fprintf(&b, "  %s: {hosts: [\"*.%s\"], pool: {proxies: [{%s}]}, timeout_seconds: 8}\n", u.exchange, u.domain, member)
+		fmt.Fprintf(&b, "  %s_silent: {hosts: [silent.%s], pool: {proxies: [{%s}]}, timeout_seconds: 1}\n", strings.ReplaceAll(u.name, "-", "_"), u.domain, member)
 	}
 	for _, f := range faulty {
 		seconds := 8

@@ -26,8 +26,8 @@ var codes = map[string]struct{ http, socks int }{
 	"target_timeout":     {504, 6},
 }
 
-// deadTargets: what is wrong behind a real upstream is told as what it is, as
-// far as the upstream tells, in each of the client's protocols.
+// deadTargets: what is wrong behind a real upstream is reported as what it is, as
+// far as the upstream says, in each of the client's protocols.
 func (w *world) deadTargets(t *testing.T) {
 	for _, u := range w.upstreams {
 		for _, label := range []string{"refused", "unreachable", "unknown", "silent", "forbidden"} {
@@ -48,7 +48,7 @@ func (w *world) deadTargets(t *testing.T) {
 	}
 }
 
-// plainDead: an HTTP upstream's own page cannot be told from the exchange's, so
+// plainDead: an HTTP upstream's own page looks like the exchange's, so
 // it is handed on as it is.
 func (w *world) plainDead(t *testing.T, u *upstream, label, host, class string) {
 	t.Helper()
@@ -100,11 +100,11 @@ func (w *world) socksRefused(t *testing.T, host, class string) {
 	a.says(t, 97, "("+number(codes[class].socks)+")")
 }
 
-// faulty are ways that a typing error makes of the real upstreams.
+// faulty are the real upstreams with a typing error each.
 // "localhost" for the wrong passwords, because the same user of the same
 // address would be the same upstream as the one that is right.
 var faulty = []struct{ name, url, class string }{
-	{"nobody listens", "http://127.0.0.1:9", "upstream_refused"},
+	{"no listener", "http://127.0.0.1:9", "upstream_refused"},
 	{"unknown name", "socks5://nowhere.test:1080", "upstream_dns"},
 	{"tinyproxy, no password", "http://127.0.0.1:8082", "upstream_auth"},
 	{"tinyproxy, wrong password", "http://feed:wrong-Password-9@localhost:8082", "upstream_auth"},

@@ -38,11 +38,11 @@ type upstream struct {
 	said      func() string
 	carried   string            // what its log says of a CONNECT to HOST, as a pattern
 	plain     string            // … of a plain GET, if that is something else
-	dead      map[string]string // first label of a dead host: the class that clients are told
+	dead      map[string]string // first label of a dead host: the class that clients get
 }
 
 var (
-	// An HTTP upstream's 5xx does not tell what was wrong.
+	// An HTTP upstream's 5xx does not say what was wrong.
 	httpDead  = map[string]string{"refused": "target_unreachable", "unreachable": "target_unreachable", "unknown": "target_unreachable", "silent": "target_timeout", "forbidden": "upstream_denied"}
 	microDead = map[string]string{"refused": "target_refused", "unreachable": "target_unreachable", "unknown": "target_unreachable", "silent": "target_timeout"}
 	danteDead = map[string]string{"refused": "target_refused", "unreachable": "target_unreachable", "unknown": "target_unreachable", "silent": "target_timeout", "forbidden": "upstream_denied"}
@@ -92,7 +92,7 @@ func upstreams() []*upstream {
 	return list
 }
 
-// count is how often the upstream's log tells of a connection to host.
+// count is how often the upstream's log has a connection to host.
 func (u *upstream) count(pattern, host string) int {
 	return len(regexp.MustCompile(strings.ReplaceAll(pattern, "HOST", regexp.QuoteMeta(host))).FindAllString(u.said(), -1))
 }
@@ -128,7 +128,7 @@ func (w *world) startUpstreams(t *testing.T) {
 		}
 	}
 	for _, port := range []int{8081, 8082, 3128, 3129, 3130, 1080, 1081, 1082} {
-		testkit.Eventually(t, testkit.Patience, "somebody listens on port "+strconv.Itoa(port), func() bool {
+		testkit.Eventually(t, testkit.Patience, "a listener on port "+strconv.Itoa(port), func() bool {
 			c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 			if err != nil {
 				return false

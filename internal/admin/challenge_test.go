@@ -49,7 +49,7 @@ func recordedAdmin(t *testing.T, challenge string) (address string, seen func() 
 }
 
 // Promise (security): the command never sends admin.token, so that what listens
-// at the admin address in proxyd's place does not learn it.
+// at the admin address instead of proxyd does not learn it.
 func TestTokenIsNeverSent(t *testing.T) {
 	for _, challenge := range []string{"Basic realm=x", `Proxyd nonce="1.a.b"`, `Proxyd nonce=""`, `Proxyd nonce="a b"`, "Proxyd", `Proxyd realm="x", nonce="a"`} {
 		address, seen := recordedAdmin(t, challenge)

@@ -45,9 +45,9 @@ func TestClientReads(t *testing.T) {
 		if diff := cmp.Diff([]Tunnel{tunnel}, tunnels); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}
-		ways, err := c.Route(t.Context(), []string{"stream.binance.com", "a.example"}, "websocket", "127.0.0.1:8879")
-		if err != nil || len(ways) != 2 || ways[0].Pool != "listen[1].use" || ways[0].Kind != "websocket" {
-			t.Errorf("%v %+v", err, ways)
+		routes, err := c.Route(t.Context(), []string{"stream.binance.com", "a.example"}, "websocket", "127.0.0.1:8879")
+		if err != nil || len(routes) != 2 || routes[0].Pool != "listen[1].use" || routes[0].Kind != "websocket" {
+			t.Errorf("%v %+v", err, routes)
 		}
 		if err := c.Healthy(t.Context(), true, "127.0.0.1:8877"); err != nil {
 			t.Error(err)
@@ -60,8 +60,8 @@ func TestClientReads(t *testing.T) {
 			t.Errorf("a strange kind: %v", err)
 		}
 		long := slices.Repeat([]string{strings.Repeat("abcdefghi.", 25) + "a:1"}, 2*maxHosts+1)
-		if ways, err := c.Route(t.Context(), long, "", ""); err != nil || len(ways) != len(long) || ways[len(long)-1].Pool != "direct" {
-			t.Errorf("many: %v, %d ways", err, len(ways))
+		if routes, err := c.Route(t.Context(), long, "", ""); err != nil || len(routes) != len(long) || routes[len(long)-1].Pool != "direct" {
+			t.Errorf("many: %v, %d routes", err, len(routes))
 		}
 	})
 }
@@ -95,7 +95,7 @@ func TestClientReloads(t *testing.T) {
 	})
 }
 
-// What was begun is finished though the asker leaves.
+// A reload is finished even if the client leaves.
 func TestReloadIsFinishedAfterTheClientLeaves(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(context.Context, *Client) error{
@@ -109,7 +109,7 @@ func TestReloadIsFinishedAfterTheClientLeaves(t *testing.T) {
 				close(begun)
 				select {
 				case <-ctx.Done():
-				case <-time.After(500 * time.Millisecond): // the server has long seen that the asker has left
+				case <-time.After(500 * time.Millisecond): // the server has long seen that the client has left
 				}
 				ended <- ctx.Err()
 			}
@@ -168,7 +168,7 @@ func TestClientUpgrades(t *testing.T) {
 		{"all well", []string{"starting", "ready"}, "", ""},
 		{"without a word", nil, "", ""},
 		{"refused at once", nil, "another upgrade is under way\nwait", "another upgrade is under way; wait"},
-		{"failed on the way", []string{"starting"}, "the new one did not come up", "the new one did not come up"},
+		{"failed halfway", []string{"starting"}, "the new one did not come up", "the new one did not come up"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, moved, heard := wellOptions(t), make(chan bool, 2), make(chan struct{}, len(c.steps))
@@ -226,8 +226,8 @@ func TestClientDrains(t *testing.T) {
 	o, asked := wellOptions(t), make(chan [3]any, 1)
 	o.Drain = func(upstream, exchange string, on bool) error {
 		asked <- [3]any{upstream, exchange, on}
-		if upstream == "nobody" {
-			return errors.New("there is no upstream nobody; have tokyo-1")
+		if upstream == "no-such" {
+			return errors.New("there is no upstream no-such; have tokyo-1")
 		}
 		return nil
 	}
@@ -247,7 +247,7 @@ func TestClientDrains(t *testing.T) {
 			}
 		}
 		var rejected *RejectedError
-		if _, err := c.Drain(t.Context(), "nobody", "", true); !errors.As(err, &rejected) || err.Error() != "there is no upstream nobody; have tokyo-1" {
+		if _, err := c.Drain(t.Context(), "no-such", "", true); !errors.As(err, &rejected) || err.Error() != "there is no upstream no-such; have tokyo-1" {
 			t.Error(err)
 		}
 		<-asked
@@ -263,7 +263,7 @@ func TestClientErrorsWithoutADaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := closed.Addr().String()
+	unused := closed.Addr().String()
 	_ = closed.Close()
 	other := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -279,9 +279,9 @@ func TestClientErrorsWithoutADaemon(t *testing.T) {
 		refused       bool
 		says          string
 	}{
-		{"nobody", nobody, true, "is proxyd running?"},
+		{"no listener", unused, true, "is proxyd running?"},
 		{"no socket", "unix:" + filepath.Join(t.TempDir(), "a.sock"), true, "--admin ADDR"},
-		{"somebody else", ln.Addr().String(), false, "something else listens there"},
+		{"another server", ln.Addr().String(), false, "something else listens there"},
 		{"no address", "127.0.0.1:8878 x", false, "that is no address"},
 	} {
 		_, err := NewClient(c.address, config.Secret{}).Status(t.Context())

@@ -126,14 +126,14 @@ func TestRouteAnswers(t *testing.T) {
 	}
 	a := serve(t, o, "")
 	got := get(t, a, "/api/v1/route?host=stream.binance.com:9443&host=api.kraken.com")
-	var ways []Route
-	if err := json.Unmarshal([]byte(got.body), &ways); err != nil || len(ways) != 2 {
+	var routes []Route
+	if err := json.Unmarshal([]byte(got.body), &routes); err != nil || len(routes) != 2 {
 		t.Fatalf("%v: %s", err, got.body)
 	}
-	if w := ways[0]; w.Port != 9443 || w.Exchange != "binance" || w.Kind != "websocket" || w.Pool != "asia" || len(w.Members) != 2 || w.Members[1].State != "geoblocked for binance" || w.Members[0].State != "" {
+	if w := routes[0]; w.Port != 9443 || w.Exchange != "binance" || w.Kind != "websocket" || w.Pool != "asia" || len(w.Members) != 2 || w.Members[1].State != "geoblocked for binance" || w.Members[0].State != "" {
 		t.Errorf("%+v", w)
 	}
-	if ways[1].Refused == "" || ways[1].Pool != "" || strings.Contains(got.body, "CANARY") || strings.Contains(got.body, "bob") {
+	if routes[1].Refused == "" || routes[1].Pool != "" || strings.Contains(got.body, "CANARY") || strings.Contains(got.body, "bob") {
 		t.Errorf("%s", got.body)
 	}
 	for query, pool := range map[string]string{
@@ -141,7 +141,7 @@ func TestRouteAnswers(t *testing.T) {
 		"host=api.binance.com&kind=ws":           "direct",
 	} {
 		got = get(t, a, "/api/v1/route?"+query)
-		if err := json.Unmarshal([]byte(got.body), &ways); err != nil || ways[0].Pool != pool {
+		if err := json.Unmarshal([]byte(got.body), &routes); err != nil || routes[0].Pool != pool {
 			t.Errorf("%s: %v, want pool %s: %s", query, err, pool, got.body)
 		}
 	}
@@ -204,7 +204,7 @@ func TestPanicIsAnswered(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if v := <-seen; v != "CANARY" {
-		t.Errorf("told %v", v)
+		t.Errorf("reported %v", v)
 	}
 	if got := get(t, a, "/healthz"); got.status != 200 {
 		t.Errorf("afterwards: %d", got.status)

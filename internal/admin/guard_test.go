@@ -45,7 +45,7 @@ func TestAccessThroughABrowser(t *testing.T) {
 		{"by nothing", "GET / HTTP/1.0\r\nHost:", 421, "admin.hosts"},
 		{"typed in", "GET / HTTP/1.1\r\nSec-Fetch-Site: none", 200, ""},
 		{"refreshed", "GET / HTTP/1.1\r\nSec-Fetch-Site: same-origin", 200, ""},
-		{"from elsewhere", "GET /api/v1/status HTTP/1.1\r\nSec-Fetch-Site: cross-site", 403, "another site"},
+		{"from another site", "GET /api/v1/status HTTP/1.1\r\nSec-Fetch-Site: cross-site", 403, "another site"},
 		{"from another port", "GET /api/v1/status HTTP/1.1\r\nSec-Fetch-Site: same-site", 403, "another site"},
 		{"an origin", "GET /api/v1/status HTTP/1.1\r\nOrigin: http://evil.example", 403, "another site"},
 		{"no origin", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 1\r\nOrigin: null", 403, "another site"},
@@ -69,9 +69,9 @@ func TestAccessThroughABrowser(t *testing.T) {
 	}
 }
 
-// elsewhere makes a server believe that its clients have another address: the
-// check takes the address as net/http tells it.
-type elsewhere struct {
+// remoteListener makes a server believe that its clients have another address:
+// the check takes the address that net/http reports.
+type remoteListener struct {
 	net.Listener
 	from net.Addr
 }
@@ -83,7 +83,7 @@ type elsewhereConn struct {
 
 func (c elsewhereConn) RemoteAddr() net.Addr { return c.from }
 
-func (l elsewhere) Accept() (net.Conn, error) {
+func (l remoteListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func TestAccessFromOtherMachines(t *testing.T) {
 		{"profiles", "10.1.2.3:9", token, "/debug/pprof/heap", nil, 401, "admin.token"},
 		{"loopback", "127.0.0.9:9", token, "/api/v1/status", nil, 200, ""},
 		{"loopback, passed on", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Forwarded-For: 127.0.0.1"}, 401, "admin.token"},
-		{"loopback, passed on for nobody", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Forwarded-For: "}, 401, "admin.token"},
+		{"loopback, passed on for an empty address", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Forwarded-For: "}, 401, "admin.token"},
 		{"loopback, passed on by nginx", "127.0.0.1:9", token, "/api/v1/status", []string{"X-Real-IP: 192.0.2.7"}, 401, "admin.token"},
 		{"loopback, passed on by another proxy", "127.0.0.1:9", token, "/api/v1/status", []string{"Via: 1.1 squid"}, 401, "admin.token"},
 		{"allowed, passed on", "10.1.2.3:9", "", "/metrics", []string{"Forwarded: for=1.2.3.4"}, 403, "admin.allow"},
@@ -133,7 +133,7 @@ func TestAccessFromOtherMachines(t *testing.T) {
 			}
 			s, done := New(o), make(chan error, 1)
 			from := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
-			go func() { done <- s.Serve(elsewhere{ln, from}) }() // ends with Close
+			go func() { done <- s.Serve(remoteListener{ln, from}) }() // ends with Close
 			defer func() { _ = s.Close(); <-done }()
 			got := get(t, ln.Addr().String(), c.path, c.fields...)
 			if got.status != c.status || !strings.Contains(got.body, c.says) || strings.Contains(got.body, token) {
@@ -180,7 +180,7 @@ func TestUnixSocketNeedsNoToken(t *testing.T) {
 	}
 }
 
-// Idle connections keep nobody out, and slow ones are closed in time.
+// Idle connections keep no client out, and slow ones are closed in time.
 func TestIdleConnectionsKeepNoClientOut(t *testing.T) {
 	t.Parallel()
 	a := serve(t, wellOptions(t), "")

@@ -31,7 +31,7 @@ func TestAdminAnswersWithoutAFreeDescriptor(t *testing.T) {
 	s.spares.open() // else Serve takes them when there are none
 	defer s.spares.close()
 	var clients []net.Conn
-	for range 2 * spareFiles { // more than are spared: idle ones give way
+	for range 2 * spareFiles { // more than are spared: idle ones are closed
 		c, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestAdminAnswersWithoutAFreeDescriptor(t *testing.T) {
 	}()
 	answered := 0
 	for _, c := range clients {
-		answer, _ := io.ReadAll(c) // an error from one that had to give way
+		answer, _ := io.ReadAll(c) // an error from one that was closed
 		if strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") {
 			answered++
 		}

@@ -9,8 +9,8 @@ import (
 
 func TestAcceptGoesOnAfterFailures(t *testing.T) {
 	f := newFront(t, local)
-	told := make(chan error, 100)
-	f.server.opts.AcceptFailed = func(err error) { told <- err }
+	reported := make(chan error, 100)
+	f.server.opts.AcceptFailed = func(err error) { reported <- err }
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestAcceptGoesOnAfterFailures(t *testing.T) {
 		t.Error(err)
 	}
 	f.server.Close()
-	if len(told) != 1 || !strings.Contains((<-told).Error(), "too many open files") {
-		t.Errorf("told %d times", len(told)+1)
+	if len(reported) != 1 || !strings.Contains((<-reported).Error(), "too many open files") {
+		t.Errorf("reported %d times", len(reported)+1)
 	}
 }

@@ -65,7 +65,7 @@ func TestChunked(t *testing.T) {
 					text = f.text
 				}
 				if used != want || done != tt.done || (text == "") != (tt.want == "") || !strings.Contains(text, tt.want) {
-					t.Errorf("by %d: used %d, done %v, fault %q; want %d, %v, %q", step, used, done, text, want, tt.done, tt.want)
+					t.Errorf("by %d: used %d, done %v, refusal %q; want %d, %v, %q", step, used, done, text, want, tt.done, tt.want)
 				}
 			}
 		})
@@ -76,11 +76,11 @@ func FuzzChunked(f *testing.F) {
 	f.Add([]byte("5\r\nhello\r\n0\r\nX: y\r\n\r\nNEXT"), uint16(4))
 	f.Add([]byte("5;ext=\nhello"), uint16(2))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16) {
-		used, done, fault := feedChunks(b, max(1, len(b)))
+		used, done, refusal := feedChunks(b, max(1, len(b)))
 		for _, step := range []int{1, int(at) + 1} {
 			u, d, fl := feedChunks(b, step)
-			if u != used || d != done || (fl == nil) != (fault == nil) {
-				t.Errorf("by %d: %d, %v, %v; whole: %d, %v, %v", step, u, d, fl, used, done, fault)
+			if u != used || d != done || (fl == nil) != (refusal == nil) {
+				t.Errorf("by %d: %d, %v, %v; whole: %d, %v, %v", step, u, d, fl, used, done, refusal)
 			}
 		}
 		if !done {

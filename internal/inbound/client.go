@@ -289,3 +289,22 @@ func addrPort(a net.Addr) netip.AddrPort {
 }
 
 func isLetter(b byte) bool { return 'A' <= b && b <= 'Z' || 'a' <= b && b <= 'z' }
+
+// refuseHTTP records a refusal, answers it and closes the connection.
+func (c *client) refuseHTTP(r *tunnel.Request, f *refusal) {
+	c.sendRefusal(answer{Refusal: c.record(r, f), proxy: f.proxy}, f.delay)
+}
+
+// sendRefusal answers and closes the connection, unless the answer keeps it;
+// then it says whether the connection lives on.
+func (c *client) sendRefusal(a answer, delay time.Duration) bool {
+	if a.Class == failure.ClientGone || !c.wait(a.Delay+delay) || !c.reply(a.bytes()) {
+		c.close()
+		return false
+	}
+	if a.keep {
+		return true
+	}
+	c.linger()
+	return false
+}

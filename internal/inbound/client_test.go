@@ -186,7 +186,7 @@ func TestPanicEndsOneConnectionAlone(t *testing.T) {
 	}
 	f.server.Close()
 	if len(f.panics) != 1 || f.panics[0] != "for the test" {
-		t.Errorf("told of %v", f.panics)
+		t.Errorf("reported %v", f.panics)
 	}
 }
 

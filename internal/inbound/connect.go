@@ -153,3 +153,16 @@ func (w *connectWriter) WriteHeader(int) {}
 // Hijack returns the connection. What was read ahead stays in the client's
 // input.
 func (w *connectWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.conn, nil, nil }
+
+// handToPlain gives the connection to net/http; h is the first request, already
+// decided upon in c.req.
+func (c *client) handToPlain(h *head) {
+	p := &plainConn{c: c}
+	c.conn.SetDeadline(time.Time{})
+	r := c.req
+	p.feed(h, &r)
+	if !c.s.queue.put(p) {
+		c.reset()
+		c.leave()
+	}
+}

@@ -99,15 +99,15 @@ func TestHeadRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			for way, pieces := range map[string][][]byte{"whole": whole([]byte(tt.head)), "byte by byte": byteByByte([]byte(tt.head))} {
+			for arrival, pieces := range map[string][][]byte{"whole": whole([]byte(tt.head)), "byte by byte": byteByByte([]byte(tt.head))} {
 				in := input{conn: &bytesConn{pieces: pieces}}
 				var h head
 				f := asFault(in.readHead(&h))
 				if f == nil || !strings.Contains(f.text, tt.want) || f.status != tt.status {
-					t.Errorf("%s: got %+v, want status %d and %q", way, f, tt.status, tt.want)
+					t.Errorf("%s: got %+v, want status %d and %q", arrival, f, tt.status, tt.want)
 				}
 				if size := cap(in.b); size > maxHead {
-					t.Errorf("%s: holds %d bytes", way, size)
+					t.Errorf("%s: holds %d bytes", arrival, size)
 				}
 				in.release()
 			}
@@ -121,7 +121,7 @@ func TestHeadRefusedAtOnce(t *testing.T) {
 		in := input{conn: &bytesConn{pieces: whole([]byte(text))}}
 		var h head
 		if f := asFault(in.readHead(&h)); f == nil || strings.Contains(f.text, "middle") {
-			t.Errorf("%q: got %v, want a fault before the end of input", text, f)
+			t.Errorf("%q: got %v, want a refusal before the end of input", text, f)
 		}
 		in.release()
 	}
@@ -176,7 +176,7 @@ func FuzzHTTPHead(f *testing.F) {
 		for name, pieces := range map[string][][]byte{"byte by byte": byteByByte(b), "in two": {b[:i], b[i:]}} {
 			got := readOutcome(pieces)
 			if want.Err != "" && got.Err != "" {
-				continue // of several faults the first that shows is told
+				continue // of several errors the first that shows is reported
 			}
 			got.Rest, want.Rest = "", "" // how much is read behind the head depends on how it arrives
 			if diff := cmp.Diff(want, got); diff != "" && len(b) < smallBuf {

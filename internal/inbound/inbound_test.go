@@ -276,7 +276,7 @@ func echo(t testing.TB) string {
 	return listen(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
-// refusedPort is an address at which nobody listens.
+// refusedPort is an address without a listener.
 func refusedPort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -306,7 +306,7 @@ func (c *bytesConn) Read(p []byte) (int, error) {
 
 func (c *bytesConn) SetReadDeadline(time.Time) error { return nil }
 
-// whole and byteByByte are ways in which the same bytes may arrive.
+// whole and byteByByte are two patterns in which the same bytes may arrive.
 func whole(b []byte) [][]byte { return [][]byte{append([]byte(nil), b...)} }
 
 func byteByByte(b []byte) [][]byte {

@@ -51,19 +51,6 @@ const backHead = "GET / HTTP/1.1\r\nHost: proxyd\r\n\r\n"
 
 type plainKey struct{}
 
-// handToPlain gives the connection to net/http; h is the first request, already
-// decided upon in c.req.
-func (c *client) handToPlain(h *head) {
-	p := &plainConn{c: c}
-	c.conn.SetDeadline(time.Time{})
-	r := c.req
-	p.feed(h, &r)
-	if !c.s.queue.put(p) {
-		c.reset()
-		c.leave()
-	}
-}
-
 // feed makes a head the next thing to be read, and its body what follows.
 func (p *plainConn) feed(h *head, r *request) {
 	p.out = h.raw

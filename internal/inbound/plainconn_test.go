@@ -130,7 +130,7 @@ func TestPlainRequestBodyHasADeadline(t *testing.T) {
 						t.Errorf("ended with %v after %v", err, took)
 					}
 					if f := p.framingError(); f == nil || f.status != http.StatusRequestTimeout {
-						t.Errorf("fault %+v", f)
+						t.Errorf("refusal %+v", f)
 					}
 				})
 			})

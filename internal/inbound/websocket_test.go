@@ -87,7 +87,7 @@ func TestWebsocketRefused(t *testing.T) {
 }
 
 // What a client sends behind an upgrade that was not granted goes nowhere:
-// nobody has routed it.
+// it has not been routed.
 func TestBytesBehindARefusedUpgrade(t *testing.T) {
 	f := startFront(t, local, nil)
 	const next = "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"

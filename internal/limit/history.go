@@ -22,7 +22,7 @@ type History struct {
 	Refused  uint64        `json:"refused,omitempty"`
 }
 
-// Export returns the history of all budgets. Connections whose dial is on its way
+// Export returns the history of all budgets. Connections whose dial is pending
 // count as of now. Suspend comes first, or the two processes together may grant
 // twice as much.
 func (t *Table) Export() []History {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A reload changes figures; what has happened has happened.
+// A reload changes limits; the history stays.
 func TestConfigureKeepsHistory(t *testing.T) {
 	t.Parallel()
 	key := Key{"binance", "websocket", "tokyo-1"}
@@ -27,7 +27,7 @@ func TestConfigureKeepsHistory(t *testing.T) {
 		{"a shorter window lets go", Limits{Connects: 5, Per: second}, Limits{Connects: 5, Per: 5}, 5, 5, 0},
 		{"of open ones", Limits{MaxConnections: 5}, Limits{MaxConnections: 4}, 3, 1, 0},
 		{"of open ones, fewer than are open", Limits{MaxConnections: 5}, Limits{MaxConnections: 2}, 3, 0, 0},
-		{"open ones where there was no such figure", Limits{Connects: 5, Per: second}, Limits{MaxConnections: 4}, 3, 1, 0},
+		{"open ones where there was no such limit", Limits{Connects: 5, Per: second}, Limits{MaxConnections: 4}, 3, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -74,7 +74,7 @@ func TestHistorySurvivesLoweredLimit(t *testing.T) {
 	})
 }
 
-// Memory is bounded: by the figure, also where nothing is held back.
+// Memory is bounded by the limit, also where nothing is held back.
 func TestHistoryIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, l := range []Limits{{Connects: 100, Per: time.Nanosecond}, {Connects: 100, Per: long, Watch: true}, {MaxConnections: 100}} {
@@ -100,18 +100,18 @@ func TestConfigureWakesWaiters(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var told tale
-		told.waits(t.Context(), table, b, "raised")
-		told.waits(t.Context(), table, b, "removed")
+		var log grantLog
+		log.waits(t.Context(), table, b, "raised")
+		log.waits(t.Context(), table, b, "removed")
 		configure(table, map[Key]Limits{b[0].Key(): {Connects: 2, Per: long, Queue: long}})
 		synctest.Wait()
-		if !told.is("raised") {
-			t.Errorf("got %v", told.told)
+		if !log.is("raised") {
+			t.Errorf("got %v", log.admitted)
 		}
 		configure(table, nil)
 		synctest.Wait()
-		if !told.is("raised", "removed") {
-			t.Errorf("got %v", told.told)
+		if !log.is("raised", "removed") {
+			t.Errorf("got %v", log.admitted)
 		}
 		g.Release()
 	})
@@ -146,7 +146,7 @@ func TestRemovedBudgetIsKeptWhileItMatters(t *testing.T) {
 	})
 }
 
-// Another process goes on where this one stopped, by way of JSON and the wall
+// Another process goes on where this one stopped, through JSON and the wall
 // clock, whether it knows its configuration before or after.
 func TestHistoryGoesOnInAnotherProcess(t *testing.T) {
 	t.Parallel()

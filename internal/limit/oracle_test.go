@@ -10,7 +10,7 @@ import (
 )
 
 // Against an oracle that knows all that ever happened and counts it anew each
-// time: one at a time, a place is given exactly when there is room for it.
+// time: one at a time, a slot is given exactly when there is room for it.
 func TestTableAgreesWithOracle(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
@@ -25,15 +25,15 @@ type conn struct {
 	ended bool  // its dial has
 }
 
-// told is what an oracle knows of one budget.
-type told struct {
+// expected is what an oracle knows of one budget.
+type expected struct {
 	limits  Limits
 	settled []time.Time
 	dialing int
 	open    int
 }
 
-func (o *told) room() bool {
+func (o *expected) room() bool {
 	used := o.dialing
 	for _, at := range o.settled {
 		if time.Since(at) <= o.limits.Per {
@@ -46,7 +46,7 @@ func (o *told) room() bool {
 func playOracle(t *testing.T, r *rand.Rand) {
 	table := NewTable(nil)
 	keys := []Key{{Exit: "tokyo-1"}, {"binance", "http", "tokyo-1"}, {"kraken", "http", "tokyo-1"}}
-	oracle := make([]told, len(keys))
+	oracle := make([]expected, len(keys))
 	configure := func(per bool) {
 		all := map[Key]Limits{}
 		for i, k := range keys {

@@ -41,7 +41,7 @@ func TestQueueTimeIsBounded(t *testing.T) {
 	}
 }
 
-// Nobody waits for a window that has no room before the wait is over.
+// None waits for a window that has no room before the wait is over.
 func TestNoWaitForRoomThatComesTooLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -115,26 +115,26 @@ func TestRoomInTheLastMomentIsTaken(t *testing.T) {
 	}
 }
 
-// With nobody waiting nothing runs and no timer stands; goleak and the bubble
-// would tell of goroutines.
+// Without waiters nothing runs and no timer stands; goleak and the bubble
+// would report goroutines.
 func TestNoTimerWithoutWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: second, Queue: long})
 		must(t, table, b)
 		if table.timer != nil {
-			t.Error("a timer, and nobody waits")
+			t.Error("a timer, and none waits")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		var told tale
-		told.waits(ctx, table, b, "x")
+		var log grantLog
+		log.waits(ctx, table, b, "x")
 		if table.due == noDeadline {
-			t.Error("no timer, and somebody waits")
+			t.Error("no timer, and one waits")
 		}
 		cancel()
 		synctest.Wait()
 		if table.due != noDeadline || table.timer.Stop() {
-			t.Error("a timer, and nobody waits any more")
+			t.Error("a timer, and none waits any more")
 		}
 	})
 }

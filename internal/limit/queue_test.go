@@ -12,7 +12,7 @@ import (
 )
 
 // A crowd against a queue: as many as the windows inside the queue's time admit
-// get through, in their order, the rest are told why, and nobody waits in vain.
+// get through, in their order, the rest get an error that says why, and none waits in vain.
 func TestCrowdIsServedInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestCrowdIsServedInOrder(t *testing.T) {
 		if len(order) != 300 || refusals != 700 {
 			t.Errorf("%d were admitted and %d refused, want 300 and 700", len(order), refusals)
 		}
-		for i := 0; i < len(order); i += 100 { // those of one moment may tell in any order
+		for i := 0; i < len(order); i += 100 { // those of one moment may report in any order
 			slices.Sort(order[i:min(i+100, len(order))])
 		}
 		if !slices.IsSorted(order) {
@@ -69,48 +69,48 @@ func within(t *testing.T, at []time.Time, most int, window time.Duration) {
 	}
 }
 
-// tale is what has happened, in order.
-type tale struct {
-	mu   sync.Mutex
-	told []string
+// grantLog records who was admitted, in order.
+type grantLog struct {
+	mu       sync.Mutex
+	admitted []string
 }
 
-func (l *tale) is(want ...string) bool {
+func (l *grantLog) is(want ...string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Equal(l.told, want)
+	return slices.Equal(l.admitted, want)
 }
 
-// waits puts one into the queue and tells when it was admitted.
-func (l *tale) waits(ctx context.Context, table *Table, b []*Budget, name string) {
+// waits puts one into the queue and reports when it was admitted.
+func (l *grantLog) waits(ctx context.Context, table *Table, b []*Budget, name string) {
 	go func() {
 		g, err := table.Acquire(ctx, long, b)
 		if err != nil {
 			name += " refused"
 		}
 		l.mu.Lock()
-		l.told = append(l.told, name)
+		l.admitted = append(l.admitted, name)
 		l.mu.Unlock()
 		g.Settle()
 	}()
 	synctest.Wait()
 }
 
-// One that leaves the queue costs nobody a place: not when it waits, and not when
-// its places have just been given to it.
+// One that leaves the queue costs no other its slot: not when it waits, and not when
+// its slots have just been given to it.
 func TestCancelledWaiterLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, b := one(Limits{Connects: 1, Per: second, Queue: long})
 		must(t, table, b)
-		var told tale
+		var log grantLog
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error, 2)
 		for range 2 {
 			go func() { _, err := table.Acquire(ctx, long, b); gone <- err }()
 			synctest.Wait()
 		}
-		told.waits(t.Context(), table, b, "third")
+		log.waits(t.Context(), table, b, "third")
 		cancel()
 		for range 2 {
 			if err := <-gone; !errors.Is(err, context.Canceled) {
@@ -119,13 +119,13 @@ func TestCancelledWaiterLeavesTheQueue(t *testing.T) {
 		}
 		time.Sleep(second)
 		synctest.Wait()
-		if !told.is() {
+		if !log.is() {
 			t.Fatal("too early")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if !told.is("third") {
-			t.Errorf("got %v", told.told)
+		if !log.is("third") {
+			t.Errorf("got %v", log.admitted)
 		}
 		if r := table.Rows()[0]; r.Queued != 0 || r.Open != 2 || r.Refused != 0 {
 			t.Errorf("%+v", r)
@@ -133,7 +133,7 @@ func TestCancelledWaiterLeavesTheQueue(t *testing.T) {
 	})
 }
 
-// Cancelled in the very moment in which it is given its places: none is lost,
+// Cancelled in the very moment in which it is given its slots: none is lost,
 // whichever it hears of first.
 func TestCancelAtTheMomentOfTheGrant(t *testing.T) {
 	t.Parallel()
@@ -169,18 +169,18 @@ func TestNoOvertaking(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			table, b := one(Limits{Connects: 1, Per: second, Queue: long})
 			must(t, table, b)
-			var told tale
+			var log grantLog
 			go func() {
 				time.Sleep(second + 1) // as the timer does
 				if _, err := table.Acquire(t.Context(), 0, b); err == nil {
 					t.Error("one that had not waited was first")
 				}
 			}()
-			told.waits(t.Context(), table, b, "waited")
+			log.waits(t.Context(), table, b, "waited")
 			time.Sleep(second + 1)
 			synctest.Wait()
-			if !told.is("waited") {
-				t.Error("nobody was admitted")
+			if !log.is("waited") {
+				t.Error("none was admitted")
 			}
 		})
 	}
@@ -191,13 +191,13 @@ func TestWhateverMakesRoomWakesWaiters(t *testing.T) {
 	t.Parallel()
 	key := Key{"binance", "websocket", "tokyo-1"}
 	for name, event := range map[string]func(table *Table, g *Grant){
-		"the end of a connection":       func(_ *Table, g *Grant) { g.Settle(); g.Release() },
-		"the end of one that dials":     func(_ *Table, g *Grant) { g.Release() },
-		"a place that was not used":     func(_ *Table, g *Grant) { g.Unused() },
-		"the end of one elsewhere":      func(table *Table, _ *Grant) { table.SetRemoteOpen(map[Key]int{key: 1}) },
-		"figures that hold less back":   func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 4}}) },
-		"no figures any more":           func(table *Table, _ *Grant) { configure(table, nil) },
-		"figures that are only watched": func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 1, Watch: true}}) },
+		"the end of a connection":           func(_ *Table, g *Grant) { g.Settle(); g.Release() },
+		"the end of one that dials":         func(_ *Table, g *Grant) { g.Release() },
+		"a slot that was not used":          func(_ *Table, g *Grant) { g.Unused() },
+		"the end of one in another process": func(table *Table, _ *Grant) { table.SetRemoteOpen(map[Key]int{key: 1}) },
+		"limits that hold less back":        func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 4}}) },
+		"no limits any more":                func(table *Table, _ *Grant) { configure(table, nil) },
+		"limits that are only watched":      func(table *Table, _ *Grant) { configure(table, map[Key]Limits{key: {MaxConnections: 1, Watch: true}}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -208,14 +208,14 @@ func TestWhateverMakesRoomWakesWaiters(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				var told tale
-				told.waits(t.Context(), table, b, "waited")
-				if !told.is() {
-					t.Fatal("those elsewhere are not counted")
+				var log grantLog
+				log.waits(t.Context(), table, b, "waited")
+				if !log.is() {
+					t.Fatal("those of other processes are not counted")
 				}
 				event(table, &g)
 				synctest.Wait()
-				if !told.is("waited") {
+				if !log.is("waited") {
 					t.Error("it still waits")
 				}
 			})
@@ -231,16 +231,16 @@ func TestQueuesAreIndependent(t *testing.T) {
 		exit, slow, quick := Key{Exit: "tokyo-1"}, Key{"binance", "http", "tokyo-1"}, Key{"kraken", "http", "tokyo-1"}
 		configure(table, map[Key]Limits{exit: {Connects: 100, Per: second}, slow: {Connects: 1, Per: second, Queue: long}, quick: {Connects: 100, Per: second}})
 		b := func(k Key) []*Budget { return []*Budget{table.Budget(exit), table.Budget(k)} }
-		var told tale
+		var log grantLog
 		must(t, table, b(slow))
-		told.waits(t.Context(), table, b(slow), "binance")
+		log.waits(t.Context(), table, b(slow), "binance")
 		for range 50 {
 			must(t, table, b(quick))
 		}
 		time.Sleep(second + 1)
 		synctest.Wait()
-		if !told.is("binance") {
-			t.Errorf("got %v", told.told)
+		if !log.is("binance") {
+			t.Errorf("got %v", log.admitted)
 		}
 	})
 }

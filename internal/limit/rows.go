@@ -68,7 +68,7 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 }
 
 // retryAfter returns when the window has room. Where all depends on dials that
-// are on their way it is the longest that it can be if they end now.
+// are pending it is the longest that it can be if they end now.
 func (b *Budget) retryAfter(now int64) time.Duration {
 	if at := b.windowAt(now); at != noDeadline {
 		return time.Duration(at - now)

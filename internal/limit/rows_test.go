@@ -8,19 +8,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A budget that is first asked for long after its figures were set has them, and
-// one whose figures change keeps what it knows.
+// A budget that is first asked for long after its limits were set has them, and
+// one whose limits change keeps what it knows.
 func TestLimitsApplyToBudgetsMadeLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		table, most := NewTable(nil), 2
-		figures := func(k Key) Limits {
+		limits := func(k Key) Limits {
 			if k.Exchange != "binance" {
 				return Limits{}
 			}
 			return Limits{Connects: most, Per: second}
 		}
-		table.Configure(figures)
+		table.Configure(limits)
 		a := []*Budget{table.Budget(Key{"binance", "http", "a"})}
 		must(t, table, a)
 		must(t, table, a)
@@ -30,7 +30,7 @@ func TestLimitsApplyToBudgetsMadeLater(t *testing.T) {
 			must(t, table, free)
 		}
 		most = 3
-		table.Configure(figures)
+		table.Configure(limits)
 		must(t, table, a)
 		refused(t, table, a)
 		if rows := table.Rows(); len(rows) != 1 {
@@ -39,7 +39,7 @@ func TestLimitsApplyToBudgetsMadeLater(t *testing.T) {
 	})
 }
 
-// A member is shut where some budget has no room and nobody may wait for it.
+// A member is exhausted where some budget has no room and no queue.
 func TestExhausted(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -50,7 +50,7 @@ func TestExhausted(t *testing.T) {
 		"no room, a queue":                     {Limits{Connects: 1, Per: long, Queue: second}, false},
 		"room":                                 {Limits{Connects: 2, Per: long}, false},
 		"no room for another open one":         {Limits{MaxConnections: 1}, true},
-		"no figures":                           {Limits{}, false},
+		"no limits":                            {Limits{}, false},
 		"used up, and only watched":            {Limits{Connects: 1, Per: long, Watch: true}, false},
 		"one open, as many as may be, a queue": {Limits{MaxConnections: 1, Queue: second}, false},
 	} {
@@ -68,7 +68,7 @@ func TestExhausted(t *testing.T) {
 	}
 }
 
-// What is left, in words; a connection that moves here is no more elsewhere.
+// What is left, in words; a connection that moves here is no longer counted as another process's.
 func TestRowsInWords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestRowsInWords(t *testing.T) {
 		exit := Key{Exit: "tokyo-1"}
 		configure(table, map[Key]Limits{k: b[0].limits, exit: {Connects: 3, Per: second, Watch: true}})
 		var got []string
-		for _, r := range table.RowsOf([]*Budget{b[0], table.Budget(exit), table.Budget(Key{Exit: "no figures"})}) {
+		for _, r := range table.RowsOf([]*Budget{b[0], table.Budget(exit), table.Budget(Key{Exit: "no limits"})}) {
 			got = append(got, r.String())
 		}
 		want := []string{

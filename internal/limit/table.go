@@ -131,7 +131,7 @@ type Grant struct {
 }
 
 const (
-	granted uint8 = iota + 1 // the dial is on its way
+	granted uint8 = iota + 1 // the dial is pending
 	settled                  // the dial has ended
 )
 

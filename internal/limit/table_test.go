@@ -28,7 +28,7 @@ func one(l Limits) (*Table, []*Budget) {
 	return t, b
 }
 
-// configure puts the figures of all in force, and makes their budgets.
+// configure puts the limits of all in force, and makes their budgets.
 func configure(t *Table, all map[Key]Limits) {
 	for k, l := range all {
 		if l.IsSet() {
@@ -38,7 +38,7 @@ func configure(t *Table, all map[Key]Limits) {
 	t.Configure(func(k Key) Limits { return all[k] })
 }
 
-// must takes a place whose dial takes no time.
+// must takes a slot whose dial takes no time.
 func must(t *testing.T, table *Table, b []*Budget) *Grant {
 	t.Helper()
 	g, err := table.Acquire(t.Context(), long, b)
@@ -59,7 +59,7 @@ func refused(t *testing.T, table *Table, b []*Budget) *Full {
 	return full
 }
 
-// The window slides: each place comes back one window after its own dial has
+// The window slides: each slot comes back one window after its own dial has
 // ended, and a nanosecond later than two arrivals could still be in one.
 func TestWindowSlides(t *testing.T) {
 	t.Parallel()
@@ -81,7 +81,7 @@ func TestWindowSlides(t *testing.T) {
 	})
 }
 
-// A place is taken while its dial is on its way, and for a window after that,
+// A slot is taken while its dial is pending, and for a window after that,
 // so that the exchange never sees too many, however long dials take.
 func TestPendingDialHoldsItsSlot(t *testing.T) {
 	t.Parallel()
@@ -163,7 +163,7 @@ func TestFullError(t *testing.T) {
 	}
 }
 
-// One that is queued while a dial is on its way waits for what becomes of it.
+// One that is queued while a dial is pending waits for what becomes of it.
 func TestFullErrorNamesTheTimeQueued(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -213,7 +213,7 @@ func TestAcquireTakesAllBudgetsOrNone(t *testing.T) {
 	})
 }
 
-// A budget that is only watched holds nothing back, and is told of once.
+// A budget that is only watched holds nothing back, and is reported once.
 func TestWatchedBudgetHoldsNothingBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestWatchedBudgetHoldsNothingBack(t *testing.T) {
 			must(t, table, b)
 		}
 		if len(warned) != 2 {
-			t.Errorf("%d warnings, want one more for other figures", len(warned))
+			t.Errorf("%d warnings, want one more for other limits", len(warned))
 		}
 	})
 }

@@ -160,7 +160,7 @@ func TestAdopt(t *testing.T) {
 }
 
 // The series of an upstream vanish when it is gone from the configuration and
-// its last tunnel has ended, also when nobody scrapes.
+// its last tunnel has ended, also without a scrape.
 func TestSeriesOfRemovedUpstreamAreDeleted(t *testing.T) {
 	t.Parallel()
 	names := []string{"stays", "leaves"}
@@ -195,7 +195,7 @@ func TestSeriesOfRemovedUpstreamAreDeleted(t *testing.T) {
 	record(tunnel.Refused, "3", "leaves") // a dial that was under way
 	m.Reloaded("applied", true, time.Now())
 	if len(m.members) != 1 || len(m.upstreams) != 1 {
-		t.Errorf("%d members and %d ways are kept in mind without a scrape", len(m.members), len(m.upstreams))
+		t.Errorf("%d members and %d upstream series are kept without a scrape", len(m.members), len(m.upstreams))
 	}
 	record(tunnel.Ended, "1", "stays")
 	if diff := cmp.Diff(of("stays", 0), series()); diff != "" {

@@ -179,7 +179,7 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 	}
 }
 
-// A source that nobody gave shows nothing, rather than zeros.
+// A source that is not set shows nothing, rather than zeros.
 func TestMissingSourceHasNoSeries(t *testing.T) {
 	t.Parallel()
 	lines := scrape(t, New(Options{}))

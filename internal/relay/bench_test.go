@@ -38,7 +38,7 @@ func move(b *testing.B, from, to net.Conn, p []byte) {
 	}
 }
 
-// BenchmarkMessages: 200 bytes one way, each alone.
+// BenchmarkMessages: 200 bytes in one direction, each alone.
 func BenchmarkMessages(b *testing.B) {
 	compare(b, func(b *testing.B, client, server conn) {
 		p := make([]byte, 200)
@@ -69,7 +69,7 @@ func BenchmarkBulk(b *testing.B) {
 		b.SetBytes(size)
 		b.ReportAllocs()
 		written := make(chan struct{})
-		over.Go(func() { // ends when nobody asks any more
+		over.Go(func() { // ends with the last request
 			block := make([]byte, size)
 			for range written {
 				_, _ = server.Write(block)

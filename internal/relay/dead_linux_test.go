@@ -31,8 +31,8 @@ func control(t *testing.T, c net.Conn, f func(fd int) error) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fault error
-	return errors.Join(raw.Control(func(fd uintptr) { fault = f(int(fd)) }), fault)
+	var callErr error
+	return errors.Join(raw.Control(func(fd uintptr) { callErr = f(int(fd)) }), callErr)
 }
 
 // keepalive probes an idle conn after a second, and gives it up after another:

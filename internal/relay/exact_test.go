@@ -85,10 +85,10 @@ func BenchmarkExact(b *testing.B) {
 	}
 }
 
-// whoEnds first; Proxyd: nobody waits for the other.
+// whoEnds first; Proxyd: neither waits for the other.
 var whoEnds = []relay.Side{relay.Client, relay.Server, relay.Proxyd}
 
-// exact carries before+after bytes each way and checks every one. A side that
+// exact carries before+after bytes in each direction and checks every one. A side that
 // is not first to end sends the latter part after the other has ended.
 func exact(t testing.TB, e *relay.Engine, k kinds, first relay.Side, seed uint64, before, after int) {
 	t.Helper()

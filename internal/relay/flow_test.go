@@ -58,7 +58,7 @@ func TestBytesWhileItLives(t *testing.T) {
 	}
 }
 
-// TestBackPressure: when the reader stops, the writer must, soon. The other way
+// TestBackPressure: when the reader stops, the writer must, soon. The other direction
 // goes on. When the reader reads again, all arrives.
 func TestBackPressure(t *testing.T) {
 	t.Parallel()
@@ -92,7 +92,7 @@ func TestBackPressure(t *testing.T) {
 				return last > 0 && time.Since(since) > 300*time.Millisecond
 			})
 			if last > bound {
-				t.Errorf("%d bytes left the writer, and nobody reads", last)
+				t.Errorf("%d bytes left the writer, and the reader has stopped", last)
 			}
 			pass(t, w.server, w.client, 100_000)
 			n, err := check(w.server, bytesOf(5), rand.New(rand.NewPCG(5, 5)))
@@ -144,8 +144,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestWait: any number may wait, before the end and behind it; nobody gets an
-// answer before Done has returned.
+// TestWait: any number may wait, before the end and behind it; none returns
+// before Done has returned.
 func TestWait(t *testing.T) {
 	var over atomic.Bool
 	client, nearClient := pair(t, "tcp")

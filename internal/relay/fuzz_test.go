@@ -105,7 +105,7 @@ func FuzzRelay(f *testing.F) {
 	})
 }
 
-// judge: what arrives is what was sent, in order; all of it if nobody resets.
+// judge: what arrives is what was sent, in order; all of it if neither side resets.
 func judge(t *testing.T, s relay.Stats, client, server *actor) {
 	t.Helper()
 	for _, d := range []struct {

@@ -51,8 +51,8 @@ func TestIdleHoldsNoBuffer(t *testing.T) {
 	}
 }
 
-// BenchmarkIdleFlow tells what a flow holds while it waits, after bytes have
-// passed both ways: heap, and the stacks of its two goroutines. With TLS, the
+// BenchmarkIdleFlow measures what a flow holds while it waits, after bytes have
+// passed in both directions: heap, and the stacks of its two goroutines. With TLS, the
 // sessions' buffers at both far ends are in it.
 func BenchmarkIdleFlow(b *testing.B) {
 	for _, k := range []kinds{{"tcp", "tcp"}, {"tcp", "tls"}} {

@@ -46,9 +46,9 @@ func silence(*testing.T, *wire)        {}
 func halfAndDown(t *testing.T, w *wire) { clientEnds(t, w); down(10)(t, w) }
 func halfAndUp(t *testing.T, w *wire)   { serverEnds(t, w); up(10)(t, w) }
 
-// nobodyReads: the server sends, and the client's socket is full.
-func nobodyReads(_ *testing.T, w *wire) { go sends(w.server, func() {}) }
-func serverDeaf(_ *testing.T, w *wire)  { go sends(w.client, func() {}) }
+// noReader: the server sends, and the client's socket is full.
+func noReader(_ *testing.T, w *wire)   { go sends(w.server, func() {}) }
+func serverDeaf(_ *testing.T, w *wire) { go sends(w.client, func() {}) }
 
 // TestLimits: each ends a flow that is past it, in time, and no other.
 func TestLimits(t *testing.T) {
@@ -72,11 +72,11 @@ func TestLimits(t *testing.T) {
 	}{
 		{"no limit, silent", relay.Options{}, silence, lives},
 		{"no limit, half-closed", relay.Options{}, clientEnds, lives},
-		{"no limit, nobody reads", relay.Options{}, nobodyReads, lives},
+		{"no limit, no reader", relay.Options{}, noReader, lives},
 
 		{"idle, silent", relay.Options{Idle: short}, silence, relay.ReasonIdle},
 		{"idle, half-closed", relay.Options{Idle: short}, serverEnds, relay.ReasonIdle},
-		{"idle, nobody reads", relay.Options{Idle: short}, nobodyReads, relay.ReasonIdle},
+		{"idle, no reader", relay.Options{Idle: short}, noReader, relay.ReasonIdle},
 		{"idle, the server does not read", relay.Options{Idle: short}, serverDeaf, relay.ReasonIdle},
 		{"idle, bytes up", relay.Options{Idle: long}, up(1), lives},
 		{"idle, bytes down", relay.Options{Idle: long}, down(1), lives},
@@ -93,7 +93,7 @@ func TestLimits(t *testing.T) {
 		{"stall, only bytes up", relay.Options{Stall: short, StallBytes: 1}, up(1000), relay.ReasonStall},
 		{"stall, too few", relay.Options{Stall: short, StallBytes: 100_000}, down(10), relay.ReasonStall},
 		{"stall, enough", relay.Options{Stall: long, StallBytes: 100}, down(100), lives},
-		{"stall, nobody reads", relay.Options{Stall: short, StallBytes: 1 << 30}, nobodyReads, relay.ReasonStall},
+		{"stall, no reader", relay.Options{Stall: short, StallBytes: 1 << 30}, noReader, relay.ReasonStall},
 	} {
 		for _, k := range []kinds{{"tcp", "tcp"}, {"tls", "tls"}} {
 			w := join(t, engine, k, nil, nil, c.limits)

@@ -38,7 +38,7 @@ func descriptors(t testing.TB) (all, pipes int) {
 	return all, pipes
 }
 
-// TestManyFlowsLeaveNothing: 500 flows end in all ways, and neither goroutine
+// TestManyFlowsLeaveNothing: 500 flows end for every reason, and neither goroutine
 // nor descriptor stays.
 func TestManyFlowsLeaveNothing(t *testing.T) {
 	fdsBefore, pipesBefore := descriptors(t)
@@ -85,7 +85,7 @@ func TestManyFlowsLeaveNothing(t *testing.T) {
 }
 
 // TestBulkOnManyFlows: 40 flows move bulk at once with 16 pipes at most, and
-// every byte is right, spliced or copied. One of them moves 64 MiB. Nobody reads
+// every byte is right, spliced or copied. One of them moves 64 MiB. No side reads
 // before all stand, so that all want a pipe at once.
 func TestBulkOnManyFlows(t *testing.T) {
 	_, before := descriptors(t)

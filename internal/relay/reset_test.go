@@ -69,7 +69,7 @@ func waits(c net.Conn, resets func()) error {
 	return err
 }
 
-// sends writes without end; nobody reads it. It stands in a write when the
+// sends writes without end, without a reader. It stands in a write when the
 // reset comes, or runs into it: had a FIN come first, that would be EPIPE.
 func sends(c net.Conn, resets func()) error {
 	block := make([]byte, 64<<10)

@@ -34,24 +34,24 @@ func short(t *testing.T, w *wire, seed uint64) error {
 	up, down := rnd.IntN(60_000), rnd.IntN(60_000)
 	resets := seed/4%4 == 0
 	var got [2]int
-	var faults [4]error
+	var errs [4]error
 	var sides sync.WaitGroup
-	sides.Go(func() { faults[0] = sendAll(w.client, seed, up, resets) })
-	sides.Go(func() { faults[1] = sendAll(w.server, seed+1000, down, false) })
-	sides.Go(func() { got[0], faults[2] = check(w.server, bytesOf(seed), rand.New(rand.NewPCG(seed, 8))) })
-	sides.Go(func() { got[1], faults[3] = check(w.client, bytesOf(seed+1000), rand.New(rand.NewPCG(seed, 9))) })
+	sides.Go(func() { errs[0] = sendAll(w.client, seed, up, resets) })
+	sides.Go(func() { errs[1] = sendAll(w.server, seed+1000, down, false) })
+	sides.Go(func() { got[0], errs[2] = check(w.server, bytesOf(seed), rand.New(rand.NewPCG(seed, 8))) })
+	sides.Go(func() { got[1], errs[3] = check(w.client, bytesOf(seed+1000), rand.New(rand.NewPCG(seed, 9))) })
 	sides.Wait()
 	s := w.end(t)
 	if !resets {
 		if got != [2]int{up, down} || s.Up != int64(up) || s.Down != int64(down) || s.Reason != relay.ReasonEOF {
-			return fmt.Errorf("%d up and %d down arrive of %d and %d; %+v; %w", got[0], got[1], up, down, s, errors.Join(faults[:]...))
+			return fmt.Errorf("%d up and %d down arrive of %d and %d; %+v; %w", got[0], got[1], up, down, s, errors.Join(errs[:]...))
 		}
-		return errors.Join(faults[:]...)
+		return errors.Join(errs[:]...)
 	}
-	if errors.Is(faults[2], errWrong) || errors.Is(faults[3], errWrong) {
-		return errors.Join(faults[:]...)
+	if errors.Is(errs[2], errWrong) || errors.Is(errs[3], errWrong) {
+		return errors.Join(errs[:]...)
 	}
-	seen := errors.Join(faults[1], faults[2]) // the kernel gives the error to one of them, write or read
+	seen := errors.Join(errs[1], errs[2]) // the kernel gives the error to one of them, write or read
 	if s.ClosedBy != relay.Client || s.Reason != relay.ReasonReset || seen == nil || int64(got[0]) > s.Up || int64(got[1]) > s.Down {
 		return fmt.Errorf("%d up and %d down arrive; %+v; the server sees %w", got[0], got[1], s, seen)
 	}

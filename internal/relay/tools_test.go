@@ -164,7 +164,7 @@ func (w *wire) ended(t testing.TB, by relay.Side, why relay.Reason) relay.Stats 
 	return s
 }
 
-// bytesOf is an endless stream of bytes that a seed tells.
+// bytesOf is an endless stream of bytes that a seed determines.
 func bytesOf(seed uint64) io.Reader {
 	var key [32]byte
 	for i := range 8 {

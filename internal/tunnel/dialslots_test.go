@@ -153,7 +153,7 @@ func TestOverloadAfterWaitForDialSlot(t *testing.T) {
 }
 
 // An attempt that had but the rest of the time, after a wait here, is no failure
-// of the upstream, and its error tells of the wait.
+// of the upstream, and its error names the wait.
 func TestTimeSpentWaitingIsNotCharged(t *testing.T) {
 	t.Parallel()
 	up := slowProxy(t, 1300*time.Millisecond)

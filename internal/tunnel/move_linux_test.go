@@ -88,7 +88,7 @@ func TestMovedTunnelGoesOn(t *testing.T) {
 	got := make([]byte, len(sent))
 	_ = full.server.SetDeadline(time.Now().Add(testkit.Patience))
 	if _, err := io.ReadFull(full.server, got); err != nil || !bytes.Equal(got, sent) {
-		t.Errorf("what was on its way has changed (%v)", err)
+		t.Errorf("what was in flight has changed (%v)", err)
 	}
 	for _, e := range []ends{plain, half, full} {
 		_, _ = e.client.CloseWrite(), e.server.CloseWrite()
@@ -126,7 +126,7 @@ func TestMovedTunnelGoesOn(t *testing.T) {
 	}
 }
 
-// fill sends until nothing more fits into any buffer on the way.
+// fill sends until nothing more fits into any buffer in between.
 func fill(t testing.TB, c *net.TCPConn) (sent []byte) {
 	t.Helper()
 	chunk := make([]byte, 64<<10)

@@ -21,7 +21,7 @@ type Tunnel struct {
 	limits *config.Tunnel // of the snapshot that routed it; nil once it carries
 	member *upstream.Upstream
 	record Opening
-	budget time.Duration // for the whole way to the target
+	budget time.Duration // for the whole set-up
 	flow   atomic.Pointer[relay.Flow]
 }
 

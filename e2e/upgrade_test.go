@@ -228,14 +228,25 @@ func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
 }
 
 // The new process begins with the file on disk: one that the watcher has refused
-// must not come into force that way.
+// must not come into force that way, nor one that it has not seen yet and would
+// refuse.
 func TestAnUpgradePutsNoRefusedFileInForce(t *testing.T) {
-	t.Parallel()
+	for name, watch := range map[string]string{"refused": "watch: true\n", "not seen": "watch: false\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testUpgradeOfAFileThatLeaks(t, watch)
+		})
+	}
+}
+
+func testUpgradeOfAFileThatLeaks(t *testing.T, watch string) {
 	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": testkit.NewTCP(t, testkit.Echo).Addr}})
-	s := startService(t, "watch: true\nexchanges: {binance: {url: \""+up.URL()+"\"}}\n")
+	s := startService(t, watch+"exchanges: {binance: {url: \""+up.URL()+"\"}}\n")
 	before := s.pids(t)
-	saving(withListen(loopback+"admin: unix:"+s.socket+"\nwatch: true\n"))(t, s.File)
-	testkit.Eventually(t, testkit.Patience, "the watcher refuses it", func() bool { return strings.Contains(s.Log.String(), reloadRefused) })
+	saving(withListen(loopback+"admin: unix:"+s.socket+"\n"+watch))(t, s.File)
+	if watch == "watch: true\n" {
+		testkit.Eventually(t, testkit.Patience, "the watcher refuses it", func() bool { return strings.Contains(s.Log.String(), reloadRefused) })
+	}
 	if out := s.upgrade(t, 1); !strings.Contains(out, "not in force") || !strings.Contains(out, "proxyd reload") {
 		t.Errorf("it says %s", out)
 	}

@@ -76,14 +76,9 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		defer d.watcher.Refresh(start)
 	}
 	prev := d.snapshot.Load()
-	var next *router.Router
-	err := d.descriptors.retry(func() (err error) {
-		next, err = d.build(prev.Set())
-		return err
-	})
+	next, newlyDirect, err := d.candidate(prev)
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
-		newlyDirect := router.NewlyDirect(prev, next)
 		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(newlyDirect, router.Loosened(prev, next), d.warnings(next))
 		if by == ByWatch {
 			err = refuseImplicitDirect(newlyDirect)
@@ -100,6 +95,19 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		d.reloaded(by, start, report)
 	}
 	return report
+}
+
+// candidate builds what is on disk now. newlyDirect is what it would send out
+// directly although it does not say so (router.NewlyDirect).
+func (d *Daemon) candidate(prev *router.Router) (next *router.Router, newlyDirect []string, err error) {
+	err = d.descriptors.retry(func() (err error) {
+		next, err = d.build(prev.Set())
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return next, router.NewlyDirect(prev, next), nil
 }
 
 // reloaded keeps and logs the outcome of a reload.

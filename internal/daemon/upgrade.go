@@ -88,7 +88,13 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	}
 	d.reloading.Lock() // from here on the new process decides
 	defer d.reloading.Unlock()
-	if errs := d.file.Load().errors; len(errs) > 0 { // the new process would put it in force, the guard of reload or not
+	errs := d.file.Load().errors
+	if len(errs) == 0 { // it may have been saved just now; its errors the new process finds
+		if _, newlyDirect, err := d.candidate(d.snapshot.Load()); err == nil && len(newlyDirect) > 0 {
+			errs = errorLines(refuseImplicitDirect(newlyDirect))
+		}
+	}
+	if len(errs) > 0 { // the new process would put it in force, the guard of reload or not
 		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; correct it, or run: proxyd reload", errs[0])
 	}
 	report := func(format string, args ...any) {

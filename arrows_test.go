@@ -54,7 +54,7 @@ var arrows = map[string]struct {
 	"internal/config/internal/schema": {may: "config/internal/raw"},
 	"internal/config/gen":             {may: "config/internal/schema"}, // run by go generate
 
-	"internal/testkit": {}, // knows nothing of what it tests
+	"internal/testkit": {may: "config"}, // Config, for the tests of all that a configuration makes; it knows nothing else of what it tests
 	"e2e":              {tests: "handover daemon inbound tunnel relay router upstream config catalog target"},
 	"interop":          {}, // programs from outside, behind a build tag
 	"configs":          {tests: "config"},

@@ -16,6 +16,7 @@ import (
 
 	"proxyd/internal/config"
 	"proxyd/internal/router"
+	"proxyd/internal/testkit"
 	"proxyd/internal/upstream"
 )
 
@@ -31,12 +32,7 @@ exchanges: {binance: {http: direct, websocket: asia}, kraken: reject}
 // snapshot builds the router of a configuration.
 func snapshot(t *testing.T, yaml string) *router.Router {
 	t.Helper()
-	path := t.TempDir() + "/proxyd.yaml"
-	write(t, path, yaml)
-	c, err := config.Load(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Config(t, yaml)
 	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
 	if err != nil {
 		t.Fatal(err)

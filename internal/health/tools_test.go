@@ -5,8 +5,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"proxyd/internal/catalog"
-	"proxyd/internal/config"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
 	"proxyd/internal/upstream"
@@ -26,14 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // snapshot is the router of a file.
 func snapshot(t testing.TB, text string) *router.Router {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Config(t, text)
 	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
 	if err != nil {
 		t.Fatal(err)

@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +22,7 @@ import (
 	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
+	"proxyd/internal/testkit"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -94,14 +93,7 @@ func (f *front) serve() {
 
 func newFront(t testing.TB, text string) *front {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Config(t, text)
 	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
 	if err != nil {
 		t.Fatal(err)

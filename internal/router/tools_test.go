@@ -3,13 +3,12 @@ package router_test
 import (
 	"errors"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/router"
+	"proxyd/internal/testkit"
 	"proxyd/internal/upstream"
 )
 
@@ -23,14 +22,7 @@ pools:
 // load builds the router of a file with the pools asia and europe.
 func load(t testing.TB, text string) *router.Router {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(pools+text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
+	c := testkit.Config(t, pools+text)
 	return build(t, c)
 }
 

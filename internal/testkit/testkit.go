@@ -3,15 +3,19 @@
 // clients with control over every byte. Whatever it starts is closed, and waited
 // for, when the test ends.
 //
-// It is for tests only. It asserts nothing about proxyd and resolves no names:
-// the fake proxies find a name in their own table of hosts or say that there is none.
+// It is for tests only. It asserts nothing about proxyd, of which it knows the
+// configuration alone, and resolves no names: the fake proxies look a name up in
+// their own table of hosts.
 package testkit
 
 import (
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
+
+	"proxyd/internal/config"
 )
 
 // Patience is how long the helpers wait for what must happen. It is far more
@@ -30,6 +34,20 @@ func Eventually(t testing.TB, d time.Duration, what string, done func() bool) {
 			t.Fatalf("%s: not within %v", what, d)
 		}
 	}
+}
+
+// Config returns the configuration that text, the content of a file, makes.
+func Config(t testing.TB, text string) *config.Config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // Resources is a count of what a process can leak.

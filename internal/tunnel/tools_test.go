@@ -5,15 +5,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
 
-	"proxyd/internal/config"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
@@ -55,14 +52,8 @@ func newHost(t testing.TB, text string) *host {
 // reload puts a configuration in force.
 func (h *host) reload(text string) {
 	h.t.Helper()
-	path := filepath.Join(h.t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		h.t.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	c := testkit.Config(h.t, text)
+	var err error
 	if h.set, err = upstream.NewSet(c, h.set, func(netip.AddrPort) bool { return false }); err != nil {
 		h.t.Fatal(err)
 	}

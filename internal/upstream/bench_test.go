@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -176,14 +174,7 @@ func manyMembers(b *testing.B, n int) *config.Config {
 	for i := range n {
 		fmt.Fprintf(&text, "      - {name: m%d, url: \"socks5://user:secret@10.1.%d.%d:1080\"}\n", i, i/250, i%250+1)
 	}
-	path := filepath.Join(b.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
+	c := testkit.Config(b, text.String())
 	return c
 }
 

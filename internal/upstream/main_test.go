@@ -6,14 +6,11 @@ import (
 	"flag"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"proxyd/internal/config"
 	"proxyd/internal/dialer"
 	"proxyd/internal/failure"
 	"proxyd/internal/testkit"
@@ -45,14 +42,7 @@ func load(t testing.TB, text string, names map[string]string) *Set {
 // reload is load with the set before.
 func reload(t testing.TB, prev *Set, text string, names map[string]string) *Set {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "proxyd.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Config(t, text)
 	s, err := NewSet(c, prev, func(netip.AddrPort) bool { return false })
 	if err != nil {
 		t.Fatal(err)

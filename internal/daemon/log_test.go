@@ -16,7 +16,7 @@ import (
 )
 
 func TestBlockedLogDropsLinesAndBlocksNoTunnel(t *testing.T) {
-	r, w, err := os.Pipe() // nobody reads it until the end
+	r, w, err := os.Pipe() // not read until the end
 	if err != nil {
 		t.Fatal(err)
 	}

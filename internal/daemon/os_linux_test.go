@@ -53,7 +53,7 @@ func TestAcceptedConnectionsHaveKeepalive(t *testing.T) {
 	}
 }
 
-// A process that has ended is not alive, even when nobody has waited for it yet.
+// A process that has ended is not alive, even before its parent has waited for it.
 func TestZombieIsNotAlive(t *testing.T) {
 	t.Parallel()
 	if !alive(os.Getpid()) {

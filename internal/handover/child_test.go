@@ -212,7 +212,7 @@ func TestParentKeepsItemsWhenCommitFails(t *testing.T) {
 		t.Fatal("it lives on")
 	}
 	if err := child.send(message{Type: "commit", Batch: 1}, nil, nil); err == nil {
-		t.Error("it was written to nobody")
+		t.Error("it was written although no process was there")
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // open opens tunnel i and gives it its kind: of 50, one ends its client's side
-// early, one its server's, one is full on its way up and one on its way down.
+// early, one its server's, one is full upwards and one downwards.
 func (r *run) open(i int) {
 	r.t.Helper()
 	client, err := net.Dial("tcp", r.addr)
@@ -211,13 +211,13 @@ func (r *run) check() {
 	}
 }
 
-// report tells how long tunnels stood still: from when their batch began to be
+// report logs how long tunnels stood still: from when their batch began to be
 // frozen until the whole of it went on in the next process; and how long frames took.
 func (r *run) report() {
 	var pauses, slowest []time.Duration
 	for n, old := range r.pids[:upgrades] {
 		var froze, resumed []time.Time
-		for _, l := range r.told {
+		for _, l := range r.received {
 			switch {
 			case l.PID == old && (l.Event == "moving" || l.Event == "sent"):
 				froze = append(froze, l.At)

@@ -97,7 +97,7 @@ func (g *generation) run() error {
 		}
 	}
 	g.serving.Go(g.accept)
-	tell(line{Event: "serving", Addr: g.ln.Addr().String()})
+	report(line{Event: "serving", Addr: g.ln.Addr().String()})
 	if g.parent != nil {
 		if err := g.parent.Serving(); err != nil {
 			return err
@@ -108,7 +108,7 @@ func (g *generation) run() error {
 	}
 	for range g.asked {
 		if err := g.handOver(ctx); err != nil {
-			tell(line{Event: "failed", Text: err.Error()}) // and goes on
+			report(line{Event: "failed", Text: err.Error()}) // and goes on
 			continue
 		}
 		break
@@ -116,7 +116,7 @@ func (g *generation) run() error {
 	if err := g.handler.Wait(ctx); err != nil {
 		return err
 	}
-	tell(line{Event: "over"})
+	report(line{Event: "over"})
 	return nil
 }
 
@@ -137,21 +137,21 @@ func (g *generation) handOver(ctx context.Context) error {
 	_ = g.ln.Close()
 	g.serving.Wait() // what was accepted has its tunnel
 	if child.Takes(tunnel.Format) {
-		tell(line{Event: "moving"})
+		report(line{Event: "moving"})
 		m, err := g.handler.Move(ctx, 50, func(parcels []tunnel.Parcel) (int, error) {
 			items := make([]Item, len(parcels))
 			for i, p := range parcels {
 				items[i] = Item(p)
 			}
 			n, err := child.Move(items)
-			tell(line{Event: "sent", Count: n})
+			report(line{Event: "sent", Count: n})
 			return n, err
 		})
 		l := line{Event: "moved", Count: m.Moved, Stayed: m.Stayed, Longest: m.Longest}
 		if err != nil {
 			l.Text = err.Error()
 		}
-		tell(l)
+		report(l)
 	}
 	return child.Finish(nil)
 }
@@ -170,7 +170,7 @@ func (g *generation) adopt(items []Item) (func(), error) {
 		for _, a := range arrived {
 			g.handler.Adopt(a, g.set.Direct().Members()[0].Upstream, nil)
 		}
-		tell(line{Event: "resumed", Count: len(arrived)})
+		report(line{Event: "resumed", Count: len(arrived)})
 	}, nil
 }
 
@@ -200,7 +200,7 @@ func (g *generation) accept() {
 	}
 }
 
-// line is what a generation tells the test.
+// line is what a generation reports to the test.
 type line struct {
 	PID     int
 	At      time.Time
@@ -215,7 +215,7 @@ type line struct {
 	Down    int64         `json:",omitempty"`
 }
 
-func tell(l line) {
+func report(l line) {
 	l.PID, l.At = os.Getpid(), time.Now()
 	text, _ := json.Marshal(l)
 	_, _ = os.Stdout.Write(append(text, '\n')) // one write, so that lines of two processes do not mix
@@ -223,9 +223,9 @@ func tell(l line) {
 
 func (g *generation) record(r tunnel.Record) {
 	if r.Event == tunnel.Ended {
-		tell(line{Event: "ended", ID: r.ID, Text: string(r.Reason), Up: r.Up, Down: r.Down})
+		report(line{Event: "ended", ID: r.ID, Text: string(r.Reason), Up: r.Up, Down: r.Down})
 	}
 	if r.Event == tunnel.Refused {
-		tell(line{Event: "refused", Text: r.Text})
+		report(line{Event: "refused", Text: r.Text})
 	}
 }

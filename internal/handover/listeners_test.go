@@ -92,14 +92,14 @@ func TestListenersFoundByNameAndAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handed(t, &l, "nobody's", ln)
+	handed(t, &l, "unwanted", ln)
 	_ = ln.Close()
-	if left := l.Close(); len(left) != 1 || left[0].Name != "nobody's" {
+	if left := l.Close(); len(left) != 1 || left[0].Name != "unwanted" {
 		t.Errorf("left: %v", left)
 	}
 	if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 		_ = c.Close()
-		t.Error("what nobody took still listens")
+		t.Error("what was not taken still listens")
 	}
 	if (*Listeners)(nil).Take("a") != nil || (*Listeners)(nil).Close() != nil {
 		t.Error("no listeners give one")

@@ -75,7 +75,7 @@ func ready(formats ...string) (*Parent, error) {
 // must not find it here for ever.
 func hang() error {
 	time.Sleep(time.Minute)
-	return errors.New("nobody killed it")
+	return errors.New("it was not killed")
 }
 
 // upgrade starts the test's binary in a part.
@@ -112,7 +112,7 @@ func listening(t testing.TB) Listener {
 	return Listener{"main", ln}
 }
 
-// answer tells everyone who connects which process it is.
+// answer sends each client the id of this process.
 func answer(ln net.Listener) {
 	for {
 		c, err := ln.Accept()

@@ -13,7 +13,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// What the other process sends is believed only as far as it can be.
+// What the other process sends is checked before it is used.
 func TestReceiveRejectsMalformedMessages(t *testing.T) {
 	t.Parallel()
 	frame := func(text, size, files uint32, body string) string {

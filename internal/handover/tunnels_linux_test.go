@@ -23,7 +23,7 @@ const (
 )
 
 // TestThousandTunnelsMoveThreeTimes (fewer with the race detector): real processes, each the successor of the
-// one before; frames both ways all the while; some tunnels half-closed, some with
+// one before; frames in both directions all the while; some tunnels half-closed, some with
 // a side that does not read. No frame is lost, doubled or swapped, and each
 // tunnel has one record, in the last process, that counts every byte.
 func TestThousandTunnelsMoveThreeTimes(t *testing.T) {
@@ -61,7 +61,7 @@ type run struct {
 	pids           []int // of the processes so far
 	addr           string
 	lines          chan line
-	told           []line // all lines so far
+	received       []line // all lines so far
 	pipes          []*pipe
 	end            chan struct{}
 	works, writers sync.WaitGroup
@@ -126,14 +126,14 @@ func newRun(t testing.TB) *run {
 // wait gives the first line that is so.
 func (r *run) wait(what string, is func(line) bool) line {
 	r.t.Helper()
-	if i := slices.IndexFunc(r.told, is); i >= 0 {
-		return r.told[i]
+	if i := slices.IndexFunc(r.received, is); i >= 0 {
+		return r.received[i]
 	}
 	patience := time.After(3 * testkit.Patience)
 	for {
 		select {
 		case l := <-r.lines:
-			r.told = append(r.told, l)
+			r.received = append(r.received, l)
 			if l.Event == "failed" || l.Event == "refused" {
 				r.t.Fatalf("%+v", l)
 			}

@@ -37,9 +37,9 @@ func TestReloadDoesNotProbe(t *testing.T) {
 		found Result
 		most  int
 	}{
-		"all is well":            {Result{Verdict: OK}, 5}, // the first, and one each 240 to 300 s
-		"trouble until a time":   {Result{Verdict: Unknown}, 2},
-		"slow: mostly under way": {Result{Verdict: OK, Took: 2 * time.Second}, 5},
+		"all is well":          {Result{Verdict: OK}, 5}, // the first, and one each 240 to 300 s
+		"trouble until a time": {Result{Verdict: Unknown}, 2},
+		"slow: mostly running": {Result{Verdict: OK, Took: 2 * time.Second}, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &bench{takes: tt.found.Took}
@@ -196,9 +196,9 @@ func TestDeadMembersDoNotDelayOthers(t *testing.T) {
 // exit, keeps no member out that others can be reached through.
 func TestReturnThroughAnotherExchange(t *testing.T) {
 	for name, found := range map[string]Result{
-		"cannot tell": {Verdict: Verdict(failure.TargetUnreachable), Unsure: true},
-		"silence":     {Verdict: Verdict(failure.TargetTimeout), Unsure: true},
-		"limited":     {},
+		"undecided": {Verdict: Verdict(failure.TargetUnreachable), Unsure: true},
+		"silence":   {Verdict: Verdict(failure.TargetTimeout), Unsure: true},
+		"limited":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := 0
@@ -236,8 +236,8 @@ func TestReturnThroughAnotherExchange(t *testing.T) {
 	}
 }
 
-// TestReturnUndecidedAfterThreeExchanges: when the third exchange does not tell either, it is said of
-// the member that nobody can; it is not put off for ever.
+// TestReturnUndecidedAfterThreeExchanges: when the third exchange leaves it open
+// too, the result for the member is undecided; it is not postponed for ever.
 func TestReturnUndecidedAfterThreeExchanges(t *testing.T) {
 	b := &bench{}
 	b.known = func(p Pair) Known { return Known{Ejected: p.Member.Name() == "a"} }
@@ -254,12 +254,12 @@ func TestReturnUndecidedAfterThreeExchanges(t *testing.T) {
 		said += len(all)
 	}
 	if asked < 30 || said < asked/maxTried-1 || said > asked/maxTried {
-		t.Errorf("asked %d times, said %d times that nobody can tell: %v", asked, said, b.observed)
+		t.Errorf("asked %d times, reported undecided %d times: %v", asked, said, b.observed)
 	}
 }
 
 // TestFailureBlamedOnMemberWhenOthersSucceed: that another member does counts as long as it is news, and
-// traffic through it tells as well as a probe.
+// traffic through it counts as a probe does.
 func TestFailureBlamedOnMemberWhenOthersSucceed(t *testing.T) {
 	for _, c := range []struct {
 		name   string

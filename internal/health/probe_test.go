@@ -21,7 +21,7 @@ const (
 	httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 )
 
-// TestVerdicts is what each answer of an exchange means, over a real way
+// TestVerdicts is what each answer of an exchange means, over a real connection
 // through a real proxy.
 func TestVerdicts(t *testing.T) {
 	ca := testkit.NewCA(t)
@@ -237,7 +237,7 @@ func TestSlowSteps(t *testing.T) {
 	}
 }
 
-// TestConnectionFailures: the verdict of a way that fails is the class of its fault.
+// TestConnectionFailures: the verdict of a connection that fails is the class of its error.
 func TestConnectionFailures(t *testing.T) {
 	t.Parallel()
 	ca, other := testkit.NewCA(t), testkit.NewCA(t)
@@ -273,15 +273,15 @@ func TestConnectionFailures(t *testing.T) {
 		{"garbage", v.Addr, testkit.On(testkit.AtRequest, testkit.Say("SSH-2.0-x\r\n")), ca, "upstream_protocol", "", false},
 		{"the proxy is silent", v.Addr, testkit.On(testkit.AtRequest, testkit.Hang), ca, "target_timeout", "silent", true},
 		{"502", v.Addr, testkit.On(testkit.AtRequest, testkit.Answer("502 No", "")), ca, "target_unreachable", "", true},
-		{"somebody else's certificate", v.Addr, nil, other, "upstream_tls", `signed by "proxyd test CA"`, false},
+		{"another host's certificate", v.Addr, nil, other, "upstream_tls", `signed by "proxyd test CA"`, false},
 		{"a certificate for another name", foreign.Addr, nil, ca, "upstream_tls", `is for "other.example"`, false},
 		{"an expired certificate", expired.Addr, nil, ca, Unknown, "not valid now", false},
-		{"an expired certificate of somebody else", expired.Addr, nil, other, "upstream_tls", "signed by", false},
+		{"an expired certificate of another host", expired.Addr, nil, other, "upstream_tls", "signed by", false},
 		{"no TLS", plain.Addr, nil, ca, "upstream_protocol", "does not speak TLS", false},
 		{"silent at TLS", silent.Addr, nil, ca, "target_timeout", "silent at the TLS handshake", true},
 		{"closed at TLS", shut.Addr, nil, ca, "target_unreachable", "ended at the TLS handshake", true},
 		{"silent at HTTP", mute.Addr, nil, ca, "target_timeout", "silent at the answer", true},
-		{"an upgrade by somebody who did not read it", wrong.Addr, nil, ca, Unknown, "Sec-WebSocket-Accept", false},
+		{"an upgrade by a server that did not read it", wrong.Addr, nil, ca, Unknown, "Sec-WebSocket-Accept", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -338,7 +338,7 @@ func TestSilentFeed(t *testing.T) {
 	}
 }
 
-// TestBrokenOff: the end of the caller is nobody's fault, and ends the probe.
+// TestBrokenOff: the end of the caller blames no upstream, and ends the probe.
 func TestBrokenOff(t *testing.T) {
 	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Hang)})
 	dial, _ := through(t, proxy.URL())

@@ -26,7 +26,7 @@ type bench struct {
 	lasts    func(Pair) time.Duration   // instead of takes
 	started  map[string][]time.Duration // since the start, by what was asked
 	observed map[string][]Result
-	now, max int // probes at once
+	now, max int // probes at the same time
 	looks    int // of the loop, at what is to be done
 }
 
@@ -176,7 +176,7 @@ func TestParallel(t *testing.T) {
 	b := &bench{takes: 2 * time.Second}
 	b.run(t, "pools: {p: {proxies: ["+members.String()+"], health_check: {method: exchange, interval_seconds: 1}}}\nexchanges: {binance: p}\n", 5*time.Minute)
 	if b.max != 8 {
-		t.Errorf("%d probes at once, want 8", b.max)
+		t.Errorf("%d probes at the same time, want 8", b.max)
 	}
 	if b.looks > 5*60*8 { // a probe takes 2 s: 4 begin in a second, and as many end
 		t.Errorf("looked %d times in five minutes, though there was room for no more", b.looks)
@@ -193,7 +193,7 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// TestTrafficReplacesProbes: what traffic shows need not be asked. An opened way says nothing
+// TestTrafficReplacesProbes: what traffic shows need not be asked. An open connection says nothing
 // of what the exchange answered in it.
 func TestTrafficReplacesProbes(t *testing.T) {
 	now := func(Pair) Known { return Known{Opened: time.Now(), Carried: time.Now()} }
@@ -203,15 +203,15 @@ func TestTrafficReplacesProbes(t *testing.T) {
 		known        func(Pair) Known
 		asked        bool
 	}{
-		{"tcp, ways are opened", "tcp", opened, false},
-		{"connect, ways are opened", "connect", opened, false},
-		{"exchange, ways are opened", "exchange", opened, true},
+		{"tcp, connections are opened", "tcp", opened, false},
+		{"connect, connections are opened", "connect", opened, false},
+		{"exchange, connections are opened", "exchange", opened, true},
 		{"exchange, tunnels carry", "exchange", now, false},
 	} {
 		b := &bench{known: c.known}
 		b.run(t, fmt.Sprintf(asia, c.method), 5*time.Minute)
 		if delete(b.started, "a binance http exchange"); len(b.started["b binance http exchange"]) == 0 && c.method == "exchange" {
-			t.Errorf("%s: REST, of whose answers tunnels tell nothing, is not asked", c.name)
+			t.Errorf("%s: REST, whose answers tunnels do not show, is not asked", c.name)
 		}
 		if delete(b.started, "b binance http exchange"); (len(b.started) > 0) != c.asked {
 			t.Errorf("%s: asked %v", c.name, b.started)
@@ -272,7 +272,7 @@ func TestEjectedMemberReturns(t *testing.T) {
 	b.run(t, "pools: {p: {proxies: [{name: a, url: 'http://a.example:1'}, {name: b, url: 'http://b.example:1'}]}}\nexchanges: {binance: {websocket: p}}\n", 5*time.Minute)
 	at := b.started["a binance websocket connect"]
 	if len(b.started) != 1 || len(at) != 2 || at[0] < 20*time.Second || at[1] > 24*time.Second {
-		t.Errorf("asked %v, want a way twice, right after 20 s", b.started)
+		t.Errorf("asked %v, want a connection twice, right after 20 s", b.started)
 	}
 	if len(b.observed["a   connect"]) != 2 || len(b.observed) != 1 {
 		t.Errorf("observed %v, want what concerns the member alone", b.observed)
@@ -304,7 +304,7 @@ func TestReloadChangesJobs(t *testing.T) {
 	}
 }
 
-// TestUnsureFailureBlamesNoMember: where nobody can tell, the member is to blame once another one
+// TestUnsureFailureBlamesNoMember: where the cause is unknown, the member is to blame once another one
 // does for the same exchange.
 func TestUnsureFailureBlamesNoMember(t *testing.T) {
 	for _, c := range []struct {
@@ -314,7 +314,7 @@ func TestUnsureFailureBlamesNoMember(t *testing.T) {
 	}{
 		{"the other one works", "target_timeout", OK, false},
 		{"the other one fails too", "target_timeout", "target_timeout", true},
-		{"a budget is no fault of anybody", "budget", OK, true},
+		{"a budget blames no member", "budget", OK, true},
 	} {
 		b := &bench{}
 		b.find = func(p Pair, _ Method) Result {
@@ -338,6 +338,6 @@ func TestRunStopsWithContext(t *testing.T) {
 	b.find = func(Pair, Method) Result { return Result{Verdict: "target_timeout", Took: time.Minute} }
 	b.run(t, fmt.Sprintf(asia, "exchange"), 2*time.Minute)
 	if len(b.started) == 0 || len(b.observed) != 0 {
-		t.Errorf("asked %d pairs, believed %v", len(b.started), b.observed)
+		t.Errorf("asked %d pairs, observed %v", len(b.started), b.observed)
 	}
 }

@@ -46,7 +46,7 @@ func through(t testing.TB, url string) (Dial, func(context.Context) error) {
 		func(ctx context.Context) error { return set.Ping(ctx, u) }
 }
 
-// asks is a probe of the whole way to a venue at host:443.
+// asks is a full probe of an exchange at host:443.
 func asks(kind catalog.Kind, host string, roots *testkit.CA) Ask {
 	scheme := "https"
 	if kind == catalog.KindWebsocket {

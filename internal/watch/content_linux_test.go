@@ -23,7 +23,7 @@ func asNobody(f func()) {
 	<-done
 }
 
-// open makes a directory that nobody may enter, with a file that nobody may read.
+// open makes a directory and a file outside root's own directories, which other users may read.
 func open(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "watch") // t.TempDir is below a directory of root's
@@ -82,7 +82,7 @@ func TestSavedInUnreadableDirectory(t *testing.T) {
 func TestSpecialFiles(t *testing.T) {
 	t.Parallel()
 	testSaved(t, []saved{
-		{name: "replaced by a pipe that nobody writes to", steps: []step{{func(t *testing.T, dir string) {
+		{name: "replaced by a pipe without a writer", steps: []step{{func(t *testing.T, dir string) {
 			must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
 			must(t, os.Rename(filepath.Join(dir, "pipe"), filepath.Join(dir, "proxyd.yaml")))
 		}, "no file"}, {renamedOver("new"), "new"}}},

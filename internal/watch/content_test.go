@@ -14,7 +14,7 @@ type step struct {
 	want string
 }
 
-// saved is what is promised: whatever way a file is saved, one call, soon, that
+// saved is what is promised: however a file is saved, one call, soon, that
 // sees all of it.
 type saved struct {
 	name   string
@@ -70,7 +70,7 @@ func TestSaved(t *testing.T) {
 		{name: "emptied", steps: []step{{in("proxyd.yaml", ""), ""}}},
 		{name: "a hundred writes in 200 ms", steps: []step{{hundredWrites, "write 99"}}, settle: time.Second},
 		{name: "deleted, then made again", steps: []step{{removed, "missing"}, {in("proxyd.yaml", "new"), "new"}, {in("proxyd.yaml", "newer"), "newer"}}},
-		{name: "deleted and made again at once", steps: []step{{func(t *testing.T, dir string) {
+		{name: "deleted and made again immediately", steps: []step{{func(t *testing.T, dir string) {
 			removed(t, dir)
 			in("proxyd.yaml", "new")(t, dir)
 		}, "new"}}, settle: time.Second},

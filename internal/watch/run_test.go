@@ -16,20 +16,20 @@ func old(t *testing.T) string {
 	return dir
 }
 
-// Without options a save is told after 100 ms.
+// Without options a save is reported after 100 ms.
 func TestSettleDefault(t *testing.T) {
 	t.Parallel()
 	r := reads(t, old(t), Options{})
 	began := time.Now()
 	renamedOver("new")(t, r.dir)
 	took := r.want(t, "new").Sub(began)
-	t.Logf("told after %v", took)
+	t.Logf("reported after %v", took)
 	if took < 100*time.Millisecond || took > 2*time.Second { // the rest is for busy machines
-		t.Errorf("told after %v", took)
+		t.Errorf("reported after %v", took)
 	}
 }
 
-// What changes no content is looked at and not told.
+// What changes no content is not reported.
 func TestSameContentIsNotReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -39,7 +39,7 @@ func TestSameContentIsNotReported(t *testing.T) {
 		{"the same bytes in place", in("proxyd.yaml", "old")},
 		{"the same bytes renamed over", renamedOver("old")},
 		{"the same bytes by vim", vim("old")},
-		{"deleted and made again at once", func(t *testing.T, dir string) { removed(t, dir); in("proxyd.yaml", "old")(t, dir) }},
+		{"deleted and made again immediately", func(t *testing.T, dir string) { removed(t, dir); in("proxyd.yaml", "old")(t, dir) }},
 		{"touched", func(t *testing.T, dir string) {
 			must(t, os.Chtimes(filepath.Join(dir, "proxyd.yaml"), time.Now(), time.Now()))
 		}},
@@ -86,7 +86,7 @@ func TestChangeWhileChangedRuns(t *testing.T) {
 	}
 }
 
-// A change after the file was read, before anybody watched, is told; the file as
+// A change after the file was read, before Run, is reported; the file as
 // it was when it was read is not.
 func TestChangeBeforeRun(t *testing.T) {
 	t.Parallel()
@@ -114,11 +114,11 @@ func TestChangeBeforeRun(t *testing.T) {
 			select {
 			case read := <-got:
 				if read != c.want {
-					t.Errorf("told of %q, want %q", read, c.want)
+					t.Errorf("reported %q, want %q", read, c.want)
 				}
 			default:
 				if c.want != "" {
-					t.Error("not told")
+					t.Error("not reported")
 				}
 			}
 		})
@@ -126,7 +126,7 @@ func TestChangeBeforeRun(t *testing.T) {
 }
 
 // settles looks for three times as long as a burst takes to settle, with a Settle
-// of 30 ms: what was to be told has been.
+// of 30 ms: what was to be reported has been.
 func (r *reader) settles(t *testing.T) {
 	t.Helper()
 	for range 10 {
@@ -155,7 +155,7 @@ func TestFilesAddedAndRemoved(t *testing.T) {
 
 	r.also.Store(&[]string{two})
 	r.look(t)
-	write(t, one, "1.2") // nobody reads it any more
+	write(t, one, "1.2") // it is not read any more
 	r.settles(t)
 	r.want(t, "old", "old")
 	write(t, two, "2.1")
@@ -168,7 +168,7 @@ func TestFilesAddedAndRemoved(t *testing.T) {
 	r.want(t, "old", "old", "old", "new", "new")
 }
 
-// A file that is named anew and has changed since it was read is told.
+// A file that is named anew and has changed since it was read is reported.
 func TestNewlyNamedFileChangedSinceRead(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -190,7 +190,7 @@ func TestNewlyNamedFileChangedSinceRead(t *testing.T) {
 	r.want(t, "old")
 }
 
-// A writer that never rests is told of all the same.
+// A writer that never rests is reported all the same.
 func TestSteadyWritesAreReported(t *testing.T) {
 	t.Parallel()
 	r := reads(t, old(t), Options{Settle: 300 * time.Millisecond})
@@ -201,7 +201,7 @@ func TestSteadyWritesAreReported(t *testing.T) {
 		case <-r.changed:
 			return
 		case <-end:
-			t.Fatal("not told for 5 s of writing")
+			t.Fatal("not reported for 5 s of writing")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

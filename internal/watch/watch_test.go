@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A reader does what a daemon does: it reads the file whenever it is told to.
+// A reader does what a daemon does: it reads the file at each call of Changed.
 type reader struct {
 	*Watcher
 	dir, file string
@@ -90,7 +90,7 @@ func (r *reader) start(t *testing.T, o Options) {
 			t.Errorf("Run: got %v, want %v", err, context.Canceled)
 		}
 	})
-	r.looks(t, 2) // New's, and Run's first, which may be under way
+	r.looks(t, 2) // New's, and Run's first, which may be running
 	r.look(t)
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // What data/README.md counts and dates is what the data holds.
-func TestReadmeIsTrue(t *testing.T) {
+func TestReadmeMatchesData(t *testing.T) {
 	text, err := os.ReadFile("data/README.md")
 	if err != nil {
 		t.Fatal(err)

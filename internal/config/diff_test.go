@@ -104,7 +104,7 @@ func TestDiff(t *testing.T) {
 }
 
 // Whatever a configuration holds that has an effect shows in the difference.
-func TestDiffMissesNothing(t *testing.T) {
+func TestDiffShowsEveryField(t *testing.T) {
 	secret := t.TempDir() + "/secret"
 	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 // An upstream has one password, wherever it stands: with two, one of them would
 // be sent in the other's place.
-func TestOneUpstreamWithTwoPasswords(t *testing.T) {
+func TestSameUpstreamWithTwoPasswords(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxyd.yaml")
 	for text, wrong := range map[string]bool{
 		"pools: {a: {proxies: ['http://u:one@h:1']}, b: {proxies: ['http://u:two@h:1']}}":                     true,

@@ -119,7 +119,7 @@ func asKeys(path string, doc func(any) any) []spot {
 
 // Promise (security): no error, warning or printed configuration repeats text
 // that could hold a credential, wherever in the file it was written by mistake.
-func TestNoOutputRepeatsWhatCouldBeACredential(t *testing.T) {
+func TestNoOutputRepeatsCredential(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "proxyd.yaml")
 	all := spots(reflect.TypeFor[raw.File](), "", false, func(v any) any { return v }, map[reflect.Type]int{})
@@ -172,7 +172,7 @@ func outputs(path string, environ ...string) string {
 }
 
 // Unquoted YAML has shapes of its own, and so has the environment.
-func TestNoOutputRepeatsACredentialThatYAMLReadsAsSomethingElse(t *testing.T) {
+func TestNoOutputRepeatsCredentialInOddYAML(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"admin: {token: *" + marked + "}", "admin: {token: !" + marked + "}", "admin: {token: !!" + marked + " x}", "admin: {token: &" + marked + "}",

@@ -12,7 +12,7 @@ import (
 
 // A file with passwords that others can read is warned of; one that any user
 // can change is refused, since whoever changes it gets the connections.
-func TestModeOfAFileWithPasswords(t *testing.T) {
+func TestFileModeWithPasswords(t *testing.T) {
 	const literal, reference = "default: \"http://u:geheim@h.example:1\"\n", "default: \"http://u:${PW}@h.example:1\"\n"
 	for name, c := range map[string]struct {
 		text      string

@@ -40,7 +40,7 @@ func errs(t *testing.T, text string, environ ...string) []string {
 	return strings.Split(strings.ReplaceAll(err.Error(), path, "proxyd.yaml"), "\n")
 }
 
-func TestThreeSimplestWishesInThreeLines(t *testing.T) {
+func TestShortestConfigurations(t *testing.T) {
 	one := load(t, `exchanges: {binance: "socks5://u:${TOKYO_PW}@tokyo.example:1080"}`, "TOKYO_PW=p@/:w")
 	p := pool(t, one, one.Exchanges[0].Outbounds.HTTP.Pool)
 	if got := p.Proxies[0].URL; got.Host.Name != "tokyo.example" || got.Port != 1080 || got.Password.Reveal() != "p@/:w" || got.User.Reveal() != "u" {
@@ -93,7 +93,7 @@ func TestMissingFile(t *testing.T) {
 	}
 }
 
-func TestViaIsPushedDownToMembers(t *testing.T) {
+func TestPoolViaAppliesToMembers(t *testing.T) {
 	c := load(t, `
 pools:
   corp: {strategy: failover, proxies: ["http://px1.example:3128"]}

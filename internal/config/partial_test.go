@@ -12,7 +12,7 @@ import (
 
 // Commands look for the daemon where it is: both readers agree with what is
 // loaded, however the address is written and whatever a variable adds to it.
-func TestAddressesAloneAreThoseLoaded(t *testing.T) {
+func TestPartialReadsMatchLoad(t *testing.T) {
 	for name, c := range map[string]struct {
 		file    string
 		environ []string
@@ -56,7 +56,7 @@ func TestAddressesAloneAreThoseLoaded(t *testing.T) {
 }
 
 // The daemon is found, and asked with its token, whatever became of its file.
-func TestAdminOfAnInvalidFile(t *testing.T) {
+func TestAdminOfInvalidFile(t *testing.T) {
 	const admin = "admin:\n  # for the operators\n  address: 127.0.0.1:9001\n\n  token: ${T}\n"
 	for name, c := range map[string]struct {
 		file, want string // want: the address, or what the error says
@@ -112,7 +112,7 @@ func TestAdminOfAnInvalidFile(t *testing.T) {
 
 // Clients find the daemon whatever became of its file, but are never sent to
 // an address that the file does not say.
-func TestClientListenersOfAnInvalidFile(t *testing.T) {
+func TestClientListenersOfInvalidFile(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{ // want: the addresses, or what the error says
 		"another key is invalid":   {"listen: 127.0.0.1:9\nnonsense: 1\nexchanges: {nobody: asia}\n", "127.0.0.1:9"},
 		"no YAML behind it":        {"listen:\n- 127.0.0.1:9\n- address: 127.0.0.1:8\n  use: nowhere\ndefault: [\n", "127.0.0.1:9 127.0.0.1:8"},
@@ -140,6 +140,6 @@ func TestClientListenersOfAnInvalidFile(t *testing.T) {
 
 // An upstream at the default admin address is allowed unless the file sets that
 // address.
-func TestUpstreamAtTheUsualAdminAddress(t *testing.T) {
+func TestUpstreamAtDefaultAdminAddress(t *testing.T) {
 	load(t, "default: http://127.0.0.1:8878\n")
 }

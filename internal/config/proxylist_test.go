@@ -33,7 +33,7 @@ func TestParseList(t *testing.T) {
 
 // Many lists have user and password behind the port. Such a line is no URL, and
 // what it has there is in no error.
-func TestListedHostPortUserPassword(t *testing.T) {
+func TestParseListHostPortUserPassword(t *testing.T) {
 	for _, line := range []string{
 		"socks5://a.example:1080:geheim-1:geheim-2", "http://192.0.2.1:8080:geheim-1:123456", "http://a.example:geheim-1:1",
 		"http://a.example:1080:geheim-1",

@@ -16,7 +16,7 @@ import (
 )
 
 // What is no plain file is read like one or refused, and blocks nothing.
-func TestWhatIsNoPlainFile(t *testing.T) {
+func TestLoadSpecialFiles(t *testing.T) {
 	dir := t.TempDir()
 	pipe := func(name string) string {
 		path := filepath.Join(dir, name)
@@ -90,7 +90,7 @@ func link(t *testing.T, dir, name, to string) string {
 	return path
 }
 
-func TestFileThatMayNotBeRead(t *testing.T) {
+func TestLoadUnreadableFile(t *testing.T) {
 	path := write(t, "default: direct\n")
 	if err := os.Chmod(path, 0); err != nil {
 		t.Fatal(err)

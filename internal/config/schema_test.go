@@ -17,7 +17,7 @@ import (
 	"proxyd/internal/config/internal/schema"
 )
 
-func TestSchemaIsThatOfTheTypes(t *testing.T) {
+func TestSchemaMatchesTypes(t *testing.T) {
 	fresh, err := schema.Generate("internal/raw")
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 
 // An editor that holds a file against the schema sees nothing wrong in one
 // that loads, and the unknown key in one that does not.
-func TestSchemaTakesWhatLoads(t *testing.T) {
+func TestSchemaAcceptsValidFiles(t *testing.T) {
 	var schema map[string]any
 	if err := json.Unmarshal(config.Schema(), &schema); err != nil {
 		t.Fatal(err)

@@ -115,7 +115,7 @@ func follow(doc map[string]any, path, key string, value any, hint string) {
 
 // Promise (security): following the hint of an error about a misplaced key never
 // lets more out, or in, than the file without that key.
-func TestNoHintToMoveAKeyDisarms(t *testing.T) {
+func TestMoveHintNeverLoosens(t *testing.T) {
 	t.Parallel()
 	keys := map[string]bool{}
 	keysOfAll(reflect.TypeFor[raw.File](), map[reflect.Type]bool{}, keys)

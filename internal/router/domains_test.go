@@ -76,7 +76,7 @@ func TestUnlistedHostFollowsItsDomain(t *testing.T) {
 	}
 }
 
-func TestRouteSaysThatTheDomainDecided(t *testing.T) {
+func TestExplainNamesDomain(t *testing.T) {
 	r := load(t, "default: direct\nexchanges: {binance: asia, okx: direct}")
 	x := r.Explain("new-stream.binance.com", 443, none)
 	if want := "domain binance.com (host not in the catalogue)"; x.Rule != want || x.Route.Domain != "binance.com" || x.Host != "" {
@@ -98,7 +98,7 @@ func TestRouteSaysThatTheDomainDecided(t *testing.T) {
 	}
 }
 
-func TestDomainOfSeveralExchangesIsWarnedOf(t *testing.T) {
+func TestDomainOfSeveralExchangesWarns(t *testing.T) {
 	file := "default: direct\nexchanges: {coinbase_exchange: asia, coinbase_prime: europe}"
 	want := "hosts of coinbase.com that the catalogue does not list: coinbase_exchange and coinbase_prime have an entry, coinbase, which owns the domain, has none: default (direct); add coinbase"
 	r := load(t, file)

@@ -164,7 +164,7 @@ refused: host "a b" has a space in it
 }
 
 // What Explain says when everything is switched off, or where defaults differ.
-func TestExplainElsewhere(t *testing.T) {
+func TestExplainDisabledOrDifferingDefaults(t *testing.T) {
 	for _, c := range []struct{ name, file, host, want string }{
 		{"disabled", "enabled: false\nexchanges: {bitkub: asia}", "api.bitkub.com", `
 exchange: bitkub

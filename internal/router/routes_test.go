@@ -5,7 +5,7 @@ import "testing"
 // A target that is an address has no name that a rule could be about: only
 // CIDRs under routes, what a listener uses, and a default that is not direct
 // serve it, and where anything is not direct it is refused.
-func TestAddress(t *testing.T) {
+func TestRouteAddress(t *testing.T) {
 	const noName = "refused: target 52.1.2.3 has no name: this client resolved it itself"
 	for _, c := range []struct{ name, file, host, want string }{
 		{"nothing written", ``, "52.1.2.3", "- http direct"},
@@ -56,7 +56,7 @@ func TestAddress(t *testing.T) {
 
 // enabled: false sends what is proxied direct and lets nothing out that was
 // refused.
-func TestDisabled(t *testing.T) {
+func TestRouteWhenDisabled(t *testing.T) {
 	for _, c := range []struct{ name, file, host, want string }{
 		{"an entry", `exchanges: {binance: asia}`, httpHost, "binance http direct"},
 		{"the default", `default: asia`, "example.org", "- http direct"},

@@ -62,7 +62,7 @@ func TestPrecedence(t *testing.T) {
 
 // Whose a host is: among the exchanges an exact host beats a wildcard, the
 // longest wildcard wins, and the user's hosts beat the catalogue's.
-func TestOwner(t *testing.T) {
+func TestHostOwner(t *testing.T) {
 	for _, c := range []struct{ name, file, host, want string }{
 		{"exact", `exchanges: {venue: {hosts: [api.venue.example], http: europe, websocket: asia}}`, "api.venue.example", "venue http europe"},
 		{"hosts by kind: websocket", `exchanges: {venue: {hosts: {http: [a.venue.example], websocket: [b.venue.example]}, http: europe, websocket: asia}}`, "b.venue.example", "venue websocket asia"},

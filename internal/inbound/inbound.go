@@ -76,8 +76,9 @@ type Server struct {
 	handshake time.Duration // handshakeTime, shorter in tests
 	reply     time.Duration // replyTime, shorter in tests
 
-	draining atomic.Bool
-	busy     atomic.Int64 // requests that have been read and not yet answered to the end
+	draining   atomic.Bool
+	endingIdle atomic.Bool  // Drain is having net/http close its idle connections
+	busy       atomic.Int64 // requests that have been read and not yet answered to the end
 
 	mu      sync.Mutex
 	closed  bool
@@ -116,11 +117,13 @@ func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 	return d.accept(ln)
 }
 
-// Drain lets kept plain HTTP connections end after their current request and
-// answers no new ones; connections in their handshake go on.
+// Drain lets kept plain HTTP connections end after their current request, which
+// may have come only in part, and answers no new ones; connections in their handshake go on.
 func (s *Server) Drain() {
 	s.draining.Store(true)
+	s.endingIdle.Store(true)
 	s.plainServer.SetKeepAlivesEnabled(false)
+	s.endingIdle.Store(false)
 }
 
 // Wait blocks until no request is being served, or ctx ends. Connections that

@@ -272,6 +272,34 @@ func TestPlainDrain(t *testing.T) {
 	}
 }
 
+// To net/http a kept connection is idle until it has a whole request.
+//
+// Promise (plain HTTP): a request that has begun to come when proxyd is upgraded
+// is answered, also on a connection that had answers before.
+func TestDrainAnswersRequestThatHasBegun(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, local)
+	idle := make(chan struct{}, 1)
+	f.server.plainServer.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateIdle {
+			idle <- struct{}{}
+		}
+	}
+	f.serve()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	t.Cleanup(s.Close)
+	next := get(s.Listener.Addr().String(), "/", "")
+	conn := f.dial()
+	write(t, conn, next+next[:10])
+	_ = readHeadAndBody(t, conn)
+	<-idle
+	f.server.Drain()
+	write(t, conn, next[10:])
+	if resp, body := answerOf(t, readAll(t, conn)); resp.StatusCode != 200 || body != "ok" || !resp.Close {
+		t.Errorf("%s %q, close %v", resp.Status, body, resp.Close)
+	}
+}
+
 // waitIdle waits until net/http has taken a connection's answer for finished.
 func waitIdle(t *testing.T, _ net.Conn, f *front) {
 	t.Helper()

@@ -34,6 +34,7 @@ type plainConn struct {
 	mu       sync.Mutex
 	stopped  bool                    // a deadline in the past is set
 	detached bool                    // no longer net/http's
+	begun    bool                    // bytes of a request have come that the handler does not have yet
 	inBody   bool                    // a read of a body is under way
 	cut      bool                    // nothing more of a body is wanted
 	pending  []*request              // handed out, not yet served; nil stands for backHead
@@ -78,6 +79,7 @@ func (p *plainConn) push(r *request) {
 func (p *plainConn) next() *request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.begun = false
 	r := p.pending[0]
 	p.pending = p.pending[1:]
 	return r
@@ -240,10 +242,10 @@ func (p *plainConn) readChunked() error {
 func (p *plainConn) readNext() error {
 	in := &p.c.in
 	busy := p.busy()
-	if !busy && p.c.s.draining.Load() {
-		return io.EOF
-	}
 	if len(in.pending()) == 0 {
+		if !busy && p.c.s.draining.Load() {
+			return io.EOF
+		}
 		limit := time.Now().Add(idleTime)
 		if busy {
 			limit = time.Time{}
@@ -263,6 +265,9 @@ func (p *plainConn) readNext() error {
 		in.use(2)
 		return nil
 	}
+	p.mu.Lock()
+	p.begun = true
+	p.mu.Unlock()
 	limit := time.Now().Add(handshakeTime)
 	if busy {
 		limit = time.Time{}
@@ -372,7 +377,9 @@ func (p *plainConn) CloseWrite() error {
 // the garbage collector: some transport may still read from it.
 func (p *plainConn) Close() error {
 	p.mu.Lock()
-	mine := !p.detached
+	// Drain has net/http end what is idle, and to net/http a connection is idle
+	// until it has a whole request. One that has begun is answered first.
+	mine := !p.detached && !(p.begun && p.c.s.endingIdle.Load())
 	p.mu.Unlock()
 	if !mine {
 		return nil

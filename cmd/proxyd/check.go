@@ -31,7 +31,7 @@ func checkCommand() *cobra.Command {
 
 The warnings follow. Exit code 0 if there is no error, else 1.`,
 		Example: `  proxyd check -c proxyd.yaml
-  proxyd check --print               the configuration in force, secrets masked
+  proxyd check --print               the effective configuration, secrets masked
   proxyd check --no-secrets --strict in CI, where the secrets are not known`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -40,9 +40,9 @@ func (o *probeOptions) readList(ctx context.Context, stdin io.Reader) error {
 	if isWebAddress(name) {
 		name = "the list"
 	}
-	proxies, lines, faults := config.ParseList(name, text)
-	for _, f := range faults {
-		o.announce("%s", f)
+	proxies, lines, errs := config.ParseList(name, text)
+	for _, e := range errs {
+		o.announce("%s", e)
 	}
 	if len(proxies) == 0 {
 		return errors.New("there is no proxy in the list")

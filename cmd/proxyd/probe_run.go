@@ -25,7 +25,7 @@ func (o *probeOptions) probePairs(ctx context.Context, cmd *cobra.Command) error
 		return fmt.Errorf("no upstream is used for %s: it has outbound reject, or no address to probe; see: proxyd route HOST", strings.Join(o.exchanges, ", "))
 	}
 	rows := make([]probeRow, len(list))
-	var ask []int
+	var due []int
 	requests, upstreams := 0, map[string]bool{}
 	for i, p := range list {
 		rows[i] = newProbeRow(p.Member.Name(), p.Member.URL())
@@ -35,12 +35,12 @@ func (o *probeOptions) probePairs(ctx context.Context, cmd *cobra.Command) error
 			rows[i].skip(until)
 			continue
 		}
-		if ask = append(ask, i); p.URL != "" {
+		if due = append(due, i); p.URL != "" {
 			requests++
 		}
 	}
-	o.announce("%s", o.planText(len(upstreams), requests, len(ask)-requests, len(list)-len(ask)))
-	o.each(ctx, ask, func(i int) {
+	o.announce("%s", o.planText(len(upstreams), requests, len(due)-requests, len(list)-len(due)))
+	o.each(ctx, due, func(i int) {
 		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
 		if o.timeoutSet || a.Timeout == 0 {
 			a.Timeout = o.perProbe
@@ -143,12 +143,12 @@ func (o *probeOptions) probeExits(ctx context.Context, cmd *cobra.Command) error
 		return errors.New("no route uses an upstream; --all includes the others")
 	}
 	rows := make([]probeRow, len(list))
-	ask := make([]int, len(list))
+	due := make([]int, len(list))
 	for i, p := range list {
-		rows[i], ask[i] = newProbeRow(p.Member.Name(), p.Member.URL()), i
+		rows[i], due[i] = newProbeRow(p.Member.Name(), p.Member.URL()), i
 	}
 	o.announce("requesting %s through %s: %s, at most %d at once", to.Host, plural(len(list), "upstream"), plural(len(list), "request"), o.concurrency)
-	o.each(ctx, ask, func(i int) {
+	o.each(ctx, due, func(i int) {
 		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
 		a.Target, a.URL, a.Timeout = to, o.exitIP, o.perProbe
 		ip, r := health.ExitIP(ctx, dial, a)

@@ -215,6 +215,9 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 		return *file, b.known
 	}
 	b.known = c
+	if moved := movedHosts(c); len(moved) > 0 {
+		b.warnf("catalog", "remove the rows unless they have really moved: their connections follow the other entry", "gives hosts to other exchanges than proxyd's own catalogue: %s", truncate(strings.Join(moved, ", ")))
+	}
 	return *file, c
 }
 

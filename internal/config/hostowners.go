@@ -100,3 +100,22 @@ func (o ownerCheck) moreSpecific(c hostOwner, host string) bool {
 	}
 	return false
 }
+
+// movedHosts returns the hosts that c gives to another exchange than the embedded
+// catalogue does.
+func movedHosts(c *catalog.Catalog) (list []string) {
+	owners := map[string]string{}
+	for _, x := range catalog.Embedded().Exchanges() {
+		for _, h := range x.Hosts {
+			owners[h.Name] = x.ID
+		}
+	}
+	for _, x := range c.Exchanges() {
+		for _, h := range x.Hosts {
+			if owner, listed := owners[h.Name]; listed && owner != x.ID {
+				list = append(list, h.Name+" ("+owner+" → "+x.ID+")")
+			}
+		}
+	}
+	return list
+}

@@ -71,6 +71,18 @@ func overlay(t *testing.T, rows, text string) (file, path string) {
 	return file, write(t, "catalog: "+file+"\n"+text)
 }
 
+// Rows that take a host from another exchange are said, as under hosts.
+func TestCatalogFileThatMovesHosts(t *testing.T) {
+	_, path := overlay(t, catalogHead+"KRAKEN,api.binance.com,http,live,x\nbinance,stream.binance.com,websocket,live,x\nkraken,new.binance.com,http,live,x\n", "default: direct\n")
+	c, err := config.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Message, ": api.binance.com (binance → kraken)") {
+		t.Errorf("warnings: %v", c.Warnings)
+	}
+}
+
 func TestCatalogFile(t *testing.T) {
 	t.Parallel()
 	file, path := overlay(t, catalogHead+"my_venue,api.venue.example,http,live,\n", "default: direct\nexchanges: {my_venue: reject}\n")

@@ -1,7 +1,7 @@
-// Package catalog knows the exchanges: their ids and aliases, the hosts that
+// Package catalog holds the exchanges: their ids and aliases, the hosts that
 // their clients reach and what for, which exchanges one client id reaches
 // together, addresses to probe, and the limits that exchanges publish. The data
-// is embedded; data/README.md says where it comes from.
+// is embedded; data/README.md has its sources.
 //
 // It opens no connections. The data is what software and documents said on the
 // day of Date. A Catalog never changes; the slices that it returns are shared and
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Exchange is what the catalogue knows of one exchange.
+// Exchange is one exchange of the catalogue.
 type Exchange struct {
 	ID      string
 	Aliases []string // sorted

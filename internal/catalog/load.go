@@ -75,7 +75,7 @@ func (c *Catalog) loadHosts(over []hostRow) error {
 	slices.SortFunc(list, func(a, b hostRow) int {
 		return cmp.Or(cmp.Compare(a.exchange, b.exchange), cmp.Compare(a.host.Name, b.host.Name))
 	})
-	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) { // those too whose hosts are all others' now
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) { // even those that have lost all hosts
 		c.byID[id], c.names[id] = len(c.ids), id
 		c.ids = append(c.ids, id)
 		c.exchanges = append(c.exchanges, Exchange{ID: id})

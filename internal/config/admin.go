@@ -11,7 +11,8 @@ import (
 	"proxyd/internal/target"
 )
 
-// maxSocketPath is what every system takes as the path of a unix socket.
+// maxSocketPath is the longest path of a unix socket that every system accepts,
+// in bytes.
 const maxSocketPath = 103
 
 func (b *builder) admin(r *raw.Admin) Admin {

@@ -11,7 +11,7 @@ import (
 	"proxyd/internal/config/internal/raw"
 )
 
-// The defaults, all of them.
+// The defaults.
 const (
 	defaultAdmin      = "127.0.0.1:8878"
 	defaultTimeout    = 4.0
@@ -115,8 +115,7 @@ func (b *builder) namedPools(pools map[string]raw.Pool) {
 	}
 }
 
-// minBuffer is the least that tunnel.buffer_bytes may be: a message of a feed
-// must fit in.
+// minBuffer is the smallest tunnel.buffer_bytes: a message of a feed must fit.
 const minBuffer = 64 << 10
 
 func (b *builder) tunnel(t *raw.Tunnel) Tunnel {
@@ -164,7 +163,7 @@ func (b *builder) health(key string, r *raw.Health) Health {
 		Timeout: b.seconds(key+".timeout_seconds", r.TimeoutSeconds, 5, 0.1, 300),
 		Rise:    b.whole(key+".rise", r.Rise, 2, 1, 100), Fall: b.whole(key+".fall", r.Fall, 3, 1, 100),
 	}
-	if !orDefault(r.Enabled, true) { // what stands beside it has been checked all the same
+	if !orDefault(r.Enabled, true) { // the other keys have been checked nevertheless
 		return Health{}
 	}
 	return h
@@ -188,9 +187,9 @@ func (b *builder) eject(key string, r *raw.Eject) Eject {
 	return e
 }
 
-// DefaultUserAgent is what checks send unless probe.user_agent is set: what most
-// feed clients send, so that the firewall of an exchange judges a check as it
-// judges them. Some refuse agents that they do not know.
+// DefaultUserAgent is the User-Agent of checks unless probe.user_agent is set. It
+// is that of most feed clients, since the firewalls of some exchanges refuse
+// agents that they do not know.
 const DefaultUserAgent = "Python/3.12 aiohttp/3.12.15"
 
 // maxCatalogSize bounds the user's rows for the catalogue.

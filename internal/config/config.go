@@ -33,10 +33,10 @@ type Config struct {
 	DrainAfter        time.Duration
 	Upgrade           Upgrade
 	Tunnel            Tunnel
-	Attempt           time.Duration // most that one attempt may take while other members are left
+	Attempt           time.Duration // limit of one attempt while other members are left
 	RetryTargetErrors bool
 	MaxTunnels        int      // 0: derived from the file descriptor limit
-	MaxDials          int      // connections that are being opened at once
+	MaxDials          int      // limit of connections that are being opened
 	MaxDialsPerHost   int      // of them through one pool or, direct, to one target's host
 	SecretFiles       []string // the files that ${file:…} named
 	CatalogFile       string   // the user's rows, laid over the embedded catalogue; "" for none
@@ -85,7 +85,7 @@ const (
 	Use                      // through the pool that Outbound.Pool names
 )
 
-// Outbound is where a connection leaves. A URL in the file is a pool of one.
+// Outbound is where a rule sends a connection. A URL in the file is a pool of one.
 type Outbound struct {
 	Action  Action
 	Pool    string        // a Pool.Name, for Use
@@ -134,7 +134,7 @@ type Proxy struct {
 	Limits  Limits
 }
 
-// Scheme is how an upstream is spoken to.
+// Scheme is the protocol of an upstream.
 type Scheme string
 
 // The schemes.
@@ -182,17 +182,16 @@ type Health struct {
 	Rise, Fall        int
 }
 
-// Eject is when a member that fails is taken out of use, and for how long.
+// Eject is when a failing member is ejected, and for how long.
 type Eject struct {
 	After      int
 	Base, Max  time.Duration
 	MaxPercent int
 }
 
-// Exchange is what the file says of one exchange.
+// Exchange is the configuration of one exchange.
 type Exchange struct {
 	ID        string // canonical id: catalogue's, or a venue of the user's own
-	Custom    bool   // not in the catalogue
 	Outbounds Outbounds
 	Hosts     []Host
 	Limits    KindLimits // for each kind by itself, and for each exit
@@ -214,8 +213,8 @@ func (l KindLimits) Of(k catalog.Kind) Limits {
 	return l.HTTP
 }
 
-// Probe is the addresses that checks ask in place of the catalogue's; "" where
-// the catalogue's are asked. They hold no credentials.
+// Probe holds the URLs that checks request instead of the catalogue's; "" keeps
+// the catalogue's. They hold no credentials.
 type Probe struct {
 	HTTP, Websocket string // http(s)://, ws(s)://
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Diff is what next does otherwise than prev, one line for each difference:
+// Diff returns what changes from prev to next, one line for each difference:
 // "+ pool asia", "- proxy tokyo-2 (pool asia)", "~ drain_seconds: 10 → 20",
-// "~ proxy tokyo-1 password changed". It is empty when the two do the same. The
-// order is that of the configuration, not of chance, and secrets are masked.
+// "~ proxy tokyo-1 password changed". It is empty when nothing changes. The
+// order is that of the configuration, and secrets are masked.
 //
-// Both are compared as they are in force, environment and defaults included.
+// Environment and defaults are included on both sides.
 func Diff(prev, next *Config) []string {
 	d := &differ{prev: poolTable(prev), next: poolTable(next), defaults: next.Default, seen: map[string]bool{}}
 	d.change("enabled", prev.Enabled, next.Enabled)
@@ -40,7 +40,7 @@ func Diff(prev, next *Config) []string {
 // differ collects the lines.
 type differ struct {
 	prev, next map[string]*Pool
-	defaults   Outbounds // next's, which what loses its entry takes
+	defaults   Outbounds // next's, for what has lost its entry
 	lines      []string
 	seen       map[string]bool
 }
@@ -82,8 +82,7 @@ func (d *differ) add(format string, args ...any) {
 // change adds a line if a and b differ.
 func (d *differ) change(key string, a, b any) { d.changeIn("", key, a, b) }
 
-// changeIn is change with suffix behind the line, for keys that do not name
-// their place.
+// changeIn is change with place appended, for keys that do not name it.
 func (d *differ) changeIn(place, key string, a, b any) {
 	if x, y := valueText(a), valueText(b); x != y {
 		d.add("~ %s: %s → %s%s", key, truncate(x), truncate(y), place)

@@ -203,7 +203,7 @@ func (d *differ) pool(key, place string, a, b Pool) {
 // member compares two members apart from their URLs.
 func (d *differ) member(place string, a, b Proxy) {
 	key := "proxy " + b.Name
-	if !(automatic(a) && automatic(b)) { // else the URL has been said
+	if !(automatic(a) && automatic(b)) { // otherwise the line about the URL covers it
 		d.changeIn(place, key+" name", a.Name, b.Name)
 	}
 	d.secret(key+" user", a.URL.User, b.URL.User)

@@ -18,9 +18,9 @@ const (
 	cryptofeedPrefix = "CRYPTOFEED_PROXY_"
 )
 
-// serviceLink matches the variables that Kubernetes puts into every pod for a
-// service called proxyd, or proxyd-something. What has two underscores before
-// that is a key: a pool may be called port.
+// serviceLink matches the variables that Kubernetes sets in every pod for a
+// service called proxyd or proxyd-something. With two underscores before PORT it
+// is a key: a pool may be called port.
 var serviceLink = regexp.MustCompile(`^PROXYD_([A-Z0-9]+_)*(SERVICE_|PORT)`)
 
 // layer lays variables over the tree.
@@ -321,8 +321,8 @@ func (n *node) bothKinds(key string, above []string) *node {
 	return nil
 }
 
-// isUnion reports whether text at a key is no part of the mapping there: a pool's
-// name says nothing of an inline pool, nor published of budgets.
+// isUnion reports whether text at a key excludes a mapping there: a pool's name
+// is not part of an inline pool, nor is "published" part of budgets.
 func isUnion(key string, above []string) bool {
 	return !areNames(above) && (key == "pool" || key == "limits")
 }

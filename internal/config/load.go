@@ -119,7 +119,7 @@ func sorted(f Errors) Errors {
 	return f
 }
 
-// SystemFile is the configuration that is found from every directory.
+// SystemFile is the configuration file of the whole system.
 const SystemFile = "/etc/proxyd/proxyd.yaml"
 
 // FindFile returns the file that a command reads: the flag, $PROXYD_CONFIG,

@@ -25,7 +25,8 @@ type shaper struct {
 
 var fileType = reflect.TypeFor[raw.File]()
 
-// mayBeEmpty are the mappings that say no more by standing there than by not.
+// mayBeEmpty are the mappings that may be empty, which is the same as leaving
+// them out.
 var mayBeEmpty = map[reflect.Type]bool{fileType: true, reflect.TypeFor[raw.Outbounds](): true, reflect.TypeFor[raw.Exchange](): true}
 
 // value returns one node in the shape of t, nil if it is not set.
@@ -128,8 +129,8 @@ func inlinePool(n *node, fields map[string]reflect.StructField) *node {
 	return n
 }
 
-// nameItself, behind a path that ends in a name of the user's, finds the place
-// of the name instead of its value's.
+// nameItself, appended to a path that ends in a name of the user's, stands for
+// the position of the name, not of its value.
 const nameItself = "#"
 
 // keyPlace returns where an error about a key's value is shown: at the value,

@@ -24,7 +24,7 @@ type position struct {
 	file      string
 	line, col int
 	env       string
-	pasted    bool // cryptofeed's own: below proxy, or in a variable of its
+	pasted    bool // cryptofeed's: below proxy, or in a variable of its own
 }
 
 // error returns an error at the position.
@@ -62,7 +62,7 @@ const (
 type node struct {
 	kind  nodeKind
 	at    position
-	tag   string // of a scalar: !!str, !!int, !!float, !!bool; "" from the environment: whatever is wanted
+	tag   string // of a scalar: !!str, !!int, !!float, !!bool; "" from the environment: any that fits
 	text  string
 	keys  []entry
 	items []*node
@@ -298,14 +298,14 @@ func (p *parser) mapping(y *yaml.Node, at position, path string, depth int) *nod
 	if merged != nil {
 		p.merge(n, first, merged, mergedAt, path, depth+1)
 	}
-	if len(n.keys) == 0 && len(y.Content) > 0 { // none could be read, which has been said
+	if len(n.keys) == 0 && len(y.Content) > 0 { // no key was valid, which is already reported
 		n.kind = null
 	}
 	return n
 }
 
-// keyWord is what a key may be to be shown in a path. Another one may be a URL
-// that has become a key by a colon too many.
+// keyWord matches the keys that may be shown in a path. Another one may be a URL
+// that a stray colon has turned into a key.
 var keyWord = regexp.MustCompile(`^([\pL0-9._=#-]{1,60}|<<)$`)
 
 func join(path, key string) string {

@@ -108,8 +108,8 @@ func (s *shaper) unknown(at position, path, key string, val *node, fields map[st
 	s.errs = append(s.errs, at.error(join(path, key), unknownKey, hint))
 }
 
-// foreign are keys that others have for what is said differently here, and the
-// key beside which the advice holds.
+// foreign are keys of other programs that are spelled differently here. The hint
+// applies to mappings that have the key beside.
 var foreign = map[string]struct{ beside, hint string }{
 	"fallback": {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
 	"backup":   {"proxies", "give the members that are used last tier: 2; direct may be one of them"},
@@ -121,9 +121,9 @@ var foreign = map[string]struct{ beside, hint string }{
 
 const inURL = "write it in the URL, url: socks5://user:password@host:1080"
 
-// securityKeys are the keys that say where connections go, and who may open them. No
-// hint has one of them moved: where it holds for more, or for something else, a
-// slip would be turned into an open door.
+// securityKeys are the keys that decide where connections go, and who may open
+// them. No hint suggests to move one of them: elsewhere it could apply to more
+// than was meant.
 var securityKeys = map[string]bool{"enabled": true, "default": true, "exchanges": true, "routes": true, "allow_private": true, "listen": true, "admin": true,
 	"http": true, "rest": true, "websocket": true, "ws": true, "url": true, "pool": true, "proxies": true, "use": true, "via": true, "hosts": true, "allow": true, "address": true, "auth": true, "users": true, "insecure": true, "token": true, "pprof": true}
 

@@ -9,24 +9,24 @@ import (
 	"proxyd/internal/config"
 )
 
-// domain decides for hosts that no row lists, below a registrable domain that
-// an exchange of the catalogue owns. What a client or its listener says of the
-// kind counts; else the kind is guessed.
+// domain holds the decisions for hosts that no row lists, below a registrable
+// domain that an exchange of the catalogue owns. If neither the client nor the
+// listener states the kind, it is guessed.
 type domain struct {
 	name          string
-	decisions     [2]*decision // where the kind is said: for http, for websocket
-	stream, plain guess        // where it is not, by whether a label says that the host streams
+	decisions     [2]*decision // where the kind is stated: for http, for websocket
+	stream, plain guess        // where it is not: for names with a label such as stream, and for others
 }
 
-// guess is a kind that nothing has said, and where such a connection leaves.
+// guess is a kind that is not stated, and the decision for it.
 type guess struct {
 	kind     catalog.Kind
 	from     kindSource
 	decision *decision
 }
 
-// guess returns the kind of a connection to a host below the domain, of which
-// nothing is said, and where it leaves.
+// guess returns the kind of a connection to a host below the domain if the kind
+// is not stated, and the decision for it.
 func (d *domain) guess(host string) (catalog.Kind, kindSource, *decision) {
 	g := &d.plain
 	if streams(strings.TrimSuffix(host, d.name)) {
@@ -35,9 +35,9 @@ func (d *domain) guess(host string) (catalog.Kind, kindSource, *decision) {
 	return g.kind, g.from, g.decision
 }
 
-// streams reports whether the labels in front of a domain say that a host serves
-// websockets, as most such hosts of the catalogue do: fstream, ws-api, wss, push,
-// feed. Words that only happen to end in ws do not count.
+// streams reports whether the labels in front of a domain suggest that a host
+// serves websockets, as in most such hosts of the catalogue: fstream, ws-api, wss,
+// push, feed. News and aws do not count.
 func streams(labels string) bool {
 	for _, word := range []string{"stream", "push", "feed"} {
 		if strings.Contains(labels, word) {
@@ -68,7 +68,7 @@ func (b *builder) addDomains(rows hostRows) {
 			continue
 		}
 		if above, covered := rows.above(d.Name); covered && above.users {
-			continue // a wildcard of the user's says whose it is
+			continue // a wildcard of the user's covers it
 		}
 		row := hostRow{exchange: exchange, domain: d.Name}
 		if _, listed := rows.exact[d.Name]; !listed {
@@ -157,7 +157,7 @@ func (b *builder) unlisted(row hostRow, k, without catalog.Kind) *decision {
 			hint: "to let it out, list the host under exchanges." + entry.ID + ".hosts or under routes",
 		})
 	}
-	if base == nil { // and the entry, or enabled: false, says direct
+	if base == nil { // and the entry is direct, or enabled is false
 		return &decision{rule: rule + ": no default is set", pool: b.direct, timeout: unsetTimeout}
 	}
 	from := orElse(base.Source, "default")

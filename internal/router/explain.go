@@ -9,8 +9,8 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Explanation is a look-up for people: what was found, by which rule, and what
-// they may not have expected.
+// Explanation is the result of a look-up with its reasons and with what may be
+// unexpected about it.
 type Explanation struct {
 	Target   upstream.Target // as far as the host could be read
 	Host     string          // the listed host that made it the exchange's, such as "*.kucoin.com"; "" if none

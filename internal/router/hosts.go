@@ -7,7 +7,7 @@ import (
 	"proxyd/internal/target"
 )
 
-// hostRow says whose a listed host is.
+// hostRow is a listed host and its exchange.
 type hostRow struct {
 	exchange string
 	pattern  string // as listed

@@ -72,13 +72,13 @@ func Loosened(prev, next *Router) (list []string) {
 	return list
 }
 
-// fall is how next comes to send something direct.
+// fall is why next sends something direct.
 type fall uint8
 
 const (
-	stays          fall = iota // it does not, or says so of it
-	byDefault                  // default says direct
-	byAny                      // a route for * says direct
+	stays          fall = iota // it does not, or explicitly
+	byDefault                  // default is direct
+	byAny                      // a route for * is direct
 	implicitDirect             // nothing does
 )
 
@@ -93,7 +93,7 @@ func (f fall) why() string {
 	return ", though direct is written nowhere"
 }
 
-// leak is what goes direct, for people and for the remedy.
+// leak is what goes direct.
 type leak struct {
 	of      int
 	fall    fall
@@ -120,7 +120,7 @@ func (l *leaks) note(was *decision, f fall, k catalog.Kind, who func() leak) {
 	}
 	key := who()
 	if f == byDefault && key.of == ofDefault || f == byAny && key.of != ofRoute {
-		return // default, or the new route, says so
+		return // default, or the new route, is explicit
 	}
 	key.fall = f
 	if l.before[key] == nil {

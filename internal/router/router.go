@@ -17,7 +17,7 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Hint is what the front end knows beside the host.
+// Hint is what the listener knows besides the host.
 type Hint struct {
 	Listener string       // the listener's Address in the configuration; its `use` is found in the same snapshot
 	Kind     catalog.Kind // from the username's suffix or an Upgrade header; unknown otherwise
@@ -30,7 +30,7 @@ type Route struct {
 	Source  string         // the key path of the outbound, "" when nothing matched and no default is set
 	Pool    *upstream.Pool // never nil without an error
 	Timeout time.Duration
-	Domain  string // the domain by which alone the host is the exchange's, since no row lists it; "" otherwise
+	Domain  string // the domain that alone gives the host to the exchange; "" if a row lists the host
 }
 
 // Denied is why a host is refused by policy.
@@ -75,7 +75,7 @@ type node struct {
 	listed    bool      // by the configuration, not by the catalogue
 	kind      catalog.Kind
 	decisions [2]*decision // where no route matches: for http, for websocket
-	domain    *domain      // by which alone it is the exchange's; nil where a row lists it, or nothing knows it
+	domain    *domain      // that alone gives it to the exchange; nil if a row lists it, or it is unknown
 }
 
 func (n *node) decision(k catalog.Kind) *decision {
@@ -96,12 +96,12 @@ type decision struct {
 	rule, source   string
 	pool           *upstream.Pool // nil: refused
 	timeout        time.Duration
-	trusted        bool   // a route other than * says direct
+	trusted        bool   // a route other than * is direct
 	named          bool   // a route other than * does not refuse it
 	implicitDirect bool   // direct because no outbound is set
-	byDefault      bool   // direct because default says so, and nothing about the host
+	byDefault      bool   // direct because default is
 	any            bool   // a route for *
-	listed         bool   // an exchange's entry says it of a host that is listed
+	listed         bool   // by an exchange's entry, for a listed host
 	why, hint      string // of a refusal
 }
 
@@ -242,7 +242,7 @@ var noMail = &decision{
 	hint: "any other port is allowed",
 }
 
-// kindSource says how a kind was decided.
+// kindSource is how a kind was determined.
 type kindSource uint8
 
 const (
@@ -250,7 +250,7 @@ const (
 	kindOfListener
 	kindAsked
 	kindAssumed
-	kindOfLabel  // a label of an unlisted host says websocket
+	kindOfLabel  // a label of an unlisted host suggests websocket
 	kindNoDirect // of an unlisted host: the kind that does not go direct
 )
 

@@ -103,7 +103,7 @@ func showStatus(cmd *cobra.Command, client *admin.Client, format string, again b
 
 // writeStatus prints a status for people.
 func writeStatus(out io.Writer, s admin.Status, colour bool, now time.Time) {
-	news := s.BadNews()
+	news := s.Problems()
 	if len(news) == 0 {
 		fmt.Fprintln(out, "ok")
 	}

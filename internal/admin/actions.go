@@ -46,7 +46,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	p.end()
 }
 
-// progress writes lines as they come, from whatever goroutine.
+// progress writes lines as they come. It is safe for concurrent use.
 type progress struct {
 	mu    sync.Mutex
 	w     http.ResponseWriter // nil after the end

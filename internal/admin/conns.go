@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// conns holds the number of connections under a limit. One too many closes the
+// conns keeps the number of connections under a limit. One too many closes the
 // one that has been waiting longest for a request, so that idle connections
 // keep no client out.
 type conns struct {
@@ -17,18 +17,19 @@ type conns struct {
 	turns uint64
 }
 
-// waiting is since which turn a connection has been without a request; 0 while
-// one is being answered.
+// waiting is the turn since which a connection has had no request; 0 while one
+// is being answered.
 type waiting uint64
 
-// changed is the http.Server's ConnState.
+// changed is the http.Server's ConnState hook.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	if victim := c.note(conn, state); victim != nil {
 		_ = victim.Close()
 	}
 }
 
-// note books a change and gives the connection that has to go.
+// note records a change of state. It returns the connection that must be closed,
+// or nil.
 func (c *conns) note(conn net.Conn, state http.ConnState) (victim net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

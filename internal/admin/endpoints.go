@@ -45,19 +45,19 @@ func (s *Server) notFound(path string) *refusal {
 	return &refusal{status: http.StatusNotFound, text: "nothing is here; there are " + strings.Join(have, " ")}
 }
 
-// healthz says that the process lives, at no cost.
+// healthz answers 200 while the process runs. It costs nothing.
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
-	if no := s.another(r); no != nil {
+	if no := s.refuseOther(r); no != nil {
 		no.write(w, r)
 		return
 	}
 	text(w, http.StatusOK, "ok\n")
 }
 
-// another refuses a probe that is meant for the proxyd at ?listener=, when that
+// refuseOther refuses a probe that is meant for the proxyd at ?listener=, when that
 // is not this one: several on one machine may have been left the same admin
 // address.
-func (s *Server) another(r *http.Request) *refusal {
+func (s *Server) refuseOther(r *http.Request) *refusal {
 	listener := r.URL.Query().Get("listener")
 	if listener == "" {
 		return nil
@@ -70,15 +70,15 @@ func (s *Server) another(r *http.Request) *refusal {
 	return nil
 }
 
-// readyz is 200 unless starting or draining: one bad pool must not take all
-// exchanges out of service. With ?strict anything amiss is 503.
+// readyz answers 200 unless starting or draining: one bad pool must not take all
+// exchanges out of service. With ?strict every problem is 503.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	if no := s.another(r); no != nil {
+	if no := s.refuseOther(r); no != nil {
 		no.write(w, r)
 		return
 	}
 	st := s.o.Brief()
-	news := st.BadNews()
+	news := st.Problems()
 	code, first := http.StatusOK, "ready"
 	switch {
 	case st.State != StateReady:

@@ -13,8 +13,7 @@ import (
 	"proxyd/internal/config"
 )
 
-// refusal is an answer other than the wanted one: a sentence that says what to
-// do.
+// refusal is an error answer: a status, and a sentence that says what to do.
 type refusal struct {
 	status int
 	text   string
@@ -82,14 +81,14 @@ func (s *Server) admit(r *http.Request) (endpoint, *refusal) {
 }
 
 // overUnix reports whether a request came over a unix socket: the file's mode
-// has decided who may, and no browser gets there.
+// decides who may connect, and no browser can.
 func overUnix(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return ok && local.Network() == "unix"
 }
 
-// checkHost refuses names that are not ours: behind one, a foreign page
-// could be reading along (DNS rebinding).
+// checkHost refuses host names that are not this server's: a foreign page may
+// use one to read the answers (DNS rebinding).
 func checkHost(r *http.Request, listed []string) *refusal {
 	name := hostName(r.Host)
 	if _, err := netip.ParseAddr(name); err == nil || name == "localhost" {
@@ -124,8 +123,8 @@ func checkSite(r *http.Request) *refusal {
 	return &refusal{status: http.StatusForbidden, text: "this came from another site's page; type the address into the browser's address bar, or use the proxyd command"}
 }
 
-// checkClient lets this machine do all, unless it needs the token too, and others
-// what the settings say.
+// checkClient allows this machine everything, unless it needs the token too, and
+// other machines what the settings allow.
 func (s *Server) checkClient(r *http.Request, settings config.Admin, open bool) *refusal {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	client := from.Addr().Unmap().WithZone("")

@@ -33,7 +33,7 @@ var pagePolicy = func() string {
 // refreshSeconds is how often the page loads itself again, unless ?still.
 const refreshSeconds = 5
 
-// page is for a browser on this machine: the bad news first.
+// page serves the status to a browser on this machine: problems first.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	st := s.o.Status()
 	data := struct {
@@ -42,7 +42,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		News    []string
 		Refresh int
 		Now     time.Time
-	}{st, template.CSS(pageStyle), st.BadNews(), refreshSeconds, time.Now()}
+	}{st, template.CSS(pageStyle), st.Problems(), refreshSeconds, time.Now()}
 	if isSet(r, "still") {
 		data.Refresh = 0
 	}
@@ -57,7 +57,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(page.String()))
 }
 
-// rank puts the bad before the good.
+// rank returns how bad an upstream's state is; the worst are shown first.
 func rank(u Upstream) int {
 	switch {
 	case u.Bad:

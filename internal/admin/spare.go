@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// spares are descriptors that are held so that an operator is answered when the
-// process has none left: one is given up for each connection that finds none, and
-// got back when one is free.
+// spares are descriptors that are held back, so that an operator gets an answer
+// when the process has none left: one is given up for each connection that finds
+// none, and opened again when one is free.
 type spares struct {
 	mu    sync.Mutex
 	users int // calls of Serve under way; without one none is held
@@ -21,7 +21,7 @@ type spares struct {
 // spareFiles is how many are held.
 const spareFiles = 4
 
-// open is the beginning of a call of Serve.
+// open begins a call of Serve.
 func (s *spares) open() {
 	s.mu.Lock()
 	s.users++
@@ -29,7 +29,7 @@ func (s *spares) open() {
 	s.fill()
 }
 
-// fill takes what can be had, up to spareFiles.
+// fill opens as many descriptors as it can, up to spareFiles.
 func (s *spares) fill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *spares) free() bool {
 	return true
 }
 
-// close is the end of a call of Serve. The last one frees all.
+// close ends a call of Serve. The last one frees all.
 func (s *spares) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +67,7 @@ func (s *spares) close() {
 	}
 }
 
-// sparing is a listener that does without the process's free descriptors.
+// sparing is a listener that accepts even when the process has no free descriptor.
 type sparing struct {
 	net.Listener
 	s *Server

@@ -139,9 +139,9 @@ type Report struct {
 	Faults   []string `json:"faults"`
 }
 
-// BadNews returns what an operator must see first, one line each; none if all is
+// Problems returns what an operator must see first, one line each; none if all is
 // well.
-func (s Status) BadNews() []string {
+func (s Status) Problems() []string {
 	var news []string
 	if !s.Config.InForce {
 		for _, f := range s.Config.Faults {

@@ -70,7 +70,7 @@ func (d *listener) freeDescriptor() bool {
 	return d.s.Relieve()
 }
 
-// start counts a connection in and has it served. It owns conn.
+// start adds a connection and serves it in a goroutine. It owns conn.
 func (d *listener) start(conn net.Conn) {
 	c := &client{s: d.s, conn: conn, listener: d, deadline: time.Now().Add(d.s.handshake)}
 	c.tcp, _ = conn.(*net.TCPConn)

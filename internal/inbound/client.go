@@ -90,15 +90,15 @@ var (
 	}
 )
 
-// firstByte reads until there is a first byte, and leaves it where it is. false:
-// there is none, and the connection is closed.
+// firstByte reads until there is a first byte, which it does not consume. It
+// returns false if there is none; the connection is closed then.
 func (c *client) firstByte() (byte, bool) {
 	if len(c.in.pending()) == 0 {
 		if err := c.in.fill(); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				c.drop("unknown", "the client sent nothing for 10 s")
 			} else {
-				c.close() // it left without a word, as port probes do
+				c.close() // the client left without sending anything, as port probes do
 			}
 			return 0, false
 		}
@@ -119,8 +119,8 @@ func (c *client) allowed() bool {
 	return false
 }
 
-// reject answers a client that may not connect here without reading what it
-// wants: only which protocol it speaks, and that for a short time.
+// reject answers a client that may not connect here. It reads no request, only
+// the first byte, for the protocol, and waits for that a short time.
 func (c *client) reject() {
 	f := &refusal{
 		class: failure.Denied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
@@ -200,8 +200,7 @@ func (c *client) wait(d time.Duration) bool {
 	return errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
-// complete adds to what a protocol knows of a request what the
-// connection knows.
+// complete adds the client's address and the listener to a request.
 func (c *client) complete(r *tunnel.Request) tunnel.Request {
 	r.Client = c.addr
 	r.Hint.Listener = c.settings.Address
@@ -234,7 +233,7 @@ func (c *client) reply(b []byte) bool {
 	return err == nil
 }
 
-// linger ends a connection so that the client can read what was said: bytes
+// linger ends a connection so that the client can read the answer: bytes
 // that it sent and that were not read would make a plain close a reset, and a reset
 // discards the answer.
 func (c *client) linger() {
@@ -260,7 +259,7 @@ func (c *client) close() {
 }
 
 // reset ends the connection's socket with a reset. The goroutine that serves
-// it notices and leaves.
+// it notices and returns.
 func (c *client) reset() {
 	if c.tcp != nil {
 		_ = c.tcp.SetLinger(0)

@@ -6,7 +6,7 @@ import (
 )
 
 // framing is how long a request's body is (RFC 9112 section 6), and what else
-// of the head everybody has to agree on.
+// of the head all readers must agree on.
 type framing struct {
 	length  int64 // of the body; 0 when there is none or it is chunked
 	chunked bool
@@ -60,7 +60,7 @@ func (h *head) frame() *refusal {
 	return nil
 }
 
-// checkHost holds HTTP/1.1's rule, but for CONNECT, which old clients send
+// checkHost enforces HTTP/1.1's rule, except for CONNECT, which old clients send
 // bare. The field decides nothing here: the target does.
 func (h *head) checkHost(hosts int) *refusal {
 	switch {

@@ -52,7 +52,7 @@ func (in *input) readHead(h *head) error {
 	}
 }
 
-// cutShort says what the end of a connection means for the head at hand.
+// cutShort returns the error for a connection that ends while a head is read.
 func (in *input) cutShort(err error) error {
 	switch {
 	case len(in.pending()) == 0:
@@ -69,9 +69,9 @@ func headTimeout() *refusal {
 	return badStatus(http.StatusRequestTimeout, "the request head was not complete within 10 s", "")
 }
 
-// scanHead looks at what is new of the pending bytes, line by line, and gives
-// the length of the head once it is complete. What is wrong is said at the
-// first line that shows it, without waiting for more.
+// scanHead looks at what is new of the pending bytes, line by line, and
+// returns the length of the head once it is complete, 0 before. An error is
+// returned at the first line that shows it, without waiting for more.
 func (in *input) scanHead() (int, *refusal) {
 	b := in.pending()
 	for in.scanned < len(b) {
@@ -222,7 +222,7 @@ func (f field) is(want string) bool {
 	return len(f.name) == len(want) && strings.EqualFold(string(f.name), want)
 }
 
-// without returns the head as net/http shall see it: without the fields of this
+// without returns the head for net/http: without the fields of this
 // name (in lower case).
 func (h *head) without(name string) []byte {
 	line, _, _ := bytes.Cut(h.raw, []byte("\r\n"))

@@ -15,7 +15,8 @@ var hopByHop = []string{
 	"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
 }
 
-// stripRequest takes away what must not reach the next hop: it was said to us.
+// stripRequest removes the fields that must not reach the next hop: they are
+// meant for this proxy.
 func stripRequest(h http.Header) {
 	stripNamed(h)
 	for name := range h {
@@ -27,7 +28,7 @@ func stripRequest(h http.Header) {
 
 // stripResponse does the same for an answer with this head: net/http takes
 // Connection away when it says close, and with it the names of other fields.
-// Proxy-Status is not said to us alone.
+// Proxy-Status stays: it is not meant for this proxy alone.
 func stripResponse(h http.Header, head []byte) {
 	if h["Connection"] == nil {
 		for line := range lines(head) {

@@ -108,7 +108,7 @@ func New(o Options) *Server {
 }
 
 // Serve accepts on ln until it is closed, and returns nil then. settings is
-// asked once for each connection, so that a reload takes effect without a new
+// called once for each connection, so that a reload takes effect without a new
 // listener. Serve owns ln, whose connections are expected to have keepalive on.
 func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 	defer ln.Close()
@@ -118,7 +118,8 @@ func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 }
 
 // Drain lets kept plain HTTP connections end after their current request, which
-// may have come only in part, and answers no new ones; connections in their handshake go on.
+// may have come only in part, and answers no new ones; connections in their
+// handshake go on.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.endingIdle.Store(true)
@@ -178,7 +179,7 @@ func (s *Server) startPlain() {
 	s.done.Go(func() { _ = s.plainServer.Serve(s.queue) })
 }
 
-// remove counts a connection out that is closed or has become a tunnel.
+// remove forgets a connection that is closed or has become a tunnel.
 func (s *Server) remove(c *client) {
 	s.mu.Lock()
 	_, there := s.conns[c]

@@ -20,7 +20,7 @@ import (
 // its request, however many others come. New ones wait in the kernel meanwhile.
 const grace = 10 * time.Millisecond
 
-// admit counts a new connection in, and makes room for it. It returns false
+// admit adds a new connection, and makes room for it. It returns false
 // when the server is closed.
 func (s *Server) admit(c *client) bool {
 	for {
@@ -69,7 +69,7 @@ func (s *Server) room() int {
 	return min(s.opts.Room(), mostWaiting)
 }
 
-// Relieve ends the connection that has waited longest, for its descriptor. It
+// Relieve ends the connection that has waited longest, to free its descriptor. It
 // returns false when none waits.
 func (s *Server) Relieve() bool {
 	s.mu.Lock()
@@ -92,8 +92,8 @@ func (s *Server) popLongest() *client {
 	return c
 }
 
-// evict ends a connection that takeLongest has marked. Its descriptor is free
-// when evict returns; the goroutine that serves it notices and leaves.
+// evict ends a connection that popLongest has marked. Its descriptor is free
+// when evict returns; the goroutine that serves it notices and returns.
 func (s *Server) evict(c *client, limit int) {
 	c.reset()
 	if c.answered { // it has had its answer, and any server may end a kept connection

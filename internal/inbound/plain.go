@@ -95,7 +95,7 @@ type transaction struct {
 	refused *answer
 }
 
-// interim passes an answer 1xx on (RFC 9110 section 15.2). How many there may
+// interim passes a 1xx answer on (RFC 9110 section 15.2). How many there may
 // be is the upstream's concern. It runs while roundTrip waits for the answer.
 func (x *transaction) interim(status int, h textproto.MIMEHeader) error {
 	if !x.req.http10 {

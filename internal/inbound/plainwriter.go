@@ -43,7 +43,7 @@ func (w *plainWriter) WriteHeader(status int) {
 	w.w.WriteHeader(status)
 }
 
-// interim writes an answer 1xx with these fields. It does nothing once the
+// interim writes a 1xx answer with these fields. It does nothing once the
 // exchange has its answer: the server's goroutine may come late.
 func (w *plainWriter) interim(status int, fields http.Header) {
 	w.mu.Lock()
@@ -60,7 +60,7 @@ func (w *plainWriter) interim(status int, fields http.Header) {
 	clear(h)
 }
 
-// settle ends the time of interim answers.
+// settle ends the interim answers: none is sent afterwards.
 func (w *plainWriter) settle() {
 	w.mu.Lock()
 	w.answered = true
@@ -83,7 +83,7 @@ func (w *plainWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Flush is for the trailers' sake.
+// Flush sends what is buffered; trailers need it.
 func (w *plainWriter) Flush() {
 	if w.silent {
 		return

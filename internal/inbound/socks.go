@@ -273,7 +273,7 @@ func (c *client) refuseSOCKS4(r *tunnel.Refusal) {
 }
 
 // parseSOCKS4 reads a request of "4 command port address userid 0 [name 0]" and
-// gives its length, 0 if there must be more of it.
+// returns its length, 0 if it is not complete.
 func parseSOCKS4(b []byte, r *tunnel.Request) (int, *refusal) {
 	const fixed = 8
 	if len(b) >= 2 && b[1] != 1 {
@@ -306,8 +306,8 @@ func parseSOCKS4(b []byte, r *tunnel.Request) (int, *refusal) {
 	return end, nil
 }
 
-// cString reads up to a zero byte and gives the length with it, 0 if there must
-// be more.
+// cString reads up to a zero byte. It returns the length with that byte, 0 if
+// there is none yet.
 func cString(b []byte, what string) (string, int, *refusal) {
 	i := bytes.IndexByte(b, 0)
 	switch {

@@ -59,7 +59,8 @@ func (c *certs) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // startTLS terminates TLS on the connection, inside the handshake's deadline.
-// Nothing is accepted in clear. false: it failed, and the connection is closed.
+// Nothing is accepted in clear. It returns false if the handshake failed; the
+// connection is closed then.
 func (c *client) startTLS() bool {
 	t := tls.Server(c.conn, &tls.Config{
 		GetCertificate: c.listener.certsOf(&c.settings).get,
@@ -77,7 +78,7 @@ func (c *client) startTLS() bool {
 	case errors.As(err, &clear) && clear.Conn != nil && isLetter(clear.RecordHeader[0]):
 		c.refuseHTTP(&tunnel.Request{Protocol: "http"}, tlsPort)
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
-		c.close() // it left without a word, as port probes do, or was evicted
+		c.close() // the client left without sending anything, as port probes do, or was evicted
 	default:
 		c.record(&tunnel.Request{Protocol: "tls"}, bad(cleanLine("the TLS handshake with the client failed: %v", err)))
 		c.linger()

@@ -95,7 +95,7 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	c.linger()
 }
 
-// badAnswer refuses the client over an answer that is none.
+// badAnswer refuses the client when the server's answer is malformed.
 func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
 	r := tunnel.Refusal{Class: failure.TargetProtocol, Text: "the server's answer to the websocket upgrade: " + printable.ASCII(err.Error())}
 	switch {
@@ -111,7 +111,7 @@ func (c *client) badAnswer(t *tunnel.Tunnel, err error) {
 }
 
 // endingReader is an answer's body: each read may wait answerIdle. It remembers
-// how the body ended before its end.
+// the error that ended the body early.
 type endingReader struct {
 	io.ReadCloser
 	conn net.Conn
@@ -150,7 +150,7 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 // errProxyAuth is an answer for us and not for the client.
 var errProxyAuth = errors.New("the websocket upgrade was answered with 407 Proxy Authentication Required")
 
-// upgradeFields returns what the server shall see: the client's fields as they
+// upgradeFields returns what the server is sent: the client's fields as they
 // were written, without those that concern the client's connection to us.
 func upgradeFields(h *head, r *request) []byte {
 	b := make([]byte, 0, len(h.raw)+64)
@@ -186,8 +186,9 @@ func hasPrefixFold(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && strings.EqualFold(string(b[:len(prefix)]), prefix)
 }
 
-// askServer sends the head and waits for the answer's: everything that came is
-// returned, its head made fit for the client. The client's leaving ends it.
+// askServer sends the head and waits for the head of the answer. It returns
+// everything that has come, with the head made fit for the client. It ends when
+// the client leaves.
 func (c *client) askServer(t *tunnel.Tunnel, onward []byte) ([]byte, error) {
 	conn, early := t.Conn()
 	limit := time.Now().Add(c.s.reply)
@@ -237,7 +238,7 @@ func exchangeHeads(conn net.Conn, got, onward []byte) ([]byte, error) {
 	return nil, errors.New("more than 5 interim answers")
 }
 
-// replyHead reads until a reply's head is complete and gives its length.
+// replyHead reads until a reply's head is complete and returns its length.
 func replyHead(in *input) (int, error) {
 	for {
 		b := in.pending()
@@ -256,7 +257,7 @@ func replyHead(in *input) (int, error) {
 	}
 }
 
-// parseReply checks a reply's head and gives its status.
+// parseReply checks a reply's head and returns its status.
 func parseReply(raw []byte) (int, *refusal) {
 	line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
 	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) || line[8] != ' ' || len(line) > 12 && line[12] != ' ' {

@@ -13,7 +13,7 @@ import (
 // ReasonMoved stands in the record of a tunnel that lives on in another process.
 const ReasonMoved relay.Reason = "moved"
 
-// Moves is how a Move went.
+// Moves is the result of a Move.
 type Moves struct {
 	Moved, Stayed int           // Stayed counts what is open here still, for whatever reason
 	Longest       time.Duration // the longest that a tunnel stood still on this side

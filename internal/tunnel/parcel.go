@@ -36,7 +36,7 @@ type half struct {
 	Rest  int   `json:",omitempty"` // its length
 }
 
-// pack writes a frozen tunnel down. It keeps the limits that it was opened
+// pack encodes a frozen tunnel. It keeps the limits that it was opened
 // with; their clocks start anew where it goes on.
 func (f frozen) pack() (Parcel, error) {
 	client, ok1 := f.state.Client.(*net.TCPConn)

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	loudPerSecond  = 5  // identical refusals to one client that are logged in a second
-	fastPerSecond  = 20 // and answered at once
-	slowedBy       = 250 * time.Millisecond
-	throttleMemory = 4096 // different refusals, and clients, remembered
+	loggedPerSecond = 5  // identical refusals to one client that are logged in a second
+	fastPerSecond   = 20 // and answered at once
+	slowDelay       = 250 * time.Millisecond
+	throttleMemory  = 4096 // different refusals, and clients, remembered
 )
 
 // The lines that refusals may cost, however different they are: so many at
 // once, and so many a second from then on.
 var (
-	linesOfOne   = rate{burst: 100, perSecond: 2}
-	linesOfEarly = rate{burst: 100, perSecond: 2} // of all clients, before one has shown that it may connect
-	linesOfAll   = rate{burst: 200, perSecond: 10}
+	clientLines = rate{burst: 100, perSecond: 2}
+	earlyLines  = rate{burst: 100, perSecond: 2} // of all clients, before one has shown that it may connect
+	totalLines  = rate{burst: 200, perSecond: 10}
 )
 
 // rate is a limit on events.
@@ -72,7 +72,7 @@ type throttle struct {
 	hidden  int // refusals that their rates have kept from the log since the last line
 }
 
-// hit is what becomes of a refusal.
+// hit says how a refusal is treated.
 type hit struct {
 	quiet    bool          // do not log it
 	repeated int           // identical ones that were not logged before it
@@ -107,9 +107,9 @@ func (t *throttle) hit(k refusalKey, early bool, now time.Time) (h hit) {
 	}
 	c.seen++
 	if c.seen > fastPerSecond && slowable(k.class) {
-		h.delay = slowedBy
+		h.delay = slowDelay
 	}
-	if c.seen > loudPerSecond {
+	if c.seen > loggedPerSecond {
 		c.quiet++
 		h.quiet = true
 		return h
@@ -126,13 +126,13 @@ func (t *throttle) hit(k refusalKey, early bool, now time.Time) (h hit) {
 
 // mayLog spends a line. It returns false when the rates leave none.
 func (t *throttle) mayLog(client netip.Addr, early bool, now time.Time) bool {
-	return t.linesOf(client, now).take(linesOfOne, now) &&
-		(!early || t.early.take(linesOfEarly, now)) && t.all.take(linesOfAll, now)
+	return t.allowanceOf(client, now).take(clientLines, now) &&
+		(!early || t.early.take(earlyLines, now)) && t.all.take(totalLines, now)
 }
 
-// linesOf returns the allowance of a client. IPv6 addresses of one network
+// allowanceOf returns the allowance of a client. IPv6 addresses of one network
 // (/64) are one client: it can choose among them as it likes.
-func (t *throttle) linesOf(client netip.Addr, now time.Time) *allowance {
+func (t *throttle) allowanceOf(client netip.Addr, now time.Time) *allowance {
 	if client.Is6() && !client.Is4In6() {
 		p, _ := client.Prefix(64) // fails for other lengths alone
 		client = p.Addr()
@@ -143,7 +143,7 @@ func (t *throttle) linesOf(client netip.Addr, now time.Time) *allowance {
 	}
 	if len(t.clients) >= throttleMemory {
 		for k, old := range t.clients {
-			if old.refill(linesOfOne, now); old.spent == 0 {
+			if old.refill(clientLines, now); old.spent == 0 {
 				delete(t.clients, k)
 			}
 		}

@@ -23,11 +23,11 @@ func TestIdenticalRefusalsAreQuietedThenSlowed(t *testing.T) {
 			slow++
 		}
 	}
-	if loud != loudPerSecond || slow != 50-fastPerSecond {
-		t.Errorf("got %d logged and %d slowed, want %d and %d", loud, slow, loudPerSecond, 50-fastPerSecond)
+	if loud != loggedPerSecond || slow != 50-fastPerSecond {
+		t.Errorf("got %d logged and %d slowed, want %d and %d", loud, slow, loggedPerSecond, 50-fastPerSecond)
 	}
-	if h := th.hit(key, false, now.Add(time.Second)); h.quiet || h.delay != 0 || h.repeated != 50-loudPerSecond {
-		t.Errorf("a second later: %+v; want it logged at once, with %d repeated", h, 50-loudPerSecond)
+	if h := th.hit(key, false, now.Add(time.Second)); h.quiet || h.delay != 0 || h.repeated != 50-loggedPerSecond {
+		t.Errorf("a second later: %+v; want it logged at once, with %d repeated", h, 50-loggedPerSecond)
 	}
 }
 
@@ -54,12 +54,12 @@ func TestDifferentRefusalsAreBoundedForEachClientAndForAll(t *testing.T) {
 		early  bool
 		most   rate
 	}{
-		"one client": {func(int) netip.Addr { return netip.MustParseAddr("10.0.0.1") }, false, linesOfOne},
+		"one client": {func(int) netip.Addr { return netip.MustParseAddr("10.0.0.1") }, false, clientLines},
 		"one network": {func(i int) netip.Addr {
 			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 14: byte(i >> 8), 15: byte(i)})
-		}, false, linesOfOne},
-		"many clients":          {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, false, linesOfAll},
-		"before authentication": {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, true, linesOfEarly},
+		}, false, clientLines},
+		"many clients":          {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, false, totalLines},
+		"before authentication": {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, true, earlyLines},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var th throttle
@@ -80,7 +80,7 @@ func TestDifferentRefusalsAreBoundedForEachClientAndForAll(t *testing.T) {
 				t.Errorf("%d lines and %d hidden are not %d", lines, hidden+th.hidden, refusals)
 			}
 			other := th.hit(refusalKey{netip.MustParseAddr("192.0.2.1"), failure.Denied, "other.example", 443}, false, now)
-			if c.most == linesOfAll != other.quiet {
+			if c.most == totalLines != other.quiet {
 				t.Errorf("another client's refusal: %+v", other)
 			}
 		})

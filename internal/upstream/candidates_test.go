@@ -83,13 +83,13 @@ func TestOneOfThreeWorks(t *testing.T) {
 			t.Parallel()
 			list := silent(proxies(t, 2), 1)
 			text := poolOf(list, strategy) + fmt.Sprintf("      - {name: dead, url: \"socks5://%s\"}\n", testkit.ClosedPort(t))
-			p := only(t, load(t, strings.Replace(text, "attempt_seconds: 0.3", "attempt_seconds: 0.5", 1), nil))
+			p := only(t, load(t, strings.Replace(text, "attempt_seconds: 0.3", "attempt_seconds: 1", 1), nil))
 			failed, requests := 0, 40
 			if strategy == "round_robin" {
 				requests = 500
 			}
 			for i := range requests {
-				way, err := p.Dial(budget(t, 4*time.Second), venue)
+				way, err := p.Dial(budget(t, testkit.Patience), venue)
 				if err != nil {
 					t.Fatalf("request %d: %v", i, err)
 				}

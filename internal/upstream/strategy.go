@@ -223,7 +223,7 @@ const (
 	latencySame  = 2 * time.Millisecond // with a quarter: members so near to one another share the load
 
 	slowFactor  = 4                      // times the usual is slow
-	slowLeast   = 250 * time.Millisecond // what takes less is not slow, whatever is usual
+	slowLeast   = 500 * time.Millisecond // what takes less is not slow, whatever is usual
 	degradedFor = 30 * time.Second       // then the member is asked in its turn again
 	usualWeight = 16                     // a dial counts so much less than all before it
 )

@@ -139,7 +139,7 @@ func (d *Daemon) panicked(v any, stack []byte) {
 
 // freeDescriptor closes a connection that can be spared, and reports whether there was one.
 func (d *Daemon) freeDescriptor() bool {
-	return d.inbound.Relieve() || d.snapshot.Load().Set().CloseKept()
+	return d.inbound.Relieve() || d.snapshot.Load().Set().CloseIdle()
 }
 
 // budgets returns the table of budgets in force.

@@ -161,7 +161,7 @@ func TestSourceOfAnotherFamily(t *testing.T) {
 
 // Promise (data path): an address that does not answer, or a machine whose IPv6
 // leads nowhere, delays a few connections and not every one.
-func TestRaceRemembersWhatDoesNotAnswer(t *testing.T) {
+func TestRaceRemembersSilentAddresses(t *testing.T) {
 	t.Parallel()
 	hole := portOf(t, testkit.BlackHole(t))
 	listenOn(t, "::1", hole)
@@ -198,7 +198,7 @@ func TestRaceRemembersWhatDoesNotAnswer(t *testing.T) {
 
 // What is remembered: addresses and families that lost against others, until
 // they answer.
-func TestReachedOrder(t *testing.T) {
+func TestHistoryOrder(t *testing.T) {
 	r, d := NewHistory(), &Dialer{}
 	order := func(list ...string) string { return fmt.Sprint(r.order(d, addrs(list...))) }
 	lose := func(n int, winner string, losers ...string) {

@@ -21,7 +21,7 @@ func guarded(allow []string, own ...string) *Guard {
 }
 
 // spelled is an address as the border reads what a client wrote, or "" when
-// the border refuses it: that too is no way in.
+// the border refuses it: which is as good.
 func spelled(t testing.TB, s string) netip.Addr {
 	t.Helper()
 	h, err := target.ParseHost(s)

@@ -116,7 +116,7 @@ func looked(t *testing.T, n *nameservers, limit time.Duration) (addrs string, to
 
 // Promise (data path): a dead name server, or one that leaves a question without
 // an answer, delays a connection by less than a second, and the next one not at all.
-func TestLookUpGoesOnWithoutASilentServer(t *testing.T) {
+func TestLookupSkipsSilentServer(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		first   func(dnsmessage.Type) (dnsmessage.RCode, bool)
@@ -151,7 +151,7 @@ func TestLookUpGoesOnWithoutASilentServer(t *testing.T) {
 }
 
 // A server that answers one of the two questions delays by 50 ms.
-func TestLookUpWaitsShortlyForTheOtherFamily(t *testing.T) {
+func TestLookupWaitsBrieflyForOtherFamily(t *testing.T) {
 	t.Parallel()
 	n := asking(newNameServer(t, onlyA))
 	got, took, err := looked(t, n, testkit.Patience)
@@ -171,7 +171,7 @@ func TestLookUpWaitsShortlyForTheOtherFamily(t *testing.T) {
 }
 
 // A question that was lost is asked again, of one server too.
-func TestLookUpAsksAgainWhenAQuestionIsLost(t *testing.T) {
+func TestLookupRepeatsLostQuestion(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int32
 	n := asking(newNameServer(t, func(q dnsmessage.Type) (dnsmessage.RCode, bool) {
@@ -182,7 +182,7 @@ func TestLookUpAsksAgainWhenAQuestionIsLost(t *testing.T) {
 	}
 }
 
-// The system's own list is read the way Go's resolver reads it.
+// The system's own list is read as Go's resolver reads it.
 func TestSystemNameServers(t *testing.T) {
 	for _, s := range systemServers(t.Context()) {
 		if _, err := netip.ParseAddrPort(s); err != nil {
@@ -196,7 +196,7 @@ func TestSystemNameServers(t *testing.T) {
 }
 
 // Only where no name server says anything is the error about this machine's DNS.
-func TestLookUpWithoutAnswer(t *testing.T) {
+func TestLookupWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

@@ -67,7 +67,7 @@ func gives(t *testing.T, r *Resolver, want string) {
 }
 
 // An upstream's addresses are asked for every 30 s at most, and no more often.
-func TestKeptIsFreshFor30Seconds(t *testing.T) {
+func TestCachedIsFreshFor30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -88,7 +88,7 @@ func TestKeptIsFreshFor30Seconds(t *testing.T) {
 }
 
 // With the name server dead the last answer serves for an hour, and then no more.
-func TestKeptServesStaleForAnHour(t *testing.T) {
+func TestCachedServesStaleForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -106,7 +106,7 @@ func TestKeptServesStaleForAnHour(t *testing.T) {
 }
 
 // A refresh that fails is not tried again with every dial.
-func TestKeptRetriesAfter5Seconds(t *testing.T) {
+func TestCachedRetriesAfter5Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -127,7 +127,7 @@ func TestKeptRetriesAfter5Seconds(t *testing.T) {
 }
 
 // A slow name server holds a dial for a second at most while older answers are at hand.
-func TestKeptWaitsASecondForARefresh(t *testing.T) {
+func TestCachedWaitsASecondForRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -150,7 +150,7 @@ func TestKeptWaitsASecondForARefresh(t *testing.T) {
 }
 
 // A hundred dials at once ask once.
-func TestKeptAsksOnceForMany(t *testing.T) {
+func TestCachedLooksUpOnceForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -174,7 +174,7 @@ func TestKeptAsksOnceForMany(t *testing.T) {
 }
 
 // Who gives up leaves alone: the others ask again and get the answer.
-func TestKeptOutlivesTheOneWhoAsked(t *testing.T) {
+func TestCachedLookupOutlivesCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -205,7 +205,7 @@ func TestKeptOutlivesTheOneWhoAsked(t *testing.T) {
 }
 
 // A look-up takes 5 s at most, whatever the name server does.
-func TestLookUpEnds(t *testing.T) {
+func TestLookupTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -222,7 +222,7 @@ func TestLookUpEnds(t *testing.T) {
 }
 
 // Targets' names are looked up each time.
-func TestFreshKeepsNothing(t *testing.T) {
+func TestLookupIsNotCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
 		r := NewResolver(n.lookup)
@@ -244,7 +244,7 @@ func TestFreshKeepsNothing(t *testing.T) {
 }
 
 // However many names there were, no more than so many are remembered.
-func TestKeptIsBounded(t *testing.T) {
+func TestCacheIsBounded(t *testing.T) {
 	n := &fakeNames{}
 	n.says(nil, 0, "192.0.2.1")
 	r := NewResolver(n.lookup)

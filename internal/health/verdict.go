@@ -18,7 +18,7 @@ func (p Pair) Known() (k Known) {
 	if p.Exchange == "" {
 		return k
 	}
-	k.Opened, k.Carried = p.Member.Seen(p.Exchange, p.Kind)
+	k.Opened, k.Carried = p.Member.LastSeen(p.Exchange, p.Kind)
 	if v, ok := p.Member.Verdict(p.Exchange, p.Kind); ok && v.Word == RateLimited {
 		k.Until = v.Until
 	}
@@ -80,7 +80,7 @@ func (p Pair) feedLives() bool {
 	if p.Exchange == "" {
 		return false
 	}
-	_, carried := p.Member.Seen(p.Exchange, catalog.KindWebsocket)
+	_, carried := p.Member.LastSeen(p.Exchange, catalog.KindWebsocket)
 	return !carried.IsZero() && time.Since(carried) < time.Second
 }
 

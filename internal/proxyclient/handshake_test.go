@@ -140,7 +140,7 @@ func TestGarbageAtTheFirstByte(t *testing.T) {
 }
 
 // The end of a budget ends a handshake; its last moment is no success.
-func TestEndOfBudget(t *testing.T) {
+func TestHandshakeDeadline(t *testing.T) {
 	conn, _ := converse(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := interruptOn(ctx, conn)
@@ -308,7 +308,7 @@ func (e *ending) Read(p []byte) (int, error) {
 
 // The exact bytes that an upstream gets: a name as a name, an address as an
 // address, and the credentials to the last byte.
-func TestWire(t *testing.T) {
+func TestHandshakeBytes(t *testing.T) {
 	const (
 		http   = "HTTP/1.1 200 OK\r\n\r\n"
 		none   = "\x05\x00"
@@ -383,7 +383,7 @@ func TestWire(t *testing.T) {
 }
 
 // What SOCKS has no room for is refused before a byte of it is sent.
-func TestLoginTooLong(t *testing.T) {
+func TestCredentialsTooLong(t *testing.T) {
 	long := strings.Repeat("x", 256)
 	for _, tt := range []struct {
 		scheme config.Scheme

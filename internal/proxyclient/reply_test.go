@@ -12,7 +12,7 @@ import (
 )
 
 // Why an upstream refuses is quoted, from where it says it.
-func TestWhyUpstreamRefuses(t *testing.T) {
+func TestReasonOfRefusal(t *testing.T) {
 	t.Parallel()
 	body := func(text string) string { return "Content-Length: " + strconv.Itoa(len(text)) + "\r\n\r\n" + text }
 	long := strings.Repeat("quota ", 40)
@@ -175,7 +175,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 // An upstream's words are quoted, but never those that we sent it in secret.
-func TestReasonThatRepeatsALogin(t *testing.T) {
+func TestReasonWithCredentialsIsNotQuoted(t *testing.T) {
 	const user, password = "acct-8842", "hunter2-hunter2"
 	basic := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 	odd := "pässwörd-with-tail"

@@ -15,7 +15,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// BenchmarkPoolDial measures a whole way: choice of the member, TCP, handshake
+// BenchmarkPoolDial measures a whole dial: choice of the member, TCP, handshake
 // and release. The far ends are in this process and take their share of it.
 func BenchmarkPoolDial(b *testing.B) {
 	echo := testkit.NewTCP(b, func(c net.Conn) {})
@@ -51,18 +51,18 @@ func BenchmarkPoolDial(b *testing.B) {
 			ctx := budget(b, testkit.Patience*30)
 			b.ReportAllocs()
 			for b.Loop() {
-				way, err := pool.Dial(ctx, to)
+				conn, err := pool.Dial(ctx, to)
 				if err != nil {
 					b.Fatal(err)
 				}
-				_ = way.Conn.Close()
-				way.Release()
+				_ = conn.Conn.Close()
+				conn.Release()
 			}
 		})
 	}
 }
 
-// poolOfMany is a file with a pool of so many members, which nobody dials.
+// poolOfMany is a file with a pool of so many members, which is not dialled.
 func poolOfMany(n int, strategy string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "default: p\npools:\n  p:\n    strategy: %s\n    proxies:\n", strategy)
@@ -116,7 +116,7 @@ func BenchmarkBudgets(b *testing.B) {
 			if name == "none" {
 				to.Exchange = ""
 			}
-			w := failover{pool: p, deadline: time.Now().Add(time.Hour), look: selection{shared: p.set.shared, target: &to}}
+			w := failover{pool: p, deadline: time.Now().Add(time.Hour), selection: selection{shared: p.set.shared, target: &to}}
 			b.ReportAllocs()
 			for b.Loop() {
 				h, full := w.acquireBudget(b.Context(), 7)
@@ -131,7 +131,7 @@ func BenchmarkBudgets(b *testing.B) {
 		b.Run(fmt.Sprintf("pick/full=%d", full), func(b *testing.B) {
 			p := only(b, load(b, poolOfMany(100, "round_robin")+"exchanges: {binance: {websocket: {pool: p, limits: {max_connections: 1}}}}\n", nil))
 			for i := range full {
-				if _, err := p.set.shared.limits.Acquire(b.Context(), 0, p.set.needOf(&to, p.members[i].Exit, p.name).budgets); err != nil {
+				if _, err := p.set.shared.limits.Acquire(b.Context(), 0, p.set.requirementOf(&to, p.members[i].Exit, p.name).budgets); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -12,65 +12,66 @@ import (
 	"proxyd/internal/limit"
 )
 
-// requirement is which budgets a connection through a member takes.
+// requirement is the budgets that a connection through a member needs.
 type requirement struct {
 	budgets []*limit.Budget
-	shuts   bool // one of them may have no room and lets nobody wait
+	rejects bool // one of them may have no room and no queue
 }
 
-var noNeed requirement
+var noRequirement requirement
 
-// requirements are those of a pool's members for one pair, each found out when it is
-// first asked for.
+// requirements are those of a pool's members for one pair, each computed when it is
+// first needed.
 type requirements struct {
 	members []atomic.Pointer[requirement] // nil: none has any
 	queues  bool                          // some may let a connection wait
 }
 
-// needsOf gives those for a pair.
-func (p *Pool) needsOf(l *selection) *requirements {
+// requirementsOf returns those of a pair.
+func (p *Pool) requirementsOf(l *selection) *requirements {
 	n := l.number()
-	if list := p.needs.Load(); list != nil && n < len(*list) {
+	if list := p.requirements.Load(); list != nil && n < len(*list) {
 		if of := (*list)[n]; of != nil {
 			return of
 		}
 	}
-	return p.needsFor(n, l)
+	return p.addRequirements(n, l)
 }
 
 // queues reports whether a connection may have to wait for a budget.
-func (p *Pool) queues(l *selection) bool { return !l.hop && p.needsOf(l).queues }
+func (p *Pool) queues(l *selection) bool { return !l.hop && p.requirementsOf(l).queues }
 
-// need gives what a connection through the i-th member needs. Hops need nothing.
-func (p *Pool) need(i int, l *selection) *requirement {
+// requirement returns what a connection through the i-th member needs. Hops need
+// nothing.
+func (p *Pool) requirement(i int, l *selection) *requirement {
 	if l.hop {
-		return &noNeed
+		return &noRequirement
 	}
-	of := p.needsOf(l)
+	of := p.requirementsOf(l)
 	if of.members == nil {
-		return &noNeed
+		return &noRequirement
 	}
 	if m := of.members[i].Load(); m != nil {
 		return m
 	}
-	m := p.set.needOf(l.target, p.members[i].Exit, p.name)
+	m := p.set.requirementOf(l.target, p.members[i].Exit, p.name)
 	of.members[i].Store(m)
 	return m
 }
 
-// needsFor makes room for what the members need for a pair.
-func (p *Pool) needsFor(n int, l *selection) *requirements {
+// addRequirements adds the requirements of the members for a pair.
+func (p *Pool) addRequirements(n int, l *selection) *requirements {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var old []*requirements
-	if list := p.needs.Load(); list != nil {
+	if list := p.requirements.Load(); list != nil {
 		old = *list
 	}
 	if n < len(old) && old[n] != nil {
 		return old[n]
 	}
 	of := &requirements{}
-	f := p.set.figures
+	f := p.set.limits
 	own := f.exchange(pairKey{l.target.Exchange, l.target.Kind})
 	of.queues = own.Queue > 0 || f.queues
 	if own.IsSet() || len(f.exits) > 0 {
@@ -79,34 +80,34 @@ func (p *Pool) needsFor(n int, l *selection) *requirements {
 	next := make([]*requirements, max(n+1, len(old)))
 	copy(next, old)
 	next[n] = of
-	p.needs.Store(&next)
+	p.requirements.Store(&next)
 	return of
 }
 
-// needOf is what a connection to t needs that leaves by an exit, through a pool
+// requirementOf returns what a connection to t by an exit needs, through a pool
 // unless that is "".
-func (s *Set) needOf(t *Target, exit, pool string) *requirement {
-	keys := s.figures.keys(pairKey{t.Exchange, t.Kind}, exit, pool)
+func (s *Set) requirementOf(t *Target, exit, pool string) *requirement {
+	keys := s.limits.keys(pairKey{t.Exchange, t.Kind}, exit, pool)
 	if len(keys) == 0 {
-		return &noNeed
+		return &noRequirement
 	}
 	n := &requirement{}
 	for _, k := range keys {
-		l := s.figures.of(k)
-		n.shuts = n.shuts || !l.Watch && l.Queue == 0
+		l := s.limits.of(k)
+		n.rejects = n.rejects || !l.Watch && l.Queue == 0
 		n.budgets = append(n.budgets, s.shared.limits.Budget(k))
 	}
 	return n
 }
 
-// exhausted reports whether the i-th member is over a budget that lets nobody wait.
+// exhausted reports whether the i-th member is over a budget without a queue.
 func (p *Pool) exhausted(i int, l *selection) bool {
-	n := p.need(i, l)
-	return n.shuts && l.shared.limits.Exhausted(n.budgets)
+	n := p.requirement(i, l)
+	return n.rejects && l.shared.limits.Exhausted(n.budgets)
 }
 
-// fullFault is the error of a member whose budgets had no room in time.
-func fullFault(f *limit.Full) *failure.Error {
+// fullError returns the error of a member whose budgets had no room in time.
+func fullError(f *limit.Full) *failure.Error {
 	e := failure.New(failure.Budget, "%s", f.Error())
 	e.Err, e.RetryAfter, e.Skipped = f, f.RetryAfter, true
 	e.Hint = "try again later, or spread over more exits"
@@ -116,22 +117,22 @@ func fullFault(f *limit.Full) *failure.Error {
 	return e
 }
 
-// suspendedFault is the error of who would need a budget that another process
-// has taken over.
-func suspendedFault(err error) *failure.Error {
+// suspendedError returns the error of a connection that needs a budget which another
+// process has taken over.
+func suspendedError(err error) *failure.Error {
 	e := failure.New(failure.Draining, "proxyd is being upgraded, and the new process counts the budgets").With(err, "reconnect in a moment")
 	e.RetryAfter, e.Skipped = time.Second, true
 	return e
 }
 
-// budgetLease is what one connection has of its budgets, nil if it has none. Its methods
-// may be called at once.
+// budgetLease is what one connection holds of its budgets, nil if it needs none. It
+// is safe for concurrent use.
 type budgetLease struct {
 	mu    sync.Mutex
 	grant limit.Grant
 }
 
-// opened says that the dial has ended well.
+// opened records that the dial has succeeded.
 func (h *budgetLease) opened() {
 	if h != nil {
 		h.mu.Lock()
@@ -140,7 +141,7 @@ func (h *budgetLease) opened() {
 	}
 }
 
-// ended says that the connection has ended.
+// ended records that the connection has ended.
 func (h *budgetLease) ended() {
 	if h != nil {
 		h.mu.Lock()
@@ -149,20 +150,20 @@ func (h *budgetLease) ended() {
 	}
 }
 
-// failed says how the dial failed: what the exchange may have counted counts here.
+// failed records how the dial failed: what the exchange may have counted is counted.
 func (h *budgetLease) failed(err error) {
 	if h == nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !mayHaveCome(err) {
+	if !mayHaveReached(err) {
 		h.grant.Unused()
 	}
 	h.grant.Release()
 }
 
-// after has release followed by the end of what is held.
+// after returns release followed by ended.
 func (h *budgetLease) after(release func()) func() {
 	if h == nil {
 		return release
@@ -170,25 +171,25 @@ func (h *budgetLease) after(release func()) func() {
 	return chain(release, h.ended)
 }
 
-// Budgets are all budgets of the process: what is left of them, for status and
-// metrics, and what another process must know of them. Their figures are those of
-// the set that was last put in force.
+// Budgets returns all budgets of the process: what is left of them, for status and
+// metrics, and what another process must know of them. Their limits are those of
+// the set that was activated last.
 func (s *Set) Budgets() *limit.Table { return s.shared.limits }
 
-// OnBudgetNearlyUsed sets what is called, once for each budget that is only
-// watched, when 80 % of it are used; for all sets that come from one another. It
+// OnBudgetNearlyUsed sets the function that is called, once for each budget that is
+// only watched, when 80 % of it are used; for all sets built from one another. It
 // must not block.
 func (s *Set) OnBudgetNearlyUsed(do func(limit.Row)) { s.shared.nearlyUsed.Store(&do) }
 
-// BudgetRows is what is left for a connection to t through a member: of the
-// exchange, the exit and the pool, as far as there are such budgets.
+// BudgetRows returns what is left for a connection to t through a member: the rows
+// of the exchange, the exit and the pool that have budgets.
 func (p *Pool) BudgetRows(member string, t Target) []limit.Row {
 	i := slices.IndexFunc(p.members, func(m Member) bool { return m.name == member })
 	if i < 0 {
 		return nil
 	}
 	l := selection{shared: p.set.shared, target: &t}
-	return l.shared.limits.RowsOf(p.need(i, &l).budgets)
+	return l.shared.limits.RowsOf(p.requirement(i, &l).budgets)
 }
 
 // Adopt counts a tunnel that another process has opened and handed over, also in
@@ -207,42 +208,43 @@ func (s *Set) Adopt(pool, upstream, exchange string, kind catalog.Kind) (u *Upst
 			exit = p.members[i].Exit
 		}
 	}
-	need := s.needOf(&Target{Exchange: exchange, Kind: kind}, exit, pool)
+	need := s.requirementOf(&Target{Exchange: exchange, Kind: kind}, exit, pool)
 	h := &budgetLease{grant: s.shared.limits.Adopt(need.budgets)}
 	return u, chain(u.adopt(exchange, kind), h.ended)
 }
 
-// poolExit leads the name of a pool where it stands for an exit. No exit has a
+// poolExit precedes the name of a pool that stands for an exit. No exit has a
 // space in it that does not follow a longer name.
 const poolExit = "pool "
 
-// jitterPart of the time that one may wait is what one that has waited may be
-// late by, so that not all go in the moment a place comes free.
+// jitterPart is the divisor of the queue time for the jitter after a wait, so that
+// not all connections start in the moment when there is room.
 const jitterPart = 10
 
-// limitSet are the budgets of one configuration. They hold on to nothing else.
+// limitSet holds the limits of one configuration, and nothing else of it.
 type limitSet struct {
-	exchanges map[pairKey]limit.Limits // those that are written
+	exchanges map[pairKey]limit.Limits // those in the file
 	exits     map[string]limit.Limits  // with those of pools, by poolExit and the name
 	queues    bool                     // some exit's or pool's lets a connection wait
 }
 
-func newFigures(c *config.Config) *limitSet {
+// newLimitSet returns the limits of c.
+func newLimitSet(c *config.Config) *limitSet {
 	f := &limitSet{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}}
 	for _, e := range c.Exchanges {
 		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
 			if l := e.Limits.Of(k); l != (config.Limits{}) {
-				f.exchanges[pairKey{e.ID, k}] = held(l)
+				f.exchanges[pairKey{e.ID, k}] = limitsOf(l)
 			}
 		}
 	}
 	for _, p := range c.Pools {
 		if p.Limits != (config.Limits{}) {
-			f.exits[poolExit+p.Name] = held(p.Limits)
+			f.exits[poolExit+p.Name] = limitsOf(p.Limits)
 		}
 		for _, m := range p.Proxies {
 			if m.Enabled && m.Limits != (config.Limits{}) {
-				f.exits[m.Exit] = smaller(f.exits[m.Exit], held(m.Limits))
+				f.exits[m.Exit] = smaller(f.exits[m.Exit], limitsOf(m.Limits))
 			}
 		}
 	}
@@ -252,13 +254,14 @@ func newFigures(c *config.Config) *limitSet {
 	return f
 }
 
-func held(l config.Limits) limit.Limits {
-	return spread(limit.Limits{Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue})
+// limitsOf returns the limits that are written as l.
+func limitsOf(l config.Limits) limit.Limits {
+	return withJitter(limit.Limits{Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue})
 }
 
-// spread sets the jitter. A window gives many places back at once, connections
-// end one by one.
-func spread(l limit.Limits) limit.Limits {
+// withJitter sets the jitter, which is for windows: they give room to many at the
+// same time, while connections end one by one.
+func withJitter(l limit.Limits) limit.Limits {
 	l.Jitter = 0
 	if l.Connects > 0 {
 		l.Jitter = l.Queue / jitterPart
@@ -266,7 +269,7 @@ func spread(l limit.Limits) limit.Limits {
 	return l
 }
 
-// smaller gives for each figure the one that lets less through; a may have none.
+// smaller returns the stricter one of each limit; a may have none.
 func smaller(a, b limit.Limits) limit.Limits {
 	if !a.IsSet() {
 		return b
@@ -279,21 +282,21 @@ func smaller(a, b limit.Limits) limit.Limits {
 		l.MaxConnections = b.MaxConnections
 	}
 	l.Queue = min(a.Queue, b.Queue)
-	return spread(l)
+	return withJitter(l)
 }
 
-// exchange gives the figures for each exit: those that are written, else those
-// that the exchange publishes, which are only watched.
+// exchange returns the limits for each exit: those in the file, else those that the
+// exchange publishes, which are only watched.
 func (f *limitSet) exchange(k pairKey) limit.Limits {
 	if l, ok := f.exchanges[k]; ok || k.exchange == "" {
 		return l
 	}
-	l := held(config.Published(k.exchange, k.kind))
+	l := limitsOf(config.Published(k.exchange, k.kind))
 	l.Watch = true
 	return l
 }
 
-// of gives a budget's figures by its name.
+// of returns the limits of a budget.
 func (f *limitSet) of(k limit.Key) limit.Limits {
 	if k.Exchange == "" {
 		return f.exits[k.Exit]
@@ -306,8 +309,8 @@ func (f *limitSet) of(k limit.Key) limit.Limits {
 	return limit.Limits{}
 }
 
-// keys are the budgets that a connection needs, by their names: those that have
-// figures. pool may be "".
+// keys returns the budgets that a connection needs: those that have limits. pool may
+// be "".
 func (f *limitSet) keys(to pairKey, exit, pool string) (list []limit.Key) {
 	if l := f.exchange(to); l.IsSet() {
 		list = append(list, limit.Key{Exchange: to.exchange, Kind: to.kind.String(), Exit: exit})

@@ -31,7 +31,7 @@ func left(p *Pool, member string, t Target) (all []string) {
 	return all
 }
 
-// through opens so many ways and tells whose they are. They stay open.
+// through opens n connections and returns the names of their members. They stay open.
 func through(t testing.TB, p *Pool, to Target, n int) (names string) {
 	t.Helper()
 	for range n {
@@ -41,7 +41,7 @@ func through(t testing.TB, p *Pool, to Target, n int) (names string) {
 }
 
 // Which budgets a connection is counted in.
-func TestWhichBudgets(t *testing.T) {
+func TestBudgetsOfConnection(t *testing.T) {
 	list := proxies(t, 4)
 	text := poolOf(list, "failover", "limits: {connects: 9/1m, max_connections: 4, queue_seconds: 3}", "exit: a, limits: {connects: 8/1m, max_connections: 5}", "exit: b-ip", "enabled: false, exit: b-ip, limits: {connects: 1/1h}") +
 		"    limits: {max_connections: 7}\n" +
@@ -77,7 +77,7 @@ func TestWhichBudgets(t *testing.T) {
 
 // A member that is over its budget is not asked; when all are, the answer says so,
 // and when to come back.
-func TestNextMemberWhenFull(t *testing.T) {
+func TestFailoverWhenBudgetIsFull(t *testing.T) {
 	list := proxies(t, 2)
 	s := load(t, limited(list, "failover", "connects: 2/1h"), nil)
 	p := only(t, s)
@@ -106,21 +106,21 @@ func TestNextMemberWhenFull(t *testing.T) {
 }
 
 // One that waits does so before the attempt's own time begins.
-func TestQueueIsNoPartOfTheAttempt(t *testing.T) {
+func TestQueueTimeIsNotAttemptTime(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(proxies(t, 2), "failover", "limits: {connects: 1/1s, queue_seconds: 4}"), nil)) // attempt_seconds is 0.3
 	open(t, p, venue)
-	way, e, took := timed(t, p, testkit.Patience)
-	if e != nil || len(way.Tried) > 0 || way.Member.Name() != "a" {
-		t.Fatalf("%+v, %v", way, e)
+	conn, e, took := timed(t, p, testkit.Patience)
+	if e != nil || len(conn.Tried) > 0 || conn.Member.Name() != "a" {
+		t.Fatalf("%+v, %v", conn, e)
 	}
 	between(t, took, time.Second, 3*time.Second)
-	between(t, way.Queued, 900*time.Millisecond, took)
-	between(t, way.Dial, 0, took-way.Queued)
+	between(t, conn.Queued, 900*time.Millisecond, took)
+	between(t, conn.Dial, 0, took-conn.Queued)
 }
 
 // One that waits in vain goes on to a member that has room, and waits for no other.
-func TestQueueInVain(t *testing.T) {
+func TestBudgetQueueTimeout(t *testing.T) {
 	t.Parallel()
 	const own = "limits: {max_connections: 1, queue_seconds: 0.5}"
 	s := load(t, poolOf(proxies(t, 3), "failover", own, own, ""), nil)
@@ -128,27 +128,27 @@ func TestQueueInVain(t *testing.T) {
 	if got := through(t, p, venue, 1); got != "a" {
 		t.Fatal(got)
 	}
-	way, e, took := timed(t, p, testkit.Patience)
-	if e != nil || tries(way.Tried) != "a budget" || way.Member.Name() != "b" {
-		t.Fatalf("%+v, %v", way, e)
+	conn, e, took := timed(t, p, testkit.Patience)
+	if e != nil || tries(conn.Tried) != "a budget" || conn.Member.Name() != "b" {
+		t.Fatalf("%+v, %v", conn, e)
 	}
 	between(t, took, 500*time.Millisecond, 2*time.Second)
-	between(t, way.Queued, 500*time.Millisecond, took)
-	way, e, took = timed(t, p, testkit.Patience)
-	if e != nil || tries(way.Tried) != "a budget, b budget" || way.Member.Name() != "c" {
-		t.Fatalf("%+v, %v", way, e)
+	between(t, conn.Queued, 500*time.Millisecond, took)
+	conn, e, took = timed(t, p, testkit.Patience)
+	if e != nil || tries(conn.Tried) != "a budget, b budget" || conn.Member.Name() != "c" {
+		t.Fatalf("%+v, %v", conn, e)
 	}
 	between(t, took, 500*time.Millisecond, 950*time.Millisecond)
-	if text := way.Tried[0].Text; !strings.HasPrefix(text, "queued 0.") || !strings.HasSuffix(text, " s; budget a: 1 of 1 connections are open") {
+	if text := conn.Tried[0].Text; !strings.HasPrefix(text, "queued 0.") || !strings.HasSuffix(text, " s; budget a: 1 of 1 connections are open") {
 		t.Error(text)
 	}
 }
 
 // Waiting ends while there is time for a dial, and with the client.
-func TestQueueIsInsideTheTimeBudget(t *testing.T) {
+func TestQueueStaysWithinDeadline(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(proxies(t, 1), "failover", "limits: {max_connections: 1, queue_seconds: 60}"), nil))
-	way := open(t, p, venue)
+	conn := open(t, p, venue)
 	_, e, took := timed(t, p, 1500*time.Millisecond)
 	if e == nil || e.Class != failure.Budget || !strings.HasPrefix(e.Error(), "queued 0.") {
 		t.Fatalf("%+v", e)
@@ -162,7 +162,7 @@ func TestQueueIsInsideTheTimeBudget(t *testing.T) {
 	if err := <-done; err == nil || err.Error() != "context canceled" {
 		t.Errorf("a client that left: %v", err)
 	}
-	way.Release()
+	conn.Release()
 	if got := through(t, p, venue, 1); got != "a" {
 		t.Error(got)
 	}
@@ -184,22 +184,22 @@ func TestSharedExit(t *testing.T) {
 func TestPoolAndProxyLimits(t *testing.T) {
 	text := poolOf(proxies(t, 2), "failover", "limits: {connects: 2/1h}", "limits: {connects: 2/1h}") + "    limits: {max_connections: 3}\n"
 	p := only(t, load(t, text, nil))
-	ways := []*Conn{open(t, p, venue), open(t, p, venue), open(t, p, venue)}
+	conns := []*Conn{open(t, p, venue), open(t, p, venue), open(t, p, venue)}
 	if e := denied(t, p, venue, testkit.Patience, failure.Budget); e.Error() != "budget a: 0 of 2 per 1 h; budget pool p: 3 of 3 connections are open" {
 		t.Error(e)
 	}
-	ways[0].Release()
+	conns[0].Release()
 	if got := through(t, p, venue, 1); got != "b" {
 		t.Errorf("went through %s", got)
 	}
-	ways[1].Release()
+	conns[1].Release()
 	if e := denied(t, p, venue, testkit.Patience, failure.Budget); e.Error() != "budget a: 0 of 2 per 1 h; budget b: 0 of 2 per 1 h" {
 		t.Error(e)
 	}
 }
 
-// A hop on the way to an upstream counts in no budget.
-func TestHopsDoNotCount(t *testing.T) {
+// A hop before an upstream counts in no budget.
+func TestHopsCountInNoBudget(t *testing.T) {
 	exit := proxies(t, 1)[0]
 	hop := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exit.Addr}})
 	s := load(t, chained(exit.URL(), fmt.Sprintf("{name: h, url: %q, limits: {max_connections: 1}}", hop.URL())), nil)
@@ -212,12 +212,12 @@ func TestHopsDoNotCount(t *testing.T) {
 }
 
 // Who chooses by turns or by weight does so among those that have room.
-func TestChoosingPastTheFull(t *testing.T) {
+func TestPickSkipsFullBudgets(t *testing.T) {
 	for _, strategy := range []string{"round_robin", "random", "least_connections", "lowest_latency", "hash"} {
 		t.Run(strategy, func(t *testing.T) {
 			text := poolOf(proxies(t, 4), strategy, "limits: {max_connections: 1}", "", "", "tier: 2") + "    hash_over: host\n"
 			p := only(t, load(t, text, nil))
-			if _, err := p.set.shared.limits.Acquire(t.Context(), 0, p.set.needOf(&feed, "a", "p").budgets); err != nil {
+			if _, err := p.set.shared.limits.Acquire(t.Context(), 0, p.set.requirementOf(&feed, "a", "p").budgets); err != nil {
 				t.Fatal(err)
 			}
 			counts := map[string]int{}
@@ -237,7 +237,7 @@ func TestChoosingPastTheFull(t *testing.T) {
 
 // Of an exit that several members write figures for, the smaller of each holds;
 // and one that has waited for a window is late by a tenth of its time at most.
-func TestFiguresOfAnExit(t *testing.T) {
+func TestLimitsOfSharedExit(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 4), "failover",
 		"exit: x, limits: {connects: 10/1m, max_connections: 4, queue_seconds: 2}",
 		"exit: x, limits: {connects: 3/10s, max_connections: 5, queue_seconds: 5}",
@@ -247,7 +247,7 @@ func TestFiguresOfAnExit(t *testing.T) {
 		"x": {Connects: 10, Per: time.Minute, MaxConnections: 3, Queue: 2 * time.Second, Jitter: 200 * time.Millisecond},
 		"y": {MaxConnections: 3, Queue: 9 * time.Second},
 	}
-	if d := cmp.Diff(want, s.figures.exits); d != "" {
+	if d := cmp.Diff(want, s.limits.exits); d != "" {
 		t.Errorf("want (-), got (+):\n%s", d)
 	}
 }
@@ -265,7 +265,7 @@ func used(t testing.TB, s *Set) (places, open int) {
 }
 
 // A failed dial counts where the exchange may have seen a connection.
-func TestWhichFailuresCount(t *testing.T) {
+func TestBudgetCountsFailedDials(t *testing.T) {
 	t.Parallel()
 	socks := func(f *testkit.Fault) string {
 		return testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Fault: f}).URL()
@@ -312,17 +312,17 @@ func TestWhichFailuresCount(t *testing.T) {
 }
 
 // Probes count as the exchange counts them, and never wait.
-func TestProbesCount(t *testing.T) {
+func TestBudgetCountsProbes(t *testing.T) {
 	s := load(t, limited(proxies(t, 1), "failover", "connects: 2/1h, queue_seconds: 9"), nil)
 	a := s.Upstream("a")
-	var ways []*Conn
+	var conns []*Conn
 	for range 2 {
-		way, err := s.DialMember(budget(t, testkit.Patience), a, feed)
+		conn, err := s.DialMember(budget(t, testkit.Patience), a, feed)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer way.Conn.Close()
-		ways = append(ways, way)
+		defer conn.Conn.Close()
+		conns = append(conns, conn)
 	}
 	if places, open := used(t, s); places != 2 || open != 2 {
 		t.Errorf("%d places, %d open", places, open)
@@ -337,7 +337,7 @@ func TestProbesCount(t *testing.T) {
 	if out(s) != "" {
 		t.Error("a probe that was held back ejects")
 	}
-	for _, w := range ways {
+	for _, w := range conns {
 		w.Release()
 	}
 	if places, open := used(t, s); places != 2 || open != 0 {
@@ -346,7 +346,7 @@ func TestProbesCount(t *testing.T) {
 }
 
 // Requests over one connection count once, and as long as it is there.
-func TestPlainRequestsCountOnce(t *testing.T) {
+func TestBudgetCountsPlainConnectionOnce(t *testing.T) {
 	for _, scheme := range []string{"socks5", "http"} {
 		t.Run(scheme, func(t *testing.T) {
 			server := answering(t)
@@ -376,7 +376,7 @@ func TestPlainRequestsCountOnce(t *testing.T) {
 
 // A new configuration takes effect when it is put in force, not when it is built,
 // and the history stays.
-func TestReloadKeepsHistory(t *testing.T) {
+func TestReloadKeepsBudgetHistory(t *testing.T) {
 	list := proxies(t, 1)
 	text := limited(list, "failover", "connects: 3/1h")
 	old := load(t, text, nil)
@@ -406,7 +406,7 @@ func TestReloadKeepsHistory(t *testing.T) {
 }
 
 // The next process knows what this one has used, and counts what moves to it.
-func TestBudgetsInTheNextProcess(t *testing.T) {
+func TestBudgetsTakenOverByNextProcess(t *testing.T) {
 	list := proxies(t, 2)
 	text := limited(list, "failover", "connects: 3/1h, max_connections: 9", "exit: tokyo", "")
 	old := load(t, text, nil)
@@ -445,8 +445,8 @@ func TestBudgetsInTheNextProcess(t *testing.T) {
 	}
 }
 
-// What an exchange publishes holds nobody back. At 80 % it is told, once.
-func TestPublishedFiguresAreWatched(t *testing.T) {
+// What an exchange publishes delays no connection. At 80 % it is reported, once.
+func TestPublishedLimitsAreWatched(t *testing.T) {
 	list := proxies(t, 1)
 	s := load(t, poolOf(list, "failover"), nil)
 	var told []string
@@ -456,8 +456,8 @@ func TestPublishedFiguresAreWatched(t *testing.T) {
 	p := only(t, s)
 	to := on("bitfinex", feedKind) // 20 in a minute
 	for i := range 25 {
-		way := open(t, p, to)
-		way.Release()
+		conn := open(t, p, to)
+		conn.Release()
 		if (len(told) > 0) != (i >= 15) {
 			t.Fatalf("after %d: %q", i+1, told)
 		}
@@ -467,28 +467,28 @@ func TestPublishedFiguresAreWatched(t *testing.T) {
 	}
 }
 
-// One that was taken out of use while somebody waited for it is not asked.
-func TestEjectedWhileWaiting(t *testing.T) {
+// One that was taken out of use while a connection waited for it is not asked.
+func TestEjectedDuringBudgetWaitIsNotAsked(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(proxies(t, 2), "failover", "limits: {max_connections: 1, queue_seconds: 9}"), nil))
-	way := open(t, p, venue)
+	conn := open(t, p, venue)
 	done := make(chan *Conn, 1)
 	go func() {
-		way, err := p.Dial(budget(t, testkit.Patience), venue)
+		conn, err := p.Dial(budget(t, testkit.Patience), venue)
 		if err != nil {
 			t.Error(err)
 		}
-		done <- way
+		done <- conn
 	}()
 	testkit.Eventually(t, testkit.Patience, "it waits", func() bool { return p.set.Budgets().Rows()[0].Queued == 1 })
 	p.members[0].recordUpstreamError(failure.UpstreamRefused, 1)
-	way.Release()
-	if way = <-done; way == nil {
+	conn.Release()
+	if conn = <-done; conn == nil {
 		return
 	}
-	defer way.Conn.Close()
-	if way.Member.Name() != "b" || tries(way.Tried) != "a no_upstream" {
-		t.Errorf("through %s; %v", way.Member.Name(), way.Tried)
+	defer conn.Conn.Close()
+	if conn.Member.Name() != "b" || tries(conn.Tried) != "a no_upstream" {
+		t.Errorf("through %s; %v", conn.Member.Name(), conn.Tried)
 	}
 	if r := p.set.Budgets().Rows()[0]; r.Open != 0 {
 		t.Errorf("%v", r)

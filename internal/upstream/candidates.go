@@ -12,27 +12,28 @@ import (
 	"proxyd/internal/printable"
 )
 
-// availability is what may be done with a member for a target.
+// availability is whether a member may be used for a target.
 type availability uint8
 
 const (
 	usable   availability = iota
-	degraded              // slow of late for the target: after the usable ones of its tier
+	degraded              // recently slow for the target: after the usable ones of its tier
 	avoided               // ejected, or with a bad verdict for the target: when no other is left
 	never                 // drained, or rate limited
 )
 
-// selection judges members for one target. What most choices need not know it finds
-// out when it is first asked.
+// selection is the choice of a member for one target. It computes what most choices
+// do not need only when it is first asked.
 type selection struct {
 	shared *shared
 	target *Target
-	hop    bool // it is the way to an upstream, which counts in no budget
+	hop    bool // the target is an upstream, which counts in no budget
 	pair   int  // the pair's number
 	known  bool
 	now    time.Time
 }
 
+// number returns the number of the target's pair.
 func (l *selection) number() int {
 	if !l.known {
 		l.pair, l.known = l.shared.pairs.number(pairKey{l.target.Exchange, l.target.Kind}), true
@@ -40,6 +41,7 @@ func (l *selection) number() int {
 	return l.pair
 }
 
+// time returns one time for the whole selection.
 func (l *selection) time() time.Time {
 	if l.now.IsZero() {
 		l.now = l.shared.now()
@@ -47,7 +49,8 @@ func (l *selection) time() time.Time {
 	return l.now
 }
 
-// at is a member's standing, and when that may change by itself: zero for never.
+// at returns a member's availability, and when that may change by itself: zero for
+// never.
 func (l *selection) at(st *state) (s availability, until time.Time) {
 	m := st.marks.Load()
 	if m&markDrained != 0 {
@@ -78,8 +81,8 @@ func (l *selection) at(st *state) (s availability, until time.Time) {
 	return s, time.Time{}
 }
 
-// fallbacks are the members that are tried when no usable one is left: the one
-// whose failure is longest ago first.
+// fallbacks returns the members to try when no usable one is left: the one whose
+// failure is longest ago first.
 func (p *Pool) fallbacks(l *selection) (order []int) {
 	failed := map[int]time.Time{}
 	for i := range p.members {
@@ -101,12 +104,12 @@ func (p *Pool) fallbacks(l *selection) (order []int) {
 	return order
 }
 
-// nobodyRetry is when a client may try again of whom nobody knows when.
-const nobodyRetry = 10 * time.Second
+// defaultRetryAfter is the Retry-After when nothing better is known.
+const defaultRetryAfter = 10 * time.Second
 
-// noMemberError is the error of a pool none of whose members may be used.
+// noMemberError returns the error of a pool without a member that may be used.
 func (p *Pool) noMemberError(l *selection) *failure.Error {
-	e := &failure.Error{Class: failure.NoUpstream, RetryAfter: nobodyRetry}
+	e := &failure.Error{Class: failure.NoUpstream, RetryAfter: defaultRetryAfter}
 	var why []string
 	for i := range p.members {
 		m := &p.members[i]
@@ -114,7 +117,7 @@ func (p *Pool) noMemberError(l *selection) *failure.Error {
 			continue
 		}
 		pr := m.state.pairAt(l.number())
-		var v *remembered
+		var v *storedVerdict
 		if pr != nil {
 			v = pr.verdict.Load()
 		}
@@ -146,21 +149,22 @@ func (p *Pool) noMemberError(l *selection) *failure.Error {
 	return e
 }
 
-// candidates is who is usable for one exchange and kind. It is found out once and
-// holds until something is remembered that changes a standing.
+// candidates are the members that are usable for one exchange and kind. They are
+// computed once, for pools of 10,000 members, and hold until a change of a member's
+// availability.
 type candidates struct {
 	epoch  uint64
 	until  time.Time // a verdict in it ends then; zero: none does
 	list   []int32   // of the lowest tier that has one; degraded ones when it has no others
 	totals []int64   // the weights of list, each with those before it
-	all    int       // how many are usable, of whatever tier
+	all    int       // how many are usable, in all tiers
 }
 
-// candidates gives the one that holds now.
+// candidates returns those that hold now.
 func (p *Pool) candidates(l *selection) *candidates {
-	epoch := l.shared.epoch.Load() // before the marks are read: a change that comes meanwhile ends the view
+	epoch := l.shared.epoch.Load() // before the marks are read: a change that comes meanwhile invalidates them
 	n := l.number()
-	views := p.views.Load()
+	views := p.cached.Load()
 	if views != nil && n < len(*views) {
 		if v := (*views)[n]; v != nil && v.epoch == epoch && (v.until.IsZero() || l.time().Before(v.until)) {
 			return v
@@ -170,17 +174,17 @@ func (p *Pool) candidates(l *selection) *candidates {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var old []*candidates
-	if views = p.views.Load(); views != nil {
+	if views = p.cached.Load(); views != nil {
 		old = *views
 	}
 	next := make([]*candidates, max(n+1, len(old)))
 	copy(next, old)
 	next[n] = v
-	p.views.Store(&next)
+	p.cached.Store(&next)
 	return v
 }
 
-// buildCandidates looks at every member; with open, past those that are over a budget.
+// buildCandidates looks at every member; open skips those that are over a budget.
 func (p *Pool) buildCandidates(l *selection, epoch uint64, open bool) *candidates {
 	v := &candidates{epoch: epoch}
 	tier, best := math.MaxInt, degraded
@@ -189,25 +193,25 @@ func (p *Pool) buildCandidates(l *selection, epoch uint64, open bool) *candidate
 		if !m.Enabled {
 			continue
 		}
-		standing, until := l.at(m.state)
+		av, until := l.at(m.state)
 		if !until.IsZero() && (v.until.IsZero() || until.Before(v.until)) {
 			v.until = until
 		}
-		if standing > degraded || open && p.exhausted(i, l) {
+		if av > degraded || open && p.exhausted(i, l) {
 			continue
 		}
 		v.all++
-		if m.Tier < tier || m.Tier == tier && standing < best {
-			v.list, tier, best = v.list[:0], m.Tier, standing
+		if m.Tier < tier || m.Tier == tier && av < best {
+			v.list, tier, best = v.list[:0], m.Tier, av
 		}
-		if m.Tier == tier && standing == best {
+		if m.Tier == tier && av == best {
 			v.list = append(v.list, int32(i)) //nolint:gosec // a file has fewer members
 		}
 	}
 	total := int64(0)
 	v.totals = make([]int64, len(v.list))
 	for k, i := range v.list {
-		total += p.seats[i].weight
+		total += p.slots[i].weight
 		v.totals[k] = total
 	}
 	return v

@@ -15,7 +15,7 @@ import (
 
 // With all ejected each is still tried, the one that failed longest ago first;
 // and what one does then is remembered.
-func TestAllEjected(t *testing.T) {
+func TestAllEjectedAreTried(t *testing.T) {
 	list := proxies(t, 3)
 	s := load(t, poolOf(list, "failover"), nil)
 	c, p := stopped(s), only(t, s)
@@ -27,8 +27,8 @@ func TestAllEjected(t *testing.T) {
 		t.Errorf("tried %s, want bb", got)
 	}
 	list[1].SetFault(testkit.On(testkit.AtRequest, func(c net.Conn) { testkit.Reset(c) }))
-	if way := open(t, p, venue); way.Member.Name() != "c" || tries(way.Tried) != "b upstream_protocol" {
-		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
+	if conn := open(t, p, venue); conn.Member.Name() != "c" || tries(conn.Tried) != "b upstream_protocol" {
+		t.Errorf("tried %s and then %s", tries(conn.Tried), conn.Member.Name())
 	}
 	if got := dials(t, p, 1); got != "c" {
 		t.Errorf("then %s, want c", got)
@@ -40,31 +40,31 @@ func TestAllEjected(t *testing.T) {
 }
 
 // Who only waits for a place chooses when there is one, not before.
-func TestChoiceFollowsThePlace(t *testing.T) {
+func TestPickWaitsForDialSlot(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
-	way, err := only(t, s).DialIn(budget(t, testkit.Patience), venue, func(context.Context) (leave func(), err error) {
+	conn, err := only(t, s).DialIn(budget(t, testkit.Patience), venue, func(context.Context) (leave func(), err error) {
 		s.Upstream("a").recordUpstreamError(failure.UpstreamRefused, 1)
 		return func() {}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer way.Release()
-	defer way.Conn.Close()
-	if way.Member.Name() != "b" || len(way.Tried) > 0 {
-		t.Errorf("tried %q and then %s, want b alone", tries(way.Tried), way.Member.Name())
+	defer conn.Release()
+	defer conn.Conn.Close()
+	if conn.Member.Name() != "b" || len(conn.Tried) > 0 {
+		t.Errorf("tried %q and then %s, want b alone", tries(conn.Tried), conn.Member.Name())
 	}
 }
 
-// When the usable ones fail, the ejected are tried too; but nobody is cut short for them.
-func TestEjectedFollow(t *testing.T) {
+// When the usable ones fail, the ejected are tried too; but no attempt is cut short for them.
+func TestEjectedAreTriedLast(t *testing.T) {
 	t.Parallel()
 	list := proxies(t, 2)
 	s := load(t, poolOf(list, "failover"), nil)
 	s.Upstream("a").recordUpstreamError(failure.UpstreamRefused, 1)
 	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.SayAndHang("SSH-2.0-x\r\n")))
-	if way := open(t, only(t, s), venue); way.Member.Name() != "a" || tries(way.Tried) != "b upstream_protocol" {
-		t.Errorf("tried %s and then %s", tries(way.Tried), way.Member.Name())
+	if conn := open(t, only(t, s), venue); conn.Member.Name() != "a" || tries(conn.Tried) != "b upstream_protocol" {
+		t.Errorf("tried %s and then %s", tries(conn.Tried), conn.Member.Name())
 	}
 	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Hang))
 	_, e, took := timed(t, only(t, s), 1500*time.Millisecond)
@@ -89,13 +89,13 @@ func TestOneOfThreeWorks(t *testing.T) {
 				requests = 500
 			}
 			for i := range requests {
-				way, err := p.Dial(budget(t, testkit.Patience), venue)
+				conn, err := p.Dial(budget(t, testkit.Patience), venue)
 				if err != nil {
 					t.Fatalf("request %d: %v", i, err)
 				}
-				failed += len(way.Tried)
-				_ = way.Conn.Close()
-				way.Release()
+				failed += len(conn.Tried)
+				_ = conn.Conn.Close()
+				conn.Release()
 			}
 			if failed > 4 {
 				t.Errorf("%d attempts failed, want three with the silent one and one with the dead one", failed)
@@ -105,7 +105,7 @@ func TestOneOfThreeWorks(t *testing.T) {
 }
 
 // Behind a failure the usable ones come first, then the ejected, each once.
-func TestWhoFollows(t *testing.T) {
+func TestFallbackOrder(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 4), "failover"), nil)
 	s.Upstream("b").recordUpstreamError(failure.UpstreamRefused, 1)
 	l := selection{shared: s.shared, target: &venue}

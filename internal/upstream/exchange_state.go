@@ -10,14 +10,15 @@ import (
 	"proxyd/internal/catalog"
 )
 
-// pairKey is an exchange, "" for hosts that are none's, and a kind.
+// pairKey is an exchange, "" for other hosts, and a kind.
 type pairKey struct {
 	exchange string
 	kind     catalog.Kind
 }
 
-// pairs numbers the pairs of exchange and kind that were met, so that one look
-// into a map serves a choice among any number of members.
+// pairs numbers the pairs of exchange and kind that have been used, so that a choice
+// among any number of members needs one look-up in a map. It is safe for concurrent
+// use.
 type pairs struct {
 	mu    sync.Mutex
 	known atomic.Pointer[pairList]
@@ -34,7 +35,7 @@ func newPairs() *pairs {
 	return p
 }
 
-// find gives a pair's number, -1 if nobody has met it.
+// find returns a pair's number, -1 if it has none.
 func (p *pairs) find(k pairKey) int {
 	if i, ok := p.known.Load().at[k]; ok {
 		return i
@@ -42,7 +43,7 @@ func (p *pairs) find(k pairKey) int {
 	return -1
 }
 
-// number is find that gives a new pair the next number.
+// number returns a pair's number; a new pair gets the next one.
 func (p *pairs) number(k pairKey) int {
 	if i := p.find(k); i >= 0 {
 		return i
@@ -59,23 +60,23 @@ func (p *pairs) number(k pairKey) int {
 	return len(old.keys)
 }
 
-// exchangeState is what is remembered of one upstream for one exchange and kind.
+// exchangeState is what is known of one upstream for one exchange and kind.
 type exchangeState struct {
-	live     atomic.Int64 // ways that are open
-	latency  atomic.Int64 // moving average of the time that a way takes, in ns; 0 unknown
-	usual    atomic.Int64 // the same, which a few slow ones change little
+	live     atomic.Int64 // open connections
+	latency  atomic.Int64 // moving average of the time that a dial takes, in ns; 0 unknown
+	usual    atomic.Int64 // the same, but a few slow dials change it little
 	slow     atomic.Int64 // what the dial took that degraded the pair
 	degraded atomic.Int64 // the pair is degraded until then; as measured, 0: it is not
-	measured atomic.Int64 // when that was last brought up to date, in ns on shared's clock; 0 never
-	tried    atomic.Int64 // when a connection was last sent to find it out; as measured
-	carried  atomic.Int64 // when a tunnel last showed that the exchange is content; as measured
+	measured atomic.Int64 // when latency was last updated, in ns on shared's clock; 0 never
+	tried    atomic.Int64 // when a dial was last made to measure it; as measured
+	carried  atomic.Int64 // when a tunnel last showed that the exchange serves the exit; as measured
 	short    atomic.Uint64
 	row      atomic.Int64 // short tunnels in a row
 	drained  atomic.Bool
-	verdict  atomic.Pointer[remembered]
+	verdict  atomic.Pointer[storedVerdict]
 }
 
-// observeLatency brings the average up to date. Of two at the same time one may be lost.
+// observeLatency updates the average. Of two concurrent updates one may be lost.
 func (pr *exchangeState) observeLatency(d time.Duration, at int64) {
 	next := int64(d)
 	if old := pr.latency.Load(); old != 0 {
@@ -85,20 +86,20 @@ func (pr *exchangeState) observeLatency(d time.Duration, at int64) {
 	pr.measured.Store(at)
 }
 
-// pairAt gives the pair of that number, nil if nothing is remembered of it.
+// pairAt returns the state of the pair of that number, nil if there is none.
 func (st *state) pairAt(i int) *exchangeState {
-	if list := *st.pairsSeen.Load(); i >= 0 && i < len(list) {
+	if list := *st.pairs.Load(); i >= 0 && i < len(list) {
 		return list[i]
 	}
 	return nil
 }
 
-// known gives the pair of an exchange and a kind, nil if nothing is remembered of it.
+// known returns the state for an exchange and a kind, nil if there is none.
 func (u *Upstream) known(exchange string, kind catalog.Kind) *exchangeState {
 	return u.state.pairAt(u.shared.pairs.find(pairKey{exchange, kind}))
 }
 
-// exchange gives the pair of an exchange and a kind, a new one if need be.
+// exchange returns the state for an exchange and a kind, a new one if need be.
 func (u *Upstream) exchange(exchange string, kind catalog.Kind) *exchangeState {
 	i := u.shared.pairs.number(pairKey{exchange, kind})
 	if pr := u.state.pairAt(i); pr != nil {
@@ -109,31 +110,31 @@ func (u *Upstream) exchange(exchange string, kind catalog.Kind) *exchangeState {
 	if pr := u.state.pairAt(i); pr != nil {
 		return pr
 	}
-	old := *u.state.pairsSeen.Load()
+	old := *u.state.pairs.Load()
 	next := make([]*exchangeState, max(i+1, len(old)))
 	copy(next, old)
 	next[i] = &exchangeState{}
-	u.state.pairsSeen.Store(&next)
+	u.state.pairs.Store(&next)
 	return next[i]
 }
 
-// eachPair calls do for what is remembered, in the order of first use.
+// eachPair calls do for each pair with a state, in the order of first use.
 func (u *Upstream) eachPair(do func(k pairKey, pr *exchangeState)) {
 	keys := u.shared.pairs.known.Load().keys
-	for i, pr := range *u.state.pairsSeen.Load() {
+	for i, pr := range *u.state.pairs.Load() {
 		if pr != nil && i < len(keys) {
 			do(keys[i], pr)
 		}
 	}
 }
 
-// opened notes how long a way to t took that is open since at.
+// opened records a dial to t that succeeded at a time, after took.
 func (u *Upstream) opened(t *Target, took time.Duration, at time.Time) {
 	u.observeDial(t.Exchange, t.Kind, took, u.shared.elapsed(at))
 }
 
-// Latency is the moving average of the time that a way to the exchange takes,
-// 0 if none was opened yet.
+// Latency returns the moving average of the time that a dial to the exchange takes,
+// 0 before the first.
 func (u *Upstream) Latency(exchange string, kind catalog.Kind) time.Duration {
 	if pr := u.known(exchange, kind); pr != nil {
 		return time.Duration(pr.latency.Load())
@@ -141,9 +142,8 @@ func (u *Upstream) Latency(exchange string, kind catalog.Kind) time.Duration {
 	return 0
 }
 
-// observeDial takes in how long a dial took that ended well. One that took many
-// times what is usual for the pair degrades it for a while; the next quick one
-// ends that.
+// observeDial records how long a successful dial took. One that took many times
+// what is usual for the pair degrades it for a while; the next quick one ends that.
 func (u *Upstream) observeDial(exchange string, kind catalog.Kind, took time.Duration, at int64) {
 	pr := u.exchange(exchange, kind)
 	pr.observeLatency(took, at)
@@ -177,19 +177,19 @@ func (pr *exchangeState) isDegraded(l *shared, now time.Time) (until time.Time, 
 	return l.start.Add(time.Duration(end)), true
 }
 
-// A websocket tunnel that ends so soon, though the client has sent a request,
-// looks like an exchange that turns the exit away; so many in a row are worth a
-// warning. How many bytes came tells nothing: a TLS handshake alone is several KiB.
+// A websocket tunnel that ends within shortTime, though the client has sent a
+// request, looks like an exchange that rejects the exit; shortWarn in a row are
+// worth a warning. The bytes received say nothing: a TLS handshake is several KiB.
 const (
 	shortTime    = 5 * time.Second
 	shortWarn    = 3
-	carriedBytes = 2 << 10 // what an exchange sends in a longer time if it serves the client
+	carriedBytes = 2 << 10 // the least that an exchange sends in a longer time if it serves the client
 )
 
-// Ended takes in that a tunnel for an exchange has ended: after how long, and
-// with how many bytes from the client and from the exchange. When websocket
-// tunnels of the pair end at once it returns how many did in a row, once for each
-// row of them, else 0.
+// Ended records that a tunnel for an exchange has ended: after how long, and with
+// how many bytes from the client and from the exchange. When websocket tunnels of
+// the pair end very soon it returns how many did in a row, once for each such row,
+// else 0.
 func (u *Upstream) Ended(exchange string, kind catalog.Kind, lived time.Duration, up, down int64) (short int) {
 	pr := u.exchange(exchange, kind)
 	if lived >= shortTime {
@@ -209,10 +209,10 @@ func (u *Upstream) Ended(exchange string, kind catalog.Kind, lived time.Duration
 	return shortWarn
 }
 
-// Seen is when a way of u for an exchange and a kind was last opened, by traffic
-// or a probe, and when a tunnel last showed that the exchange is content: an open
-// websocket shows it now. The zero time: never.
-func (u *Upstream) Seen(exchange string, kind catalog.Kind) (opened, carried time.Time) {
+// LastSeen returns when a connection of u for an exchange and a kind was last
+// opened, by traffic or a probe, and when a tunnel last showed that the exchange
+// serves the exit: an open websocket shows it now. The zero time means never.
+func (u *Upstream) LastSeen(exchange string, kind catalog.Kind) (opened, carried time.Time) {
 	pr := u.known(exchange, kind)
 	if pr == nil {
 		return opened, carried

@@ -38,8 +38,8 @@ func TestDegradedMemberIsAskedLast(t *testing.T) {
 	list[0].SetFault(nil)
 	list[1].SetFault(testkit.On(testkit.AtGreeting, testkit.Hang))
 	p.set.attempt = 100 * time.Millisecond
-	if way := open(t, p, venue); way.Member.Name() != "a" || tries(way.Tried) != "b upstream_timeout" {
-		t.Errorf("not before the next tier: %s after %s", way.Member.Name(), tries(way.Tried))
+	if conn := open(t, p, venue); conn.Member.Name() != "a" || tries(conn.Tried) != "b upstream_timeout" {
+		t.Errorf("not before the next tier: %s after %s", conn.Member.Name(), tries(conn.Tried))
 	}
 	if standing() != "usable" {
 		t.Errorf("after a quick dial: %s", standing())
@@ -56,7 +56,7 @@ func TestDegradedMemberIsAskedLast(t *testing.T) {
 
 // Websocket tunnels that end at once are counted, and told once for each row of
 // them; one that lasted, or carried, ends the row.
-func TestTunnelsThatEndAtOnce(t *testing.T) {
+func TestShortTunnelsInARow(t *testing.T) {
 	u := load(t, poolOfMany(1, "failover"), nil).Upstream("m0")
 	var told []int
 	end := func(kind catalog.Kind, lived time.Duration, up, down int64) {
@@ -90,10 +90,10 @@ func TestTunnelsThatEndAtOnce(t *testing.T) {
 
 // What shows that an exchange is content is a tunnel that lasted and carried, or
 // an open websocket.
-func TestWhatTunnelsShow(t *testing.T) {
+func TestLastSeen(t *testing.T) {
 	s := load(t, poolOfMany(1, "failover"), nil)
 	c, u := stopped(s), s.Upstream("m0")
-	carried := func() time.Time { _, at := u.Seen("binance", feedKind); return at }
+	carried := func() time.Time { _, at := u.LastSeen("binance", feedKind); return at }
 	u.Ended("binance", feedKind, time.Second, 300, 5000) // a handshake and a refusal
 	u.Ended("binance", feedKind, time.Hour, 300, 500)
 	if at := carried(); !at.IsZero() {
@@ -116,7 +116,7 @@ func TestWhatTunnelsShow(t *testing.T) {
 }
 
 // A verdict is as old as its word, however often it is confirmed.
-func TestSinceWhenAVerdictIs(t *testing.T) {
+func TestVerdictSince(t *testing.T) {
 	s := load(t, poolOfMany(1, "failover"), nil)
 	c, u := stopped(s), s.Upstream("m0")
 	first := c.at

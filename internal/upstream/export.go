@@ -11,10 +11,10 @@ import (
 	"proxyd/internal/failure"
 )
 
-// Memory is what another process must know of an upstream that takes over from
-// this one: who is ejected, denied, drained. Counters are not part of it.
+// Memory is what a process that takes over from this one must know of an upstream:
+// whether it is ejected, denied, drained. It has no counters.
 type Memory struct {
-	Key       string        `json:"key"` // stands for the identity, which another file gives another name
+	Key       string        `json:"key"` // of the identity, which may have another name in another file
 	Streak    int           `json:"streak,omitempty"`
 	Wins      int           `json:"wins,omitempty"`
 	Ejections int           `json:"ejections,omitempty"`
@@ -37,8 +37,8 @@ type PairMemory struct {
 	Times    int           `json:"times,omitempty"`
 }
 
-// Export gives what is remembered of every upstream of the set, as JSON carries
-// it. It holds neither users nor passwords.
+// Export returns the state of every upstream of the set. It holds neither users nor
+// passwords.
 func (s *Set) Export() (all []Memory) {
 	for _, u := range s.Upstreams() {
 		u.state.mu.Lock()
@@ -63,8 +63,8 @@ func (s *Set) Export() (all []Memory) {
 	return all
 }
 
-// Import takes over what another process has exported. What it says of upstreams
-// that the set lacks is dropped.
+// Import takes over what another process has exported. Upstreams that the set lacks
+// are ignored.
 func (s *Set) Import(all []Memory) {
 	byKey := map[string]*Upstream{}
 	for id, u := range s.upstreams {
@@ -72,12 +72,12 @@ func (s *Set) Import(all []Memory) {
 	}
 	for _, m := range all {
 		if u := byKey[m.Key]; u != nil {
-			u.recall(m)
+			u.restore(m)
 		}
 	}
 }
 
-// keyOf is an identity as text from which nobody reads the user.
+// keyOf returns a hash of an identity, which does not reveal the user.
 func keyOf(id config.Identity) string {
 	text := fmt.Sprintf("%q %q %q %d %q %+v %s %q", id.Scheme, id.User, id.Host, id.Port, id.Via, id.TLS, id.Source, id.Interface)
 	if id.Name != "" {

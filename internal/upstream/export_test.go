@@ -13,7 +13,7 @@ import (
 
 // What one process has learnt the next one knows, whatever names its file uses;
 // and no user or password goes over.
-func TestMemoryGoesOver(t *testing.T) {
+func TestExportImport(t *testing.T) {
 	list := proxies(t, 3)
 	text := strings.ReplaceAll(poolOf(list, "failover"), "socks5://", "socks5://someuser:somepassword@")
 	s := load(t, text, nil)
@@ -43,7 +43,7 @@ func TestMemoryGoesOver(t *testing.T) {
 	next := load(t, strings.NewReplacer("name: a,", "name: x,", "somepassword", "another").Replace(text), nil)
 	c2 := stopped(next)
 	c2.at = c.at
-	next.Import(append(came, Memory{Key: "nobody's", Drained: true}))
+	next.Import(append(came, Memory{Key: "unknown", Drained: true}))
 	again, _ := json.Marshal(next.Export())
 	byKey := func(data []byte) map[string]Memory {
 		var list []Memory

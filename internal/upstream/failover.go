@@ -14,53 +14,53 @@ import (
 	"proxyd/internal/printable"
 )
 
-// leastLeft is what must be left of a budget for another attempt to begin.
+// leastLeft is the least time that must be left for another attempt.
 const leastLeft = time.Second
 
-// shortWait is how long may be waited here without a word about it.
+// shortWait is the longest wait that messages do not mention.
 const shortWait = leastLeft / 10
 
-// operation is what members are tried for.
+// operation is what is tried with one member after the other.
 type operation struct {
-	reuse func(m *Member) (done bool, err error)                     // does it over a connection that is there already; nil: there is none
-	open  func(ctx context.Context, m *Member, h *budgetLease) error // does it over a new one, inside ctx
-	place DialSlot                                                   // may be nil
+	reuse func(m *Member) (done bool, err error)                     // over an idle connection; nil: there is none
+	open  func(ctx context.Context, m *Member, h *budgetLease) error // over a new connection, within ctx
+	slot  DialSlot                                                   // may be nil
 }
 
-// failover is one search for a member that does a job for a target.
+// failover tries an operation for one target with one member after the other.
 type failover struct {
-	pool     *Pool
-	deadline time.Time
-	reserve  time.Duration // what must be left of the time after a wait for a slot
-	job      operation
-	look     selection
-	tried    []failure.Attempt
-	doubts   []unattributed
-	queued   time.Duration // waited for budgets and a place
-	waited   bool          // for a budget, in vain
-	begun    bool          // some member was asked
-	bounded  bool          // the attempt under way has attempt_seconds at most, and what is later than that is so by this machine
-	dialled  time.Duration // what the dial took that ended well; 0: a plain request, whose answer is the exchange's time
-	soonest  time.Duration // when one of the budgets that had no room may have some
-	leave    func()
+	pool         *Pool
+	deadline     time.Time
+	reserve      time.Duration // time that must be left after a wait for a slot
+	operation    operation
+	selection    selection
+	tried        []failure.Attempt
+	unattributed []unattributed
+	queued       time.Duration // waited for budgets and a slot
+	waited       bool          // for a budget, in vain
+	begun        bool          // some member was asked
+	bounded      bool          // the attempt has attempt_seconds at most; a later result is delayed by this machine
+	dialled      time.Duration // how long the successful dial took; 0 for a plain request, whose time is the exchange's
+	soonest      time.Duration // until one of the exhausted budgets may have room
+	leave        func()
 }
 
-// run tries members until one succeeds, inside the deadline. The usable ones come
-// first; the rest is ordered only after a failure.
+// run tries members until one succeeds, within the deadline. The usable ones come
+// first; the others are ordered only after a failure.
 func (w *failover) run(ctx context.Context) error {
 	p := w.pool
 	w.reserve = min(leastLeft, time.Until(w.deadline)/2)
 	defer w.leaveSlot()
-	if !p.queues(&w.look) { // nothing else is waited for: choose when it can begin
-		if err := w.takePlace(ctx); err != nil {
+	if !p.queues(&w.selection) { // no other wait follows: choose when the dial can begin
+		if err := w.takeSlot(ctx); err != nil {
 			return err
 		}
 	}
-	at, others := p.pick(&w.look)
+	at, others := p.pick(&w.selection)
 	var next queue
 	if at < 0 {
-		if next.order = p.fallbacks(&w.look); len(next.order) == 0 {
-			return p.noMemberError(&w.look)
+		if next.order = p.fallbacks(&w.selection); len(next.order) == 0 {
+			return p.noMemberError(&w.selection)
 		}
 		at, others = next.take()
 		next.ranked = true
@@ -69,12 +69,12 @@ func (w *failover) run(ctx context.Context) error {
 		m := &p.members[at]
 		took, err := w.attempt(ctx, at, others)
 		if err == nil {
-			if !w.bounded && p.tooSlow(m.Upstream, &w.look, w.dialled) {
+			if !w.bounded && p.tooSlow(m.Upstream, &w.selection, w.dialled) {
 				m.recordUpstreamError(failure.UpstreamTimeout, m.rules.After)
 			} else {
 				m.recordSuccess()
 			}
-			for _, d := range w.doubts {
+			for _, d := range w.unattributed {
 				d.recordUpstreamError(d.class, d.rules.After)
 			}
 			return nil
@@ -86,17 +86,17 @@ func (w *failover) run(ctx context.Context) error {
 		if !errors.As(err, &e) {
 			return err
 		}
-		if e.Class == failure.Overload || e.Class == failure.Draining { // no slot came free in time, or another process has the budgets
+		if e.Class == failure.Overload || e.Class == failure.Draining { // no slot was free in time, or another process has the budgets
 			e.Tried = w.tried
 			return e
 		}
 		e.Upstream = m.name
 		w.tried = append(w.tried, failure.Attempt{Upstream: m.name, Class: e.Class, Took: took, Text: e.Text})
-		if !e.Skipped && !w.cutShort(e, took) && p.recordFailure(m.Upstream, w.look.target, e, took) {
-			w.doubts = append(w.doubts, unattributed{m.Upstream, e.Class})
+		if !e.Skipped && !w.cutShort(e, took) && p.recordFailure(m.Upstream, w.selection.target, e, took) {
+			w.unattributed = append(w.unattributed, unattributed{m.Upstream, e.Class})
 		}
 		if !next.ranked {
-			next.order, next.sound = p.fallbackOrder(at, &w.look)
+			next.order, next.usable = p.fallbackOrder(at, &w.selection)
 			next.ranked = true
 		}
 		if !w.retryable(e) || len(next.order) == 0 || w.begun && time.Until(w.deadline) < leastLeft {
@@ -106,38 +106,38 @@ func (w *failover) run(ctx context.Context) error {
 	}
 }
 
-// attempt has one member do the job, once its budgets have room and there is a place.
-// took is without what was waited for before.
+// attempt runs the operation with one member, once its budgets have room and a slot
+// is free. took is without those waits.
 func (w *failover) attempt(ctx context.Context, at, others int) (took time.Duration, err error) {
 	m, start := &w.pool.members[at], time.Now()
-	was, _ := w.look.at(m.state)
-	if w.job.reuse != nil {
-		if done, err := w.job.reuse(m); done {
+	was, _ := w.selection.at(m.state)
+	if w.operation.reuse != nil {
+		if done, err := w.operation.reuse(m); done {
 			w.begun = true
 			return time.Since(start), err
 		}
 	}
-	if w.pool.queues(&w.look) { // not while a budget is waited for
+	if w.pool.queues(&w.selection) { // not held while waiting for a budget
 		w.leaveSlot()
 	}
 	h, full := w.acquireBudget(ctx, at)
 	if full != nil {
 		return time.Since(start), full
 	}
-	if err := w.takePlace(ctx); err != nil {
+	if err := w.takeSlot(ctx); err != nil {
 		h.failed(nil)
 		return 0, err
 	}
-	if now, _ := w.look.at(m.state); now == never || now == avoided && was < avoided && others > 0 {
+	if now, _ := w.selection.at(m.state); now == never || now == avoided && was < avoided && others > 0 {
 		h.failed(nil)
-		e := failure.New(failure.NoUpstream, "was taken out of use while a place was waited for")
-		e.Skipped, e.RetryAfter = true, nobodyRetry
+		e := failure.New(failure.NoUpstream, "was taken out of use during the wait for a slot")
+		e.Skipped, e.RetryAfter = true, defaultRetryAfter
 		return 0, e
 	}
 	w.begun, start = true, time.Now()
 	end := w.deadline
-	// An attempt is cut short only for the sake of another one, and that of a
-	// usable member not for one that is ejected.
+	// An attempt is cut short only in favour of another one, and one through a
+	// usable member not in favour of an ejected one.
 	soon := start.Add(w.pool.set.attempt)
 	if w.bounded = others > 0 && w.deadline.Sub(soon) >= leastLeft; w.bounded {
 		end = soon
@@ -148,22 +148,21 @@ func (w *failover) attempt(ctx context.Context, at, others int) (took time.Durat
 	return time.Since(start), err
 }
 
-// takePlace waits for a slot among the dials under way, unless the walk has one.
-// It waits no longer than leaves time to dial: who would begin with less could
-// only fail, and blame the far end for it.
-func (w *failover) takePlace(ctx context.Context) (err error) {
-	if w.job.place == nil || w.leave != nil {
+// takeSlot waits for a slot among the dials in progress, unless w has one. It keeps
+// some time for the dial: with less it could only fail, and blame the far end.
+func (w *failover) takeSlot(ctx context.Context) (err error) {
+	if w.operation.slot == nil || w.leave != nil {
 		return nil
 	}
 	start := time.Now()
 	waitCtx, cancel := context.WithDeadline(ctx, w.deadline.Add(-w.reserve))
-	w.leave, err = w.job.place(waitCtx)
+	w.leave, err = w.operation.slot(waitCtx)
 	cancel()
-	w.note(time.Since(start))
+	w.addQueued(time.Since(start))
 	return err
 }
 
-// leaveSlot gives back the slot that the walk has, if it has one.
+// leaveSlot gives back the slot of w, if it has one.
 func (w *failover) leaveSlot() {
 	if w.leave != nil {
 		w.leave()
@@ -171,47 +170,47 @@ func (w *failover) leaveSlot() {
 	}
 }
 
-// cutShort reports whether an attempt ran out of time that had been spent on
-// waiting here, which is no failure of the member.
+// cutShort reports whether an attempt ran out of time because of the waits before
+// it, which is no failure of the member.
 func (w *failover) cutShort(e *failure.Error, took time.Duration) bool {
 	return w.queued >= shortWait && took < w.pool.set.attempt && (e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout)
 }
 
-// note adds up what was waited; less than a millisecond is none.
-func (w *failover) note(d time.Duration) {
+// addQueued adds to the time that was waited; less than a millisecond is none.
+func (w *failover) addQueued(d time.Duration) {
 	if d >= time.Millisecond {
 		w.queued += d
 	}
 }
 
-// openUntil runs one attempt. Most need no timer beside the one that ctx has.
+// openUntil runs one attempt. Most need no timer beside that of ctx.
 func (w *failover) openUntil(ctx context.Context, end time.Time, m *Member, h *budgetLease) error {
 	if have, ok := ctx.Deadline(); ok && !have.After(end) {
-		return w.job.open(ctx, m, h)
+		return w.operation.open(ctx, m, h)
 	}
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
-	return w.job.open(ctx, m, h)
+	return w.operation.open(ctx, m, h)
 }
 
-// queue is who follows.
+// queue holds the members that follow.
 type queue struct {
 	order  []int
-	sound  int // so many of them, at the front, are usable
+	usable int // how many of them, at the front, are usable
 	ranked bool
 }
 
-// take gives the next one, and how many of its kind are left.
+// take removes the next one, and returns how many like it are left.
 func (q *queue) take() (at, others int) {
 	at, q.order = q.order[0], q.order[1:]
-	if q.sound > 0 {
-		q.sound--
-		return at, q.sound
+	if q.usable > 0 {
+		q.usable--
+		return at, q.usable
 	}
 	return at, len(q.order)
 }
 
-// retryable says whether the next member may do better.
+// retryable reports whether the next member may do better.
 func (w *failover) retryable(e *failure.Error) bool {
 	if e.Final {
 		return false
@@ -225,7 +224,7 @@ func (w *failover) retryable(e *failure.Error) bool {
 	return true
 }
 
-// withHistory is the last attempt's error, whose text names those before it.
+// withHistory returns the last attempt's error, with those before it in its text.
 func (w *failover) withHistory(e *failure.Error) *failure.Error {
 	e.Tried = w.tried
 	if !slices.ContainsFunc(w.tried, func(a failure.Attempt) bool { return a.Class != failure.Budget }) {
@@ -248,8 +247,8 @@ func (w *failover) withHistory(e *failure.Error) *failure.Error {
 	return e
 }
 
-// allFull says of all members' budgets that they had no room: of one that
-// several share it says so once.
+// allFull returns the text of an error when no member's budgets had room; a budget
+// that several share is named once.
 func (w *failover) allFull() string {
 	var texts []string
 	for _, a := range w.tried {
@@ -263,10 +262,9 @@ func (w *failover) allFull() string {
 	return strings.Join(texts, "; ")
 }
 
-// mayHaveCome reports whether after this failure the target may have seen a
-// connection. Who was turned away by the upstream, or was told that there is no
-// such name, was not let through to it.
-func mayHaveCome(err error) bool {
+// mayHaveReached reports whether after this failure the target may have seen a
+// connection. A refusal by the upstream, or an unknown name, did not reach it.
+func mayHaveReached(err error) bool {
 	e, ok := errors.AsType[*failure.Error](err)
 	if !ok {
 		return false
@@ -278,10 +276,10 @@ func mayHaveCome(err error) bool {
 	return e.Sent
 }
 
-// acquireBudget takes a place in m's budgets. It waits for one inside the time budget,
-// but in a whole walk for one member alone.
+// acquireBudget takes a lease of the member's budgets. It waits for one within the
+// deadline, but only for one member in a whole failover.
 func (w *failover) acquireBudget(ctx context.Context, at int) (*budgetLease, *failure.Error) {
-	n := w.pool.need(at, &w.look)
+	n := w.pool.requirement(at, &w.selection)
 	if len(n.budgets) == 0 {
 		return nil, nil
 	}
@@ -290,16 +288,16 @@ func (w *failover) acquireBudget(ctx context.Context, at int) (*budgetLease, *fa
 		most = left - min(leastLeft, left/2)
 	}
 	st := w.pool.members[at].state
-	st.dialling.Add(1) // so that least_connections sees who has a queue
+	st.dialling.Add(1) // so that least_connections sees the queue
 	defer st.dialling.Add(-1)
 	start := time.Now()
-	grant, err := w.look.shared.limits.Acquire(ctx, most, n.budgets)
-	w.note(time.Since(start))
+	grant, err := w.selection.shared.limits.Acquire(ctx, most, n.budgets)
+	w.addQueued(time.Since(start))
 	if err == nil {
 		return &budgetLease{grant: grant}, nil
 	}
 	if errors.Is(err, limit.ErrSuspended) {
-		return nil, suspendedFault(err)
+		return nil, suspendedError(err)
 	}
 	f, ok := err.(*limit.Full) //nolint:errorlint // Acquire promises the very type
 	if !ok {
@@ -309,5 +307,5 @@ func (w *failover) acquireBudget(ctx context.Context, at int) (*budgetLease, *fa
 	if w.soonest == 0 || f.RetryAfter > 0 && f.RetryAfter < w.soonest {
 		w.soonest = f.RetryAfter
 	}
-	return nil, fullFault(f)
+	return nil, fullError(f)
 }

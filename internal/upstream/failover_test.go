@@ -23,7 +23,7 @@ func tries(list []failure.Attempt) string {
 }
 
 // Which failures of the first member the second one is asked after.
-func TestNextMember(t *testing.T) {
+func TestFailoverTriesNextMember(t *testing.T) {
 	t.Parallel()
 	request, accept := testkit.AtRequest, testkit.AtAccept
 	tests := []struct {
@@ -59,17 +59,17 @@ func TestNextMember(t *testing.T) {
 				}
 				p = only(t, load(t, text+"retry_target_errors: true\n", nil)) // then they go on too
 			}
-			way := open(t, p, venue)
-			defer way.Release()
-			if way.Member.Name() != "b" || tries(way.Tried) != "a "+string(tt.want) {
-				t.Errorf("a way through %s, tried %s", way.Member.Name(), tries(way.Tried))
+			conn := open(t, p, venue)
+			defer conn.Release()
+			if conn.Member.Name() != "b" || tries(conn.Tried) != "a "+string(tt.want) {
+				t.Errorf("a connection through %s, tried %s", conn.Member.Name(), tries(conn.Tried))
 			}
 		})
 	}
 }
 
 // Members that cannot be connected to are passed over as well.
-func TestNextMemberAfterADeadOne(t *testing.T) {
+func TestFailoverAfterDeadMember(t *testing.T) {
 	p := only(t, load(t, fmt.Sprintf(`
 default: p
 pools:
@@ -77,15 +77,15 @@ pools:
     strategy: failover
     proxies: [{name: a, url: "socks5://%s"}, {name: b, url: "http://nosuch.example:1"}, {name: c, url: "%s"}]
 `, testkit.ClosedPort(t), proxies(t, 1)[0].URL()), nil))
-	way := open(t, p, venue)
-	defer way.Release()
-	if got, want := tries(way.Tried), "a upstream_refused, b upstream_dns"; got != want || way.Member.Name() != "c" {
-		t.Errorf("got %s and then %s, want %s and then c", got, way.Member.Name(), want)
+	conn := open(t, p, venue)
+	defer conn.Release()
+	if got, want := tries(conn.Tried), "a upstream_refused, b upstream_dns"; got != want || conn.Member.Name() != "c" {
+		t.Errorf("got %s and then %s, want %s and then c", got, conn.Member.Name(), want)
 	}
 }
 
 // The order after the first: its own tier in turn, then the next tiers.
-func TestOrderAfterAFailure(t *testing.T) {
+func TestOrderAfterFailure(t *testing.T) {
 	tests := []struct {
 		name, strategy string
 		extra          []string
@@ -118,7 +118,7 @@ func TestOrderAfterAFailure(t *testing.T) {
 	}
 }
 
-// A pool without a usable member is an error, at once, and nothing leaves by another way.
+// A pool without a usable member is an immediate error, and nothing leaves otherwise.
 func TestEmptyPoolIsAnError(t *testing.T) {
 	list := proxies(t, 2)
 	direct := testkit.NewTCP(t, testkit.Echo)
@@ -135,12 +135,12 @@ func TestEmptyPoolIsAnError(t *testing.T) {
 	if n := direct.Accepted() + list[0].Accepted() + list[1].Accepted(); n != 0 {
 		t.Errorf("%d connections left all the same", n)
 	}
-	way := open(t, s.Direct(), at(direct.Addr)) // the way that was not taken does work
-	way.Release()
+	conn := open(t, s.Direct(), at(direct.Addr)) // the connection that was not taken does work
+	conn.Release()
 }
 
 // With several attempts the text names each, with the last one's class.
-func TestAttemptsInWords(t *testing.T) {
+func TestErrorListsAttempts(t *testing.T) {
 	list := proxies(t, 3)
 	list[0].SetFault(testkit.On(testkit.AtRequest, testkit.Close))
 	list[1].SetFault(testkit.On(testkit.AtAccept, testkit.Say("SSH-2.0-x\r\n")))
@@ -154,7 +154,7 @@ func TestAttemptsInWords(t *testing.T) {
 }
 
 // A caller who leaves ends the walk: no other member is asked for nothing.
-func TestCallerLeaves(t *testing.T) {
+func TestFailoverEndsWithContext(t *testing.T) {
 	list := proxies(t, 2)
 	asked := make(chan struct{})
 	list[0].SetFault(testkit.On(testkit.AtRequest, testkit.Hang))
@@ -167,24 +167,24 @@ func TestCallerLeaves(t *testing.T) {
 		}
 		cancel()
 	}()
-	way, err := only(t, load(t, patient, nil)).Dial(ctx, venue)
+	conn, err := only(t, load(t, patient, nil)).Dial(ctx, venue)
 	<-asked
-	if !errors.Is(err, context.Canceled) || way != nil || list[1].Accepted() != 0 {
-		t.Errorf("got %v, %v; the second was asked %d times", way, err, list[1].Accepted())
+	if !errors.Is(err, context.Canceled) || conn != nil || list[1].Accepted() != 0 {
+		t.Errorf("got %v, %v; the second was asked %d times", conn, err, list[1].Accepted())
 	}
 }
 
-// A way carries bytes, those that came early first.
-func TestWayCarries(t *testing.T) {
+// A connection carries bytes, those that came early first.
+func TestConnectionCarriesEarlyBytes(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, o := range []testkit.ProxyOptions{{Scheme: "http"}, {Scheme: "socks4a"}, {Scheme: "socks5"}, {Scheme: "socks5", User: "u", Password: "p"}} {
 		t.Run(o.Scheme+o.User, func(t *testing.T) {
 			o.Hosts, o.Early, o.Split = map[string]string{"*": echo.Addr}, "hello", true
-			way := open(t, only(t, load(t, "default: "+testkit.NewProxy(t, o).URL(), nil)), venue)
-			defer way.Release()
-			_, _ = io.WriteString(way.Conn, ", world")
-			got := append(make([]byte, 0, 12), way.Early...)
-			n, err := io.ReadFull(way.Conn, got[len(got):cap(got)])
+			conn := open(t, only(t, load(t, "default: "+testkit.NewProxy(t, o).URL(), nil)), venue)
+			defer conn.Release()
+			_, _ = io.WriteString(conn.Conn, ", world")
+			got := append(make([]byte, 0, 12), conn.Early...)
+			n, err := io.ReadFull(conn.Conn, got[len(got):cap(got)])
 			if got = got[:len(got)+n]; string(got) != "hello, world" {
 				t.Errorf("got %q, %v", got, err)
 			}
@@ -201,15 +201,15 @@ func between(t testing.TB, took, least, most time.Duration) {
 	}
 }
 
-// timed opens a way in a budget and says how long that took.
-func timed(t testing.TB, p *Pool, d time.Duration) (way *Conn, e *failure.Error, took time.Duration) {
+// timed dials within a budget and returns how long that took.
+func timed(t testing.TB, p *Pool, d time.Duration) (conn *Conn, e *failure.Error, took time.Duration) {
 	t.Helper()
 	start := time.Now()
-	way, err := p.Dial(budget(t, d), venue)
+	conn, err := p.Dial(budget(t, d), venue)
 	took = time.Since(start)
 	if err == nil {
-		t.Cleanup(func() { _ = way.Conn.Close(); way.Release() })
-		return way, nil, took
+		t.Cleanup(func() { _ = conn.Conn.Close(); conn.Release() })
+		return conn, nil, took
 	}
 	return nil, err.(*failure.Error), took //nolint:errorlint // Dial promises the very type
 }
@@ -223,21 +223,21 @@ func silent(list []*testkit.Proxy, but int) []*testkit.Proxy {
 }
 
 // A silent member costs attempt_seconds, not the budget.
-func TestAttemptSeconds(t *testing.T) {
+func TestSilentMemberCostsAttemptSeconds(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(silent(proxies(t, 3), 1), "failover"), nil))
-	way, e, took := timed(t, p, 5*time.Second)
-	if e != nil || tries(way.Tried) != "a upstream_timeout, b upstream_timeout" {
-		t.Fatalf("got %+v, %v", way, e)
+	conn, e, took := timed(t, p, 5*time.Second)
+	if e != nil || tries(conn.Tried) != "a upstream_timeout, b upstream_timeout" {
+		t.Fatalf("got %+v, %v", conn, e)
 	}
 	between(t, took, 600*time.Millisecond, 2*time.Second)
-	if text := way.Tried[0].Text; !strings.HasPrefix(text, "accepted TCP, then silent at the SOCKS greeting for 0.") {
+	if text := conn.Tried[0].Text; !strings.HasPrefix(text, "accepted TCP, then silent at the SOCKS greeting for 0.") {
 		t.Errorf("the first attempt: %q", text)
 	}
 }
 
 // The last member may take what is left of the budget.
-func TestLastMemberHasTheRest(t *testing.T) {
+func TestLastMemberHasRemainingTime(t *testing.T) {
 	t.Parallel()
 	list := silent(proxies(t, 2), 0)
 	p := only(t, load(t, poolOf(list, "failover"), nil))
@@ -252,7 +252,7 @@ func TestLastMemberHasTheRest(t *testing.T) {
 }
 
 // One that has the pool to itself has the whole budget.
-func TestOnlyMemberHasTheBudget(t *testing.T) {
+func TestOnlyMemberHasWholeTime(t *testing.T) {
 	t.Parallel()
 	p := only(t, load(t, poolOf(silent(proxies(t, 1), 0), "failover"), nil))
 	_, e, took := timed(t, p, 700*time.Millisecond)
@@ -264,7 +264,7 @@ func TestOnlyMemberHasTheBudget(t *testing.T) {
 
 // None but the first starts with less than a second left; so the one before has
 // all of the rest.
-func TestNoAttemptInTheLastSecond(t *testing.T) {
+func TestNoAttemptInLastSecond(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		budget time.Duration
@@ -299,7 +299,7 @@ func TestNoAttemptInTheLastSecond(t *testing.T) {
 }
 
 // Wherever a member stands still, its time is up by the clock.
-func TestStandstill(t *testing.T) {
+func TestFailoverAfterProcessStandstill(t *testing.T) {
 	t.Parallel()
 	type stop struct {
 		name, scheme string
@@ -326,11 +326,11 @@ func TestStandstill(t *testing.T) {
 				url = testkit.NewProxy(t, testkit.ProxyOptions{Scheme: tt.scheme, Fault: tt.fault}).URL()
 			}
 			p := only(t, load(t, fmt.Sprintf("attempt_seconds: 0.3\ndefault: p\npools: {p: {strategy: failover, proxies: [{name: a, url: %q}, {name: b, url: %q}]}}\n", url, good.URL()), nil))
-			way, e, took := timed(t, p, 5*time.Second)
-			if e != nil || len(way.Tried) != 1 {
-				t.Fatalf("got %+v, %v", way, e)
+			conn, e, took := timed(t, p, 5*time.Second)
+			if e != nil || len(conn.Tried) != 1 {
+				t.Fatalf("got %+v, %v", conn, e)
 			}
-			if a := way.Tried[0]; a.Class != tt.want || !strings.HasPrefix(a.Text, tt.text) {
+			if a := conn.Tried[0]; a.Class != tt.want || !strings.HasPrefix(a.Text, tt.text) {
 				t.Errorf("got %s: %q\nwant %s: %q", a.Class, a.Text, tt.want, tt.text)
 			}
 			between(t, took, 300*time.Millisecond, 2*time.Second)
@@ -340,7 +340,7 @@ func TestStandstill(t *testing.T) {
 
 // An attempt is cut short only when another one can follow: not for a member
 // that is out of use, and not when less than a second would be left for it.
-func TestAttemptsAreCutForOthersAlone(t *testing.T) {
+func TestAttemptIsCutOnlyForUsableMember(t *testing.T) {
 	t.Parallel()
 	for name, off := range map[string]bool{"the other is out of use": true, "too little would be left": false} {
 		t.Run(name, func(t *testing.T) {

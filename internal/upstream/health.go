@@ -44,7 +44,7 @@ func rulesOf(p config.Pool) rules {
 }
 
 // period is how long the n-th ejection in a row lasts, from 0 on: base, twice
-// that, and so on to max, less up to a fifth by chance, so that those that failed
+// that, and so on to max, less a random part of up to a fifth, so that those that failed
 // together are not probed together.
 func (r *rules) period(n int) time.Duration {
 	d := r.Base
@@ -56,8 +56,8 @@ func (r *rules) period(n int) time.Duration {
 }
 
 // ownFault reports whether a failure is the upstream's own, and whether it is so
-// plain that once is enough.
-func ownFault(e *failure.Error) (own, plain bool) {
+// plain that one is enough.
+func ownFailure(e *failure.Error) (own, plain bool) {
 	switch e.Class {
 	case failure.UpstreamRefused:
 		return true, true
@@ -70,7 +70,8 @@ func ownFault(e *failure.Error) (own, plain bool) {
 	}
 }
 
-// recordUpstreamError remembers a failure of u's own; as many as after in a row eject it.
+// recordUpstreamError records a failure of u itself; as many as after in a row eject
+// it.
 func (u *Upstream) recordUpstreamError(c failure.Class, after int) {
 	st, now := u.state, u.shared.now()
 	st.mu.Lock()
@@ -82,7 +83,7 @@ func (u *Upstream) recordUpstreamError(c failure.Class, after int) {
 	due := out && !now.Before(h.until) || !out && h.streak >= after
 	st.mu.Unlock()
 	if due && u.eject(now) {
-		u.shared.kept.closeIdle(func(k keptKey) bool { return k.lead == u.lead })
+		u.shared.idle.closeIdle(func(k idleKey) bool { return k.epoch == u.epoch })
 	}
 }
 
@@ -103,7 +104,7 @@ func (u *Upstream) eject(now time.Time) bool {
 	defer u.state.mu.Unlock()
 	h := &u.state.health
 	switch {
-	case was && now.Before(h.until): // another failure of the same moment was first
+	case was && now.Before(h.until): // a concurrent failure came first
 		return false
 	case was:
 		h.times++
@@ -131,8 +132,8 @@ func (p *Pool) maySpare() bool {
 	return out*100 <= in*p.maxPercent
 }
 
-// recordSuccess remembers a success of u. One that is ejected comes back when its time
-// is over and as many in a row as rise says were successes.
+// recordSuccess records a success of u. An ejected upstream comes back when its time
+// is over and the last rise results were successes.
 func (u *Upstream) recordSuccess() {
 	st := u.state
 	if st.marks.Load()&(markEjected|markStreak) == 0 {
@@ -153,9 +154,8 @@ func (u *Upstream) recordSuccess() {
 	}
 }
 
-// Ejected reports whether u is out of use for failures of its own, since when,
-// and when a probe is due. It stays out until one has succeeded as often in a row
-// as rise says, whatever the time.
+// Ejected reports whether u is out of use for its own failures, since when, and when
+// a probe is due. It stays out until rise probes in a row have succeeded.
 func (u *Upstream) Ejected() (until, since time.Time, ejected bool) {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
@@ -165,17 +165,16 @@ func (u *Upstream) Ejected() (until, since time.Time, ejected bool) {
 
 // Result is what a probe of an upstream found.
 type Result struct {
-	Err      error         // nil: the way was opened; else an *Error, as DialOne and Reach give it
-	Blamed   bool          // other members do what u failed in: what may be either's fault is u's
+	Err      error         // nil: it succeeded; else a *failure.Error, as DialMember and Ping return it
+	Blamed   bool          // other members succeed where u failed: if either may be to blame, u is
 	Exchange string        // the target's, if it was an exchange
 	Kind     catalog.Kind  // and its kind
-	Dial     time.Duration // how long the way took; 0: none was opened
+	Dial     time.Duration // how long the dial took; 0: none succeeded
 }
 
-// Observe remembers a probe. Failures of the upstream's own eject it as fall of
-// health_check says; whatever it answers that blames the target shows that it
-// works. Where a hop before it, or this machine, says no, nothing is learned of
-// it. What the exchange said is for SetVerdict.
+// Observe records a probe. fall failures of u itself in a row eject it; an answer
+// that blames the target shows that u works. An error of a hop before it, or of this
+// machine, says nothing of u. What the exchange answered is for SetVerdict.
 func (u *Upstream) Observe(r Result) {
 	if r.Dial > 0 {
 		u.observeDial(r.Exchange, r.Kind, r.Dial, u.shared.elapsed(u.shared.now()))
@@ -189,7 +188,7 @@ func (u *Upstream) Observe(r Result) {
 		u.recordUpstreamError(failure.UpstreamTimeout, u.rules.fall)
 	case r.Err == nil:
 		u.recordSuccess()
-	case !failed: // given up
+	case !failed: // the caller gave up
 	case e.Unsure || e.Class == failure.TargetTimeout:
 		if r.Blamed {
 			u.recordUpstreamError(e.Class, u.rules.fall)
@@ -197,7 +196,7 @@ func (u *Upstream) Observe(r Result) {
 			u.deferProbe()
 		}
 	default:
-		own, _ := ownFault(e)
+		own, _ := ownFailure(e)
 		switch {
 		case own:
 			u.recordUpstreamError(e.Class, u.rules.fall)
@@ -208,7 +207,7 @@ func (u *Upstream) Observe(r Result) {
 	}
 }
 
-// deferProbe puts the next probe of an ejected upstream off.
+// deferProbe postpones the next probe of an ejected upstream.
 func (u *Upstream) deferProbe() {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
@@ -219,7 +218,7 @@ func (u *Upstream) deferProbe() {
 	}
 }
 
-// clearAuthFailure forgets that the credentials were refused: they are others now.
+// clearAuthFailure forgets that the credentials were refused: they have changed.
 func (u *Upstream) clearAuthFailure() {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
@@ -227,7 +226,7 @@ func (u *Upstream) clearAuthFailure() {
 		u.state.health = health{}
 		u.mark(markEjected|markStreak, false)
 	}
-	for _, pr := range *u.state.pairsSeen.Load() {
+	for _, pr := range *u.state.pairs.Load() {
 		if pr == nil {
 			continue
 		}
@@ -259,21 +258,21 @@ func (p *Pool) tooSlow(u *Upstream, l *selection, took time.Duration) bool {
 	return others > 0
 }
 
-// unattributed is a failure that was the upstream's own if another one opens the way.
+// unattributed is a failure that was the upstream's own if another one succeeds.
 type unattributed struct {
 	*Upstream
 	class failure.Class
 }
 
-// recordFailure remembers a failed attempt. It reports whether it is in doubt whose
-// fault it was.
+// recordFailure records a failed attempt. It reports whether it is unclear who is to
+// blame.
 func (p *Pool) recordFailure(u *Upstream, t *Target, e *failure.Error, took time.Duration) (doubtful bool) {
 	u.state.failed(e.Class)
-	own, plain := ownFault(e)
+	own, plain := ownFailure(e)
 	switch timeout := e.Class == failure.UpstreamTimeout || e.Class == failure.TargetTimeout; {
 	case e.Class == failure.UpstreamDenied:
 		u.deny(t, e)
-	case timeout && took < min(p.set.attempt, leastLeft): // the budget was spent elsewhere
+	case timeout && took < min(p.set.attempt, leastLeft): // the time was spent elsewhere
 	case plain && !e.Hop:
 		u.recordUpstreamError(e.Class, 1)
 	case own:

@@ -62,7 +62,7 @@ func rejoin(t testing.TB, u *Upstream) (probes int) {
 }
 
 // How many failures of each sort take a member out of use, if any do.
-func TestWhatEjects(t *testing.T) {
+func TestFailuresThatEject(t *testing.T) {
 	t.Parallel()
 	at, request := testkit.AtAccept, testkit.AtRequest
 	tests := []struct {
@@ -74,7 +74,7 @@ func TestWhatEjects(t *testing.T) {
 		{"garbage", testkit.On(at, testkit.SayAndHang("SSH-2.0-x\r\n")), 3},
 		{"wants a login", testkit.On(testkit.AtGreeting, testkit.SayAndHang("\x05\xff")), 3},
 		{"silent before it has the request", testkit.On(at, testkit.Hang), 3},
-		{"silent when it has the request", testkit.On(request, testkit.Hang), 3}, // the next one opens the way
+		{"silent when it has the request", testkit.On(request, testkit.Hang), 3}, // the next one succeeds
 		{"SOCKS 1: failure", testkit.On(request, testkit.SOCKS5Reply(1)), 3},     // the same
 		{"SOCKS 2: not allowed", testkit.On(request, testkit.SOCKS5Reply(2)), 0},
 		{"SOCKS 3: network", testkit.On(request, testkit.SOCKS5Reply(3)), 0},
@@ -102,18 +102,18 @@ func TestWhatEjects(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		text := fmt.Sprintf("default: p\npools: {p: {strategy: failover, proxies: [{name: a, url: \"socks5://%s\"}, {name: b, url: %q}]}}\n", testkit.ClosedPort(t), proxies(t, 1)[0].URL())
 		s := load(t, text, nil)
-		if way := open(t, only(t, s), venue); tries(way.Tried) != "a upstream_refused" || out(s) != "a" {
-			t.Errorf("tried %s, %q is out", tries(way.Tried), out(s))
+		if conn := open(t, only(t, s), venue); tries(conn.Tried) != "a upstream_refused" || out(s) != "a" {
+			t.Errorf("tried %s, %q is out", tries(conn.Tried), out(s))
 		}
-		if way := open(t, only(t, s), venue); tries(way.Tried) != "" {
-			t.Errorf("it was tried again: %s", tries(way.Tried))
+		if conn := open(t, only(t, s), venue); tries(conn.Tried) != "" {
+			t.Errorf("it was tried again: %s", tries(conn.Tried))
 		}
 	})
 }
 
-// Where the fault may be the target's, nobody is charged unless another member
-// opens the way.
-func TestDoubtIsNoCharge(t *testing.T) {
+// Where the fault may be the target's, no member is charged unless another
+// succeeds.
+func TestUnclearFailureIsNotCharged(t *testing.T) {
 	list := proxies(t, 2)
 	for _, p := range list {
 		p.SetFault(testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(1)))
@@ -135,7 +135,7 @@ func TestDoubtIsNoCharge(t *testing.T) {
 }
 
 // A success in between begins the row anew.
-func TestSuccessEndsTheRow(t *testing.T) {
+func TestSuccessResetsStreak(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover"), nil)
 	u := s.Upstream("m0")
 	for range 5 {
@@ -149,7 +149,7 @@ func TestSuccessEndsTheRow(t *testing.T) {
 }
 
 // An attempt that had hardly any time left says nothing of the member.
-func TestShortAttemptsAreNoCharge(t *testing.T) {
+func TestShortAttemptIsNotCharged(t *testing.T) {
 	t.Parallel()
 	s := load(t, strings.Replace(poolOf(silent(proxies(t, 2), 0), "failover"), "attempt_seconds: 0.3", "attempt_seconds: 0.5", 1)+"    eject: {after: 1}\n", nil)
 	denied(t, only(t, s), venue, 100*time.Millisecond, failure.UpstreamTimeout)
@@ -163,7 +163,7 @@ func TestShortAttemptsAreNoCharge(t *testing.T) {
 }
 
 // It comes back by successes in a row, not before its time, and not by the time alone.
-func TestComesBack(t *testing.T) {
+func TestEjectedReturnsAfterSuccesses(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 10, max_seconds: 60}\n    health_check: {method: tcp, rise: 3}\n", nil)
 	c, u := stopped(s), s.Upstream("m0")
 	u.recordUpstreamError(failure.UpstreamRefused, 1)
@@ -189,7 +189,7 @@ func TestComesBack(t *testing.T) {
 
 // A probe that fails when the time is over prolongs the ejection; what blames the
 // target shows that the upstream works, what may be either's proves nothing.
-func TestProbesOfAnEjected(t *testing.T) {
+func TestProbesOfEjectedUpstream(t *testing.T) {
 	tests := []struct {
 		name string
 		err  error
@@ -224,7 +224,7 @@ func TestProbesOfAnEjected(t *testing.T) {
 }
 
 // What may be either's fault ejects a member only where others do what it failed in.
-func TestProbesInDoubt(t *testing.T) {
+func TestUnclearProbeFailures(t *testing.T) {
 	for _, blamed := range []bool{false, true} {
 		s := load(t, poolOfMany(2, "failover"), nil)
 		u := s.Upstream("m0")
@@ -239,12 +239,12 @@ func TestProbesInDoubt(t *testing.T) {
 
 // Each ejection in a row is twice as long, up to the maximum; after a good time
 // it begins anew.
-func TestEjectionsGrow(t *testing.T) {
+func TestEjectionPeriodGrows(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 5, max_seconds: 30}\n", nil)
 	c, u := stopped(s), s.Upstream("m0")
 	once := func() time.Duration {
 		u.recordUpstreamError(failure.UpstreamRefused, 1)
-		u.recordUpstreamError(failure.UpstreamRefused, 1) // those under way fail too, which counts once
+		u.recordUpstreamError(failure.UpstreamRefused, 1) // those under conn fail too, which counts once
 		until, since, _ := u.Ejected()
 		c.pass(until.Sub(since))
 		rejoin(t, u)
@@ -314,13 +314,13 @@ func inTime(t testing.TB, p *Pool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	way, err := p.Dial(ctx, venue)
+	conn, err := p.Dial(ctx, venue)
 	if err != nil {
 		t.Fatal(err)
 	}
-	way.Release()
-	_ = way.Conn.Close()
-	return way.Member.Name()
+	conn.Release()
+	_ = conn.Conn.Close()
+	return conn.Member.Name()
 }
 
 // Promise (data path): an upstream whose dials succeed, but slower than

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	keptTime    = 20 * time.Second // an idle connection is kept so long: shorter than most servers do
-	keptPerWay  = 4                // idle ones to one target through one member
-	keptInTotal = 48               // they count against no limit but this one
+	keptTime    = 20 * time.Second // how long an idle connection is kept: less than most servers keep it
+	keptPerKey  = 4                // idle connections to one target through one member
+	keptInTotal = 48               // the only limit that idle connections count against
 	bodyIdle    = 5 * time.Minute  // an answer's body, and a request's, between two bytes
 )
 
-// keptKey is what a kept connection may be used for: one target that one member
-// leads to, for one client connection. So a server that loses count of its
-// answers mixes up those of one client alone.
-type keptKey struct {
-	lead    *connEpoch
+// idleKey is what an idle connection may be used for: one target through one member,
+// for one client connection. So a server that loses count of its answers can mix up
+// only those of one client.
+type idleKey struct {
+	epoch   *connEpoch
 	host    string
 	port    uint16
 	trusted bool
@@ -33,32 +33,33 @@ type keptKey struct {
 	client  netip.AddrPort
 }
 
-// kept holds the idle connections of plain HTTP. It lives as long as the process.
-type kept struct {
+// idleConns holds the idle connections of plain HTTP. It lives as long as the process, and is safe for
+// concurrent use.
+type idleConns struct {
 	mu    sync.Mutex
-	idle  map[keptKey][]*keptConn // the last used last
+	idle  map[idleKey][]*plainConn // the last used last
 	total int
-	may   func(keptKey) bool // which may be kept
+	may   func(idleKey) bool // which may be kept
 }
 
-func newKept() *kept {
-	return &kept{idle: map[keptKey][]*keptConn{}, may: func(keptKey) bool { return true }}
+func newIdleConns() *idleConns {
+	return &idleConns{idle: map[idleKey][]*plainConn{}, may: func(idleKey) bool { return true }}
 }
 
-// keptConn is one connection for plain requests, in use or idle.
-type keptConn struct {
+// plainConn is one connection for plain requests, in use or idle.
+type plainConn struct {
 	client *http.ClientConn
 	link   *plainLink
-	key    keptKey
-	pool   *kept
+	key    idleKey
+	pool   *idleConns
 	beside bool                        // the upstream is a process on this machine
-	via    string                      // as in Way
+	via    string                      // as in Conn
 	timer  *time.Timer                 // ends it when idle; under pool.mu
 	body   atomic.Pointer[Interrupter] // of the request that has no answer yet
 }
 
-func newKeptConn(c *http.ClientConn, link *plainLink, key keptKey, pool *kept, beside bool) *keptConn {
-	k := &keptConn{client: c, link: link, key: key, pool: pool, beside: beside}
+func newPlainConn(c *http.ClientConn, link *plainLink, key idleKey, pool *idleConns, beside bool) *plainConn {
+	k := &plainConn{client: c, link: link, key: key, pool: pool, beside: beside}
 	c.SetStateHook(func(c *http.ClientConn) {
 		switch {
 		case c.Err() != nil:
@@ -71,8 +72,8 @@ func newKeptConn(c *http.ClientConn, link *plainLink, key keptKey, pool *kept, b
 	return k
 }
 
-// take gives an idle connection, nil if there is none.
-func (p *kept) take(key keptKey) *keptConn {
+// take returns an idle connection, nil if there is none.
+func (p *idleConns) take(key idleKey) *plainConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for list := p.idle[key]; len(list) > 0; list = p.idle[key] {
@@ -86,10 +87,10 @@ func (p *kept) take(key keptKey) *keptConn {
 }
 
 // put keeps a connection whose answer has been read to its end.
-func (p *kept) put(c *keptConn) {
+func (p *idleConns) put(c *plainConn) {
 	p.mu.Lock()
 	list := p.idle[c.key]
-	full := !p.may(c.key) || len(list) >= keptPerWay || p.total >= keptInTotal
+	full := !p.may(c.key) || len(list) >= keptPerKey || p.total >= keptInTotal
 	if !full && !slices.Contains(list, c) {
 		p.idle[c.key] = append(list, c)
 		p.total++
@@ -102,7 +103,7 @@ func (p *kept) put(c *keptConn) {
 }
 
 // drop forgets a connection that has ended by itself.
-func (p *kept) drop(c *keptConn) {
+func (p *idleConns) drop(c *plainConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if i := slices.Index(p.idle[c.key], c); i >= 0 {
@@ -111,7 +112,7 @@ func (p *kept) drop(c *keptConn) {
 }
 
 // end closes a connection if it is still idle.
-func (p *kept) end(c *keptConn) {
+func (p *idleConns) end(c *plainConn) {
 	p.mu.Lock()
 	i := slices.Index(p.idle[c.key], c)
 	if i >= 0 {
@@ -123,18 +124,19 @@ func (p *kept) end(c *keptConn) {
 	}
 }
 
-// only keeps those that may be from now on, and closes the idle ones of the rest.
-func (p *kept) only(may func(keptKey) bool) {
+// only sets which connections may be kept from now on, and closes the other idle
+// ones.
+func (p *idleConns) only(may func(idleKey) bool) {
 	p.mu.Lock()
 	p.may = may
 	p.mu.Unlock()
-	p.closeIdle(func(k keptKey) bool { return !may(k) })
+	p.closeIdle(func(k idleKey) bool { return !may(k) })
 }
 
-// closeIdle closes the idle ones that which picks, and returns their number.
-func (p *kept) closeIdle(which func(keptKey) bool) int {
+// closeIdle closes the idle connections that which selects, and returns their number.
+func (p *idleConns) closeIdle(which func(idleKey) bool) int {
 	p.mu.Lock()
-	var all []*keptConn
+	var all []*plainConn
 	for key, list := range p.idle {
 		if which(key) {
 			all = append(all, list...)
@@ -150,8 +152,8 @@ func (p *kept) closeIdle(which func(keptKey) bool) int {
 	return len(all)
 }
 
-// remove takes the i-th idle connection of c's key out. p.mu is held.
-func (p *kept) remove(c *keptConn, i int) {
+// remove removes the i-th idle connection of c's key. p.mu is held.
+func (p *idleConns) remove(c *plainConn, i int) {
 	c.timer.Stop()
 	p.total--
 	if list := slices.Delete(p.idle[c.key], i, i+1); len(list) > 0 {
@@ -161,7 +163,7 @@ func (p *kept) remove(c *keptConn, i int) {
 	}
 }
 
-// plainLink is the connection below a keptConn: it gives up when no byte moves
+// plainLink is the connection below a plainConn: it gives up when no byte moves
 // in either direction for bodyIdle, keeps the head of the last answer as it
 // came, and reports when it is closed.
 type plainLink struct {
@@ -191,7 +193,8 @@ func (l *plainLink) Read(p []byte) (int, error) {
 	}
 }
 
-// await begins to wait for the head of an answer. What answer returned is void.
+// await begins to wait for the head of an answer. What answer returned is no longer
+// valid.
 func (l *plainLink) await() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,8 +215,8 @@ const maxInterims = 32 // answers 1xx before the real one; each is passed on to 
 
 var errInterims = fmt.Errorf("more than %d interim answers", maxInterims)
 
-// look keeps bytes that belong to the head of an answer; false: it has come
-// behind too many others. How long it may be is net/http's concern.
+// look keeps bytes that belong to the head of an answer. It reports whether there
+// were not too many interim ones before it. net/http limits its length.
 func (l *plainLink) look(b []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,7 +237,7 @@ func (l *plainLink) look(b []byte) bool {
 	}
 }
 
-// headEnd returns where the head in b ends, which it does not before from, or noHead.
+// headEnd returns where the head in b ends, at from or later, or noHead.
 func headEnd(b []byte, from int) int {
 	for i := from; i < len(b); i++ {
 		if b[i] != '\n' {
@@ -250,7 +253,7 @@ func headEnd(b []byte, from int) int {
 	return noHead
 }
 
-// Write sends what the far end takes within bodyIdle.
+// Write writes p, and gives up if nothing moves for bodyIdle.
 func (l *plainLink) Write(p []byte) (int, error) {
 	_ = l.SetWriteDeadline(time.Now().Add(bodyIdle))
 	n, err := l.Conn.Write(p)
@@ -260,7 +263,7 @@ func (l *plainLink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes and releases, the first time.
+// Close closes the connection, and releases it the first time.
 func (l *plainLink) Close() error {
 	err := l.Conn.Close()
 	if l.once.CompareAndSwap(false, true) {
@@ -270,6 +273,6 @@ func (l *plainLink) Close() error {
 }
 
 // keptKeyOf returns the key of idle connections through u to t.
-func keptKeyOf(u *Upstream, t *Target) keptKey {
-	return keptKey{u.lead, t.Host, t.Port, t.Trusted, t.Named, t.Client}
+func idleKeyOf(u *Upstream, t *Target) idleKey {
+	return idleKey{u.epoch, t.Host, t.Port, t.Trusted, t.Named, t.Client}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // The idle connections of plain HTTP end when their upstream is ejected or drained.
-func TestKeptEndsWithItsUpstream(t *testing.T) {
+func TestIdleConnectionsEndWithUpstream(t *testing.T) {
 	for name, end := range map[string]func(u *Upstream){
 		"ejected": func(u *Upstream) { u.recordUpstreamError(failure.UpstreamRefused, 1) },
 		"drained": func(u *Upstream) { u.SetDrained("", true) },

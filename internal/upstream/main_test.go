@@ -57,7 +57,7 @@ func reload(t testing.TB, prev *Set, text string, names map[string]string) *Set 
 	return s
 }
 
-// budget is a context with the time that a whole way may take.
+// budget is a context with the time that a whole dial may take.
 func budget(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -65,25 +65,25 @@ func budget(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// open dials and fails the test when that fails. The way is closed at the end.
+// open dials and fails the test when that fails. The connection is closed at the end.
 func open(t testing.TB, p *Pool, to Target) *Conn {
 	t.Helper()
-	way, err := p.Dial(budget(t, testkit.Patience), to)
+	conn, err := p.Dial(budget(t, testkit.Patience), to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = way.Conn.Close() })
-	return way
+	t.Cleanup(func() { _ = conn.Conn.Close() })
+	return conn
 }
 
 // denied dials, wants a failure of this class, and gives it.
 func denied(t testing.TB, p *Pool, to Target, d time.Duration, want failure.Class) *failure.Error {
 	t.Helper()
-	way, err := p.Dial(budget(t, d), to)
+	conn, err := p.Dial(budget(t, d), to)
 	if err == nil {
-		_ = way.Conn.Close()
-		way.Release()
-		t.Fatalf("a way through %s, want %s", way.Member.Name(), want)
+		_ = conn.Conn.Close()
+		conn.Release()
+		t.Fatalf("a connection through %s, want %s", conn.Member.Name(), want)
 	}
 	var e *failure.Error
 	if !errors.As(err, &e) {

@@ -17,16 +17,14 @@ import (
 	"proxyd/internal/target"
 )
 
-// open makes one way to t, which nobody counts yet.
+// open opens a connection to t, which is not counted yet.
 func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Conn, error) {
-	way := &Conn{Member: u.detached}
 	if u.url.Scheme == config.SchemeDirect {
 		conn, err := u.openDirect(ctx, s, t)
 		if err != nil {
 			return nil, err
 		}
-		way.Conn, way.Release, way.local = conn, func() {}, true
-		return way, nil
+		return &Conn{Conn: conn, Member: u.detached, Release: func() {}, local: true}, nil
 	}
 	if !t.addr().IsValid() {
 		return nil, failure.New(failure.BadRequest, "the target's name cannot be sent to a proxy")
@@ -43,12 +41,11 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Conn, error) {
 		}
 		return nil, err
 	}
-	way.Conn, way.Early, way.Release, way.local, way.Via = outer, early, l.release, l.beside, l.via
-	return way, nil
+	return &Conn{Conn: outer, Early: early, Member: u.detached, Release: l.release, local: l.beside, Via: l.via}, nil
 }
 
-// openForward is a way to an HTTP upstream that is itself asked for the target,
-// in absolute form.
+// openForward opens a connection to an HTTP upstream that takes the request in
+// absolute form.
 func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Conn, error) {
 	l, err := u.hopTLS(ctx, s, &t)
 	if err != nil {
@@ -66,15 +63,16 @@ func (u *Upstream) openForward(ctx context.Context, s *Set, t Target) (*Conn, er
 	}, nil
 }
 
-// chain releases a way and the hop before it.
-func chain(way, hop func()) func() { return func() { way(); hop() } }
+// chain returns a function that calls both, such as to release a connection and
+// then the hop before it.
+func chain(first, second func()) func() { return func() { first(); second() } }
 
 // link is a connection to an upstream.
 type link struct {
 	conn    net.Conn
 	release func()
 	beside  bool   // the upstream is a process on this machine
-	via     string // the hops before it, as Way.Via has them
+	via     string // the hops before it, as Conn.Via has them
 }
 
 func (l *link) close() {
@@ -129,11 +127,11 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		}
 		return &link{conn: conn, release: func() {}, beside: isBeside(conn)}, nil
 	}
-	way, err := u.via.dialHop(ctx, hostOf(u.url))
+	conn, err := u.via.dialHop(ctx, hostOf(u.url))
 	if err == nil {
-		l := &link{conn: way.Conn, release: way.Release, beside: way.local && u.isHere(s, way), via: way.Member.name}
-		if way.Via != "" {
-			l.via += ", " + way.Via
+		l := &link{conn: conn.Conn, release: conn.Release, beside: conn.local && u.isHere(s, conn), via: conn.Member.name}
+		if conn.Via != "" {
+			l.via += ", " + conn.Via
 		}
 		if l.beside && u.url.Host.IsIP() {
 			if err := s.guard.CheckUpstream([]netip.Addr{u.url.Host.IP}, u.url.Port); err != nil {
@@ -159,11 +157,11 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 	return nil, mine
 }
 
-// isHere reports whether u, which way leads to from this machine, is on this
+// isHere reports whether u, which conn leads to from this machine, is on this
 // machine too.
-func (u *Upstream) isHere(s *Set, way *Conn) bool {
-	if way.Member.IsDirect() {
-		return isBeside(way.Conn)
+func (u *Upstream) isHere(s *Set, conn *Conn) bool {
+	if conn.Member.IsDirect() {
+		return isBeside(conn.Conn)
 	}
 	if !u.url.Host.IsIP() {
 		return s.guard.IsLocalName(u.url.Host.Name)
@@ -272,19 +270,19 @@ func (u *Upstream) Cut(err error) *failure.Error {
 	return e
 }
 
-// Target is where a connection goes, normalised once at the border.
+// Target is where a connection goes, normalised when it came in.
 type Target struct {
 	Host     string     // a name, or an address's canonical text
 	IP       netip.Addr // set when Host is an address
 	Port     uint16
-	Exchange string // "" when the host is no exchange's
+	Exchange string // "" when the host belongs to no exchange
 	Kind     catalog.Kind
 	Trusted  bool           // a route names this host and says direct: private addresses are allowed
-	Named    bool           // a route names this host and does not refuse it: a proxy on this machine may be asked for it whatever it is
+	Named    bool           // a route names this host and does not refuse it: a proxy on this machine may be asked for any such host
 	Hop      bool           // it is an upstream, reached through the hop before
-	Hops     string         // the hop markers that the request bore (see Hops); they are passed on to an upstream on this machine
+	Hops     string         // the hop markers in the request (see Hops); they are passed on to an upstream on this machine
 	Client   netip.AddrPort // of a plain request: connections are kept for it alone
-	Upgrade  bool           // a plain request that asks for an upgrade: where CONNECT is denied, absolute form will do
+	Upgrade  bool           // a plain request that asks for an upgrade: absolute form will do if CONNECT is denied
 }
 
 // addr returns the target as a proxy is asked for it.
@@ -293,25 +291,25 @@ func (t *Target) addr() proxyclient.Addr { return proxyclient.Addr{Host: t.host(
 // host returns the target's host.
 func (t *Target) host() target.Host { return target.Host{Name: t.Host, IP: t.IP} }
 
-// Conn is an open way to a target. The caller owns Conn and must call Release
-// once, when the connection has ended.
+// Conn is an open connection to a target. The caller owns it and must call Release
+// once, when it has ended.
 type Conn struct {
 	Conn    net.Conn          // a bare *net.TCPConn unless TLS ends in it
 	Early   []byte            // what the upstream sent behind its reply
 	Forward *Forward          // set when Conn leads to an HTTP upstream that awaits the request in absolute form
-	Member  *Upstream         // for what is known of it; it holds on to no set
+	Member  *Upstream         // for what is known of it; it keeps no set in memory
 	Via     string            // the hops that it was reached through, the nearest to it first: "corp-1, hq-2"; "" for none
 	Tried   []failure.Attempt // the failed attempts before this one
 	Queued  time.Duration     // waited for a budget or a free dial slot
 	Dial    time.Duration     // what the successful attempt took
 	Release func()
-	local   bool // it begins on this machine: direct, or through a proxy that runs here
+	local   bool // it leaves from this machine: direct, or through a proxy that runs here
 }
 
 // Forward is what a request in absolute form needs beyond the client's fields.
 type Forward struct {
 	Fields   config.Secret // whole lines for its head, credentials among them; may be empty
-	Answered func()        // to be called when the answer is there: only then has the target seen the connection for sure
+	Answered func()        // to be called when the answer has come: only then has the target certainly seen the connection
 }
 
 // hopTLS is hop, and TLS on it where the upstream speaks it.

@@ -18,8 +18,8 @@ func TestSourceAddress(t *testing.T) {
 	for _, name := range []string{"127.0.0.2", "127.1.2.3"} {
 		t.Run(name, func(t *testing.T) {
 			s := load(t, "allow_private: [127.0.0.0/8]\ndefault: direct://"+name+"\n", nil)
-			way := open(t, only(t, s), at(far.Addr))
-			defer way.Release()
+			conn := open(t, only(t, s), at(far.Addr))
+			defer conn.Release()
 			if got := <-seen; got != name {
 				t.Errorf("it came from %s", got)
 			}

@@ -50,15 +50,15 @@ func TestHTTPSUpstream(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", User: "u", Password: "p", TLS: tt.server, Hosts: map[string]string{"*": echo.Addr}, Early: "at once"})
 			for range 2 { // the second time with a session of the first
-				way := open(t, secured(t, tt.host, p.Addr, tt.options), venue)
-				if got := string(way.Early); got != "at once" {
+				conn := open(t, secured(t, tt.host, p.Addr, tt.options), venue)
+				if got := string(conn.Early); got != "at once" {
 					t.Errorf("early bytes %q", got)
 				}
-				if _, ok := way.Conn.(*tls.Conn); !ok {
-					t.Errorf("the way is a %T", way.Conn)
+				if _, ok := conn.Conn.(*tls.Conn); !ok {
+					t.Errorf("the connection is a %T", conn.Conn)
 				}
-				_ = way.Conn.Close()
-				way.Release()
+				_ = conn.Conn.Close()
+				conn.Release()
 			}
 			a := p.Asked()[0]
 			if a.Host != venue.Host || a.User != "u" || a.Password != "p" {
@@ -71,7 +71,7 @@ func TestHTTPSUpstream(t *testing.T) {
 	}
 }
 
-// Every way in which TLS to an upstream fails, in words that say what to mend.
+// Every failure of TLS to an upstream, with what to do.
 // Without TLS the login is never sent.
 func TestHTTPSUpstreamFaults(t *testing.T) {
 	ca, stranger := testkit.NewCA(t), testkit.NewCA(t)
@@ -124,7 +124,7 @@ func TestHTTPSUpstreamFaults(t *testing.T) {
 }
 
 // Whatever goes wrong with an upstream, no form of an error holds its login.
-func TestErrorsHoldNoLogin(t *testing.T) {
+func TestErrorsHoldNoCredentials(t *testing.T) {
 	const user, password = "acct-8842", "hunter2-hunter2"
 	basic := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 	echo := func(text string) *testkit.Fault { return testkit.On(testkit.AtGreeting, testkit.Say(text)) }
@@ -147,7 +147,7 @@ func TestErrorsHoldNoLogin(t *testing.T) {
 				s := load(t, fmt.Sprintf("default: %s://%s@%s\n", scheme, pair, p.Addr), nil)
 				_, err := only(t, s).Dial(budget(t, testkit.Patience), venue)
 				if err == nil {
-					t.Fatal("a way")
+					t.Fatal("a conn")
 				}
 				all := fmt.Sprintf("%v %+v %#v %s", err, err, err, only(t, s).Members()[0].URL())
 				for _, secret := range []string{password, user, basic} {
@@ -160,10 +160,10 @@ func TestErrorsHoldNoLogin(t *testing.T) {
 	}
 }
 
-// A direct way on which nothing answers may be to blame itself, as where an
+// A direct member on which nothing answers may be to blame, as where an
 // exchange drops what one local address sends: the next member is tried, and the
-// first is charged once another has opened the way.
-func TestSilenceOnADirectWay(t *testing.T) {
+// first is charged once another has succeeded.
+func TestSilentDirectMember(t *testing.T) {
 	t.Parallel()
 	hole := at(testkit.BlackHole(t))
 	echo := testkit.NewTCP(t, testkit.Echo)
@@ -178,16 +178,16 @@ default: p
 	s := with(opens.URL())
 	stopped(s)
 	for i := range 4 {
-		way := open(t, only(t, s), hole)
-		way.Release()
-		if got, want := tries(way.Tried), "a target_timeout"; i < 3 && got != want {
+		conn := open(t, only(t, s), hole)
+		conn.Release()
+		if got, want := tries(conn.Tried), "a target_timeout"; i < 3 && got != want {
 			t.Fatalf("request %d: tried %q, want %q", i, got, want)
 		}
 		if got, want := out(s), "a"; i >= 2 && got != want || i < 2 && got != "" {
 			t.Fatalf("after %d requests %q is out", i+1, got)
 		}
 	}
-	s = with("direct://127.0.0.2") // silent too: nobody is charged
+	s = with("direct://127.0.0.2") // silent too: no member is charged
 	stopped(s)
 	for range 4 {
 		_, err := only(t, s).Dial(budget(t, testkit.Patience/4), hole)

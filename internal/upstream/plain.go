@@ -15,36 +15,37 @@ import (
 )
 
 const (
-	answerTime = 60 * time.Second // a plain request's answer may take so long to begin
-	answerHead = 256 << 10        // and its head may have so many bytes
+	answerTime = 60 * time.Second // the longest that the answer to a plain request may take to begin
+	answerHead = 256 << 10        // the most bytes of its head
 	// A body that is announced with Expect: 100-continue is read from the client
-	// after so long, as is usual, where the far end says nothing.
+	// after this time, as is usual, if the far end does not answer.
 	continueTime = time.Second
 )
 
-// Trip tells which member served a plain HTTP request.
+// Trip is the member that served a plain HTTP request, and how.
 type Trip struct {
 	Member *Upstream
-	Via    string // as in Way
+	Via    string // as in Conn
 	Tried  []failure.Attempt
-	Dial   time.Duration // until its connection was open; 0 for one that was kept
-	Head   []byte        // the answer's, as it came; good until its body has been read
+	Dial   time.Duration // until its connection was open; 0 for an idle one
+	Head   []byte        // of the answer, as it came; valid until its body has been read
 	Tail   []byte        // what came along with the end of the head
 }
 
 // RoundTrip sends one plain HTTP request to t through the first member that
-// can and gives its answer; req.URL and req.Host already name the target.
+// can and returns its answer; req.URL and req.Host already name the target.
 // Through an http or https upstream it goes in absolute form (RFC 9112 section
-// 3.2.2), else over a way of its own. budget bounds the way, not the answer.
-// The error is an *Error, or the request context's. A Body that is an
+// 3.2.2), else over a connection of its own. budget limits the time until the
+// connection is open, not the answer.
+// The error is a *failure.Error, or the request context's. A Body that is an
 // Interrupter does not keep the error waiting when the far end ends the
 // connection while the client is silent in the midst of its request.
 func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
 	var resp *http.Response
-	var conn *keptConn
+	var conn *plainConn
 	trip := &Trip{}
-	w := failover{pool: p, deadline: time.Now().Add(budget), look: selection{shared: p.set.shared, target: &t}}
-	w.job.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
+	w := failover{pool: p, deadline: time.Now().Add(budget), selection: selection{shared: p.set.shared, target: &t}}
+	w.operation.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
 		trip.Member = m.Upstream
 		start := time.Now()
 		if conn, err = m.connect(ctx, p.set, t, h); err != nil {
@@ -55,8 +56,8 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 		return err
 	}
 	if repeatable(req) { // over a connection that may just be ending only what can be sent again
-		w.job.reuse = func(m *Member) (done bool, err error) {
-			if conn = p.set.shared.kept.take(keptKeyOf(m.Upstream, &t)); conn == nil {
+		w.operation.reuse = func(m *Member) (done bool, err error) {
+			if conn = p.set.shared.idle.take(idleKeyOf(m.Upstream, &t)); conn == nil {
 				return false, nil
 			}
 			trip.Member, trip.Dial = m.Upstream, 0
@@ -76,7 +77,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 type Interrupter interface{ Interrupt() }
 
 // roundTrip sends req over a new connection.
-func (m *Member) roundTrip(c *keptConn, s *Set, req *http.Request, t Target, h *budgetLease) (*http.Response, error) {
+func (m *Member) roundTrip(c *plainConn, s *Set, req *http.Request, t Target, h *budgetLease) (*http.Response, error) {
 	resp, err := c.roundTrip(req, m.Upstream, s, t)
 	if e, ok := errors.AsType[*failure.Error](err); ok {
 		e.Final, e.Sent = !repeatable(req), true
@@ -107,7 +108,7 @@ func repeatable(req *http.Request) bool {
 
 // connect makes a connection for plain requests: to an HTTP upstream itself,
 // which is asked in absolute form, or through another to the target.
-func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) (*keptConn, error) {
+func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) (*plainConn, error) {
 	dialled := &plainDial{}
 	var release func()
 	var beside bool
@@ -124,13 +125,13 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) 
 		dialled.proxy = &url.URL{Scheme: "http", Host: t.addr().String()}
 		release = h.after(m.count(&t, l.release))
 	} else {
-		way, err := m.dial(ctx, s, &t, h)
+		conn, err := m.dial(ctx, s, &t, h)
 		if err != nil {
 			return nil, err
 		}
-		dialled.conn, release, via = way.Conn, way.Release, way.Via
-		if len(way.Early) > 0 {
-			dialled.conn = &early{way.Conn, way.Early}
+		dialled.conn, release, via = conn.Conn, conn.Release, conn.Via
+		if len(conn.Early) > 0 {
+			dialled.conn = &early{conn.Conn, conn.Early}
 		}
 	}
 	link := &plainLink{Conn: dialled.conn, release: release, end: noHead}
@@ -140,7 +141,7 @@ func (m *Member) connect(ctx context.Context, s *Set, t Target, h *budgetLease) 
 		_ = dialled.conn.Close()
 		return nil, failure.New(failure.Local, "this machine cannot use the connection").With(err, "")
 	}
-	k := newKeptConn(cc, link, keptKeyOf(m.Upstream, &t), s.shared.kept, beside)
+	k := newPlainConn(cc, link, idleKeyOf(m.Upstream, &t), s.shared.idle, beside)
 	k.via = via
 	return k, nil
 }
@@ -164,8 +165,8 @@ var plainTransport = &http.Transport{
 	},
 }
 
-// roundTrip sends one request and turns a failure into an *Error.
-func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (*http.Response, error) {
+// roundTrip sends one request and turns a failure into a *failure.Error.
+func (c *plainConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (*http.Response, error) {
 	if u.forwards() {
 		req = c.dress(req, u, s)
 	}
@@ -174,7 +175,7 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 		if req.Context().Err() != nil {
 			return nil, req.Context().Err()
 		}
-		return nil, answerFault(err, u.forwards())
+		return nil, answerError(err, u.forwards())
 	}
 	e := unfit(u, resp, t)
 	if e == nil {
@@ -185,7 +186,7 @@ func (c *keptConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) (
 }
 
 // send sends a request; a body that keeps it waiting is interrupted when the connection ends.
-func (c *keptConn) send(req *http.Request) (*http.Response, error) {
+func (c *plainConn) send(req *http.Request) (*http.Response, error) {
 	c.link.await()
 	body, ok := req.Body.(Interrupter)
 	if !ok {
@@ -205,7 +206,7 @@ func (c *keptConn) send(req *http.Request) (*http.Response, error) {
 }
 
 // interrupt ends the reading of a body whose request can have no answer any more.
-func (c *keptConn) interrupt() {
+func (c *plainConn) interrupt() {
 	if b := c.body.Swap(nil); b != nil {
 		(*b).Interrupt()
 	}
@@ -219,11 +220,11 @@ func unfit(u *Upstream, resp *http.Response, t Target) *failure.Error {
 	case resp.StatusCode == http.StatusProxyAuthRequired:
 		return failure.New(failure.TargetProtocol, "reached the target, which answered 407 as only a proxy does").With(nil, "check the URL's host and port")
 	case resp.StatusCode == http.StatusSwitchingProtocols:
-		return protocolFault(u.forwards(), "answered 101 to a request that asked for no upgrade")
+		return protocolError(u.forwards(), "answered 101 to a request that asked for no upgrade")
 	case hasSpacedName(resp.Header): // net/http takes "Content-Length " for another field
-		return protocolFault(u.forwards(), "answered with a space before a field's colon")
+		return protocolError(u.forwards(), "answered with a space before a field's colon")
 	case resp.StatusCode < 100 || resp.ProtoMajor != 1: // net/http reads any three digits
-		return protocolFault(u.forwards(), "answered "+printable.Clean(resp.Proto+" "+resp.Status, 60)+", which is not HTTP/1")
+		return protocolError(u.forwards(), "answered "+printable.Clean(resp.Proto+" "+resp.Status, 60)+", which is not HTTP/1")
 	}
 	return nil
 }
@@ -237,8 +238,8 @@ func hasSpacedName(h http.Header) bool {
 	return false
 }
 
-// protocolFault returns the error of a peer that answers, but not as HTTP has it.
-func protocolFault(forwards bool, what string) *failure.Error {
+// protocolError returns the error of a peer that answers, but not as HTTP has it.
+func protocolError(forwards bool, what string) *failure.Error {
 	if forwards {
 		return failure.New(failure.UpstreamProtocol, "%s", what)
 	}
@@ -247,7 +248,7 @@ func protocolFault(forwards bool, what string) *failure.Error {
 
 // dress makes req one for an HTTP upstream: in absolute form, with the fields
 // that are for it alone, and with a mark if it is on this machine.
-func (c *keptConn) dress(req *http.Request, u *Upstream, s *Set) *http.Request {
+func (c *plainConn) dress(req *http.Request, u *Upstream, s *Set) *http.Request {
 	mark := c.beside
 	opaque := req.URL.Opaque != ""
 	basic, given := u.client.Credentials.Basic()
@@ -280,20 +281,20 @@ const (
 	proxyNoAnswer   = "http_response_timeout"
 )
 
-// answerFault puts an answer that did not come into words.
-func answerFault(err error, forwards bool) *failure.Error {
+// answerError returns the error of an answer that did not come.
+func answerError(err error, forwards bool) *failure.Error {
 	var e *failure.Error
 	switch {
 	case dialer.IsTimeout(err):
-		e = protocolFault(forwards, "had the request and did not answer within "+printable.Seconds(answerTime))
+		e = protocolError(forwards, "had the request and did not answer within "+printable.Seconds(answerTime))
 		e.Class, e.Unsure, e.ProxyError = failure.TargetTimeout, forwards, proxyNoAnswer
 	case errors.Is(err, errInterims):
-		e = protocolFault(forwards, "sent "+errInterims.Error())
+		e = protocolError(forwards, "sent "+errInterims.Error())
 	case dialer.IsClosed(err), strings.Contains(err.Error(), "server closed idle connection"): // net/http has no value for it
-		e = protocolFault(forwards, "closed the connection without an answer")
+		e = protocolError(forwards, "closed the connection without an answer")
 		e.ProxyError = proxyTerminated
 	default:
-		e = protocolFault(forwards, "did not answer in HTTP")
+		e = protocolError(forwards, "did not answer in HTTP")
 		if forwards {
 			e.Hint = "check the scheme and the port in its URL"
 		}
@@ -302,13 +303,13 @@ func answerFault(err error, forwards bool) *failure.Error {
 	return e
 }
 
-// early is a connection that gives some bytes first.
+// early is a connection that returns some bytes first.
 type early struct {
 	net.Conn
 	first []byte
 }
 
-// Read gives what came early, then what comes.
+// Read returns what came early, then what comes.
 func (c *early) Read(p []byte) (int, error) {
 	if len(c.first) > 0 {
 		n := copy(p, c.first)

@@ -14,19 +14,19 @@ import (
 
 // Pool is a choice among members.
 type Pool struct {
-	set        *Set
-	name       string
-	inline     bool // written in place, named after its key
-	strategy   config.Strategy
-	overHost   bool // what the hash strategy goes by: the host, else the exchange
-	maxPercent int  // of the members may be ejected
-	direct     bool // some member that is enabled dials targets from here
-	members    []Member
-	seats      []slot
-	views      atomic.Pointer[[]*candidates]   // by a pair's number
-	needs      atomic.Pointer[[]*requirements] // the same
+	set          *Set
+	name         string
+	inline       bool // written in place, named after its key
+	strategy     config.Strategy
+	overHost     bool // the hash strategy hashes the host, else the exchange
+	maxPercent   int  // of the members may be ejected
+	direct       bool // some member that is enabled dials targets from here
+	members      []Member
+	slots        []slot
+	cached       atomic.Pointer[[]*candidates]   // by a pair's number
+	requirements atomic.Pointer[[]*requirements] // the same
 
-	mu sync.Mutex // the seats' turns
+	mu sync.Mutex // slots[].current
 }
 
 // Member is an upstream in a pool.
@@ -38,18 +38,19 @@ type Member struct {
 	Exit    string // members with the same one share budgets
 }
 
-// Name is the pool's name or, for an inline one, its key path.
+// Name returns the pool's name or, for an inline one, its key path.
 func (p *Pool) Name() string { return p.name }
 
-// Members lists the members in the order of the file.
+// Members returns the members in the order of the file. The caller must not modify
+// them.
 func (p *Pool) Members() []Member { return p.members }
 
 // LeavesDirectly reports whether some member that is enabled dials targets from
 // this machine.
 func (p *Pool) LeavesDirectly() bool { return p.direct }
 
-// Refuses returns why no member of the pool will be asked for a target, as far as
-// that can be told without asking a name server; nil if one may be.
+// Refuses returns why no member of the pool may be asked for a target, as far as
+// that is known without a name server; nil if one may.
 func (p *Pool) Refuses(t Target) *failure.Error {
 	var why *failure.Error
 	for i := range p.members {
@@ -73,18 +74,18 @@ func (p *Pool) Refuses(t Target) *failure.Error {
 	return why
 }
 
-// DialSlot waits for a slot among the dials under way; leave gives it back. The
-// error is an *Error of class overload, or ctx's.
+// DialSlot waits for a slot among the dials in progress; leave gives it back. The
+// error is a *failure.Error of class overload, or ctx's.
 type DialSlot func(ctx context.Context) (leave func(), err error)
 
-// Dial opens a way to t through the first member that can, inside ctx's
-// deadline. The error is an *Error, or ctx's when the caller gave up.
+// Dial opens a connection to t through the first member that can, within ctx's
+// deadline. The error is a *failure.Error, or ctx's when the caller gave up.
 func (p *Pool) Dial(ctx context.Context, t Target) (*Conn, error) { return p.DialIn(ctx, t, nil) }
 
-// DialIn is Dial for one of many at once: it asks for a place before it dials and
-// has it until it returns, but has none while it waits for a budget.
-func (p *Pool) DialIn(ctx context.Context, t Target, place DialSlot) (*Conn, error) {
-	return p.dial(ctx, place, selection{shared: p.set.shared, target: &t})
+// DialIn is Dial with a limit on concurrent dials: it takes a slot before it dials
+// and holds it until it returns, but not while it waits for a budget.
+func (p *Pool) DialIn(ctx context.Context, t Target, slot DialSlot) (*Conn, error) {
+	return p.dial(ctx, slot, selection{shared: p.set.shared, target: &t})
 }
 
 // dialHop is Dial for a hop before an upstream, which counts in no budget.
@@ -92,48 +93,48 @@ func (p *Pool) dialHop(ctx context.Context, t Target) (*Conn, error) {
 	return p.dial(ctx, nil, selection{shared: p.set.shared, target: &t, hop: true})
 }
 
-func (p *Pool) dial(ctx context.Context, place DialSlot, l selection) (*Conn, error) {
+func (p *Pool) dial(ctx context.Context, slot DialSlot, l selection) (*Conn, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(30 * time.Second)
 	}
-	var way *Conn
-	w := failover{pool: p, deadline: deadline, look: l, job: operation{place: place}}
-	w.job.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
-		if way, err = m.dial(ctx, p.set, l.target, h); err == nil {
-			w.dialled = way.Dial
+	var conn *Conn
+	w := failover{pool: p, deadline: deadline, selection: l, operation: operation{slot: slot}}
+	w.operation.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
+		if conn, err = m.dial(ctx, p.set, l.target, h); err == nil {
+			w.dialled = conn.Dial
 		}
 		return err
 	}
 	if err := w.run(ctx); err != nil {
 		return nil, err
 	}
-	way.Tried, way.Queued = w.tried, w.queued
-	return way, nil
+	conn.Tried, conn.Queued = w.tried, w.queued
+	return conn, nil
 }
 
-// dial opens a way that counts, in budgets as h has them.
+// dial opens a connection that is counted, also in the budgets of h.
 func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *budgetLease) (*Conn, error) {
 	m.state.dialling.Add(1)
 	defer m.state.dialling.Add(-1)
 	start := time.Now()
-	way, err := m.open(ctx, s, *t)
+	conn, err := m.open(ctx, s, *t)
 	if err != nil {
 		return nil, err
 	}
-	if way.Forward != nil {
-		way.Forward.Answered = h.opened // the end of the way does it, too
+	if conn.Forward != nil {
+		conn.Forward.Answered = h.opened // the end of the connection does it, too
 	} else {
 		h.opened()
 	}
 	now := time.Now()
-	way.Dial = now.Sub(start)
-	m.opened(t, way.Dial, now)
+	conn.Dial = now.Sub(start)
+	m.opened(t, conn.Dial, now)
 	if m.state.marks.Load()&markPairs != 0 {
 		m.allowed(t)
 	}
-	way.Release = h.after(m.count(t, way.Release))
-	return way, nil
+	conn.Release = h.after(m.count(t, conn.Release))
+	return conn, nil
 }
 
 // PoolStatus is a pool at one moment.
@@ -142,7 +143,7 @@ type PoolStatus struct {
 	Members []MemberStatus `json:"members"` // in the order of the file
 }
 
-// MemberStatus is a membership, and what may be done with it now.
+// MemberStatus is a member, and whether it may be used now.
 type MemberStatus struct {
 	Upstream string  `json:"upstream"`
 	Weight   float64 `json:"weight"`
@@ -150,9 +151,10 @@ type MemberStatus struct {
 	Standing string  `json:"standing"` // usable, degraded, avoided, never or disabled
 }
 
-// Standings says for a target what may be done with each member now, in the order
-// of the file: usable, degraded (slow: after the others of its tier), avoided (ejected, or a bad verdict: only when no usable
-// one is left), never (drained, rate limited, or over a budget) or disabled.
+// Standings returns for a target whether each member may be used now, in the order
+// of the file: usable, degraded (slow: after the others of its tier), avoided
+// (ejected, or a bad verdict: only when no usable one is left), never (drained,
+// rate limited, or over a budget) or disabled.
 func (p *Pool) Standings(t Target) PoolStatus {
 	l := selection{shared: p.set.shared, target: &t}
 	s := PoolStatus{Name: p.name}
@@ -171,7 +173,7 @@ func (p *Pool) Standings(t Target) PoolStatus {
 	return s
 }
 
-// label is the pool's name for people.
+// label returns the pool's name for messages.
 func (p *Pool) label() string {
 	if !p.inline {
 		return p.name
@@ -183,7 +185,7 @@ func (p *Pool) label() string {
 	return strings.Join(names, "|")
 }
 
-// inUse are the identities of the members that are enabled.
+// inUse returns the identities of the members that are enabled.
 func (p *Pool) inUse() (ids []config.Identity) {
 	for i := range p.members {
 		if m := &p.members[i]; m.Enabled {

@@ -7,16 +7,16 @@ import (
 	"proxyd/internal/config"
 )
 
-// connEpoch tells connections that lead one way from those that lead an older one of
-// the same upstream: a reload that changes its credentials, its TLS files, the
-// hops before it or, for a direct one, what the guard allows makes a new lead.
+// connEpoch distinguishes connections from older ones of the same upstream: a reload
+// that changes its credentials, its TLS files, the hops before it or, for a direct
+// one, what the guard allows begins a new epoch.
 type connEpoch struct{ _ byte } // not empty: each must have an address of its own
 
-// inheritFrom takes over from prev what outlives a configuration, and finds out what
-// of it did not change. It has no effect on prev.
+// inheritFrom takes over from prev what outlives a configuration, and finds the
+// upstreams that did not change. It has no effect on prev.
 func (s *Set) inheritFrom(prev *Set) {
 	settled := map[*Upstream]bool{}
-	var settle func(u *Upstream) bool // whether u leads as it did
+	var settle func(u *Upstream) bool // whether connections of u are as before
 	settle = func(u *Upstream) bool {
 		if same, done := settled[u]; done {
 			return same
@@ -35,7 +35,7 @@ func (s *Set) inheritFrom(prev *Set) {
 			same = s.guard.AllowsSame(prev.guard)
 		}
 		if same {
-			u.lead, u.client.TLS = old.lead, old.client.TLS // with its sessions
+			u.epoch, u.client.TLS = old.epoch, old.client.TLS // with its sessions
 		}
 		settled[u] = same
 		return same
@@ -51,7 +51,7 @@ func (s *Set) inheritFrom(prev *Set) {
 	}
 }
 
-// sameTLS compares what the files held; the rest is part of the identity.
+// sameTLS reports whether the files held the same; the rest is part of the identity.
 func sameTLS(a, b *tls.Config) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -64,18 +64,17 @@ func sameTLS(a, b *tls.Config) bool {
 	})
 }
 
-// Activate follows a reload, once s is in force. It closes the connections
-// kept for plain HTTP whose upstream is gone, is enabled in no pool, or is led to
-// in another way than before; the others stay. An upstream with a new password is
-// no longer held to have refused the old one. Budgets have s's figures from now
-// on, and keep their histories.
+// Activate completes a reload, once s is in force. It closes the idle connections of
+// plain HTTP whose upstream is gone, is enabled in no pool, or has a new epoch; the
+// others stay. A refused password is forgotten if there is a new one. Budgets have
+// the limits of s from now on, and keep their histories.
 func (s *Set) Activate() {
-	s.shared.limits.Configure(s.figures.of)
-	current := map[*connEpoch]bool{s.direct.members[0].lead: true}
+	s.shared.limits.Configure(s.limits.of)
+	current := map[*connEpoch]bool{s.direct.members[0].epoch: true}
 	for _, p := range s.pools {
 		for i := range p.members {
 			if m := &p.members[i]; m.Enabled {
-				current[m.lead] = true
+				current[m.epoch] = true
 			}
 		}
 	}
@@ -84,19 +83,18 @@ func (s *Set) Activate() {
 			u.clearAuthFailure()
 		}
 	}
-	s.shared.kept.only(func(k keptKey) bool { return current[k.lead] })
+	s.shared.idle.only(func(k idleKey) bool { return current[k.epoch] })
 }
 
-// Close closes every connection kept for plain HTTP, for good: none is kept any
-// longer.
-func (s *Set) Close() { s.shared.kept.only(func(keptKey) bool { return false }) }
+// Close closes the idle connections of plain HTTP, and keeps none from now on.
+func (s *Set) Close() { s.shared.idle.only(func(idleKey) bool { return false }) }
 
-// Has reports whether u's identity is in this configuration, in whatever pool
-// and enabled or not.
+// Has reports whether u's identity is in this configuration, in any pool, enabled or
+// not.
 func (s *Set) Has(u *Upstream) bool { return s.upstreams[u.id] != nil }
 
-// CloseKept closes all idle connections that are kept for plain HTTP, for their
+// CloseIdle closes all idle connections of plain HTTP, for their
 // descriptors, and reports whether there were any.
-func (s *Set) CloseKept() bool {
-	return s.shared.kept.closeIdle(func(keptKey) bool { return true }) > 0
+func (s *Set) CloseIdle() bool {
+	return s.shared.idle.closeIdle(func(idleKey) bool { return true }) > 0
 }

@@ -115,21 +115,21 @@ func TestReloadDuringARequest(t *testing.T) {
 }
 
 // Idle connections give up their descriptors where some are missing.
-func TestCloseKeptClosesIdleConnections(t *testing.T) {
+func TestCloseIdleClosesIdleConnections(t *testing.T) {
 	server := answering(t)
 	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": server.Addr}})
 	set := load(t, "default: "+proxy.URL()+"\n", nil)
 	t.Cleanup(set.Close)
-	if set.CloseKept() {
+	if set.CloseIdle() {
 		t.Error("connections were closed, and there are none")
 	}
 	get(t, only(t, set), 1)
-	testkit.Eventually(t, testkit.Patience, "the idle connection to be closed", set.CloseKept)
+	testkit.Eventually(t, testkit.Patience, "the idle connection to be closed", set.CloseIdle)
 	testkit.Eventually(t, testkit.Patience, "its end to arrive", func() bool { return server.Open() == 0 })
 }
 
 // A set knows which upstreams it has, by identity; and finds them by name.
-func TestHas(t *testing.T) {
+func TestSetHasUpstream(t *testing.T) {
 	text := func(list string) string { return "pools: {p: {proxies: [" + list + "]}}\ndefault: p\n" }
 	old := load(t, text(`{name: a, url: "socks5://u:x@one.example:1"}, {name: b, url: "socks5://two.example:1"}`), nil)
 	next := reload(t, old, text(`{name: c, url: "socks5://u:y@one.example:1", enabled: false}, {name: b, url: "http://two.example:1"}`), nil)
@@ -140,7 +140,7 @@ func TestHas(t *testing.T) {
 		t.Error("another scheme is the same upstream")
 	}
 	if next.Upstream("a") != nil || !next.Has(old.Upstream("direct")) {
-		t.Error("names of the old set, or not the direct way")
+		t.Error("names of the old set, or not the direct conn")
 	}
 }
 
@@ -159,16 +159,16 @@ func TestReloadKeepsCounters(t *testing.T) {
 	}
 }
 
-// An upstream is led to in another way when a hop before it has another password;
+// An upstream has a new epoch when a hop before it has another password;
 // while it is led to as before, its TLS sessions stay.
-func TestLead(t *testing.T) {
+func TestConnEpochChanges(t *testing.T) {
 	text := chained("https://u:one@far.example:443", `{name: h, url: "socks5://u:one@hop.example:1080"}`)
 	s := load(t, text, nil)
 	old := last(t, s).members[0].Upstream
-	if u := last(t, reload(t, s, text, nil)).members[0].Upstream; u.lead != old.lead || u.client.TLS != old.client.TLS {
-		t.Error("nothing has changed, and it is led to in another way or without its sessions")
+	if u := last(t, reload(t, s, text, nil)).members[0].Upstream; u.epoch != old.epoch || u.client.TLS != old.client.TLS {
+		t.Error("nothing has changed, and it is led to in another conn or without its sessions")
 	}
-	if u := last(t, reload(t, s, strings.Replace(text, "one@hop", "two@hop", 1), nil)).members[0].Upstream; u.lead == old.lead || u.client.TLS == old.client.TLS {
+	if u := last(t, reload(t, s, strings.Replace(text, "one@hop", "two@hop", 1), nil)).members[0].Upstream; u.epoch == old.epoch || u.client.TLS == old.client.TLS {
 		t.Error("the hop has another password, and it is led to as before")
 	}
 }

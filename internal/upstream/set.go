@@ -21,19 +21,19 @@ import (
 	"proxyd/internal/target"
 )
 
-// shared is what lives as long as the process, whatever the configuration.
+// shared lives as long as the process, across configurations.
 type shared struct {
 	token    string
 	resolver *dialer.Resolver
-	kept     *kept
+	idle     *idleConns
 	reached  *dialer.History
 	pairs    *pairs
 	now      func() time.Time // the clock of health and verdicts; tests set it
 	start    time.Time
 	ejecting sync.Mutex
-	epoch    atomic.Uint64 // goes up when a standing may have changed
+	epoch    atomic.Uint64 // increases when a member's availability may have changed
 	limits   *limit.Table
-	// what is told of budgets that are only watched, and nearly used up
+	// called for a budget that is only watched, and nearly used up
 	nearlyUsed atomic.Pointer[func(limit.Row)]
 }
 
@@ -41,7 +41,7 @@ func newShared() *shared {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	s := &shared{
-		token: hex.EncodeToString(b[:]), resolver: dialer.NewResolver(nil), kept: newKept(), reached: dialer.NewHistory(), pairs: newPairs(),
+		token: hex.EncodeToString(b[:]), resolver: dialer.NewResolver(nil), idle: newIdleConns(), reached: dialer.NewHistory(), pairs: newPairs(),
 		now: time.Now, start: time.Now(),
 	}
 	s.limits = limit.NewTable(func(r limit.Row) {
@@ -52,7 +52,7 @@ func newShared() *shared {
 	return s
 }
 
-// elapsed is a time on the clock of pairs.
+// elapsed returns a time on the clock of pairs, in ns.
 func (s *shared) elapsed(at time.Time) int64 { return int64(at.Sub(s.start)) }
 
 // Set is every upstream and pool of one configuration. It never changes.
@@ -61,7 +61,7 @@ type Set struct {
 	guard       *dialer.Guard
 	attempt     time.Duration
 	retryTarget bool
-	figures     *limitSet
+	limits      *limitSet
 	pools       map[string]*Pool
 	direct      *Pool
 	upstreams   map[config.Identity]*Upstream
@@ -69,21 +69,21 @@ type Set struct {
 	list        []*Upstream // by name
 }
 
-// NewSet builds the set of c. What did not change since prev (nil at start)
-// keeps what is remembered of it. own tells proxyd's real listen addresses,
-// which no connection must reach; an unspecified address asks it for any at that
-// port. It has no effect: the set is in force
-// when the caller publishes it, and then calls CloseIdle.
+// NewSet builds the set of c. Upstreams that are also in prev (nil at start) keep
+// their state. own reports whether proxyd listens at an address, which no connection
+// may reach; for an unspecified one, whether it listens anywhere on that port.
+// NewSet has no effect: the set is in force when the caller publishes it, and then
+// calls Activate.
 func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, error) {
 	s := &Set{
 		guard: dialer.NewGuard(allowedPrefixes(c), own), attempt: c.Attempt, retryTarget: c.RetryTargetErrors,
-		figures: newFigures(c), pools: map[string]*Pool{}, upstreams: map[config.Identity]*Upstream{}, names: map[string]*Upstream{},
+		limits: newLimitSet(c), pools: map[string]*Pool{}, upstreams: map[config.Identity]*Upstream{}, names: map[string]*Upstream{},
 	}
 	if prev != nil {
 		s.shared = prev.shared
 	} else {
 		s.shared = newShared()
-		s.shared.limits.Configure(s.figures.of) // nobody else is there who has others
+		s.shared.limits.Configure(s.limits.of) // no other set has limits yet
 	}
 	plain := config.Proxy{Name: "direct", Exit: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}
 	direct := config.Pool{Name: "direct", Strategy: config.Failover, Proxies: []config.Proxy{plain}, Eject: config.Eject{After: 3, Base: 5 * time.Second, Max: 5 * time.Minute, MaxPercent: 100}}
@@ -103,12 +103,12 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 		s.inheritFrom(prev)
 	}
 	for _, u := range s.upstreams {
-		u.detached = &Upstream{name: u.name, id: u.id, url: u.url, lead: u.lead, shared: u.shared, rules: u.rules, state: u.state}
+		u.detached = &Upstream{name: u.name, id: u.id, url: u.url, epoch: u.epoch, shared: u.shared, rules: u.rules, state: u.state}
 	}
 	s.list = slices.SortedFunc(maps.Values(s.upstreams), func(a, b *Upstream) int { return strings.Compare(a.name, b.name) })
-	s.direct.sit()
+	s.direct.fillSlots()
 	for _, p := range s.pools {
-		p.sit()
+		p.fillSlots()
 	}
 	return s, nil
 }
@@ -117,7 +117,7 @@ func (s *Set) newPool(p config.Pool) *Pool {
 	return &Pool{set: s, name: p.Name, inline: p.Inline, strategy: p.Strategy, overHost: p.HashOver == "host", maxPercent: p.Eject.MaxPercent}
 }
 
-// fill makes p's members those of c.
+// fill adds the members of c to p.
 func (s *Set) fill(p *Pool, c config.Pool) error {
 	for _, m := range c.Proxies {
 		if err := s.add(p, m, rulesOf(c)); err != nil {
@@ -137,7 +137,7 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		u = &Upstream{name: m.Name, url: m.URL, client: client, id: id, lead: &connEpoch{}, shared: s.shared, rules: r, state: newState()}
+		u = &Upstream{name: m.Name, url: m.URL, client: client, id: id, epoch: &connEpoch{}, shared: s.shared, rules: r, state: newState()}
 		if m.Via != nil {
 			u.via = s.pools[m.Via.Pool]
 		}
@@ -155,20 +155,20 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 	return nil
 }
 
-// Direct is the pool of the plain direct way.
+// Direct returns the pool of the outbound direct.
 func (s *Set) Direct() *Pool { return s.direct }
 
-// Pool gives the pool that config.Outbound.Pool names, nil if there is none.
+// Pool returns the pool that config.Outbound.Pool names, nil if there is none.
 func (s *Set) Pool(name string) *Pool { return s.pools[name] }
 
-// Upstream gives the upstream of that name, nil if there is none.
+// Upstream returns the upstream of that name, nil if there is none.
 func (s *Set) Upstream(name string) *Upstream { return s.names[name] }
 
-// Upstreams lists every upstream of the set, once each, by name. It must not be
-// changed.
+// Upstreams returns every upstream of the set once, sorted by name. The caller must
+// not modify the list.
 func (s *Set) Upstreams() []*Upstream { return s.list }
 
-// hostOf is a hop's address as a target of the hop before it.
+// hostOf returns a hop's address as a target of the hop before it.
 func hostOf(u config.URL) Target {
 	h := u.Host
 	if h == (target.Host{}) {

@@ -10,14 +10,14 @@ import (
 	"proxyd/internal/failure"
 )
 
-// state is what is remembered of an upstream for as long as some configuration
-// has its identity. The Upstreams of one set after the other point to it.
+// state is what is known of an upstream for as long as a configuration has its
+// identity. The Upstreams of one set after the other point to it.
 type state struct {
-	marks     atomic.Uint32 // what choosing has to look at; 0 is the good case
-	live      atomic.Int64  // ways that are open
-	dialling  atomic.Int64  // attempts under way
-	connects  atomic.Uint64 // ways that were opened
-	pairsSeen atomic.Pointer[[]*exchangeState]
+	marks    atomic.Uint32 // what a selection has to look at; 0 is the good case
+	live     atomic.Int64  // open connections
+	dialling atomic.Int64  // attempts in progress
+	connects atomic.Uint64 // connections opened so far
+	pairs    atomic.Pointer[[]*exchangeState]
 
 	mu       sync.Mutex
 	failures map[failure.Class]uint64 // attempts that failed
@@ -34,12 +34,12 @@ const (
 
 func newState() *state {
 	st := &state{failures: map[failure.Class]uint64{}}
-	st.pairsSeen.Store(&[]*exchangeState{})
+	st.pairs.Store(&[]*exchangeState{})
 	return st
 }
 
-// mark sets or clears marks, and ends the views that were made with the old
-// ones. u.state.mu is held.
+// mark sets or clears marks, and invalidates the candidates that were computed with
+// the old ones. u.state.mu is held.
 func (u *Upstream) mark(m uint32, on bool) {
 	var old uint32
 	if on {
@@ -59,41 +59,41 @@ func (st *state) failed(c failure.Class) {
 	st.mu.Unlock()
 }
 
-// failuresByClass are those so far.
+// failuresByClass returns the failed attempts so far.
 func (st *state) failuresByClass() map[failure.Class]uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return maps.Clone(st.failures)
 }
 
-// count counts a way to t that is open, until the function that it gives is
-// called; hop releases the hop before.
+// count counts an open connection to t until release is called; hop releases the hop
+// before it.
 func (u *Upstream) count(t *Target, hop func()) (release func()) {
 	u.state.connects.Add(1)
 	return chain(u.adopt(t.Exchange, t.Kind), hop)
 }
 
-// alive counts ways of a pair. The first and the last one may change what a
-// verdict says.
-func (s *shared) alive(pr *exchangeState, n int64) {
+// addLive adds n open connections to a pair. The first and the last one may change
+// whether a verdict holds.
+func (s *shared) addLive(pr *exchangeState, n int64) {
 	if now := pr.live.Add(n); (now == 0 || now == n) && pr.verdict.Load() != nil {
 		s.epoch.Add(1)
 	}
 }
 
-// adopt counts a way that is open, until the function that it gives is called.
+// adopt counts an open connection until release is called.
 func (u *Upstream) adopt(exchange string, kind catalog.Kind) (release func()) {
-	st, sh, pr := u.state, u.shared, u.exchange(exchange, kind) // not u: a tunnel must not hold on to a whole set
+	st, sh, pr := u.state, u.shared, u.exchange(exchange, kind) // not u: a tunnel must not keep a whole set in memory
 	st.live.Add(1)
-	sh.alive(pr, 1)
+	sh.addLive(pr, 1)
 	return func() {
 		st.live.Add(-1)
-		sh.alive(pr, -1)
+		sh.addLive(pr, -1)
 	}
 }
 
-// recall takes over what is remembered of one upstream.
-func (u *Upstream) recall(m Memory) {
+// restore takes over the exported state of one upstream.
+func (u *Upstream) restore(m Memory) {
 	now := u.shared.now()
 	ours := func(t time.Time) time.Time { // on this process's clock, which does not jump
 		if t.IsZero() {
@@ -110,7 +110,7 @@ func (u *Upstream) recall(m Memory) {
 		}
 		pr.drained.Store(p.Drained)
 		if p.Verdict != nil {
-			v := &remembered{*p.Verdict, p.Times}
+			v := &storedVerdict{*p.Verdict, p.Times}
 			v.Until, v.At, v.Since = ours(v.Until), ours(v.At), ours(v.Since)
 			pr.verdict.Store(v)
 		}
@@ -146,7 +146,7 @@ func (u *Upstream) SetDrained(exchange string, drained bool) {
 		}
 	}
 	if drained {
-		u.shared.kept.closeIdle(func(k keptKey) bool { return k.lead == u.lead })
+		u.shared.idle.closeIdle(func(k idleKey) bool { return k.epoch == u.epoch })
 	}
 }
 
@@ -159,13 +159,13 @@ func (u *Upstream) Drained(exchange string) bool {
 	return exchange != "" && pr != nil && pr.drained.Load()
 }
 
-// Status is an upstream at one moment, for people and metrics. It holds no
+// Status is the state of an upstream, for users and metrics. It holds no
 // credentials.
 type Status struct {
 	Name     string                   `json:"name"`
 	URL      string                   `json:"url"` // masked
 	Live     int64                    `json:"live"`
-	Connects uint64                   `json:"connects"`           // ways opened since the upstream is known
+	Connects uint64                   `json:"connects"`           // connections opened since the upstream is known
 	Failures map[failure.Class]uint64 `json:"failures,omitempty"` // failed attempts since then
 	InUse    bool                     `json:"in_use"`             // enabled in some pool
 	Drained  bool                     `json:"drained,omitempty"`
@@ -173,7 +173,7 @@ type Status struct {
 	Pairs    []PairStatus             `json:"pairs,omitempty"`    // in the order of first use
 }
 
-// Ejection is why an upstream is out of use, and how long at least.
+// Ejection is why an upstream is out of use, and at least until when.
 type Ejection struct {
 	Cause failure.Class `json:"cause"`
 	Since time.Time     `json:"since"`
@@ -181,17 +181,17 @@ type Ejection struct {
 	Last  time.Time     `json:"last"` // its last failure
 }
 
-// PairStatus is what is remembered of an upstream for one exchange and kind.
+// PairStatus is what is known of an upstream for one exchange and kind.
 type PairStatus struct {
 	Exchange  string   `json:"exchange,omitempty"` // "" for hosts that are no exchange's
 	Kind      string   `json:"kind,omitempty"`
 	Live      int64    `json:"live"`
-	LatencyMS float64  `json:"latency_ms,omitempty"` // moving average of what opening a way takes
+	LatencyMS float64  `json:"latency_ms,omitempty"` // moving average of what a dial takes
 	Degraded  *Slow    `json:"degraded,omitempty"`   // nil: it is not
 	Drained   bool     `json:"drained,omitempty"`
-	Short     uint64   `json:"short,omitempty"`   // websocket tunnels that ended at once
+	Short     uint64   `json:"short,omitempty"`   // websocket tunnels that ended very soon
 	Verdict   *Verdict `json:"verdict,omitempty"` // nil: none
-	Holds     bool     `json:"holds,omitempty"`   // the verdict is not over, and no living feed contradicts it
+	Holds     bool     `json:"holds,omitempty"`   // the verdict is not over, and no live feed contradicts it
 }
 
 // Slow is why an upstream is degraded for an exchange and kind: a dial took
@@ -204,7 +204,7 @@ type Slow struct {
 
 func ms(ns int64) float64 { return float64(time.Duration(ns).Microseconds()) / 1000 }
 
-// Status is u now.
+// Status returns the current state of u.
 func (u *Upstream) Status() Status {
 	s := Status{
 		Name: u.name, URL: u.URL(), Live: u.Live(), Connects: u.state.connects.Load(), Failures: u.state.failuresByClass(),

@@ -25,18 +25,18 @@ func counts(s *Set) string {
 	return strings.Join(words, ", ")
 }
 
-// Every way that was opened is counted until it is released, once.
+// Every connection that was opened is counted until it is released, once.
 func TestLiveCounts(t *testing.T) {
 	list := proxies(t, 2)
 	s := load(t, poolOf(list, "round_robin", "weight: 2", "weight: 1"), nil)
-	var ways []*Conn
+	var conns []*Conn
 	for range 6 {
-		ways = append(ways, open(t, only(t, s), venue))
+		conns = append(conns, open(t, only(t, s), venue))
 	}
 	if got := counts(s); got != "a 4, b 2, direct 0" {
 		t.Errorf("with six open: %s", got)
 	}
-	for _, w := range ways {
+	for _, w := range conns {
 		w.Release()
 	}
 	if got := counts(s); got != "a 0, b 0, direct 0" {
@@ -44,15 +44,15 @@ func TestLiveCounts(t *testing.T) {
 	}
 }
 
-// The direct way counts as well.
+// A direct connection counts as well.
 func TestLiveCountsDirect(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	s := load(t, "allow_private: [127.0.0.0/8]\n", nil)
-	way := open(t, s.Direct(), at(echo.Addr))
+	conn := open(t, s.Direct(), at(echo.Addr))
 	if got := counts(s); got != "direct 1" {
 		t.Errorf("with one open: %s", got)
 	}
-	way.Release()
+	conn.Release()
 	if got := counts(s); got != "direct 0" {
 		t.Errorf("with none open: %s", got)
 	}
@@ -74,8 +74,8 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		var all sync.WaitGroup
 		for range n {
 			all.Go(func() {
-				if way, err := only(t, s).Dial(budget(t, 2*time.Second), venue); err == nil {
-					t.Errorf("a way through %s", way.Member.Name())
+				if conn, err := only(t, s).Dial(budget(t, 2*time.Second), venue); err == nil {
+					t.Errorf("a connection through %s", conn.Member.Name())
 				}
 			})
 		}
@@ -104,7 +104,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 func TestReloadKeepsCounts(t *testing.T) {
 	list := proxies(t, 2)
 	old := load(t, poolOf(list, "failover"), nil)
-	way := open(t, only(t, old), venue)
+	conn := open(t, only(t, old), venue)
 	same := reload(t, old, poolOf(list, "failover", "weight: 7, tier: 2", ""), nil)
 	if got := counts(same); got != "a 1, b 0, direct 0" {
 		t.Errorf("after a reload: %s", got)
@@ -113,7 +113,7 @@ func TestReloadKeepsCounts(t *testing.T) {
 	if got := counts(renewed); got != "a 0, b 0, direct 0" {
 		t.Errorf("with another user: %s", got)
 	}
-	way.Release()
+	conn.Release()
 	if got := counts(same); got != "a 0, b 0, direct 0" {
 		t.Errorf("after the release: %s", got)
 	}
@@ -132,24 +132,24 @@ func TestReloadTakesANewPassword(t *testing.T) {
 	old := load(t, "default: "+strings.Replace(p.URL(), "new", "old", 1), nil)
 	denied(t, only(t, old), venue, testkit.Patience, failure.UpstreamAuth)
 	s := reload(t, old, "default: "+p.URL(), nil)
-	way := open(t, only(t, s), venue)
+	conn := open(t, only(t, s), venue)
 	if only(t, old).Members()[0].Live() != 1 {
 		t.Error("the two do not share a count")
 	}
-	way.Release()
+	conn.Release()
 	denied(t, only(t, old), venue, testkit.Patience, failure.UpstreamAuth) // the old set is what it was
 }
 
-// A way that lives on keeps nothing of the set that it was opened in.
-func TestAWayHoldsNoSet(t *testing.T) {
+// A connection that lives on keeps nothing of the set that it was opened in.
+func TestConnectionKeepsNoSet(t *testing.T) {
 	exit := proxies(t, 1)[0]
 	hop := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exit.Addr}})
 	gone := make(chan struct{})
-	way, st := func() (*Conn, *state) {
+	conn, st := func() (*Conn, *state) {
 		s := load(t, chained(exit.URL(), fmt.Sprintf("{name: h, url: %q}", hop.URL())), nil)
 		runtime.AddCleanup(s, func(c chan struct{}) { close(c) }, gone)
-		way := open(t, last(t, s), venue)
-		return way, way.Member.state
+		conn := open(t, last(t, s), venue)
+		return conn, conn.Member.state
 	}()
 	testkit.Eventually(t, testkit.Patience, "the set is freed", func() bool {
 		runtime.GC()
@@ -160,10 +160,10 @@ func TestAWayHoldsNoSet(t *testing.T) {
 			return false
 		}
 	})
-	if way.Member.Live() != 1 {
-		t.Error("the way does not count any more")
+	if conn.Member.Live() != 1 {
+		t.Error("the connection does not count any more")
 	}
-	way.Release()
+	conn.Release()
 	if st.live.Load() != 0 {
 		t.Error("its end is not counted")
 	}
@@ -207,7 +207,7 @@ func TestStatus(t *testing.T) {
 
 // Who waited for a budget while its only member was drained, or was limited by
 // the exchange, is told so: no new connection leaves.
-func TestDrainedWhileQueued(t *testing.T) {
+func TestDrainedDuringBudgetWait(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		take func(u *Upstream)
@@ -230,10 +230,10 @@ func TestDrainedWhileQueued(t *testing.T) {
 			failed := make(chan error, 1)
 			ctx := budget(t, 2*testkit.Patience)
 			go func() { // ends with ctx; waited for below
-				way, err := p.Dial(ctx, feed)
+				conn, err := p.Dial(ctx, feed)
 				if err == nil {
-					_ = way.Conn.Close()
-					way.Release()
+					_ = conn.Conn.Close()
+					conn.Release()
 				}
 				failed <- err
 			}()

@@ -38,18 +38,18 @@ func poolOf(list []*testkit.Proxy, strategy string, extra ...string) string {
 	return b.String()
 }
 
-// dials opens n ways, one after another, and gives the names of their members.
+// dials opens n connections, one after another, and returns the names of their members.
 func dials(t testing.TB, p *Pool, n int) string {
 	t.Helper()
 	var b strings.Builder
 	for range n {
-		way, err := p.Dial(budget(t, testkit.Patience), venue)
+		conn, err := p.Dial(budget(t, testkit.Patience), venue)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.WriteString(way.Member.Name())
-		_ = way.Conn.Close()
-		way.Release()
+		b.WriteString(conn.Member.Name())
+		_ = conn.Conn.Close()
+		conn.Release()
 	}
 	return b.String()
 }
@@ -166,7 +166,7 @@ func TestLeastConnections(t *testing.T) {
 }
 
 // Choices of many at once lose none of the order.
-func TestPickIsSafe(t *testing.T) {
+func TestPickConcurrently(t *testing.T) {
 	p := only(t, load(t, poolOf(proxies(t, 3), "round_robin", "weight: 1", "weight: 2", "weight: 3"), nil))
 	got := make(chan int, 600)
 	for range 10 {
@@ -257,7 +257,7 @@ func TestHashOver(t *testing.T) {
 	p := only(t, load(t, poolOfMany(50, "hash"), nil))
 	a, b := pick(p, Target{Host: "one.example"}), pick(p, Target{Host: "another.example"})
 	if a == b {
-		t.Error("hosts of no exchange all go one way")
+		t.Error("hosts of no exchange all go one conn")
 	}
 }
 
@@ -267,7 +267,7 @@ func TestRendezvousIsExact(t *testing.T) {
 	p := only(t, load(t, poolOfMany(60, "hash"), nil))
 	for _, to := range many(500) {
 		key, best := p.hashKey(&to), 0
-		for i := range p.seats {
+		for i := range p.slots {
 			if p.score(i, key) < p.score(best, key) {
 				best = i
 			}
@@ -283,7 +283,7 @@ func TestRendezvousIsExact(t *testing.T) {
 	}
 }
 
-// timing makes ways to the target take so many ms through each member.
+// timing makes dials to the target take so many ms through each member.
 func timing(p *Pool, to Target, ms ...int) {
 	for i, d := range ms {
 		p.members[i].opened(&to, time.Duration(d)*time.Millisecond, p.set.shared.now())
@@ -324,7 +324,7 @@ func TestLowestLatencyShares(t *testing.T) {
 }
 
 // A member of which nothing is known, or nothing new, gets one connection.
-func TestLowestLatencyFindsOut(t *testing.T) {
+func TestLowestLatencyMeasuresAgain(t *testing.T) {
 	to := on("binance", feedKind)
 	s := load(t, poolOfMany(3, "lowest_latency"), nil)
 	c, p := stopped(s), only(t, s)
@@ -360,7 +360,7 @@ func TestMovingAverage(t *testing.T) {
 			t.Errorf("after %d ms it is %v, want %d ms", step.took, got, step.want)
 		}
 	}
-	seen := func(exchange string) bool { opened, _ := u.Seen(exchange, feedKind); return !opened.IsZero() }
+	seen := func(exchange string) bool { opened, _ := u.LastSeen(exchange, feedKind); return !opened.IsZero() }
 	if u.Latency("kraken", feedKind) != 0 || !seen("binance") || seen("kraken") {
 		t.Error("what is known of one exchange is not known of another")
 	}
@@ -410,7 +410,7 @@ func TestPickWhileStandingsChange(t *testing.T) {
 				pickers.Go(func() { // ends after so many choices
 					for i := range 2000 {
 						if at := pick(p, on([]string{"binance", "kraken"}[i%2], feedKind)); at < 0 {
-							t.Error("nobody is usable")
+							t.Error("no member is usable")
 							return
 						}
 					}

@@ -1,7 +1,8 @@
-// Package upstream holds the ways out: how to dial a target through one
-// upstream, how to choose among many, and what is remembered of how they did.
+// Package upstream chooses an upstream for a target, dials through it, fails over
+// to the next, and keeps what is known of each: health, verdicts, budgets.
 //
-// It knows nothing of clients, of routing rules, or of bytes once a way is open.
+// It knows nothing of clients, of routing rules, or of bytes once a connection is
+// open.
 package upstream
 
 import (
@@ -9,7 +10,8 @@ import (
 	"proxyd/internal/proxyclient"
 )
 
-// Upstream is one way out, as one configuration has it.
+// Upstream is a proxy server, or a local source address, as one configuration has
+// it. It is safe for concurrent use.
 type Upstream struct {
 	name     string
 	id       config.Identity
@@ -17,21 +19,21 @@ type Upstream struct {
 	client   *proxyclient.Client
 	newLogin bool // the configuration before had other credentials
 	via      *Pool
-	lead     *connEpoch
+	epoch    *connEpoch
 	exit     string // of the first membership: for probes, which pass no pool
 	shared   *shared
 	rules    rules
 	pools    []*Pool // where it is enabled
 	state    *state
-	detached *Upstream // the same, without what leads to its set: for ways, which outlive that
+	detached *Upstream // the same, without what leads to its set: for connections, which outlive that
 }
 
-// Name is the upstream's name.
+// Name returns the upstream's name.
 func (u *Upstream) Name() string { return u.name }
 
-// Via names the pools of hops before u, the nearest to u first, "" for none:
-// "corp", or "corp via hq". Where the members of one have different hops it says
-// "corp via several". One that is written in place is called after its members.
+// Via returns the pools of hops before u, the nearest to u first, "" for none:
+// "corp", or "corp via hq". If the members of one have different hops it is
+// "corp via several". A pool that is written in place has its members' names.
 func (u *Upstream) Via() string {
 	if u.via == nil {
 		return ""
@@ -51,13 +53,13 @@ func (u *Upstream) Via() string {
 	return u.via.label() + " via " + next
 }
 
-// URL is the upstream's address, credentials masked.
+// URL returns the upstream's address, credentials masked.
 func (u *Upstream) URL() string { return u.url.String() }
 
-// Live is the number of open connections that leave through it.
+// Live returns the number of open connections through it.
 func (u *Upstream) Live() int64 { return u.state.live.Load() }
 
-// IsDirect reports whether u leaves from this machine, without a proxy.
+// IsDirect reports whether u dials targets from this machine, without a proxy.
 func (u *Upstream) IsDirect() bool { return u.url.Scheme == config.SchemeDirect }
 
 // forwards reports whether u takes plain requests in absolute form.

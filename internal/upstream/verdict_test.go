@@ -68,8 +68,8 @@ func TestAllHaveBadVerdicts(t *testing.T) {
 	set("a", Verdict{Word: WordRateLimited, Until: c.at.Add(90 * time.Second)})
 	set("c", Verdict{Word: WordGeoblocked})
 	set("b", Verdict{Word: WordBlocked})
-	if way := open(t, p, to); way.Member.Name() != "c" {
-		t.Errorf("it went through %s, want c", way.Member.Name())
+	if conn := open(t, p, to); conn.Member.Name() != "c" {
+		t.Errorf("it went through %s, want c", conn.Member.Name())
 	}
 	set("b", Verdict{Word: WordRateLimited, Until: c.at.Add(30 * time.Second)})
 	set("c", Verdict{Word: WordRateLimited, Until: c.at.Add(60 * time.Second)})
@@ -78,14 +78,14 @@ func TestAllHaveBadVerdicts(t *testing.T) {
 		t.Errorf("retry after %v: %s", e.RetryAfter, e.Text)
 	}
 	c.pass(28 * time.Second)
-	if way := open(t, p, to); way.Member.Name() != "b" {
-		t.Errorf("when b's time was over it went through %s", way.Member.Name())
+	if conn := open(t, p, to); conn.Member.Name() != "b" {
+		t.Errorf("when b's time was over it went through %s", conn.Member.Name())
 	}
 }
 
 // No verdict holds against a pair whose feeds are open; for plain requests, what
 // is open says nothing.
-func TestALivingFeedContradicts(t *testing.T) {
+func TestLiveFeedOverridesVerdict(t *testing.T) {
 	p := only(t, load(t, poolOf(proxies(t, 2), "failover"), nil))
 	a, b := p.members[0].Upstream, p.members[1].Upstream
 	feed, plain := open(t, p, on("binance", feedKind)), open(t, p, on("binance", kindHTTP))
@@ -126,7 +126,7 @@ func TestALivingFeedContradicts(t *testing.T) {
 }
 
 // A member that denies one exchange is avoided there for a while, for longer each
-// time, and is never ejected; when it opens the way after all that is over.
+// time, and is never ejected; when it opens a connection that is over.
 func TestDenialIsAVerdict(t *testing.T) {
 	list := proxies(t, 2)
 	no := testkit.On(testkit.AtRequest, testkit.SOCKS5Reply(2))
@@ -135,8 +135,8 @@ func TestDenialIsAVerdict(t *testing.T) {
 	c, p, a := stopped(s), only(t, s), s.Upstream("a")
 	to := on("binance", kindHTTP)
 	for i, least := range []time.Duration{4, 8, 16} {
-		if way := open(t, p, to); tries(way.Tried) != "a upstream_denied" {
-			t.Fatalf("tried %q", tries(way.Tried))
+		if conn := open(t, p, to); tries(conn.Tried) != "a upstream_denied" {
+			t.Fatalf("tried %q", tries(conn.Tried))
 		}
 		v, ok := a.Verdict("binance", kindHTTP)
 		if left := v.Until.Sub(c.at); !ok || v.Word != "upstream_denied" || left < least*time.Second || left > least*time.Second*5/4 {
@@ -154,8 +154,8 @@ func TestDenialIsAVerdict(t *testing.T) {
 	}
 }
 
-// What the exchange said is not forgotten over a denial, nor because a way opens.
-func TestTheExchangesWordStays(t *testing.T) {
+// What the exchange said is not forgotten over a denial, nor because a connection opens.
+func TestDenialKeepsExchangeVerdict(t *testing.T) {
 	list := proxies(t, 1)
 	s := load(t, poolOf(list, "failover"), nil)
 	a, to := s.Upstream("a"), on("binance", kindHTTP)
@@ -180,7 +180,7 @@ func TestDenialWithRetryAfter(t *testing.T) {
 }
 
 // A new password clears what was remembered of the old one, once it is in force.
-func TestNewPasswordIsForgiven(t *testing.T) {
+func TestNewPasswordClearsAuthFailure(t *testing.T) {
 	list := proxies(t, 1)
 	text := strings.Replace(poolOf(list, "failover"), "socks5://", "socks5://u:one@", 1)
 	for _, cause := range []failure.Class{failure.UpstreamAuth, failure.UpstreamTimeout} {
@@ -218,7 +218,7 @@ func drainedOnly(u *Upstream, exchange string) bool {
 func TestDrain(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
 	p, a, b := only(t, s), s.Upstream("a"), s.Upstream("b")
-	way := open(t, p, venue)
+	conn := open(t, p, venue)
 	a.SetDrained("", true)
 	b.SetDrained("binance", true)
 	if got := firsts(p, on("kraken", feedKind), 2) + firsts(p, on("binance", feedKind), 1) + firsts(p, on("binance", kindHTTP), 1); got != "bb--" {
@@ -228,7 +228,7 @@ func TestDrain(t *testing.T) {
 	if want := "pool p has no member that may be used: a is drained, b is drained for binance"; e.Text != want {
 		t.Errorf("got %q, want %q", e.Text, want)
 	}
-	if way.Member.Name() != "a" || a.Live() != 1 || !a.Drained("") || !a.Drained("kraken") || b.Drained("") || !b.Drained("binance") || !drainedOnly(b, "binance") {
+	if conn.Member.Name() != "a" || a.Live() != 1 || !a.Drained("") || !a.Drained("kraken") || b.Drained("") || !b.Drained("binance") || !drainedOnly(b, "binance") {
 		t.Error("what is drained is not said as it is")
 	}
 	next := reload(t, s, poolOf(proxies(t, 2), "failover"), nil) // other upstreams
@@ -240,5 +240,5 @@ func TestDrain(t *testing.T) {
 	if got := firsts(p, on("binance", feedKind), 1); got != "a" {
 		t.Errorf("when resumed: %s", got)
 	}
-	way.Release()
+	conn.Release()
 }

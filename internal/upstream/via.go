@@ -8,10 +8,10 @@ import (
 )
 
 // Two daemons on one machine may be each other's upstream by mistake. A request
-// would then go round until its time is over. So a CONNECT to an HTTP upstream
-// on this machine carries a Via line (RFC 9110 section 7.6.3) with a mark of
-// this process, and those that came with the request. Nobody else sees it: it
-// would tell a remote proxy what runs here.
+// would then loop until its time is over. So a CONNECT to an HTTP upstream on this
+// machine carries a Via line (RFC 9110 section 7.6.3) with a marker of this process,
+// and those that came with the request. It is not sent to remote proxies, which
+// would learn what runs here.
 
 const (
 	hopName    = "proxyd-"
@@ -20,8 +20,8 @@ const (
 	hopMaximum = 8 // markers passed on; a chain that long is a loop already
 )
 
-// Hops takes the markers of proxyd processes out of a Via header's value, in
-// the form in which Target.Hops passes them on. Everything else is dropped.
+// Hops returns the markers of proxyd processes in a Via header's value, in the form
+// of Target.Hops. Everything else is dropped.
 func Hops(via string) string {
 	var found []string
 	for part := range strings.SplitSeq(via, ",") {
@@ -33,11 +33,11 @@ func Hops(via string) string {
 	return strings.Join(found, ", ")
 }
 
-// HopToken is the name by which requests of this process are marked: `Via: 1.1
-// TOKEN`. It is the same for every set that was built from one another.
+// HopToken returns the marker of this process, as in `Via: 1.1 TOKEN`. It is the
+// same for all sets built from one another.
 func (s *Set) HopToken() string { return hopName + s.shared.token }
 
-// via is the value of the Via line for a hop on this machine.
+// via returns the value of the Via line for a hop on this machine.
 func (s *Set) via(t Target) string {
 	if t.Hops == "" {
 		return hopPrefix + s.shared.token
@@ -60,7 +60,7 @@ func isOurAddress(ip netip.Addr) bool {
 		return true
 	}
 	addrs, err := net.InterfaceAddrs()
-	return err != nil || slices.ContainsFunc(addrs, func(a net.Addr) bool { // cannot tell: be careful
+	return err != nil || slices.ContainsFunc(addrs, func(a net.Addr) bool { // unknown: be careful
 		p, err := netip.ParsePrefix(a.String())
 		return err == nil && p.Addr().Unmap() == ip.Unmap()
 	})

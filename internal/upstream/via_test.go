@@ -32,7 +32,7 @@ func last(t testing.TB, s *Set) *Pool {
 
 // Through every pair of schemes: each hop is asked for the next one's name, the
 // last for the target's; nothing is resolved here, and bytes get through.
-func TestChain(t *testing.T) {
+func TestHopChain(t *testing.T) {
 	ca := testkit.NewCA(t)
 	echo := testkit.NewTCP(t, testkit.Echo)
 	schemes := []string{"http", "https", "socks4a", "socks5"}
@@ -50,10 +50,10 @@ func TestChain(t *testing.T) {
 				text := fmt.Sprintf("exchanges: {binance: {url: %q, via: hops%s}}\npools: {hops: {proxies: [{url: %q%s}]}}\n",
 					second+"://u2@exit.example:8443", tls(second), first+"://u1@"+one.Addr, tls(first))
 				s := load(t, text, nil)
-				way := open(t, last(t, s), venue)
-				_, _ = io.WriteString(way.Conn, "there and back")
+				conn := open(t, last(t, s), venue)
+				_, _ = io.WriteString(conn.Conn, "there and back")
 				got := make([]byte, 14)
-				if _, err := io.ReadFull(way.Conn, got); err != nil || string(got) != "there and back" {
+				if _, err := io.ReadFull(conn.Conn, got); err != nil || string(got) != "there and back" {
 					t.Errorf("got %q, %v", got, err)
 				}
 				if a := one.Asked()[0]; a.Host != "exit.example" || a.Port != "8443" || a.User != "u1" {
@@ -63,12 +63,12 @@ func TestChain(t *testing.T) {
 					t.Errorf("the second hop was asked for %s:%s by %s", a.Host, a.Port, a.User)
 				}
 				hop := s.pools["hops"].Members()[0].Upstream
-				if way.Member.Live() != 1 || hop.Live() != 1 {
-					t.Errorf("%d and %d connections are counted", way.Member.Live(), hop.Live())
+				if conn.Member.Live() != 1 || hop.Live() != 1 {
+					t.Errorf("%d and %d connections are counted", conn.Member.Live(), hop.Live())
 				}
-				way.Release()
-				if way.Member.Live() != 0 || hop.Live() != 0 {
-					t.Errorf("%d and %d connections are left", way.Member.Live(), hop.Live())
+				conn.Release()
+				if conn.Member.Live() != 0 || hop.Live() != 0 {
+					t.Errorf("%d and %d connections are left", conn.Member.Live(), hop.Live())
 				}
 			})
 		}
@@ -76,7 +76,7 @@ func TestChain(t *testing.T) {
 }
 
 // Failures of the hop before, and how they are blamed and worded.
-func TestChainFailures(t *testing.T) {
+func TestHopChainFailures(t *testing.T) {
 	t.Parallel()
 	good := proxies(t, 1)[0]
 	closed, hole := testkit.ClosedPort(t), testkit.SilentListener(t)
@@ -114,19 +114,19 @@ func TestChainFailures(t *testing.T) {
 
 // The hop before is a pool like any other: its members follow one another
 // within the time of one attempt.
-func TestChainFailsOver(t *testing.T) {
+func TestHopFailsOver(t *testing.T) {
 	exit := proxies(t, 1)[0]
 	hop := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": exit.Addr}})
 	s := load(t, chained(exit.URL(), fmt.Sprintf("{name: dead, url: %q}", "socks5://"+testkit.ClosedPort(t)), fmt.Sprintf("{name: h, url: %q}", hop.URL())), nil)
-	way := open(t, last(t, s), venue)
-	defer way.Release()
-	if hop.Accepted() != 1 || exit.Accepted() != 1 || len(way.Tried) != 0 {
-		t.Errorf("the second hop was asked %d times, the exit %d times, tried %s", hop.Accepted(), exit.Accepted(), tries(way.Tried))
+	conn := open(t, last(t, s), venue)
+	defer conn.Release()
+	if hop.Accepted() != 1 || exit.Accepted() != 1 || len(conn.Tried) != 0 {
+		t.Errorf("the second hop was asked %d times, the exit %d times, tried %s", hop.Accepted(), exit.Accepted(), tries(conn.Tried))
 	}
 }
 
 // A chain of three, written one in the other.
-func TestChainOfThree(t *testing.T) {
+func TestHopChainOfThree(t *testing.T) {
 	list := proxies(t, 1)
 	hop := func(to string) *testkit.Proxy {
 		return testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": to}})
@@ -137,14 +137,14 @@ func TestChainOfThree(t *testing.T) {
 exchanges: {binance: {url: "socks5://three.example:1", via: {url: "http://two.example:2", via: hops}}}
 pools: {hops: {proxies: [%q]}}
 `, one.URL()), nil)
-	var way *Conn
+	var conn *Conn
 	for name, p := range s.pools {
 		if strings.HasSuffix(name, "binance") {
-			way = open(t, p, venue)
-			defer way.Release()
+			conn = open(t, p, venue)
+			defer conn.Release()
 		}
 	}
-	if way == nil {
+	if conn == nil {
 		t.Fatalf("no pool of binance among %d", len(s.pools))
 	}
 	got := one.Asked()[0].Host + " " + two.Asked()[0].Host + " " + list[0].Asked()[0].Host
@@ -154,12 +154,12 @@ pools: {hops: {proxies: [%q]}}
 }
 
 // An upstream behind direct://ADDR leaves from there, and is exempt from the guard.
-func TestChainThroughASourceAddress(t *testing.T) {
+func TestHopThroughSourceAddress(t *testing.T) {
 	p := proxies(t, 1)[0]
 	s := load(t, chained(p.URL(), "direct://127.0.0.1"), nil)
-	way := open(t, last(t, s), venue)
-	defer way.Release()
-	if ip := netip.MustParseAddrPort(way.Conn.LocalAddr().String()).Addr(); ip != netip.MustParseAddr("127.0.0.1") {
+	conn := open(t, last(t, s), venue)
+	defer conn.Release()
+	if ip := netip.MustParseAddrPort(conn.Conn.LocalAddr().String()).Addr(); ip != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("it left from %s", ip)
 	}
 }

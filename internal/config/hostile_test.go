@@ -57,7 +57,7 @@ func TestLoadRefusesHostileFiles(t *testing.T) {
 		"exchanges that are none": {times(2_000, "exchanges:\n", "  x%d: direct\n", ""), "proxyd.yaml: and 1000 more like these, or unlike them; mend these first"},
 		"bad URLs":                {times(20_000, "pools: {a: {proxies: [", "foo://h%d.example,", "]}}"), "and 19000 more like these"},
 		"a tag of any type":       {"x: !!python/object:os.system y\n", "unknown key"},
-		"binary":                  {"drain_seconds: !!binary aGFsbG8=\n", "drain_seconds: must be a number, not text"},
+		"binary":                  {"drain_seconds: !!binary aGFsbG8=\n", "drain_seconds: must be a number, not a value with a tag"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := spent(t)

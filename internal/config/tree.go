@@ -118,8 +118,12 @@ func (n *node) what() string {
 		return "a number"
 	case "!!bool":
 		return "true or false"
+	case "!!timestamp":
+		return "a date"
+	case "!!str", "": // "": from the environment
+		return "text"
 	}
-	return "text"
+	return "a value with a tag (remove the !word)"
 }
 
 // number returns a number as written, else what. Nothing else is quoted, since

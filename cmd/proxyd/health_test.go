@@ -107,7 +107,7 @@ func TestHealthWithBrokenFile(t *testing.T) {
 	t.Setenv("PROXYD_ADMIN", testkit.ClosedPort(t)) // not the usual one, where another proxyd of this machine may answer
 	// Its address can still be read in the one, and not in the other.
 	closed := testkit.ClosedPort(t)
-	broken := map[string]string{"default: [\n": "nothing answers at " + closed, "listen: [\n": "mend the YAML syntax"}
+	broken := map[string]string{"default: [\n": "nothing answers at " + closed, "listen: [\n": "fix the YAML syntax"}
 	for text := range broken {
 		if out, errOut, code := call("health", "-c", file(t, text)); code != 0 || out != "ok\n" {
 			t.Errorf("%q: exit code %d: %s%s", text, code, out, errOut)

@@ -248,7 +248,7 @@ func envNode(at position, key, value string) (*node, Errors) {
 	}
 	var doc yaml.Node // JSON is YAML, and its nodes show repeated keys
 	if err := yaml.Unmarshal([]byte(value), &doc); err != nil {
-		return &node{kind: null, at: at}, Errors{at.error(key, yamlError("", err).Message, "mend the JSON")}
+		return &node{kind: null, at: at}, Errors{at.error(key, yamlError("", err).Message, "fix the JSON")}
 	}
 	var p parser
 	n := p.node(&doc, key, 0)

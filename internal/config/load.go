@@ -44,7 +44,7 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	file, err := decode(shaped)
 	if err != nil {
 		// The shaper lets nothing through that viper refuses; should it, say so.
-		errs = append(errs, Error{File: path, Message: err.Error(), Hint: "mend the value"})
+		errs = append(errs, Error{File: path, Message: err.Error(), Hint: "fix the value"})
 		return nil, sorted(errs)
 	}
 	b := newBuilder(path, environ, o, s, root)
@@ -114,7 +114,7 @@ func sorted(f Errors) Errors {
 	})
 	f = slices.Compact(f)
 	if n := len(f) - maxErrors; n > 0 {
-		f = append(f[:maxErrors:maxErrors], Error{File: f[0].File, Message: fmt.Sprintf("and %d more like these, or unlike them", n), Hint: "mend these first"})
+		f = append(f[:maxErrors:maxErrors], Error{File: f[0].File, Message: fmt.Sprintf("and %d more like these, or unlike them", n), Hint: "fix these first"})
 	}
 	return f
 }

@@ -93,7 +93,7 @@ func (r *references) secret(key, name string) string {
 // environment file.
 func (r *references) warnQuotes(key, name, value string) {
 	if n := len(value); n >= 2 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
-		r.warnf(key, "remove them, or ignore this if they are part of it", "the value of %s stands in quotes, which are taken as part of it (env files of containers keep them)", name)
+		r.warnf(key, "remove them, or ignore this if they are part of it", "the value of %s is in quotes, which count as part of it (env files of containers keep them)", name)
 	}
 }
 

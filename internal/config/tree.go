@@ -173,7 +173,7 @@ func parse(file string, raw []byte) (*node, Errors) {
 // errors quote nothing of the file except the name of an alias.
 func yamlError(file string, err error) Error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	f := Error{File: file, Line: 1, Col: 1, Hint: "mend the YAML syntax"}
+	f := Error{File: file, Line: 1, Col: 1, Hint: "fix the YAML syntax"}
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		if n, what, ok := strings.Cut(rest, ": "); ok {
 			if line, err := strconv.Atoi(n); err == nil {
@@ -236,7 +236,7 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *node {
 // alias returns what an alias stands for.
 func (p *parser) alias(y *yaml.Node, at position, path string, depth int) *node {
 	if slices.Contains(p.open, y.Alias) {
-		p.errs = append(p.errs, at.error(path, "an alias stands inside of its own anchor", "write the value out"))
+		p.errs = append(p.errs, at.error(path, "an alias is inside its own anchor", "write the value out"))
 		return &node{kind: null, at: at}
 	}
 	p.open = append(p.open, y.Alias)
@@ -279,12 +279,12 @@ func (p *parser) mapping(y *yaml.Node, at position, path string, depth int) *nod
 		k := y.Content[i]
 		keyAt := position{file: p.file, line: k.Line, col: k.Column}
 		if k.Kind != yaml.ScalarNode || k.Value == "" || k.Value == "=" {
-			p.errs = append(p.errs, keyAt.error(path, "a key must be a plain word", "mend the key"))
+			p.errs = append(p.errs, keyAt.error(path, "a key must be a plain word", "fix the key"))
 			continue
 		}
 		if k.ShortTag() == "!!merge" {
 			if merged != nil {
-				p.errs = append(p.errs, keyAt.error(path, "a second << stands here", "merge several in one: <<: [*a, *b]"))
+				p.errs = append(p.errs, keyAt.error(path, "a second << is here", "merge several in one: <<: [*a, *b]"))
 			}
 			merged, mergedAt = y.Content[i+1], keyAt
 			continue

@@ -2,5 +2,6 @@
 // status, metrics, tunnels, what route a host would take, reload and upgrade. It
 // also holds the client that the commands use.
 //
-// It decides nothing: what it shows and starts is given to it.
+// What it shows and starts is given to it. It decides only how bad news is put
+// into words (Status.BadNews): for the command, the page and /readyz alike.
 package admin

@@ -11,7 +11,7 @@ import (
 	"proxyd/internal/config/internal/raw"
 )
 
-// The defaults.
+// Defaults that are used more than once, or need a name.
 const (
 	defaultAdmin      = "127.0.0.1:8878"
 	defaultTimeout    = 4.0
@@ -169,17 +169,19 @@ func (b *builder) health(key string, r *raw.Health) Health {
 	return h
 }
 
-func defaultEject() Eject {
+// DefaultEject returns how pools eject their members where the file does not say.
+func DefaultEject() Eject {
 	return Eject{After: 3, Base: 5 * time.Second, Max: 300 * time.Second, MaxPercent: 100}
 }
 
 func (b *builder) eject(key string, r *raw.Eject) Eject {
+	e := DefaultEject()
 	if r == nil {
-		return defaultEject()
+		return e
 	}
-	e := Eject{
-		After: b.whole(key+".after", r.After, 3, 1, 1000), Base: b.seconds(key+".base_seconds", r.BaseSeconds, 5, 0.1, 86400),
-		Max: b.seconds(key+".max_seconds", r.MaxSeconds, 300, 0.1, 86400), MaxPercent: b.whole(key+".max_percent", r.MaxPercent, 100, 0, 100),
+	e = Eject{
+		After: b.whole(key+".after", r.After, e.After, 1, 1000), Base: b.seconds(key+".base_seconds", r.BaseSeconds, e.Base.Seconds(), 0.1, 86400),
+		Max: b.seconds(key+".max_seconds", r.MaxSeconds, e.Max.Seconds(), 0.1, 86400), MaxPercent: b.whole(key+".max_percent", r.MaxPercent, e.MaxPercent, 0, 100),
 	}
 	if e.Base > e.Max {
 		b.missingf(key, "raise max_seconds, or lower base_seconds", "base_seconds (%s) is more than max_seconds (%s)", plain(e.Base.Seconds()), plain(e.Max.Seconds()))

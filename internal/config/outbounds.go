@@ -78,7 +78,7 @@ func (b *builder) outbound(key string, r *raw.Outbound) *Outbound {
 			return nil
 		}
 		m.Via = via
-		b.inline = append(b.inline, Pool{Name: key, Inline: true, Strategy: RoundRobin, HashOver: "exchange", Proxies: []Proxy{m}, Eject: defaultEject()})
+		b.inline = append(b.inline, Pool{Name: key, Inline: true, Strategy: RoundRobin, HashOver: "exchange", Proxies: []Proxy{m}, Eject: DefaultEject()})
 		w.Action, w.Pool = Use, key
 	default:
 		if r.URL != nil {

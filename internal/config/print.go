@@ -282,7 +282,7 @@ func isSingleURL(q *Pool) bool {
 		return false
 	}
 	m := q.Proxies[0]
-	return m.Weight == 1 && m.Tier == 1 && m.Enabled && m.Limits == (Limits{}) && q.Limits == (Limits{}) && q.Health == (Health{}) && q.Eject == defaultEject()
+	return m.Weight == 1 && m.Tier == 1 && m.Enabled && m.Limits == (Limits{}) && q.Limits == (Limits{}) && q.Health == (Health{}) && q.Eject == DefaultEject()
 }
 
 func (p printer) pool(q *Pool) *object {
@@ -305,7 +305,7 @@ func (p printer) pool(q *Pool) *object {
 		o.put("health_check", newObject().put("method", h.Method).put("interval_seconds", secs(h.Interval)).put("timeout_seconds", secs(h.Timeout)).
 			put("rise", h.Rise).put("fall", h.Fall))
 	}
-	if e := q.Eject; e != defaultEject() {
+	if e := q.Eject; e != DefaultEject() {
 		o.put("eject", newObject().put("after", e.After).put("base_seconds", secs(e.Base)).put("max_seconds", secs(e.Max)).put("max_percent", e.MaxPercent))
 	}
 	return o

@@ -22,7 +22,7 @@ import (
 const (
 	childTime      = 30 * time.Second       // a new process may take so long until it is ready
 	moveBatch      = 50                     // tunnels that stand still at the same time; with 100 the pause doubles
-	settleTime     = 10 * time.Second       // for connections that were accepted before the hand-over; the handshake's limit
+	settleTime     = 10 * time.Second       // for connections that were accepted before the hand-over; as inbound's handshakeTime
 	retireInterval = 100 * time.Millisecond // between two looks at what is left
 )
 

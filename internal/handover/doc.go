@@ -5,6 +5,9 @@
 // does not speak to systemd (but takes the sockets that systemd opened), and it
 // decides neither when to upgrade nor which connections move.
 //
+// Child is the old process's view of the new one, Parent the new one's view of
+// the old. Listening sockets are given by spawn and taken up by Inherited.
+//
 // # How an upgrade goes
 //
 // The old process, the parent, starts the new one, its child, with its listening

@@ -54,7 +54,7 @@ func (p *Parent) Serving() error {
 // Receive takes what moves until the parent says that nothing more does, and
 // returns its last message. It blocks as long as the parent pleases.
 //
-// withDescriptors looks at a batch and prepares all that can fail, without touching what
+// hold looks at a batch and prepares all that can fail, without touching what
 // passes over the conns. It returns what is to be done when the batch is this
 // process's own: resume, which cannot fail. An error refuses the batch. Until
 // resume is called Receive closes the conns if the batch is not committed.

@@ -96,7 +96,7 @@ func (c *client) firstByte() (byte, bool) {
 	if len(c.in.pending()) == 0 {
 		if err := c.in.fill(); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				c.drop("unknown", "the client sent nothing for 10 s")
+				c.drop("unknown", "the client sent nothing for "+handshakeWords)
 			} else {
 				c.close() // the client left without sending anything, as port probes do
 			}

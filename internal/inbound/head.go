@@ -66,7 +66,7 @@ func (in *input) cutShort(err error) error {
 
 // headTimeout returns what a deadline means while a head is read.
 func headTimeout() *refusal {
-	return badStatus(http.StatusRequestTimeout, "the request head was not complete within 10 s", "")
+	return badStatus(http.StatusRequestTimeout, "the request head was not complete within "+handshakeWords, "")
 }
 
 // scanHead looks at what is new of the pending bytes, line by line, and

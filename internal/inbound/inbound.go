@@ -21,11 +21,12 @@ import (
 	"github.com/things-go/go-socks5"
 
 	"proxyd/internal/config"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 )
 
 const (
-	handshakeTime = 10 * time.Second // from accept until the request is complete; nothing extends it
+	handshakeTime = 10 * time.Second // from accept, or the last answer on a kept connection, until the request is complete
 	answerTime    = 10 * time.Second // for the client to take one write of an answer
 	idleTime      = 90 * time.Second // a kept plain HTTP connection between two requests
 	bodyIdle      = 60 * time.Second // a request's body between two bytes of it, while no answer goes to the client
@@ -33,6 +34,9 @@ const (
 	mostWaiting   = 16384            // connections that wait for their request, whatever the limit of open files
 	lingerTime    = 2 * time.Second  // for the client to read the answer, before its connection is closed
 )
+
+// handshakeWords is handshakeTime in messages.
+var handshakeWords = printable.Seconds(handshakeTime)
 
 // Options are what a Server needs.
 type Options struct {

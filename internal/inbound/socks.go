@@ -45,7 +45,7 @@ func (c *client) serveSOCKS5() {
 	case s.settled:
 		c.linger()
 	case isTimeout(s.readErr):
-		c.drop("socks5", "the SOCKS5 handshake was not complete within 10 s")
+		c.drop("socks5", "the SOCKS5 handshake was not complete within "+handshakeWords)
 	case s.readErr != nil:
 		c.close() // it left in the middle
 	case errors.Is(err, statute.ErrNoSupportedAuth):
@@ -229,7 +229,7 @@ func (c *client) serveSOCKS4() {
 		if f == nil && n == 0 {
 			if err := c.in.fill(); err != nil {
 				if isTimeout(err) {
-					c.drop("socks4", "the SOCKS4 request was not complete within 10 s")
+					c.drop("socks4", "the SOCKS4 request was not complete within "+handshakeWords)
 				} else {
 					c.close()
 				}

@@ -132,7 +132,7 @@ func (m *Metrics) forget() {
 	}
 	for k, w := range m.upstreams {
 		if !names[w.upstream] {
-			m.active.DeleteLabelValues(w.exchangeSeries.exchange, w.exchangeSeries.kind, w.upstream)
+			m.active.DeletePartialMatch(prometheus.Labels{"exchange": w.exchangeSeries.exchange, "kind": w.exchangeSeries.kind, "upstream": w.upstream})
 			delete(m.upstreams, k)
 		}
 	}

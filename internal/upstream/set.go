@@ -86,7 +86,7 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 		s.shared.limits.Configure(s.limits.of) // no other set has limits yet
 	}
 	plain := config.Proxy{Name: "direct", Exit: "direct", URL: config.URL{Scheme: config.SchemeDirect}, Weight: 1, Tier: 1, Enabled: true}
-	direct := config.Pool{Name: "direct", Strategy: config.Failover, Proxies: []config.Proxy{plain}, Eject: config.Eject{After: 3, Base: 5 * time.Second, Max: 5 * time.Minute, MaxPercent: 100}}
+	direct := config.Pool{Name: "direct", Strategy: config.Failover, Proxies: []config.Proxy{plain}, Eject: config.DefaultEject()}
 	s.direct = s.newPool(direct)
 	for _, p := range c.Pools { // all of them first: via may name a later one
 		s.pools[p.Name] = s.newPool(p)

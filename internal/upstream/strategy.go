@@ -63,9 +63,10 @@ func (p *Pool) byStrategy(v *candidates, l *selection) int {
 	case config.LeastConnections:
 		var few [fewMembers]int32
 		return p.smoothWRR(p.leastLoaded(append(few[:0], v.list...)))
-	default:
+	case config.RoundRobin:
 		return p.smoothWRR(v.list)
 	}
+	panic("a strategy that byStrategy does not know: " + string(p.strategy))
 }
 
 // fewMembers is how many are compared without an allocation.

@@ -62,7 +62,7 @@ type Server struct {
 	spares     spares
 }
 
-// New makes a server. It starts nothing.
+// New returns a server. It starts nothing.
 func New(o Options) *Server {
 	if o.Brief == nil {
 		o.Brief = o.Status

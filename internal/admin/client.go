@@ -64,7 +64,7 @@ type RejectedError struct {
 // Error returns the errors, one a line.
 func (e *RejectedError) Error() string { return strings.Join(e.Faults, "\n") }
 
-// NewClient makes a client for host:port or unix:/path. An unspecified host is
+// NewClient returns a client for host:port or unix:/path. An unspecified host is
 // this machine. The token may be zero. It opens nothing.
 func NewClient(address string, token config.Secret) *Client {
 	c := &Client{address: address, base: "http://" + address, token: token}

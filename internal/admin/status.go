@@ -78,7 +78,7 @@ type Verdict struct {
 	Until    *time.Time `json:"until,omitempty"`
 }
 
-// Words says what the verdict is, how long it has held and, where it ends by
+// Words returns the verdict, how long it has held and, where it ends by
 // itself, how much of it is left: "geoblocked (for 2 min 3 s, 14 s left)".
 func (v Verdict) Words(now time.Time) string {
 	text := v.Verdict + " (for " + Duration(now.Sub(v.Since))

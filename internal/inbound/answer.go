@@ -109,7 +109,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// orDash makes a name one word.
+// orDash returns a name as one word, "-" for none.
 func orDash(s string) string {
 	if s == "" {
 		return "-"

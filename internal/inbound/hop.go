@@ -52,8 +52,8 @@ func dropTrailers(h http.Header) {
 	}
 }
 
-// asWritten gives the fields of an answer the names that they have in its head,
-// but for those that net/http goes by. It writes the others as they stand in h,
+// asWritten restores the names of an answer's fields as its head writes them,
+// except for those that net/http goes by. It writes the others as they stand in h,
 // in an order of its own.
 func asWritten(h http.Header, head []byte, status int) {
 	if status == http.StatusNotModified { // else net/http would leave out what is said of the content

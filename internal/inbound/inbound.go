@@ -92,7 +92,7 @@ type Server struct {
 	done    sync.WaitGroup // one for each of conns, one for plain
 }
 
-// New makes a Server. It starts nothing.
+// New returns a Server. It starts nothing.
 func New(o Options) *Server {
 	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, handshake: handshakeTime, reply: replyTime}
 	// No caller's context lives as long as the Server; Close ends this one.
@@ -247,7 +247,7 @@ func (h *connQueue) put(c net.Conn) bool {
 	}
 }
 
-// Accept takes the next connection.
+// Accept returns the next connection.
 func (h *connQueue) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.conns:

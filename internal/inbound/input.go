@@ -58,7 +58,7 @@ func (in *input) makeRoom() {
 	in.b = big
 }
 
-// use takes n pending bytes away.
+// use consumes n pending bytes.
 func (in *input) use(n int) {
 	in.r += n
 	in.rescan()

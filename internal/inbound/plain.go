@@ -170,7 +170,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close does nothing: net/http's own would read on. The server closes the body.
+// Close does nothing: net/http's own Close would read on. The server closes the
+// body.
 func (b *requestBody) Close() error { return nil }
 
 // Interrupt ends a Read that is under way, and all that follow: where the

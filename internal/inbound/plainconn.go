@@ -85,7 +85,7 @@ func (p *plainConn) next() *request {
 	return r
 }
 
-// setCancel makes cancel what ends the exchange when the client leaves. net/http's
+// setCancel sets what ends the transaction when the client leaves. net/http's
 // own context does not do: it ends for good, for all requests that follow, with
 // the first read that net/http itself interrupts.
 func (p *plainConn) setCancel(cancel context.CancelCauseFunc) {

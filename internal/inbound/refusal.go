@@ -39,7 +39,7 @@ func cleanLine(format string, v ...any) string {
 // quote repeats a little of what a client wrote.
 func quote(b []byte) string { return `"` + printable.Cut(printable.ASCII(redact(string(b))), 40) + `"` }
 
-// redact takes out what may be a secret of the client's: user information, and
+// redact removes what may be a secret of the client's: user information, and
 // all behind a question mark.
 func redact(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {

@@ -12,7 +12,8 @@ import (
 )
 
 // A crowd against a queue: as many as the windows inside the queue's time admit
-// get through, in their order, the rest get an error that says why, and none waits in vain.
+// get through, in their order, the rest get an error that says why, and none
+// waits in vain.
 func TestCrowdIsServedInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -96,8 +97,8 @@ func (l *grantLog) waits(ctx context.Context, table *Table, b []*Budget, name st
 	synctest.Wait()
 }
 
-// One that leaves the queue costs no other its slot: not when it waits, and not when
-// its slots have just been given to it.
+// One that leaves the queue costs no other its slot: not when it waits, and not
+// when its slots have just been given to it.
 func TestCancelledWaiterLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

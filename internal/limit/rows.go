@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Full says that a budget had no room in time.
+// Full is the error when a budget had no room in time.
 type Full struct {
 	Budget     Key
 	Limits     Limits

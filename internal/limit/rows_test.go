@@ -68,7 +68,8 @@ func TestExhausted(t *testing.T) {
 	}
 }
 
-// What is left, in words; a connection that moves here is no longer counted as another process's.
+// What is left, in words; a connection that moves here is no longer counted as
+// another process's.
 func TestRowsInWords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -28,7 +28,7 @@ type Table struct {
 // ErrSuspended is the error of Acquire while the table grants nothing.
 var ErrSuspended = errors.New("no connections are granted: another process takes over")
 
-// NewTable makes a table without budgets. It starts nothing. warn, if not nil,
+// NewTable returns a table without budgets. It starts nothing. warn, if not nil,
 // is called once for each budget that is only watched, when 80 % of it are
 // used, and again only after its limits have changed; it is called by Acquire
 // and must not block.

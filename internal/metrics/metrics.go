@@ -44,7 +44,7 @@ var dialSteps = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 // "other".
 var protocols = []string{"connect", "http", "socks4", "socks5", "tls", "unknown", "other"}
 
-// New makes the metrics of one process, in a registry of their own.
+// New returns the metrics of one process, in a registry of their own.
 func New(o Options) *Metrics {
 	m := &Metrics{
 		o: o, reg: prometheus.NewRegistry(), connections: map[string]prometheus.Counter{},

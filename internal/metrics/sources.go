@@ -34,7 +34,7 @@ type Options struct {
 // Generation is a process of this service that still has tunnels.
 type Generation struct{ Number, Tunnels int }
 
-// Up says whether an upstream is in use or ejected.
+// Up is whether an upstream is in use or ejected.
 type Up struct {
 	Upstream string
 	Up       bool

@@ -143,7 +143,8 @@ func standing(t *testing.T, f *relay.Flow) {
 	})
 }
 
-// TestPathDeadForLessThanTheLimitLosesNothing: a path that was dead for less than the limit loses nothing.
+// TestPathDeadForLessThanTheLimitLosesNothing: a path that was dead for less
+// than the limit loses nothing.
 func TestPathDeadForLessThanTheLimitLosesNothing(t *testing.T) {
 	t.Parallel()
 	w := join(t, running(t, 5*time.Second), allKinds[0], nil, nil, relay.Options{})

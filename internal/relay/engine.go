@@ -31,7 +31,7 @@ type Engine struct {
 // pathsEvery is after how many ticks dead peers are looked for.
 const pathsEvery = 5
 
-// NewEngine makes an Engine. It starts nothing.
+// NewEngine returns an Engine. It starts nothing.
 func NewEngine() *Engine {
 	return &Engine{
 		DeadAfter: 15 * time.Second,

@@ -57,8 +57,9 @@ func TestWatchdogVerdict(t *testing.T) {
 	}
 }
 
-// TestEngineKeepsNothingOfAnEndedFlow: of a flow that has ended, the engine keeps nothing. Its conns can
-// be anything; one that cannot half-close is closed.
+// TestEngineKeepsNothingOfAnEndedFlow: of a flow that has ended, the engine
+// keeps nothing. Its conns can be anything; one that cannot half-close is
+// closed.
 func TestEngineKeepsNothingOfAnEndedFlow(t *testing.T) {
 	e := NewEngine()
 	for _, o := range []Options{{}, {Idle: time.Hour}} {
@@ -80,8 +81,8 @@ func TestEngineKeepsNothingOfAnEndedFlow(t *testing.T) {
 	}
 }
 
-// TestBurstIsOverWhenQuiet: memory is given back when many flows have come or gone and then
-// none for a while; not sooner, and not again and again.
+// TestBurstIsOverWhenQuiet: memory is given back when many flows have come or
+// gone and then none for a while; not sooner, and not again and again.
 func TestBurstIsOverWhenQuiet(t *testing.T) {
 	const some, many = burstSize/3 + 1, 2 * burstSize
 	for _, c := range []struct {

@@ -88,8 +88,9 @@ func BenchmarkExact(b *testing.B) {
 // whoEnds first; Proxyd: neither waits for the other.
 var whoEnds = []relay.Side{relay.Client, relay.Server, relay.Proxyd}
 
-// exact carries before+after bytes in each direction and checks every one. A side that
-// is not first to end sends the latter part after the other has ended.
+// exact carries before+after bytes in each direction and checks every one. A
+// side that is not first to end sends the latter part after the other has
+// ended.
 func exact(t testing.TB, e *relay.Engine, k kinds, first relay.Side, seed uint64, before, after int) {
 	t.Helper()
 	w := join(t, e, k, nil, nil, relay.Options{})

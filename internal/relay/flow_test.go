@@ -58,8 +58,8 @@ func TestBytesWhileItLives(t *testing.T) {
 	}
 }
 
-// TestBackPressure: when the reader stops, the writer must, soon. The other direction
-// goes on. When the reader reads again, all arrives.
+// TestBackPressure: when the reader stops, the writer must, soon. The other
+// direction goes on. When the reader reads again, all arrives.
 func TestBackPressure(t *testing.T) {
 	t.Parallel()
 	const total, bound = 24 << 20, 16 << 20 // the flow's own socket buffers may hold 6 MiB and 4

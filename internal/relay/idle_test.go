@@ -52,8 +52,8 @@ func TestIdleHoldsNoBuffer(t *testing.T) {
 }
 
 // BenchmarkIdleFlow measures what a flow holds while it waits, after bytes have
-// passed in both directions: heap, and the stacks of its two goroutines. With TLS, the
-// sessions' buffers at both far ends are in it.
+// passed in both directions: heap, and the stacks of its two goroutines. With
+// TLS, the sessions' buffers at both far ends are in it.
 func BenchmarkIdleFlow(b *testing.B) {
 	for _, k := range []kinds{{"tcp", "tcp"}, {"tcp", "tls"}} {
 		b.Run("relay, "+k.String(), func(b *testing.B) {

@@ -17,7 +17,7 @@ type Options struct {
 	Done       func(Stats) // called once, when both directions have ended and both conns are closed; may be nil
 }
 
-// Reason says why a flow ended.
+// Reason is why a flow ended.
 type Reason string
 
 // The reasons.

@@ -29,7 +29,7 @@ type CA struct {
 	issued map[string]*tls.Certificate
 }
 
-// NewCA makes one.
+// NewCA returns a new certificate authority.
 func NewCA(t testing.TB) *CA {
 	t.Helper()
 	ca := &CA{Pool: x509.NewCertPool(), issued: map[string]*tls.Certificate{}}
@@ -55,7 +55,8 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
-// certificate issues one for servers and clients that ends at notAfter.
+// certificate issues a certificate for servers and clients that expires at
+// notAfter.
 func (ca *CA) certificate(notAfter time.Time, names ...string) (tls.Certificate, error) {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]},

@@ -18,7 +18,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Exchange is a fake venue: REST and websocket on one port with TLS, and on
+// Exchange is a fake exchange: REST and websocket on one port with TLS, and on
 // another without.
 //
 //	/              "ok"
@@ -50,7 +50,8 @@ type Seen struct {
 	Head                        string // without TLS: the bytes of the connection so far
 }
 
-// NewExchange starts one. It has a certificate for any name, from its own CA.
+// NewExchange starts a fake exchange. It has a certificate for any name, from
+// its own CA.
 func NewExchange(t testing.TB) *Exchange {
 	t.Helper()
 	x := &Exchange{CA: NewCA(t), tls: newServer(t, "127.0.0.1"), plain: newServer(t, "127.0.0.1")}
@@ -108,7 +109,7 @@ func (h *heads) text() string {
 // too.
 type tracking struct{ *server }
 
-// Accept takes one.
+// Accept takes a connection and tracks it.
 func (l tracking) Accept() (net.Conn, error) {
 	c, err := l.ln.Accept()
 	if err != nil {

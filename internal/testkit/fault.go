@@ -23,7 +23,7 @@ type Fault struct {
 	Do func(net.Conn) // the connection is closed when it returns
 }
 
-// On makes a fault.
+// On returns a Fault that runs do at a stage.
 func On(at Stage, do func(net.Conn)) *Fault { return &Fault{at, do} }
 
 // Close closes at once: a FIN, or a RST where the peer's bytes lie unread.

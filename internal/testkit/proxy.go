@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// ProxyOptions say what a fake upstream proxy is. The zero value is a kind
+// ProxyOptions configure a fake upstream proxy. The zero value is a well-behaved
 // HTTP proxy without authentication that knows no host but loopback addresses.
 type ProxyOptions struct {
 	Scheme         string            // http (default), https, socks4, socks4a, socks5; a socks4 one refuses names
@@ -54,7 +54,7 @@ type Asked struct {
 	TLS            *tls.ConnectionState // https
 }
 
-// NewProxy starts one.
+// NewProxy starts a fake upstream proxy.
 func NewProxy(t testing.TB, o ProxyOptions) *Proxy {
 	t.Helper()
 	if o.Scheme == "" {
@@ -78,7 +78,7 @@ func (p *Proxy) URL() string {
 	return u.String()
 }
 
-// SetFault changes what new connections meet; nil is kind again.
+// SetFault changes what new connections meet; nil is well-behaved again.
 func (p *Proxy) SetFault(f *Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,7 +102,7 @@ func (p *Proxy) note(a Asked, c net.Conn) {
 	p.mu.Unlock()
 }
 
-// fails does the fault of this stage, if there is one.
+// fails runs the fault of this stage and reports whether there is one.
 func (p *Proxy) fails(at Stage, c net.Conn) bool {
 	p.mu.Lock()
 	f := p.o.Fault

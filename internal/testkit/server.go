@@ -70,7 +70,7 @@ func (s *server) track(c net.Conn) bool {
 	return true
 }
 
-// enter makes Stop wait for what the caller does until it calls done. It
+// enter makes Stop wait until the caller calls done. It
 // reports false when it is too late.
 func (s *server) enter() (done func(), ok bool) {
 	s.mu.Lock()

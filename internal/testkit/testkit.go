@@ -1,5 +1,5 @@
 // Package testkit gives tests real peers on loopback: fake exchanges, fake
-// upstream proxies that are kind or unkind on request, plain TCP servers, and
+// upstream proxies that behave well or badly on request, plain TCP servers, and
 // clients with control over every byte. Whatever it starts is closed, and waited
 // for, when the test ends.
 //

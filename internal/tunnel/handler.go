@@ -54,7 +54,7 @@ type Handler struct {
 	idle    chan struct{} // closed when the last tunnel has ended, made by Wait
 }
 
-// NewHandler makes a Handler. It starts nothing.
+// NewHandler returns a Handler. It starts nothing.
 func NewHandler(o Options) *Handler {
 	var seed [3]byte
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand)

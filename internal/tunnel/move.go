@@ -102,7 +102,7 @@ func (f frozen) left() {
 func (f frozen) resume() { f.tunnel.carryOn(f.state) }
 
 // carryOn lets a frozen flow go on as t's.
-func (t *Tunnel) carryOn(s relay.State) { t.carries(t.h.relay.Resume(s)) }
+func (t *Tunnel) carryOn(s relay.State) { t.setFlow(t.h.relay.Resume(s)) }
 
 // Adopt carries on with a tunnel from another process: it counts here from now
 // on and ends in one Record. The limit of tunnels does not apply to it.

@@ -22,7 +22,7 @@ type Request struct {
 	Upgrade  bool   // a plain request that asks for an upgrade
 }
 
-// Event says what a Record reports.
+// Event is what a Record reports.
 type Event uint8
 
 // The events.

@@ -60,11 +60,11 @@ func (t *Tunnel) Carry(client net.Conn, early []byte) {
 		Buffer:     limits.Buffer,
 		Done:       func(s relay.Stats) { t.ended(s, release) },
 	})
-	t.carries(flow)
+	t.setFlow(flow)
 }
 
-// carries makes the flow t's.
-func (t *Tunnel) carries(flow *relay.Flow) {
+// setFlow makes flow the tunnel's.
+func (t *Tunnel) setFlow(flow *relay.Flow) {
 	t.flow.Store(flow)
 	if t.h.closing.Load() { // CloseAll may have run since t had none that ran
 		flow.Close()

@@ -13,11 +13,11 @@ func Seconds(d time.Duration) string {
 	if d < 95*time.Millisecond {
 		return strconv.FormatInt(d.Round(time.Millisecond).Milliseconds(), 10) + " ms"
 	}
-	return Decimal(d) + " s"
+	return decimal(d) + " s"
 }
 
-// Decimal returns a duration's seconds with at most one decimal.
-func Decimal(d time.Duration) string {
+// decimal returns a duration's seconds with at most one decimal.
+func decimal(d time.Duration) string {
 	return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64)
 }
 

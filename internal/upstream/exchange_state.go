@@ -133,15 +133,6 @@ func (u *Upstream) opened(t *Target, took time.Duration, at time.Time) {
 	u.observeDial(t.Exchange, t.Kind, took, u.shared.elapsed(at))
 }
 
-// Latency returns the moving average of the time that a dial to the exchange takes,
-// 0 before the first.
-func (u *Upstream) Latency(exchange string, kind catalog.Kind) time.Duration {
-	if pr := u.known(exchange, kind); pr != nil {
-		return time.Duration(pr.latency.Load())
-	}
-	return 0
-}
-
 // observeDial records how long a successful dial took. One that took many times
 // what is usual for the pair degrades it for a while; the next quick one ends that.
 func (u *Upstream) observeDial(exchange string, kind catalog.Kind, took time.Duration, at int64) {

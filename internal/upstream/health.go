@@ -55,7 +55,7 @@ func (r *rules) period(n int) time.Duration {
 	return d - rand.N(d/5+1) //nolint:gosec // spreads load, guards nothing
 }
 
-// ownFault reports whether a failure is the upstream's own, and whether it is so
+// ownFailure reports whether a failure is the upstream's own, and whether it is so
 // plain that one is enough.
 func ownFailure(e *failure.Error) (own, plain bool) {
 	switch e.Class {

@@ -111,7 +111,7 @@ func TestFailuresThatEject(t *testing.T) {
 	})
 }
 
-// Where the fault may be the target's, no member is charged unless another
+// Where the target may be to blame, no member is charged unless another
 // succeeds.
 func TestUnclearFailureIsNotCharged(t *testing.T) {
 	list := proxies(t, 2)
@@ -197,7 +197,7 @@ func TestProbesOfEjectedUpstream(t *testing.T) {
 		more bool
 	}{
 		{"success", nil, true, false},
-		{"its own fault", failure.New(failure.UpstreamTimeout, "x"), false, true},
+		{"its own failure", failure.New(failure.UpstreamTimeout, "x"), false, true},
 		{"the target refused", failure.New(failure.TargetRefused, "x"), true, false},
 		{"it denied", failure.New(failure.UpstreamDenied, "x"), true, false},
 		{"the target was silent", &failure.Error{Class: failure.TargetTimeout, Unsure: true}, false, true},
@@ -223,7 +223,7 @@ func TestProbesOfEjectedUpstream(t *testing.T) {
 	}
 }
 
-// What may be either's fault ejects a member only where others do what it failed in.
+// A failure that either may be to blame for ejects a member only where others succeed.
 func TestUnclearProbeFailures(t *testing.T) {
 	for _, blamed := range []bool{false, true} {
 		s := load(t, poolOfMany(2, "failover"), nil)
@@ -345,7 +345,7 @@ func TestSlowDialsEject(t *testing.T) {
 	}
 }
 
-// A target that is slow through every member is the fault of none.
+// A target that is slow through every member ejects no member.
 func TestSlowTargetEjectsNone(t *testing.T) {
 	t.Parallel()
 	list := proxies(t, 2)

@@ -27,7 +27,7 @@ func TestSourceAddress(t *testing.T) {
 	}
 }
 
-// A source address or an interface that is not here is our own machine's fault.
+// A source address or an interface that is not here is an error of this machine.
 func TestSourceNotHere(t *testing.T) {
 	far := testkit.NewTCP(t, testkit.Hang)
 	for _, tt := range []struct{ url, text string }{

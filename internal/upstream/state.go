@@ -167,7 +167,6 @@ type Status struct {
 	Live     int64                    `json:"live"`
 	Connects uint64                   `json:"connects"`           // connections opened since the upstream is known
 	Failures map[failure.Class]uint64 `json:"failures,omitempty"` // failed attempts since then
-	InUse    bool                     `json:"in_use"`             // enabled in some pool
 	Drained  bool                     `json:"drained,omitempty"`
 	Ejection *Ejection                `json:"ejection,omitempty"` // nil: it is not ejected
 	Pairs    []PairStatus             `json:"pairs,omitempty"`    // in the order of first use
@@ -208,7 +207,7 @@ func ms(ns int64) float64 { return float64(time.Duration(ns).Microseconds()) / 1
 func (u *Upstream) Status() Status {
 	s := Status{
 		Name: u.name, URL: u.URL(), Live: u.Live(), Connects: u.state.connects.Load(), Failures: u.state.failuresByClass(),
-		InUse: len(u.pools) > 0, Drained: u.Drained(""),
+		Drained: u.Drained(""),
 	}
 	u.state.mu.Lock()
 	if h := &u.state.health; !h.since.IsZero() {

@@ -189,7 +189,7 @@ func TestStatus(t *testing.T) {
 	}
 	got.Ejection, got.Pairs[0].LatencyMS = nil, 0
 	want := Status{
-		Name: "a", URL: got.URL, Live: 1, Connects: 1, Failures: map[failure.Class]uint64{failure.UpstreamProtocol: 1}, InUse: true,
+		Name: "a", URL: got.URL, Live: 1, Connects: 1, Failures: map[failure.Class]uint64{failure.UpstreamProtocol: 1},
 		Pairs: []PairStatus{
 			{Exchange: "binance", Kind: "websocket", Live: 1, Verdict: &Verdict{Word: WordGeoblocked, At: c.at, Since: c.at, Text: "451"}},
 			{Exchange: "kraken", Kind: "http", Drained: true},
@@ -200,7 +200,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("want (-), got (+):\n%s", d)
 	}
 	text, err := json.Marshal(s.Upstream("b").Status())
-	if err != nil || strings.Contains(string(text), "some") || !strings.Contains(string(text), `"in_use":false`) || strings.Contains(got.URL, "some") || !strings.HasSuffix(got.URL, "@"+list[0].Addr) {
+	if err != nil || strings.Contains(string(text), "some") || strings.Contains(got.URL, "some") || !strings.HasSuffix(got.URL, "@"+list[0].Addr) {
 		t.Errorf("%s, %v; URL %s", text, err, got.URL)
 	}
 }

@@ -356,12 +356,12 @@ func TestMovingAverage(t *testing.T) {
 	to, u := on("binance", feedKind), s.Upstream("m0")
 	for _, step := range []struct{ took, want time.Duration }{{100, 100}, {100, 100}, {300, 150}, {150, 150}, {50, 125}} {
 		u.opened(&to, step.took*time.Millisecond, time.Now())
-		if got := u.Latency("binance", feedKind); got != step.want*time.Millisecond {
+		if got := time.Duration(u.known("binance", feedKind).latency.Load()); got != step.want*time.Millisecond {
 			t.Errorf("after %d ms it is %v, want %d ms", step.took, got, step.want)
 		}
 	}
 	seen := func(exchange string) bool { opened, _ := u.LastSeen(exchange, feedKind); return !opened.IsZero() }
-	if u.Latency("kraken", feedKind) != 0 || !seen("binance") || seen("kraken") {
+	if u.known("kraken", feedKind) != nil || !seen("binance") || seen("kraken") {
 		t.Error("what is known of one exchange is not known of another")
 	}
 }

@@ -15,7 +15,7 @@ import (
 //
 // Environment and defaults are included on both sides.
 func Diff(prev, next *Config) []string {
-	d := &differ{prev: poolTable(prev), next: poolTable(next), defaults: next.Default, seen: map[string]bool{}}
+	d := &differ{prev: PoolsByName(prev), next: PoolsByName(next), defaults: next.Default, seen: map[string]bool{}}
 	d.change("enabled", prev.Enabled, next.Enabled)
 	d.outbounds("default", prev.Default, next.Default)
 	diffNamed(namedPools(prev), namedPools(next), func(p Pool) string { return p.Name },
@@ -43,14 +43,6 @@ type differ struct {
 	defaults   Outbounds // next's, for what has lost its entry
 	lines      []string
 	seen       map[string]bool
-}
-
-func poolTable(c *Config) map[string]*Pool {
-	table := make(map[string]*Pool, len(c.Pools))
-	for i := range c.Pools {
-		table[c.Pools[i].Name] = &c.Pools[i]
-	}
-	return table
 }
 
 // namedPools returns the pools that have a name. Inline ones are compared where

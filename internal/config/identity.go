@@ -131,10 +131,7 @@ func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) 
 func (b *builder) namePools(pools []Pool) {
 	byName := map[string]Identity{}
 	names := map[Identity]string{}
-	table := map[string]*Pool{}
-	for i := range pools {
-		table[pools[i].Name] = &pools[i]
-	}
+	table := poolsByName(pools)
 	each := func(do func(key string, p *Proxy, id Identity)) {
 		for i := range pools {
 			for j := range pools[i].Proxies {
@@ -198,10 +195,7 @@ func freeName(base string, taken map[string]Identity, last map[string]int) strin
 
 // refuseViaCycles refuses a chain of hops that leads back to itself.
 func (b *builder) refuseViaCycles(pools []Pool) {
-	table := map[string]*Pool{}
-	for i := range pools {
-		table[pools[i].Name] = &pools[i]
-	}
+	table := poolsByName(pools)
 	state := map[string]int{} // 1: being walked, 2: done
 	var walk func(p *Pool, path string)
 	walk = func(p *Pool, path string) {

@@ -113,8 +113,8 @@ func (b *builder) users(key string, list []raw.User) []User {
 	return out
 }
 
-// refuseOwnAddresses refuses upstreams that are proxyd itself. Where another proxy
-// is asked for one, its 127.0.0.1 is another machine's.
+// refuseOwnAddresses refuses upstreams that are proxyd itself. Behind another hop,
+// 127.0.0.1 is another machine's.
 func (b *builder) refuseOwnAddresses(c *Config) {
 	for _, p := range c.Pools {
 		for i, m := range p.Proxies {
@@ -128,7 +128,7 @@ func (b *builder) refuseOwnAddresses(c *Config) {
 				}
 			}
 			switch own := sameAddress(m.URL, c.Admin.Address); {
-			case own && c.Admin.Default: // it gives way
+			case own && c.Admin.Default: // dropped instead
 				b.warnf("admin", `set admin to another address, or to ""`, "there is no admin server: its usual address %s is that of an upstream", c.Admin.Address)
 				c.Admin.Address, c.Admin.Default = "", false
 			case own:
@@ -158,7 +158,7 @@ func (b *builder) memberKey(p Pool, i int) string {
 }
 
 // sameAddress reports whether a proxy's URL leads to an address to listen on, as
-// far as that can be told without asking a name server.
+// far as is known without DNS.
 func sameAddress(u URL, listen string) bool {
 	ip, port, ok := listenIP(listen)
 	if !ok || u.Scheme == SchemeDirect || port != strconv.Itoa(int(u.Port)) {

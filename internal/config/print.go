@@ -13,10 +13,7 @@ import (
 // Print returns the effective configuration as YAML: defaults filled in, every
 // outbound in its long form, secrets masked.
 func Print(c *Config) string {
-	p := printer{pools: map[string]*Pool{}}
-	for i := range c.Pools {
-		p.pools[c.Pools[i].Name] = &c.Pools[i]
-	}
+	p := printer{pools: PoolsByName(c)}
 	out, err := yaml.Marshal(p.config(c))
 	if err != nil { // nodes made of text alone cannot fail
 		return "# " + err.Error() + "\n"

@@ -88,11 +88,15 @@ func (b *builder) mergeDuplicates(c *Config) {
 
 // PoolsByName returns the pools of a configuration by name.
 func PoolsByName(c *Config) map[string]*Pool {
-	pools := make(map[string]*Pool, len(c.Pools))
-	for i := range c.Pools {
-		pools[c.Pools[i].Name] = &c.Pools[i]
+	return poolsByName(c.Pools)
+}
+
+func poolsByName(pools []Pool) map[string]*Pool {
+	table := make(map[string]*Pool, len(pools))
+	for i := range pools {
+		table[pools[i].Name] = &pools[i]
 	}
-	return pools
+	return table
 }
 
 // SameOutbound reports whether two outbounds use the same members in the same

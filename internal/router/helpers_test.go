@@ -12,7 +12,7 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// pools is what the tables below name as ways.
+// pools is what the tables below name as outbounds.
 const pools = `
 pools:
   asia: {proxies: ["socks5://tokyo.example:1080"]}

@@ -100,8 +100,10 @@ type clientKey struct{}
 
 func clientOf(r *http.Request) *client { return r.Context().Value(clientKey{}).(*client) }
 
-// newProxy makes goproxy a dispatcher: it dials nothing and copies nothing of
-// a CONNECT, and of the environment, which it reads, nothing is left.
+// newProxy returns goproxy as a dispatcher: it calls the hooks below, and copies
+// the body of a plain answer. It dials nothing and copies nothing of a CONNECT:
+// that needs the pools, the limits and the records of tunnel, which it does not
+// know. What it reads from the environment is reset.
 func (s *Server) newProxy() *goproxy.ProxyHttpServer {
 	p := goproxy.NewProxyHttpServer()
 	p.ConnectDial, p.ConnectDialWithReq = nil, nil

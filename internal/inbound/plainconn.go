@@ -39,7 +39,7 @@ type plainConn struct {
 	cut      bool                    // nothing more of a body is wanted
 	pending  []*request              // handed out, not yet served; nil stands for backHead
 	requests int                     // requests handed out
-	cancel   context.CancelCauseFunc // of the exchange being served; nil for none
+	cancel   context.CancelCauseFunc // of the transaction being served; nil for none
 	answered atomic.Int64
 	failed   atomic.Bool  // a Read has
 	wrote    atomic.Int64 // when bytes were last taken by the client, in Unix nanoseconds
@@ -186,7 +186,7 @@ var (
 	errBodyCut  = errors.New("the rest of the body is not wanted")
 )
 
-// allowBody is allow for a read of a body.
+// allowBody is allow for a read of a body; it fails if the body is cut.
 func (p *plainConn) allowBody() error {
 	if err := p.allow(time.Now().Add(bodyIdle)); err != nil {
 		return err
@@ -211,7 +211,7 @@ func (p *plainConn) cutBody() {
 	}
 }
 
-// readChunked makes the next checked part of a chunked body what is handed out.
+// readChunked reads and checks the next part of a chunked body into p.out.
 func (p *plainConn) readChunked() error {
 	if len(p.c.in.pending()) == 0 {
 		if err := p.readIdle(p.c.in.fill); err != nil {

@@ -19,8 +19,10 @@ import (
 	"proxyd/internal/tunnel"
 )
 
-// newSOCKS5 makes go-socks5 a parser: names are not resolved here, nothing is
-// dialled, and of the commands there is CONNECT alone.
+// newSOCKS5 returns go-socks5 as a parser of greetings, credentials and requests.
+// It resolves no names and dials nothing: tunnel does, by the configuration. Of
+// the commands only CONNECT is served. SOCKS4, which go-socks5 lacks, is parsed
+// in this file.
 func newSOCKS5() *socks5.Server {
 	return socks5.NewServer(
 		// Its order decides, not the client's: a name may be a label, so it is asked for whenever it is offered.

@@ -66,7 +66,7 @@ func (b *Budget) roomAt(now int64) int64 {
 	return b.windowAt(now)
 }
 
-// windowAt returns roomAt, of the window alone.
+// windowAt returns when the window has room, whatever MaxConnections says.
 func (b *Budget) windowAt(now int64) int64 {
 	used := b.used(now)
 	if b.limits.Connects == 0 || used < b.limits.Connects {

@@ -247,7 +247,7 @@ func protocolError(forwards bool, what string) *failure.Error {
 }
 
 // dress makes req one for an HTTP upstream: in absolute form, with the fields
-// that are for it alone, and with a mark if it is on this machine.
+// that are only for it, and with a marker if it is on this machine.
 func (c *plainConn) dress(req *http.Request, u *Upstream, s *Set) *http.Request {
 	mark := c.beside
 	opaque := req.URL.Opaque != ""

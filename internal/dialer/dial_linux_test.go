@@ -9,7 +9,7 @@ import (
 )
 
 // One source address is not spent by 28,000 connections: no port is bound
-// before connect, so it may serve for several targets at once.
+// before connect, so it may serve for several targets at the same time.
 func TestSourceAddressSharesItsPorts(t *testing.T) {
 	far := testkit.NewTCP(t, testkit.Hang)
 	d := &Dialer{Source: netip.MustParseAddr("127.0.0.2")}

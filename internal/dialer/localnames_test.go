@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A name that the hosts file gives an address of this machine alone is one of
+// A name that the hosts file gives an address that only this machine reaches is one of
 // its spellings, and only such a name.
 func TestLocalNamesComeFromTheHostsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hosts")

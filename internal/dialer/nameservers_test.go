@@ -25,7 +25,7 @@ type nameServer struct {
 	says func(dnsmessage.Type) (rcode dnsmessage.RCode, answers bool)
 }
 
-// newNameServer serves until the test ends. says tells for a question whether it
+// newNameServer serves until the test ends. says returns for a question whether it
 // is answered, and how.
 func newNameServer(t *testing.T, says func(dnsmessage.Type) (dnsmessage.RCode, bool)) *nameServer {
 	t.Helper()

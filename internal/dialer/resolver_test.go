@@ -53,7 +53,7 @@ func (n *fakeNames) count() int {
 
 var errServer = &net.DNSError{Err: "server misbehaving", Name: "px.example", IsTemporary: true}
 
-// gives asks for the upstream's name and compares. want is one address, or "" for a failure.
+// gives looks up the upstream's name and compares. want is one address, or "" for a failure.
 func gives(t *testing.T, r *Resolver, want string) {
 	t.Helper()
 	addrs, err := r.LookupCached(context.Background(), "px.example")
@@ -149,7 +149,7 @@ func TestCachedWaitsASecondForRefresh(t *testing.T) {
 	})
 }
 
-// A hundred dials at once ask once.
+// A hundred concurrent dials look up once.
 func TestCachedLooksUpOnceForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
@@ -173,7 +173,7 @@ func TestCachedLooksUpOnceForMany(t *testing.T) {
 	})
 }
 
-// Who gives up leaves alone: the others ask again and get the answer.
+// A caller that gives up does not affect the others: they ask again.
 func TestCachedLookupOutlivesCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNames{}
@@ -243,7 +243,7 @@ func TestLookupIsNotCached(t *testing.T) {
 	})
 }
 
-// However many names there were, no more than so many are remembered.
+// However many names there were, the cache is bounded.
 func TestCacheIsBounded(t *testing.T) {
 	n := &fakeNames{}
 	n.says(nil, 0, "192.0.2.1")

@@ -19,7 +19,7 @@ type scripted struct {
 	read  int
 }
 
-// Read gives the next piece.
+// Read returns the next piece.
 func (s *scripted) Read(p []byte) (int, error) {
 	if s.read == len(s.say) {
 		return 0, io.EOF

@@ -124,7 +124,7 @@ func TestGarbageIsNamed(t *testing.T) {
 	}
 }
 
-// A server that waits for us, having said a first wrong byte, is known at once.
+// A server that has sent one wrong byte and waits for us is recognised immediately.
 func TestGarbageAtTheFirstByte(t *testing.T) {
 	for _, tt := range []struct {
 		scheme config.Scheme
@@ -290,7 +290,7 @@ func TestSuccessCutShort(t *testing.T) {
 	}
 }
 
-// ending gives so many bytes and then the end.
+// ending returns a number of bytes and then the end.
 type ending struct {
 	net.Conn
 	left int

@@ -9,7 +9,7 @@ import (
 
 const askVenue = "CONNECT stream.venue.example:9443 HTTP/1.1\r\nHost: stream.venue.example:9443\r\n\r\n"
 
-// padded is a success whose head has exactly so many bytes.
+// padded returns a success whose head has exactly size bytes.
 func padded(size int) string {
 	const before, after = "HTTP/1.1 200 OK\r\nX: ", "\r\n\r\n"
 	return before + strings.Repeat("x", size-len(before)-len(after)) + after
@@ -46,7 +46,7 @@ func TestHeadLimit(t *testing.T) {
 	}
 }
 
-// What the target says at once may be more than the buffer holds; the rest
+// What the target sends immediately may be more than the buffer holds; the rest
 // stays in the connection.
 func TestManyEarlyBytes(t *testing.T) {
 	early := strings.Repeat("early bytes. ", 5000)

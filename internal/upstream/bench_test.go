@@ -62,7 +62,7 @@ func BenchmarkPoolDial(b *testing.B) {
 	}
 }
 
-// poolOfMany is a file with a pool of so many members, which is not dialled.
+// poolOfMany returns a file with a pool of n members, which are not dialled.
 func poolOfMany(n int, strategy string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "default: p\npools:\n  p:\n    strategy: %s\n    proxies:\n", strategy)
@@ -74,7 +74,7 @@ func poolOfMany(n int, strategy string) string {
 
 var strategies = []string{"round_robin", "random", "least_connections", "lowest_latency", "failover", "hash"}
 
-// BenchmarkPick measures the choice alone: of members that are all well, and of
+// BenchmarkPick measures only the choice: of members that are all well, and of
 // some that are ejected or have a bad verdict for the exchange.
 func BenchmarkPick(b *testing.B) {
 	to := Target{Host: "stream.venue.example", Port: 9443, Exchange: "binance", Kind: catalog.KindWebsocket}

@@ -235,7 +235,7 @@ func TestPickSkipsFullBudgets(t *testing.T) {
 	}
 }
 
-// Of an exit that several members write figures for, the smaller of each holds;
+// If several members write limits for one exit, the smaller of each holds;
 // and one that has waited for a window is late by a tenth of its time at most.
 func TestLimitsOfSharedExit(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 4), "failover",

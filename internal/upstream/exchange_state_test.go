@@ -54,7 +54,7 @@ func TestDegradedMemberIsAskedLast(t *testing.T) {
 	}
 }
 
-// Websocket tunnels that end at once are counted, and told once for each row of
+// Websocket tunnels that end very soon are counted, and reported once for each row of
 // them; one that lasted, or carried, ends the row.
 func TestShortTunnelsInARow(t *testing.T) {
 	u := load(t, poolOfMany(1, "failover"), nil).Upstream("m0")

@@ -153,7 +153,7 @@ func TestErrorListsAttempts(t *testing.T) {
 	}
 }
 
-// A caller who leaves ends the walk: no other member is asked for nothing.
+// A caller who leaves ends the failover: no other member is asked.
 func TestFailoverEndsWithContext(t *testing.T) {
 	list := proxies(t, 2)
 	asked := make(chan struct{})
@@ -214,7 +214,7 @@ func timed(t testing.TB, p *Pool, d time.Duration) (conn *Conn, e *failure.Error
 	return nil, err.(*failure.Error), took //nolint:errorlint // Dial promises the very type
 }
 
-// silent makes all but the last so many of the proxies take connections and say nothing.
+// silent makes all but the last good of the proxies accept connections and send nothing.
 func silent(list []*testkit.Proxy, but int) []*testkit.Proxy {
 	for _, p := range list[:len(list)-but] {
 		p.SetFault(testkit.On(testkit.AtAccept, testkit.Hang))

@@ -162,7 +162,7 @@ func TestShortAttemptIsNotCharged(t *testing.T) {
 	}
 }
 
-// It comes back by successes in a row, not before its time, and not by the time alone.
+// It comes back by successes in a row, not before its time, and not only by time.
 func TestEjectedReturnsAfterSuccesses(t *testing.T) {
 	s := load(t, poolOfMany(2, "failover")+"    eject: {base_seconds: 10, max_seconds: 60}\n    health_check: {method: tcp, rise: 3}\n", nil)
 	c, u := stopped(s), s.Upstream("m0")

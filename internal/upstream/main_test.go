@@ -33,7 +33,7 @@ func at(addr string) Target {
 	return Target{Host: a.Addr().String(), IP: a.Addr(), Port: a.Port()}
 }
 
-// load builds the set of a file. Names are looked up in names alone.
+// load builds the set of a file. Names are looked up only in names.
 func load(t testing.TB, text string, names map[string]string) *Set {
 	t.Helper()
 	return reload(t, nil, text, names)
@@ -76,7 +76,7 @@ func open(t testing.TB, p *Pool, to Target) *Conn {
 	return conn
 }
 
-// denied dials, wants a failure of this class, and gives it.
+// denied dials, wants a failure of this class, and returns it.
 func denied(t testing.TB, p *Pool, to Target, d time.Duration, want failure.Class) *failure.Error {
 	t.Helper()
 	conn, err := p.Dial(budget(t, d), to)

@@ -281,7 +281,7 @@ type Target struct {
 	Named    bool           // a route names this host and does not refuse it: a proxy on this machine may be asked for any such host
 	Hop      bool           // it is an upstream, reached through the hop before
 	Hops     string         // the hop markers in the request (see Hops); they are passed on to an upstream on this machine
-	Client   netip.AddrPort // of a plain request: connections are kept for it alone
+	Client   netip.AddrPort // of a plain request: idle connections are kept only for it
 	Upgrade  bool           // a plain request that asks for an upgrade: absolute form will do if CONNECT is denied
 }
 

@@ -11,7 +11,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// All of 127.0.0.0/8 is this machine's on linux alone.
+// All of 127.0.0.0/8 belongs to this machine only on Linux.
 func TestSourceAddress(t *testing.T) {
 	seen := make(chan string, 1)
 	far := testkit.NewTCP(t, func(c net.Conn) { seen <- c.RemoteAddr().(*net.TCPAddr).IP.String() })

@@ -22,7 +22,7 @@ func secured(t testing.TB, host, addr, options string) *Pool {
 }
 
 // An https upstream is verified against its own name, spoken to in HTTP/1.1, and
-// given the login inside TLS alone.
+// given the credentials only inside TLS.
 func TestHTTPSUpstream(t *testing.T) {
 	ca := testkit.NewCA(t)
 	echo := testkit.NewTCP(t, testkit.Echo)

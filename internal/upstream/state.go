@@ -127,8 +127,8 @@ func (u *Upstream) restore(m Memory) {
 	u.markPairs()
 }
 
-// SetDrained begins (or ends) a drain: no new connection through u, or
-// only none of the exchange unless that is "". Those that are open stay; the idle ones of
+// SetDrained begins (or ends) a drain: no new connections through u or,
+// unless exchange is "", none of that exchange. Open ones stay; the idle ones of
 // plain HTTP are closed.
 func (u *Upstream) SetDrained(exchange string, drained bool) {
 	st := u.state

@@ -125,7 +125,7 @@ func TestReloadKeepsCounts(t *testing.T) {
 	}
 }
 
-// A new password is used at once and changes nothing else.
+// A new password is used immediately and changes nothing else.
 func TestReloadTakesANewPassword(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", User: "u", Password: "new", Hosts: map[string]string{"*": echo.Addr}})
@@ -206,7 +206,7 @@ func TestStatus(t *testing.T) {
 }
 
 // Who waited for a budget while its only member was drained, or was limited by
-// the exchange, is told so: no new connection leaves.
+// the exchange, is drained: no new connection leaves.
 func TestDrainedDuringBudgetWait(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -165,7 +165,7 @@ func TestLeastConnections(t *testing.T) {
 	}
 }
 
-// Choices of many at once lose none of the order.
+// Concurrent choices keep the order.
 func TestPickConcurrently(t *testing.T) {
 	p := only(t, load(t, poolOf(proxies(t, 3), "round_robin", "weight: 1", "weight: 2", "weight: 3"), nil))
 	got := make(chan int, 600)
@@ -283,7 +283,7 @@ func TestRendezvousIsExact(t *testing.T) {
 	}
 }
 
-// timing makes dials to the target take so many ms through each member.
+// timing sets how many ms dials to the target take through each member.
 func timing(p *Pool, to Target, ms ...int) {
 	for i, d := range ms {
 		p.members[i].opened(&to, time.Duration(d)*time.Millisecond, p.set.shared.now())

@@ -33,7 +33,7 @@ func firsts(p *Pool, t Target, n int) string {
 	return b.String()
 }
 
-// A bad verdict keeps a member away from its exchange and kind alone, while
+// A bad verdict keeps a member away only from its exchange and kind, while
 // another is usable.
 func TestVerdictIsForItsPair(t *testing.T) {
 	for _, word := range []Word{WordGeoblocked, WordBlocked, WordRateLimited, Word(failure.UpstreamTLS)} {

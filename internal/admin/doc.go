@@ -3,5 +3,5 @@
 // also holds the client that the commands use.
 //
 // What it shows and starts is given to it. It decides only how bad news is put
-// into words (Status.BadNews): for the command, the page and /readyz alike.
+// into words (Status.Problems): for the command, the page and /readyz alike.
 package admin

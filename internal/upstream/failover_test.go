@@ -214,7 +214,7 @@ func timed(t testing.TB, p *Pool, d time.Duration) (conn *Conn, e *failure.Error
 	return nil, err.(*failure.Error), took //nolint:errorlint // Dial promises the very type
 }
 
-// silent makes all but the last good of the proxies accept connections and send nothing.
+// silent makes all proxies but the last ones, as many as but says, accept connections and send nothing.
 func silent(list []*testkit.Proxy, but int) []*testkit.Proxy {
 	for _, p := range list[:len(list)-but] {
 		p.SetFault(testkit.On(testkit.AtAccept, testkit.Hang))

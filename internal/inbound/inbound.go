@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/elazarl/goproxy"
-	"github.com/things-go/go-socks5"
 
 	"proxyd/internal/config"
 	"proxyd/internal/printable"
@@ -73,7 +72,6 @@ type Server struct {
 	ctx         context.Context // ends with Close; what is being opened for a client hangs on it
 	cancel      context.CancelFunc
 	proxy       *goproxy.ProxyHttpServer
-	socks       *socks5.Server
 	plainServer *http.Server
 	queue       *connQueue // connections that are handed to plainServer
 
@@ -98,7 +96,6 @@ func New(o Options) *Server {
 	// No caller's context lives as long as the Server; Close ends this one.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()
-	s.socks = newSOCKS5()
 	s.plainServer = &http.Server{
 		Handler:                      http.HandlerFunc(s.servePlain),
 		DisableGeneralOptionsHandler: true,

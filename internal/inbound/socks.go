@@ -1,17 +1,12 @@
 package inbound
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
-	"io"
-	"net"
+	"fmt"
 	"net/netip"
-	"time"
 
-	"github.com/things-go/go-socks5"
 	"github.com/things-go/go-socks5/statute"
 
 	"proxyd/internal/failure"
@@ -19,29 +14,12 @@ import (
 	"proxyd/internal/tunnel"
 )
 
-// newSOCKS5 returns go-socks5 as a parser of greetings, credentials and requests.
-// It resolves no names and dials nothing: tunnel does, by the configuration. Of
-// the commands only CONNECT is served. SOCKS4, which go-socks5 lacks, is parsed
-// in this file.
-func newSOCKS5() *socks5.Server {
-	return socks5.NewServer(
-		// Its order decides, not the client's: a name may be a label, so it is asked for whenever it is offered.
-		socks5.WithAuthMethods([]socks5.Authenticator{passwordAuth{}, noAuth{}}),
-		socks5.WithResolver(noResolver{}),
-		socks5.WithConnectHandle(func(_ context.Context, w io.Writer, r *socks5.Request) error {
-			return w.(*socksConn).connect(r)
-		}),
-		socks5.WithBindHandle(rejectCommand),
-		socks5.WithAssociateHandle(rejectCommand),
-	)
-}
-
 // serveSOCKS5 parses what the client says up to its request. Every read is
 // inside the handshake's deadline.
 func (c *client) serveSOCKS5() {
 	s := &socksConn{client: c}
 	s.r.Protocol = "socks5"
-	err := c.s.socks.ServeConn(s)
+	err := s.serve()
 	switch {
 	case s.ended:
 	case s.settled:
@@ -66,8 +44,7 @@ func (c *client) serveSOCKS5() {
 	}
 }
 
-// socksConn is a client as go-socks5 sees it. Its Close does nothing: what
-// becomes of the connection is decided in serveSOCKS5.
+// socksConn is a client for go-socks5's parsers.
 type socksConn struct {
 	*client
 	r       tunnel.Request
@@ -76,63 +53,70 @@ type socksConn struct {
 	ended   bool // a tunnel, or closed
 }
 
-// Read returns what was read already, then reads on.
+// Read returns what was read already, or reads on.
 func (s *socksConn) Read(b []byte) (int, error) {
-	if p := s.in.pending(); len(p) > 0 {
-		n := copy(b, p)
-		s.in.use(n)
-		return n, nil
+	for len(s.in.pending()) == 0 {
+		if err := s.in.fill(); err != nil {
+			s.readErr = err
+			return 0, err
+		}
 	}
-	n, err := s.conn.Read(b)
-	if err != nil {
-		s.readErr = err
-	}
-	return n, err
+	n := copy(b, s.in.pending())
+	s.in.use(n)
+	return n, nil
 }
 
-// Close does nothing.
-func (s *socksConn) Close() error { return nil }
-
-// LocalAddr returns nil: replies bear 0.0.0.0:0.
-func (s *socksConn) LocalAddr() net.Addr { return nil }
-
-// RemoteAddr returns nil: go-socks5 does not need it.
-func (s *socksConn) RemoteAddr() net.Addr { return nil }
-
-// SetDeadline does nothing: deadlines are not set by go-socks5.
-func (s *socksConn) SetDeadline(time.Time) error { return nil }
-
-// SetReadDeadline does nothing.
-func (s *socksConn) SetReadDeadline(time.Time) error { return nil }
-
-// SetWriteDeadline does nothing.
-func (s *socksConn) SetWriteDeadline(time.Time) error { return nil }
+// serve has go-socks5 parse greeting, credentials and request. It resolves no
+// names and dials nothing: tunnel does, by the configuration. Of the commands
+// only CONNECT is served. SOCKS4, which go-socks5 lacks, is parsed in this file.
+func (s *socksConn) serve() error {
+	greeting, err := statute.ParseMethodRequest(s)
+	if err != nil {
+		return err
+	}
+	if err := s.authenticate(greeting.Methods); err != nil {
+		return fmt.Errorf("failed to authenticate: %w", err)
+	}
+	r, err := statute.ParseRequest(s)
+	switch {
+	case errors.Is(err, statute.ErrUnrecognizedAddrType):
+		s.reply(socks5Reply(statute.RepAddrTypeNotSupported))
+		fallthrough
+	case err != nil:
+		return fmt.Errorf("failed to read destination address, %w", err)
+	}
+	switch r.Command {
+	case statute.CommandConnect:
+		s.connect(&r)
+	case statute.CommandBind, statute.CommandAssociate:
+		s.settled = true
+		s.record(&s.r, bad("a SOCKS5 command other than CONNECT: neither BIND nor UDP is served"))
+		s.reply(socks5Reply(statute.RepCommandNotSupported))
+	default:
+		s.reply(socks5Reply(statute.RepCommandNotSupported))
+		return fmt.Errorf("unrecognized command[%d]", r.Command)
+	}
+	return nil
+}
 
 // connect serves the CONNECT command.
-func (s *socksConn) connect(r *socks5.Request) error {
-	br := r.Reader.(*bufio.Reader)
-	r.Reader = nil
-	ahead, _ := br.Peek(br.Buffered())
-	early := append(append([]byte(nil), ahead...), s.in.pending()...)
-	if s.r.Host = r.DestAddr.FQDN; s.r.Host == "" && len(r.DestAddr.IP) > 0 {
-		s.r.Host = r.DestAddr.IP.String()
+func (s *socksConn) connect(r *statute.Request) {
+	if s.r.Host = r.DstAddr.FQDN; s.r.Host == "" && len(r.DstAddr.IP) > 0 {
+		s.r.Host = r.DstAddr.IP.String()
 	}
-	s.r.Port = uint16(r.DestAddr.Port)
+	s.r.Port = uint16(r.DstAddr.Port)
 	t, refusal := s.open(s.complete(&s.r))
 	if refusal != nil {
 		s.refused(refusal)
-		return nil
+		return
 	}
 	s.ended = true
 	if _, err := s.Write(socks5Reply(statute.RepSuccess)); err != nil {
 		t.Abandon(err)
 		s.close()
-		return nil
+		return
 	}
-	s.in.release()
-	s.leave()
-	t.Carry(s.conn, early)
-	return nil
+	s.carry(t)
 }
 
 // refused answers from the one table.
@@ -149,38 +133,29 @@ func (s *socksConn) refused(r *tunnel.Refusal) {
 // socks5Reply bears no address of ours: the client has no use for it.
 func socks5Reply(code byte) []byte { return []byte{5, code, 0, 1, 0, 0, 0, 0, 0, 0} }
 
-func rejectCommand(_ context.Context, w io.Writer, _ *socks5.Request) error {
-	s := w.(*socksConn)
-	s.settled = true
-	s.record(&s.r, bad("a SOCKS5 command other than CONNECT: neither BIND nor UDP is served"))
-	s.reply(socks5Reply(statute.RepCommandNotSupported))
-	return nil
-}
-
-// noResolver leaves names alone: they travel to the upstream whole.
-type noResolver struct{}
-
-// Resolve does nothing.
-func (noResolver) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
-	return ctx, nil, nil
-}
-
-// passwordAuth is method 02, RFC 1929.
-type passwordAuth struct{}
-
-// GetCode returns the method's number.
-func (passwordAuth) GetCode() uint8 { return statute.MethodUserPassAuth }
-
-// Authenticate reads the credentials. Without users any will do, and the name
-// is a label.
-func (passwordAuth) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
-	s := w.(*socksConn)
-	if _, err := w.Write([]byte{statute.VersionSocks5, statute.MethodUserPassAuth}); err != nil {
-		return nil, err
+// authenticate picks the method. Its order decides, not the client's: a name may
+// be a label, so it is asked for whenever it is offered.
+func (s *socksConn) authenticate(offered []byte) error {
+	switch {
+	case bytes.IndexByte(offered, statute.MethodUserPassAuth) >= 0:
+		return s.authenticateUser()
+	case bytes.IndexByte(offered, statute.MethodNoAuth) >= 0 && s.users == nil:
+		_, err := s.Write([]byte{statute.VersionSocks5, statute.MethodNoAuth})
+		return err
 	}
-	up, err := statute.ParseUserPassRequest(r)
+	_, _ = s.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
+	return statute.ErrNoSupportedAuth
+}
+
+// authenticateUser reads the credentials (RFC 1929). Without users any will do,
+// and the name is a label.
+func (s *socksConn) authenticateUser() error {
+	if _, err := s.Write([]byte{statute.VersionSocks5, statute.MethodUserPassAuth}); err != nil {
+		return err
+	}
+	up, err := statute.ParseUserPassRequest(s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id, f := s.users.identify(string(up.User), string(up.Pass))
 	if f != nil {
@@ -189,28 +164,12 @@ func (passwordAuth) Authenticate(r io.Reader, w io.Writer, _ string) (*socks5.Au
 		if s.wait(refusal.Delay + f.delay) {
 			s.reply([]byte{statute.UserPassAuthVersion, statute.AuthFailure})
 		}
-		return nil, statute.ErrUserAuthFailed
+		return statute.ErrUserAuthFailed
 	}
 	s.r.Label = id.label
 	s.r.Hint = router.Hint{Kind: id.kind}
-	_, err = w.Write([]byte{statute.UserPassAuthVersion, statute.AuthSuccess})
-	return &socks5.AuthContext{Method: statute.MethodUserPassAuth}, err
-}
-
-// noAuth is method 00.
-type noAuth struct{}
-
-// GetCode returns the method's number.
-func (noAuth) GetCode() uint8 { return statute.MethodNoAuth }
-
-// Authenticate lets every client in, unless the listener has users.
-func (noAuth) Authenticate(_ io.Reader, w io.Writer, _ string) (*socks5.AuthContext, error) {
-	if w.(*socksConn).users != nil {
-		_, _ = w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
-		return nil, statute.ErrNoSupportedAuth
-	}
-	_, err := w.Write([]byte{statute.VersionSocks5, statute.MethodNoAuth})
-	return &socks5.AuthContext{Method: statute.MethodNoAuth}, err
+	_, err = s.Write([]byte{statute.UserPassAuthVersion, statute.AuthSuccess})
+	return err
 }
 
 // The replies of SOCKS4. There is one code for every refusal.

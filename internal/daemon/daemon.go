@@ -110,7 +110,7 @@ func New(o Options) (*Daemon, error) {
 		d.upgrade.inherited.Close()
 		return nil, err
 	}
-	d.recorder = &recorder{observe: func(r tunnel.Record) { d.metrics.Observe(r) }, snapshot: d.snapshot.Load, log: d.log}
+	d.recorder = &recorder{observe: func(r *tunnel.Record) { d.metrics.Observe(r) }, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, MaxTunnels: maxTunnels(d.descriptors.limit),
 		Relieve: d.descriptors.relieve,

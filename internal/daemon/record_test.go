@@ -28,7 +28,7 @@ func aRecord() tunnel.Record {
 
 // writeRecord puts a record into the log as Daemon.record does.
 func writeRecord(log *zap.Logger, r *tunnel.Record) {
-	logRecord(log.Check(zap.InfoLevel, "tunnel"), r)
+	logRecord(log.Core(), zap.InfoLevel, "tunnel", r)
 }
 
 func TestRecordLineAllocatesNothing(t *testing.T) {

@@ -221,7 +221,7 @@ func report(l line) {
 	_, _ = os.Stdout.Write(append(text, '\n')) // one write, so that lines of two processes do not mix
 }
 
-func (g *generation) record(r tunnel.Record) {
+func (g *generation) record(r *tunnel.Record) {
 	if r.Event == tunnel.Ended {
 		report(line{Event: "ended", ID: r.ID, Text: string(r.Reason), Up: r.Up, Down: r.Down})
 	}

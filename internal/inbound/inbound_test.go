@@ -123,10 +123,10 @@ func (f *front) settings() config.Listener {
 	return f.listener
 }
 
-func (f *front) record(r tunnel.Record) {
+func (f *front) record(r *tunnel.Record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.records = append(f.records, r)
+	f.records = append(f.records, *r)
 }
 
 // await polls until there is a record that ok accepts.

@@ -65,14 +65,14 @@ func TestBytesOfLiveTunnels(t *testing.T) {
 				g.mu.Lock()
 				g.live[r.ID] = n
 				g.mu.Unlock()
-				m.Observe(r)
+				m.Observe(&r)
 				for range rand.IntN(20) {
 					k := rand.Int64N(5000)
 					carried.Add(k) // before it can be seen
 					n.Add(k)
 				}
 				r.Event, r.Reason, r.Up, r.Down = tunnel.Ended, "eof", n.Load(), 2*n.Load()
-				m.Observe(r)
+				m.Observe(&r)
 				g.mu.Lock()
 				delete(g.live, r.ID)
 				g.mu.Unlock()
@@ -122,14 +122,14 @@ func TestStaleListingIsNotCounted(t *testing.T) {
 	}
 	m.progress("x", 10, 0)
 	check("listed before it is opened", 0)
-	m.Observe(r)
+	m.Observe(&r)
 	m.progress("x", 100, 0)
 	m.progress("x", 60, 0)
 	check("an older listing", 100)
 	m.progress("x", 130, 0)
 	check("a newer one", 130)
 	r.Event, r.Up = tunnel.Ended, 120 // less than was listed: counted while still in a pipe
-	m.Observe(r)
+	m.Observe(&r)
 	check("the end", 130)
 	m.progress("x", 150, 0)
 	check("listed after its end", 130)
@@ -152,7 +152,7 @@ func TestAdopt(t *testing.T) {
 		t.Error(diff)
 	}
 	r.Event, r.Reason, r.Up = tunnel.Ended, "eof", 1_000_600
-	m.Observe(r)
+	m.Observe(&r)
 	m.o.Tunnels = nil
 	if got := bytesUp(t, m); got != 600 {
 		t.Errorf("%v bytes after its end, want 600", got)
@@ -171,7 +171,7 @@ func TestSeriesOfRemovedUpstreamAreDeleted(t *testing.T) {
 	record := func(event tunnel.Event, id, name string) {
 		o := opening(id, "binance", catalog.KindHTTP, name)
 		o.Attempts = []failure.Attempt{{Upstream: name, Class: failure.UpstreamRefused}}
-		m.Observe(tunnel.Record{Event: event, Opening: o, Reason: "eof"})
+		m.Observe(&tunnel.Record{Event: event, Opening: o, Reason: "eof"})
 	}
 	record(tunnel.Opened, "1", "stays")
 	record(tunnel.Opened, "2", "leaves")
@@ -209,8 +209,8 @@ func BenchmarkObserve(b *testing.B) {
 	o.Attempts = []failure.Attempt{{Upstream: "tokyo-2", Class: failure.UpstreamRefused}}
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})
-		m.Observe(tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "eof", Up: 10, Down: 10})
+		m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+		m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "eof", Up: 10, Down: 10})
 	}
 }
 
@@ -220,7 +220,7 @@ func BenchmarkScrape10000Tunnels(b *testing.B) {
 	for i := range 10000 {
 		o := opening(fmt.Sprint(i), "binance", catalog.KindWebsocket, "tokyo-1")
 		g.live[o.ID] = &atomic.Int64{}
-		m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})
+		m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
 	}
 	for b.Loop() {
 		m.settle()

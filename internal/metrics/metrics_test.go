@@ -95,7 +95,7 @@ func TestObserve(t *testing.T) {
 			},
 		}},
 	} {
-		m.Observe(r)
+		m.Observe(&r)
 	}
 	m.Connection("connect")
 	m.Connection("socks5")
@@ -153,8 +153,8 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 	m.Reloaded("applied", true, time.Unix(1700000000, 0))
 	o := opening("a", "binance", catalog.KindHTTP, "tokyo-1")
 	o.Attempts = []failure.Attempt{{Upstream: "direct", Class: failure.Local}}
-	m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})
-	m.Observe(tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "eof"})
+	m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+	m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "eof"})
 	got := strings.Join(scrape(t, m), "\n") + "\n"
 	for _, want := range []string{
 		"build_info{catalogue=\"2026-11-01\",goversion=", "process_info{generation=\"2\"} 1\n", "generation_tunnels{generation=\"1\"} 7\n",
@@ -227,10 +227,10 @@ func TestClientsCannotCreateSeries(t *testing.T) {
 			o.Host, o.Label, o.Port = fmt.Sprintf("h%d.evil.example", i), fmt.Sprintf("user-%d\n{}\"", i), uint16(i) //nolint:gosec // any will do
 			o.Rule = fmt.Sprint("rule ", i)
 			m.Connection(o.Host)
-			m.Observe(tunnel.Record{Event: tunnel.Opened, Opening: o})
-			m.Observe(tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "reset", Text: o.Host})
-			m.Observe(tunnel.Record{Event: tunnel.Refused, Opening: o, Class: failure.BadRequest, Text: o.Host})
-			m.Observe(tunnel.Record{Event: tunnel.Served, Opening: o})
+			m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+			m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "reset", Text: o.Host})
+			m.Observe(&tunnel.Record{Event: tunnel.Refused, Opening: o, Class: failure.BadRequest, Text: o.Host})
+			m.Observe(&tunnel.Record{Event: tunnel.Served, Opening: o})
 		}
 		return len(scrape(t, m))
 	}

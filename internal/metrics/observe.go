@@ -52,7 +52,7 @@ type carried struct {
 }
 
 // Observe counts a record. It must see every record of the process.
-func (m *Metrics) Observe(r tunnel.Record) {
+func (m *Metrics) Observe(r *tunnel.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.exchangeSeries(&r.Opening)
@@ -60,9 +60,9 @@ func (m *Metrics) Observe(r tunnel.Record) {
 	case tunnel.Opened:
 		m.request(v, "ok")
 		m.dialled(&r.Opening)
-		m.opened(&r, 0, 0)
+		m.opened(r, 0, 0)
 	case tunnel.Ended:
-		m.ended(v, &r)
+		m.ended(v, r)
 	case tunnel.Served: // its time is the server's, and its connection may have been a kept one
 		m.request(v, outcome(r.Class))
 		m.failed(r.Attempts)

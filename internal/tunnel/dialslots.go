@@ -51,15 +51,17 @@ func shareOf(route *router.Route) shareKey {
 	return k
 }
 
-// slot waits for a slot of k's share in the time that its context leaves. most
+// slot waits for a slot of k's share, until its context or the time ends. most
 // and each are the limits now in force.
 func (d *dialSlots) slot(k shareKey, most, each int) upstream.DialSlot {
-	return func(ctx context.Context) (leave func(), err error) {
+	return func(ctx context.Context, until time.Time) (leave func(), err error) {
 		leave = func() { d.release(k) }
 		ready := d.request(k, most, each)
 		if ready == nil {
 			return leave, nil
 		}
+		ctx, cancel := context.WithDeadline(ctx, until)
+		defer cancel()
 		start := time.Now()
 		select {
 		case <-ready:

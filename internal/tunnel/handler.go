@@ -26,8 +26,8 @@ import (
 type Options struct {
 	Snapshot   func() *router.Router // the configuration in force; asked once for each request
 	Relay      *relay.Engine
-	Record     func(Record) // must not block
-	MaxTunnels int          // the limit where the configuration sets none or a higher one; 0 is no limit
+	Record     func(*Record) // must not block, nor keep it
+	MaxTunnels int           // the limit where the configuration sets none or a higher one; 0 is no limit
 	// Relieve frees a descriptor where a dial has found none; false: it cannot.
 	// nil: nothing can.
 	Relieve func() bool
@@ -37,7 +37,7 @@ type Options struct {
 type Handler struct {
 	snapshot   func() *router.Router
 	relay      *relay.Engine
-	emit       func(Record)
+	emit       func(*Record)
 	maxTunnels int
 	dials      dialSlots
 	relieve    func() bool
@@ -189,7 +189,7 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 	rec.Rule, rec.Pool, rec.Upstream, rec.Attempts = f.Rule, f.Pool, f.Upstream, f.Tried
 	rec.Duration = time.Since(start)
 	f.Delay = h.throttle.record(&rec)
-	h.emit(rec)
+	h.emit(&rec)
 	return &f
 }
 

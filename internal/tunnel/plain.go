@@ -50,7 +50,7 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, *upst
 		if !errors.Is(end, io.EOF) {
 			h.cutShort(req.Context(), &rec, trip.Member, end)
 		}
-		h.emit(rec)
+		h.emit(&rec)
 	}}
 	return resp, trip, nil
 }

@@ -64,9 +64,9 @@ func (h *host) reload(text string) {
 	h.router.Store(r)
 }
 
-func (h *host) record(r tunnel.Record) {
+func (h *host) record(r *tunnel.Record) {
 	h.mu.Lock()
-	h.records = append(h.records, r)
+	h.records = append(h.records, *r)
 	h.mu.Unlock()
 }
 

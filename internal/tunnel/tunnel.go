@@ -48,7 +48,7 @@ func (t *Tunnel) SetEarly(b []byte) { t.conn.Early = b }
 // returns at once. early is what the client sent behind its request. It ends
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
-	t.h.emit(Record{Event: Opened, Opening: t.record})
+	t.h.emit(&Record{Event: Opened, Opening: t.record})
 	conn, limits := t.conn, t.limits
 	t.conn, t.limits = nil, nil
 	release := conn.Release
@@ -100,7 +100,7 @@ func (t *Tunnel) Refuse(f Refusal) *Refusal {
 	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts
 	f.Target.Exchange = rec.Exchange
 	f.Delay = t.h.throttle.record(&rec)
-	t.h.emit(rec)
+	t.h.emit(&rec)
 	t.h.remove(t)
 	return &f
 }
@@ -124,6 +124,6 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 			r.Class = e.Class
 		}
 	}
-	t.h.emit(r)
+	t.h.emit(&r)
 	t.h.remove(t) // last: the caller of Wait may close the log then
 }

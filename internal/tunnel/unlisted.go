@@ -56,5 +56,5 @@ func (h *Handler) reportUnlisted(r Request, route router.Route, err error, start
 	if last {
 		rec.Text += "; no more such hosts are reported until proxyd starts again"
 	}
-	h.emit(rec)
+	h.emit(&rec)
 }

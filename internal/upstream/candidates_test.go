@@ -42,7 +42,7 @@ func TestAllEjectedAreTried(t *testing.T) {
 // Who only waits for a place chooses when there is one, not before.
 func TestPickWaitsForDialSlot(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
-	conn, err := only(t, s).DialIn(budget(t, testkit.Patience), venue, func(context.Context) (leave func(), err error) {
+	conn, err := only(t, s).DialIn(budget(t, testkit.Patience), venue, func(context.Context, time.Time) (leave func(), err error) {
 		s.Upstream("a").recordUpstreamError(failure.UpstreamRefused, 1)
 		return func() {}, nil
 	})

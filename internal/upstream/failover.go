@@ -155,9 +155,7 @@ func (w *failover) takeSlot(ctx context.Context) (err error) {
 		return nil
 	}
 	start := time.Now()
-	waitCtx, cancel := context.WithDeadline(ctx, w.deadline.Add(-w.reserve))
-	w.leave, err = w.operation.slot(waitCtx)
-	cancel()
+	w.leave, err = w.operation.slot(ctx, w.deadline.Add(-w.reserve))
 	w.addQueued(time.Since(start))
 	return err
 }

@@ -74,9 +74,9 @@ func (p *Pool) Refuses(t Target) *failure.Error {
 	return why
 }
 
-// DialSlot waits for a slot among the dials in progress; leave gives it back. The
-// error is a *failure.Error of class overload, or ctx's.
-type DialSlot func(ctx context.Context) (leave func(), err error)
+// DialSlot waits for a slot among the dials in progress, until then at most; leave
+// gives it back. The error is a *failure.Error of class overload, or ctx's.
+type DialSlot func(ctx context.Context, until time.Time) (leave func(), err error)
 
 // Dial opens a connection to t through the first member that can, within ctx's
 // deadline. The error is a *failure.Error, or ctx's when the caller gave up.

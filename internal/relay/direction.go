@@ -15,8 +15,19 @@ type direction struct {
 	sink    syscall.RawConn // dst, between plain TCP conns on Linux
 	failure *sideError      // why a mover has ended this direction; nil after an EOF
 	up      bool            // from client to server
+	room    room            // what dst may leave unsent
+	held    bool            // the receive buffer of src has its bound
 	eof     atomic.Bool     // src has ended, and that was passed on
 }
+
+// room says what a sink may leave unsent.
+type room uint8
+
+// The rooms; 0 is the kernel's own.
+const (
+	narrow room = iota + 1 // narrowRoom
+	wide                   // Options.Buffer
+)
 
 // sideError is an error and the side at which it came up.
 type sideError struct {
@@ -95,7 +106,7 @@ func (d *direction) move() *sideError {
 	src, ok1 := d.src().(*net.TCPConn)
 	dst, ok2 := d.dst().(*net.TCPConn)
 	if !d.up || !ok1 || !ok2 { // a set-up is half a percent cheaper so; what goes up is narrowed when it is bulk
-		d.narrow()
+		d.give(narrow)
 	}
 	switch {
 	case ok1 && ok2:
@@ -136,7 +147,10 @@ func (t *turn) moved(n int, d *direction) bool {
 		return false
 	}
 	d.flow.engine.turns.yield()
-	d.bound()
+	if !d.held {
+		d.held = true
+		d.bound()
+	}
 	*t = turnSize
 	return true
 }

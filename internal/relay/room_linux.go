@@ -9,23 +9,25 @@ import "golang.org/x/sys/unix"
 // limit on what is under way; and with so little taken from the far side, the
 // kernel does not let that buffer grow either. Bulk is a half dearer so, for it
 // is moved in smaller pieces: after provenBy without a pause it has all the room
-// until its source runs dry.
+// until something comes that is no bulk.
 const (
 	narrowRoom = 128 << 10
 	provenBy   = 1 << 20
 )
 
-// narrow bounds what may wait for the sink.
-func (d *direction) narrow() { control(d.dst(), func(fd int) { narrow(uintptr(fd)) }) }
-
-func narrow(sink uintptr) { unsent(sink, narrowRoom) }
-
-// widen gives the sink the room of Options.Buffer; 0 stands for the kernel's
-// own limit.
-func (d *direction) widen(sink uintptr) { unsent(sink, int(d.flow.buffer)) }
-
-func unsent(sink uintptr, most int) {
-	_ = unix.SetsockoptInt(int(sink), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, most) // only a closed socket refuses it
+// give changes the room of the sink.
+func (d *direction) give(r room) {
+	if d.room == r {
+		return
+	}
+	d.room = r
+	most := narrowRoom
+	if r == wide {
+		most = int(d.flow.buffer) // 0 stands for the kernel's own limit
+	}
+	control(d.dst(), func(fd int) {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, most) // only a closed socket refuses it
+	})
 }
 
 // bound holds the receive buffer of a source that has much to Options.Buffer. A

@@ -65,6 +65,31 @@ func TestStalledReaderHoldsLittle(t *testing.T) {
 	}
 }
 
+// TestRoomEndsWithBulk: what may wait for a reader that has proven itself is
+// little again once messages come.
+func TestRoomEndsWithBulk(t *testing.T) {
+	t.Parallel()
+	e := relay.NewEngine()
+	client, nearClient := pair(t, "tcp")
+	nearServer, server := pair(t, "tcp")
+	f := e.Start(nearClient, nearServer, nil, nil, relay.Options{Buffer: 1 << 20})
+	t.Cleanup(f.Close)
+	for _, size := range []int{32 << 20, 1} {
+		go func() { _, _ = server.Write(make([]byte, size)) }() // ends with the flow
+		if _, err := io.CopyN(io.Discard, client, int64(size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "little room", func() bool {
+		var room int
+		err := control(t, nearClient, func(fd int) (err error) {
+			room, err = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+			return err
+		})
+		return err == nil && room == 128<<10
+	})
+}
+
 // TestStalledReaderMemory: proxyd itself holds less than 64 KiB for one.
 //
 // Promise (data path): a client that does not read takes less than 64 KiB of

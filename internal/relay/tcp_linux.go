@@ -113,6 +113,9 @@ func (m *mover) move(fd uintptr) (ended bool) {
 		n, errno := read(fd, m.buf[:])
 		switch {
 		case errno == syscall.EAGAIN:
+			if m.d.room == wide { // where bulk goes on, splice finds that there is no more
+				m.d.give(narrow)
+			}
 			return false
 		case errno == syscall.EINTR:
 			continue
@@ -137,7 +140,9 @@ func (m *mover) move(fd uintptr) (ended bool) {
 		// Four full reads in a row are bulk: 0.32 CPU s/GB by splice, 0.8-1.3 by
 		// copying. Small messages never come here.
 		full = 0
-		_ = m.d.sink.Control(narrow) // fails once dst is closed
+		if m.d.room != wide {
+			m.d.give(narrow)
+		}
 		if again, ended := m.splice(fd); !again {
 			return ended
 		}
@@ -183,13 +188,9 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 	if m.pipe == nil {
 		return true, false
 	}
-	wide := false
 	defer func() {
 		m.d.flow.engine.pipes.put(m.pipe, m.inPipe == 0)
 		m.pipe, m.inPipe = nil, 0
-		if wide {
-			_ = m.d.sink.Control(narrow)
-		}
 	}()
 	for moved := 0; ; {
 		n, errno := splice(fd, uintptr(m.pipe.w), m.pipe.size)
@@ -210,8 +211,7 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 		}
 		moved += n
 		if m.turn.moved(n, m.d) && moved >= provenBy {
-			_ = m.d.sink.Control(m.d.widen)
-			wide = true
+			m.d.give(wide)
 		}
 	}
 }

@@ -18,9 +18,9 @@ type turns struct{}
 func (*turns) yield() {}
 func (*turns) close() {}
 
-// narrow and bound are of use on Linux alone.
-func (*direction) narrow() {}
-func (*direction) bound()  {}
+// give and bound are of use on Linux alone.
+func (*direction) give(room) {}
+func (*direction) bound()    {}
 
 // mover is the buffer that bytes pass through.
 type mover struct{ buf buffer }

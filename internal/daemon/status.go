@@ -66,15 +66,31 @@ func (d *Daemon) tunnelCounts() []admin.Count {
 // reasons returns what is wrong with the daemon, except for the file.
 func (d *Daemon) reasons(snap *router.Router) (list []string) {
 	for _, p := range snap.Config().Pools {
-		s := snap.Set().Pool(p.Name).Standings(upstream.Target{})
-		if !slices.ContainsFunc(s.Members, func(m upstream.MemberStatus) bool { return m.Standing == "usable" || m.Standing == "degraded" }) {
+		pool := snap.Set().Pool(p.Name)
+		if !pool.Usable("", 0) {
 			list = append(list, "pool "+p.Name+" has no usable member")
+		} else if lost := without(snap.Config(), pool); len(lost) > 0 {
+			list = append(list, "pool "+p.Name+" has no usable member for "+strings.Join(lost, ", "))
 		}
 	}
 	if lost := d.lines.reason(); lost != "" {
 		list = append(list, lost)
 	}
 	return append(list, d.descriptors.reasons()...)
+}
+
+// without returns the configured exchanges, each with the kind, that the pool serves
+// and has no usable member for.
+func without(c *config.Config, pool *upstream.Pool) (list []string) {
+	for _, e := range c.Exchanges {
+		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+			out := cmp.Or(e.Outbounds.Of(k), c.Default.Of(k))
+			if out != nil && out.Action == config.Use && out.Pool == pool.Name() && !pool.Usable(e.ID, k) {
+				list = append(list, e.ID+" "+k.String())
+			}
+		}
+	}
+	return list
 }
 
 func (d *Daemon) newMetrics() *metrics.Metrics {

@@ -3,11 +3,13 @@ package upstream
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
 )
@@ -137,40 +139,14 @@ func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *budgetLease) (*
 	return conn, nil
 }
 
-// PoolStatus is a pool at one moment.
-type PoolStatus struct {
-	Name    string         `json:"name"`
-	Members []MemberStatus `json:"members"` // in the order of the file
-}
-
-// MemberStatus is a member, and whether it may be used now.
-type MemberStatus struct {
-	Upstream string  `json:"upstream"`
-	Weight   float64 `json:"weight"`
-	Tier     int     `json:"tier"`
-	Standing string  `json:"standing"` // usable, degraded, avoided, never or disabled
-}
-
-// Standings returns for a target whether each member may be used now, in the order
-// of the file: usable, degraded (slow: after the others of its tier), avoided
-// (ejected, or a bad verdict: only when no usable one is left), never (drained,
-// rate limited, or over a budget) or disabled.
-func (p *Pool) Standings(t Target) PoolStatus {
-	l := selection{shared: p.set.shared, target: &t}
-	s := PoolStatus{Name: p.name}
-	for i := range p.members {
-		m := &p.members[i]
-		word := "disabled"
-		if m.Enabled {
-			at, _ := l.at(m.state)
-			if at <= degraded && p.exhausted(i, &l) {
-				at = never
-			}
-			word = [...]string{usable: "usable", degraded: "degraded", avoided: "avoided", never: "never"}[at]
-		}
-		s.Members = append(s.Members, MemberStatus{m.name, m.Weight, m.Tier, word})
-	}
-	return s
+// Usable reports whether a member may be used for an exchange and a kind that is
+// neither ejected nor drained and has no bad verdict there, budgets aside.
+func (p *Pool) Usable(exchange string, kind catalog.Kind) bool {
+	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
+	return slices.ContainsFunc(p.members, func(m Member) bool {
+		at, _ := l.at(m.state)
+		return m.Enabled && at <= degraded
+	})
 }
 
 // label returns the pool's name for messages.

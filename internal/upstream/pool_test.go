@@ -21,3 +21,38 @@ func TestStandings(t *testing.T) {
 		t.Errorf("want (-), got (+):\n%s", d)
 	}
 }
+
+// PoolStatus is a pool at one moment.
+type PoolStatus struct {
+	Name    string         `json:"name"`
+	Members []MemberStatus `json:"members"` // in the order of the file
+}
+
+// MemberStatus is a membership, and what may be done with it now.
+type MemberStatus struct {
+	Upstream string  `json:"upstream"`
+	Weight   float64 `json:"weight"`
+	Tier     int     `json:"tier"`
+	Standing string  `json:"standing"` // usable, degraded, avoided, never or disabled
+}
+
+// Standings says for a target what may be done with each member now, in the order
+// of the file: usable, degraded (slow: after the others of its tier), avoided (ejected, or a bad verdict: only when no usable
+// one is left), never (drained, rate limited, or over a budget) or disabled.
+func (p *Pool) Standings(t Target) PoolStatus {
+	l := selection{shared: p.set.shared, target: &t}
+	s := PoolStatus{Name: p.name}
+	for i := range p.members {
+		m := &p.members[i]
+		word := "disabled"
+		if m.Enabled {
+			at, _ := l.at(m.state)
+			if at <= degraded && p.exhausted(i, &l) {
+				at = never
+			}
+			word = [...]string{usable: "usable", degraded: "degraded", avoided: "avoided", never: "never"}[at]
+		}
+		s.Members = append(s.Members, MemberStatus{m.name, m.Weight, m.Tier, word})
+	}
+	return s
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"net/url"
 	"regexp"
 	"strings"
@@ -171,24 +172,39 @@ func (m *marked) in(s string) bool {
 
 func (m *marked) is(r rune) bool { return r >= firstMark && int(r-firstMark) < len(m.values) }
 
-var fileName = regexp.MustCompile(`\$\{file:([^}\n]+)\}`)
-
 // NamedFiles returns the files that ${file:...} and catalog name in a file,
 // valid or not, so that a watcher notices a missing one when it appears. It
 // reads no more than Load would.
 func NamedFiles(path string) (names []string) {
 	text, _ := readAtMost(path, maxFileSize) // what could be read counts
-	for _, m := range fileName.FindAllSubmatch(text, -1) {
-		names = append(names, string(m[1]))
+	for rest := text; ; {
+		_, after, found := bytes.Cut(rest, []byte("${file:"))
+		if !found {
+			break
+		}
+		end := bytes.IndexAny(after, "}\n")
+		if end > 0 && after[end] == '}' {
+			names = append(names, string(after[:end]))
+		}
+		rest = after
 	}
-	for _, m := range catalogName.FindAllSubmatch(text, -1) {
-		names = append(names, string(m[1]))
+	for line := range bytes.Lines(text) {
+		if !bytes.HasPrefix(line, []byte("catalog:")) {
+			continue
+		}
+		if m := catalogName.FindSubmatch(line[:min(len(line), maxPath)]); m != nil {
+			names = append(names, string(m[1]))
+		}
 	}
 	return names
 }
 
-// catalogName finds the catalogue's file in a configuration that may be invalid.
-var catalogName = regexp.MustCompile(`(?m)^catalog:[ \t]+["']?([^"'\s#]+)`)
+// maxPath is more than a path has.
+const maxPath = 8 << 10
+
+// catalogName matches the line of a configuration, valid or not, that names the
+// catalogue's file.
+var catalogName = regexp.MustCompile(`^catalog:[ \t]+["']?([^"'\s#]+)`)
 
 // Secret is text that must not be shown. It masks itself wherever it is
 // printed, marshalled or logged; only Reveal returns it.

@@ -1,7 +1,9 @@
 package config_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,5 +18,17 @@ func TestNamedFiles(t *testing.T) {
 	}
 	if got := config.NamedFiles(path + ".none"); len(got) > 0 {
 		t.Errorf("a file that is not there names %q", got)
+	}
+}
+
+// The watcher asks for the files that an invalid configuration names at each
+// look: a large one must not hold it up.
+func TestNamedFilesOfALargeFile(t *testing.T) {
+	path := write(t, "catalog: rows.csv # more\nx: ${file:/run/a} ${file:/run/b}\n#${file:\n"+strings.Repeat("#"+strings.Repeat("x", 1<<20)+"\n", 7)+"y: ${file:/run/c}\n")
+	begin := time.Now()
+	names := config.NamedFiles(path)
+	t.Logf("it took %v", time.Since(begin))
+	if diff := cmp.Diff([]string{"/run/a", "/run/b", "/run/c", "rows.csv"}, names); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

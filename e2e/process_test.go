@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -218,6 +220,29 @@ func held(t *testing.T, addr string, n int) {
 	testkit.Eventually(t, testkit.Patience, "the connections", func() bool { return once.Load() == int64(n) })
 }
 
+// connectAgain asks for a tunnel as a client does that tries again when it is cut
+// off, and returns the status of its answer. On a busy machine even a client that
+// is about to send its request may be the one that has waited longest.
+func connectAgain(t *testing.T, addr, target string) (status int) {
+	t.Helper()
+	testkit.Eventually(t, testkit.Patience, "an answer", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+		_, _ = fmt.Fprintf(c, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
+		resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
+		if err != nil {
+			return false
+		}
+		status = resp.StatusCode
+		return true
+	})
+	return status
+}
+
 // Clients that connect and send nothing leave descriptors to all others, and to
 // the operator.
 //
@@ -259,11 +284,9 @@ func TestSilentConnectionsUseUpNoDescriptors(t *testing.T) {
 			for range 3 {
 				start := time.Now()
 				p.admin(t, socket, "/api/v1/status")
-				n, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: echo.Addr})
-				if full != (reply.Status == 503) || full == reply.OK {
-					t.Errorf("a new client: %v", reply)
+				if status := connectAgain(t, p.Addr, echo.Addr); full != (status == 503) || full == (status == 200) {
+					t.Errorf("a new client: %d", status)
 				}
-				_ = n.Close()
 				if took := time.Since(start); took > 5*time.Second {
 					t.Errorf("it took %v", took)
 				}

@@ -136,7 +136,7 @@ const (
 type turn int
 
 const (
-	turnSize     turn = 512 << 10 // with what the last splice moves, half a millisecond
+	turnSize     turn = 512 << 10 // with what the last splice moves, at most as much, half a millisecond
 	leastCounted      = 4 << 10   // a read and a write take time however few their bytes
 )
 

@@ -193,7 +193,7 @@ func (m *mover) splice(fd uintptr) (again, ended bool) {
 		m.pipe, m.inPipe = nil, 0
 	}()
 	for moved := 0; ; {
-		n, errno := splice(fd, uintptr(m.pipe.w), m.pipe.size)
+		n, errno := splice(fd, uintptr(m.pipe.w), min(m.pipe.size, int(turnSize)))
 		switch {
 		case errno == syscall.EAGAIN:
 			return false, false

@@ -90,10 +90,6 @@ func start(t testing.TB, yaml string, environ ...string) *proxyd {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, yaml)
 	}
-	for _, a := range d.Addrs() {
-		p.Addrs = append(p.Addrs, a.String())
-	}
-	p.Addr = p.Addrs[0]
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	go func() { // ends with cancel; stop waits for it
@@ -103,6 +99,11 @@ func start(t testing.TB, yaml string, environ ...string) *proxyd {
 		}
 	}()
 	t.Cleanup(p.stop)
+	testkit.Eventually(t, testkit.Patience, "the daemon is ready", func() bool { return strings.Contains(p.Log.String(), `"msg":"ready"`) })
+	for _, m := range listening.FindAllStringSubmatch(p.Log.String(), -1) {
+		p.Addrs = append(p.Addrs, m[1])
+	}
+	p.Addr = p.Addrs[0]
 	return p
 }
 

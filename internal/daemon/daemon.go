@@ -145,15 +145,6 @@ func (d *Daemon) freeDescriptor() bool {
 // budgets returns the table of budgets in force.
 func (d *Daemon) budgets() *limit.Table { return d.snapshot.Load().Set().Budgets() }
 
-// Addrs returns the addresses that clients can connect to.
-func (d *Daemon) Addrs() []net.Addr {
-	var addrs []net.Addr
-	for _, b := range d.listening.Load().clients() {
-		addrs = append(addrs, b.ln.Addr())
-	}
-	return addrs
-}
-
 // Run serves until ctx ends, then stops as the configuration says; or until the
 // next process has taken over, and then serves what is left.
 func (d *Daemon) Run(ctx context.Context, s Signals) error {

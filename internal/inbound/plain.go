@@ -174,7 +174,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // body.
 func (b *requestBody) Close() error { return nil }
 
-// Interrupt ends a Read that is under way, and all that follow: where the
+// Interrupt ends a running Read, and all that follow: where the
 // request was sent to, nothing is read any more.
 func (b *requestBody) Interrupt() {
 	b.cut.Store(true)

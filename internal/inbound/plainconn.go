@@ -35,7 +35,7 @@ type plainConn struct {
 	stopped  bool                    // a deadline in the past is set
 	detached bool                    // no longer net/http's
 	begun    bool                    // bytes of a request have come that the handler does not have yet
-	inBody   bool                    // a read of a body is under way
+	inBody   bool                    // a body is being read
 	cut      bool                    // nothing more of a body is wanted
 	pending  []*request              // handed out, not yet served; nil stands for backHead
 	requests int                     // requests handed out
@@ -200,7 +200,7 @@ func (p *plainConn) allowBody() error {
 	return nil
 }
 
-// cutBody ends a read of a body that is under way, and all others to come. It
+// cutBody ends a running read of a body, and all later ones. It
 // is safe for concurrent use.
 func (p *plainConn) cutBody() {
 	p.mu.Lock()

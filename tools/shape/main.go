@@ -40,7 +40,7 @@ type source struct {
 	comments   map[string]int // word: how often
 	funcs      int            // with a comment
 	usualForms int            // of them "X returns …", "X reports whether …"
-	markdown   int            // "way" in documents
+	markdown   int            // the word in documents
 }
 
 func run() error {

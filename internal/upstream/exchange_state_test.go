@@ -37,7 +37,7 @@ func TestDegradedMemberIsAskedLast(t *testing.T) {
 	}
 	list[0].SetFault(nil)
 	list[1].SetFault(testkit.On(testkit.AtGreeting, testkit.Hang))
-	p.set.attempt = 100 * time.Millisecond
+	p.set.attempt = slowLeast
 	if conn := open(t, p, venue); conn.Member.Name() != "a" || tries(conn.Tried) != "b upstream_timeout" {
 		t.Errorf("not before the next tier: %s after %s", conn.Member.Name(), tries(conn.Tried))
 	}

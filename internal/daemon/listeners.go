@@ -207,6 +207,7 @@ func rebind(c *config.Config, have []boundListener) (*listenerChange, error) {
 // 127.0.0.1:8877 becomes 0.0.0.0:8877, they are closed first.
 func (r *listenerChange) open(l wantedListener) (net.Listener, error) {
 	ln, err := bind(l.address, l.admin)
+	closed := len(r.closed)
 	for _, old := range r.leaving {
 		if err == nil || !l.admin && !errors.Is(err, syscall.EADDRINUSE) {
 			break
@@ -217,14 +218,32 @@ func (r *listenerChange) open(l wantedListener) (net.Listener, error) {
 			ln, err = bind(l.address, l.admin)
 		}
 	}
+	if err != nil && len(r.closed) > closed {
+		return rebound(l.address, l.admin)
+	}
 	return ln, err
+}
+
+// releaseTime is how long a port may still be held after its listener was closed:
+// a process that is being started has a copy of the descriptor until it executes
+// its program.
+const releaseTime = time.Second
+
+// rebound binds an address whose port was this process's a moment ago.
+func rebound(address string, forAdmin bool) (net.Listener, error) {
+	for end := time.Now().Add(releaseTime); ; time.Sleep(releaseTime / 100) {
+		ln, err := bind(address, forAdmin)
+		if err == nil || time.Now().After(end) {
+			return ln, err
+		}
+	}
 }
 
 // undo closes what was opened, and opens again what had to make room for it.
 func (r *listenerChange) undo() (failed error) {
 	closeAll(r.added)
 	for _, old := range r.closed {
-		again, err := bind(old.ln.Addr().String(), old.admin)
+		again, err := rebound(old.ln.Addr().String(), old.admin)
 		if err != nil { // another process was quicker
 			failed = errors.Join(failed, fmt.Errorf("and %s, which had to make room, cannot be opened again: %w", old.address, err))
 			continue

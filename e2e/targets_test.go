@@ -85,7 +85,7 @@ func TestOverload(t *testing.T) {
 	})
 }
 
-// Who waits for a slot among the dials under way is told so, and when to return.
+// A client that waits for a slot among the dials learns why, and when to return.
 func TestOverloadByDialsUnderWay(t *testing.T) {
 	t.Parallel()
 	silent := testkit.SilentListener(t)

@@ -228,7 +228,7 @@ func TestAnUpgradeThatFailsChangesNothing(t *testing.T) {
 }
 
 // The new process begins with the file on disk: one that the watcher has refused
-// must not come into force that way, nor one that it has not seen yet and would
+// must not come into force by it, nor one that it has not seen yet and would
 // refuse.
 func TestAnUpgradePutsNoRefusedFileInForce(t *testing.T) {
 	for name, watch := range map[string]string{"refused": "watch: true\n", "not seen": "watch: false\n"} {

@@ -23,6 +23,8 @@ import (
 //	                               └→ proxyclient → dialer → failure
 //
 // admin, metrics, health, watch and handover hang off daemon, not off each other.
+// feed watches what tunnel records, and writes to the journal of event; admin and
+// metrics show both.
 //
 // A new arrow is a change to this table, reviewed as one.
 var arrows = map[string]struct {
@@ -30,9 +32,11 @@ var arrows = map[string]struct {
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
 	"cmd/proxyd":           {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
-	"internal/daemon":      {may: "failure admin metrics health watch handover inbound tunnel relay router upstream limit config catalog target"},
-	"internal/admin":       {may: "tunnel router upstream config catalog target"},
-	"internal/metrics":     {may: "failure tunnel router upstream config catalog"},
+	"internal/daemon":      {may: "failure admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
+	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
+	"internal/metrics":     {may: "failure feed tunnel router upstream config catalog"},
+	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog"},
+	"internal/event":       {},
 	"internal/health":      {may: "failure printable router upstream config catalog target"},
 	"internal/watch":       {},
 	"internal/handover":    {tests: "tunnel relay router upstream config catalog target"},                           // tunnels that really move

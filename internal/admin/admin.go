@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"proxyd/internal/config"
+	"proxyd/internal/event"
+	"proxyd/internal/feed"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 )
@@ -25,6 +27,8 @@ type Options struct {
 	Brief    func() Status           // State, Reasons and Config alone, for /readyz, whatever the number of tunnels; nil: Status
 	Tunnels  func(func(Tunnel) bool) // hands over each live tunnel, until false; what it is given does no I/O
 	Metrics  http.Handler
+	Feeds    func() feed.Report // for /api/v1/feeds
+	Journal  *event.Journal     // for /api/v1/events
 
 	Reload  func(ctx context.Context, dryRun bool) Report
 	Upgrade func(ctx context.Context, move bool, progress func(string)) error // nil: not on this system

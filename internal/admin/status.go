@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"proxyd/internal/feed"
+)
 
 // State is how far the daemon is in its life.
 type State string
@@ -15,19 +19,20 @@ const (
 // Status is what a running daemon is doing. It holds no secrets: URLs are
 // masked by the caller that fills it.
 type Status struct {
-	Version    string     `json:"version"`
-	Generation int        `json:"generation"` // 1, and one more after each upgrade
-	PID        int        `json:"pid"`
-	Started    time.Time  `json:"started"`
-	State      State      `json:"state"`
-	Reasons    []string   `json:"reasons"` // what is not as it should be, the worst first; not what Config says
-	Config     Config     `json:"config"`
-	Listeners  []Listener `json:"listeners"`
-	Active     int        `json:"active"`    // tunnels of this process
-	Tunnels    []Count    `json:"tunnels"`   // the same, split up
-	Upstreams  []Upstream `json:"upstreams"` // by name
-	Budgets    []Budget   `json:"budgets,omitempty"`
-	Older      []Process  `json:"older,omitempty"` // earlier generations that still serve their tunnels
+	Version    string          `json:"version"`
+	Generation int             `json:"generation"` // 1, and one more after each upgrade
+	PID        int             `json:"pid"`
+	Started    time.Time       `json:"started"`
+	State      State           `json:"state"`
+	Reasons    []string        `json:"reasons"` // what is not as it should be, the worst first; not what Config says
+	Config     Config          `json:"config"`
+	Listeners  []Listener      `json:"listeners"`
+	Exchanges  []feed.Exchange `json:"exchanges"` // the worst first
+	Active     int             `json:"active"`    // tunnels of this process
+	Tunnels    []Count         `json:"tunnels"`   // the same, split up
+	Upstreams  []Upstream      `json:"upstreams"` // by name
+	Budgets    []Budget        `json:"budgets,omitempty"`
+	Older      []Process       `json:"older,omitempty"` // earlier generations that still serve their tunnels
 }
 
 // Config is the configuration in force, and the file on disk beside it.
@@ -168,6 +173,7 @@ func (s Status) Problems() []string {
 func (s Status) filled() Status {
 	fill(&s.Reasons)
 	fill(&s.Config.Faults)
+	fill(&s.Exchanges)
 	fill(&s.Listeners)
 	fill(&s.Tunnels)
 	fill(&s.Upstreams)

@@ -18,6 +18,8 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/event"
+	"proxyd/internal/feed"
 	"proxyd/internal/handover"
 	"proxyd/internal/health"
 	"proxyd/internal/inbound"
@@ -63,6 +65,8 @@ type Daemon struct {
 	inbound     *inbound.Server
 	admin       *admin.Server
 	metrics     *metrics.Metrics
+	journal     *event.Journal
+	feeds       *feed.Table
 	watcher     *watch.Watcher
 	removed     *removedTunnels
 	prober      *prober
@@ -110,11 +114,13 @@ func New(o Options) (*Daemon, error) {
 		d.upgrade.inherited.Close()
 		return nil, err
 	}
-	d.recorder = &recorder{observe: func(r *tunnel.Record) { d.metrics.Observe(r) }, snapshot: d.snapshot.Load, log: d.log}
+	d.journal = event.NewJournal(d.logEvent)
+	d.recorder = &recorder{observe: d.observe, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, MaxTunnels: maxTunnels(d.descriptors.limit),
 		Relieve: d.descriptors.relieve,
 	})
+	d.feeds = feed.New(feed.Options{Snapshot: d.snapshot.Load, Each: d.handler.Each, Emit: d.journal.Add})
 	d.inbound = inbound.New(inbound.Options{
 		Handler:  d.handler,
 		HopToken: d.snapshot.Load().Set().HopToken(),
@@ -131,6 +137,12 @@ func New(o Options) (*Daemon, error) {
 	d.removed = &removedTunnels{kick: make(chan struct{}, 1), snapshot: d.snapshot.Load, each: d.handler.Each, log: d.log}
 	d.prober = &prober{snapshot: d.snapshot.Load, log: d.log}
 	return d, nil
+}
+
+// observe passes a record on to those that count it.
+func (d *Daemon) observe(r *tunnel.Record) {
+	d.metrics.Observe(r)
+	d.feeds.Observe(r)
 }
 
 func (d *Daemon) panicked(v any, stack []byte) {
@@ -160,6 +172,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
+	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
 	parts.Go(func() { d.removed.run(partsCtx) })
 	parts.Go(func() { d.prober.logEjections(partsCtx) })
 	d.serve(d.listening.Load().bound)

@@ -25,7 +25,7 @@ func (d *Daemon) brief() admin.Status {
 	snap, file := d.snapshot.Load(), d.file.Load()
 	return admin.Status{
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
-		State: *d.phase.Load(), Reasons: d.reasons(snap),
+		State: *d.phase.Load(), Reasons: d.reasons(snap), Exchanges: d.feeds.Report().Exchanges,
 		Config: admin.Config{
 			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, Warnings: d.warnings(snap),
 		},
@@ -132,6 +132,8 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Brief:    d.brief,
 		Tunnels:  d.eachTunnel,
 		Metrics:  d.metrics.Handler(),
+		Feeds:    d.feeds.Report,
+		Journal:  d.journal,
 		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },
 		Upgrade: func(_ context.Context, move bool, progress func(string)) error {
 			return d.Upgrade(ctx, move || d.snapshot.Load().Config().Upgrade.Tunnels == "move", progress)

@@ -106,6 +106,7 @@ func (d *Daemon) adopt(a *tunnel.Arrived) {
 	r := tunnel.Record{Opening: a.Opening}
 	r.Up, r.Down = a.Bytes()
 	d.metrics.Adopt(r) // before it goes on, and may end
+	d.feeds.Adopt(r)
 	u, release := d.snapshot.Load().Set().Adopt(a.Pool, a.Upstream, a.Exchange, a.Kind)
 	d.handler.Adopt(a, u, release)
 }

@@ -1,0 +1,62 @@
+// Package event keeps what an operator wants to read backwards: a journal of
+// what happened to feeds, upstreams and the daemon itself.
+package event
+
+import "time"
+
+// Severity is how much an event matters.
+type Severity string
+
+// The severities.
+const (
+	Info  Severity = "info"
+	Warn  Severity = "warn"
+	Error Severity = "error" // someone must act
+)
+
+// Type is what happened.
+type Type string
+
+// The types.
+const (
+	ExchangeLost    Type = "exchange_lost"    // an exchange and kind has lost its feed
+	ExchangeBack    Type = "exchange_back"    // and has it again
+	FeedSilent      Type = "feed_silent"      // the tunnels of a feed are open and the exchange sends next to nothing
+	FeedBack        Type = "feed_back"        // it sends again
+	TunnelSilent    Type = "tunnel_silent"    // one tunnel of a feed that goes on
+	TunnelBack      Type = "tunnel_back"      // it carries again
+	ClientStalled   Type = "client_stalled"   // a client does not read
+	TunnelsEnded    Type = "tunnels_ended"    // many tunnels ended at once
+	TunnelsClosed   Type = "tunnels_closed"   // by the operator, or by silence with action close
+	Refused         Type = "refused"          // clients were refused, grouped
+	UpstreamEjected Type = "upstream_ejected" // out of use after failures
+	UpstreamBack    Type = "upstream_back"    // in use again
+	UpstreamVerdict Type = "verdict"          // what an exchange or an upstream says of a pair has changed
+	BudgetExhausted Type = "budget_exhausted" // a budget refuses connections
+	BudgetLow       Type = "budget_low"       // a published limit that is only watched is nearly used up
+	Reloaded        Type = "reload"           // a configuration was put in force, or one of its files read again
+	ReloadRefused   Type = "reload_refused"   // a file was rejected; the configuration in force stays
+	Upgraded        Type = "upgrade"          // a hand-over: began, succeeded, failed
+	Drained         Type = "drain"            // an operator drained or resumed an upstream, or the daemon stops
+	Listening       Type = "listener"         // an address was opened, closed, or cannot be bound
+	Descriptors     Type = "descriptors"      // out of file descriptors, or back to normal
+	TunnelLimit     Type = "max_tunnels"      // the limit of tunnels was reached, or is no longer
+	LogLost         Type = "log_lost"         // lines of the log were lost
+	Certificate     Type = "certificate"      // a certificate expires soon, or has
+	Started         Type = "start"            // the daemon started
+)
+
+// Event is one entry. It names no host that a client gave but those that the
+// catalogue or the configuration lists, and holds no credentials.
+type Event struct {
+	ID       string    `json:"id"` // JOURNAL-N; set by Add
+	Time     time.Time `json:"time"`
+	Severity Severity  `json:"severity"`
+	Type     Type      `json:"type"`
+	Exchange string    `json:"exchange,omitempty"`
+	Kind     string    `json:"kind,omitempty"`
+	Upstream string    `json:"upstream,omitempty"`
+	Count    int       `json:"count,omitempty"` // of the tunnels or refusals that it groups
+	Text     string    `json:"text"`            // what happened
+	Hint     string    `json:"hint,omitempty"`  // what to do
+}

@@ -18,6 +18,22 @@ type direction struct {
 	room    room            // what dst may leave unsent
 	held    bool            // the receive buffer of src has its bound
 	eof     atomic.Bool     // src has ended, and that was passed on
+	blocked atomic.Uint32   // whether a write to dst waits for room: 0, writing or waiting
+}
+
+// The values of direction.blocked but 0.
+const (
+	writing uint32 = iota + 1 // a write is under way that may wait
+	waiting                   // there is no room
+)
+
+// send writes p to dst, however long that takes.
+func (d *direction) send(p []byte) (int, error) {
+	d.blocked.Store(writing)
+	defer d.blocked.Store(0)
+	n, err := d.dst().Write(p)
+	d.n.Add(int64(n))
+	return n, err
 }
 
 // room says what a sink may leave unsent.
@@ -67,8 +83,7 @@ func (d *direction) to() Side {
 // run moves everything until src ends or something fails.
 func (d *direction) run(first []byte) {
 	if len(first) > 0 {
-		n, err := d.dst().Write(first)
-		d.n.Add(int64(n))
+		n, err := d.send(first)
 		if err != nil {
 			if d.frozen(err, first[n:]) {
 				err = errFrozen
@@ -193,9 +208,7 @@ func (d *direction) moveBig(turn *turn) (ended bool, failure *sideError) {
 // write passes on what a read gave, and then its error unless that is EOF.
 func (d *direction) write(p []byte, readErr error) *sideError {
 	if len(p) > 0 {
-		n, err := d.dst().Write(p)
-		d.n.Add(int64(n))
-		if err != nil {
+		if _, err := d.send(p); err != nil {
 			return &sideError{d.to(), err}
 		}
 	}

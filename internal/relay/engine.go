@@ -145,7 +145,7 @@ func (f *Flow) lookAtLimits(at time.Duration) {
 	if l.stallFrom == 0 {
 		l.stallFrom, l.downBytes = at, down
 	}
-	half := f.half()
+	half := f.HalfClosed()
 	if half && l.halfSince == 0 {
 		l.halfSince = at
 	}
@@ -169,7 +169,7 @@ func (f *Flow) lookAtPaths(at time.Duration) {
 	// costs an idle tunnel nothing (10,000 of them 60 ms every 5 s otherwise). One
 	// whose peer does not read, or has been sent an end, is not idle: keepalive
 	// does not look at those.
-	if w.settled && !f.half() && w.lookedAt == up+down {
+	if w.settled && !f.HalfClosed() && w.lookedAt == up+down {
 		return
 	}
 	w.lookedAt = up + down

@@ -93,11 +93,30 @@ func (f *Flow) ended() <-chan struct{} {
 // Bytes reads the counts so far.
 func (f *Flow) Bytes() (up, down int64) { return f.up.n.Load(), f.down.n.Load() }
 
-// half is true when one side has ended in order.
-func (f *Flow) half() bool { return f.up.eof.Load() || f.down.eof.Load() }
+// HalfClosed reports whether one side has ended in order.
+func (f *Flow) HalfClosed() bool { return f.up.eof.Load() || f.down.eof.Load() }
+
+// Moving reports whether the flow stands still, or will in a moment (see Freeze).
+func (f *Flow) Moving() bool { return f.freeze.Load() != nil }
+
+// ClientStalled reports whether bytes for the client wait for it to read: those of
+// proxyd and those that the kernel holds for a slow reader have no more room.
+func (f *Flow) ClientStalled() bool {
+	switch f.down.blocked.Load() {
+	case waiting:
+		return true
+	case writing: // which rarely takes long: ask
+		return !writable(f.client)
+	}
+	return false
+}
 
 // Close ends the flow now, with ReasonClosed. It does not wait.
-func (f *Flow) Close() { f.end(Proxyd, ReasonClosed, nil) }
+func (f *Flow) Close() { f.CloseFor(ReasonClosed) }
+
+// CloseFor ends the flow now, by proxyd and for a reason. It does not wait. It
+// returns false if the flow is ending already, or has been given away by Freeze.
+func (f *Flow) CloseFor(why Reason) (closed bool) { return f.end(Proxyd, why, nil) }
 
 // stopped is called by a direction when it has ended; failure is nil after an EOF.
 func (f *Flow) stopped(d *direction, failure *sideError) {
@@ -144,11 +163,11 @@ func (f *Flow) sideEnded(s Side) bool {
 
 // end closes both conns, the first time. After a reset the other side is reset
 // too: to it, a tunnel that broke must not look like one that ended.
-func (f *Flow) end(by Side, why Reason, err error) {
+func (f *Flow) end(by Side, why Reason, err error) (first bool) {
 	f.mu.Lock()
 	if z := f.freeze.Load(); f.ending || z != nil && z.moved {
 		f.mu.Unlock()
-		return
+		return false
 	}
 	f.ending = true
 	f.stats = &Stats{ClosedBy: by, Reason: why, Err: err}
@@ -164,6 +183,7 @@ func (f *Flow) end(by Side, why Reason, err error) {
 	}
 	_ = f.client.Close()
 	_ = f.server.Close()
+	return true
 }
 
 // finish runs in the direction that ends last.

@@ -52,3 +52,14 @@ func control(c net.Conn, f func(fd int)) {
 		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
 	}
 }
+
+// writable reports whether c has room for bytes; also if that cannot be asked.
+func writable(c net.Conn) bool {
+	room := true
+	control(c, func(fd int) {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}} //nolint:gosec // a descriptor is small
+		n, err := unix.Poll(poll, 0)
+		room = err != nil || n > 0
+	})
+	return room
+}

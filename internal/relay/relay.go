@@ -29,6 +29,7 @@ const (
 	ReasonStall  Reason = "stall"      // Options.Stall
 	ReasonHalf   Reason = "half_close" // Options.HalfClose
 	ReasonClosed Reason = "closed"     // Close was called
+	ReasonSilent Reason = "silence"    // CloseFor was called because the server sends too little
 	ReasonError  Reason = "error"      // anything else; Stats.Err says what
 )
 

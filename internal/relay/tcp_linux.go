@@ -155,6 +155,7 @@ func (m *mover) flushRest(fd uintptr) bool {
 		n, errno := write(fd, m.rest)
 		switch {
 		case errno == syscall.EAGAIN:
+			m.d.blocked.Store(waiting)
 			return false
 		case errno == syscall.EINTR:
 		case errno != 0:
@@ -170,6 +171,9 @@ func (m *mover) flushRest(fd uintptr) bool {
 
 // wrote looks at how a wait for the sink ended.
 func (m *mover) wrote(err error) bool {
+	if m.d.blocked.Load() != 0 {
+		m.d.blocked.Store(0)
+	}
 	if err != nil && m.d.failure == nil {
 		if m.d.frozen(err, m.rest) {
 			m.emptyPipe()
@@ -222,6 +226,7 @@ func (m *mover) drainPipe(fd uintptr) bool {
 		n, errno := splice(uintptr(m.pipe.r), fd, m.inPipe)
 		switch {
 		case errno == syscall.EAGAIN:
+			m.d.blocked.Store(waiting)
 			return false
 		case errno == syscall.EINTR:
 		case errno != 0:

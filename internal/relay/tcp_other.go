@@ -39,3 +39,7 @@ func unanswered(net.Conn) path { return path{} }
 
 // cutOff reports false: this system does not say.
 func cutOff(net.Conn) bool { return false }
+
+// writable reports false: this system is not asked, and a write that is under way
+// is taken for one that waits.
+func writable(net.Conn) bool { return false }

@@ -49,7 +49,7 @@ type Handler struct {
 	closing    atomic.Bool
 
 	mu      sync.Mutex
-	tunnels map[*Tunnel]struct{}
+	tunnels registry
 	pending int           // tunnels that are being opened, and plain requests that are not yet answered
 	idle    chan struct{} // closed when the last tunnel has ended, made by Wait
 }
@@ -66,7 +66,6 @@ func NewHandler(o Options) *Handler {
 		dials:      dialSlots{shares: map[shareKey]*share{}},
 		relieve:    o.Relieve,
 		idPrefix:   hex.EncodeToString(seed[:]) + "-",
-		tunnels:    map[*Tunnel]struct{}{},
 	}
 }
 

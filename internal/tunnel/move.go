@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ type Moves struct {
 // A tunnel that has moved leaves a Record with the event Moved here, and its
 // Ended one, with all its bytes and its whole duration, there.
 func (h *Handler) Move(ctx context.Context, batch int, send func([]Parcel) (sent int, err error)) (m Moves, err error) {
-	for todo := h.list(); len(todo) > 0 && err == nil; {
+	for todo := slices.Collect(h.all); len(todo) > 0 && err == nil; {
 		if err = ctx.Err(); err != nil {
 			break
 		}
@@ -114,7 +115,7 @@ func (h *Handler) Adopt(m *Arrived, member *upstream.Upstream, release func()) {
 	}
 	t := &Tunnel{h: h, member: member, record: m.Opening}
 	h.mu.Lock()
-	h.tunnels[t] = struct{}{}
+	h.tunnels.add(t)
 	h.mu.Unlock()
 	m.state.Options.Done = func(s relay.Stats) { t.ended(s, release) }
 	t.carryOn(m.state)

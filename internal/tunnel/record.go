@@ -69,4 +69,5 @@ type Record struct {
 	Quiet    bool   // an identical refusal was logged a moment ago, or too many different ones: count it, do not log it
 	Repeated int    // identical quiet ones since the last that was logged
 	Hidden   int    // other quiet ones since the last line of a refusal
+	Slot     *any   // the tunnel's (see Live.Slot); nil where there was none
 }

@@ -1,16 +1,16 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
-
-	"proxyd/internal/upstream"
+	"slices"
 )
 
 // Active returns the number of tunnels that are open.
 func (h *Handler) Active() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.tunnels)
+	return h.tunnels.open
 }
 
 // Occupied returns the number of tunnels that are open or being opened, and of
@@ -18,48 +18,7 @@ func (h *Handler) Active() int {
 func (h *Handler) Occupied() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.tunnels) + h.pending
-}
-
-// Live is an open tunnel, as it was when Each looked.
-type Live struct {
-	*Opening
-	Member   *upstream.Upstream // that it was opened through; nil if it came from another process, whose upstream this one lacks
-	Up, Down int64              // bytes so far; 0 before it carries
-
-	tunnel *Tunnel
-}
-
-// Close ends the tunnel now, with ReasonClosed. One that does not carry yet
-// stays: its front end has it in hand.
-func (l Live) Close() {
-	if f := l.tunnel.flow.Load(); f != nil {
-		f.Close()
-	}
-}
-
-// Each calls yield for every open tunnel, in no order, until it says false.
-// Tunnels come and go meanwhile; yield may use the Handler.
-func (h *Handler) Each(yield func(Live) bool) {
-	for _, t := range h.list() {
-		l := Live{Opening: &t.record, Member: t.member, tunnel: t}
-		if f := t.flow.Load(); f != nil {
-			l.Up, l.Down = f.Bytes()
-		}
-		if !yield(l) {
-			return
-		}
-	}
-}
-
-func (h *Handler) list() []*Tunnel {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	open := make([]*Tunnel, 0, len(h.tunnels))
-	for t := range h.tunnels {
-		open = append(open, t)
-	}
-	return open
+	return h.tunnels.open + h.pending
 }
 
 // Drain refuses new requests from now on. Tunnels go on.
@@ -68,7 +27,7 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 // Wait blocks until no tunnel is open, or ctx ends.
 func (h *Handler) Wait(ctx context.Context) error {
 	h.mu.Lock()
-	if len(h.tunnels) == 0 {
+	if h.tunnels.open == 0 {
 		h.mu.Unlock()
 		return nil
 	}
@@ -88,7 +47,7 @@ func (h *Handler) Wait(ctx context.Context) error {
 // CloseAll ends every tunnel now. Wait returns when they are gone.
 func (h *Handler) CloseAll() {
 	h.closing.Store(true)
-	for _, t := range h.list() {
+	for t := range h.all {
 		if f := t.flow.Load(); f != nil {
 			f.Close()
 		}
@@ -100,7 +59,7 @@ func (h *Handler) CloseAll() {
 func (h *Handler) reserve(limit int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if limit > 0 && len(h.tunnels)+h.pending >= limit {
+	if limit > 0 && h.tunnels.open+h.pending >= limit {
 		return false
 	}
 	h.pending++
@@ -117,16 +76,77 @@ func (h *Handler) unreserve() {
 func (h *Handler) add(t *Tunnel) {
 	h.mu.Lock()
 	h.pending--
-	h.tunnels[t] = struct{}{}
+	h.tunnels.add(t)
 	h.mu.Unlock()
 }
 
 func (h *Handler) remove(t *Tunnel) {
 	h.mu.Lock()
-	delete(h.tunnels, t)
-	if len(h.tunnels) == 0 && h.idle != nil {
+	h.tunnels.remove(t)
+	if h.tunnels.open == 0 && h.idle != nil {
 		close(h.idle)
 		h.idle = nil
 	}
 	h.mu.Unlock()
+}
+
+// registry holds the open tunnels in the order in which they came, so that a walk
+// over them can let go of the lock and find where it was. The Handler's lock guards
+// it; nothing here takes longer than a copy of its entries, and that seldom.
+type registry struct {
+	last    uint64 // the number of the latest
+	open    int
+	entries []entry // by number
+}
+
+// entry is a tunnel, nil once it has ended.
+type entry struct {
+	number uint64
+	tunnel *Tunnel
+}
+
+func (r *registry) add(t *Tunnel) {
+	r.last++
+	t.number = r.last
+	r.open++
+	r.entries = append(r.entries, entry{t.number, t})
+}
+
+func (r *registry) remove(t *Tunnel) {
+	i := r.after(t.number - 1)
+	r.entries[i].tunnel = nil
+	r.open--
+	if len(r.entries) < fewEntries || r.open > len(r.entries)/2 {
+		return
+	}
+	kept := make([]entry, 0, r.open+r.open/4)
+	for _, e := range r.entries {
+		if e.tunnel != nil {
+			kept = append(kept, e)
+		}
+	}
+	r.entries = kept
+}
+
+// fewEntries are not worth the work of closing their gaps.
+const fewEntries = 64
+
+// after returns the index of the first entry with a higher number.
+func (r *registry) after(number uint64) int {
+	i, _ := slices.BinarySearchFunc(r.entries, number+1, func(e entry, n uint64) int { return cmp.Compare(e.number, n) })
+	return i
+}
+
+// next fills list with the tunnels that follow a number, up to another one.
+func (r *registry) next(number, until uint64, list []*Tunnel) (n int) {
+	for _, e := range r.entries[r.after(number):] {
+		if n == len(list) || e.number > until {
+			break
+		}
+		if e.tunnel != nil {
+			list[n] = e.tunnel
+			n++
+		}
+	}
+	return n
 }

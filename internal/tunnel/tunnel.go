@@ -23,6 +23,8 @@ type Tunnel struct {
 	record Opening
 	budget time.Duration // for the whole set-up
 	flow   atomic.Pointer[relay.Flow]
+	number uint64 // in the registry
+	slot   any    // see Live.Slot
 }
 
 // ID returns the request's id.
@@ -48,7 +50,7 @@ func (t *Tunnel) SetEarly(b []byte) { t.conn.Early = b }
 // returns at once. early is what the client sent behind its request. It ends
 // in one Record.
 func (t *Tunnel) Carry(client net.Conn, early []byte) {
-	t.h.emit(&Record{Event: Opened, Opening: t.record})
+	t.h.emit(&Record{Event: Opened, Opening: t.record, Slot: &t.slot})
 	conn, limits := t.conn, t.limits
 	t.conn, t.limits = nil, nil
 	release := conn.Release
@@ -95,7 +97,7 @@ func (t *Tunnel) Answered(down int64, cut error) {
 func (t *Tunnel) Refuse(f Refusal) *Refusal {
 	_ = t.conn.Conn.Close()
 	t.conn.Release()
-	rec := Record{Event: Refused, Opening: t.record, Class: f.Class, Step: "answer", Text: f.Text, Hint: f.Hint, Duration: time.Since(t.record.Start)}
+	rec := Record{Event: Refused, Opening: t.record, Slot: &t.slot, Class: f.Class, Step: "answer", Text: f.Text, Hint: f.Hint, Duration: time.Since(t.record.Start)}
 	rec.Attempts = append(slices.Clip(rec.Attempts), failure.Attempt{Upstream: rec.Upstream, Class: f.Class, Took: rec.Duration, Text: f.Text})
 	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts
 	f.Target.Exchange = rec.Exchange
@@ -111,7 +113,7 @@ const ReasonAbandoned relay.Reason = "client_gone"
 // ended runs once, when both connections are closed.
 func (t *Tunnel) ended(s relay.Stats, release func()) {
 	release()
-	r := Record{Event: Ended, Opening: t.record}
+	r := Record{Event: Ended, Opening: t.record, Slot: &t.slot}
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down
 	r.ClosedBy, r.Reason = string(s.ClosedBy), s.Reason

@@ -72,6 +72,8 @@ type Upstream struct {
 	State    string    `json:"state,omitempty"` // "" when all is well, else a few words: "ejected (for 3 s, at least 12 s left): upstream_refused", "drained"
 	Bad      bool      `json:"bad,omitempty"`   // it is not used now
 	Verdicts []Verdict `json:"verdicts,omitempty"`
+
+	CertificateExpires time.Time `json:"certificate_expires,omitzero"` // of an https upstream, as its last handshake showed
 }
 
 // Verdict is what is known of an upstream for one exchange and kind.

@@ -52,7 +52,7 @@ func upstreamRows(snap *router.Router) []admin.Upstream {
 }
 
 func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
-	row := admin.Upstream{Name: s.Name, URL: s.URL, Pools: pools, Tunnels: s.Live, Dials: int64(s.Connects)} //nolint:gosec // a count
+	row := admin.Upstream{Name: s.Name, URL: s.URL, Pools: pools, Tunnels: s.Live, Dials: int64(s.Connects), CertificateExpires: s.CertificateExpires} //nolint:gosec // a count
 	for _, n := range s.Failures {
 		row.Failures += int64(n) //nolint:gosec // a count
 	}

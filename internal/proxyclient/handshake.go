@@ -32,7 +32,8 @@ var scratch = sync.Pool{New: func() any { return new([2 << 10]byte) }}
 type Client struct {
 	Scheme      config.Scheme
 	Credentials *Credentials
-	TLS         *tls.Config // nil unless Scheme is https
+	TLS         *tls.Config  // nil unless Scheme is https
+	Certificate *Certificate // of the proxy, as its handshakes show it
 }
 
 // New returns the client of p. It reads the files that p names for TLS, whether
@@ -42,7 +43,7 @@ func New(p config.Proxy) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{Scheme: p.URL.Scheme, Credentials: newCredentials(p.URL)}
+	c := &Client{Scheme: p.URL.Scheme, Credentials: newCredentials(p.URL), Certificate: &Certificate{}}
 	if c.Scheme == config.SchemeHTTPS {
 		c.TLS = settings
 	}

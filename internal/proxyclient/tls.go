@@ -64,8 +64,11 @@ func (c *Client) startTLS(conn net.Conn) (net.Conn, *failure.Error) {
 		return conn, nil
 	}
 	start := time.Now()
-	secured := tls.Client(conn, c.TLS)
+	secured := tls.Client(conn, c.fresh())
 	err := secured.Handshake() //nolint:noctx // interruptOn ends it, without the goroutine that HandshakeContext takes
+	if verified := !c.TLS.InsecureSkipVerify; verified {
+		c.Certificate.observe(secured, err)
+	}
 	if err == nil {
 		return secured, nil
 	}

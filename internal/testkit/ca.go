@@ -35,7 +35,7 @@ func NewCA(t testing.TB) *CA {
 	ca := &CA{Pool: x509.NewCertPool(), issued: map[string]*tls.Certificate{}}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "proxyd test CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(2 * lifetime),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	var err error
@@ -55,12 +55,15 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
+// lifetime is how long certificates are valid.
+const lifetime = 90 * 24 * time.Hour
+
 // certificate issues a certificate for servers and clients that expires at
 // notAfter.
 func (ca *CA) certificate(notAfter time.Time, names ...string) (tls.Certificate, error) {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: notAfter.Add(-48 * time.Hour), NotAfter: notAfter,
+		NotBefore: notAfter.Add(-lifetime), NotAfter: notAfter,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -76,7 +79,11 @@ func (ca *CA) certificate(notAfter time.Time, names ...string) (tls.Certificate,
 		return tls.Certificate{}, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, &key.PublicKey, ca.key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
 // Server returns a TLS configuration with a certificate for these names and
@@ -87,16 +94,18 @@ func (ca *CA) Server(t testing.TB, names ...string) *tls.Config {
 	if len(names) == 0 {
 		return &tls.Config{GetCertificate: ca.onDemand, NextProtos: []string{"http/1.1"}}
 	}
-	return ca.serverUntil(t, time.Now().Add(time.Hour), names...)
+	return ca.ServerUntil(t, time.Now().Add(lifetime/2), names...)
 }
 
 // ExpiredServer is Server with a certificate that has expired.
 func (ca *CA) ExpiredServer(t testing.TB, names ...string) *tls.Config {
 	t.Helper()
-	return ca.serverUntil(t, time.Now().Add(-time.Minute), names...)
+	return ca.ServerUntil(t, time.Now().Add(-time.Minute), names...)
 }
 
-func (ca *CA) serverUntil(t testing.TB, notAfter time.Time, names ...string) *tls.Config {
+// ServerUntil is Server with a certificate that expires at notAfter, 90 days after
+// it was issued.
+func (ca *CA) ServerUntil(t testing.TB, notAfter time.Time, names ...string) *tls.Config {
 	t.Helper()
 	cert, err := ca.certificate(notAfter, names...)
 	if err != nil {
@@ -115,7 +124,7 @@ func (ca *CA) onDemand(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if hello.ServerName != "" {
 		names = append(names, hello.ServerName)
 	}
-	c, err := ca.certificate(time.Now().Add(time.Hour), names...)
+	c, err := ca.certificate(time.Now().Add(lifetime/2), names...)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +135,13 @@ func (ca *CA) onDemand(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 // Files writes a certificate for these names, and its key, as PEM files.
 func (ca *CA) Files(t testing.TB, names ...string) (certFile, keyFile string) {
 	t.Helper()
-	cert, err := ca.certificate(time.Now().Add(time.Hour), names...)
+	return ca.FilesUntil(t, time.Now().Add(lifetime/2), names...)
+}
+
+// FilesUntil is Files with a certificate that expires at notAfter.
+func (ca *CA) FilesUntil(t testing.TB, notAfter time.Time, names ...string) (certFile, keyFile string) {
+	t.Helper()
+	cert, err := ca.certificate(notAfter, names...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,8 @@ type Memory struct {
 	Back      time.Time     `json:"back,omitzero"`
 	Drained   bool          `json:"drained,omitempty"`
 	Pairs     []PairMemory  `json:"pairs,omitempty"`
+
+	Certificate Validity `json:"certificate,omitzero"` // of a handshake
 }
 
 // PairMemory is the same for one exchange and kind.
@@ -47,6 +49,7 @@ func (s *Set) Export() (all []Memory) {
 		m := Memory{
 			Key: keyOf(u.id), Streak: h.streak, Wins: h.wins, Ejections: h.times, Cause: h.cause,
 			Since: h.since, Until: h.until, Last: h.last, Back: h.back, Drained: u.Drained(""),
+			Certificate: u.Certificate(),
 		}
 		u.eachPair(func(k pairKey, pr *exchangeState) {
 			p := PairMemory{Exchange: k.exchange, Kind: k.kind, Latency: time.Duration(pr.latency.Load()), Drained: pr.drained.Load()}

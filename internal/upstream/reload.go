@@ -45,7 +45,7 @@ func (s *Set) inheritFrom(prev *Set) {
 	}
 	for id, u := range s.upstreams {
 		if old := prev.upstreams[id]; old != nil {
-			u.state = old.state
+			u.state, u.client.Certificate = old.state, &old.state.certificate
 			u.newLogin = !u.client.Credentials.Equal(old.client.Credentials)
 		}
 	}

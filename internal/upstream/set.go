@@ -138,6 +138,7 @@ func (s *Set) add(p *Pool, m config.Proxy, r rules) error {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
 		u = &Upstream{name: m.Name, url: m.URL, client: client, id: id, epoch: &connEpoch{}, shared: s.shared, rules: r, state: newState()}
+		client.Certificate = &u.state.certificate
 		if m.Via != nil {
 			u.via = s.pools[m.Via.Pool]
 		}

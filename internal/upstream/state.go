@@ -8,6 +8,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
+	"proxyd/internal/proxyclient"
 )
 
 // state is what is known of an upstream for as long as a configuration has its
@@ -18,6 +19,8 @@ type state struct {
 	dialling atomic.Int64  // attempts in progress
 	connects atomic.Uint64 // connections opened so far
 	pairs    atomic.Pointer[[]*exchangeState]
+
+	certificate proxyclient.Certificate // of the upstream itself, if it speaks TLS
 
 	mu       sync.Mutex
 	failures map[failure.Class]uint64 // attempts that failed
@@ -101,6 +104,7 @@ func (u *Upstream) restore(m Memory) {
 		}
 		return now.Add(t.Sub(now.Round(0)))
 	}
+	u.state.certificate.Set(m.Certificate)
 	st := u.state
 	for _, p := range m.Pairs {
 		pr := u.exchange(p.Exchange, p.Kind)
@@ -170,6 +174,8 @@ type Status struct {
 	Drained  bool                     `json:"drained,omitempty"`
 	Ejection *Ejection                `json:"ejection,omitempty"` // nil: it is not ejected
 	Pairs    []PairStatus             `json:"pairs,omitempty"`    // in the order of first use
+
+	CertificateExpires time.Time `json:"certificate_expires,omitzero"` // its own one, as the last handshake showed it; zero: not known
 }
 
 // Ejection is why an upstream is out of use, and at least until when.
@@ -207,7 +213,7 @@ func ms(ns int64) float64 { return float64(time.Duration(ns).Microseconds()) / 1
 func (u *Upstream) Status() Status {
 	s := Status{
 		Name: u.name, URL: u.URL(), Live: u.Live(), Connects: u.state.connects.Load(), Failures: u.state.failuresByClass(),
-		Drained: u.Drained(""),
+		Drained: u.Drained(""), CertificateExpires: u.Certificate().NotAfter,
 	}
 	u.state.mu.Lock()
 	if h := &u.state.health; !h.since.IsZero() {

@@ -56,6 +56,22 @@ func (u *Upstream) Via() string {
 // URL returns the upstream's address, credentials masked.
 func (u *Upstream) URL() string { return u.url.String() }
 
+// Validity is the time in which a certificate is valid.
+type Validity = proxyclient.Validity
+
+// Certificate returns when the upstream's own certificate is valid, as the last
+// handshake showed it: zero for one that speaks no TLS, and before its first handshake.
+func (u *Upstream) Certificate() Validity { return u.state.certificate.Validity() }
+
+// ClientCertificate returns when the certificate that the upstream is shown is valid;
+// zero if it is shown none.
+func (u *Upstream) ClientCertificate() Validity {
+	if u.client.TLS == nil || len(u.client.TLS.Certificates) == 0 {
+		return Validity{}
+	}
+	return proxyclient.ValidityOf(u.client.TLS.Certificates[0].Leaf)
+}
+
 // Live returns the number of open connections through it.
 func (u *Upstream) Live() int64 { return u.state.live.Load() }
 

@@ -19,12 +19,13 @@ const (
 
 // Fault is what a fake proxy does instead of its work.
 type Fault struct {
-	At Stage
-	Do func(net.Conn) // the connection is closed when it returns
+	At   Stage
+	Do   func(net.Conn) // the connection is closed when it returns
+	Host string         // AtRequest: for this target host alone; "": for all
 }
 
 // On returns a Fault that runs do at a stage.
-func On(at Stage, do func(net.Conn)) *Fault { return &Fault{at, do} }
+func On(at Stage, do func(net.Conn)) *Fault { return &Fault{At: at, Do: do} }
 
 // Close closes at once: a FIN, or a RST where the peer's bytes lie unread.
 func Close(net.Conn) {}

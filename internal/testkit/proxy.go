@@ -102,12 +102,13 @@ func (p *Proxy) note(a Asked, c net.Conn) {
 	p.mu.Unlock()
 }
 
-// fails runs the fault of this stage and reports whether there is one.
-func (p *Proxy) fails(at Stage, c net.Conn) bool {
+// fails runs the fault of this stage and reports whether there is one. The host is
+// that of the request, "" before it is known.
+func (p *Proxy) fails(at Stage, c net.Conn, host string) bool {
 	p.mu.Lock()
 	f := p.o.Fault
 	p.mu.Unlock()
-	if f == nil || f.At != at {
+	if f == nil || f.At != at || f.Host != "" && f.Host != host {
 		return false
 	}
 	f.Do(c)
@@ -115,7 +116,7 @@ func (p *Proxy) fails(at Stage, c net.Conn) bool {
 }
 
 func (p *Proxy) handle(c net.Conn) {
-	if p.fails(AtAccept, c) {
+	if p.fails(AtAccept, c, "") {
 		return
 	}
 	if p.o.Scheme == "https" {

@@ -31,7 +31,7 @@ func (p *Proxy) http(c net.Conn, r *bufio.Reader) {
 		a.Host, a.Port = splitTarget(req.Host)
 		a.User, a.Password, a.HasAuth = basicAuth(req.Header.Get("Proxy-Authorization"))
 		p.note(a, c)
-		if p.fails(AtGreeting, c) || p.fails(AtRequest, c) {
+		if p.fails(AtGreeting, c, a.Host) || p.fails(AtRequest, c, a.Host) {
 			return
 		}
 		if p.o.User != "" && (a.User != p.o.User || a.Password != p.o.Password) {

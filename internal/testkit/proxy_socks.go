@@ -30,7 +30,7 @@ func (p *Proxy) socks4(c net.Conn, r *bufio.Reader) {
 		a.Protocol, a.Host = "socks4a", name[:len(name)-1]
 	}
 	p.note(a, c)
-	if p.fails(AtGreeting, c) || p.fails(AtRequest, c) {
+	if p.fails(AtGreeting, c, a.Host) || p.fails(AtRequest, c, a.Host) {
 		return
 	}
 	if p.o.User != "" && a.User != p.o.User {
@@ -55,7 +55,7 @@ func (p *Proxy) socks5(c net.Conn, r *bufio.Reader) {
 		return
 	}
 	p.note(a, c)
-	if p.fails(AtRequest, c) {
+	if p.fails(AtRequest, c, a.Host) {
 		return
 	}
 	target, err := p.dial(a.Host, a.Port)
@@ -81,7 +81,7 @@ func (p *Proxy) socks5Greeting(c net.Conn, r *bufio.Reader, a *Asked) bool {
 	if _, err := io.ReadFull(r, a.Methods); err != nil {
 		return false
 	}
-	if p.fails(AtGreeting, c) {
+	if p.fails(AtGreeting, c, "") {
 		p.note(*a, c)
 		return false
 	}

@@ -35,7 +35,12 @@ type VenueReply struct {
 	Quiet  bool   // after an upgrade: does not greet, but answers pings
 	Mute   bool   // after an upgrade: neither greets nor answers pings
 	Close  string // after an upgrade: closes with 1008 and this reason
+	Ticks  bool   // after an upgrade and the client's first message: sends Tick ten times a second, as long as the reply in force is not Quiet, and answers pings
+	Drop   bool   // reads the request and closes the connection without an answer
 }
+
+// Tick is what a ticking venue sends.
+const Tick = `{"e":"trade","s":"BTCUSDT","p":"64210.10","q":"0.013","pad":"................................................................"}`
 
 // Visit is one request.
 type Visit struct {
@@ -86,11 +91,23 @@ func (v *Venue) Visits() []Visit {
 	return append([]Visit(nil), v.seen...)
 }
 
+// ResetAll resets every connection that is open now.
+func (v *Venue) ResetAll() { v.s.ResetAll() }
+
+func (v *Venue) reply() VenueReply {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.says
+}
+
 func (v *Venue) answer(w http.ResponseWriter, r *http.Request) {
 	v.mu.Lock()
 	v.seen = append(v.seen, Visit{time.Now(), r.Host, r.RequestURI, r.Header.Clone()})
 	says := v.says
 	v.mu.Unlock()
+	if says.Drop {
+		panic(http.ErrAbortHandler)
+	}
 	for name, value := range says.Header {
 		w.Header().Set(name, value)
 	}
@@ -123,6 +140,8 @@ func (v *Venue) feed(w http.ResponseWriter, r *http.Request, says VenueReply) {
 	case says.Mute:
 		conn, _ := r.Context().Value(connKey{}).(net.Conn)
 		Hang(conn) // reads, and answers nothing
+	case says.Ticks:
+		v.tick(ctx, c)
 	default:
 		if !says.Quiet && c.Write(ctx, websocket.MessageText, []byte(`{"hello":1}`)) != nil {
 			return
@@ -130,6 +149,26 @@ func (v *Venue) feed(w http.ResponseWriter, r *http.Request, says VenueReply) {
 		for {
 			kind, msg, err := c.Read(ctx)
 			if err != nil || c.Write(ctx, kind, msg) != nil {
+				return
+			}
+		}
+	}
+}
+
+// tick sends until the connection ends.
+func (v *Venue) tick(ctx context.Context, c *websocket.Conn) {
+	if _, _, err := c.Read(ctx); err != nil { // the subscription
+		return
+	}
+	ctx = c.CloseRead(ctx) // answers pings; ends ctx with the connection
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if !v.reply().Quiet && c.Write(ctx, websocket.MessageText, []byte(Tick)) != nil {
 				return
 			}
 		}

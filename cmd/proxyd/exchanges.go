@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -15,11 +16,13 @@ import (
 
 // exchangeJSON is an exchange as --format json prints it. Lists are never null.
 type exchangeJSON struct {
-	ID      string     `json:"id"`
-	Aliases []string   `json:"aliases"`
-	Family  []string   `json:"family"`
-	Domains []string   `json:"domains"`
-	Hosts   []hostJSON `json:"hosts"`
+	ID      string   `json:"id"`
+	Aliases []string `json:"aliases"`
+	Family  []string `json:"family"`
+	Domains []string `json:"domains"`
+	// always or closes: its markets close at times
+	Sessions string     `json:"sessions"`
+	Hosts    []hostJSON `json:"hosts"`
 }
 
 type hostJSON struct {
@@ -92,7 +95,7 @@ func unknownExchange(known *catalog.Catalog, name string) error {
 func toJSON(list []catalog.Exchange) []exchangeJSON {
 	out := make([]exchangeJSON, 0, len(list))
 	for _, x := range list {
-		l := exchangeJSON{ID: x.ID, Aliases: append([]string{}, x.Aliases...), Family: append([]string{}, x.Family...), Domains: append([]string{}, x.Domains...), Hosts: []hostJSON{}}
+		l := exchangeJSON{ID: x.ID, Aliases: append([]string{}, x.Aliases...), Family: append([]string{}, x.Family...), Domains: append([]string{}, x.Domains...), Sessions: cmp.Or(x.Sessions, catalog.SessionsAlways), Hosts: []hostJSON{}}
 		for _, h := range x.Hosts {
 			l.Hosts = append(l.Hosts, hostJSON{h.Name, h.Kind.String(), h.Env})
 		}
@@ -120,6 +123,9 @@ func writeExchange(out io.Writer, x catalog.Exchange) error {
 	}
 	if len(x.Domains) > 0 {
 		fmt.Fprintln(out, "  owns the domains:", strings.Join(x.Domains, " "))
+	}
+	if x.Sessions == catalog.SessionsClose {
+		fmt.Fprintln(out, "  sessions: closes at times (silence: auto is off for it)")
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, h := range x.Hosts {

@@ -34,6 +34,12 @@ func TestExchangesShowsConfiguredRows(t *testing.T) {
 	if code != 0 || errOut != "" || !strings.Contains(out, "api.venue.example") {
 		t.Errorf("exit code %d, %s\n%s", code, errOut, out)
 	}
+	if out, _, _ := call("exchanges", "-c", path, "alpaca"); !strings.Contains(out, "sessions: closes at times") {
+		t.Errorf("alpaca: it does not say that it closes\n%s", out)
+	}
+	if out, _, _ := call("exchanges", "-c", path, "kalshi", "--format", "json"); !strings.Contains(out, `"sessions": "closes"`) {
+		t.Errorf("kalshi:\n%s", out)
+	}
 	out, errOut, code = call("exchanges", "-c", file(t, "catalog: /no/such.csv\n"), "binance")
 	if code != 0 || !strings.Contains(out, "owns the domains: binance.com binance.vision") || !strings.Contains(errOut, "are left out") {
 		t.Errorf("exit code %d, %s\n%s", code, errOut, out)

@@ -23,7 +23,15 @@ type Exchange struct {
 	Hosts   []Host   // sorted by name
 	Family  []string // the other exchanges that a client for this one reaches too
 	Domains []string // registrable domains whose unlisted hosts are taken for its own
+	// Sessions is SessionsClose, or SessionsAlways or "" for one that never closes.
+	Sessions string
 }
+
+// When the markets of an exchange are open.
+const (
+	SessionsAlways = "always" // around the clock
+	SessionsClose  = "closes" // at night, at weekends, or for maintenance each week: its feeds fall silent then
+)
 
 // Host is a host of an exchange.
 type Host struct {
@@ -138,6 +146,13 @@ func (c *Catalog) Get(name string) (Exchange, bool) {
 		return Exchange{}, false
 	}
 	return c.exchanges[c.byID[id]], true
+}
+
+// Closes reports whether the markets of an exchange's id close at times, so that
+// its feeds fall silent without an error.
+func (c *Catalog) Closes(id string) bool {
+	i, ok := c.byID[id]
+	return ok && c.exchanges[i].Sessions == SessionsClose
 }
 
 // ProbeURLs returns the public URLs of an exchange's id that answer cheaply and

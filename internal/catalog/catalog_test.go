@@ -29,7 +29,7 @@ func rows(t *testing.T, name string) [][]string {
 
 // The files themselves: sorted, unquoted, LF, ASCII, as their README says.
 func TestFiles(t *testing.T) {
-	for _, name := range []string{"hosts", "aliases", "domains", "families", "probes", "limits"} {
+	for _, name := range []string{"hosts", "aliases", "domains", "families", "probes", "limits", "sessions"} {
 		text, err := data.ReadFile("data/" + name + ".csv")
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestFiles(t *testing.T) {
 		if len(body) == 0 {
 			t.Errorf("%s.csv has no rows", name)
 		}
-		if name == "hosts" || name == "aliases" || name == "domains" {
+		if name == "hosts" || name == "aliases" || name == "domains" || name == "sessions" {
 			if !slices.IsSorted(body) {
 				t.Errorf("%s.csv is not sorted", name)
 			}

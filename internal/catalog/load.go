@@ -18,6 +18,9 @@ var data embed.FS
 // hostsHeader is the first line of hosts.csv, and of an overlay.
 const hostsHeader = "exchange,host,kind,env,sources"
 
+// overlayHeader is the first line of an overlay that says which exchanges close.
+const overlayHeader = hostsHeader + ",sessions"
+
 // load reads the embedded files and replaces rows of hosts.csv by those of
 // over. It checks only what look-ups rely on; data/README.md has the other
 // rules, which the tests check.
@@ -43,12 +46,18 @@ func load(over []hostRow) (*Catalog, error) {
 		{"families", "client,exchange", c.addFamily},
 		{"probes", "exchange,kind,url", c.addProbe},
 		{"limits", "exchange,kind,what,value,per_seconds,confidence,source", c.addLimit},
+		{"sessions", "exchange,sessions,source", c.addSessions},
 	} {
 		if err := readRows(file.name, file.header, file.row); err != nil {
 			return nil, err
 		}
 	}
 	c.findOthers()
+	for _, r := range over {
+		if r.sessions != "" {
+			c.exchanges[c.byID[r.exchange]].Sessions = r.sessions
+		}
+	}
 	return c, nil
 }
 
@@ -114,11 +123,12 @@ func readRows(name, header string, row func([]string) error) error {
 type hostRow struct {
 	exchange string
 	host     Host
+	sessions string // of the exchange; "" in the embedded rows, which have them in a file of their own
 }
 
 func parseHost(r []string) (hostRow, error) {
 	kind, err := ParseKind(r[2])
-	return hostRow{r[0], Host{Name: r[1], Kind: kind, Env: r[3]}}, err
+	return hostRow{exchange: r[0], host: Host{Name: r[1], Kind: kind, Env: r[3]}}, err
 }
 
 // addHost adds a row of a known exchange.
@@ -227,5 +237,17 @@ func (c *Catalog) addLimit(r []string) error {
 		l.Per = time.Duration(seconds) * time.Second
 	}
 	c.limits[r[0]] = append(c.limits[r[0]], l)
+	return nil
+}
+
+func (c *Catalog) addSessions(r []string) error {
+	i, known := c.byID[r[0]]
+	if !known {
+		return fmt.Errorf("no exchange %s", r[0])
+	}
+	if r[1] != SessionsClose {
+		return fmt.Errorf("sessions %q, want %s", r[1], SessionsClose)
+	}
+	c.exchanges[i].Sessions = r[1]
 	return nil
 }

@@ -50,6 +50,9 @@ func TestOverlayErrors(t *testing.T) {
 		{"env", head + "binance,x.example,http,prod,\n", "row 1: env must be live or test"},
 		{"twice", head + "binance,x.example,http,live,\nokx,X.example.,http,live,\n", "row 2: x.example is listed by row 1 too"},
 		{"all at once", head + "a b,x,http,live,\nbinance,y.example,http,prod,\n", "row 2: env must be live or test"},
+		{"sessions", "exchange,host,kind,env,sources,sessions\nbinance,x.example,http,live,,nights\n", "row 1: sessions must be closes, always or nothing"},
+		{"sessions missing", "exchange,host,kind,env,sources,sessions\nbinance,x.example,http,live,\n", "row 1: has 5 columns, want 6"},
+		{"sessions that differ", "exchange,host,kind,env,sources,sessions\na,x.example,http,live,,closes\na,y.example,http,live,,always\n", "row 2: a has the sessions closes in another row"},
 		{"quotes", head + "\"binance,x.example\n", "parse error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -57,5 +60,23 @@ func TestOverlayErrors(t *testing.T) {
 				t.Errorf("got %v, want %q in it", err, c.want)
 			}
 		})
+	}
+}
+
+// The sixth column of an overlay says which exchanges close; without it, what the
+// embedded rows say holds.
+func TestSessions(t *testing.T) {
+	if !Embedded().Closes("alpaca") || Embedded().Closes("okx") || Embedded().Closes("no_such") {
+		t.Error("the embedded rows: alpaca closes, okx does not")
+	}
+	c, err := Overlay([]byte("exchange,host,kind,env,sources,sessions\nmy_broker,api.broker.example,ws,live,,closes\n" +
+		"my_broker,b.broker.example,ws,live,,\nalpaca,x.alpaca.markets,ws,live,,always\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]bool{"my_broker": true, "alpaca": false, "kalshi": true, "okx": false} {
+		if c.Closes(id) != want {
+			t.Errorf("%s closes: %v", id, !want)
+		}
 	}
 }

@@ -48,11 +48,15 @@ func (rep *report) exitLimits(key string, r *raw.Limits) Limits {
 	return rep.limits(key, r)
 }
 
-// noLimits refuses budgets on an outbound that is not an exchange's.
+// noLimits refuses budgets and silence on an outbound that is not an exchange's.
 func (rep *report) noLimits(key string, r *raw.Outbound) {
 	if r.Limits != nil {
 		rep.errorf(key+".limits", "put it on the pool, on one of its proxies, or on an exchange", "has no effect here")
 		r.Limits = nil
+	}
+	if r.Silence != nil {
+		rep.errorf(key+".silence", "put it on an exchange, or at the top", "has no effect here")
+		r.Silence = nil
 	}
 }
 

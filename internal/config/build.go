@@ -79,7 +79,9 @@ func (b *builder) config(f *raw.File) *Config {
 	c.AllowPrivate = b.prefixes("allow_private", f.AllowPrivate)
 	b.namedPools(f.Pools)
 	c.Default = b.outbounds("default", f.Default)
+	c.Silence = b.silence("silence", f.Silence)
 	c.Exchanges = b.exchanges(f.Exchanges)
+	b.refuseStallAndSilence(c)
 	c.Routes = b.routes(f.Routes)
 	c.Listen = b.listeners(f.Listen)
 	c.Admin = b.admin(f.Admin)
@@ -211,7 +213,7 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	c, err := catalog.Overlay(text)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			b.errorf("catalog", "write rows as exchange,host,kind,env,sources: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
+			b.errorf("catalog", "write rows as exchange,host,kind,env,sources, and sessions if you like: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
 		}
 		return *file, b.known
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	DrainAfter        time.Duration
 	Upgrade           Upgrade
 	Tunnel            Tunnel
+	Silence           Silence       // of what no exchange's entry says otherwise
 	Attempt           time.Duration // limit of one attempt while other members are left
 	RetryTargetErrors bool
 	MaxTunnels        int      // 0: derived from the file descriptor limit
@@ -196,6 +197,7 @@ type Exchange struct {
 	Hosts     []Host
 	Limits    KindLimits // for each kind by itself, and for each exit
 	Probe     Probe
+	Silence   ExchangeSilence
 
 	UnlistedDefault bool // hosts below its domains that no row lists take the default
 }

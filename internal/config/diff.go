@@ -177,6 +177,7 @@ func (d *differ) scalars(a, b *Config) {
 	d.change("tunnel.stall_seconds", a.Tunnel.Stall, b.Tunnel.Stall)
 	d.change("tunnel.stall_bytes", a.Tunnel.StallBytes, b.Tunnel.StallBytes)
 	d.change("tunnel.buffer_bytes", a.Tunnel.Buffer, b.Tunnel.Buffer)
+	d.change("silence", a.Silence, b.Silence)
 	d.change("drain_seconds", a.Drain, b.Drain)
 	d.change("stop.grace_seconds", a.StopGrace, b.StopGrace)
 	d.change("watch", a.Watch, b.Watch)

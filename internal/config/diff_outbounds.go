@@ -42,7 +42,9 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 	d.kinds(key, func(d *differ, key string, k catalog.Kind) {
 		d.change(key+".limits", a.Limits.Of(k), b.Limits.Of(k))
 	})
+	d.change(key+".silence", a.Silence.Both, b.Silence.Both)
 	for _, k := range catalog.Kinds {
+		d.change(key+"."+k.String()+".silence", a.Silence.own(k), b.Silence.own(k))
 		d.change(key+".probe."+k.String(), a.Probe.Of(k), b.Probe.Of(k))
 	}
 	d.change(key+".unlisted_hosts", unlistedWord(a), unlistedWord(b))

@@ -322,9 +322,10 @@ func (n *node) bothKinds(key string, above []string) *node {
 }
 
 // isUnion reports whether text at a key excludes a mapping there: a pool's name
-// is not part of an inline pool, nor is "published" part of budgets.
+// is not part of an inline pool, nor is "published" part of budgets, nor "auto" of
+// a window.
 func isUnion(key string, above []string) bool {
-	return !areNames(above) && (key == "pool" || key == "limits")
+	return !areNames(above) && (key == "pool" || key == "limits" || key == "silence")
 }
 
 // address returns the address of a mapping, or the text that a variable turned

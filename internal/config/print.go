@@ -82,6 +82,7 @@ func (p printer) config(c *Config) *object {
 	o.put("max_dials", c.MaxDials).put("max_dials_per_host", c.MaxDialsPerHost)
 	t := c.Tunnel
 	o.put("tunnel", newObject().put("idle_seconds", secs(t.Idle)).put("half_close_seconds", secs(t.HalfClose)).put("stall_seconds", secs(t.Stall)).put("stall_bytes", t.StallBytes).put("buffer_bytes", t.Buffer))
+	putSilence(o, c.Silence)
 	return o.put("drain_seconds", secs(c.Drain)).put("stop", newObject().put("grace_seconds", secs(c.StopGrace))).put("watch", c.Watch).
 		put("on_removed", c.OnRemoved).put("drain_after_seconds", secs(c.DrainAfter)).
 		put("upgrade", newObject().put("tunnels", c.Upgrade.Tunnels).put("drain_seconds", secs(c.Upgrade.Drain)))
@@ -223,11 +224,13 @@ func (p printer) exchange(x Exchange) *object {
 		if apart {
 			putLimits(out, l.Of(k))
 		}
+		putSilence(out, x.Silence.own(k))
 		o.put(k.String(), out)
 	}
 	if !apart || x.Outbounds.HTTP == nil || x.Outbounds.Websocket == nil {
 		putLimits(o, shared)
 	}
+	putSilence(o, x.Silence.Both)
 	return o
 }
 

@@ -19,7 +19,8 @@ func (b *builder) exchanges(entries map[string]raw.Exchange) []Exchange {
 	for _, name := range b.keysOf("exchanges") {
 		e, key := entries[name], "exchanges."+name
 		limits := takeLimits(key, &e)
-		x := Exchange{ID: name, Outbounds: b.outbounds(key, &e.Outbounds), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe)}
+		silence := b.exchangeSilence(key, &e)
+		x := Exchange{ID: name, Outbounds: b.outbounds(key, &e.Outbounds), Hosts: b.hosts(key+".hosts", e.Hosts), Probe: b.probe(key+".probe", e.Probe), Silence: silence}
 		if e.UnlistedHosts != nil && !b.ownsDomain(name) {
 			b.warnf(key+".unlisted_hosts", "remove it", "has no effect: the catalogue has no domain of %s", name)
 		}
@@ -74,7 +75,7 @@ func (b *builder) mergeDuplicates(c *Config) {
 	}
 	for _, t := range b.duplicates {
 		a, z := c.Exchanges[t.first], t.exchange
-		same := reflect.DeepEqual(a.Hosts, z.Hosts) && a.Limits == z.Limits && a.Probe == z.Probe && a.UnlistedDefault == z.UnlistedDefault
+		same := reflect.DeepEqual(a.Hosts, z.Hosts) && a.Limits == z.Limits && a.Probe == z.Probe && a.Silence == z.Silence && a.UnlistedDefault == z.UnlistedDefault
 		for _, k := range catalog.Kinds {
 			w, v := a.Outbounds.Of(k), z.Outbounds.Of(k)
 			same = same && (w == nil) == (v == nil) && (w == nil || w.Timeout == v.Timeout && SameOutbound(w, v, pools))

@@ -28,7 +28,7 @@ type File struct {
 	Pools map[string]Pool `mapstructure:"pools"`
 	// The outbounds of the exchanges, by id or alias.
 	Exchanges map[string]Exchange `mapstructure:"exchanges"`
-	// A file with rows of your own for the catalogue of exchanges, in the columns exchange,host,kind,env,sources.
+	// A file with rows of your own for the catalogue of exchanges, in the columns exchange,host,kind,env,sources and, if you like, sessions.
 	Catalog *string `mapstructure:"catalog"`
 	// How checks of all exchanges ask.
 	Probe *Asking `mapstructure:"probe"`
@@ -48,6 +48,8 @@ type File struct {
 	Upgrade *Upgrade `mapstructure:"upgrade"`
 	// Limits of tunnels in use. Default: none.
 	Tunnel *Tunnel `mapstructure:"tunnel"`
+	// When a feed counts as silent: auto, off, or a window. Default: auto.
+	Silence *Silence `mapstructure:"silence"`
 	// Most that one attempt may take while other members are left. Default: 1.5.
 	AttemptSeconds *float64 `mapstructure:"attempt_seconds"`
 	// Try the next member too when the target refuses. Default: false.
@@ -144,6 +146,8 @@ type Outbound struct {
 	Via *Outbound `mapstructure:"via"`
 	// Budgets of this kind's connections, for an exchange's outbound.
 	Limits *Limits `mapstructure:"limits"`
+	// When this kind's feeds count as silent, for an exchange's outbound. Default: as at the top.
+	Silence *Silence `mapstructure:"silence"`
 	// The name of the proxy at url. Default: its host:port.
 	Name *string `mapstructure:"name"`
 	// Proxies with the same exit share budgets. Default: the name; for direct, its address.
@@ -221,6 +225,17 @@ type Limits struct {
 	MaxConnections *int `mapstructure:"max_connections"`
 	// How long a connection may wait for room. Default: 0.
 	QueueSeconds *float64 `mapstructure:"queue_seconds"`
+}
+
+// Silence is when a feed counts as silent: auto (learned from each tunnel and feed), off, or this mapping.
+type Silence struct {
+	Text *string `mapstructure:"=" enum:"auto,off"`
+	// The length of the window: 5 to 86400.
+	WindowSeconds *float64 `mapstructure:"window_seconds"`
+	// A tunnel is silent when fewer bytes have come from the exchange in the window.
+	Bytes *int `mapstructure:"bytes"`
+	// report: an event, and the first line of status; close: end the tunnel too, so that its client reconnects. Default: report.
+	Action *string `mapstructure:"action" enum:"report,close"`
 }
 
 // Health is how the members of a pool are checked.

@@ -117,7 +117,7 @@ func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 		return def
 	}
 	def.Properties.Delete(raw.Short)
-	spellings := []*jsonschema.Schema{{Type: short.Type, Items: short.Items}, def, {Type: "null"}}
+	spellings := []*jsonschema.Schema{{Type: short.Type, Items: short.Items, Enum: short.Enum}, def, {Type: "null"}}
 	_, outbound := def.Properties.Get("pool")
 	_, pool := def.Properties.Get("proxies")
 	if outbound || pool { // a list is an inline pool

@@ -34,7 +34,7 @@ var arrows = map[string]struct {
 	"cmd/proxyd":           {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
 	"internal/daemon":      {may: "failure admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
 	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
-	"internal/metrics":     {may: "failure feed tunnel router upstream config catalog"},
+	"internal/metrics":     {may: "event failure feed tunnel router upstream config catalog"},
 	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog"},
 	"internal/event":       {},
 	"internal/health":      {may: "failure printable router upstream config catalog target"},

@@ -17,6 +17,7 @@ import (
 )
 
 //go:generate go test -run TestReliabilityDocumentListsThePromises|TestArchitectureDocumentMatchesImports -update .
+//go:generate go test ./internal/metrics -run TestDocumentListsTheDeclarations -update
 
 var update = flag.Bool("update", false, "write docs/reliability.md, and the imports in docs/architecture.md")
 

@@ -75,7 +75,7 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 	for _, want := range []string{
 		"proxyd_config_last_reload_successful 0", `proxyd_config_reloads_total{result="refused"} 1`,
 		`proxyd_tunnels_active{exchange="binance",kind="http",upstream="` + up.Addr + `"} 1`,
-		`proxyd_tunnel_bytes_total{direction="up",exchange="binance",kind="http"} 11`, // "still here?"
+		`proxyd_tunnel_bytes_total{direction="up",exchange="binance",kind="http",upstream="` + up.Addr + `"} 11`, // "still here?"
 		"proxyd_build_info{", "proxyd_log_dropped_total 0",
 	} {
 		if !strings.Contains(metrics, want) {

@@ -7,8 +7,11 @@ import (
 	"proxyd/internal/event"
 )
 
-// logEvent writes an event as a line of the log, msg=event.
+// logEvent writes an event as a line of the log, msg=event, and counts it.
 func (d *Daemon) logEvent(e event.Event) {
+	if d.metrics != nil { // there are none before Run
+		d.metrics.Event(e.Severity, e.Type)
+	}
 	level := zapcore.InfoLevel
 	switch e.Severity {
 	case event.Warn:

@@ -1,9 +1,55 @@
 package daemon
 
 import (
+	"slices"
+
+	"proxyd/internal/catalog"
 	"proxyd/internal/metrics"
 	"proxyd/internal/router"
+	"proxyd/internal/tunnel"
 )
+
+func (d *Daemon) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Options{
+		Version: d.options.Version, Revision: d.options.Revision, Catalogue: catalog.Date(), Generation: d.generation,
+		Tunnels: func(each func(string, int64, int64)) {
+			d.handler.Each(func(t tunnel.Live) bool {
+				each(t.ID, t.Up, t.Down)
+				return true
+			})
+		},
+		Upstreams: func() (names []string) {
+			for _, u := range d.snapshot.Load().Set().Upstreams() {
+				names = append(names, u.Name())
+			}
+			return names
+		},
+		Exchanges: func() []string {
+			c := d.snapshot.Load().Config()
+			ids := slices.Clone(c.Known().IDs())
+			for i := range c.Exchanges {
+				ids = append(ids, c.Exchanges[i].ID)
+			}
+			return ids
+		},
+		Feeds:      d.feeds.Report,
+		MaxTunnels: func() int { return d.descriptors.tunnelLimit(d.snapshot.Load()) },
+		Generations: func() []metrics.Generation {
+			list := []metrics.Generation{{Number: d.generation, Tunnels: d.handler.Active()}}
+			for _, p := range d.upgrade.others.processes() {
+				list = append(list, metrics.Generation{Number: p.Generation, Tunnels: p.Tunnels})
+			}
+			return list
+		},
+		Up:           func() []metrics.Up { return upRows(d.snapshot.Load()) },
+		Verdicts:     func() []metrics.Verdict { return verdictRows(d.snapshot.Load()) },
+		Certificates: func() []metrics.Certificate { return certificateRows(d.snapshot.Load()) },
+		Budgets:      func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
+		Short:        func() []metrics.Short { return shortRows(d.snapshot.Load()) },
+		LogDropped:   d.lines.Dropped,
+		LogErrors:    d.lines.Errors,
+	})
+}
 
 func upRows(snap *router.Router) (rows []metrics.Up) {
 	for _, u := range snap.Set().Upstreams() {
@@ -38,6 +84,15 @@ func shortRows(snap *router.Router) (rows []metrics.Short) {
 func budgetMetrics(snap *router.Router) (rows []metrics.Budget) {
 	for _, r := range snap.Set().Budgets().Rows() {
 		rows = append(rows, metrics.Budget{Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Remaining: r.Remaining, Refused: r.Refused})
+	}
+	return rows
+}
+
+func certificateRows(snap *router.Router) (rows []metrics.Certificate) {
+	for _, u := range snap.Set().Upstreams() {
+		if end := u.Certificate().NotAfter; !end.IsZero() {
+			rows = append(rows, metrics.Certificate{Upstream: u.Name(), NotAfter: end})
+		}
 	}
 	return rows
 }

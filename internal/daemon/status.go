@@ -12,7 +12,6 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/limit"
-	"proxyd/internal/metrics"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
@@ -91,37 +90,6 @@ func without(c *config.Config, pool *upstream.Pool) (list []string) {
 		}
 	}
 	return list
-}
-
-func (d *Daemon) newMetrics() *metrics.Metrics {
-	return metrics.New(metrics.Options{
-		Version: d.options.Version, Revision: d.options.Revision, Catalogue: catalog.Date(), Generation: d.generation,
-		Tunnels: func(each func(string, int64, int64)) {
-			d.handler.Each(func(t tunnel.Live) bool {
-				each(t.ID, t.Up, t.Down)
-				return true
-			})
-		},
-		Upstreams: func() (names []string) {
-			for _, u := range d.snapshot.Load().Set().Upstreams() {
-				names = append(names, u.Name())
-			}
-			return names
-		},
-		Generations: func() []metrics.Generation {
-			list := []metrics.Generation{{Number: d.generation, Tunnels: d.handler.Active()}}
-			for _, p := range d.upgrade.others.processes() {
-				list = append(list, metrics.Generation{Number: p.Generation, Tunnels: p.Tunnels})
-			}
-			return list
-		},
-		Up:         func() []metrics.Up { return upRows(d.snapshot.Load()) },
-		Verdicts:   func() []metrics.Verdict { return verdictRows(d.snapshot.Load()) },
-		Budgets:    func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
-		Short:      func() []metrics.Short { return shortRows(d.snapshot.Load()) },
-		LogDropped: d.lines.Dropped,
-		LogErrors:  d.lines.Errors,
-	})
 }
 
 func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {

@@ -46,6 +46,16 @@ const (
 	Started         Type = "start"            // the daemon started
 )
 
+// Severities and Types list them all.
+var (
+	Severities = [...]Severity{Info, Warn, Error}
+	Types      = [...]Type{
+		ExchangeLost, ExchangeBack, FeedSilent, FeedBack, TunnelSilent, TunnelBack, ClientStalled, TunnelsEnded, TunnelsClosed, Refused,
+		UpstreamEjected, UpstreamBack, UpstreamVerdict, BudgetExhausted, BudgetLow, Reloaded, ReloadRefused, Upgraded, Drained, Listening,
+		Descriptors, TunnelLimit, LogLost, Certificate, Started,
+	}
+)
+
 // Event is one entry. It names no host that a client gave but those that the
 // catalogue or the configuration lists, and holds no credentials.
 type Event struct {

@@ -144,8 +144,8 @@ func TestAdopt(t *testing.T) {
 	m.Adopt(r)
 	lines := scrape(t, m)
 	want := []string{
-		`proxyd_tunnel_bytes_total{direction="down",exchange="binance",kind="websocket"} 0`,
-		`proxyd_tunnel_bytes_total{direction="up",exchange="binance",kind="websocket"} 500`,
+		`proxyd_tunnel_bytes_total{direction="down",exchange="binance",kind="websocket",upstream="tokyo-1"} 0`,
+		`proxyd_tunnel_bytes_total{direction="up",exchange="binance",kind="websocket",upstream="tokyo-1"} 500`,
 		`proxyd_tunnels_active{exchange="binance",kind="websocket",upstream="tokyo-1"} 1`,
 	}
 	if diff := cmp.Diff(want, with(lines, "proxyd_tunnel_bytes_total", "proxyd_tunnels_active", "proxyd_requests_total", "proxyd_dial_duration_seconds_count")); diff != "" {
@@ -194,8 +194,8 @@ func TestSeriesOfRemovedUpstreamAreDeleted(t *testing.T) {
 	}
 	record(tunnel.Refused, "3", "leaves") // a dial that was under way
 	m.Reloaded("applied", true, time.Now())
-	if len(m.members) != 1 || len(m.upstreams) != 1 {
-		t.Errorf("%d members and %d upstream series are kept without a scrape", len(m.members), len(m.upstreams))
+	if len(m.upstreams) != 1 || len(m.feeds) != 1 {
+		t.Errorf("%d upstreams and %d feeds are kept without a scrape", len(m.upstreams), len(m.feeds))
 	}
 	record(tunnel.Ended, "1", "stays")
 	if diff := cmp.Diff(of("stays", 0), series()); diff != "" {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"proxyd/internal/event"
 )
 
 // Metrics counts what happens in this process. Its methods are safe for
@@ -16,22 +18,31 @@ type Metrics struct {
 	reg *prometheus.Registry
 
 	connections map[string]prometheus.Counter // by protocol, all made by New
+	events      map[eventKey]prometheus.Counter
 	reloads     *prometheus.CounterVec
 	reloadOK    prometheus.Gauge
 	reloadAt    prometheus.Gauge
-	requests    *prometheus.CounterVec
-	active      *prometheus.GaugeVec
-	bytes       *prometheus.CounterVec
-	durations   *prometheus.HistogramVec
-	closed      *prometheus.CounterVec
-	dials       *prometheus.HistogramVec
-	dialErrors  *prometheus.CounterVec
 
-	mu        sync.Mutex // guards what follows, and with it which children the vectors have
+	// These make series, and are not registered: their own Collect holds a lock that
+	// a record would wait for. seriesCollector shows what they have made.
+	requests   *prometheus.CounterVec
+	active     *prometheus.GaugeVec
+	bytes      *prometheus.CounterVec
+	durations  *prometheus.HistogramVec
+	closed     *prometheus.CounterVec
+	dials      *prometheus.HistogramVec
+	dialErrors *prometheus.CounterVec
+
+	mu        sync.Mutex // guards what follows, and is never held for long: records wait for it
 	exchanges map[exchangeKey]*exchangeSeries
-	upstreams map[upstreamKey]*upstreamSeries
-	members   map[string]*member // by name
-	open      map[string]carried // by id, the tunnels that are open
+	feeds     map[feedKey]*feedSeries
+	upstreams map[string]*upstreamSeries // by name
+	open      map[string]carried         // by id, the tunnels that are open
+}
+
+type eventKey struct {
+	severity event.Severity
+	kind     event.Type
 }
 
 // Tunnels of feeds live for 24 hours, when exchanges cut them: the steps on both
@@ -47,25 +58,29 @@ var protocols = []string{"connect", "http", "socks4", "socks5", "tls", "unknown"
 // New returns the metrics of one process, in a registry of their own.
 func New(o Options) *Metrics {
 	m := &Metrics{
-		o: o, reg: prometheus.NewRegistry(), connections: map[string]prometheus.Counter{},
-		reloads:    counters("config_reloads_total", "Reloads of the configuration, by what came of them.", "result"),
-		reloadOK:   gauge("config_last_reload_successful", "1 if the configuration last read is in force, 0 if it was rejected."),
-		reloadAt:   gauge("config_last_reload_success_timestamp_seconds", "When a configuration was last put in force, in Unix time."),
-		requests:   counters("requests_total", "Requests of clients, by outcome: ok once a connection was open, else the class of the refusal.", "exchange", "kind", "outcome"),
-		active:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "tunnels_active", Help: "Tunnels that carry bytes now."}, []string{"exchange", "kind", "upstream"}),
-		bytes:      counters("tunnel_bytes_total", "Bytes that tunnels have carried so far, live ones included; up is from the client.", "exchange", "kind", "direction"),
-		durations:  histograms("tunnel_duration_seconds", "How long tunnels lasted that have ended.", durationSteps, "exchange", "kind"),
-		closed:     counters("tunnel_closed_total", "Tunnels that have ended, by reason.", "exchange", "kind", "reason"),
-		dials:      histograms("dial_duration_seconds", "How long it took to open a connection through the upstream; failed attempts and queues are not in it.", dialSteps, "upstream"),
-		dialErrors: counters("dial_errors_total", "Failed attempts to open a connection through the upstream.", "upstream", "class"),
-		exchanges:  map[exchangeKey]*exchangeSeries{}, upstreams: map[upstreamKey]*upstreamSeries{}, members: map[string]*member{}, open: map[string]carried{},
+		o: o, reg: prometheus.NewRegistry(), connections: map[string]prometheus.Counter{}, events: map[eventKey]prometheus.Counter{},
+		reloads:    counterVec("config_reloads_total"),
+		reloadOK:   singleGauge("config_last_reload_successful"),
+		reloadAt:   singleGauge("config_last_reload_success_timestamp_seconds"),
+		requests:   counterVec("requests_total"),
+		active:     gaugeVec("tunnels_active"),
+		bytes:      counterVec("tunnel_bytes_total"),
+		durations:  histogramVec("tunnel_duration_seconds", durationSteps),
+		closed:     counterVec("tunnel_closed_total"),
+		dials:      histogramVec("dial_duration_seconds", dialSteps),
+		dialErrors: counterVec("dial_errors_total"),
+		exchanges:  map[exchangeKey]*exchangeSeries{}, feeds: map[feedKey]*feedSeries{}, upstreams: map[string]*upstreamSeries{}, open: map[string]carried{},
 	}
-	connections := counters("connections_total", "Connections of clients, by what they spoke.", "protocol")
+	connections, events := counterVec("connections_total"), counterVec("events_total")
 	for _, p := range protocols {
 		m.connections[p] = connections.WithLabelValues(p)
 	}
-	m.reg.MustRegister(connections, m.reloads, m.reloadOK, m.reloadAt, m.requests, m.active, m.bytes,
-		m.durations, m.closed, m.dials, m.dialErrors)
+	for _, severity := range event.Severities {
+		for _, t := range event.Types {
+			m.events[eventKey{severity, t}] = events.WithLabelValues(string(severity), string(t))
+		}
+	}
+	m.reg.MustRegister(connections, events, m.reloads, m.reloadOK, m.reloadAt, newSeriesCollector(m))
 	m.registerSources()
 	return m
 }
@@ -92,6 +107,13 @@ func (m *Metrics) Connection(protocol string) {
 	c.Inc()
 }
 
+// Event counts an event of the journal.
+func (m *Metrics) Event(severity event.Severity, t event.Type) {
+	if c := m.events[eventKey{severity, t}]; c != nil {
+		c.Inc()
+	}
+}
+
 // Reloaded counts a reload, and the first load too. result is one of a few words
 // of the caller's; ok says that what was read is in force since at.
 func (m *Metrics) Reloaded(result string, ok bool, at time.Time) {
@@ -102,45 +124,5 @@ func (m *Metrics) Reloaded(result string, ok bool, at time.Time) {
 	}
 	m.reloadOK.Set(1)
 	m.reloadAt.Set(float64(at.UnixMilli()) / 1000)
-	m.forget()
-}
-
-// settle updates what depends on live tunnels and the configuration.
-func (m *Metrics) settle() {
-	if m.o.Tunnels != nil {
-		m.o.Tunnels(m.progress)
-	}
-	m.forget()
-}
-
-// forget drops the series of upstreams that the configuration no longer has,
-// once no tunnel of theirs is open.
-func (m *Metrics) forget() {
-	if m.o.Upstreams == nil {
-		return
-	}
-	names := map[string]bool{}
-	for _, name := range m.o.Upstreams() {
-		names[name] = true
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, w := range m.upstreams {
-		if w.active > 0 {
-			names[w.upstream] = true
-		}
-	}
-	for k, w := range m.upstreams {
-		if !names[w.upstream] {
-			m.active.DeletePartialMatch(prometheus.Labels{"exchange": w.exchangeSeries.exchange, "kind": w.exchangeSeries.kind, "upstream": w.upstream})
-			delete(m.upstreams, k)
-		}
-	}
-	for name := range m.members {
-		if !names[name] {
-			m.dials.DeleteLabelValues(name)
-			m.dialErrors.DeletePartialMatch(prometheus.Labels{"upstream": name})
-			delete(m.members, name)
-		}
-	}
+	m.forget(time.Now())
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/event"
 	"proxyd/internal/failure"
+	"proxyd/internal/feed"
 	"proxyd/internal/tunnel"
 )
 
@@ -22,11 +24,26 @@ import (
 func full() Options {
 	return Options{
 		Version: "1.2.3", Revision: "abcdef", Catalogue: "2026-11-01", Generation: 2,
-		Tunnels:     func(func(id string, up, down int64)) {},
-		Upstreams:   func() []string { return []string{"direct", "tokyo-1"} },
-		Generations: func() []Generation { return []Generation{{1, 7}, {2, 0}} },
-		Up:          func() []Up { return []Up{{"tokyo-1", true}, {"tokyo-2", false}} },
-		Verdicts:    func() []Verdict { return []Verdict{{"tokyo-1", "binance", "http", "geoblocked"}} },
+		Tunnels:   func(func(id string, up, down int64)) {},
+		Upstreams: func() []string { return []string{"direct", "tokyo-1"} },
+		Exchanges: func() []string { return []string{"binance", "kraken"} },
+		Feeds: func() feed.Report {
+			return feed.Report{
+				Exchanges: []feed.Exchange{
+					{Exchange: "binance", Kind: "websocket", State: feed.Lost}, {Exchange: "okx", Kind: "websocket", State: feed.Silent},
+					{Exchange: "kraken", Kind: "http", State: feed.NoTraffic}, {Exchange: "", Kind: "http", State: feed.OK},
+				},
+				Feeds: []feed.Feed{
+					{Exchange: "okx", Kind: "websocket", Upstream: "tokyo-1", Silence: &feed.Silence{}, Counts: feed.Counts{LastByte: time.UnixMilli(1700000000250)}},
+					{Exchange: "", Kind: "http", Upstream: "direct"},
+				},
+			}
+		},
+		MaxTunnels:   func() int { return 5000 },
+		Generations:  func() []Generation { return []Generation{{1, 7}, {2, 0}} },
+		Up:           func() []Up { return []Up{{"tokyo-1", true}, {"tokyo-2", false}} },
+		Verdicts:     func() []Verdict { return []Verdict{{"tokyo-1", "binance", "http", "geoblocked"}} },
+		Certificates: func() []Certificate { return []Certificate{{"tokyo-2", time.Unix(1800000000, 0)}} },
 		Budgets: func() []Budget {
 			return []Budget{{"binance", "websocket", "tokyo-ip", 12, 3}, {"", "", "tokyo-1", 500, 0}}
 		},
@@ -83,9 +100,9 @@ func TestObserve(t *testing.T) {
 	for _, r := range []tunnel.Record{
 		{Event: tunnel.Opened, Opening: feed},
 		{Event: tunnel.Opened, Opening: rest},
-		{Event: tunnel.Ended, Opening: rest, Duration: 2 * time.Second, Up: 100, Down: 2000, Reason: "eof"},
-		{Event: tunnel.Ended, Opening: gone, Reason: tunnel.ReasonAbandoned},
-		{Event: tunnel.Ended, Opening: answered, Reason: "eof", Down: 55},
+		{Event: tunnel.Ended, Opening: rest, Duration: 2 * time.Second, Up: 100, Down: 2000, ClosedBy: "client", Reason: "eof"},
+		{Event: tunnel.Ended, Opening: gone, ClosedBy: "client", Reason: tunnel.ReasonAbandoned},
+		{Event: tunnel.Ended, Opening: answered, ClosedBy: "exchange", Reason: "eof", Down: 55},
 		{Event: tunnel.Served, Opening: rest, Duration: time.Second, Up: 1, Down: 2},
 		{Event: tunnel.Refused, Class: failure.BadRequest},
 		{Event: tunnel.Refused, Class: failure.Denied, Opening: opening("a-5", "", catalog.KindHTTP, ""), Quiet: true},
@@ -113,23 +130,24 @@ func TestObserve(t *testing.T) {
 		`proxyd_dial_duration_seconds_sum{upstream="tokyo-1"} 0.02`,
 		`proxyd_dial_errors_total{class="upstream_refused",upstream="tokyo-2"} 2`,
 		`proxyd_dial_errors_total{class="upstream_timeout",upstream="tokyo-1"} 1`,
-		`proxyd_requests_total{exchange="binance",kind="websocket",outcome="ok"} 1`,
-		`proxyd_requests_total{exchange="binance",kind="websocket",outcome="upstream_timeout"} 1`,
-		`proxyd_requests_total{exchange="kraken",kind="http",outcome="client_gone"} 1`,
-		`proxyd_requests_total{exchange="kraken",kind="http",outcome="ok"} 1`,
-		`proxyd_requests_total{exchange="none",kind="http",outcome="denied"} 1`,
-		`proxyd_requests_total{exchange="none",kind="http",outcome="ok"} 2`,
-		`proxyd_requests_total{exchange="none",kind="unknown",outcome="bad_request"} 1`,
-		`proxyd_tunnel_bytes_total{direction="down",exchange="kraken",kind="http"} 55`,
-		`proxyd_tunnel_bytes_total{direction="down",exchange="none",kind="http"} 2000`,
-		`proxyd_tunnel_bytes_total{direction="up",exchange="none",kind="http"} 100`,
-		`proxyd_tunnel_closed_total{exchange="kraken",kind="http",reason="client_gone"} 1`,
-		`proxyd_tunnel_closed_total{exchange="kraken",kind="http",reason="eof"} 1`,
-		`proxyd_tunnel_closed_total{exchange="none",kind="http",reason="eof"} 1`,
+		`proxyd_requests_total{exchange="binance",kind="websocket",outcome="ok",upstream="tokyo-1"} 1`,
+		`proxyd_requests_total{exchange="binance",kind="websocket",outcome="upstream_timeout",upstream="tokyo-1"} 1`,
+		`proxyd_requests_total{exchange="kraken",kind="http",outcome="client_gone",upstream="tokyo-1"} 1`,
+		`proxyd_requests_total{exchange="kraken",kind="http",outcome="ok",upstream="tokyo-1"} 1`,
+		`proxyd_requests_total{exchange="none",kind="http",outcome="denied",upstream=""} 1`,
+		`proxyd_requests_total{exchange="none",kind="http",outcome="ok",upstream="direct"} 2`,
+		`proxyd_requests_total{exchange="none",kind="unknown",outcome="bad_request",upstream=""} 1`,
+		`proxyd_tunnel_bytes_total{direction="down",exchange="kraken",kind="http",upstream="tokyo-1"} 55`,
+		`proxyd_tunnel_bytes_total{direction="down",exchange="none",kind="http",upstream="direct"} 2000`,
+		`proxyd_tunnel_bytes_total{direction="up",exchange="none",kind="http",upstream="direct"} 100`,
+		`proxyd_tunnel_closed_total{closed_by="client",exchange="kraken",kind="http",reason="client_gone",upstream="tokyo-1"} 1`,
+		`proxyd_tunnel_closed_total{closed_by="client",exchange="none",kind="http",reason="eof",upstream="direct"} 1`,
+		`proxyd_tunnel_closed_total{closed_by="exchange",exchange="kraken",kind="http",reason="eof",upstream="tokyo-1"} 1`,
 		`proxyd_tunnel_duration_seconds_bucket{exchange="none",kind="http",le="1"} 0`,
 		`proxyd_tunnel_duration_seconds_bucket{exchange="none",kind="http",le="5"} 1`,
 		`proxyd_tunnel_duration_seconds_sum{exchange="none",kind="http"} 2`,
 		`proxyd_tunnels_active{exchange="binance",kind="websocket",upstream="tokyo-1"} 1`,
+		`proxyd_tunnels_active{exchange="kraken",kind="http",upstream="tokyo-1"} 0`,
 		`proxyd_tunnels_active{exchange="none",kind="http",upstream="direct"} 0`,
 	}
 	names := []string{"proxyd_dial_errors_total", "proxyd_requests_total", "proxyd_tunnels_active", "proxyd_tunnel_closed_total"}
@@ -154,20 +172,27 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 	o := opening("a", "binance", catalog.KindHTTP, "tokyo-1")
 	o.Attempts = []failure.Attempt{{Upstream: "direct", Class: failure.Local}}
 	m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
-	m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, Reason: "eof"})
+	m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, ClosedBy: "client", Reason: "eof"})
+	m.Event(event.Error, event.ExchangeLost)
 	got := strings.Join(scrape(t, m), "\n") + "\n"
 	for _, want := range []string{
 		"build_info{catalogue=\"2026-11-01\",goversion=", "process_info{generation=\"2\"} 1\n", "generation_tunnels{generation=\"1\"} 7\n",
 		"config_last_reload_successful 1\n", "config_last_reload_success_timestamp_seconds 1.7e+09\n", "config_reloads_total{result=\"applied\"} 1\n",
-		"connections_total{protocol=", "requests_total{exchange=\"binance\",kind=\"http\",outcome=\"ok\"} 1\n",
-		"tunnels_active{exchange=\"binance\",kind=\"http\",upstream=\"tokyo-1\"} 0\n", "tunnel_bytes_total{direction=\"up\",exchange=\"binance\",kind=\"http\"} 0\n",
-		"tunnel_duration_seconds_count{exchange=\"binance\",kind=\"http\"} 1\n", "tunnel_closed_total{exchange=\"binance\",kind=\"http\",reason=\"eof\"} 1\n",
+		"connections_total{protocol=", "requests_total{exchange=\"binance\",kind=\"http\",outcome=\"ok\",upstream=\"tokyo-1\"} 1\n",
+		"tunnels_active{exchange=\"binance\",kind=\"http\",upstream=\"tokyo-1\"} 0\n", "tunnel_bytes_total{direction=\"up\",exchange=\"binance\",kind=\"http\",upstream=\"tokyo-1\"} 0\n",
+		"tunnel_duration_seconds_count{exchange=\"binance\",kind=\"http\"} 1\n", "tunnel_closed_total{closed_by=\"client\",exchange=\"binance\",kind=\"http\",reason=\"eof\",upstream=\"tokyo-1\"} 1\n",
 		"dial_duration_seconds_count{upstream=\"tokyo-1\"} 1\n", "dial_errors_total{class=\"local\",upstream=\"direct\"} 1\n",
 		"upstream_up{upstream=\"tokyo-1\"} 1\n", "upstream_up{upstream=\"tokyo-2\"} 0\n",
 		"upstream_verdict{exchange=\"binance\",kind=\"http\",upstream=\"tokyo-1\",verdict=\"geoblocked\"} 1\n",
 		"budget_remaining{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 12\n", "budget_remaining{exchange=\"all\",exit=\"tokyo-1\",kind=\"all\"} 500\n",
 		"budget_refused_total{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 3\n",
 		"tunnels_short_total{exchange=\"binance\",kind=\"websocket\",upstream=\"tokyo-1\"} 4\n", "log_dropped_total 9\n", "log_write_errors_total 3\n",
+		"exchange_lost{exchange=\"binance\",kind=\"websocket\"} 1\n", "exchange_lost{exchange=\"okx\",kind=\"websocket\"} 1\n",
+		"exchange_lost{exchange=\"kraken\",kind=\"http\"} 0\n", "exchange_lost{exchange=\"none\",kind=\"http\"} 0\n",
+		"feed_silent{exchange=\"okx\",kind=\"websocket\",upstream=\"tokyo-1\"} 1\n", "feed_silent{exchange=\"none\",kind=\"http\",upstream=\"direct\"} 0\n",
+		"feed_last_byte_timestamp_seconds{exchange=\"okx\",kind=\"websocket\",upstream=\"tokyo-1\"} 1.70000000025e+09\n",
+		"events_total{severity=\"error\",type=\"exchange_lost\"} 1\n", "events_total{severity=\"info\",type=\"start\"} 0\n", "max_tunnels 5000\n",
+		"upstream_certificate_expiry_timestamp_seconds{upstream=\"tokyo-2\"} 1.8e+09\n",
 	} {
 		if !strings.Contains("\n"+got, "\n"+prefix+want) {
 			t.Errorf("%s%s is not there", prefix, want)
@@ -183,7 +208,7 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 func TestMissingSourceHasNoSeries(t *testing.T) {
 	t.Parallel()
 	lines := scrape(t, New(Options{}))
-	for _, name := range []string{"generation_tunnels", "upstream_up", "upstream_verdict", "budget_remaining", "budget_refused_total", "tunnels_short_total", "log_dropped_total", "log_write_errors_total"} {
+	for _, name := range []string{"generation_tunnels", "upstream_up", "upstream_verdict", "budget_remaining", "budget_refused_total", "tunnels_short_total", "max_tunnels", "exchange_lost", "feed_silent", "log_dropped_total", "log_write_errors_total"} {
 		if got := with(lines, prefix+name); got != nil {
 			t.Errorf("got %v", got)
 		}

@@ -1,44 +1,9 @@
 package metrics
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
-	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
 )
-
-// exchangeSeries is what is counted for an exchange and kind.
-type exchangeSeries struct {
-	exchange, kind   string // as labels
-	requests, closed map[string]prometheus.Counter
-	duration         prometheus.Observer
-	up, down         prometheus.Counter
-}
-
-type exchangeKey struct {
-	exchange string
-	kind     catalog.Kind
-}
-
-// upstreamSeries is what is counted for an exchange and kind through an upstream.
-type upstreamSeries struct {
-	exchangeSeries *exchangeSeries
-	upstream       string
-	active         int
-	gauge          prometheus.Gauge
-}
-
-type upstreamKey struct {
-	exchangeKey
-	upstream string
-}
-
-// member is what is counted for an upstream.
-type member struct {
-	dial   prometheus.Observer
-	errors map[failure.Class]prometheus.Counter
-}
 
 // carried is an open tunnel, and how many of its bytes are counted already.
 //
@@ -47,7 +12,7 @@ type member struct {
 // nothing is counted twice or lost, however a scrape and an end meet, and no
 // total ever falls.
 type carried struct {
-	series   *upstreamSeries
+	feed     *feedSeries
 	up, down int64
 }
 
@@ -55,20 +20,20 @@ type carried struct {
 func (m *Metrics) Observe(r *tunnel.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v := m.exchangeSeries(&r.Opening)
 	switch r.Event {
 	case tunnel.Opened:
-		m.request(v, "ok")
-		m.dialled(&r.Opening)
-		m.opened(r, 0, 0)
+		f := m.feed(&r.Opening)
+		m.request(f, "ok")
+		m.connected(&r.Opening)
+		m.opened(f, r, 0, 0)
 	case tunnel.Ended:
-		m.ended(v, r)
+		m.ended(r)
 	case tunnel.Served: // its time is the server's, and its connection may have been a kept one
-		m.request(v, outcome(r.Class))
-		m.failed(r.Attempts)
+		m.request(m.feed(&r.Opening), outcome(r.Class))
+		m.dialsFailed(r.Attempts)
 	case tunnel.Refused:
-		m.request(v, string(r.Class))
-		m.failed(r.Attempts)
+		m.request(m.feed(&r.Opening), string(r.Class))
+		m.dialsFailed(r.Attempts)
 	}
 }
 
@@ -86,37 +51,40 @@ func outcome(class failure.Class) string {
 func (m *Metrics) Adopt(r tunnel.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.opened(&r, r.Up, r.Down)
+	m.opened(m.feed(&r.Opening), &r, r.Up, r.Down)
 }
 
-func (m *Metrics) opened(r *tunnel.Record, up, down int64) {
+func (m *Metrics) opened(f *feedSeries, r *tunnel.Record, up, down int64) {
 	if _, double := m.open[r.ID]; double {
 		return
 	}
-	w := m.upstreamSeries(&r.Opening)
-	w.active++
-	w.gauge.Set(float64(w.active))
-	m.open[r.ID] = carried{w, up, down}
+	m.addTunnelSeries(f)
+	f.active++
+	f.gauge.Set(float64(f.active))
+	m.open[r.ID] = carried{f, up, down}
 }
 
-func (m *Metrics) ended(v *exchangeSeries, r *tunnel.Record) {
+func (m *Metrics) ended(r *tunnel.Record) {
 	c, open := m.open[r.ID]
+	f := c.feed
 	if open {
-		c.series.active--
-		c.series.gauge.Set(float64(c.series.active))
+		f.active--
+		f.gauge.Set(float64(f.active))
+		f.use()
 		delete(m.open, r.ID)
 	} else { // it ended before it carried: its client had left, or the server had answered the front end
-		m.dialled(&r.Opening)
+		f = m.feed(&r.Opening)
+		m.connected(&r.Opening)
 		if r.Reason == tunnel.ReasonAbandoned {
-			m.request(v, string(failure.ClientGone))
+			m.request(f, string(failure.ClientGone))
 		} else {
-			m.request(v, outcome(r.Class))
+			m.request(f, outcome(r.Class))
 		}
+		m.addTunnelSeries(f)
 	}
-	v.up.Add(float64(max(0, r.Up-c.up)))
-	v.down.Add(float64(max(0, r.Down-c.down)))
-	v.duration.Observe(max(0, r.Duration).Seconds())
-	count(m.closed, v.closed, string(r.Reason), v)
+	f.up.Add(float64(max(0, r.Up-c.up)))
+	f.down.Add(float64(max(0, r.Down-c.down)))
+	m.tunnelClosed(f, r)
 }
 
 // progress counts what a live tunnel has carried since last time.
@@ -124,89 +92,23 @@ func (m *Metrics) progress(id string, up, down int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, open := m.open[id]
-	if !open { // it has not begun to carry, or its end is counted
+	if !open || up <= c.up && down <= c.down { // it has not begun to carry, or its end is counted; or nothing is new
 		return
 	}
-	if up > c.up {
-		c.series.exchangeSeries.up.Add(float64(up - c.up))
-		c.up = up
-	}
-	if down > c.down {
-		c.series.exchangeSeries.down.Add(float64(down - c.down))
-		c.down = down
-	}
+	c.feed.up.Add(float64(max(0, up-c.up)))
+	c.feed.down.Add(float64(max(0, down-c.down)))
+	c.up, c.down = max(c.up, up), max(c.down, down)
 	m.open[id] = c
 }
 
-func (m *Metrics) request(v *exchangeSeries, outcome string) {
-	count(m.requests, v.requests, outcome, v)
-}
-
-// count adds one to an exchange's child that last names; known has those made
-// before.
-func count(all *prometheus.CounterVec, known map[string]prometheus.Counter, last string, v *exchangeSeries) {
-	c := known[last]
-	if c == nil {
-		c = all.WithLabelValues(v.exchange, v.kind, last)
-		known[last] = c
-	}
-	c.Inc()
-}
-
-// dialled counts the attempts of a connection that was opened. What the last
+// connected counts the attempts of a connection that was opened. What the last
 // one took is the time from the request on without the queue and those before
 // it.
-func (m *Metrics) dialled(o *tunnel.Opening) {
-	m.failed(o.Attempts)
+func (m *Metrics) connected(o *tunnel.Opening) {
+	m.dialsFailed(o.Attempts)
 	took := o.Dial - o.Queued
 	for i := range o.Attempts {
 		took -= o.Attempts[i].Took
 	}
-	m.member(o.Upstream).dial.Observe(max(0, took).Seconds())
-}
-
-func (m *Metrics) failed(attempts []failure.Attempt) {
-	for i := range attempts {
-		a := &attempts[i]
-		u := m.member(a.Upstream)
-		c := u.errors[a.Class]
-		if c == nil {
-			c = m.dialErrors.WithLabelValues(a.Upstream, string(a.Class))
-			u.errors[a.Class] = c
-		}
-		c.Inc()
-	}
-}
-
-func (m *Metrics) exchangeSeries(o *tunnel.Opening) *exchangeSeries {
-	key := exchangeKey{o.Exchange, o.Kind}
-	v := m.exchanges[key]
-	if v == nil {
-		v = &exchangeSeries{exchange: exchangeLabel(o.Exchange), kind: kindLabel(o.Kind.String())}
-		v.requests, v.closed = map[string]prometheus.Counter{}, map[string]prometheus.Counter{}
-		v.duration = m.durations.WithLabelValues(v.exchange, v.kind)
-		v.up, v.down = m.bytes.WithLabelValues(v.exchange, v.kind, "up"), m.bytes.WithLabelValues(v.exchange, v.kind, "down")
-		m.exchanges[key] = v
-	}
-	return v
-}
-
-func (m *Metrics) upstreamSeries(o *tunnel.Opening) *upstreamSeries {
-	key := upstreamKey{exchangeKey{o.Exchange, o.Kind}, o.Upstream}
-	w := m.upstreams[key]
-	if w == nil {
-		v := m.exchangeSeries(o)
-		w = &upstreamSeries{exchangeSeries: v, upstream: o.Upstream, gauge: m.active.WithLabelValues(v.exchange, v.kind, o.Upstream)}
-		m.upstreams[key] = w
-	}
-	return w
-}
-
-func (m *Metrics) member(name string) *member {
-	u := m.members[name]
-	if u == nil {
-		u = &member{m.dials.WithLabelValues(name), map[failure.Class]prometheus.Counter{}}
-		m.members[name] = u
-	}
-	return u
+	m.dialled(o.Upstream, took)
 }

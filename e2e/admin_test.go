@@ -62,6 +62,12 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 	says(1, []string{"refused"}, "route", "--live", "api.kraken.com")
 	says(0, []string{"~ default: reject → direct"}, "reload")
 	says(0, []string{"direct"}, "route", "--live", "api.kraken.com")
+	inForce := p.admin(t, socket, "/api/v1/config")
+	for _, want := range []string{`"applied": true`, `"by": "admin"`, "~ default: reject → direct", `"in_force": true`, `default:\n    http:\n        url: direct`} {
+		if !strings.Contains(inForce, want) {
+			t.Errorf("/api/v1/config has no %s:\n%s", want, inForce)
+		}
+	}
 
 	save(strings.Replace(good, "default: reject", "default: rejct", 1))
 	says(1, []string{"proxyd.yaml:", "default"}, "reload")
@@ -70,6 +76,12 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 	}
 	if body := p.admin(t, socket, "/readyz"); !strings.Contains(body, "NOT IN FORCE") {
 		t.Errorf("/readyz says %q", body)
+	}
+	refused := p.admin(t, socket, "/api/v1/config")
+	for _, want := range []string{`"applied": false`, `"in_force": false`, "proxyd.yaml:", `default:\n    http:\n        url: direct`} {
+		if !strings.Contains(refused, want) {
+			t.Errorf("/api/v1/config has no %s after a refused reload:\n%s", want, refused)
+		}
 	}
 	metrics := p.admin(t, socket, "/metrics")
 	for _, want := range []string{

@@ -30,6 +30,8 @@ type Options struct {
 	Feeds    func() feed.Report // for /api/v1/feeds
 	Journal  *event.Journal     // for /api/v1/events
 
+	Config func() ConfigReport // for /api/v1/config
+
 	Reload  func(ctx context.Context, dryRun bool) Report
 	Upgrade func(ctx context.Context, move bool, progress func(string)) error // nil: not on this system
 	Drain   func(upstream, exchange string, on bool) error                    // exchange "" for all; nil: not in this build

@@ -22,7 +22,7 @@ type endpoint struct {
 const pprofPath = "/debug/pprof/"
 
 func (s *Server) table() map[string]endpoint {
-	return map[string]endpoint{
+	t := map[string]endpoint{
 		"/":               {http.MethodGet, false, s.page},
 		"/healthz":        {http.MethodGet, true, s.healthz},
 		"/readyz":         {http.MethodGet, true, s.readyz},
@@ -30,11 +30,16 @@ func (s *Server) table() map[string]endpoint {
 		"/api/v1/status":  {http.MethodGet, false, s.status},
 		"/api/v1/tunnels": {http.MethodGet, false, s.tunnels},
 		"/api/v1/route":   {http.MethodGet, false, s.route},
+		"/api/v1/config":  {http.MethodGet, false, s.config},
 		"/-/reload":       {http.MethodPost, false, s.reload},
 		"/-/upgrade":      {http.MethodPost, false, s.upgrade},
 		"/-/drain":        {http.MethodPost, false, s.drain},
 		"/-/resume":       {http.MethodPost, false, s.drain},
 	}
+	for name := range pageFiles {
+		t[pagePath+name] = endpoint{http.MethodGet, false, pageFile}
+	}
+	return t
 }
 
 func (s *Server) notFound(path string) *refusal {
@@ -42,6 +47,7 @@ func (s *Server) notFound(path string) *refusal {
 		return &refusal{status: http.StatusNotFound, text: "profiles are off, or there is none of that name; set admin: {pprof: true} and ask for " + pprofPath}
 	}
 	have := slices.Sorted(maps.Keys(s.endpoints))
+	have = slices.DeleteFunc(have, func(path string) bool { return strings.HasPrefix(path, pagePath) })
 	return &refusal{status: http.StatusNotFound, text: "nothing is here; there are " + strings.Join(have, " ")}
 }
 

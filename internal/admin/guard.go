@@ -19,15 +19,15 @@ type refusal struct {
 	text   string
 	header [2]string // one more field; "" for none
 
-	challenge string // for those that have the token and do not send it; "" for none
+	challenges []string // how to show the token, the one that a browser knows first
 }
 
 func (n *refusal) write(w http.ResponseWriter, r *http.Request) {
 	if n.header[0] != "" {
 		w.Header().Set(n.header[0], n.header[1])
 	}
-	if n.challenge != "" {
-		w.Header().Add("WWW-Authenticate", n.challenge)
+	for _, c := range n.challenges {
+		w.Header().Add("WWW-Authenticate", c)
 	}
 	if r.ContentLength != 0 { // no endpoint takes a body, so it is not waited for
 		w.Header().Set("Connection", "close")
@@ -156,7 +156,11 @@ func (s *Server) checkClient(r *http.Request, settings config.Admin, open bool) 
 	}
 	no := &refusal{
 		status: http.StatusUnauthorized, text: who + ` the token; send "Authorization: Bearer TOKEN" with the value of admin.token`,
-		header: [2]string{"WWW-Authenticate", `Bearer realm="proxyd"`}, challenge: s.challenges.header(),
+		challenges: []string{`Bearer realm="proxyd"`, s.challenges.header()},
+	}
+	if forPerson(r) {
+		no.text += "; a browser asks for it: any user name, the token as the password"
+		no.challenges = slices.Insert(no.challenges, 0, `Basic realm="proxyd", charset="UTF-8"`)
 	}
 	if open {
 		no.text += ", or add " + client.String() + " to admin.allow"
@@ -164,12 +168,31 @@ func (s *Server) checkClient(r *http.Request, settings config.Admin, open bool) 
 	return no
 }
 
-// tokenFits compares in constant time.
+// forPerson reports whether a browser asks for something to look at: it may show
+// its login window. What a page's script asks for is refused without one.
+func forPerson(r *http.Request) bool {
+	return r.URL.Path == "/" || strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// tokenFits reports whether a request holds the token: as a bearer's, or as the
+// password of any user. It compares in constant time.
 func tokenFits(r *http.Request, token config.Secret) bool {
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if token.IsZero() || !strings.EqualFold(scheme, "Bearer") {
+	if token.IsZero() {
 		return false
 	}
-	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token.Reveal()))
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	given = strings.TrimSpace(given)
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+	case strings.EqualFold(scheme, "Basic"):
+		_, password, ok := r.BasicAuth()
+		if !ok {
+			return false
+		}
+		given = password
+	default:
+		return false
+	}
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token.Reveal()))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }

@@ -2,11 +2,13 @@ package admin
 
 import (
 	"context"
+	"encoding/base64"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +93,54 @@ func (l remoteListener) Accept() (net.Conn, error) {
 	return elsewhereConn{c, l.from}, nil
 }
 
+// login is the field that a browser sends after its login window.
+func login(user, password string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// Promise (security): a browser logs in with the token as the password, and no
+// login lets a POST through without X-Proxyd.
+func TestBrowserLogin(t *testing.T) {
+	o := wellOptions(t)
+	o.Settings = func() config.Admin {
+		return config.Admin{Local: "token", Token: config.NewSecret("CANARY-token")}
+	}
+	a := serve(t, o, "")
+	mine := login("ann", "CANARY-token")
+	for _, c := range []struct {
+		name, head string
+		status     int
+		window     bool // the browser shows its login window
+	}{
+		{"the page", "GET / HTTP/1.1", 401, true},
+		{"what is typed in", "GET /api/v1/status HTTP/1.1\r\nAccept: text/html,*/*", 401, true},
+		{"what a script asks for", "GET /api/v1/status HTTP/1.1\r\nAccept: */*", 401, false},
+		{"a stream", "GET /api/v1/status HTTP/1.1\r\nAccept: text/event-stream", 401, false},
+		{"logged in", "GET / HTTP/1.1\r\n" + mine, 200, false},
+		{"logged in, a change", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 1\r\n" + mine, 200, false},
+		{"logged in, a form", "POST /-/reload HTTP/1.1\r\n" + mine, 403, false},
+		{"logged in, another site's stream", "GET /api/v1/status HTTP/1.1\r\nAccept: text/event-stream\r\nOrigin: http://evil.example\r\n" + mine, 403, false},
+		{"logged in, another site's picture", "GET /page/icon.svg HTTP/1.1\r\nSec-Fetch-Site: cross-site\r\n" + mine, 403, false},
+		{"logged in, another site's link", "GET / HTTP/1.1\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n" + mine, 403, false},
+		{"logged in, by another name", "GET / HTTP/1.1\r\nHost: evil.example\r\n" + mine, 421, false},
+		{"logged in, another site's change", "POST /-/reload HTTP/1.1\r\nX-Proxyd: 1\r\nOrigin: http://evil.example\r\n" + mine, 403, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := send(t, a, c.head)
+			fields := got.header.Values("WWW-Authenticate")
+			if got.status != c.status || slices.ContainsFunc(fields, func(f string) bool { return strings.HasPrefix(f, "Basic ") }) != c.window {
+				t.Errorf("%d %q, want %d and window %v", got.status, fields, c.status, c.window)
+			}
+			if strings.Contains(got.body, "CANARY") || got.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("%v %s", got.header, got.body)
+			}
+			if got.status == 401 && !slices.ContainsFunc(fields, func(f string) bool { return strings.HasPrefix(f, "Proxyd nonce=") }) {
+				t.Errorf("no challenge for the commands: %q", fields)
+			}
+		})
+	}
+}
+
 func TestAccessFromOtherMachines(t *testing.T) {
 	const token = "CANARY-token"
 	bearer := "Authorization: Bearer " + token
@@ -109,6 +159,15 @@ func TestAccessFromOtherMachines(t *testing.T) {
 		{"metrics, by token", "192.0.2.7:9", token, "/metrics", []string{bearer}, 200, ""},
 		{"status, allowed for metrics", "10.1.2.3:9", "", "/api/v1/status", nil, 403, "admin.token"},
 		{"the page", "10.1.2.3:9", token, "/", nil, 401, "Authorization: Bearer"},
+		{"the page, by login", "192.0.2.7:9", token, "/", []string{login("ann", token)}, 200, "<!doctype html>"},
+		{"the page, by login of any user", "192.0.2.7:9", token, "/", []string{login("", token)}, 200, "<!doctype html>"},
+		{"the page's script, by login", "192.0.2.7:9", token, "/page/page.js", []string{login("ann", token)}, 200, "EventSource"},
+		{"the page's script", "192.0.2.7:9", token, "/page/page.js", nil, 401, "admin.token"},
+		{"status, by login", "192.0.2.7:9", token, "/api/v1/status", []string{login("ann", token)}, 200, ""},
+		{"by another password", "192.0.2.7:9", token, "/", []string{login("ann", token+"x")}, 401, "any user name"},
+		{"by an empty password where there is no token", "192.0.2.7:9", "", "/", []string{login("ann", "")}, 403, "admin.token"},
+		{"by the token as the user", "192.0.2.7:9", token, "/", []string{login(token, "")}, 401, "any user name"},
+		{"by the token in the URL", "192.0.2.7:9", token, "/?token=" + token, nil, 401, "any user name"},
 		{"by token", "192.0.2.7:9", token, "/api/v1/status", []string{bearer}, 200, ""},
 		{"by another token", "192.0.2.7:9", token, "/api/v1/status", []string{bearer + "x"}, 401, "admin.token"},
 		{"by no token where there is none", "192.0.2.7:9", "", "/api/v1/status", []string{"Authorization: Bearer "}, 403, "admin.token"},

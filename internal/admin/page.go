@@ -1,51 +1,68 @@
 package admin
 
 import (
-	"crypto/sha256"
-	_ "embed" // the page
-	"encoding/base64"
+	"cmp"
+	"embed"
 	"fmt"
 	"html/template"
+	"io/fs"
+	"mime"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
 )
 
-//go:embed page.html
-var pageText string
+// The page: page.html is the state when it was asked for, as plain tables; the
+// scripts take over and keep it up to date.
+//
+//go:embed page/*
+var pageFS embed.FS
 
-//go:embed page.css
-var pageStyle string
+// pagePath is where a browser finds the page's style and scripts.
+const pagePath = "/page/"
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"ago":  func(t time.Time) string { return Duration(time.Since(t)) },
-	"join": func(list []string) string { return strings.Join(list, ", ") },
-}).Parse(pageText))
-
-// pagePolicy lets the page use its own style and nothing else: no script, no
-// picture, no request.
-var pagePolicy = func() string {
-	sum := sha256.Sum256([]byte(pageStyle))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+// pageFiles holds the style and the scripts, by name.
+var pageFiles = func() map[string][]byte {
+	files := map[string][]byte{}
+	entries, err := pageFS.ReadDir("page")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	for _, e := range entries {
+		if path.Ext(e.Name()) == ".html" {
+			continue
+		}
+		if files[e.Name()], err = fs.ReadFile(pageFS, "page/"+e.Name()); err != nil {
+			panic(err) // it is embedded
+		}
+	}
+	return files
 }()
 
-// refreshSeconds is how often the page loads itself again, unless ?still.
+var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
+	"ago":   func(t time.Time) string { return Duration(time.Since(t)) },
+	"bytes": byteWords,
+	"join":  func(list []string) string { return strings.Join(list, ", ") },
+}).ParseFS(pageFS, "page/page.html"))
+
+// pagePolicy lets the page use its own style, scripts and icon, and ask this server;
+// nothing else, and nothing inline.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+// refreshSeconds is how often a page without script loads itself again.
 const refreshSeconds = 5
 
-// page serves the status to a browser on this machine: problems first.
-func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+// page serves the status to a browser: problems first.
+func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	st := s.o.Status()
 	data := struct {
 		Status
-		Style   template.CSS
 		News    []string
 		Refresh int
-		Now     time.Time
-	}{st, template.CSS(pageStyle), st.Problems(), refreshSeconds, time.Now()}
-	if isSet(r, "still") {
-		data.Refresh = 0
-	}
+	}{st, st.Problems(), refreshSeconds}
+	data.Time = cmp.Or(data.Time, time.Now())
 	data.Upstreams = slices.Clone(st.Upstreams)
 	slices.SortStableFunc(data.Upstreams, func(a, b Upstream) int { return rank(b) - rank(a) })
 	var page strings.Builder
@@ -57,6 +74,17 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(page.String()))
 }
 
+// pageFile serves the page's style and scripts.
+func pageFile(w http.ResponseWriter, r *http.Request) {
+	name := path.Base(r.URL.Path)
+	kind := mime.TypeByExtension(path.Ext(name))
+	if path.Ext(name) == ".js" { // the system's table may say otherwise, and a browser then refuses it
+		kind = "text/javascript; charset=utf-8"
+	}
+	w.Header().Set("Content-Type", kind)
+	_, _ = w.Write(pageFiles[name])
+}
+
 // rank returns how bad an upstream's state is; the worst are shown first.
 func rank(u Upstream) int {
 	switch {
@@ -66,6 +94,20 @@ func rank(u Upstream) int {
 		return 1
 	}
 	return 0
+}
+
+// byteWords writes a rate or a size for people: "1.2 MB".
+func byteWords(n float64) string {
+	const units = "kMGT"
+	unit := ""
+	for i := 0; n >= 999.5 && i < len(units); i++ {
+		n /= 1000
+		unit = units[i : i+1]
+	}
+	if n >= 10 || unit == "" {
+		return fmt.Sprintf("%.0f %sB", n, unit)
+	}
+	return fmt.Sprintf("%.1f %sB", n, unit)
 }
 
 // Duration writes a time span for people: its two largest units.

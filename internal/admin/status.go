@@ -19,12 +19,14 @@ const (
 // Status is what a running daemon is doing. It holds no secrets: URLs are
 // masked by the caller that fills it.
 type Status struct {
+	Time       time.Time       `json:"time"` // when all of this held
 	Version    string          `json:"version"`
 	Generation int             `json:"generation"` // 1, and one more after each upgrade
 	PID        int             `json:"pid"`
 	Started    time.Time       `json:"started"`
 	State      State           `json:"state"`
-	Reasons    []string        `json:"reasons"` // what is not as it should be, the worst first; not what Config says
+	Reasons    []string        `json:"reasons"`   // what is not as it should be, the worst first; not what Config says
+	Headlines  []string        `json:"headlines"` // what Problems returns, set when it is written as JSON
 	Config     Config          `json:"config"`
 	Listeners  []Listener      `json:"listeners"`
 	Exchanges  []feed.Exchange `json:"exchanges"` // the worst first
@@ -66,14 +68,36 @@ type Upstream struct {
 	Name     string    `json:"name"`
 	URL      string    `json:"url"` // credentials masked
 	Pools    []string  `json:"pools"`
+	Exits    []string  `json:"exits,omitempty"` // as its pools name them; budgets are counted for each
 	Tunnels  int64     `json:"tunnels"`
 	Dials    int64     `json:"dials,omitempty"`
 	Failures int64     `json:"failures,omitempty"`
-	State    string    `json:"state,omitempty"` // "" when all is well, else a few words: "ejected (for 3 s, at least 12 s left): upstream_refused", "drained"
-	Bad      bool      `json:"bad,omitempty"`   // it is not used now
+	State    string    `json:"state,omitempty"`   // "" when all is well, else a few words: "ejected (for 3 s, at least 12 s left): upstream_refused", "drained"
+	Bad      bool      `json:"bad,omitempty"`     // it is not used now
+	Drained  bool      `json:"drained,omitempty"` // for all exchanges
+	Ejection *Ejection `json:"ejection,omitempty"`
 	Verdicts []Verdict `json:"verdicts,omitempty"`
+	Pairs    []Pair    `json:"pairs,omitempty"` // the exchanges that it has served
 
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"` // of an https upstream, as its last handshake showed
+}
+
+// Ejection is why an upstream is out of use.
+type Ejection struct {
+	Cause string    `json:"cause"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"` // at least; then until a probe succeeds
+	Last  time.Time `json:"last"`  // its last failure
+}
+
+// Pair is an upstream for one exchange and kind.
+type Pair struct {
+	Exchange string  `json:"exchange"` // "" for hosts of none
+	Kind     string  `json:"kind"`
+	Tunnels  int64   `json:"tunnels"`
+	DialMS   float64 `json:"dial_ms"`            // moving average of what a dial takes
+	Degraded bool    `json:"degraded,omitempty"` // asked after the others
+	Drained  bool    `json:"drained,omitempty"`
 }
 
 // Verdict is what is known of an upstream for one exchange and kind.
@@ -173,6 +197,8 @@ func (s Status) Problems() []string {
 
 // filled has no list that would be null in JSON.
 func (s Status) filled() Status {
+	s.Headlines = s.Problems()
+	fill(&s.Headlines)
 	fill(&s.Reasons)
 	fill(&s.Config.Faults)
 	fill(&s.Exchanges)

@@ -27,8 +27,22 @@ const (
 
 // fileState is whether the file is in force.
 type fileState struct {
-	at     time.Time // of the last reload that was applied
-	errors []string  // why the file on disk is not in force; none: it is
+	at     time.Time         // of the last reload that was applied
+	errors []string          // why the file on disk is not in force; none: it is
+	last   *admin.LastReload // nil: none since the start
+}
+
+// configReport returns the configuration in force, masked, and how the last reload
+// went.
+func (d *Daemon) configReport() admin.ConfigReport {
+	snap, file := d.snapshot.Load(), d.file.Load()
+	return admin.ConfigReport{Config: d.configRow(snap, file), YAML: config.Print(snap.Config()), LastReload: file.last}
+}
+
+func (d *Daemon) configRow(snap *router.Router, file *fileState) admin.Config {
+	return admin.Config{
+		File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, Warnings: d.warnings(snap),
+	}
 }
 
 // watching returns the watcher's options. The files are asked for after each
@@ -112,13 +126,14 @@ func (d *Daemon) candidate(prev *router.Router) (next *router.Router, newlyDirec
 
 // reloaded keeps and logs the outcome of a reload.
 func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
+	last := &admin.LastReload{Time: time.Now(), By: by, Report: r}
 	if !r.Applied {
-		d.file.Store(&fileState{at: d.file.Load().at, errors: r.Faults})
+		d.file.Store(&fileState{at: d.file.Load().at, errors: r.Faults, last: last})
 		d.metrics.Reloaded("refused", false, time.Now())
 		d.log().Error("reload refused, the configuration in force stays", zap.String("by", by), zap.Strings("faults", r.Faults))
 		return
 	}
-	d.file.Store(&fileState{at: time.Now()})
+	d.file.Store(&fileState{at: last.Time, last: last})
 	d.metrics.Reloaded("applied", true, time.Now())
 	changes := r.Changes
 	if len(changes) == 0 {

@@ -38,15 +38,20 @@ func useWord(w config.Outbound) string {
 }
 
 func upstreamRows(snap *router.Router) []admin.Upstream {
-	pools := map[string][]string{}
+	pools, exits := map[string][]string{}, map[string][]string{}
 	for _, p := range snap.Config().Pools {
 		for _, m := range snap.Set().Pool(p.Name).Members() {
 			pools[m.Name()] = append(pools[m.Name()], p.Name)
+			if !slices.Contains(exits[m.Name()], m.Exit) {
+				exits[m.Name()] = append(exits[m.Name()], m.Exit)
+			}
 		}
 	}
 	var rows []admin.Upstream
 	for _, u := range snap.Set().Upstreams() {
-		rows = append(rows, upstreamRow(u.Status(), append([]string{}, pools[u.Name()]...)))
+		row := upstreamRow(u.Status(), append([]string{}, pools[u.Name()]...))
+		row.Exits = exits[u.Name()]
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -57,6 +62,10 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 		row.Failures += int64(n) //nolint:gosec // a count
 	}
 	words := ejectionWords(s.Ejection)
+	row.Drained = s.Drained
+	if e := s.Ejection; e != nil {
+		row.Ejection = &admin.Ejection{Cause: string(e.Cause), Since: e.Since, Until: e.Until, Last: e.Last}
+	}
 	if s.Drained {
 		words = append(words, "drained")
 	}
@@ -69,6 +78,9 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 		if p.Degraded != nil {
 			slow = append(slow, slowWords(p))
 		}
+		row.Pairs = append(row.Pairs, admin.Pair{
+			Exchange: p.Exchange, Kind: p.Kind, Tunnels: p.Live, DialMS: p.LatencyMS, Degraded: p.Degraded != nil, Drained: p.Drained,
+		})
 		if p.Verdict == nil || !p.Holds {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
@@ -23,11 +24,10 @@ import (
 func (d *Daemon) brief() admin.Status {
 	snap, file := d.snapshot.Load(), d.file.Load()
 	return admin.Status{
+		Time:    time.Now(),
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
 		State: *d.phase.Load(), Reasons: d.reasons(snap), Exchanges: d.feeds.Report().Exchanges,
-		Config: admin.Config{
-			File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, Warnings: d.warnings(snap),
-		},
+		Config: d.configRow(snap, file),
 	}
 }
 
@@ -102,6 +102,7 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Metrics:  d.metrics.Handler(),
 		Feeds:    d.feeds.Report,
 		Journal:  d.journal,
+		Config:   d.configReport,
 		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },
 		Upgrade: func(_ context.Context, move bool, progress func(string)) error {
 			return d.Upgrade(ctx, move || d.snapshot.Load().Config().Upgrade.Tunnels == "move", progress)

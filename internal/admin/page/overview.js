@@ -1,0 +1,137 @@
+// The first view: what is wrong, then every exchange, upstream and budget.
+import { h, table, sparkline } from './dom.js';
+import { age, bytes, clock, count, exchangeName, isBad, isTime, rate, span, stateWords } from './words.js';
+import { eventTable } from './events.js';
+
+const order = { lost: 0, silent: 1, ok: 2, idle: 3, no_traffic: 4 };
+
+// foldFrom is how many rows that are fine a list may have unfolded.
+const foldFrom = 12;
+
+export const exchangeLink = (id) => (id ? h('a', { href: `#/exchange/${encodeURIComponent(id)}` }, id) : exchangeName(id));
+
+export const upstreamLink = (name) => (name && name !== 'direct' && name !== 'other' ? h('a', { href: `#/upstream/${encodeURIComponent(name)}` }, name) : name);
+
+export function overview(s) {
+  const st = s.status;
+  const has = (...words) => words.join(' ').toLowerCase().includes(s.filter.toLowerCase());
+  const exchanges = st.exchanges.filter((e) => has(exchangeName(e.exchange), e.kind, e.outbound || '', e.state, e.text || ''))
+    .map((e, i) => [e, i]).sort(([a, i], [b, j]) => order[a.state] - order[b.state] || i - j).map(([e]) => e);
+  const upstreams = st.upstreams.filter((u) => has(u.name, u.url, u.state || '', ...u.pools));
+  const notable = s.events.filter((e) => e.severity !== 'info').slice(0, 6);
+  return [
+    h('p', { class: 'filter' }, h('label', { for: 'filter' }, 'Filter '),
+      h('input', { id: 'filter', type: 'search', autocomplete: 'off', spellcheck: 'false', initial: { value: s.filter }, on: { input: (e) => s.setFilter(e.target.value) } })),
+    section('exchanges', 'Exchanges', count(exchanges.length, 'row'), folded(s, 'exchange', exchanges, (e) => e.state !== 'no_traffic', 'without traffic yet', (list) => exchangeTable(list, st))),
+    section('upstreams', 'Upstreams', count(upstreams.length, 'upstream'), st.upstreams.length === 0
+      ? h('p', { class: 'dim' }, 'None: all goes direct.')
+      : folded(s, 'upstream', byState(upstreams), (u) => u.bad || u.state || (u.verdicts || []).some((v) => v.verdict !== 'ok'), 'fine', (list) => upstreamTable(list, st))),
+    notable.length > 0 && section('latest', 'Latest warnings', h('a', { href: '#/events' }, 'all events'), eventTable(notable, st)),
+    (st.budgets || []).length > 0 && section('budgets', 'Budgets', '', folded(s, 'budget', st.budgets, (b) => b.remaining === 0 || b.refused > 0, 'not used up', budgetTable)),
+    section('process', 'This process', '', processFacts(st)),
+  ];
+}
+
+export function section(id, title, note, ...content) {
+  return h('section', { key: id, 'aria-labelledby': id }, h('h2', { id }, title, note && h('span', { class: 'note' }, ' ', note)), content);
+}
+
+// folded shows the rows that matter, and the others behind a line that opens; with
+// a filter, or when they are few, it shows all.
+function folded(s, one, rows, matters, words, draw) {
+  if (rows.length === 0) return h('p', { class: 'dim' }, s.filter ? 'None matches the filter.' : 'None.');
+  if (s.filter || rows.length <= foldFrom) return draw(rows);
+  const first = rows.filter(matters);
+  const rest = rows.filter((r) => !matters(r));
+  return [
+    first.length > 0 && draw(first),
+    rest.length > 0 && h('details', { key: one }, h('summary', null, `${first.length > 0 ? `${rest.length} more ` : ''}${first.length > 0 ? words : `${count(rest.length, one)}, all ${words}`}`), draw(rest)),
+  ];
+}
+
+const byState = (list) => list.map((u, i) => [u, i]).sort(([a, i], [b, j]) => rank(b) - rank(a) || i - j).map(([u]) => u);
+const rank = (u) => (u.bad ? 2 : u.state ? 1 : 0);
+
+// state writes the state of an exchange and kind, with why and since when.
+export function state(e, st) {
+  const since = isTime(e.since) ? `since ${clock(e.since, Date.parse(st.time))}` : '';
+  return [
+    h('span', { class: `state ${isBad(e.state) ? 'bad' : e.state === 'ok' ? 'ok' : 'dim'}` }, stateWords[e.state] || e.state),
+    since && h('span', { class: 'dim' }, ' ', since),
+    e.text && h('div', { class: isBad(e.state) ? 'bad' : 'dim' }, e.text),
+    isBad(e.state) && e.hint && h('div', { class: 'dim' }, e.hint),
+  ];
+}
+
+export function rateCell(e) {
+  const now = rate(e.down.second);
+  const words = `bytes a second in the last minute: ${bytes(e.down.minute)} on average, ${bytes(Math.max(0, ...(e.history || [])))} at most`;
+  return h('span', { class: 'rate' }, sparkline(e.history, words), ' ', h('span', { class: 'n' }, now));
+}
+
+export function failed(c) {
+  return c.failed > 0 ? h('span', { class: 'warn', title: c.last_failure ? c.last_failure.text : false }, c.failed) : '0';
+}
+
+function exchangeTable(list, st) {
+  const now = Date.parse(st.time);
+  return table('Exchanges', [
+    { name: 'Exchange' }, { name: 'State' }, { name: 'Tunnels (most in 1 h)', number: true }, { name: 'Rate', number: true },
+    { name: 'Last byte', number: true }, { name: 'Opened in 1 h', number: true }, { name: 'Failed in 1 h', number: true },
+  ], list.map((e) => ({
+    key: `${e.exchange}/${e.kind}`, bad: isBad(e.state),
+    cells: [[exchangeLink(e.exchange), ' ', h('span', { class: 'dim' }, e.kind)], state(e, st), [String(e.tunnels), h('span', { class: 'dim' }, ` (${e.tunnels_max})`)],
+      rateCell(e), ago(e.last_byte, now), String(e.opened), failed(e)],
+  })));
+}
+
+// ago writes how long ago, or nothing.
+export const ago = (t, now) => { const a = age(t, now); return a && `${a} ago`; };
+
+export function upstreamState(u) {
+  return u.state ? h('span', { class: u.bad ? 'state bad' : 'state dim' }, u.state) : h('span', { class: 'state ok' }, 'ok');
+}
+
+function upstreamTable(list, st) {
+  const now = Date.parse(st.time);
+  return table('Upstreams', [
+    { name: 'Upstream' }, { name: 'State' }, { name: 'Pools' }, { name: 'Tunnels', number: true }, { name: 'Dials', number: true }, { name: 'Failures', number: true },
+  ], list.map((u) => ({
+    key: u.name, bad: u.bad,
+    cells: [upstreamLink(u.name), [upstreamState(u), (u.verdicts || []).filter((v) => v.verdict !== 'ok').slice(0, 3).map((v) => h('div', { class: 'dim' }, `${exchangeName(v.exchange)} ${v.kind}: ${verdictWords(v, now)}`))],
+      u.pools.join(', '), String(u.tunnels), String(u.dials || 0), u.failures ? h('span', { class: 'warn' }, String(u.failures)) : '0'],
+  })));
+}
+
+// verdictWords writes a verdict with how long it has held, and what is left of it.
+export function verdictWords(v, now) {
+  const left = isTime(v.until) ? `, ${span((Date.parse(v.until) - now) / 1000)} left` : '';
+  return `${v.verdict} (for ${age(v.since, now)}${left})`;
+}
+
+export function budgetTable(list) {
+  return table('Budgets', [
+    { name: 'Exit' }, { name: 'Exchange' }, { name: 'Limit' }, { name: 'Left', number: true }, { name: 'Open', number: true }, { name: 'Waiting', number: true }, { name: 'Refused', number: true },
+  ], list.map((b) => ({
+    key: `${b.exit}/${b.exchange || ''}/${b.kind || ''}/${b.limit}`, bad: b.remaining === 0 && !b.watched,
+    cells: [b.exit, b.exchange ? [exchangeLink(b.exchange), ' ', h('span', { class: 'dim' }, b.kind)] : 'all', b.limit + (b.watched ? ' (watched only)' : ''),
+      String(b.remaining), String(b.open), String(b.queued), String(b.refused)],
+  })));
+}
+
+function processFacts(st) {
+  const now = Date.parse(st.time);
+  const older = (st.older || []).map((p) => h('div', null, `generation ${p.generation} (pid ${p.pid}) still serves ${count(p.tunnels, 'tunnel')}, ${age(p.since, now)} after its hand-over`));
+  return facts([
+    ['Version', st.version],
+    ['Running', `${age(st.started, now)}, pid ${st.pid}, generation ${st.generation}`],
+    older.length > 0 && ['Older', older],
+    ['Tunnels', String(st.active)],
+    ['Configuration', [h('a', { href: '#/config' }, st.config.file || 'built-in defaults'), `, loaded ${age(st.config.loaded_at, now)} ago`]],
+    (st.config.warnings || []).length > 0 && ['Warnings', h('ul', null, st.config.warnings.map((w) => h('li', null, w)))],
+    ['Listeners', st.listeners.map((l) => h('div', null, h('code', null, l.bound || l.address), l.use ? `, all through ${l.use}` : '', l.kind ? `, ${l.kind}` : '', l.reach && h('span', { class: 'dim' }, `, ${l.reach}`)))],
+  ]);
+}
+
+// facts lists names and values; what is false is left out.
+export const facts = (list) => h('dl', null, list.filter(Boolean).map(([name, value]) => h('div', { key: name }, h('dt', null, name), h('dd', null, value))));

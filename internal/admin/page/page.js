@@ -1,0 +1,254 @@
+// The page: keeps what the server sends, and draws the view that the address names.
+// It never shows old data as if it were new.
+import { h, render } from './dom.js';
+import { clock, count, isBad } from './words.js';
+import { overview } from './overview.js';
+import { eventsView } from './events.js';
+import { configView, exchangeView, upstreamView } from './details.js';
+
+const staleAfter = 5000; // ms without a status; one comes each second
+const askEvery = 2000; // ms, where there is no stream
+const keepEvents = 2000;
+const mostTunnels = 200;
+
+const at = (id) => document.getElementById(id);
+const version = document.documentElement.dataset.version;
+
+const s = {
+  status: null, feeds: [], events: [], eventsNote: '', config: null, configNote: '', tunnels: { list: [], note: '' },
+  filter: '', eventFilter: { severity: 'info', text: '' },
+  setFilter(text) { s.filter = text; draw(); },
+  setEventFilter(f) { s.eventFilter = f; draw(); },
+  loadTunnels,
+};
+let received = performance.now(); // when the last status came; at first, when the page was written
+let lost = null; // since when there is no connection, and why
+let announced = '';
+let configKey = '';
+
+// The connection.
+
+function connect() {
+  const source = new EventSource('/api/v1/status');
+  source.onopen = loadEvents;
+  source.addEventListener('status', (e) => take(JSON.parse(e.data)));
+  source.addEventListener('event', (e) => addEvents([JSON.parse(e.data)]));
+  source.addEventListener('gap', loadEvents);
+  source.onerror = () => {
+    if (source.readyState === EventSource.CLOSED) ask(); // refused; else the browser tries again
+    else lose('');
+  };
+}
+
+// ask gets one status where the stream is refused, as when there are too many
+// viewers, and then tries the stream again.
+async function ask() {
+  try {
+    const resp = await fetch('/api/v1/status');
+    if (resp.ok) {
+      take(await resp.json());
+      loadEvents();
+    } else {
+      lose(resp.status === 401 ? 'proxyd asks for the token again: load this page anew' : (await resp.text()).trim());
+    }
+  } catch {
+    lose('');
+  }
+  setTimeout(connect, askEvery);
+}
+
+function take(status) {
+  if (status.version !== version && !at('dialog').open) {
+    location.reload(); // the scripts of another version may not understand it
+    return;
+  }
+  s.status = status;
+  if (status.feeds) s.feeds = status.feeds;
+  received = performance.now();
+  lost = null;
+  follow();
+  draw();
+}
+
+function lose(why) {
+  if (lost && lost.why === why) return;
+  lost = { since: lost ? lost.since : new Date().toISOString(), why };
+  draw();
+}
+
+setInterval(() => {
+  if (performance.now() - received > staleAfter && !lost) lose('');
+}, 500);
+document.addEventListener('visibilitychange', () => {
+  if (performance.now() - received > staleAfter && !lost) lose('');
+});
+
+// What is asked for beside the stream.
+
+async function get(path) {
+  const resp = await fetch(path);
+  if (!resp.ok) throw new Error((await resp.text()).trim());
+  return resp.json();
+}
+
+function addEvents(list) {
+  const have = new Set(s.events.map((e) => e.id));
+  const fresh = list.filter((e) => !have.has(e.id));
+  if (fresh.length === 0) return;
+  s.events = [...s.events, ...fresh].sort((a, b) => Date.parse(b.time) - Date.parse(a.time)).slice(0, keepEvents);
+  draw();
+}
+
+async function loadEvents() {
+  try {
+    const got = await get('/api/v1/events?since=24h');
+    s.eventsNote = 'of the last 24 hours';
+    addEvents(got.events);
+  } catch (e) {
+    s.eventsNote = `cannot be read: ${e.message}`;
+  }
+}
+
+async function loadTunnels(filter) {
+  s.tunnels = { ...s.tunnels, note: 'loading …' };
+  draw();
+  try {
+    const got = await get(`/api/v1/tunnels?${new URLSearchParams({ ...filter, limit: mostTunnels })}`);
+    const list = (Array.isArray(got) ? got : got.tunnels).filter((t) => Object.entries(filter).every(([k, v]) => (t[k] || '') === v));
+    const time = s.status ? s.status.time : new Date().toISOString();
+    s.tunnels = { list: list.slice(0, mostTunnels), time, note: `${list.length > mostTunnels ? `${mostTunnels} of ` : ''}${count(list.length, 'tunnel')}, as of ${clock(time, Date.parse(time))}` };
+  } catch (e) {
+    s.tunnels = { list: [], note: `cannot be read: ${e.message}` };
+  }
+  draw();
+}
+
+async function loadConfig() {
+  try {
+    s.config = await get('/api/v1/config');
+  } catch (e) {
+    s.configNote = `cannot be read: ${e.message}`;
+  }
+  draw();
+}
+
+async function loadFeeds() {
+  try {
+    s.feeds = (await get('/api/v1/feeds')).feeds;
+  } catch {
+    s.feeds = [];
+  }
+}
+
+// follow asks again for what a view shows beside the status, where that has changed.
+function follow() {
+  const [view] = route();
+  const c = s.status.config;
+  const key = JSON.stringify([c.loaded_at, c.in_force, c.faults]);
+  if (view === 'config' && key !== configKey) {
+    configKey = key;
+    loadConfig();
+  }
+  if ((view === 'exchange' || view === 'upstream') && !s.status.feeds) loadFeeds();
+}
+
+// The views.
+
+let current = ['', ''];
+
+function route() {
+  if (location.hash.startsWith('#/')) {
+    const [view, ...rest] = location.hash.slice(2).split('/');
+    try {
+      current = [view, decodeURIComponent(rest.join('/'))];
+    } catch {
+      current = ['', ''];
+    }
+  } else if (location.hash === '') {
+    current = ['', ''];
+  }
+  return current;
+}
+
+function view() {
+  const [name, argument] = route();
+  switch (name) {
+    case 'exchange': return exchangeView(s, argument);
+    case 'upstream': return upstreamView(s, argument);
+    case 'events': return eventsView(s);
+    case 'config': return configView(s);
+    default: return overview(s);
+  }
+}
+
+function opened() {
+  const [name, argument] = route();
+  s.tunnels = { list: [], note: '' };
+  s.feeds = [];
+  configKey = '';
+  if (s.status) follow();
+  if (name === 'exchange' || name === 'upstream') loadTunnels({ [name]: argument });
+  draw();
+}
+
+window.addEventListener('hashchange', () => {
+  if (!location.hash.startsWith('#/')) return; // a place within the view
+  opened();
+  window.scrollTo(0, 0);
+  at('main').focus({ preventScroll: true });
+});
+
+function draw() {
+  drawHead();
+  if (!s.status) return; // what the server wrote stays until then
+  const [name] = route();
+  render(at('main'), h('div', { key: location.hash }, view()));
+  for (const a of document.querySelectorAll('nav a')) {
+    const here = a.getAttribute('href') === `#/${name}`;
+    if (here) a.setAttribute('aria-current', 'page');
+    else a.removeAttribute('aria-current');
+  }
+}
+
+// drawHead writes line 1, and how old all of it is.
+function drawHead() {
+  const st = s.status;
+  const asOf = st ? st.time : document.documentElement.dataset.time;
+  const now = Date.parse(asOf);
+  document.body.classList.toggle('stale', Boolean(lost));
+  render(at('live'), lost ? h('span', { class: 'bad' }, 'not connected') : st ? ['as of ', h('time', { datetime: asOf }, clock(asOf, now))] : 'connecting …');
+  if (!st && !lost) return;
+  const lines = st ? st.headlines : null;
+  const [line, bad] = headline(lines, asOf, now);
+  const hints = st && !lost ? [...new Set(st.exchanges.filter((e) => isBad(e.state) && e.hint).map((e) => e.hint))] : [];
+  render(at('news'),
+    h('h1', { class: lost || bad ? 'bad' : '' }, line),
+    lost && lost.why && h('p', null, lost.why),
+    lost && lines && h('p', { class: 'dim' }, `Then: ${lines[0] || 'ok'}`),
+    !lost && lines.length > 1 && h('ul', null, lines.slice(1).map((l) => h('li', null, l))),
+    hints.length > 0 && h('p', { class: 'todo' }, h('strong', null, 'What to do: '), hints.slice(0, 3).join('; ')));
+  document.title = `${lost ? '? ' : bad ? '! ' : ''}proxyd: ${line}`;
+  announce(line);
+}
+
+function headline(lines, asOf, now) {
+  if (lost) return [`Connection lost since ${clock(lost.since, Date.parse(lost.since))}; showing data as of ${clock(asOf, now)}`, true];
+  if (lines.length > 0) return [lines[0], true];
+  const live = s.status.exchanges.filter((e) => e.state === 'ok').length;
+  return [`ok: ${count(live, 'feed')} of exchanges, ${count(s.status.active, 'tunnel')}`, false];
+}
+
+// announce has a screen reader read line 1 when it says something else, and not
+// when only a number in it has changed.
+function announce(line) {
+  const words = line.replace(/\d+/g, '');
+  if (words === announced) return;
+  announced = words;
+  at('announce').textContent = line;
+}
+
+for (const part of ['main', 'news', 'live', 'answer']) at(part).dataset.script = 'on';
+at('views').hidden = false;
+at('foot').hidden = true;
+if (location.hash.startsWith('#/')) opened();
+connect();

@@ -36,7 +36,7 @@ var arrows = map[string]struct {
 	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel router upstream config catalog"},
 	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog"},
-	"internal/event":       {},
+	"internal/event":       {may: "printable"},
 	"internal/health":      {may: "failure printable router upstream config catalog target"},
 	"internal/watch":       {},
 	"internal/handover":    {tests: "tunnel relay router upstream config catalog target"},                           // tunnels that really move

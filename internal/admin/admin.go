@@ -28,7 +28,7 @@ type Options struct {
 	Tunnels  func(func(Tunnel) bool) // hands over each live tunnel, until false; what it is given does no I/O
 	Metrics  http.Handler
 	Feeds    func() feed.Report // for /api/v1/feeds
-	Journal  *event.Journal     // for /api/v1/events
+	Journal  *event.Journal     // for /api/v1/events; nil: an empty one
 
 	Config func() ConfigReport // for /api/v1/config
 
@@ -65,6 +65,7 @@ type Server struct {
 	http       *http.Server
 	endpoints  map[string]endpoint
 	conns      *conns
+	streams    *streams
 	spares     spares
 }
 
@@ -76,7 +77,10 @@ func New(o Options) *Server {
 	if o.MaxConns <= 0 {
 		o.MaxConns = connLimit
 	}
-	s := &Server{o: o, conns: &conns{limit: o.MaxConns}, challenges: newChallenges()}
+	if o.Journal == nil {
+		o.Journal = event.NewJournal(func(event.Event) {})
+	}
+	s := &Server{o: o, conns: &conns{limit: o.MaxConns}, challenges: newChallenges(), streams: newStreams(o.MaxConns)}
 	s.endpoints = s.table()
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
@@ -93,6 +97,7 @@ func New(o Options) *Server {
 		},
 		DisableGeneralOptionsHandler: true,
 	}
+	s.http.RegisterOnShutdown(s.streams.stop)
 	return s
 }
 
@@ -109,9 +114,12 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// Retire ends each connection after the answer under way, so that a client that
-// has kept one finds the process that listens now.
-func (s *Server) Retire() { s.http.SetKeepAlivesEnabled(false) }
+// Retire ends the streams, and each connection after the answer under way, so that a
+// client that has kept one finds the process that listens now.
+func (s *Server) Retire() {
+	s.http.SetKeepAlivesEnabled(false)
+	s.streams.stop()
+}
 
 // Shutdown closes the listeners, and waits for the answers under way.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }

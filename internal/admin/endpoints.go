@@ -29,6 +29,7 @@ func (s *Server) table() map[string]endpoint {
 		"/metrics":        {http.MethodGet, true, s.metrics},
 		"/api/v1/status":  {http.MethodGet, false, s.status},
 		"/api/v1/tunnels": {http.MethodGet, false, s.tunnels},
+		"/api/v1/events":  {http.MethodGet, false, s.events},
 		"/api/v1/route":   {http.MethodGet, false, s.route},
 		"/api/v1/config":  {http.MethodGet, false, s.config},
 		"/-/reload":       {http.MethodPost, false, s.reload},
@@ -106,7 +107,12 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	s.o.Metrics.ServeHTTP(w, r)
 }
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+// status answers once or, to a viewer that takes events, again and again.
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	if wantsStream(r) {
+		s.streamStatus(w, r)
+		return
+	}
 	writeJSON(w, http.StatusOK, s.o.Status().filled())
 }
 

@@ -19,8 +19,22 @@ func (d *Daemon) logEvent(e event.Event) {
 	case event.Error:
 		level = zapcore.ErrorLevel
 	}
-	if line := d.log().Check(level, "event"); line != nil {
-		line.Write(zap.String("id", e.ID), zap.String("type", string(e.Type)), zap.String("exchange", e.Exchange), zap.String("kind", e.Kind),
-			zap.String("upstream", e.Upstream), zap.Int("count", e.Count), zap.String("text", e.Text), zap.String("hint", e.Hint))
+	line := d.log().Check(level, "event")
+	if line == nil {
+		return
 	}
+	fields := []zap.Field{zap.String("id", e.ID), zap.String("type", string(e.Type)), zap.Time("at", e.Time)}
+	for _, f := range [...]struct{ name, value string }{{"exchange", e.Exchange}, {"kind", e.Kind}, {"upstream", e.Upstream}} {
+		if f.value != "" {
+			fields = append(fields, zap.String(f.name, f.value))
+		}
+	}
+	if e.Count > 0 {
+		fields = append(fields, zap.Int("count", e.Count))
+	}
+	fields = append(fields, zap.String("text", e.Text))
+	if e.Hint != "" {
+		fields = append(fields, zap.String("hint", e.Hint))
+	}
+	line.Write(fields...)
 }

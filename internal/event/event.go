@@ -46,7 +46,7 @@ const (
 	Started         Type = "start"            // the daemon started
 )
 
-// Severities and Types list them all.
+// Severities, the least first, and Types list them all.
 var (
 	Severities = [...]Severity{Info, Warn, Error}
 	Types      = [...]Type{

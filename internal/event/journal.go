@@ -4,22 +4,36 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"proxyd/internal/printable"
 )
 
-// maxEntries is how many events a journal keeps.
-const maxEntries = 10_000
+// Bounds of a journal.
+const (
+	maxEntries = 10_000
+	maxBytes   = 4 << 20 // of all entries, as size measures them
+	maxText    = 2000    // of one entry's text, in bytes; its hint has a quarter
+)
 
-// Journal keeps the latest events in memory. Its methods are safe for concurrent
-// use.
+// Journal keeps the latest events in memory, a bounded number and a bounded size
+// of them. Its methods are safe for concurrent use.
 type Journal struct {
 	logged func(Event)
-	name   string
 
-	mu     sync.Mutex
-	last   uint64
-	events []Event // the oldest first
+	mu        sync.Mutex
+	name      string
+	began     time.Time // it has missed nothing since, and has dropped what is older than ring
+	last      uint64    // the number of the latest event
+	ring      []Event   // without IDs; the oldest at first
+	first     int
+	length    int
+	bytes     int
+	dropped   bool // something has made room
+	followers map[*Follower]struct{}
 }
 
 // NewJournal returns an empty journal. logged is called with each event that is
@@ -27,28 +41,140 @@ type Journal struct {
 func NewJournal(logged func(Event)) *Journal {
 	var seed [4]byte
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand)
-	return &Journal{logged: logged, name: hex.EncodeToString(seed[:])}
+	return &Journal{logged: logged, name: hex.EncodeToString(seed[:]), began: time.Now(), followers: map[*Follower]struct{}{}}
 }
 
 // Add gives e its ID and, unless it has one, its time, keeps it and logs it.
-func (j *Journal) Add(e Event) {
+func (j *Journal) Add(e Event) { j.logged(j.keep(e)) }
+
+// Adopt keeps an event of the process before this one, which has logged it. It
+// gets an ID of this journal.
+func (j *Journal) Adopt(e Event) { j.keep(e) }
+
+func (j *Journal) keep(e Event) Event {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	j.mu.Lock()
-	j.last++
-	e.ID = fmt.Sprintf("%s-%d", j.name, j.last)
-	if len(j.events) == maxEntries {
-		j.events = j.events[1:]
-	}
-	j.events = append(j.events, e)
-	j.mu.Unlock()
-	j.logged(e)
-}
-
-// Events returns a copy of what is kept, the oldest first.
-func (j *Journal) Events() []Event {
+	e.Time = e.Time.Round(0) // times of two processes must compare
+	e.Text, e.Hint = printable.Cut(e.Text, maxText), printable.Cut(e.Hint, maxText/4)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return append([]Event{}, j.events...)
+	j.last++
+	e.ID = ""
+	j.push(e)
+	e.ID = j.id(j.last)
+	for f := range j.followers {
+		f.notify()
+	}
+	return e
 }
+
+// push adds an entry to the ring, and drops the oldest for which there is no room.
+func (j *Journal) push(e Event) {
+	for j.length > 0 && (j.length == maxEntries || j.bytes+e.size() > maxBytes) {
+		j.bytes -= j.ring[j.first].size()
+		j.ring[j.first] = Event{}
+		j.first = (j.first + 1) % len(j.ring)
+		j.length--
+		j.dropped = true
+	}
+	if j.length == len(j.ring) {
+		grown := make([]Event, min(max(2*j.length, 64), maxEntries))
+		for i := range j.length {
+			grown[i] = *j.at(i)
+		}
+		j.ring, j.first = grown, 0
+	}
+	j.ring[(j.first+j.length)%len(j.ring)] = e
+	j.length++
+	j.bytes += e.size()
+}
+
+// at returns the entry number i, from 0, the oldest.
+func (j *Journal) at(i int) *Event { return &j.ring[(j.first+i)%len(j.ring)] }
+
+// oldest returns the number of the oldest event that is kept; of the next one if
+// none is.
+func (j *Journal) oldest() uint64 { return j.last - uint64(j.length) + 1 } //nolint:gosec // at most last
+
+// numbered returns a copy of the event number n, which must be kept, with its ID.
+func (j *Journal) numbered(n uint64) Event {
+	e := *j.at(int(n - j.oldest())) //nolint:gosec // at most maxEntries
+	e.ID = j.id(n)
+	return e
+}
+
+func (j *Journal) id(n uint64) string { return j.name + "-" + strconv.FormatUint(n, 10) }
+
+// remembersSince returns the time from which on the journal has all events.
+func (j *Journal) remembersSince() time.Time {
+	if j.dropped && j.length > 0 {
+		return j.at(0).Time
+	}
+	return j.began
+}
+
+// size returns what e takes in memory, about.
+func (e *Event) size() int {
+	const fixed = 160
+	return fixed + len(e.Severity) + len(e.Type) + len(e.Exchange) + len(e.Kind) + len(e.Upstream) + len(e.Text) + len(e.Hint)
+}
+
+// State is a journal, as it goes along to the next process.
+type State struct {
+	Name   string
+	Began  time.Time
+	Last   uint64
+	Events []Event // without IDs, the oldest first
+}
+
+// Export returns what the next process goes on with.
+func (j *Journal) Export() State {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := State{Name: j.name, Began: j.remembersSince(), Last: j.last, Events: make([]Event, j.length)}
+	for i := range s.Events {
+		s.Events[i] = *j.at(i)
+	}
+	return s
+}
+
+// Import goes on with the journal of the process before this one: its events come
+// before those that this one has already, which get new IDs. A state without a
+// name changes nothing.
+func (j *Journal) Import(s State) {
+	if s.Name == "" {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	own := make([]Event, j.length)
+	for i := range own {
+		own[i] = *j.at(i)
+	}
+	j.name, j.began, j.ring, j.first, j.length, j.bytes, j.dropped = s.Name, s.Began, nil, 0, 0, 0, false
+	for _, e := range append(s.Events, own...) {
+		j.push(e)
+	}
+	j.last = s.Last + uint64(len(own))
+}
+
+// ID names an event: the journal, and its number in it from 1 on.
+type ID struct {
+	Journal string
+	N       uint64
+}
+
+// ParseID reads an ID, and reports whether text is one. The number 0 stands
+// before the first event.
+func ParseID(text string) (ID, bool) {
+	name, number, _ := strings.Cut(text, "-")
+	n, err := strconv.ParseUint(number, 10, 63)
+	if _, bad := hex.DecodeString(name); bad != nil || len(name) != 8 || err != nil {
+		return ID{}, false
+	}
+	return ID{name, n}, true
+}
+
+// String returns the ID as ParseID reads it.
+func (id ID) String() string { return fmt.Sprintf("%s-%d", id.Journal, id.N) }

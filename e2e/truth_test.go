@@ -1,0 +1,241 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"proxyd/internal/testkit"
+)
+
+// deed is what a client of TestTruth does.
+type deed struct {
+	share    int // of 50
+	exchange string
+	kind     string
+	host     string
+	end      byte
+	gone     bool // leaves before it is answered
+	plain    bool // a plain request
+	outcome  string
+}
+
+// deeds are the mix: 50 of 50.
+var deeds = []deed{
+	{share: 8, exchange: "binance", kind: "websocket", host: "stream.binance.com", end: clientEnds, outcome: "ok"},
+	{share: 6, exchange: "okx", kind: "websocket", host: "ws.okx.com", end: clientEnds, outcome: "ok"},
+	{share: 5, exchange: "binance", kind: "websocket", host: "stream.binance.com", end: exchangeEnds, outcome: "ok"},
+	{share: 5, exchange: "okx", kind: "websocket", host: "ws.okx.com", end: exchangeEnds, outcome: "ok"},
+	{share: 6, exchange: "kraken", kind: "http", host: "api.kraken.com", plain: true, outcome: "ok"},
+	{share: 5, exchange: "binance_futures", kind: "websocket", host: "fstream.binance.com", outcome: "upstream_denied"},
+	{share: 5, exchange: "bybit", kind: "websocket", host: "stream.bybit.com", outcome: "target_refused"},
+	{share: 4, exchange: "deribit", kind: "websocket", host: "streams.deribit.com", gone: true, outcome: "client_gone"},
+	{share: 2, exchange: "coinbase", kind: "websocket", host: "advanced-trade-ws.coinbase.com", end: heldOpen, outcome: "ok"},
+	{share: 1, exchange: "bitmex", kind: "websocket", host: "ws.bitmex.com", end: heldOpen, outcome: "ok"},
+	{share: 3, exchange: "kraken", kind: "websocket", host: "ws.kraken.com", end: heldOpen, outcome: "ok"},
+}
+
+const (
+	truthRounds  = 100 // of 50 deeds each
+	truthWorkers = 64
+	truthUp      = 700 // bytes, and up to 15 times as many
+	truthDown    = 3_000
+)
+
+// truth is the test's state.
+type truth struct {
+	*process
+	m      *market
+	socket string
+	plain  *testkit.Exchange
+	deny   *testkit.Proxy
+
+	mu   sync.Mutex
+	held map[string][]*testkit.Conn // by exchange
+	body atomic.Int64               // bytes of plain answers
+}
+
+// What proxyd counts is what the exchanges and upstreams have seen, exactly: over
+// 5,000 tunnels and requests that end in every manner.
+//
+// Promise (data path): tunnels, bytes, outcomes and events are counted exactly as exchanges, upstreams and clients see them.
+func TestTruth(t *testing.T) {
+	t.Parallel()
+	tr := newTruth(t)
+	tr.run(t)
+	tr.live(t)
+	tr.m.gates["die-1"].drop()
+	testkit.Eventually(t, testkit.Patience, "the upstream's tunnels to end", func() bool { return tr.m.sum("", "die-1").open == 0 })
+	for _, c := range tr.held["kraken"] {
+		_ = c.Close()
+	}
+	testkit.Eventually(t, testkit.Patience, "every tunnel to end", func() bool {
+		return strings.Contains(tr.admin(t, tr.socket, "/api/v1/status"), `"active": 0,`)
+	})
+	tr.counters(t)
+}
+
+func newTruth(t *testing.T) *truth {
+	m := newMarket(t)
+	tr := &truth{m: m, socket: filepath.Join(t.TempDir(), "admin"), plain: testkit.NewExchange(t), held: map[string][]*testkit.Conn{}}
+	both := []string{"stream.binance.com", "ws.okx.com"}
+	m.upstream("line-1", "http", nil, both...)
+	m.upstream("line-2", "socks5", nil, both...)
+	tr.deny = m.upstream("deny-1", "http", testkit.On(testkit.AtRequest, testkit.Answer("403 Forbidden", "no")))
+	m.upstream("hang-1", "http", testkit.On(testkit.AtRequest, testkit.Hang))
+	m.upstream("die-1", "http", nil, "advanced-trade-ws.coinbase.com", "ws.bitmex.com")
+	m.upstream("stop-1", "socks5", nil, "ws.kraken.com")
+	plain := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": tr.plain.HTTP}})
+	miss := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": testkit.ClosedPort(t)}})
+	m.urls["plain-1"], m.urls["miss-1"] = plain.URL(), miss.URL()
+	tr.process = launch(t, "", fmt.Sprintf(`admin: unix:%s
+pools: {line: {proxies: [%s, %s]}}
+exchanges:
+  binance: {websocket: line}
+  okx: {websocket: line}
+  binance_futures: {websocket: %s}
+  bybit: {websocket: %s}
+  deribit: {websocket: %s}
+  coinbase: {websocket: %s}
+  bitmex: {websocket: %s}
+  kraken: {http: %s, websocket: %s}
+default: reject
+`, tr.socket, m.member("line-1"), m.member("line-2"), m.member("deny-1"), m.member("miss-1"), m.member("hang-1"), m.member("die-1"), m.member("die-1"), m.member("plain-1"), m.member("stop-1")))
+	return tr
+}
+
+// run has the workers do all of it.
+func (tr *truth) run(t *testing.T) {
+	work := make(chan int)
+	var all sync.WaitGroup // ends with work
+	for range truthWorkers {
+		all.Go(func() {
+			for i := range work {
+				tr.one(t, i, deedOf(i))
+			}
+		})
+	}
+	for i := range truthRounds * 50 {
+		work <- i
+	}
+	close(work)
+	all.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// deedOf returns the deed of a client, in an order that mixes them.
+func deedOf(i int) deed {
+	n := i * 7 % 50
+	for _, d := range deeds {
+		if n -= d.share; n < 0 {
+			return d
+		}
+	}
+	panic("the shares are not 50")
+}
+
+var truthProtocols = []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5, testkit.SOCKS4A}
+
+func (tr *truth) one(t *testing.T, i int, d deed) {
+	switch {
+	case d.plain:
+		tr.get(t, i)
+		return
+	case d.gone:
+		c := testkit.Dial(t, tr.Addr)
+		c.Send("CONNECT " + d.host + ":443 HTTP/1.1\r\nHost: " + d.host + ":443\r\n\r\n")
+		_ = c.Close()
+		return
+	}
+	c, reply := testkit.Open(t, tr.Addr, testkit.Ask{Protocol: truthProtocols[i%3], Target: d.host + ":443"})
+	if reply.OK != (d.outcome == "ok") {
+		t.Errorf("%s: %v", d.exchange, reply)
+	}
+	if !reply.OK {
+		_ = c.Close()
+		return
+	}
+	up, down := uint32(truthUp*(1+i%16)), uint32(truthDown*(i%11)) //nolint:gosec // small
+	c.Send(string(session(up, down, d.end)))
+	if _, err := io.CopyN(io.Discard, c, int64(down)); err != nil {
+		t.Errorf("%s: %v", d.exchange, err)
+	}
+	switch d.end {
+	case heldOpen:
+		tr.mu.Lock()
+		tr.held[d.exchange] = append(tr.held[d.exchange], c)
+		tr.mu.Unlock()
+		return
+	case exchangeEnds:
+		c.ExpectEOF()
+	}
+	c.CloseWrite()
+	_, _ = io.Copy(io.Discard, c)
+	_ = c.Close()
+}
+
+// get is one plain request.
+func (tr *truth) get(t *testing.T, i int) {
+	c := testkit.Dial(t, tr.Addr)
+	c.Send(fmt.Sprintf("GET http://api.kraken.com/large?bytes=%d HTTP/1.1\r\nHost: api.kraken.com\r\nConnection: close\r\n\r\n", 100+i))
+	if r := c.ReadHTTP("GET"); r.Status != 200 || len(r.Body) != 100+i {
+		t.Errorf("the plain request: %d, %d bytes", r.Status, len(r.Body))
+	}
+	_ = c.Close()
+}
+
+// want is how many clients do what leads to an outcome.
+func want(exchange, kind, outcome string) (n int64) {
+	for _, d := range deeds {
+		if (exchange == "" || d.exchange == exchange) && (kind == "" || d.kind == kind) && (outcome == "" || d.outcome == outcome) {
+			n += int64(d.share * truthRounds)
+		}
+	}
+	return n
+}
+
+// live compares what is open now.
+func (tr *truth) live(t *testing.T) {
+	t.Helper()
+	var s struct{ Active int64 }
+	open := want("coinbase", "", "") + want("bitmex", "", "") + want("kraken", "websocket", "")
+	testkit.Eventually(t, testkit.Patience, "only the held tunnels to be open", func() bool {
+		if err := json.Unmarshal([]byte(tr.admin(t, tr.socket, "/api/v1/status")), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Active == open
+	})
+}
+
+// counters compares /metrics.
+func (tr *truth) counters(t *testing.T) {
+	t.Helper()
+	m := scrape(t, tr.admin(t, tr.socket, "/metrics"))
+	equal := func(what string, got, want int64) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: proxyd counts %d, it was %d", what, got, want)
+		}
+	}
+	equal("requests", sumOf(m, "proxyd_requests_total"), truthRounds*50)
+	for _, d := range deeds {
+		equal(d.exchange+" "+d.kind+" "+d.outcome, sumOf(m, "proxyd_requests_total", "exchange", d.exchange, "kind", d.kind, "outcome", d.outcome), want(d.exchange, d.kind, d.outcome))
+		if d.plain || d.outcome != "ok" {
+			continue
+		}
+		seen := tr.m.sum(d.host, "")
+		equal(d.exchange+": tunnels", want(d.exchange, d.kind, "ok"), int64(seen.accepted))
+		equal(d.exchange+": bytes up", sumOf(m, "proxyd_tunnel_bytes_total", "exchange", d.exchange, "kind", d.kind, "direction", "up"), seen.received)
+		equal(d.exchange+": bytes down", sumOf(m, "proxyd_tunnel_bytes_total", "exchange", d.exchange, "kind", d.kind, "direction", "down"), seen.sent)
+		equal(d.exchange+": ends", sumOf(m, "proxyd_tunnel_closed_total", "exchange", d.exchange, "kind", d.kind), int64(seen.accepted))
+	}
+	equal("requests that deny-1 has refused", want("binance_futures", "", ""), int64(len(tr.deny.Asked())))
+	equal("plain requests", want("kraken", "http", ""), int64(len(tr.plain.Requests())))
+}

@@ -27,11 +27,11 @@ type lane struct{ host, upstream string }
 
 // tally is what an exchange has seen on a lane.
 type tally struct {
-	accepted, open   int
-	received, sent   int64
-	closedHere       int // the exchange ended first, in order
-	closedByThePeer  int // the peer ended first, in order
-	reset            int // the connection broke
+	accepted, open  int
+	received, sent  int64
+	closedHere      int // the exchange ended first, in order
+	closedByThePeer int // the peer ended first, in order
+	reset           int // the connection broke
 }
 
 // The ends of a session, the last byte of its head.
@@ -70,7 +70,9 @@ func (m *market) upstream(name, scheme string, fault *testkit.Fault, hosts ...st
 }
 
 // member returns the upstream as a mapping of the configuration.
-func (m *market) member(name string) string { return "{name: " + name + ", url: \"" + m.urls[name] + "\"}" }
+func (m *market) member(name string) string {
+	return "{name: " + name + ", url: \"" + m.urls[name] + "\"}"
+}
 
 // serve is one session.
 func (m *market) serve(c net.Conn, l lane) {

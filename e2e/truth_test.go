@@ -201,6 +201,15 @@ func want(exchange, kind, outcome string) (n int64) {
 	return n
 }
 
+func exchangeOf(host string) string {
+	for _, d := range deeds {
+		if d.host == host {
+			return d.exchange
+		}
+	}
+	return ""
+}
+
 // live compares what is open now.
 func (tr *truth) live(t *testing.T) {
 	t.Helper()
@@ -235,6 +244,15 @@ func (tr *truth) counters(t *testing.T) {
 		equal(d.exchange+": bytes up", sumOf(m, "proxyd_tunnel_bytes_total", "exchange", d.exchange, "kind", d.kind, "direction", "up"), seen.received)
 		equal(d.exchange+": bytes down", sumOf(m, "proxyd_tunnel_bytes_total", "exchange", d.exchange, "kind", d.kind, "direction", "down"), seen.sent)
 		equal(d.exchange+": ends", sumOf(m, "proxyd_tunnel_closed_total", "exchange", d.exchange, "kind", d.kind), int64(seen.accepted))
+	}
+	for l := range tr.m.seen {
+		seen, lane := tr.m.sum(l.host, l.upstream), []string{"exchange", exchangeOf(l.host), "kind", "websocket", "upstream", l.upstream}
+		sum := func(name string, more ...string) int64 { return sumOf(m, name, append(lane, more...)...) }
+		name := l.host + " through " + l.upstream
+		equal(name+": tunnels", sum("proxyd_requests_total", "outcome", "ok"), int64(seen.accepted))
+		equal(name+": bytes up", sum("proxyd_tunnel_bytes_total", "direction", "up"), seen.received)
+		equal(name+": bytes down", sum("proxyd_tunnel_bytes_total", "direction", "down"), seen.sent)
+		equal(name+": open", sum("proxyd_tunnels_active"), int64(seen.open))
 	}
 	equal("requests that deny-1 has refused", want("binance_futures", "", ""), int64(len(tr.deny.Asked())))
 	equal("plain requests", want("kraken", "http", ""), int64(len(tr.plain.Requests())))

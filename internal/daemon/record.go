@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"proxyd/internal/failure"
-	"proxyd/internal/relay"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 )
@@ -71,7 +70,7 @@ func logRecord(core zapcore.Core, level zapcore.Level, msg string, r *tunnel.Rec
 // client has closed.
 func (o *recorder) ended(r *tunnel.Record) {
 	u := o.snapshot().Set().Upstream(r.Upstream)
-	if u == nil || r.Exchange == "" || r.ClosedBy == string(relay.Proxyd) || r.Reason == tunnel.ReasonAbandoned {
+	if u == nil || r.Exchange == "" || r.Reason == tunnel.ReasonAbandoned || r.ClosedBy == tunnel.ByProxyd || r.ClosedBy == tunnel.ByUpstream {
 		return
 	}
 	if n := u.Ended(r.Exchange, r.Kind, r.Duration, r.Up, r.Down); n > 0 {

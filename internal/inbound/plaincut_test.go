@@ -87,7 +87,7 @@ func TestPlainAnswerCutBeforeItsBody(t *testing.T) {
 					t.Errorf("it looks whole: %q", body)
 				}
 				rec := f.await("the request", func(r tunnel.Record) bool { return r.Event == tunnel.Served })
-				if rec.Class != failure.TargetProtocol || rec.Reason != tt.reason || rec.ClosedBy != string(relay.Server) || rec.Text == "" {
+				if rec.Class != failure.TargetProtocol || rec.Reason != tt.reason || rec.ClosedBy != tunnel.ByExchange || rec.Text == "" {
 					t.Errorf("recorded class %q, reason %q, closed by %q, text %q", rec.Class, rec.Reason, rec.ClosedBy, rec.Text)
 				}
 				if n := asked.Load(); n != 1 {

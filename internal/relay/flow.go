@@ -99,6 +99,25 @@ func (f *Flow) HalfClosed() bool { return f.up.eof.Load() || f.down.eof.Load() }
 // Moving reports whether the flow stands still, or will in a moment (see Freeze).
 func (f *Flow) Moving() bool { return f.freeze.Load() != nil }
 
+// Server reports whether the server is still there, for all that is known now: the
+// kernel may have its end before the flow does. If it ended first, at is when that
+// was seen; if the client did, neither holds.
+func (f *Flow) Server() (there, ended bool, at time.Time) {
+	f.mu.Lock()
+	stats, moved := f.stats, f.over || f.freeze.Load() != nil
+	if stats != nil {
+		ended, at = stats.ClosedBy == Server, stats.At
+	}
+	f.mu.Unlock()
+	switch {
+	case stats != nil || moved:
+		return false, ended, at
+	case over(f.server):
+		return false, true, time.Now()
+	}
+	return true, false, time.Time{}
+}
+
 // ClientStalled reports whether bytes for the client wait for it to read: those of
 // proxyd and those that the kernel holds for a slow reader have no more room.
 func (f *Flow) ClientStalled() bool {
@@ -129,7 +148,7 @@ func (f *Flow) stopped(d *direction, failure *sideError) {
 	default:
 		f.mu.Lock()
 		if f.stats == nil {
-			f.stats = &Stats{ClosedBy: d.from(), Reason: ReasonEOF}
+			f.stats = &Stats{ClosedBy: d.from(), Reason: ReasonEOF, At: time.Now()}
 		}
 		f.mu.Unlock()
 		d.eof.Store(true)
@@ -170,7 +189,7 @@ func (f *Flow) end(by Side, why Reason, err error) (first bool) {
 		return false
 	}
 	f.ending = true
-	f.stats = &Stats{ClosedBy: by, Reason: why, Err: err}
+	f.stats = &Stats{ClosedBy: by, Reason: why, Err: err, At: time.Now()}
 	f.mu.Unlock()
 	wake(f.client)
 	wake(f.server)

@@ -156,7 +156,11 @@ func TestWait(t *testing.T) {
 	}})
 	want := relay.Stats{Up: 3, Down: 4, ClosedBy: relay.Server, Reason: relay.ReasonEOF}
 	wait := func() {
-		if got := f.Wait(); got != want || !over.Load() {
+		got := f.Wait()
+		if got.At.IsZero() {
+			t.Error("when it ended is missing")
+		}
+		if got.At = want.At; got != want || !over.Load() {
 			t.Errorf("got %+v, Done returned: %t; want %+v", got, over.Load(), want)
 		}
 	}

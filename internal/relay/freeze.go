@@ -101,7 +101,7 @@ func (e *Engine) Resume(s State) *Flow {
 		h.d.eof.Store(h.Ended)
 		if h.Ended {
 			f.running.Add(-1)
-			f.stats = &Stats{ClosedBy: h.d.from(), Reason: ReasonEOF}
+			f.stats = &Stats{ClosedBy: h.d.from(), Reason: ReasonEOF, At: time.Now()} // when is not known
 			continue
 		}
 		run = append(run, func() { h.d.run(h.Rest) })

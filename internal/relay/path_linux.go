@@ -33,6 +33,19 @@ func cutOff(c net.Conn) (cut bool) {
 	return cut
 }
 
+// over reports whether the kernel has an end from the peer of c, which may not have
+// been read.
+func over(c net.Conn) (over bool) {
+	const closed, closeWait, lastAck, closing = 7, 8, 9, 11 // TCP_CLOSE and so on
+	ask(c, func(_ int, info *unix.TCPInfo) {
+		switch info.State {
+		case closed, closeWait, lastAck, closing:
+			over = true
+		}
+	})
+	return over
+}
+
 func ask(c net.Conn, look func(fd int, info *unix.TCPInfo)) {
 	control(c, func(fd int) {
 		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {

@@ -45,8 +45,9 @@ const (
 
 // Stats is how a flow went.
 type Stats struct {
-	Up, Down int64  // bytes client → server and server → client, as written
-	ClosedBy Side   // whose doing Reason is; for ReasonEOF, who ended first
-	Reason   Reason // why it ended
-	Err      error  // the cause, if it was not in order
+	Up, Down int64     // bytes client → server and server → client, as written
+	ClosedBy Side      // whose doing Reason is; for ReasonEOF, who ended first
+	Reason   Reason    // why it ended
+	Err      error     // the cause, if it was not in order
+	At       time.Time // when that was seen; the other side may have gone on for long
 }

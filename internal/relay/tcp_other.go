@@ -43,3 +43,6 @@ func cutOff(net.Conn) bool { return false }
 // writable reports false: this system is not asked, and a write that is under way
 // is taken for one that waits.
 func writable(net.Conn) bool { return false }
+
+// over reports false: this system does not say.
+func over(net.Conn) bool { return false }

@@ -47,10 +47,14 @@ type Handler struct {
 	idLast     atomic.Uint64
 	draining   atomic.Bool
 	closing    atomic.Bool
+	endings    endings
+	ctx        context.Context // of the endings; CloseAll ends it
+	cancel     context.CancelFunc
 
 	mu      sync.Mutex
 	tunnels registry
 	pending int           // tunnels that are being opened, and plain requests that are not yet answered
+	records int           // of what has ended, not yet emitted
 	idle    chan struct{} // closed when the last tunnel has ended, made by Wait
 }
 
@@ -58,7 +62,7 @@ type Handler struct {
 func NewHandler(o Options) *Handler {
 	var seed [3]byte
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand)
-	return &Handler{
+	h := &Handler{
 		snapshot:   o.Snapshot,
 		relay:      o.Relay,
 		emit:       o.Record,
@@ -67,6 +71,8 @@ func NewHandler(o Options) *Handler {
 		relieve:    o.Relieve,
 		idPrefix:   hex.EncodeToString(seed[:]) + "-",
 	}
+	h.ctx, h.cancel = context.WithCancel(context.Background()) // which starts nothing
+	return h
 }
 
 // Open routes and dials, inside the route's time budget. On success the caller

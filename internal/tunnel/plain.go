@@ -47,24 +47,38 @@ func (h *Handler) RoundTrip(req *http.Request, r Request) (*http.Response, *upst
 		if up != nil {
 			rec.Up = up.n.Load()
 		}
-		if !errors.Is(end, io.EOF) {
-			h.cutShort(req.Context(), &rec, trip.Member, end)
+		if errors.Is(end, io.EOF) {
+			h.emit(&rec)
+			return
 		}
-		h.emit(&rec)
+		h.cutShort(req.Context(), &rec, trip.Member, end)
 	}}
 	return resp, trip, nil
 }
 
-// cutShort notes in rec why an answer has not come to its end, which end says:
+// cutShort emits rec with why an answer has not come to its end, which end says:
 // nil when the client took no more of it.
 func (h *Handler) cutShort(ctx context.Context, rec *Record, member *upstream.Upstream, end error) {
 	if end == nil || ctx.Err() != nil {
-		rec.Class, rec.ClosedBy, rec.Reason = failure.ClientGone, string(relay.Client), ReasonAbandoned
+		rec.Class, rec.ClosedBy, rec.Reason = failure.ClientGone, ByClient, ReasonAbandoned
+		h.emit(rec)
 		return
 	}
 	e := member.Cut(end)
-	rec.Class, rec.Text, rec.ClosedBy, rec.Reason = e.Class, e.Error(), string(relay.Server), cutReason(end)
+	s := cutStats(e)
+	rec.Class, rec.Text, rec.Reason = e.Class, e.Error(), s.Reason
 	h.throttle.record(rec)
+	h.emitting()
+	h.emitEnd(rec, member, s)
+}
+
+// cutStats returns how a connection ended that an answer was read from.
+func cutStats(e *failure.Error) relay.Stats {
+	s := relay.Stats{ClosedBy: relay.Server, Reason: cutReason(e.Err), Err: e, At: time.Now()}
+	if s.Reason == relay.ReasonError { // what came is no answer, or stopped coming
+		s.ClosedBy = ByExchange
+	}
+	return s
 }
 
 // cutReason returns how a connection ended that an answer was read from.

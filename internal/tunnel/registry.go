@@ -24,10 +24,10 @@ func (h *Handler) Occupied() int {
 // Drain refuses new requests from now on. Tunnels go on.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// Wait blocks until no tunnel is open, or ctx ends.
+// Wait blocks until no tunnel is open and each has its record, or ctx ends.
 func (h *Handler) Wait(ctx context.Context) error {
 	h.mu.Lock()
-	if h.tunnels.open == 0 {
+	if h.gone() {
 		h.mu.Unlock()
 		return nil
 	}
@@ -47,6 +47,7 @@ func (h *Handler) Wait(ctx context.Context) error {
 // CloseAll ends every tunnel now. Wait returns when they are gone.
 func (h *Handler) CloseAll() {
 	h.closing.Store(true)
+	h.cancel()
 	for t := range h.all {
 		if f := t.flow.Load(); f != nil {
 			f.Close()
@@ -80,15 +81,34 @@ func (h *Handler) add(t *Tunnel) {
 	h.mu.Unlock()
 }
 
+// remove counts a tunnel no more. Its record is still to come: emitted follows.
 func (h *Handler) remove(t *Tunnel) {
 	h.mu.Lock()
 	h.tunnels.remove(t)
-	if h.tunnels.open == 0 && h.idle != nil {
+	h.records++
+	h.mu.Unlock()
+}
+
+// emitting counts a record that is still to come: emitted follows.
+func (h *Handler) emitting() {
+	h.mu.Lock()
+	h.records++
+	h.mu.Unlock()
+}
+
+// emitted counts n records out.
+func (h *Handler) emitted(n int) {
+	h.mu.Lock()
+	h.records -= n
+	if h.idle != nil && h.gone() {
 		close(h.idle)
 		h.idle = nil
 	}
 	h.mu.Unlock()
 }
+
+// gone reports whether no tunnel is open, and the records of all are out.
+func (h *Handler) gone() bool { return h.tunnels.open == 0 && h.records == 0 }
 
 // registry holds the open tunnels in the order in which they came, so that a walk
 // over them can let go of the lock and find where it was. The Handler's lock guards

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,7 +19,12 @@ import (
 	"proxyd/internal/upstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if to := os.Getenv(proxyTo); to != "" {
+		runProxy(to)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // host is a Handler under test and what it recorded.
 type host struct {

@@ -84,11 +84,11 @@ func (t *Tunnel) Abandon(cause error) {
 // when it is, or when the client took no more of it.
 func (t *Tunnel) Answered(down int64, cut error) {
 	_ = t.conn.Conn.Close()
-	s := relay.Stats{ClosedBy: relay.Server, Reason: relay.ReasonEOF, Down: down}
+	s := relay.Stats{ClosedBy: ByExchange, Reason: relay.ReasonEOF}
 	if cut != nil {
-		e := t.member.Cut(cut)
-		s.Reason, s.Err = cutReason(cut), e
+		s = cutStats(t.member.Cut(cut))
 	}
+	s.Down = down
 	t.ended(s, t.conn.Release)
 }
 
@@ -102,8 +102,9 @@ func (t *Tunnel) Refuse(f Refusal) *Refusal {
 	f.ID, f.Rule, f.Pool, f.Upstream, f.Tried = rec.ID, rec.Rule, rec.Pool, rec.Upstream, rec.Attempts
 	f.Target.Exchange = rec.Exchange
 	f.Delay = t.h.throttle.record(&rec)
-	t.h.emit(&rec)
 	t.h.remove(t)
+	t.h.emit(&rec)
+	t.h.emitted(1)
 	return &f
 }
 
@@ -113,10 +114,10 @@ const ReasonAbandoned relay.Reason = "client_gone"
 // ended runs once, when both connections are closed.
 func (t *Tunnel) ended(s relay.Stats, release func()) {
 	release()
-	r := Record{Event: Ended, Opening: t.record, Slot: &t.slot}
+	r := &Record{Event: Ended, Opening: t.record, Slot: &t.slot}
 	r.Duration = time.Since(r.Start)
 	r.Up, r.Down = s.Up, s.Down
-	r.ClosedBy, r.Reason = string(s.ClosedBy), s.Reason
+	r.Reason = s.Reason
 	if s.Reason == ReasonMoved {
 		r.Event = Moved
 	}
@@ -126,6 +127,6 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 			r.Class = e.Class
 		}
 	}
-	t.h.emit(&r)
-	t.h.remove(t) // last: the caller of Wait may close the log then
+	t.h.remove(t)
+	t.h.emitEnd(r, t.member, s) // last: the caller of Wait may close the log then
 }

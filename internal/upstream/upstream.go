@@ -31,6 +31,9 @@ type Upstream struct {
 // Name returns the upstream's name.
 func (u *Upstream) Name() string { return u.name }
 
+// ID returns what makes it the same upstream in two configurations.
+func (u *Upstream) ID() config.Identity { return u.id }
+
 // Via returns the pools of hops before u, the nearest to u first, "" for none:
 // "corp", or "corp via hq". If the members of one have different hops it is
 // "corp via several". A pool that is written in place has its members' names.

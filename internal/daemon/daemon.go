@@ -19,6 +19,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/event"
+	"proxyd/internal/failure"
 	"proxyd/internal/feed"
 	"proxyd/internal/handover"
 	"proxyd/internal/health"
@@ -60,6 +61,8 @@ type Daemon struct {
 	level       zap.AtomicLevel
 	lines       *lineWriter
 	descriptors descriptors
+	full        lastMinute // refusals for want of room under the limit of tunnels
+	alarms      alarms
 	relay       *relay.Engine
 	handler     *tunnel.Handler
 	inbound     *inbound.Server
@@ -115,6 +118,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.journal = event.NewJournal(d.logEvent)
+	d.alarms.add = d.journal.Add
 	d.recorder = &recorder{observe: d.observe, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, MaxTunnels: maxTunnels(d.descriptors.limit),
@@ -143,6 +147,9 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) observe(r *tunnel.Record) {
 	d.metrics.Observe(r)
 	d.feeds.Observe(r)
+	if r.Event == tunnel.Refused && r.Class == failure.Overload && r.Step == "limit" {
+		d.full.add(time.Now())
+	}
 }
 
 func (d *Daemon) panicked(v any, stack []byte) {
@@ -174,7 +181,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
 	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
 	parts.Go(func() { d.removed.run(partsCtx) })
-	parts.Go(func() { d.prober.logEjections(partsCtx) })
+	parts.Go(func() { d.everySecond(partsCtx) })
 	d.serve(d.listening.Load().bound)
 	d.announce()
 	if d.upgrade.parent != nil {

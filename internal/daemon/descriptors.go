@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -53,68 +52,26 @@ func (s *descriptors) tunnelLimit(r *router.Router) int {
 	return set
 }
 
-// shortageMemory is how long status speaks of a shortage.
-const shortageMemory = time.Minute
-
 // descriptors shares out the limit of open files, and remembers when it was
 // reached. Safe for concurrent use.
 type descriptors struct {
 	limit uint64      // 0: unknown
 	free  func() bool // closes a connection that can be spared; false: there is none
 
-	mu     sync.Mutex
-	failed recentCount // what needed one and found none
-	gave   recentCount // connections that were closed to make room
+	failed lastMinute // what needed one and found none
+	gave   lastMinute // connections that were closed to make room
+
+	mu      sync.Mutex
+	used    int // when it was counted
+	counted time.Time
+	cheap   bool // counting is
 }
 
-// recentCount counts what happens again and again, with pauses under shortageMemory.
-type recentCount struct {
-	times int
-	last  time.Time
-}
-
-func (l *recentCount) add(n int, now time.Time) {
-	if !l.within(now) {
-		l.times = 0
-	}
-	l.times += n
-	l.last = now
-}
-
-func (l *recentCount) within(now time.Time) bool {
-	return l.times > 0 && now.Sub(l.last) < shortageMemory
-}
-
-func (s *descriptors) evicted() { s.note(&s.gave) }
-
-func (s *descriptors) note(l *recentCount) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.add(1, time.Now())
-}
-
-// reasons returns what status shows of it.
-func (s *descriptors) reasons() (list []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, limit := time.Now(), "limit of open files"
-	if s.limit > 0 {
-		limit += fmt.Sprintf(" (%d)", s.limit)
-	}
-	if s.failed.within(now) {
-		list = append(list, fmt.Sprintf("out of file descriptors: %d times none was free, last %.0f s ago; raise the %s: ulimit -n, LimitNOFILE=",
-			s.failed.times, now.Sub(s.failed.last).Seconds(), limit))
-	}
-	if s.gave.within(now) {
-		list = append(list, fmt.Sprintf("%d connections that sent no request were closed to make room for others, last %.0f s ago; see which clients do so, or raise the %s",
-			s.gave.times, now.Sub(s.gave.last).Seconds(), limit))
-	}
-	return list
-}
+func (s *descriptors) evicted() { s.gave.add(time.Now()) }
 
 // relieve frees a descriptor for something that found none; false: it cannot.
 func (s *descriptors) relieve() bool {
-	s.note(&s.failed)
+	s.failed.add(time.Now())
 	return s.free()
 }
 

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"context"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,22 +33,8 @@ func (o *prober) observe(p health.Pair, found health.Result) {
 		zap.String("verdict", string(r.Verdict)), zap.String("before", cmp.Or(string(before), "unknown")), zap.String("text", r.Text), zap.String("next", r.Hint))
 }
 
-// logEjections logs which upstreams are ejected and which come back, at most a
-// second late, so that choosing has nothing to log. It runs until ctx ends.
-func (o *prober) logEjections(ctx context.Context) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	out := map[string]bool{}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			o.logEjected(out)
-		}
-	}
-}
-
+// logEjected logs which upstreams are ejected and which come back since it was
+// called before; out holds those that were. Choosing has nothing to log thus.
 func (o *prober) logEjected(out map[string]bool) {
 	for _, u := range o.snapshot().Set().Upstreams() {
 		_, _, ejected := u.Ejected()

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -11,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"proxyd/internal/event"
 )
 
 // logLines is how many lines may wait for a slow reader of the log before
@@ -52,7 +53,6 @@ type lineWriter struct {
 	out     io.Writer
 	dropped atomic.Uint64 // lines that were lost, because nothing took them or they could not be written
 	errors  atomic.Uint64 // failed writes
-	losses  losses
 	wake    chan struct{} // of 1; the goroutine waits for it while idle
 	done    chan struct{}
 
@@ -62,6 +62,10 @@ type lineWriter struct {
 	writing int    // lines
 	idle    bool
 	closed  bool
+	began   time.Time // of the write in progress; zero: there is none
+	failure error     // of the last write; nil: it succeeded
+	failed  time.Time // when that was
+	missing int       // lines that were lost since all was well
 }
 
 const (
@@ -81,7 +85,7 @@ func (w *lineWriter) Write(line []byte) (int, error) {
 	switch {
 	case w.closed:
 	case w.waiting == logLines:
-		w.lost(1, errBlocked)
+		w.lost(1)
 	default:
 		w.pending = append(w.pending, line...) // zap uses its buffer again
 		w.waiting++
@@ -108,35 +112,49 @@ func (w *lineWriter) Dropped() uint64 { return w.dropped.Load() }
 // Errors returns the number of writes that failed.
 func (w *lineWriter) Errors() uint64 { return w.errors.Load() }
 
-var errBlocked = errors.New("nothing reads it")
-
-// losses remembers what was lost lately, and why.
-type losses struct {
-	mu     sync.Mutex
-	recent recentCount // lines
-	why    error       // of the last
-}
-
-func (w *lineWriter) lost(lines int, why error) {
-	if lines == 0 {
-		return
-	}
+// lost counts lines that were lost. The caller holds mu.
+func (w *lineWriter) lost(lines int) {
 	w.dropped.Add(uint64(lines)) //nolint:gosec // a count
-	w.losses.mu.Lock()
-	defer w.losses.mu.Unlock()
-	w.losses.recent.add(lines, time.Now())
-	w.losses.why = why
+	w.missing += lines
 }
 
-// reason returns what status shows of it; "" when no line was lost lately.
-func (w *lineWriter) reason() string {
-	w.losses.mu.Lock()
-	defer w.losses.mu.Unlock()
-	now := time.Now()
-	if !w.losses.recent.within(now) {
-		return ""
+// blockedFor is how long a write may last before the log counts as blocked.
+const blockedFor = 5 * time.Second
+
+// findings returns what is wrong with the log: it cannot be written, or nothing reads it.
+func (w *lineWriter) findings(now time.Time) []finding {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := finding{
+		key: "log", severity: event.Error, typ: event.LogLost, hint: "see what reads proxyd's standard error",
+		over: fmt.Sprintf("the log is complete again, %d lines were lost", w.missing),
 	}
-	return fmt.Sprintf("the log loses lines: %d so far, last %.0f s ago: %v", w.dropped.Load(), now.Sub(w.losses.recent.last).Seconds(), w.losses.why)
+	switch half := w.waiting >= logLines/2; {
+	case w.failure != nil:
+		f.text = fmt.Sprintf("the log loses lines: %d so far, %v", w.missing, w.failure)
+		f.hint = "make room for it, or send proxyd's standard error elsewhere"
+	case w.missing > 0:
+		f.text = fmt.Sprintf("the log loses lines: %d so far, nothing reads it", w.missing)
+	case half || !w.began.IsZero() && now.Sub(w.began) >= blockedFor:
+		f.severity, f.over = event.Warn, "the log is read again"
+		f.text = fmt.Sprintf("the log is blocked: nothing reads it, %d of %d lines wait, further ones are lost", w.waiting, logLines)
+		if half {
+			f.after = time.Second
+		}
+	default:
+		return nil
+	}
+	return []finding{f}
+}
+
+// tryAgain reports whether the log needs a line to find out that it can be written
+// again: nothing was written since a write failed some seconds ago. lines is how many
+// are missing.
+func (w *lineWriter) tryAgain(now time.Time) (lines int, due bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due = w.failure != nil && w.waiting == 0 && now.Sub(w.failed) >= 4*time.Second
+	return w.missing, due
 }
 
 // Close writes what waits, for a second at most.
@@ -182,7 +200,7 @@ func (w *lineWriter) take(before []byte) []byte {
 		w.mu.Lock()
 	}
 	batch := w.pending
-	w.pending, w.writing = append(before[:0], '\n'), w.waiting
+	w.pending, w.writing, w.began = append(before[:0], '\n'), w.waiting, time.Now()
 	return batch
 }
 
@@ -194,12 +212,16 @@ func (w *lineWriter) write(batch []byte, torn bool) bool {
 		start = 0
 	}
 	n, err := w.out.Write(batch[start:])
-	if err != nil {
-		w.errors.Add(1)
-		w.lost(bytes.Count(batch[max(start+n, 1):], lineEnd), err)
-	}
 	w.mu.Lock()
 	w.waiting -= w.writing
+	w.began, w.failure = time.Time{}, err
+	if err != nil {
+		w.errors.Add(1)
+		w.failed = time.Now()
+		w.lost(bytes.Count(batch[max(start+n, 1):], lineEnd))
+	} else if w.waiting < logLines/2 {
+		w.missing = 0
+	}
 	w.mu.Unlock()
 	if n > 0 {
 		torn = batch[start+n-1] != '\n'

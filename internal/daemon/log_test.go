@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -36,6 +37,40 @@ func TestBlockedLogDropsLinesAndBlocksNoTunnel(t *testing.T) {
 	_ = r.Close() // the writer's goroutine sees a broken pipe and ends
 	lines.Close()
 	_ = w.Close()
+}
+
+// A log that nothing reads is news before it loses lines, and until it is read again.
+func TestBlockedLogIsFoundBeforeItLosesLines(t *testing.T) {
+	t.Parallel()
+	r, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	w := newLineWriter(out)
+	go w.run() // ends with Close
+	log := newLogger(w, zap.NewAtomicLevel(), false)
+	found := func(now time.Time) string { return strings.Join(textsOf(w.findings(now)), "\n") }
+	log.Info(strings.Repeat("x", 100_000)) // more than a pipe takes
+	testkit.Eventually(t, testkit.Patience, "the write to block", func() bool { return found(time.Now().Add(time.Minute)) != "" })
+	if got := found(time.Now()); got != "" {
+		t.Errorf("blocked for a moment: %q", got)
+	}
+	for range logLines / 2 {
+		log.Info("line")
+	}
+	if got := found(time.Now()); !strings.HasPrefix(got, "the log is blocked: nothing reads it, 2049 of 4096 lines wait") {
+		t.Errorf("with half the room used: %q", got)
+	}
+	for range logLines {
+		log.Info("line")
+	}
+	if got := found(time.Now()); !strings.HasPrefix(got, "the log loses lines: 2049 so far, nothing reads it") {
+		t.Errorf("with the room used up: %q", got)
+	}
+	go func() { _, _ = io.Copy(io.Discard, r) }() // ends when out is closed
+	testkit.Eventually(t, testkit.Patience, "the log to be in order", func() bool { return found(time.Now()) == "" })
+	w.Close()
 }
 
 func TestLogCompleteAfterClose(t *testing.T) {
@@ -86,8 +121,11 @@ func TestLinesLostOnFullDiskAreCounted(t *testing.T) {
 		log.Info("line")
 	}
 	testkit.Eventually(t, testkit.Patience, "a failed write", func() bool { return w.Errors() > 0 && w.waits() == 0 })
-	if reason := w.reason(); !strings.Contains(reason, "no space left on device") {
-		t.Errorf("status says %q", reason)
+	if list := w.findings(time.Now()); len(list) != 1 || !strings.HasPrefix(list[0].text, "the log loses lines: ") || !strings.Contains(list[0].text, "no space left on device") {
+		t.Errorf("status says %v", list)
+	}
+	if n, due := w.tryAgain(time.Now().Add(5 * time.Second)); !due || n == 0 {
+		t.Errorf("%d lines are missing, and another try is due: %v", n, due)
 	}
 	disk.mu.Lock()
 	disk.room = 1 << 20
@@ -96,6 +134,9 @@ func TestLinesLostOnFullDiskAreCounted(t *testing.T) {
 		log.Info("line")
 	}
 	w.Close()
+	if list := w.findings(time.Now()); len(list) > 0 {
+		t.Errorf("with room again status says %v", list)
+	}
 	whole := 0
 	for line := range strings.Lines(disk.out.String()) {
 		if json.Valid([]byte(line)) && strings.HasSuffix(line, "\n") {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net"
+	"os"
 	"strconv"
 	"syscall"
 
@@ -37,4 +38,27 @@ func reloadingNow() string {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail: the clock exists
 	return "RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(now.Nano()/1000, 10)
+}
+
+// openFiles returns the number of descriptors in use; 0 if it is unknown. Since
+// Linux 6.2 it is the size of the directory; before, the entries are counted, which
+// takes milliseconds with thousands of tunnels.
+func openFiles() (n int, cheap bool) {
+	const dir = "/proc/self/fd"
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err == nil && st.Size > 0 {
+		return int(st.Size), true
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(512)
+		n += len(names)
+		if err != nil {
+			return n - 1, false // without the directory's own
+		}
+	}
 }

@@ -10,12 +10,9 @@ import (
 	"time"
 
 	"proxyd/internal/admin"
-	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/limit"
-	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 
 	"go.uber.org/zap"
 )
@@ -59,36 +56,6 @@ func (d *Daemon) tunnelCounts() []admin.Count {
 	slices.SortFunc(list, func(a, b admin.Count) int {
 		return cmp.Or(strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Kind, b.Kind), strings.Compare(a.Upstream, b.Upstream))
 	})
-	return list
-}
-
-// reasons returns what is wrong with the daemon, except for the file.
-func (d *Daemon) reasons(snap *router.Router) (list []string) {
-	for _, p := range snap.Config().Pools {
-		pool := snap.Set().Pool(p.Name)
-		if !pool.Usable("", 0) {
-			list = append(list, "pool "+p.Name+" has no usable member")
-		} else if lost := without(snap.Config(), pool); len(lost) > 0 {
-			list = append(list, "pool "+p.Name+" has no usable member for "+strings.Join(lost, ", "))
-		}
-	}
-	if lost := d.lines.reason(); lost != "" {
-		list = append(list, lost)
-	}
-	return append(list, d.descriptors.reasons()...)
-}
-
-// without returns the configured exchanges, each with the kind, that the pool serves
-// and has no usable member for.
-func without(c *config.Config, pool *upstream.Pool) (list []string) {
-	for _, e := range c.Exchanges {
-		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
-			out := cmp.Or(e.Outbounds.Of(k), c.Default.Of(k))
-			if out != nil && out.Action == config.Use && out.Pool == pool.Name() && !pool.Usable(e.ID, k) {
-				list = append(list, e.ID+" "+k.String())
-			}
-		}
-	}
 	return list
 }
 

@@ -86,13 +86,14 @@ type Server struct {
 	closed  bool
 	serving bool // plain has been started
 	conns   map[*client]struct{}
+	serves  map[*listener]struct{}
 	waiting list.List      // the conns that wait, each a *client, the one that has waited longest first
 	done    sync.WaitGroup // one for each of conns, one for plain
 }
 
 // New returns a Server. It starts nothing.
 func New(o Options) *Server {
-	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, handshake: handshakeTime, reply: replyTime}
+	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, serves: map[*listener]struct{}{}, handshake: handshakeTime, reply: replyTime}
 	// No caller's context lives as long as the Server; Close ends this one.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()
@@ -115,6 +116,14 @@ func (s *Server) Serve(ln net.Listener, settings func() config.Listener) error {
 	defer ln.Close()
 	s.startPlain()
 	d := &listener{s: s, settings: settings}
+	s.mu.Lock()
+	s.serves[d] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.serves, d)
+		s.mu.Unlock()
+	}()
 	return d.accept(ln)
 }
 

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
 )
 
 // certEvery is how often a listener's certificate is looked at for a newer one.
@@ -56,6 +60,32 @@ func (c *certs) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	c.last, c.stamp = &pair, stamp
 	return c.last, nil
+}
+
+// Certificate is the certificate that a listener shows.
+type Certificate struct {
+	Listener string // its address in the configuration
+	File     string
+	Validity upstream.Validity
+}
+
+// Certificates returns those of the listeners that speak TLS, by address. It takes up
+// renewed files as a connection does.
+func (s *Server) Certificates() (list []Certificate) {
+	s.mu.Lock()
+	all := slices.Collect(maps.Keys(s.serves))
+	s.mu.Unlock()
+	for _, d := range all {
+		settings := d.settings()
+		if settings.TLSCert == "" {
+			continue
+		}
+		if c, err := d.certsOf(&settings).get(nil); err == nil {
+			list = append(list, Certificate{settings.Address, settings.TLSCert, upstream.ValidityOf(c.Leaf)})
+		}
+	}
+	slices.SortFunc(list, func(a, b Certificate) int { return strings.Compare(a.Listener, b.Listener) })
+	return list
 }
 
 // startTLS terminates TLS on the connection, inside the handshake's deadline.

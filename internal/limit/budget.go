@@ -46,7 +46,10 @@ type Budget struct {
 	remote  int  // open in other processes
 	queued  int  // wait for it now
 	refused uint64
-	warned  bool
+
+	refusedAt int64 // the last time
+
+	warned bool
 }
 
 // Key returns the budget's name.

@@ -56,7 +56,7 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 		if b.roomAt(now) == now {
 			continue
 		}
-		b.refused++
+		b.refused, b.refusedAt = b.refused+1, now
 		if f.Budget == (Key{}) {
 			f.Budget, f.Limits, f.Open = b.key, b.limits, b.open+b.remote
 			f.Max = b.windowAt(now) == now // the window has room, so it is the other limit
@@ -85,7 +85,13 @@ type Row struct {
 	Open      int    // connections, those of other processes included
 	Queued    int    // connections that wait for it now
 	Refused   uint64 // connections that it did not admit in time, so far
+	Refusing  bool   // the last of them within 5 s
+
+	RetryAfter time.Duration // until its window has room again; 0: it has
 }
+
+// refusingFor is how long a budget counts as refusing after the last time.
+const refusingFor = int64(5 * time.Second)
 
 // Rows returns the budgets that are in force, by exchange, kind and exit.
 func (t *Table) Rows() []Row {
@@ -154,7 +160,14 @@ func (r Row) String() string {
 }
 
 func (b *Budget) row(now int64) Row {
-	return Row{Budget: b.key, Limits: b.limits, Left: max(0, b.limits.Connects-b.used(now)), Remaining: b.left(now), Open: b.open + b.remote, Queued: b.queued, Refused: b.refused}
+	r := Row{
+		Budget: b.key, Limits: b.limits, Left: max(0, b.limits.Connects-b.used(now)), Remaining: b.left(now), Open: b.open + b.remote,
+		Queued: b.queued, Refused: b.refused, Refusing: b.refused > 0 && now-b.refusedAt < refusingFor,
+	}
+	if b.windowAt(now) != now {
+		r.RetryAfter = b.retryAfter(now)
+	}
+	return r
 }
 
 func compare(a, b Key) int {

@@ -198,7 +198,7 @@ func TestAcquireTakesAllBudgetsOrNone(t *testing.T) {
 		g.Release()
 		want := []Row{
 			{Budget: wide, Limits: Limits{Connects: 5, Per: long, MaxConnections: 5}, Left: 4, Remaining: 4},
-			{Budget: narrow, Limits: Limits{MaxConnections: 1}, Remaining: 1, Refused: 3},
+			{Budget: narrow, Limits: Limits{MaxConnections: 1}, Remaining: 1, Refused: 3, Refusing: true},
 		}
 		if diff := cmp.Diff(want, table.Rows()); diff != "" {
 			t.Error(diff)

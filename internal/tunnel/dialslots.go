@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,4 +175,30 @@ func (d *dialSlots) forget(k shareKey) {
 	if s := d.shares[k]; s != nil && s.used == 0 && len(s.waiting) == 0 {
 		delete(d.shares, k)
 	}
+}
+
+// DialQueue is how many connections of a pool wait for a dial slot, and how many are
+// being opened.
+type DialQueue struct {
+	Pool              string
+	Waiting, Dialling int
+}
+
+// DialQueues returns the pools of which some connections wait, by name.
+func (h *Handler) DialQueues() (list []DialQueue) {
+	d := &h.dials
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	pools := map[string]DialQueue{}
+	for k, s := range d.shares {
+		q := pools[k.pool]
+		pools[k.pool] = DialQueue{k.pool, q.Waiting + len(s.waiting), q.Dialling + s.used}
+	}
+	for _, q := range pools {
+		if q.Waiting > 0 {
+			list = append(list, q)
+		}
+	}
+	slices.SortFunc(list, func(a, b DialQueue) int { return strings.Compare(a.Pool, b.Pool) })
+	return list
 }

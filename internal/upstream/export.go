@@ -21,6 +21,7 @@ type Memory struct {
 	Cause     failure.Class `json:"cause,omitempty"`
 	Since     time.Time     `json:"since,omitzero"` // zero: it is not ejected
 	Until     time.Time     `json:"until,omitzero"`
+	First     time.Time     `json:"first,omitzero"`
 	Last      time.Time     `json:"last,omitzero"`
 	Back      time.Time     `json:"back,omitzero"`
 	Drained   bool          `json:"drained,omitempty"`
@@ -48,7 +49,7 @@ func (s *Set) Export() (all []Memory) {
 		u.state.mu.Unlock()
 		m := Memory{
 			Key: keyOf(u.id), Streak: h.streak, Wins: h.wins, Ejections: h.times, Cause: h.cause,
-			Since: h.since, Until: h.until, Last: h.last, Back: h.back, Drained: u.Drained(""),
+			Since: h.since, Until: h.until, First: h.first, Last: h.last, Back: h.back, Drained: u.Drained(""),
 			Certificate: u.Certificate(),
 		}
 		u.eachPair(func(k pairKey, pr *exchangeState) {

@@ -17,6 +17,7 @@ import (
 type health struct {
 	streak int           // failures of its own in a row
 	cause  failure.Class // of the last one
+	first  time.Time     // when the first one of that class in a row was
 	last   time.Time     // when that was
 	wins   int           // successes in a row since it was ejected
 	times  int           // ejections in a row: each is longer
@@ -76,6 +77,9 @@ func (u *Upstream) recordUpstreamError(c failure.Class, after int) {
 	st, now := u.state, u.shared.now()
 	st.mu.Lock()
 	h := &st.health
+	if h.streak == 0 && h.since.IsZero() || h.cause != c {
+		h.first = now
+	}
 	h.streak++
 	h.wins, h.cause, h.last = 0, c, now
 	u.mark(markStreak, true)
@@ -161,6 +165,24 @@ func (u *Upstream) Ejected() (until, since time.Time, ejected bool) {
 	defer u.state.mu.Unlock()
 	h := &u.state.health
 	return h.until, h.since, !h.since.IsZero()
+}
+
+// Failing is what is wrong with an upstream itself.
+type Failing struct {
+	Cause   failure.Class // of the last failure
+	Since   time.Time     // of the first one with that cause in a row
+	Ejected time.Time     // since when it is ejected; zero: it is not
+}
+
+// Failing returns what is wrong with u itself; ok is false if nothing is.
+func (u *Upstream) Failing() (f Failing, ok bool) {
+	if u.state.marks.Load()&(markEjected|markStreak) == 0 {
+		return Failing{}, false
+	}
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	h := &u.state.health
+	return Failing{h.cause, h.first, h.since}, h.streak > 0 || !h.since.IsZero()
 }
 
 // Result is what a probe of an upstream found.

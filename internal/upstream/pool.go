@@ -143,10 +143,27 @@ func (m *Member) dial(ctx context.Context, s *Set, t *Target, h *budgetLease) (*
 // neither ejected nor drained and has no bad verdict there, budgets aside.
 func (p *Pool) Usable(exchange string, kind catalog.Kind) bool {
 	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
-	return slices.ContainsFunc(p.members, func(m Member) bool {
-		at, _ := l.at(m.state)
-		return m.Enabled && at <= degraded
-	})
+	return slices.ContainsFunc(p.members, func(m Member) bool { return l.usable(&m) })
+}
+
+// Left returns how many of the members that are enabled are usable in this sense.
+func (p *Pool) Left(exchange string, kind catalog.Kind) (usable, enabled int) {
+	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
+	for i := range p.members {
+		m := &p.members[i]
+		if m.Enabled {
+			enabled++
+		}
+		if l.usable(m) {
+			usable++
+		}
+	}
+	return usable, enabled
+}
+
+func (l *selection) usable(m *Member) bool {
+	at, _ := l.at(m.state)
+	return m.Enabled && at <= degraded
 }
 
 // label returns the pool's name for messages.

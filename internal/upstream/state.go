@@ -123,7 +123,7 @@ func (u *Upstream) restore(m Memory) {
 	defer st.mu.Unlock()
 	st.health = health{
 		streak: m.Streak, wins: m.Wins, times: m.Ejections, cause: m.Cause,
-		since: ours(m.Since), until: ours(m.Until), last: ours(m.Last), back: ours(m.Back),
+		since: ours(m.Since), until: ours(m.Until), first: ours(m.First), last: ours(m.Last), back: ours(m.Back),
 	}
 	u.mark(markEjected, !m.Since.IsZero())
 	u.mark(markStreak, m.Streak > 0)

@@ -6,6 +6,8 @@
 package upstream
 
 import (
+	"crypto/x509"
+
 	"proxyd/internal/config"
 	"proxyd/internal/proxyclient"
 )
@@ -61,6 +63,9 @@ func (u *Upstream) URL() string { return u.url.String() }
 
 // Validity is the time in which a certificate is valid.
 type Validity = proxyclient.Validity
+
+// ValidityOf returns when c is valid; the zero Validity for nil.
+func ValidityOf(c *x509.Certificate) Validity { return proxyclient.ValidityOf(c) }
 
 // Certificate returns when the upstream's own certificate is valid, as the last
 // handshake showed it: zero for one that speaks no TLS, and before its first handshake.

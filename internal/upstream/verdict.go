@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"proxyd/internal/catalog"
@@ -131,6 +132,14 @@ func (u *Upstream) Verdicts() (list []PairVerdict) {
 		}
 	})
 	return list
+}
+
+// BadVerdicts returns those of Verdicts that hold and speak against u.
+func (u *Upstream) BadVerdicts() (list []PairVerdict) {
+	if u.state.marks.Load()&markPairs == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(u.Verdicts(), func(v PairVerdict) bool { return !v.Holds || v.Verdict.Word == WordOK })
 }
 
 // deny records that u refused a client's request for an exchange. It is tried again

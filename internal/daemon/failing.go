@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/event"
+	"proxyd/internal/failure"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// memberships returns the pools in which each upstream is enabled, in the order of the
+// file.
+func memberships(snap *router.Router) map[*upstream.Upstream][]*upstream.Pool {
+	in := map[*upstream.Upstream][]*upstream.Pool{}
+	for _, p := range snap.Config().Pools {
+		pool := snap.Set().Pool(p.Name)
+		for _, m := range pool.Members() {
+			if m.Enabled {
+				in[m.Upstream] = append(in[m.Upstream], pool)
+			}
+		}
+	}
+	return in
+}
+
+// leftWords returns what is left of pools: "1 of 3 members of asia left".
+func leftWords(pools []*upstream.Pool, exchange string, k catalog.Kind) string {
+	words := make([]string, 0, len(pools))
+	for _, p := range pools {
+		usable, enabled := p.Left(exchange, k)
+		words = append(words, fmt.Sprintf("%d of %d members of %s left", usable, enabled, p.Name()))
+	}
+	return strings.Join(words, ", ")
+}
+
+// maxLines is how many upstreams have a line of their own; more of them share one.
+const maxLines = 5
+
+// failing is an upstream that is ejected, or rejects the credentials that it is given.
+type failing struct {
+	*upstream.Upstream
+	why   upstream.Failing
+	pools []*upstream.Pool // where it is enabled
+}
+
+func (f *failing) since() time.Time { return cmp.Or(f.why.Ejected, f.why.Since) }
+
+// upstreamFindings returns the upstreams that are ejected, or reject their credentials.
+func upstreamFindings(snap *router.Router, now time.Time) (list []finding) {
+	var all []failing
+	var in map[*upstream.Upstream][]*upstream.Pool
+	for _, u := range snap.Set().Upstreams() {
+		why, bad := u.Failing()
+		if !bad || why.Ejected.IsZero() && why.Cause != failure.UpstreamAuth {
+			continue
+		}
+		if in == nil {
+			in = memberships(snap)
+		}
+		if len(in[u]) > 0 {
+			all = append(all, failing{u, why, in[u]})
+		}
+	}
+	if len(all) > maxLines {
+		return []finding{manyFailing(all, len(in), now)}
+	}
+	for _, f := range all {
+		found := finding{key: "upstream " + f.Name(), severity: event.Warn, since: f.since(), dated: true, hint: upstreamHints[f.why.Cause]}
+		found.text = fmt.Sprintf("%s ejected since %s (%s), %s", f.Name(), clock(f.since(), now), f.why.Cause, leftWords(f.pools, "", 0))
+		if f.why.Ejected.IsZero() {
+			found.text = fmt.Sprintf("%s rejects its credentials since %s (%s)", f.Name(), clock(f.since(), now), f.why.Cause)
+		}
+		list = append(list, found)
+	}
+	return list
+}
+
+// manyFailing counts many failing upstreams, out of so many.
+func manyFailing(all []failing, of int, now time.Time) finding {
+	names, classes := make([]string, len(all)), map[string]int{}
+	var since time.Time
+	var pools []*upstream.Pool
+	for i, f := range all {
+		names[i] = f.Name()
+		classes[string(f.why.Cause)]++
+		since = earliest(since, f.since())
+		for _, p := range f.pools {
+			if len(pools) < 3 && !slices.Contains(pools, p) {
+				pools = append(pools, p)
+			}
+		}
+	}
+	return finding{
+		key: "upstreams", severity: event.Warn, since: since, dated: true, hint: "see: proxyd status",
+		text: fmt.Sprintf("%d of %d upstreams ejected, the first since %s (%s): %s; %s",
+			len(all), of, clock(since, now), counted(classes), several(names), leftWords(pools, "", 0)),
+	}
+}
+
+// upstreamHints say what to do about an upstream that fails.
+var upstreamHints = map[failure.Class]string{
+	failure.UpstreamRefused:     "is the proxy up, is its port right?",
+	failure.UpstreamUnreachable: "is its host up, is there a route to it?",
+	failure.UpstreamTimeout:     "is its host up, is it overloaded?",
+	failure.UpstreamDNS:         "correct its name, or see this machine's name server",
+	failure.UpstreamAuth:        "correct the user and password in its URL",
+	failure.UpstreamTLS:         "see its certificate: proxyd probe shows the error",
+	failure.UpstreamProtocol:    "check the scheme and the port in its URL",
+}
+
+// counted returns how often each word stands: "98 upstream_timeout, 2 upstream_refused".
+func counted(words map[string]int) string {
+	type pair struct {
+		word string
+		n    int
+	}
+	var list []pair
+	for w, n := range words {
+		list = append(list, pair{w, n})
+	}
+	slices.SortFunc(list, func(a, b pair) int { return cmp.Or(b.n-a.n, strings.Compare(a.word, b.word)) })
+	text := make([]string, len(list))
+	for i, p := range list {
+		text[i] = fmt.Sprintf("%d %s", p.n, p.word)
+	}
+	return strings.Join(text, ", ")
+}
+
+// several returns a list of names, cut after three.
+func several(names []string) string {
+	if len(names) <= 3 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s (+%d more)", strings.Join(names[:3], ", "), len(names)-3)
+}
+
+// pairVerdict is what an exchange, or an upstream for it, says of those that would carry it.
+type pairVerdict struct {
+	exchange string
+	kind     catalog.Kind
+	word     upstream.Word
+}
+
+// verdictFindings returns which configured exchanges turn upstreams away that their
+// pools would use, one for each exchange, kind and verdict.
+func verdictFindings(snap *router.Router, now time.Time) (list []finding) {
+	type found struct {
+		pool         *upstream.Pool
+		names        []string
+		since, until time.Time
+	}
+	groups := map[pairVerdict]*found{}
+	var in map[*upstream.Upstream][]*upstream.Pool
+	for _, u := range snap.Set().Upstreams() {
+		for _, v := range u.BadVerdicts() {
+			k := pairVerdict{v.Exchange, v.Kind, v.Verdict.Word}
+			g := groups[k]
+			if g == nil {
+				g = &found{pool: configuredPool(snap, v.Exchange, v.Kind)}
+				groups[k] = g
+			}
+			if in == nil {
+				in = memberships(snap)
+			}
+			if g.pool == nil || !slices.Contains(in[u], g.pool) {
+				continue
+			}
+			g.names, g.since = append(g.names, u.Name()), earliest(g.since, v.Verdict.Since)
+			if v.Verdict.Until.After(g.until) {
+				g.until = v.Verdict.Until
+			}
+		}
+	}
+	for k, g := range groups {
+		if len(g.names) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%s %s: %s from %s since %s", k.exchange, k.kind, k.word, several(g.names), clock(g.since, now))
+		if k.word == upstream.WordRateLimited {
+			text += ", until " + clock(g.until, now)
+		}
+		list = append(list, finding{
+			key: fmt.Sprint("verdict ", k), severity: event.Warn, since: g.since, dated: true, hint: verdictHints[k.word],
+			text: text + ", " + leftWords([]*upstream.Pool{g.pool}, k.exchange, k.kind),
+		})
+	}
+	slices.SortFunc(list, func(a, b finding) int { return strings.Compare(a.key, b.key) })
+	return list
+}
+
+var verdictHints = map[upstream.Word]string{
+	upstream.WordGeoblocked:               "use exits in another region for it",
+	upstream.WordBlocked:                  "use other exits for it",
+	upstream.WordRateLimited:              "send fewer requests, or spread them over more exits",
+	upstream.Word(failure.UpstreamDenied): "the upstream does not carry it: see its rules, or use another one for it",
+	upstream.Word(failure.UpstreamAuth):   upstreamHints[failure.UpstreamAuth],
+}
+
+// configuredPool returns the pool that serves an exchange which has an entry; nil for none.
+func configuredPool(snap *router.Router, exchange string, k catalog.Kind) *upstream.Pool {
+	for _, e := range snap.Config().Exchanges {
+		if e.ID == exchange {
+			return snap.Set().Pool(poolOf(snap.Config(), e, k))
+		}
+	}
+	return nil
+}

@@ -35,7 +35,7 @@ var arrows = map[string]struct {
 	"internal/daemon":      {may: "failure admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
 	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel router upstream config catalog"},
-	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog"},
+	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog", tests: "relay"},
 	"internal/event":       {may: "printable"},
 	"internal/health":      {may: "failure printable router upstream config catalog target"},
 	"internal/watch":       {},

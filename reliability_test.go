@@ -28,7 +28,7 @@ type promise struct {
 	section, text, test, file string
 }
 
-var sections = []string{"data path", "plain HTTP", "routing", "security"}
+var sections = []string{"data path", "plain HTTP", "routing", "security", "feeds"}
 
 const reliabilityHead = `# Reliability
 

@@ -29,6 +29,7 @@ func (s *Server) table() map[string]endpoint {
 		"/metrics":        {http.MethodGet, true, s.metrics},
 		"/api/v1/status":  {http.MethodGet, false, s.status},
 		"/api/v1/tunnels": {http.MethodGet, false, s.tunnels},
+		"/api/v1/feeds":   {http.MethodGet, false, s.feeds},
 		"/api/v1/events":  {http.MethodGet, false, s.events},
 		"/api/v1/route":   {http.MethodGet, false, s.route},
 		"/api/v1/config":  {http.MethodGet, false, s.config},

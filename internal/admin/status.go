@@ -25,8 +25,8 @@ type Status struct {
 	PID        int             `json:"pid"`
 	Started    time.Time       `json:"started"`
 	State      State           `json:"state"`
-	Reasons    []string        `json:"reasons"`   // what is not as it should be, the worst first; not what Config says
-	Headlines  []string        `json:"headlines"` // what Problems returns, set when it is written as JSON
+	Reasons    []string        `json:"reasons"`  // what is not as it should be, the worst first; not what Config says
+	Headlines  []string        `json:"problems"` // what Problems returns, set when it is written as JSON
 	Config     Config          `json:"config"`
 	Listeners  []Listener      `json:"listeners"`
 	Exchanges  []feed.Exchange `json:"exchanges"` // the worst first
@@ -168,31 +168,6 @@ type Report struct {
 	Changes  []string `json:"changes"` // "+ pool asia", "~ exchanges.okx.http: asia → direct"; none: no change
 	Warnings []string `json:"warnings"`
 	Faults   []string `json:"faults"`
-}
-
-// Problems returns what an operator must see first, one line each; none if all is
-// well.
-func (s Status) Problems() []string {
-	var news []string
-	if !s.Config.InForce {
-		for _, f := range s.Config.Faults {
-			news = append(news, "FILE NOT IN FORCE: "+f)
-		}
-		if len(s.Config.Faults) == 0 {
-			news = append(news, "FILE NOT IN FORCE: "+s.Config.File+" has changed since it was loaded; run: proxyd reload")
-		}
-	}
-	switch s.State {
-	case StateReady:
-	case StateDraining:
-		news = append(news, "DRAINING: takes no new connections")
-	default:
-		news = append(news, "STARTING: takes no connections yet")
-	}
-	for _, r := range s.Reasons {
-		news = append(news, "DEGRADED: "+r)
-	}
-	return news
 }
 
 // filled has no list that would be null in JSON.

@@ -12,7 +12,6 @@ import (
 	"proxyd/internal/event"
 	"proxyd/internal/limit"
 	"proxyd/internal/router"
-	"proxyd/internal/upstream"
 )
 
 // reasons returns what is wrong with the daemon, except for the file: errors first.
@@ -25,34 +24,22 @@ func (d *Daemon) reasons(snap *router.Router) []string {
 	return d.alarms.update(now, found)
 }
 
-// poolFindings returns the pools that no connection can use.
+// poolFindings returns the pools that no connection can use, but those of configured
+// exchanges: these have rows that say so.
 func poolFindings(snap *router.Router) (list []finding) {
 	for _, p := range snap.Config().Pools {
-		pool := snap.Set().Pool(p.Name)
-		text := ""
-		if !pool.Usable("", 0) {
-			text = "pool " + p.Name + " has no usable member"
-		} else if lost := without(snap.Config(), pool); len(lost) > 0 {
-			text = "pool " + p.Name + " has no usable member for " + strings.Join(lost, ", ")
-		}
-		if text != "" {
-			list = append(list, finding{key: "pool " + p.Name, severity: event.Error, text: text})
+		if !snap.Set().Pool(p.Name).Usable("", 0) && !servesExchange(snap.Config(), p.Name) {
+			list = append(list, finding{key: "pool " + p.Name, severity: event.Error, text: "pool " + p.Name + " has no usable member"})
 		}
 	}
 	return list
 }
 
-// without returns the configured exchanges, each with the kind, that the pool serves
-// and has no usable member for.
-func without(c *config.Config, pool *upstream.Pool) (list []string) {
-	for _, e := range c.Exchanges {
-		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
-			if poolOf(c, e, k) == pool.Name() && !pool.Usable(e.ID, k) {
-				list = append(list, e.ID+" "+k.String())
-			}
-		}
-	}
-	return list
+// servesExchange reports whether a configured exchange goes through the pool.
+func servesExchange(c *config.Config, pool string) bool {
+	return slices.ContainsFunc(c.Exchanges, func(e config.Exchange) bool {
+		return slices.ContainsFunc(catalog.Kinds[:], func(k catalog.Kind) bool { return poolOf(c, e, k) == pool })
+	})
 }
 
 // poolOf returns the name of the pool that serves a configured exchange; "" for none.

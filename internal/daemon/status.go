@@ -11,6 +11,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
+	"proxyd/internal/feed"
 	"proxyd/internal/limit"
 	"proxyd/internal/tunnel"
 
@@ -23,15 +24,16 @@ func (d *Daemon) brief() admin.Status {
 	return admin.Status{
 		Time:    time.Now(),
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
-		State: *d.phase.Load(), Reasons: d.reasons(snap), Exchanges: d.feeds.Report().Exchanges,
+		State: *d.phase.Load(), Reasons: d.reasons(snap), Exchanges: d.feeds.Exchanges(),
 		Config: d.configRow(snap, file),
 	}
 }
 
 // status returns brief, and what the daemon is doing.
 func (d *Daemon) status() admin.Status {
-	s, snap := d.brief(), d.snapshot.Load()
-	s.Active, s.Tunnels, s.Older = d.handler.Active(), d.tunnelCounts(), d.upgrade.others.processes()
+	s, snap, feeds := d.brief(), d.snapshot.Load(), d.feeds.Report()
+	s.Exchanges = feeds.Exchanges
+	s.Active, s.Tunnels, s.Older = d.handler.Active(), tunnelCounts(feeds), d.upgrade.others.processes()
 	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
 	for _, l := range snap.Config().Listen {
 		if b := d.listening.Load().at(l.Address); b != nil {
@@ -42,20 +44,12 @@ func (d *Daemon) status() admin.Status {
 }
 
 // tunnelCounts returns the number of live tunnels for each exchange, kind and upstream.
-func (d *Daemon) tunnelCounts() []admin.Count {
-	counts := map[admin.Count]int{}
-	d.handler.Each(func(t tunnel.Live) bool {
-		counts[admin.Count{Exchange: t.Exchange, Kind: t.Kind.String(), Upstream: t.Upstream}]++
-		return true
-	})
-	var list []admin.Count
-	for c, n := range counts {
-		c.Tunnels = n
-		list = append(list, c)
+func tunnelCounts(r feed.Report) (list []admin.Count) {
+	for i := range r.Feeds {
+		if f := &r.Feeds[i]; f.Tunnels > 0 {
+			list = append(list, admin.Count{Exchange: f.Exchange, Kind: f.Kind, Upstream: f.Upstream, Tunnels: f.Tunnels})
+		}
 	}
-	slices.SortFunc(list, func(a, b admin.Count) int {
-		return cmp.Or(strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Kind, b.Kind), strings.Compare(a.Upstream, b.Upstream))
-	})
 	return list
 }
 

@@ -36,7 +36,9 @@ type Exchange struct {
 	State      State     `json:"state"`
 	Since      time.Time `json:"since,omitzero"`    // when the state began
 	Text       string    `json:"text,omitempty"`    // what is wrong, without the exchange's name
+	Cause      string    `json:"cause,omitempty"`   // of a loss: "upstream_denied by tokyo-1, tokyo-2"
 	Hint       string    `json:"hint,omitempty"`    // what to do
+	Lost       int       `json:"lost,omitempty"`    // tunnels that were open before, and are not
 	History    []int64   `json:"history,omitempty"` // bytes from the exchange in each of the last 60 s, the oldest first
 	Counts
 }

@@ -2,11 +2,16 @@ package feed
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
+	"proxyd/internal/catalog"
+	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
 )
 
 // Options are what a Table needs.
@@ -18,31 +23,203 @@ type Options struct {
 
 // Table keeps what is known of the feeds. Its methods are safe for concurrent use.
 type Table struct {
-	o Options
+	o     Options
+	start time.Time
+
+	mu       sync.Mutex
+	sec      int64          // the second under way, since start
+	snapshot *router.Router // that the rows were made for
+	pairs    map[pairKey]*pair
+	order    []*pair // the same
+	known    map[feedKey]*feedRow
+	feeds    []*feedRow        // the same
+	adopted  map[string]*entry // by a tunnel's id: those that no sample has met yet
+	events   []event.Event     // to be emitted when the lock is free
 }
 
+// pairKey is an exchange, "" for hosts of none, and a kind.
+type pairKey struct {
+	exchange string
+	kind     catalog.Kind
+}
+
+type feedKey struct {
+	pairKey
+	upstream string
+}
+
+// feedRow is a feed: the tunnels of an exchange and kind through one upstream.
+type feedRow struct {
+	counts
+	pair     *pair
+	upstream string
+	silence  feedSilence
+}
+
+// maxFeeds bounds the rows. The tunnels of what comes on top count for the upstream
+// OtherUpstream.
+const maxFeeds = 2000
+
+// OtherUpstream stands for the upstreams that have no row of their own.
+const OtherUpstream = "other"
+
+// keepFor is how long a row stays that carries nothing, once the configuration does
+// not name it.
+const keepFor = time.Hour
+
 // New returns a Table. It starts nothing.
-func New(o Options) *Table { return &Table{o: o} }
+func New(o Options) *Table {
+	return &Table{
+		o: o, start: time.Now(), pairs: map[pairKey]*pair{}, known: map[feedKey]*feedRow{}, adopted: map[string]*entry{},
+	}
+}
 
 // Run samples the live tunnels once a second until ctx ends.
 func (t *Table) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			t.tick(time.Now())
+		}
+	}
 }
 
-// Observe takes a record. It must see every record of the process; it does not
-// block, and does not keep r.
-func (t *Table) Observe(*tunnel.Record) {}
-
-// Adopt takes a tunnel that came from another process: it is no request. Its end
-// comes by Observe.
-func (t *Table) Adopt(tunnel.Record) {}
-
-// Report returns the rows.
-func (t *Table) Report() Report {
-	return Report{Time: time.Now(), Exchanges: []Exchange{}, Feeds: []Feed{}}
+// tick ends a second: it samples, and looks at every row. Ticks come a little early
+// or late, so they are counted; what a halt of the machine swallowed is made up for.
+func (t *Table) tick(now time.Time) {
+	t.sample(now)
+	t.mu.Lock()
+	defer t.unlock()
+	t.configure(now)
+	t.judgeSilence(now)
+	for _, f := range t.feeds {
+		f.flush(t.sec)
+	}
+	for _, p := range t.order {
+		p.flush(t.sec)
+		p.checkPool()
+		t.settle(p, now)
+		t.announce(p, now)
+	}
+	t.sec++
+	if passed := int64(now.Sub(t.start) / time.Second); passed > t.sec+2 {
+		t.sec = passed
+	}
+	if t.sec%60 == 0 {
+		t.forget(now)
+	}
 }
 
-// Tunnel returns what was last sampled of a live tunnel, and false if it is not
-// known.
-func (t *Table) Tunnel(string) (Tunnel, bool) { return Tunnel{}, false }
+// unlock lets go of the lock and emits what came up meanwhile.
+func (t *Table) unlock() {
+	events := t.events
+	t.events = nil
+	t.mu.Unlock()
+	for _, e := range events {
+		t.o.Emit(e)
+	}
+}
+
+// configure makes the rows of the configuration in force, once for each.
+func (t *Table) configure(now time.Time) {
+	snap := t.o.Snapshot()
+	if snap == t.snapshot || snap == nil {
+		return
+	}
+	t.snapshot = snap
+	for _, p := range t.order {
+		p.configured, p.outbound, p.pool, p.noMember = false, "", nil, nil
+	}
+	c := snap.Config()
+	for i := range c.Exchanges {
+		e := &c.Exchanges[i]
+		for _, kind := range catalog.Kinds {
+			p := t.pair(pairKey{e.ID, kind}, now)
+			p.configured = true
+			out := e.Outbounds.Of(kind)
+			if out == nil {
+				out = c.Default.Of(kind)
+			}
+			p.outbound, p.pool = outboundOf(snap, out)
+		}
+	}
+	for _, p := range t.order {
+		p.checkPool()
+		t.settle(p, now)
+	}
+}
+
+func outboundOf(snap *router.Router, out *config.Outbound) (word string, pool *upstream.Pool) {
+	switch {
+	case out == nil || out.Action == config.Direct || out.Action == config.Use && !snap.Config().Enabled:
+		return "direct", nil
+	case out.Action == config.Reject:
+		return "reject", nil
+	}
+	return out.Pool, snap.Set().Pool(out.Pool)
+}
+
+// pair returns the row of an exchange and kind, a new one if need be.
+func (t *Table) pair(k pairKey, now time.Time) *pair {
+	p := t.pairs[k]
+	if p == nil {
+		p = &pair{key: k, state: NoTraffic, since: now}
+		t.pairs[k] = p
+		t.order = append(t.order, p)
+	}
+	return p
+}
+
+// feed returns the row of a pair's upstream, a new one if need be.
+func (t *Table) feed(p *pair, name string) *feedRow {
+	if f := t.known[feedKey{p.key, name}]; f != nil {
+		return f
+	}
+	if len(t.feeds) >= maxFeeds {
+		if f := t.known[feedKey{p.key, OtherUpstream}]; f != nil {
+			return f
+		}
+		name = OtherUpstream
+	}
+	f := &feedRow{pair: p, upstream: name}
+	t.known[feedKey{p.key, name}] = f
+	p.feeds = append(p.feeds, f)
+	t.feeds = append(t.feeds, f)
+	return f
+}
+
+// drop takes a feed out.
+func (p *pair) drop(f *feedRow) {
+	p.feeds = slices.DeleteFunc(p.feeds, func(have *feedRow) bool { return have == f })
+}
+
+// forget drops rows that carry nothing: feeds, and pairs that the configuration
+// does not name.
+func (t *Table) forget(now time.Time) {
+	idle := func(c *counts) bool { return c.live == 0 && now.Sub(c.used) > keepFor }
+	feeds := t.feeds[:0]
+	for _, f := range t.feeds {
+		if idle(&f.counts) {
+			delete(t.known, feedKey{f.pair.key, f.upstream})
+			f.pair.drop(f)
+			continue
+		}
+		feeds = append(feeds, f)
+	}
+	clear(t.feeds[len(feeds):])
+	t.feeds = feeds
+	order := t.order[:0]
+	for _, p := range t.order {
+		if !p.configured && idle(&p.counts) {
+			delete(t.pairs, p.key)
+			continue
+		}
+		order = append(order, p)
+	}
+	clear(t.order[len(order):])
+	t.order = order
+}

@@ -150,13 +150,12 @@ func (h *Handler) inquire(known *memberEnds, q *inquiry) {
 }
 
 // decide returns who ended the connections of q. Another connection through the
-// member that goes on shows that the member lives, and so does one that has opened
-// and ended since; if connections to several exchanges ended with no such, the member
-// died. In between, where one exchange may be as much to blame, a connection to the
-// member is tried.
+// member that goes on shows that the member lives; if connections to several
+// exchanges ended with no such, the member died. In between, where one exchange
+// may be as much to blame, a connection to the member is tried.
 func (h *Handler) decide(known *memberEnds, q *inquiry) string {
 	alive, ended := h.siblings(q)
-	if alive || h.comeAndGo(q) {
+	if alive {
 		return ByExchange
 	}
 	h.endings.mu.Lock()
@@ -178,27 +177,6 @@ func (h *Handler) decide(known *memberEnds, q *inquiry) string {
 		return ByUpstream
 	}
 	return ByExchange
-}
-
-// comeAndGo reports whether a connection through q's member was opened and has ended
-// since q began, as short ones do through a member that works.
-func (h *Handler) comeAndGo(q *inquiry) (yes bool) {
-	h.endings.mu.Lock()
-	began := q.began
-	for _, r := range q.ends {
-		yes = yes || r.Start.Add(r.Dial).After(began)
-	}
-	h.endings.mu.Unlock()
-	if yes {
-		return true
-	}
-	h.all(func(t *Tunnel) bool {
-		if flow := t.flow.Load(); flow != nil && t.record.Start.Add(t.record.Dial).After(began) && t.member != nil && t.member.ID() == q.member.ID() {
-			_, yes, _ = flow.Server()
-		}
-		return !yes
-	})
-	return yes
 }
 
 // owner returns the exchange, or the host where it belongs to none.

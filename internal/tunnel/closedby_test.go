@@ -208,13 +208,6 @@ func TestClosedBy(t *testing.T) {
 				_, _ = a.server.Close(), b.server.Close()
 				w.want(tunnel.ByExchange, a, b)
 			},
-			"two exchanges close all of their own, which are short": func(w *world) {
-				a, b := w.to(binance), w.to(okx)
-				_ = a.server.Close()
-				c := w.to(binance)
-				_, _ = b.server.Close(), c.server.Close()
-				w.want(tunnel.ByExchange, a, b, c)
-			},
 			"the upstream drops all, of two exchanges": func(w *world) {
 				a, b, c := w.to(binance), w.to(binance), w.to(okx)
 				w.tokyo.ResetAll()

@@ -166,6 +166,59 @@ func (l *selection) usable(m *Member) bool {
 	return m.Enabled && at <= degraded
 }
 
+// Unavailable is why a member of a pool cannot be used.
+type Unavailable struct {
+	Upstream string // its name
+	Why      string // "ejected (upstream_refused)", "drained", "geoblocked", "disabled"
+	Drained  bool   // an operator has drained it
+	Soon     bool   // it has refused a client's request, and is tried again soon
+}
+
+// maxUnavailable bounds what Unavailable returns.
+const maxUnavailable = 5
+
+// Unavailable returns why members may not be used for an exchange and a kind, of
+// the first few that are enabled; of all of them if none is.
+func (p *Pool) Unavailable(exchange string, kind catalog.Kind) (list []Unavailable) {
+	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
+	for _, enabled := range []bool{true, false} {
+		for i := range p.members {
+			m := &p.members[i]
+			if at, _ := l.at(m.state); m.Enabled != enabled || enabled && at <= degraded {
+				continue
+			}
+			if len(list) == maxUnavailable {
+				return list
+			}
+			list = append(list, m.unavailable(&l))
+		}
+		if len(list) > 0 {
+			break
+		}
+	}
+	return list
+}
+
+func (m *Member) unavailable(l *selection) Unavailable {
+	u := Unavailable{Upstream: m.name, Why: "disabled"}
+	pr := m.state.pairAt(l.number())
+	switch marks := m.state.marks.Load(); {
+	case !m.Enabled:
+	case marks&markDrained != 0, pr != nil && pr.drained.Load():
+		u.Why, u.Drained = "drained", true
+	case pr != nil && pr.verdict.Load().bad(l.time()) && !pr.contradicted(l.target.Kind):
+		v := pr.verdict.Load()
+		u.Why, u.Soon = string(v.Word), v.Word == Word(failure.UpstreamDenied) && !v.Until.IsZero()
+	case marks&markEjected != 0:
+		m.state.mu.Lock()
+		u.Why = "ejected (" + string(m.state.health.cause) + ")"
+		m.state.mu.Unlock()
+	default:
+		u.Why = "in use again"
+	}
+	return u
+}
+
 // label returns the pool's name for messages.
 func (p *Pool) label() string {
 	if !p.inline {

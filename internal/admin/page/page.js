@@ -218,7 +218,7 @@ function drawHead() {
   document.body.classList.toggle('stale', Boolean(lost));
   render(at('live'), lost ? h('span', { class: 'bad' }, 'not connected') : st ? ['as of ', h('time', { datetime: asOf }, clock(asOf, now))] : 'connecting …');
   if (!st && !lost) return;
-  const lines = st ? st.headlines : null;
+  const lines = st ? st.problems : null;
   const [line, bad] = headline(lines, asOf, now);
   const hints = st && !lost ? [...new Set(st.exchanges.filter((e) => isBad(e.state) && e.hint).map((e) => e.hint))] : [];
   render(at('news'),

@@ -1,0 +1,174 @@
+package admin
+
+import (
+	"fmt"
+	"strings"
+
+	"proxyd/internal/feed"
+)
+
+// Problems returns what an operator must see first, one line each; none if all is
+// well. Line 1 of status, the headline of the page and the body of /readyz are this
+// list.
+func (s Status) Problems() []string {
+	news := lostLines(s.Exchanges)
+	if !s.Config.InForce {
+		for _, f := range s.Config.Faults {
+			news = append(news, "FILE NOT IN FORCE: "+f)
+		}
+		if len(s.Config.Faults) == 0 {
+			news = append(news, "FILE NOT IN FORCE: "+s.Config.File+" has changed since it was loaded; run: proxyd reload")
+		}
+	}
+	switch s.State {
+	case StateReady:
+	case StateDraining:
+		news = append(news, "DRAINING: takes no new connections")
+	default:
+		news = append(news, "STARTING: takes no connections yet")
+	}
+	for i := range s.Exchanges {
+		if e := &s.Exchanges[i]; !e.State.Bad() && e.Cause != "" {
+			news = append(news, "DEGRADED: "+rowName(e)+": "+e.Text)
+		}
+	}
+	for _, r := range s.Reasons {
+		news = append(news, "DEGRADED: "+r)
+	}
+	return news
+}
+
+// lineWidth is where the line of the exchanges that are lost is cut.
+const lineWidth = 160
+
+// loss is one or more exchanges and kinds that are lost for the same cause.
+type loss struct {
+	names []string
+	text  string
+}
+
+func (l *loss) String() string { return strings.Join(l.names, ", ") + ": " + l.text }
+
+// lostLines returns a line that names every exchange and kind that is lost, the
+// worst first, as far as there is room; and a line each for what it does not tell in
+// full.
+func lostLines(rows []feed.Exchange) []string {
+	losses := lossesOf(rows)
+	if len(losses) == 0 {
+		return nil
+	}
+	all := make([]string, len(losses))
+	for i := range losses {
+		all[i] = losses[i].String()
+	}
+	if line := "BAD: " + strings.Join(all, "; "); len(line) <= lineWidth {
+		return []string{line}
+	}
+	first, told := headLine(losses)
+	lines := []string{first}
+	for _, text := range all[told:] {
+		lines = append(lines, "BAD: "+text)
+	}
+	return lines
+}
+
+// headLine returns the first line, and how many losses it tells in full.
+func headLine(losses []loss) (line string, told int) {
+	var others []string
+	for i := range losses[1:] {
+		others = append(others, losses[i+1].names...)
+	}
+	more := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprintf(" (+%d more)", n)
+	}
+	line, told = "BAD: "+losses[0].String(), 1
+	if room := lineWidth - len(more(len(others))); len(line) > room {
+		names, named := losses[0].names, 0
+		line = "BAD: "
+		for named < len(names) && (named == 0 || len(line)+len(names[named]) < lineWidth/2) {
+			if named > 0 {
+				line += ", "
+			}
+			line += names[named]
+			named++
+		}
+		hidden := len(names) - named
+		if hidden > 0 || len(others) > 0 {
+			told = 0
+		}
+		line += ": " + losses[0].text
+		return cutAt(line, lineWidth-len(more(hidden+len(others)))) + more(hidden+len(others)), told
+	}
+	for i, name := range others {
+		next := line + ", " + name
+		if i == 0 {
+			next = line + "; also " + name
+		}
+		if len(next)+len(more(len(others)-i-1)) > lineWidth {
+			return line + more(len(others)-i), told
+		}
+		line = next
+	}
+	return line, told
+}
+
+// lossesOf returns the losses in the order of the rows; those with the same cause
+// are one.
+func lossesOf(rows []feed.Exchange) []loss {
+	type cause struct {
+		state feed.State
+		text  string
+	}
+	same := map[cause][]*feed.Exchange{}
+	var order []cause
+	for i := range rows {
+		e := &rows[i]
+		if !e.State.Bad() {
+			continue
+		}
+		c := cause{e.State, e.Cause}
+		if e.Cause == "" {
+			c.text = e.Text
+		}
+		if same[c] == nil {
+			order = append(order, c)
+		}
+		same[c] = append(same[c], e)
+	}
+	losses := make([]loss, len(order))
+	for i, c := range order {
+		group := same[c]
+		for _, e := range group {
+			losses[i].names = append(losses[i].names, rowName(e))
+		}
+		if losses[i].text = group[0].Text; len(group) > 1 && group[0].Cause != "" {
+			losses[i].text = together(group)
+		}
+	}
+	return losses
+}
+
+// together returns what rows with the same cause have in common.
+func together(group []*feed.Exchange) string {
+	open, lost, since := 0, 0, group[0].Since
+	for _, e := range group {
+		open, lost = open+e.Tunnels, lost+e.Lost
+		if e.Since.Before(since) {
+			since = e.Since
+		}
+	}
+	return fmt.Sprintf("%d tunnels, %d lost, since %s: %s", open, lost, since.Local().Format("15:04:05"), group[0].Cause)
+}
+
+func rowName(e *feed.Exchange) string { return e.Exchange + " " + e.Kind }
+
+// cutAt returns s with at most limit bytes, "..." included.
+func cutAt(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit-3] + "..."
+}

@@ -1,0 +1,79 @@
+package feed
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Report returns the rows.
+func (t *Table) Report() Report {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.unlock()
+	t.configure(now)
+	r := Report{Time: now, Exchanges: t.exchanges(now, true), Feeds: make([]Feed, 0, len(t.feeds))}
+	for _, f := range t.feeds {
+		row := Feed{Exchange: f.pair.key.exchange, Kind: f.pair.key.kind.String(), Upstream: f.upstream, Silence: f.silence.now()}
+		f.fill(&row.Counts, t.sec)
+		r.Feeds = append(r.Feeds, row)
+	}
+	slices.SortFunc(r.Feeds, func(a, b Feed) int {
+		return cmp.Or(strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Kind, b.Kind), strings.Compare(a.Upstream, b.Upstream))
+	})
+	return r
+}
+
+// Exchanges returns the rows of the exchanges as Report does, without History.
+func (t *Table) Exchanges() []Exchange {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.unlock()
+	t.configure(now)
+	return t.exchanges(now, false)
+}
+
+func (t *Table) exchanges(now time.Time, history bool) []Exchange {
+	rows := make([]Exchange, 0, len(t.order))
+	for _, p := range t.order {
+		p.checkPool()
+		t.settle(p, now)
+		if !p.configured && p.used.IsZero() {
+			continue // it left the configuration before anything used it
+		}
+		row := Exchange{
+			Exchange: p.key.exchange, Kind: p.key.kind.String(), Configured: p.configured, Outbound: p.outbound,
+			State: p.state, Since: p.since, Text: t.words(p, now), Hint: t.hint(p),
+		}
+		if p.state.Bad() {
+			row.Lost = max(0, p.high-p.live)
+		}
+		if p.state == Lost || p.noMember != nil {
+			row.Cause = p.cause()
+		}
+		if history {
+			row.History = p.history(t.sec)
+		}
+		p.fill(&row.Counts, t.sec)
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, worse)
+	return rows
+}
+
+// worse sorts the rows of exchanges: those that are lost first, with the most
+// tunnels lost first among them.
+func worse(a, b Exchange) int {
+	rank := func(e *Exchange) int {
+		switch e.State {
+		case Lost:
+			return 0
+		case Silent:
+			return 1
+		case OK, Idle, NoTraffic:
+		}
+		return 2
+	}
+	return cmp.Or(rank(&a)-rank(&b), b.Lost-a.Lost, strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Kind, b.Kind))
+}

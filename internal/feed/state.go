@@ -1,0 +1,222 @@
+package feed
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"proxyd/internal/event"
+	"proxyd/internal/failure"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// pair is the row of an exchange and kind.
+type pair struct {
+	counts
+	key        pairKey
+	feeds      []*feedRow
+	configured bool
+	outbound   string
+	pool       *upstream.Pool         // nil: there is none to ask
+	noMember   []upstream.Unavailable // why no member of it can be used; nil: one can
+
+	state     State
+	since     time.Time // when it began
+	turned    time.Time // when that was noticed
+	announced bool      // that it is lost
+
+	// What has failed in a row: requests, and tunnels that ended at once. An open
+	// ends the first; a tunnel that lasts, or a request that is answered, both.
+	failures, shorts int
+	failedSince      time.Time // when the first of them failed
+	byClient         bool      // its clients closed all of shorts
+	causes           []cause   // of the latest, the first ones first
+
+	// high tunnels were open until fell; the zero time: they still are.
+	high int
+	fell time.Time
+
+	carrying time.Time // when it began to work: a tunnel opened, or a request was answered
+	answered time.Time // when a plain request was last answered
+	ended    time.Time // when its last tunnel ended
+}
+
+// cause is one of the causes of failures.
+type cause struct {
+	class    failure.Class // "" for a tunnel that ended at once
+	upstream string
+	by       string    // who closed the tunnel
+	last     time.Time // when it was last seen
+}
+
+const (
+	lostAfter   = 3                // in a row
+	maxCauses   = 16               // that are kept
+	causesFor   = time.Minute      // a cause that is older than the last one by more is not named
+	settledFall = 10 * time.Second // a fall that stopped halfway is over then
+	requestsFor = time.Minute      // an exchange without tunnels is in use so long after a request
+	doubtFor    = 10 * time.Minute // what its clients closed at once, and did not open again, is no loss then
+)
+
+// rose notes that a tunnel has opened.
+func (p *pair) rose(now time.Time) {
+	p.carrying = cmp.Or(p.carrying, now)
+	if p.live >= p.high {
+		p.high, p.fell = p.live, time.Time{}
+	}
+	if p.shorts == 0 {
+		p.worked()
+	}
+}
+
+// succeeded notes that a plain request was answered.
+func (p *pair) succeeded(now time.Time) {
+	p.carrying = cmp.Or(p.carrying, now)
+	p.answered = now
+	p.worked()
+}
+
+// worked ends a row of failures.
+func (p *pair) worked() {
+	p.failures, p.shorts, p.byClient, p.failedSince = 0, 0, false, time.Time{}
+	p.causes = p.causes[:0]
+}
+
+// fall notes that a tunnel ended at a time, of so many.
+func (p *pair) fall(before int, now time.Time) {
+	p.ended = latest(p.ended, now)
+	halfway := before > p.high/2 && now.Sub(p.fell) > settledFall
+	if p.fell.IsZero() || halfway && !p.state.Bad() {
+		p.high, p.fell = before, now
+	}
+}
+
+// failure notes that a request failed.
+func (p *pair) failure(r *tunnel.Record, now time.Time) {
+	p.failures++
+	p.failedSince = cmp.Or(p.failedSince, now)
+	for i := range r.Attempts {
+		p.note(cause{class: r.Attempts[i].Class, upstream: r.Attempts[i].Upstream, last: now})
+	}
+	if len(r.Attempts) == 0 {
+		p.note(cause{class: r.Class, upstream: r.Upstream, last: now})
+	}
+}
+
+// short notes that a tunnel ended at once.
+func (p *pair) short(r *tunnel.Record, now time.Time) {
+	p.byClient = r.ClosedBy == tunnel.ByClient && (p.shorts == 0 || p.byClient)
+	p.shorts++
+	p.failedSince = cmp.Or(p.failedSince, now)
+	p.note(cause{upstream: r.Upstream, by: r.ClosedBy, last: now})
+}
+
+func (p *pair) note(c cause) {
+	for i := range p.causes {
+		if old := &p.causes[i]; old.class == c.class && old.upstream == c.upstream && old.by == c.by {
+			old.last = c.last
+			return
+		}
+	}
+	if len(p.causes) == maxCauses {
+		p.causes = slices.Delete(p.causes, 0, 1)
+	}
+	p.causes = append(p.causes, c)
+}
+
+// checkPool notes whether a member of the pair's pool can be used. That all have
+// just refused one request says little of others: three in a row do.
+func (p *pair) checkPool() {
+	p.noMember = nil
+	if p.pool != nil && !p.pool.Usable(p.key.exchange, p.key.kind) {
+		if list := p.pool.Unavailable(p.key.exchange, p.key.kind); slices.ContainsFunc(list, func(u upstream.Unavailable) bool { return !u.Soon }) {
+			p.noMember = list
+		}
+	}
+}
+
+// silence returns the worst silence of its feeds, nil if there is none.
+func (p *pair) silence() (worst *Silence) {
+	for _, f := range p.feeds {
+		if s := f.silence.now(); s != nil && (worst == nil || s.Tunnels > worst.Tunnels) {
+			worst = s
+		}
+	}
+	return worst
+}
+
+// judge returns the state of a pair now, and when it began if it is a new one.
+func (p *pair) judge(now time.Time) (State, time.Time) {
+	failing := p.key.exchange != "" && p.failures+p.shorts >= lostAfter
+	if failing && p.failures == 0 && p.byClient && p.live == 0 && now.Sub(p.used) > doubtFor {
+		failing = false
+	}
+	silence := p.silence()
+	switch {
+	case failing:
+		return Lost, p.failedSince
+	case p.noMember != nil && p.live == 0:
+		return Lost, now
+	case silence != nil:
+		return Silent, silence.Since
+	case p.live > 0, !p.answered.IsZero() && now.Sub(p.answered) < requestsFor:
+		return OK, p.carrying
+	case p.ended.IsZero() && p.answered.IsZero():
+		return NoTraffic, now
+	}
+	return Idle, latest(p.ended, p.answered)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// settle brings the state of a pair up to date.
+func (t *Table) settle(p *pair, now time.Time) {
+	state, since := p.judge(now)
+	if state == p.state {
+		return
+	}
+	before, began := p.state, p.since
+	if before.Bad() && state == OK {
+		since = now
+	}
+	p.state, p.since, p.turned = state, since, now
+	if state == Idle || state == NoTraffic {
+		p.carrying = time.Time{}
+	}
+	if before == Lost && p.announced {
+		p.announced = false
+		e := t.event(p, event.ExchangeBack, event.Info, now)
+		e.Text, e.Count = p.backWords(began, now), p.live
+		t.events = append(t.events, e)
+	}
+}
+
+// announceAfter is how long an exchange is lost before there is an event of it: the
+// records of tunnels that have ended come up to 350 ms after their end, and the
+// event gives the number of them.
+const announceAfter = 400 * time.Millisecond
+
+// announce emits that an exchange is lost, once.
+func (t *Table) announce(p *pair, now time.Time) {
+	if p.state != Lost || p.announced || now.Sub(p.turned) < announceAfter {
+		return
+	}
+	p.announced = true
+	e := t.event(p, event.ExchangeLost, event.Error, now)
+	e.Text, e.Hint, e.Count = t.words(p, now), t.hint(p), max(0, p.high-p.live)
+	t.events = append(t.events, e)
+}
+
+func (t *Table) event(p *pair, typ event.Type, s event.Severity, now time.Time) event.Event {
+	e := event.Event{Time: now, Type: typ, Severity: s, Exchange: p.key.exchange, Kind: p.key.kind.String()}
+	if list := p.upstreams(); len(list) == 1 {
+		e.Upstream = list[0]
+	}
+	return e
+}

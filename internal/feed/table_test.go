@@ -1,0 +1,183 @@
+package feed_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/event"
+	"proxyd/internal/feed"
+	"proxyd/internal/testkit"
+)
+
+const futures = "fstream.binance.com" // the catalogue's, of binance_futures
+
+// venue serves whatever the proxies carry to it, and two proxies that do.
+func venue(t testing.TB, serve func(net.Conn)) (one, two *testkit.Proxy, config string) {
+	t.Helper()
+	x := testkit.NewTCP(t, serve)
+	one = testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": x.Addr}})
+	two = testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": x.Addr}})
+	return one, two, `
+pools:
+  asia:
+    strategy: round_robin
+    proxies:
+      - {name: tokyo-1, url: "` + one.URL() + `"}
+      - {name: tokyo-2, url: "` + two.URL() + `"}
+exchanges:
+  binance_futures: {websocket: asia, http: asia}
+  okx: {websocket: asia}
+default: reject
+`
+}
+
+// Promise (feeds): an exchange whose last three opens failed is lost, with the tunnels that it had, who refused it, and since when; the first open that succeeds ends that.
+func TestRefusedExchangeIsLostUntilOneOpens(t *testing.T) {
+	t.Parallel()
+	one, two, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	if row := h.row("okx", "websocket"); row.State != feed.NoTraffic || row.Text != "no traffic yet" || row.Outbound != "asia" || !row.Configured {
+		t.Errorf("before any traffic: %+v", row)
+	}
+	var clients []*net.TCPConn
+	for range 4 {
+		c, err := h.open(futures)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	if row := h.row("binance_futures", "websocket"); row.State != feed.OK || row.Tunnels != 4 || row.Opened != 4 {
+		t.Fatalf("%+v", row)
+	}
+	denied := testkit.On(testkit.AtRequest, testkit.Answer("403 Forbidden", ""))
+	one.SetFault(denied)
+	two.SetFault(denied)
+	one.ResetAll()
+	two.ResetAll()
+	for _, c := range clients {
+		_, _ = io.Copy(io.Discard, c)
+		_ = c.Close()
+	}
+	testkit.Eventually(t, testkit.Patience, "no tunnel is open", func() bool { return h.row("binance_futures", "websocket").Tunnels == 0 })
+	began := time.Now()
+	for i := range 3 {
+		if row := h.row("binance_futures", "websocket"); row.State != feed.Idle {
+			t.Fatalf("after %d failures: %+v", i, row)
+		}
+		if _, err := h.open(futures); err == nil {
+			t.Fatal("it opened")
+		}
+	}
+	row := h.row("binance_futures", "websocket")
+	if row.State != feed.Lost || row.Lost != 4 || row.Failed != 3 || row.Since.Before(began) {
+		t.Errorf("%+v", row)
+	}
+	if !strings.HasPrefix(row.Text, "0 tunnels (4 until ") || !strings.HasSuffix(row.Text, "), 3 refused in 1 min: upstream_denied by tokyo-1, tokyo-2") &&
+		!strings.HasSuffix(row.Text, "), 3 refused in 1 min: upstream_denied by tokyo-2, tokyo-1") {
+		t.Errorf("text %q", row.Text)
+	}
+	if !strings.Contains(row.Hint, "proxyd probe binance_futures") {
+		t.Errorf("hint %q", row.Hint)
+	}
+	if rows := h.table.Report().Exchanges; rows[0].Exchange != "binance_futures" || rows[0].Kind != "websocket" {
+		t.Errorf("the first row is %s", rows[0].Exchange)
+	}
+	text := row.Text
+	if again := h.row("binance_futures", "websocket"); !again.Since.Equal(row.Since) {
+		t.Error("since was renewed")
+	}
+	testkit.Eventually(t, testkit.Patience, "the event", func() bool { return len(h.emitted(event.ExchangeLost)) > 0 })
+	one.SetFault(nil)
+	two.SetFault(nil)
+	if _, err := h.open(futures); err != nil {
+		t.Fatal(err)
+	}
+	if row := h.row("binance_futures", "websocket"); row.State != feed.OK || row.Text != "" || row.Hint != "" {
+		t.Errorf("after the cure: %+v", row)
+	}
+	testkit.Eventually(t, testkit.Patience, "the events", func() bool { return len(h.emitted(event.ExchangeBack)) > 0 })
+	lost, back := h.emitted(event.ExchangeLost), h.emitted(event.ExchangeBack)
+	if len(lost) != 1 || lost[0].Count != 4 || lost[0].Severity != event.Error || lost[0].Text != text || lost[0].Hint == "" {
+		t.Errorf("lost: %+v", lost)
+	}
+	if len(back) != 1 || back[0].Severity != event.Info || !strings.HasPrefix(back[0].Text, "works again after ") {
+		t.Errorf("back: %+v", back)
+	}
+}
+
+// One upstream that fails is no loss while another one does it.
+func TestExchangeIsNotLostWhileFailoverSucceeds(t *testing.T) {
+	t.Parallel()
+	one, _, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	one.SetFault(testkit.On(testkit.AtRequest, testkit.Answer("403 Forbidden", "")))
+	for range 6 {
+		if _, err := h.open(futures); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if row := h.row("binance_futures", "websocket"); row.State != feed.OK || row.Failed != 0 || row.Tunnels != 6 {
+		t.Errorf("%+v", row)
+	}
+	if row, ok := h.feed("binance_futures", "websocket", "tokyo-1"); !ok || row.Failed == 0 || row.LastFailure.Class != "upstream_denied" {
+		t.Errorf("the feed through tokyo-1: %+v", row)
+	}
+}
+
+// Promise (feeds): a client that closes its tunnels and opens none is idle, which is no alarm.
+func TestClosedByItsClientIsIdle(t *testing.T) {
+	t.Parallel()
+	_, _, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	c, err := h.open(futures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	testkit.Eventually(t, testkit.Patience, "it is closed", func() bool { return h.row("binance_futures", "websocket").Tunnels == 0 })
+	row := h.row("binance_futures", "websocket")
+	if row.State != feed.Idle || !strings.HasPrefix(row.Text, "idle since ") || row.LastClose == nil || row.LastClose.By != "client" || row.Closed != 1 {
+		t.Errorf("%+v", row)
+	}
+}
+
+// Bytes are counted once, whether a sample or the end sees them, and rates follow.
+func TestBytesOfLiveAndEndedTunnels(t *testing.T) {
+	t.Parallel()
+	_, _, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	c, err := h.open(futures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 60_000
+	if _, err := c.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	sum := func() (n int64) {
+		for _, bytes := range h.row("binance_futures", "websocket").History {
+			n += bytes
+		}
+		return n
+	}
+	testkit.Eventually(t, testkit.Patience, "the history has the bytes", func() bool { return sum() == size })
+	row := h.row("binance_futures", "websocket")
+	if row.Down.Minute != size/60.0 || row.Up.Minute != size/60.0 || row.LastByte.IsZero() {
+		t.Errorf("%+v", row)
+	}
+	if _, err := c.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	testkit.Eventually(t, testkit.Patience, "the history has all bytes", func() bool { return sum() == size+100 })
+}

@@ -1,0 +1,219 @@
+package feed
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"proxyd/internal/failure"
+	"proxyd/internal/upstream"
+)
+
+// maxNames is how many upstreams a text names.
+const maxNames = 4
+
+// words returns what is wrong with a pair, or worth a note.
+func (t *Table) words(p *pair, now time.Time) string {
+	switch p.state {
+	case Lost:
+		parts := []string{p.openWords(now)}
+		if how := t.failedWords(p, now); how != "" {
+			parts = append(parts, how)
+		}
+		text := strings.Join(parts, ", ")
+		if cause := p.cause(); cause != "" {
+			text += ": " + cause
+		}
+		return text
+	case Silent:
+		if s := p.silence(); s != nil {
+			return s.Text
+		}
+	case OK:
+		if p.noMember != nil {
+			return "no upstream can be used for new connections: " + unavailableWords(p.noMember)
+		}
+	case Idle:
+		if by := p.lastClose.By; p.answered.Before(p.ended) && by != "" {
+			return "idle since " + clock(p.ended, now) + ": last closed by " + who(by)
+		}
+		return "idle since " + clock(latest(p.ended, p.answered), now)
+	case NoTraffic:
+		return "no traffic yet"
+	}
+	return ""
+}
+
+// openWords returns how many tunnels are open, and how many were before.
+func (p *pair) openWords(now time.Time) string {
+	was := ""
+	if p.high > p.live && !p.fell.IsZero() {
+		was = fmt.Sprintf(" (%d until %s)", p.high, clock(p.fell, now))
+	}
+	if p.live > 0 {
+		return plural(p.live, "tunnel", "tunnels") + " go on" + was
+	}
+	return "0 tunnels" + was
+}
+
+// failedWords returns how many requests failed.
+func (t *Table) failedWords(p *pair, now time.Time) string {
+	var parts []string
+	switch n := p.failedLately(t.sec); {
+	case p.failures == 0:
+	case n > 0:
+		parts = append(parts, fmt.Sprintf("%d refused in 1 min", n))
+	default:
+		parts = append(parts, fmt.Sprintf("%d refused since %s", p.failures, clock(p.failedSince, now)))
+	}
+	if p.shorts > 0 {
+		parts = append(parts, fmt.Sprintf("%d ended within 5 s since %s", p.shorts, clock(p.failedSince, now)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// cause returns what the failures have in common: "upstream_denied by tokyo-1,
+// tokyo-2".
+func (p *pair) cause() string {
+	causes := p.recent()
+	if len(causes) == 0 {
+		if p.noMember != nil {
+			return "no upstream can be used: " + unavailableWords(p.noMember)
+		}
+		return ""
+	}
+	var parts []string
+	var order []string
+	names := map[string][]string{}
+	for _, c := range causes {
+		head := c.head()
+		if _, known := names[head]; !known {
+			order = append(order, head)
+		}
+		names[head] = append(names[head], c.upstream)
+	}
+	for _, head := range order {
+		list := slices.DeleteFunc(names[head], func(s string) bool { return s == "" })
+		if len(list) == 0 {
+			head, _, _ = strings.Cut(head, "\x00")
+			parts = append(parts, head)
+			continue
+		}
+		parts = append(parts, strings.Replace(head, "\x00", "", 1)+" "+namesOf(list))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// head returns the words before the upstream's name; what stands behind the NUL
+// belongs to the name.
+func (c cause) head() string {
+	switch {
+	case c.class == "":
+		return "closed by " + who(c.by) + "\x00 through"
+	case strings.HasPrefix(failure.AnswerTo(c.class).Blame, "upstream"):
+		return string(c.class) + "\x00 by"
+	}
+	return string(c.class) + "\x00 through"
+}
+
+// who returns a side in words.
+func who(by string) string {
+	switch by {
+	case "client":
+		return "the client"
+	case "upstream", "exchange":
+		return "the " + by
+	case "server":
+		return "the other side"
+	}
+	return by
+}
+
+// recent returns the causes of the latest failures.
+func (p *pair) recent() []cause {
+	var last time.Time
+	for _, c := range p.causes {
+		last = latest(last, c.last)
+	}
+	var list []cause
+	for _, c := range p.causes {
+		if last.Sub(c.last) <= causesFor {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// upstreams returns the upstreams that the causes name, each once.
+func (p *pair) upstreams() (names []string) {
+	for _, c := range p.recent() {
+		if c.upstream != "" && !slices.Contains(names, c.upstream) {
+			names = append(names, c.upstream)
+		}
+	}
+	for _, u := range p.noMember {
+		if !slices.Contains(names, u.Upstream) {
+			names = append(names, u.Upstream)
+		}
+	}
+	return names
+}
+
+// backWords returns that a pair works again.
+func (p *pair) backWords(since, now time.Time) string {
+	lost := " after " + span(now.Sub(since))
+	switch {
+	case p.live > 0:
+		return "works again" + lost + ": " + plural(p.live, "tunnel", "tunnels")
+	case p.state == OK:
+		return "works again" + lost
+	case p.state == Silent:
+		return "tunnels open again" + lost + ", but silent"
+	}
+	return "can be used again" + lost + "; no client asks for it"
+}
+
+func unavailableWords(list []upstream.Unavailable) string {
+	parts := make([]string, len(list))
+	for i, u := range list {
+		parts[i] = u.Upstream + " is " + u.Why
+	}
+	return strings.Join(parts, ", ")
+}
+
+// namesOf returns a list of names, cut.
+func namesOf(list []string) string {
+	if more := len(list) - maxNames; more > 0 {
+		return strings.Join(list[:maxNames], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(list, ", ")
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// clock returns a time of the day, with the date if it is another one.
+func clock(at, now time.Time) string {
+	at, now = at.Local(), now.Local()
+	if at.YearDay() != now.YearDay() || at.Year() != now.Year() {
+		return at.Format("2006-01-02 15:04:05")
+	}
+	return at.Format("15:04:05")
+}
+
+// span returns a duration in its largest unit or two.
+func span(d time.Duration) string {
+	d = max(0, d).Round(time.Second)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+}

@@ -50,6 +50,8 @@ func addCompletion(root *cobra.Command) {
 func completeFlags(cmd *cobra.Command) {
 	for flag, values := range map[string]func(*cobra.Command, []string) []string{
 		"format":   func(*cobra.Command, []string) []string { return []string{"text", "json"} },
+		"exchange": func(*cobra.Command, []string) []string { return exchangeIDs() },
+		"upstream": func(cmd *cobra.Command, _ []string) []string { return append(upstreamNames(cmd), "direct") },
 		"kind":     func(*cobra.Command, []string) []string { return []string{"http", "websocket"} },
 		"for":      func(*cobra.Command, []string) []string { return clientNames() },
 		"shell":    func(*cobra.Command, []string) []string { return slices.Sorted(maps.Keys(shells)) },

@@ -36,6 +36,9 @@ func TestCompletionOfValues(t *testing.T) {
 		{[]string{"env", "-c", path, "--listener", ""}, "127.0.0.1:9999\n"},
 		{[]string{"check", "--format", "js"}, "json\n"},
 		{[]string{"route", "--kind", "w"}, "websocket\n"},
+		{[]string{"close", "--exchange", "krak"}, "kraken\n"},
+		{[]string{"tunnels", "-c", path, "--upstream", "to"}, "tokyo-1\n"},
+		{[]string{"close", "--kind", "w"}, "websocket\n"},
 	} {
 		if out, _, code := call(append([]string{"__complete"}, c.args...)...); code != 0 || !strings.Contains("\n"+out, "\n"+c.want) {
 			t.Errorf("%v: exit code %d, want %q in\n%s", c.args, code, c.want, out)

@@ -25,12 +25,17 @@ type Options struct {
 	Snapshot func() *router.Router // nil as long as there is none
 	Status   func() Status
 	Brief    func() Status           // State, Reasons and Config alone, for /readyz, whatever the number of tunnels; nil: Status
-	Tunnels  func(func(Tunnel) bool) // hands over each live tunnel, until false; what it is given does no I/O
+	Tunnels  func(f Filter, limit int) ([]Tunnel, error) // the live tunnels that match, the quietest first; limit 0 is none. The error says what the filter may name
 	Metrics  http.Handler
 	Feeds    func() feed.Report // for /api/v1/feeds
 	Journal  *event.Journal     // for /api/v1/events; nil: an empty one
 
 	Config func() ConfigReport // for /api/v1/config
+
+	// Close ends the tunnels that match, spread evenly over a time, and returns how
+	// many they are; with dryRun it only counts. It does not wait for over. nil: not
+	// in this build.
+	Close func(f Filter, over time.Duration, dryRun bool) (int, error)
 
 	Reload  func(ctx context.Context, dryRun bool) Report
 	Upgrade func(ctx context.Context, move bool, progress func(string)) error // nil: not on this system

@@ -218,6 +218,43 @@ func (c *Client) Drain(ctx context.Context, upstream, exchange string, on bool) 
 	return "", refused(resp)
 }
 
+// Tunnels asks for the live tunnels that match, the quietest first.
+func (c *Client) Tunnels(ctx context.Context, f Filter) (list []Tunnel, err error) {
+	return list, rejected(c.get(ctx, "/api/v1/tunnels?"+f.Query().Encode(), &list))
+}
+
+// Close ends the tunnels that match, spread over a time, or with dryRun only says
+// which. The answer is the daemon's sentence; if none matches the error is a
+// *RejectedError.
+func (c *Client) Close(ctx context.Context, f Filter, over time.Duration, dryRun bool) (string, error) {
+	q := f.Query()
+	if over > 0 {
+		q.Set("over", over.String())
+	}
+	if dryRun {
+		q.Set("dry_run", "1")
+	}
+	resp, err := c.ask(ctx, http.MethodPost, "/-/close?"+q.Encode())
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", rejected(refused(resp))
+	}
+	return sentence(resp), nil
+}
+
+// rejected returns err, as a *RejectedError if the daemon has found nothing of the
+// names that it was given.
+func rejected(err error) error {
+	no, ok := errors.AsType[*RefusedError](err)
+	if ok && (no.Status == http.StatusUnprocessableEntity || no.Status == http.StatusNotFound) {
+		return &RejectedError{[]string{no.Text}}
+	}
+	return err
+}
+
 // get asks for JSON; v is nil when only the status counts.
 func (c *Client) get(ctx context.Context, path string, v any) error {
 	resp, err := c.ask(ctx, http.MethodGet, path)

@@ -34,7 +34,7 @@ func TestClientReads(t *testing.T) {
 	want.Tunnels = []Count{{"okx", "http", "tokyo-1", 7}}
 	tunnel := Tunnel{ID: "1", Client: "127.0.0.1:9", Started: time.Unix(3, 0).UTC(), BytesUp: 1 << 40}
 	o.Status = func() Status { return want }
-	o.Tunnels = func(yield func(Tunnel) bool) { yield(tunnel) }
+	o.Tunnels = func(Filter, int) ([]Tunnel, error) { return []Tunnel{tunnel}, nil }
 	atBoth(t, o, func(t *testing.T, c *Client) {
 		status, err := c.Status(t.Context())
 		if diff := cmp.Diff(want.filled(), status); diff != "" || err != nil {

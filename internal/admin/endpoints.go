@@ -37,6 +37,7 @@ func (s *Server) table() map[string]endpoint {
 		"/-/upgrade":      {http.MethodPost, false, s.upgrade},
 		"/-/drain":        {http.MethodPost, false, s.drain},
 		"/-/resume":       {http.MethodPost, false, s.drain},
+		"/-/close":        {http.MethodPost, false, s.closeTunnels},
 	}
 	for name := range pageFiles {
 		t[pagePath+name] = endpoint{http.MethodGet, false, pageFile}
@@ -115,16 +116,6 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, s.o.Status().filled())
-}
-
-// tunnels collects before it writes: a slow reader delays no other request.
-func (s *Server) tunnels(w http.ResponseWriter, _ *http.Request) {
-	all := []Tunnel{}
-	s.o.Tunnels(func(t Tunnel) bool {
-		all = append(all, t)
-		return true
-	})
-	writeJSON(w, http.StatusOK, all)
 }
 
 const maxHosts = 100

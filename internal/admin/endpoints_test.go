@@ -16,12 +16,11 @@ import (
 
 func TestEndpoints(t *testing.T) {
 	o := wellOptions(t)
-	o.Tunnels = func(yield func(Tunnel) bool) {
+	o.Tunnels = func(Filter, int) (list []Tunnel, _ error) {
 		for _, id := range []string{"a", "b"} {
-			if !yield(Tunnel{ID: id, Host: "stream.binance.com", Port: 9443, BytesDown: 7}) {
-				return
-			}
+			list = append(list, Tunnel{ID: id, Host: "stream.binance.com", Port: 9443, BytesDown: 7})
 		}
+		return list, nil
 	}
 	a := serve(t, o, "")
 	for _, c := range []struct {

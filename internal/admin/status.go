@@ -141,25 +141,6 @@ type Process struct {
 	Seen       time.Time `json:"seen"`  // when it last reported
 }
 
-// Tunnel is one live tunnel.
-type Tunnel struct {
-	ID        string    `json:"id"` // as in the log
-	Client    string    `json:"client"`
-	User      string    `json:"user,omitempty"`
-	Protocol  string    `json:"protocol"`
-	Host      string    `json:"host"`
-	Port      uint16    `json:"port"`
-	Exchange  string    `json:"exchange,omitempty"`
-	Kind      string    `json:"kind"`
-	Rule      string    `json:"rule"`
-	Pool      string    `json:"pool"`
-	Upstream  string    `json:"upstream"`
-	Via       string    `json:"via,omitempty"` // the hops before it, the nearest to it first
-	Started   time.Time `json:"started"`
-	BytesUp   int64     `json:"bytes_up"` // from the client
-	BytesDown int64     `json:"bytes_down"`
-}
-
 // Report is how a reload went, or would go. If there are Faults, nothing has
 // changed.
 type Report struct {

@@ -60,7 +60,7 @@ func wellOptions(t *testing.T) Options {
 		Settings: func() config.Admin { return config.Admin{} },
 		Snapshot: func() *router.Router { return snap },
 		Status:   wellStatus,
-		Tunnels:  func(func(Tunnel) bool) {},
+		Tunnels:  func(Filter, int) ([]Tunnel, error) { return nil, nil },
 		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "proxyd_build_info 1") }),
 		Reload:   func(context.Context, bool) Report { return Report{Applied: true} },
 	}

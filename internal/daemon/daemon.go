@@ -74,6 +74,7 @@ type Daemon struct {
 	removed     *removedTunnels
 	prober      *prober
 	recorder    *recorder
+	closer      closer
 	servers     sync.WaitGroup
 	reloading   sync.Mutex // one reload at a time
 	upgrade     upgrade
@@ -174,9 +175,10 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	}
 	d.metrics = d.newMetrics()
 	d.metrics.Reloaded("start", true, d.started)
+	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
+	d.closer.ctx = partsCtx
 	d.admin = d.newAdmin(ctx)
 	d.snapshot.Load().Set().OnBudgetNearlyUsed(d.nearlyUsed)
-	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
 	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
@@ -208,6 +210,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.reloading.Unlock()
 	d.servers.Wait()
 	stopParts()
+	d.closer.working.Wait()
 	parts.Wait()
 	return nil
 }

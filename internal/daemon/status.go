@@ -1,11 +1,9 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +11,6 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/feed"
 	"proxyd/internal/limit"
-	"proxyd/internal/tunnel"
 
 	"go.uber.org/zap"
 )
@@ -59,7 +56,8 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Snapshot: d.snapshot.Load,
 		Status:   d.status,
 		Brief:    d.brief,
-		Tunnels:  d.eachTunnel,
+		Tunnels:  d.liveTunnels,
+		Close:    d.closeTunnels,
 		Metrics:  d.metrics.Handler(),
 		Feeds:    d.feeds.Report,
 		Journal:  d.journal,
@@ -76,16 +74,6 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 	})
 }
 
-func (d *Daemon) eachTunnel(yield func(admin.Tunnel) bool) {
-	d.handler.Each(func(t tunnel.Live) bool {
-		return yield(admin.Tunnel{
-			ID: t.ID, Client: t.Client.String(), User: t.Label, Protocol: t.Protocol, Host: t.Host, Port: t.Port,
-			Exchange: t.Exchange, Kind: t.Kind.String(), Rule: t.Rule, Pool: t.Pool, Upstream: t.Upstream, Via: t.Via,
-			Started: t.Start, BytesUp: t.Up, BytesDown: t.Down,
-		})
-	})
-}
-
 // setDrained begins or ends a drain for an operator. Names compare without case,
 // as in the file.
 func (d *Daemon) setDrained(name, exchange string, on bool) error {
@@ -99,12 +87,9 @@ func (d *Daemon) setDrained(name, exchange string, on bool) error {
 		}
 		return fmt.Errorf("there is no upstream %q; there are: %s", name, strings.Join(names, ", "))
 	}
-	if exchange != "" {
-		id, ok := d.snapshot.Load().Config().Known().Resolve(exchange)
-		if !ok && !slices.ContainsFunc(d.snapshot.Load().Config().Exchanges, func(e config.Exchange) bool { return e.ID == exchange }) {
-			return fmt.Errorf("there is no exchange %q; see: proxyd exchanges", exchange)
-		}
-		exchange = cmp.Or(id, exchange)
+	exchange, err := d.exchangeID(exchange)
+	if err != nil {
+		return err
 	}
 	u.SetDrained(exchange, on)
 	msg := "drained"

@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients schema clean catalog compare profile
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients alerts schema clean catalog compare profile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ profile: ## where set-up and messages spend their time and memory
 
 interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd (Linux, root)
 	GO='$(GO)' interop/run.sh
+
+alerts: build ## the rules, and a real Prometheus and Alertmanager beside bin/proxyd (Debian's packages)
+	GO='$(GO)' deploy/prometheus/check.sh
 
 catalog: ## compare the catalogue of exchanges with the newest ccxt, for review (pip; SNAPSHOT=1 keeps what it names for the tests)
 	tools/catalog/run.sh

@@ -83,7 +83,11 @@ func shortRows(snap *router.Router) (rows []metrics.Short) {
 
 func budgetMetrics(snap *router.Router) (rows []metrics.Budget) {
 	for _, r := range snap.Set().Budgets().Rows() {
-		rows = append(rows, metrics.Budget{Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Remaining: r.Remaining, Refused: r.Refused})
+		most := r.Limits.Connects
+		if open := r.Limits.MaxConnections; most == 0 || open > 0 && open < most {
+			most = open
+		}
+		rows = append(rows, metrics.Budget{Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Limit: most, Remaining: r.Remaining, Refused: r.Refused})
 	}
 	return rows
 }

@@ -35,7 +35,7 @@ const documentHead = `# Metrics
 
 What ` + "`/metrics`" + ` of the [admin address](admin.md#addresses) shows. This page is generated from the declarations in
 ` + "`internal/metrics/families.go`" + ` (` + "`go generate .`" + `); a test fails when it is out of date. How to wire Prometheus, with alerts and a
-dashboard: [operations.md](admin.md#metrics).
+dashboard: [operations.md](operations.md#monitoring).
 
 No value of a label comes from a client: they come from the configuration and the catalogue.
 
@@ -47,8 +47,8 @@ const documentSeries = `
 ## How many series
 
 The series of an exchange and kind through an upstream (a feed) are there from its first request on, and hidden after an
-hour without traffic and without an open tunnel; when they come back, their totals go on. At most %d feeds have series
-of their own; what further ones carry is counted under ` + "`upstream=\"other\"`" + ` of their exchange and kind. The same holds for
+hour without traffic and without an open tunnel; when they come back, their totals go on, unless new feeds needed the
+room. At most %d feeds have series of their own; what further ones carry is counted under ` + "`upstream=\"other\"`" + ` of their exchange and kind. The same holds for
 ` + "`proxyd_dial_duration_seconds` and `proxyd_dial_errors_total`" + `, for upstreams. Series of an upstream or exchange that a reload removes
 go away with its last tunnel. Counters begin at 0 in each process: after an upgrade, too, and a tunnel that moved is counted on from where it was.
 `

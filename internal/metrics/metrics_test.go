@@ -45,7 +45,7 @@ func full() Options {
 		Verdicts:     func() []Verdict { return []Verdict{{"tokyo-1", "binance", "http", "geoblocked"}} },
 		Certificates: func() []Certificate { return []Certificate{{"tokyo-2", time.Unix(1800000000, 0)}} },
 		Budgets: func() []Budget {
-			return []Budget{{"binance", "websocket", "tokyo-ip", 12, 3}, {"", "", "tokyo-1", 500, 0}}
+			return []Budget{{"binance", "websocket", "tokyo-ip", 300, 12, 3}, {"", "", "tokyo-1", 600, 500, 0}}
 		},
 		Short:      func() []Short { return []Short{{"binance", "websocket", "tokyo-1", 4}} },
 		LogDropped: func() uint64 { return 9 },
@@ -184,6 +184,7 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 		"dial_duration_seconds_count{upstream=\"tokyo-1\"} 1\n", "dial_errors_total{class=\"local\",upstream=\"direct\"} 1\n",
 		"upstream_up{upstream=\"tokyo-1\"} 1\n", "upstream_up{upstream=\"tokyo-2\"} 0\n",
 		"upstream_verdict{exchange=\"binance\",kind=\"http\",upstream=\"tokyo-1\",verdict=\"geoblocked\"} 1\n",
+		"budget_limit{exchange=\"all\",exit=\"tokyo-1\",kind=\"all\"} 600\n",
 		"budget_remaining{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 12\n", "budget_remaining{exchange=\"all\",exit=\"tokyo-1\",kind=\"all\"} 500\n",
 		"budget_refused_total{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 3\n",
 		"tunnels_short_total{exchange=\"binance\",kind=\"websocket\",upstream=\"tokyo-1\"} 4\n", "log_dropped_total 9\n", "log_write_errors_total 3\n",

@@ -56,7 +56,7 @@ type Certificate struct {
 // traffic.
 type Budget struct {
 	Exchange, Kind, Exit string
-	Remaining            int
+	Limit, Remaining     int
 	Refused              uint64 // so far
 }
 

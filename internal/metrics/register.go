@@ -63,6 +63,8 @@ func (m *Metrics) registerBudgets() {
 	addRows(m, o.Budgets, func(r Budget) []string {
 		return []string{allLabel(r.Exchange), allLabel(r.Kind), r.Exit}
 	}, column[Budget]{
+		"budget_limit", func(r Budget) float64 { return float64(r.Limit) },
+	}, column[Budget]{
 		"budget_remaining", func(r Budget) float64 { return float64(r.Remaining) },
 	}, column[Budget]{
 		"budget_refused_total", func(r Budget) float64 { return float64(r.Refused) },

@@ -1,0 +1,235 @@
+package metrics
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/failure"
+	"proxyd/internal/feed"
+	"proxyd/internal/tunnel"
+)
+
+func (m *Metrics) served(exchange, upstream string, class failure.Class) {
+	m.Observe(&tunnel.Record{Event: tunnel.Served, Opening: opening("", exchange, catalog.KindHTTP, upstream), Class: class})
+}
+
+// total returns the sum of a metric's samples that contain all parts, and their number.
+func total(t testing.TB, lines []string, name string, parts ...string) (sum float64, n int) {
+	t.Helper()
+next:
+	for _, line := range with(lines, name) {
+		for _, part := range parts {
+			if !strings.Contains(line, part) {
+				continue next
+			}
+		}
+		v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += v
+		n++
+	}
+	return sum, n
+}
+
+// However many upstreams an exchange is asked through, maxFeeds of them have
+// series of their own. What others carry is not lost.
+func TestFeedsBeyondTheLimitShareSeries(t *testing.T) {
+	t.Parallel()
+	const many = maxFeeds + 500
+	report := feed.Report{}
+	m := New(Options{Feeds: func() feed.Report { return report }})
+	for i := range many {
+		o := opening(fmt.Sprint(i), "binance", catalog.KindWebsocket, fmt.Sprint("u-", i))
+		m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+		m.progress(o.ID, 10, 20)
+		if i%2 == 0 {
+			m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, ClosedBy: "client", Reason: "eof", Up: 15, Down: 20})
+		}
+		row := feed.Feed{Exchange: "binance", Kind: "websocket", Upstream: o.Upstream, Counts: feed.Counts{LastByte: time.Unix(int64(1000+i), 0)}}
+		if i == many-7 {
+			row.Silence = &feed.Silence{}
+		}
+		report.Feeds = append(report.Feeds, row)
+	}
+	lines := scrape(t, m)
+	for _, want := range []struct {
+		name, part string
+		sum        float64
+		series     int
+	}{
+		{"proxyd_requests_total", "", many, maxFeeds + 1},
+		{"proxyd_requests_total", `upstream="other"`, 500, 1},
+		{"proxyd_tunnels_active", "", many / 2, maxFeeds + 1},
+		{"proxyd_tunnels_active", `upstream="other"`, 250, 1},
+		{"proxyd_tunnel_bytes_total", `direction="up"`, 12.5 * many, maxFeeds + 1},
+		{"proxyd_tunnel_closed_total", "", many / 2, maxFeeds/2 + 1},
+		{"proxyd_dial_duration_seconds_count", "", many, maxFeeds + 1},
+		{"proxyd_dial_duration_seconds_count", `upstream="other"`, 500, 1},
+		{"proxyd_feed_silent", "", 1, maxFeeds + 1},
+		{"proxyd_feed_silent", `upstream="other"`, 1, 1},
+		{"proxyd_feed_last_byte_timestamp_seconds", `upstream="other"`, 1000 + many - 1, 1},
+	} {
+		if sum, n := total(t, lines, want.name, want.part); sum != want.sum || n != want.series {
+			t.Errorf("%s{%s}: %v in %d series, want %v in %d", want.name, want.part, sum, n, want.sum, want.series)
+		}
+	}
+}
+
+// Without traffic and without a tunnel for an hour, a feed has no series; when it
+// comes back, its totals go on from where they were.
+func TestSeriesAreHiddenAfterAnHourWithoutTraffic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := New(Options{})
+		requests := func() []string { return with(scrape(t, m), "proxyd_requests_total") }
+		m.served("binance", "tokyo-1", "")
+		m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: opening("1", "okx", catalog.KindWebsocket, "tokyo-1")})
+		open := `proxyd_requests_total{exchange="okx",kind="websocket",outcome="ok",upstream="tokyo-1"} 1`
+		row := func(n int) string {
+			return fmt.Sprintf(`proxyd_requests_total{exchange="binance",kind="http",outcome="ok",upstream="tokyo-1"} %d`, n)
+		}
+		check := func(when string, want ...string) {
+			t.Helper()
+			if diff := cmp.Diff(want, requests()); diff != "" {
+				t.Errorf("%s\n%s", when, diff)
+			}
+		}
+		check("at once", row(1), open)
+		time.Sleep(shownFor - time.Second)
+		check("within an hour", row(1), open)
+		time.Sleep(time.Second)
+		check("after an hour", open)
+		if lines := with(scrape(t, m), "proxyd_dial_duration_seconds_count"); len(lines) != 1 {
+			t.Errorf("an upstream with an open tunnel: %v", lines)
+		}
+		m.served("binance", "tokyo-1", "")
+		check("again", row(2), open)
+		m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: opening("1", "okx", catalog.KindWebsocket, "tokyo-1")})
+		check("at its end", row(2), open)
+		time.Sleep(shownFor - time.Second)
+		check("an hour after the end", row(2), open)
+		time.Sleep(time.Second)
+		lines := with(scrape(t, m), "proxyd_requests_total", "proxyd_tunnel_bytes_total", "proxyd_tunnels_active", "proxyd_tunnel_closed_total",
+			"proxyd_tunnel_duration_seconds_count", "proxyd_dial_duration_seconds_count")
+		if len(lines) > 0 {
+			t.Errorf("all is quiet, and there are series: %q", lines)
+		}
+	})
+}
+
+// New feeds take the room of those that were not used for an hour.
+func TestHiddenFeedsMakeRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := New(Options{})
+		for i := range maxFeeds {
+			m.served("binance", fmt.Sprint("old-", i), "")
+		}
+		m.served("binance", "new", "")
+		if sum, _ := total(t, scrape(t, m), "proxyd_requests_total", `upstream="other"`); sum != 1 {
+			t.Errorf("beyond the limit: %v requests under other", sum)
+		}
+		time.Sleep(shownFor)
+		scrape(t, m)
+		m.served("binance", "new", "")
+		lines := with(scrape(t, m), "proxyd_requests_total")
+		if want := []string{`proxyd_requests_total{exchange="binance",kind="http",outcome="ok",upstream="new"} 1`}; cmp.Diff(want, lines) != "" {
+			t.Errorf("%v, want %v", lines, want)
+		}
+	})
+}
+
+// Series of an exchange that the configuration no longer has go away with its last tunnel.
+func TestSeriesOfRemovedExchangeAreDeleted(t *testing.T) {
+	t.Parallel()
+	known := []string{"binance", "mine"}
+	m := New(Options{Exchanges: func() []string { return known }})
+	for _, exchange := range []string{"binance", "mine", ""} {
+		m.served(exchange, "tokyo-1", "")
+	}
+	o := opening("1", "mine", catalog.KindWebsocket, "tokyo-1")
+	m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+	known = known[:1]
+	if sum, n := total(t, scrape(t, m), "proxyd_requests_total"); sum != 3 || n != 3 { // its http feed has no tunnel
+		t.Errorf("with an open tunnel: %v requests in %d series", sum, n)
+	}
+	m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o})
+	if lines := scrape(t, m); strings.Contains(strings.Join(lines, "\n"), `"mine"`) {
+		t.Error("there are series after its last tunnel")
+	}
+}
+
+// A scrape that stands still, as behind a slow reader, holds up no record, also
+// of a feed, an outcome and an upstream that are new.
+func TestRecordsDoNotWaitForAScrape(t *testing.T) {
+	t.Parallel()
+	m := New(Options{})
+	for i := range 50 {
+		m.served("binance", fmt.Sprint("u-", i), "")
+		m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: opening(fmt.Sprint(i), "binance", catalog.KindWebsocket, "u")})
+	}
+	metrics, done := make(chan prometheus.Metric), make(chan struct{})
+	go func() { // ends when all metrics are received
+		newSeriesCollector(m).Collect(metrics)
+		close(metrics)
+	}()
+	<-metrics // it is in the middle
+	go func() {
+		m.served("kraken", "new", failure.UpstreamTimeout)
+		o := opening("x", "kraken", catalog.KindWebsocket, "new")
+		o.Attempts = []failure.Attempt{{Upstream: "newer", Class: failure.UpstreamRefused}}
+		m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+		m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, ClosedBy: "upstream", Reason: "reset"})
+		m.forget(time.Now())
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("a record waits for the scrape")
+	}
+	for range metrics { //nolint:revive // let it end
+	}
+	<-done
+}
+
+// What one scrape costs, and how long it holds the lock that records need.
+func BenchmarkScrape(b *testing.B) {
+	for _, feeds := range []int{50, maxFeeds} {
+		b.Run(fmt.Sprintf("10000 tunnels, %d feeds", feeds), func(b *testing.B) {
+			g := &registry{live: map[string]*atomic.Int64{}}
+			report := feed.Report{}
+			m := New(Options{Tunnels: g.each, Feeds: func() feed.Report { return report }})
+			for i := range 10000 {
+				o := opening(fmt.Sprint(i), "binance", catalog.KindWebsocket, fmt.Sprint("u-", i%feeds))
+				g.live[o.ID] = &atomic.Int64{}
+				m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+				if i < feeds {
+					report.Feeds = append(report.Feeds, feed.Feed{Exchange: "binance", Kind: "websocket", Upstream: o.Upstream, Counts: feed.Counts{LastByte: time.Now()}})
+				}
+			}
+			h, r := m.Handler(), httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			var locked time.Duration
+			for b.Loop() {
+				h.ServeHTTP(httptest.NewRecorder(), r)
+				begin := time.Now()
+				m.visible()
+				locked += time.Since(begin)
+			}
+			b.ReportMetric(float64(locked.Microseconds())/float64(b.N), "µs-locked/op")
+		})
+	}
+}

@@ -36,7 +36,7 @@ func TestEndpoints(t *testing.T) {
 		{"metrics", "GET /metrics HTTP/1.1", 200, "proxyd_build_info 1\n", ""},
 		{"status", "GET /api/v1/status HTTP/1.1", 200, `"in_force": true`, "application/json"},
 		{"status, empty lists", "GET /api/v1/status HTTP/1.1", 200, `"upstreams": []`, "application/json"},
-		{"tunnels", "GET /api/v1/tunnels HTTP/1.1", 200, `"bytes_down": 7`, "application/json"},
+		{"tunnels", "GET /api/v1/tunnels HTTP/1.1", 200, `"bytes_down":7`, "application/json"},
 		{"the page", "GET / HTTP/1.1", 200, "<!doctype html>", "text/html"},
 		{"route without a host", "GET /api/v1/route HTTP/1.1", 400, "?host=HOST[:PORT]", "text/plain"},
 		{"route of a strange kind", "GET /api/v1/route?host=a.example&kind=ftp HTTP/1.1", 400, "kind: ", "text/plain"},

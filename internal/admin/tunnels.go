@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -157,10 +159,25 @@ func (s *Server) tunnels(w http.ResponseWriter, r *http.Request) {
 		(&refusal{status: http.StatusUnprocessableEntity, text: oneLine(err.Error())}).write(w, r)
 		return
 	}
-	if list == nil {
-		list = []Tunnel{}
+	writeRows(w, list)
+}
+
+// writeRows writes a list with a row a line: indented, ten thousand rows take twice
+// the time.
+func writeRows(w http.ResponseWriter, list []Tunnel) {
+	w.Header().Set("Content-Type", "application/json")
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out) // which ends each row with a line end
+	out.WriteString("[\n")
+	for i := range list {
+		_ = enc.Encode(&list[i]) // cannot fail: numbers, texts and times
+		if i < len(list)-1 {
+			out.Truncate(out.Len() - 1)
+			out.WriteString(",\n")
+		}
 	}
-	writeJSON(w, http.StatusOK, list)
+	out.WriteString("]\n")
+	_, _ = w.Write(out.Bytes()) // fails if the client has left
 }
 
 // closeTunnels serves /-/close.

@@ -48,9 +48,9 @@ func TestTunnelFilters(t *testing.T) {
 		says        string
 		want        asked
 	}{
-		{tunnels, "", 200, "[]\n", asked{}},
-		{tunnels, "?id=1-2&exchange=OKX&upstream=Tokyo-1&kind=ws&quiet=1m30s&limit=7", 200, "[]\n", asked{Filter: all, Limit: 7}},
-		{tunnels, "?exchange=&kind=", 200, "[]\n", asked{}},
+		{tunnels, "", 200, "[\n]\n", asked{}},
+		{tunnels, "?id=1-2&exchange=OKX&upstream=Tokyo-1&kind=ws&quiet=1m30s&limit=7", 200, "[\n]\n", asked{Filter: all, Limit: 7}},
+		{tunnels, "?exchange=&kind=", 200, "[\n]\n", asked{}},
 		{tunnels, "?upsteam=a", 400, `"upsteam" is no parameter`, asked{}},
 		{tunnels, "?quiet=never", 400, "quiet: ", asked{}},
 		{tunnels, "?quiet=-1s", 400, "quiet: ", asked{}},

@@ -31,13 +31,16 @@ func (d *Daemon) liveTunnels(f admin.Filter, limit int) ([]admin.Tunnel, error) 
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b found) int { return cmp.Or(cmp.Compare(b.quiet, a.quiet), a.Start.Compare(b.Start)) })
-	if limit > 0 && len(list) > limit {
-		list = list[:limit]
-	}
-	rows := make([]admin.Tunnel, len(list))
+	order := make([]*found, len(list)) // which moves faster than what it points to
 	for i := range list {
-		t := &list[i]
+		order[i] = &list[i]
+	}
+	slices.SortFunc(order, func(a, b *found) int { return cmp.Or(cmp.Compare(b.quiet, a.quiet), a.Start.Compare(b.Start)) })
+	if limit > 0 && len(order) > limit {
+		order = order[:limit]
+	}
+	rows := make([]admin.Tunnel, len(order))
+	for i, t := range order {
 		rows[i] = admin.Tunnel{
 			ID: t.ID, Client: t.Client.String(), User: t.Label, Protocol: t.Protocol, Host: t.Host, Port: t.Port,
 			Exchange: t.Exchange, Kind: t.Kind.String(), Rule: t.Rule, Pool: t.Pool, Upstream: t.Upstream, Via: t.Via,

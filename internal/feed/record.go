@@ -143,7 +143,7 @@ func (t *Table) ended(p *pair, r *tunnel.Record, now time.Time) {
 	switch lived := endOf(r, now).Sub(t.start) - e.opened; {
 	case !e.young:
 	case lived >= shortTime, wasServed(r):
-		p.worked()
+		p.lasted(t.start.Add(e.opened))
 	case endedAtOnce(r):
 		p.short(r, now)
 	}

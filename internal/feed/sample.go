@@ -80,7 +80,7 @@ func (t *Table) sampleTunnel(e *entry, l *tunnel.Live, now time.Time) {
 	e.stalled = s.ClientStalled
 	if e.young && now.Sub(t.start)-e.opened >= shortTime {
 		e.young = false
-		e.feed.pair.worked()
+		e.feed.pair.lasted(t.start.Add(e.opened))
 	}
 	e.silence.second(e, s, now)
 }

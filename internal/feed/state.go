@@ -30,6 +30,7 @@ type pair struct {
 	// ends the first; a tunnel that lasts, or a request that is answered, both.
 	failures, shorts int
 	failedSince      time.Time // when the first of them failed
+	failedLast       time.Time // and the last one
 	byClient         bool      // its clients closed all of shorts
 	causes           []cause   // of the latest, the first ones first
 
@@ -77,6 +78,13 @@ func (p *pair) succeeded(now time.Time) {
 	p.worked()
 }
 
+// lasted notes that a tunnel which opened at a time has shown that it is served.
+func (p *pair) lasted(opened time.Time) {
+	if opened.After(p.failedLast) {
+		p.worked()
+	}
+}
+
 // worked ends a row of failures.
 func (p *pair) worked() {
 	p.failures, p.shorts, p.byClient, p.failedSince = 0, 0, false, time.Time{}
@@ -95,7 +103,7 @@ func (p *pair) fall(before int, now time.Time) {
 // failure notes that a request failed.
 func (p *pair) failure(r *tunnel.Record, now time.Time) {
 	p.failures++
-	p.failedSince = cmp.Or(p.failedSince, now)
+	p.failedSince, p.failedLast = cmp.Or(p.failedSince, now), now
 	for i := range r.Attempts {
 		p.note(cause{class: r.Attempts[i].Class, upstream: r.Attempts[i].Upstream, last: now})
 	}
@@ -108,7 +116,7 @@ func (p *pair) failure(r *tunnel.Record, now time.Time) {
 func (p *pair) short(r *tunnel.Record, now time.Time) {
 	p.byClient = r.ClosedBy == tunnel.ByClient && (p.shorts == 0 || p.byClient)
 	p.shorts++
-	p.failedSince = cmp.Or(p.failedSince, now)
+	p.failedSince, p.failedLast = cmp.Or(p.failedSince, now), now
 	p.note(cause{upstream: r.Upstream, by: r.ClosedBy, last: now})
 }
 

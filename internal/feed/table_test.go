@@ -4,12 +4,14 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"proxyd/internal/event"
 	"proxyd/internal/feed"
 	"proxyd/internal/testkit"
+	"proxyd/internal/tunnel"
 )
 
 const futures = "fstream.binance.com" // the catalogue's, of binance_futures
@@ -180,4 +182,70 @@ func TestBytesOfLiveAndEndedTunnels(t *testing.T) {
 	}
 	_ = c.Close()
 	testkit.Eventually(t, testkit.Patience, "the history has all bytes", func() bool { return sum() == size+100 })
+}
+
+// Tunnels come, go and are read while the table samples.
+func TestTableInUseByMany(t *testing.T) {
+	t.Parallel()
+	_, _, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20 {
+				if c, err := h.open(futures); err != nil {
+					t.Error(err)
+				} else {
+					_, _ = c.Write([]byte("x"))
+					h.Each(func(l tunnel.Live) bool { h.table.Tunnel(l); return true })
+					_ = c.Close()
+				}
+			}
+		})
+		all.Go(func() {
+			for range 50 {
+				h.table.Report()
+				h.table.Exchanges()
+			}
+		})
+	}
+	all.Wait()
+	testkit.Eventually(t, testkit.Patience, "all are closed", func() bool {
+		row := h.row("binance_futures", "websocket")
+		return row.Opened == 160 && row.Closed == 160 && row.Tunnels == 0
+	})
+}
+
+// Promise (feeds): an exchange whose tunnels all ended at once is back when one has lasted for five seconds.
+func TestTunnelThatLastsEndsALoss(t *testing.T) {
+	t.Parallel()
+	_, _, config := venue(t, testkit.Hang)
+	h := newHost(t, config)
+	for range 3 {
+		c, err := h.open(futures)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte("GET / HTTP/1.1"))
+		testkit.Eventually(t, testkit.Patience, "it is sent", func() (sent bool) {
+			h.Each(func(l tunnel.Live) bool { sent = sent || l.Up > 0; return true })
+			return sent
+		})
+		_ = c.Close()
+		h.wait()
+	}
+	testkit.Eventually(t, testkit.Patience, "it is lost", func() bool { return h.row("binance_futures", "websocket").State == feed.Lost })
+	began := time.Now()
+	c, err := h.open(futures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row := h.row("binance_futures", "websocket"); row.State != feed.Lost {
+		t.Errorf("when it opened: %+v", row)
+	}
+	testkit.Eventually(t, testkit.Patience, "it is back", func() bool { return h.row("binance_futures", "websocket").State == feed.OK })
+	if took := time.Since(began); took < 5*time.Second {
+		t.Errorf("back after %v", took)
+	}
+	_ = c.Close()
 }

@@ -1,0 +1,101 @@
+package feed
+
+import (
+	"net"
+	"net/netip"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"proxyd/internal/event"
+	"proxyd/internal/relay"
+	"proxyd/internal/router"
+	"proxyd/internal/testkit"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// manyTunnels are as many as fit beside their far ends in 20,000 descriptors.
+const manyTunnels = 9_000
+
+// crowd is a table with live tunnels of a Handler.
+func crowd(b *testing.B, n int) *Table {
+	b.Helper()
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || int64(files.Cur) < int64(2*n+100) { //nolint:unconvert,gosec // the type differs between systems
+		b.Skip("too few descriptors")
+	}
+	c := testkit.Config(b, "default: direct\nroutes: [{hosts: [127.0.0.0/8], use: direct}]\n")
+	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := router.New(c, set)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var t *Table
+	h := tunnel.NewHandler(tunnel.Options{Snapshot: func() *router.Router { return r }, Relay: relay.NewEngine(), Record: func(r *tunnel.Record) { t.Observe(r) }})
+	t = New(Options{Snapshot: func() *router.Router { return r }, Each: h.Each, Emit: func(event.Event) {}})
+	far := testkit.NewTCP(b, testkit.Hang)
+	at := netip.MustParseAddrPort(far.Addr)
+	for range n {
+		tun, err := h.Open(b.Context(), tunnel.Request{Client: at, Protocol: "connect", Host: at.Addr().String(), Port: at.Port()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, near := net.Pipe()
+		tun.Carry(near, nil)
+	}
+	b.Cleanup(func() {
+		h.CloseAll()
+		_ = h.Wait(b.Context())
+		set.Close()
+	})
+	return t
+}
+
+// BenchmarkSample is a second of the table with 9,000 tunnels, each of which has
+// carried since the last one; 10,000 cost a ninth more.
+func BenchmarkSample(b *testing.B) {
+	t := crowd(b, manyTunnels)
+	now := time.Now()
+	t.tick(now)
+	var cpu syscall.Rusage
+	spent := time.Duration(0)
+	var before, after runtime.MemStats
+	allocated := uint64(0)
+	for b.Loop() {
+		b.StopTimer()
+		t.o.Each(func(l tunnel.Live) bool {
+			if e := t.entryOf(&l); e != nil {
+				e.down -= 100
+			}
+			return true
+		})
+		now = now.Add(time.Second)
+		runtime.ReadMemStats(&before)
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &cpu)
+		began := cpu.Utime.Nano() + cpu.Stime.Nano()
+		b.StartTimer()
+		t.tick(now)
+		b.StopTimer()
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &cpu)
+		spent += time.Duration(cpu.Utime.Nano() + cpu.Stime.Nano() - began)
+		runtime.ReadMemStats(&after)
+		allocated += after.Mallocs - before.Mallocs
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "cpu-µs/sample")
+	b.ReportMetric(float64(allocated)/float64(b.N), "mallocs/sample")
+}
+
+// BenchmarkReport is what status costs beside so many tunnels.
+func BenchmarkReport(b *testing.B) {
+	t := crowd(b, 1000)
+	t.tick(time.Now())
+	for b.Loop() {
+		t.Report()
+	}
+}

@@ -59,7 +59,7 @@ var arrows = map[string]struct {
 	"internal/config/gen":             {may: "config/internal/schema"}, // run by go generate
 
 	"internal/testkit": {may: "config"}, // Config, for the tests of all that a configuration makes; it knows nothing else of what it tests
-	"e2e":              {tests: "handover daemon inbound tunnel relay router upstream config catalog target"},
+	"e2e":              {tests: "admin event feed handover daemon inbound tunnel relay router upstream config catalog target"},
 	"interop":          {}, // programs from outside, behind a build tag
 	"configs":          {tests: "config"},
 	"deploy":           {tests: "config"},

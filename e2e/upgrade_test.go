@@ -105,6 +105,11 @@ func TestTunnelsMoveToTheNewProcess(t *testing.T) {
 		if !strings.Contains(out, "1000 tunnels have moved") {
 			t.Errorf("upgrade %d: %s", i, out)
 		}
+		for _, line := range sectionOf(t, adminSections(t), "/-/upgrade").lines() {
+			if said := plainNumbers(strings.ReplaceAll(out, s.path, "/usr/bin/proxyd")); !strings.Contains(said, plainNumbers(line)) {
+				t.Errorf("docs/admin.md shows %q, and the command says\n%s", line, out)
+			}
+		}
 		done := time.Now()
 		testkit.Eventually(t, 5*time.Second, "the old process is gone", func() bool { return !slices.Contains(s.pids(t), old[0]) })
 		t.Logf("upgrade %d: the old process was gone after %v more", i, time.Since(done))

@@ -96,6 +96,25 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	}
 }
 
+// Every command that speaks to a running daemon is in the table of docs/admin.md.
+func TestDocumentedCommandsOfTheDaemon(t *testing.T) {
+	_, table, _ := strings.Cut(documents(t)["admin.md"], "\n## Commands\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	found := 0
+	for _, cmd := range rootCommand().Commands() {
+		if cmd.Hidden || cmd.Flags().Lookup("admin") == nil {
+			continue
+		}
+		found++
+		if !regexp.MustCompile("(?m)^\\| `proxyd " + regexp.QuoteMeta(cmd.Name()) + "[` ]").MatchString(table) {
+			t.Errorf("the table of commands does not have proxyd %s", cmd.Name())
+		}
+	}
+	if found < 7 {
+		t.Errorf("only %d commands have the flag --admin", found)
+	}
+}
+
 // The defaults in docs/configuration.md are those in force.
 func TestDocumentedDefaults(t *testing.T) {
 	doc := documents(t)["configuration.md"]

@@ -36,14 +36,16 @@ const (
 	BudgetLow       Type = "budget_low"       // a published limit that is only watched is nearly used up
 	Reloaded        Type = "reload"           // a configuration was put in force, or one of its files read again
 	ReloadRefused   Type = "reload_refused"   // a file was rejected; the configuration in force stays
-	Upgraded        Type = "upgrade"          // a hand-over: began, succeeded, failed
-	Drained         Type = "drain"            // an operator drained or resumed an upstream, or the daemon stops
+	Upgraded        Type = "upgrade"          // a hand-over to a new process: began, succeeded, failed
+	Drained         Type = "drain"            // an operator drained or resumed an upstream
 	Listening       Type = "listener"         // an address was opened, closed, or cannot be bound
 	Descriptors     Type = "descriptors"      // out of file descriptors, or back to normal
 	TunnelLimit     Type = "max_tunnels"      // the limit of tunnels was reached, or is no longer
 	LogLost         Type = "log_lost"         // lines of the log were lost
 	Certificate     Type = "certificate"      // a certificate expires soon, or has
+	UnlistedHost    Type = "unlisted_host"    // only its domain says whose a host is: a list lacks it
 	Started         Type = "start"            // the daemon started
+	Stopping        Type = "stop"             // the daemon stops
 )
 
 // Severities, the least first, and Types list them all.
@@ -52,7 +54,7 @@ var (
 	Types      = [...]Type{
 		ExchangeLost, ExchangeBack, FeedSilent, FeedBack, TunnelSilent, TunnelBack, ClientStalled, TunnelsEnded, TunnelsClosed, Refused,
 		UpstreamEjected, UpstreamBack, UpstreamVerdict, BudgetExhausted, BudgetLow, Reloaded, ReloadRefused, Upgraded, Drained, Listening,
-		Descriptors, TunnelLimit, LogLost, Certificate, Started,
+		Descriptors, TunnelLimit, LogLost, Certificate, UnlistedHost, Started, Stopping,
 	}
 )
 

@@ -16,7 +16,7 @@ import (
 const (
 	maxEntries = 10_000
 	maxBytes   = 4 << 20 // of all entries, as size measures them
-	maxText    = 2000    // of one entry's text, in bytes; its hint has a quarter
+	maxText    = 4000    // of one entry's text, in bytes; its hint has a quarter
 )
 
 // Journal keeps the latest events in memory, a bounded number and a bounded size
@@ -34,6 +34,9 @@ type Journal struct {
 	bytes     int
 	dropped   bool // something has made room
 	followers map[*Follower]struct{}
+
+	leaving bool    // its state is on its way to the next process
+	held    []Event // what has happened since
 }
 
 // NewJournal returns an empty journal. logged is called with each event that is
@@ -44,11 +47,12 @@ func NewJournal(logged func(Event)) *Journal {
 	return &Journal{logged: logged, name: hex.EncodeToString(seed[:]), began: time.Now(), followers: map[*Follower]struct{}{}}
 }
 
-// Add gives e its ID and, unless it has one, its time, keeps it and logs it.
+// Add gives e its ID and, unless it has one, its time, keeps it and logs it. After
+// HandOver it is logged without an ID.
 func (j *Journal) Add(e Event) { j.logged(j.keep(e)) }
 
-// Adopt keeps an event of the process before this one, which has logged it. It
-// gets an ID of this journal.
+// Adopt keeps an event that is logged already: by the process before this one, or
+// by a line of its own. It gets an ID of this journal.
 func (j *Journal) Adopt(e Event) { j.keep(e) }
 
 func (j *Journal) keep(e Event) Event {
@@ -59,8 +63,13 @@ func (j *Journal) keep(e Event) Event {
 	e.Text, e.Hint = printable.Cut(e.Text, maxText), printable.Cut(e.Hint, maxText/4)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if e.ID = ""; j.leaving {
+		if len(j.held) < maxEntries {
+			j.held = append(j.held, e)
+		}
+		return e
+	}
 	j.last++
-	e.ID = ""
 	j.push(e)
 	e.ID = j.id(j.last)
 	for f := range j.followers {
@@ -128,15 +137,37 @@ type State struct {
 	Events []Event // without IDs, the oldest first
 }
 
-// Export returns what the next process goes on with.
-func (j *Journal) Export() State {
+// HandOver returns what the next process goes on with. What happens from now on is
+// kept apart, for Held or Resume.
+func (j *Journal) HandOver() State {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.leaving = true
 	s := State{Name: j.name, Began: j.remembersSince(), Last: j.last, Events: make([]Event, j.length)}
 	for i := range s.Events {
 		s.Events[i] = *j.at(i)
 	}
 	return s
+}
+
+// Held returns what has happened since HandOver or the last call, for the next
+// process to Adopt.
+func (j *Journal) Held() []Event {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	held := j.held
+	j.held = nil
+	return held
+}
+
+// Resume goes on after a HandOver that failed.
+func (j *Journal) Resume() {
+	j.mu.Lock()
+	j.leaving = false
+	j.mu.Unlock()
+	for _, e := range j.Held() {
+		j.keep(e)
+	}
 }
 
 // Import goes on with the journal of the process before this one: its events come

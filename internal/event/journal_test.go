@@ -95,7 +95,7 @@ func TestImportedJournalKeepsItsIDsAndGoesOn(t *testing.T) {
 	before, after := quiet(), quiet()
 	add(before, 3)
 	after.Add(Event{Severity: Warn, Type: Certificate, Text: "of the new process"})
-	after.Import(before.Export())
+	after.Import(before.HandOver())
 	after.Import(State{})
 	after.Adopt(Event{Severity: Info, Type: Upgraded, Text: "of the old process, later"})
 	a := after.Query(Query{After: ID{before.name, 2}})
@@ -168,6 +168,30 @@ func TestFollowerSeesEachEventOnce(t *testing.T) {
 	add(j, maxBehind)
 	if _, _, err := f.Next(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestEventsDuringAHandOverAreKeptApart(t *testing.T) {
+	t.Parallel()
+	var ids []string
+	j := NewJournal(func(e Event) { ids = append(ids, e.ID) })
+	add(j, 1)
+	state := j.HandOver()
+	add(j, 2)
+	if a := j.Query(Query{}); len(a.Events) != 1 || a.Next != j.name+"-1" || state.Last != 1 {
+		t.Fatalf("%+v", a)
+	}
+	if held := j.Held(); len(held) != 2 || len(j.Held()) != 0 {
+		t.Fatalf("held: %+v", held)
+	}
+	add(j, 1)
+	j.Resume()
+	add(j, 1)
+	if a := j.Query(Query{}); len(a.Events) != 3 || a.Next != j.name+"-3" {
+		t.Fatalf("after a failure: %+v", a)
+	}
+	if got := strings.Join(ids, " "); got != fmt.Sprintf("%s-1    %s-3", j.name, j.name) {
+		t.Fatalf("logged: %s", got)
 	}
 }
 

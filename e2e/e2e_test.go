@@ -117,10 +117,10 @@ func (p *proxyd) apply(t testing.TB, yaml string) {
 	if err := os.WriteFile(p.File, []byte(withListen(yaml)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := strings.Count(p.Log.String(), `"msg":"reloaded"`)
+	before := strings.Count(p.Log.String(), `"type":"reload"`)
 	p.reload <- struct{}{}
 	testkit.Eventually(t, testkit.Patience, "the reload", func() bool {
-		return strings.Count(p.Log.String(), `"msg":"reloaded"`) > before
+		return strings.Count(p.Log.String(), `"type":"reload"`) > before
 	})
 }
 

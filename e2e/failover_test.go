@@ -175,7 +175,7 @@ func TestAMemberComesBackThroughProbes(t *testing.T) {
 			if good < tc.least || good > tc.most {
 				t.Errorf("a client's request came after %d good probes, want %d", good, tc.least)
 			}
-			if p.waitLine(`"msg":"upstream ejected"`, `"upstream":"dies"`) == "" || p.waitLine(`"msg":"upstream back"`, `"upstream":"dies"`) == "" {
+			if p.waitLine(`"type":"upstream_ejected"`, `"upstream":"dies"`) == "" || p.waitLine(`"type":"upstream_back"`, `"upstream":"dies"`) == "" {
 				t.Errorf("the log does not say so:\n%s", told(p))
 			}
 			f.end(t) // health cuts nothing that lives, through the member that was ejected either

@@ -82,7 +82,7 @@ func TestKeptConnections(t *testing.T) {
 		t.Errorf("the upstream saw %d connections, want 3: two requests were not to be repeated", n)
 	}
 	p.reload <- struct{}{}
-	if p.waitLine(`"msg":"reloaded"`) == "" {
+	if p.waitLine(`"type":"reload"`) == "" {
 		t.Fatalf("no reload:\n%s", p.Log)
 	}
 	c.Send(plainGet(""))

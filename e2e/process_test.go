@@ -30,7 +30,7 @@ func (p *process) signal(t *testing.T, s os.Signal, taken string) {
 	testkit.Eventually(t, testkit.Patience, taken, func() bool { return strings.Count(p.Log.String(), taken) > before })
 }
 
-const stopping, reloaded, reloadRefused = `"msg":"stopping"`, `"msg":"reloaded"`, `"msg":"reload refused`
+const stopping, reloaded, reloadRefused = `"msg":"stopping"`, `"type":"reload"`, `"type":"reload_refused"`
 
 // tunnel opens one and shows that it carries.
 func (p *process) tunnel(t *testing.T, target string) *testkit.Conn {

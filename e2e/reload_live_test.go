@@ -119,7 +119,7 @@ func TestListenersComeAndGoByReload(t *testing.T) {
 	// One address that cannot be had rejects the whole file.
 	saving(withListen(loopback+"default: reject\nlisten: [\"127.0.0.1:"+first+"\", {address: \"192.0.2.1:9999\", allow: [192.0.2.0/24]}]\n"))(t, p.File)
 	p.reload <- struct{}{}
-	if p.waitLine(`"msg":"reload refused`, "192.0.2.1:9999", "does not have that address") == "" {
+	if p.waitLine(`"type":"reload_refused"`, "192.0.2.1:9999", "does not have that address") == "" {
 		t.Errorf("no line says so:\n%s", p.Log)
 	}
 	if _, err := net.Dial("tcp", "127.0.0.1:"+first); err == nil {

@@ -98,7 +98,7 @@ func TestAFileIsInForceAsSoonAsItIsSaved(t *testing.T) {
 			if t.Logf("in force after %v", quickest); quickest > most {
 				t.Error("that is more than half a second")
 			}
-			if p.waitLine(`"msg":"reloaded"`, `"by":"file changed"`, `~ default`) == "" {
+			if p.waitLine(`"type":"reload"`, `(file changed)`, `~ default`) == "" {
 				t.Errorf("no line says what has changed:\n%s", p.Log)
 			}
 		})
@@ -179,7 +179,7 @@ func TestAFaultyFileChangesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			tc.change(t, p.File)
-			if line := p.waitLine(`"msg":"reload refused`, `"level":"error"`); !strings.Contains(line, tc.says) {
+			if line := p.waitLine(`"type":"reload_refused"`, `"level":"error"`); !strings.Contains(line, tc.says) {
 				t.Errorf("the log does not say %q: %s", tc.says, clip(line))
 			}
 			if !leads(t, p, a) {
@@ -187,7 +187,7 @@ func TestAFaultyFileChangesNothing(t *testing.T) {
 			}
 			_ = os.RemoveAll(p.File)
 			saving(string(before))(t, p.File)
-			if p.waitLine(`"msg":"reloaded"`, "no change") == "" {
+			if p.waitLine(`"type":"reload"`, "no change") == "" {
 				t.Errorf("the file mended is not in force:\n%s", clip(p.Log.String()))
 			}
 		})
@@ -210,11 +210,11 @@ func TestUnwrittenDirectIsAppliedWhenAskedFor(t *testing.T) {
 	t.Parallel()
 	p, a, _ := twoWays(t)
 	saving("watch: true\nallow_private: [127.0.0.0/8]\nlisten: 127.0.0.1:0\nadmin: \"\"\n")(t, p.File)
-	if p.waitLine(`"msg":"reload refused`) == "" {
+	if p.waitLine(`"type":"reload_refused"`) == "" {
 		t.Fatalf("the watcher did not refuse it:\n%s", p.Log)
 	}
 	p.reload <- struct{}{}
-	if p.waitLine(`"msg":"reloaded"`, `"by":"SIGHUP"`) == "" || p.waitLine(`"level":"warn"`, "would go direct, though direct is written nowhere") == "" {
+	if p.waitLine(`"type":"reload"`, `(SIGHUP)`) == "" || p.waitLine(`"level":"warn"`, "would go direct, though direct is written nowhere") == "" {
 		t.Errorf("it is not applied with the warning:\n%s", p.Log)
 	}
 	asked := len(a.Asked())
@@ -243,7 +243,7 @@ func TestASecretThatComesLater(t *testing.T) {
 	p, a, b := twoWays(t)
 	secret := filepath.Join(t.TempDir(), "password")
 	saving(withListen(strings.Replace(via(b), "http://", "http://bot:${file:"+secret+"}@", 1)))(t, p.File)
-	if p.waitLine(`"msg":"reload refused`, secret) == "" {
+	if p.waitLine(`"type":"reload_refused"`, secret) == "" {
 		t.Fatalf("no line says that it is missing:\n%s", p.Log)
 	}
 	if !leads(t, p, a) {
@@ -262,11 +262,11 @@ func TestASecretThatComesLater(t *testing.T) {
 		all := b.Asked()
 		return all[len(all)-1].Password == "neu"
 	})
-	if p.waitLine(`"msg":"reloaded"`, "password changed") == "" {
+	if p.waitLine(`"type":"reload"`, "password changed") == "" {
 		t.Errorf("no line says that it has changed:\n%s", p.Log)
 	}
 	saving("")(t, secret) // as when it is written anew; nobody is asked without a password
-	if p.waitLine(`"msg":"reload refused`, secret+" is empty") == "" {
+	if p.waitLine(`"type":"reload_refused"`, secret+" is empty") == "" {
 		t.Errorf("no line says that it is empty:\n%s", p.Log)
 	}
 }
@@ -288,18 +288,18 @@ func TestLostEntryDoesNotFallToDirect(t *testing.T) {
 		t.Fatalf("at the start: %v", reply)
 	}
 	saving(rest)(t, p.File)
-	if p.waitLine(`"msg":"reload refused`, "bitstamp went through", "would go direct by default: say exchanges.bitstamp: direct; or, if it is meant, run: proxyd reload") == "" {
+	if p.waitLine(`"type":"reload_refused"`, "bitstamp went through", "would go direct by default: say exchanges.bitstamp: direct; or, if it is meant, run: proxyd reload") == "" {
 		t.Fatalf("the watcher did not refuse it:\n%s", p.Log)
 	}
 	if before := len(up.Asked()); !ask().OK || len(up.Asked()) != before+1 {
 		t.Errorf("it does not go through the proxy any more:\n%s", p.Log)
 	}
 	saving(strings.Replace(rest, "direct", "reject", 1))(t, p.File) // nothing leaves: a kill switch is no leak
-	if p.waitLine(`"msg":"reloaded"`, "default: direct → reject", " → reject (default)") == "" {
+	if p.waitLine(`"type":"reload"`, "default: direct → reject", " → reject (default)") == "" {
 		t.Errorf("not applied:\n%s", p.Log)
 	}
 	saving(rest+"exchanges: {bitstamp: direct}\n")(t, p.File)
-	if p.waitLine(`"msg":"reloaded"`, "default: reject → direct") == "" || p.waitLine(`"level":"warn"`, "default was reject and is direct now") == "" {
+	if p.waitLine(`"type":"reload"`, "default: reject → direct") == "" || p.waitLine(`"level":"warn"`, "default was reject and is direct now") == "" {
 		t.Errorf("not applied with a warning:\n%s", p.Log)
 	}
 }

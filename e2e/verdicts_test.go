@@ -124,7 +124,7 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			}
 			rest.answer(status, "")
 			testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
-				return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"exchange":"binance"`, `"kind":"http"`, `"verdict":"`+verdict+`","before":"ok"`)) == 1
+				return len(lines(g.Log.String(), `"type":"verdict"`, `"upstream":"first"`, `"exchange":"binance"`, `"kind":"http"`, `first: `+verdict+`, before: ok`)) == 1
 			})
 			if took := rest.firstBad().Sub(changed); took > 2*time.Second {
 				t.Errorf("it was asked only after %v, the interval is 1 s", took)
@@ -154,10 +154,10 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			}
 			rest.answer(http.StatusOK, "")
 			testkit.Eventually(t, testkit.Patience, "the end of it", func() bool {
-				return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"verdict":"ok","before":"`+verdict+`"`)) == 1
+				return len(lines(g.Log.String(), `"type":"verdict"`, `"upstream":"first"`, `first: ok, before: `+verdict)) == 1
 			})
 			g.leaves(t, "api.binance.com", "first")
-			if n := len(lines(g.Log.String(), `"msg":"verdict"`)); n != 2 { // not again with each probe
+			if n := len(lines(g.Log.String(), `"type":"verdict"`)); n != 2 { // not again with each probe
 				t.Errorf("%d verdicts are told", n)
 			}
 			for _, f := range feeds {
@@ -178,7 +178,7 @@ func TestARateLimitedExitIsLeftAlone(t *testing.T) {
 	f := startFeeds(t, g.Addr, "api.binance.com:443", 4, 50*time.Millisecond, asking...)
 	rest.answer(http.StatusTooManyRequests, fmt.Sprintf("Retry-After: %d\r\n", pause/time.Second))
 	testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
-		return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"kind":"http"`, `"verdict":"rate_limited"`)) == 1
+		return len(lines(g.Log.String(), `"type":"verdict"`, `"upstream":"first"`, `"kind":"http"`, `first: rate_limited`)) == 1
 	})
 	rest.answer(http.StatusOK, "") // as it would say, were it asked
 	g.leaves(t, "api.binance.com", "second")
@@ -238,12 +238,12 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	feed.answer(http.StatusForbidden, "")
 	time.Sleep(2 * time.Second) // two intervals in which nothing must come of it
 	g.leaves(t, "stream.binance.com", "first")
-	if l := lines(g.Log.String(), `"msg":"verdict"`); len(l) > 0 {
+	if l := lines(g.Log.String(), `"type":"verdict"`); len(l) > 0 {
 		t.Errorf("a verdict against a living feed: %s", l)
 	}
 	live.end(t)
 	testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
-		return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"kind":"websocket"`, `"verdict":"blocked"`)) == 1
+		return len(lines(g.Log.String(), `"type":"verdict"`, `"upstream":"first"`, `"kind":"websocket"`, `first: blocked`)) == 1
 	})
 	g.leaves(t, "stream.binance.com", "second")
 	g.leaves(t, "api.binance.com", "first")
@@ -274,11 +274,11 @@ func TestProbeThatIsRefusedSaysNothingWhileAFeedLives(t *testing.T) {
 	before := refused()
 	testkit.Eventually(t, testkit.Patience, "it is asked again", func() bool { return refused() >= before+2 })
 	g.leaves(t, "api.binance.com", "first")
-	if l := lines(g.Log.String(), `"msg":"verdict"`, `"kind":"http"`); len(l) > 0 {
+	if l := lines(g.Log.String(), `"type":"verdict"`, `"kind":"http"`); len(l) > 0 {
 		t.Errorf("a verdict although a feed lives: %s", l)
 	}
 	live.end(t)
 	testkit.Eventually(t, testkit.Patience, "the verdict", func() bool {
-		return len(lines(g.Log.String(), `"msg":"verdict"`, `"upstream":"first"`, `"kind":"http"`, `"verdict":"blocked"`)) == 1
+		return len(lines(g.Log.String(), `"type":"verdict"`, `"upstream":"first"`, `"kind":"http"`, `first: blocked`)) == 1
 	})
 }

@@ -24,7 +24,7 @@ type Options struct {
 	Settings func() config.Admin   // asked for each request: allow, hosts, token and pprof take effect by reload
 	Snapshot func() *router.Router // nil as long as there is none
 	Status   func() Status
-	Brief    func() Status           // State, Reasons and Config alone, for /readyz, whatever the number of tunnels; nil: Status
+	Brief    func() Status                               // State, Reasons and Config alone, for /readyz, whatever the number of tunnels; nil: Status
 	Tunnels  func(f Filter, limit int) ([]Tunnel, error) // the live tunnels that match, the quietest first; limit 0 is none. The error says what the filter may name
 	Metrics  http.Handler
 	Feeds    func() feed.Report // for /api/v1/feeds

@@ -69,10 +69,10 @@ type Daemon struct {
 	admin       *admin.Server
 	metrics     *metrics.Metrics
 	journal     *event.Journal
+	sources     *sources
 	feeds       *feed.Table
 	watcher     *watch.Watcher
 	removed     *removedTunnels
-	prober      *prober
 	recorder    *recorder
 	closer      closer
 	servers     sync.WaitGroup
@@ -120,12 +120,13 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.journal = event.NewJournal(d.logEvent)
 	d.alarms.add = d.journal.Add
+	d.sources = newSources(d.journal.Add)
 	d.recorder = &recorder{observe: d.observe, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, MaxTunnels: maxTunnels(d.descriptors.limit),
 		Relieve: d.descriptors.relieve,
 	})
-	d.feeds = feed.New(feed.Options{Snapshot: d.snapshot.Load, Each: d.handler.Each, Emit: d.journal.Add})
+	d.feeds = feed.New(feed.Options{Snapshot: d.snapshot.Load, Each: d.handler.Each, Emit: d.addFeed})
 	d.inbound = inbound.New(inbound.Options{
 		Handler:  d.handler,
 		HopToken: d.snapshot.Load().Set().HopToken(),
@@ -140,7 +141,6 @@ func New(o Options) (*Daemon, error) {
 		Evicted:    d.descriptors.evicted,
 	})
 	d.removed = &removedTunnels{kick: make(chan struct{}, 1), snapshot: d.snapshot.Load, each: d.handler.Each, log: d.log}
-	d.prober = &prober{snapshot: d.snapshot.Load, log: d.log}
 	return d, nil
 }
 
@@ -151,6 +151,7 @@ func (d *Daemon) observe(r *tunnel.Record) {
 	if r.Event == tunnel.Refused && r.Class == failure.Overload && r.Step == "limit" {
 		d.full.add(time.Now())
 	}
+	d.sources.record(r)
 }
 
 func (d *Daemon) panicked(v any, stack []byte) {
@@ -178,12 +179,13 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	d.closer.ctx = partsCtx
 	d.admin = d.newAdmin(ctx)
-	d.snapshot.Load().Set().OnBudgetNearlyUsed(d.nearlyUsed)
+	d.snapshot.Load().Set().OnBudgetNearlyUsed(d.addLow)
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
 	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
 	parts.Go(func() { d.removed.run(partsCtx) })
-	parts.Go(func() { d.everySecond(partsCtx) })
+	known := newStandings(d.snapshot.Load().Set().Upstreams(), d.journal.Add)
+	parts.Go(func() { d.everySecond(partsCtx, known) })
 	d.serve(d.listening.Load().bound)
 	d.announce()
 	if d.upgrade.parent != nil {
@@ -196,7 +198,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	parts.Go(func() {
-		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: health.Pair.Known, Observe: d.prober.observe})
+		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: health.Pair.Known, Observe: d.observeProbe})
 	})
 	d.handleSignals(ctx, s)
 	stopWatching() // what is stopping needs no other configuration, and no probes
@@ -257,7 +259,13 @@ func (d *Daemon) serve(listeners []boundListener) {
 			continue
 		}
 		settings := d.settings(b.address)
-		d.servers.Go(func() { _ = d.inbound.Serve(b.ln, settings) })
+		d.servers.Go(func() {
+			if err := d.inbound.Serve(b.ln, settings); err != nil {
+				d.journal.Add(event.Event{
+					Severity: event.Error, Type: event.Listening, Text: "lost " + b.address + ": " + err.Error(), Hint: "start proxyd again",
+				})
+			}
+		})
 	}
 }
 
@@ -309,6 +317,7 @@ func (d *Daemon) announce() {
 	c := snap.Config()
 	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
 		zap.String("catalogue", catalog.Date()), zap.String("config", d.fileName()), zap.Int("generation", d.generation))
+	d.addStart()
 	for _, l := range c.Listen {
 		b := d.listening.Load().at(l.Address)
 		if b == nil {

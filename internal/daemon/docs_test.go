@@ -3,8 +3,11 @@ package daemon
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"proxyd/internal/event"
 )
 
 // docs/operations.md names every field of the line that a tunnel, request or
@@ -31,13 +34,43 @@ func TestDocumentedLogFields(t *testing.T) {
 			t.Errorf("the document does not name the field %s", f[1])
 		}
 	}
-	announced, err := os.ReadFile("daemon.go")
-	if err != nil {
-		t.Fatal(err)
+	var announced []byte
+	for _, name := range []string{"daemon.go", "events.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		announced = append(announced, text...)
 	}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (info|warn|debug)").FindAllStringSubmatch(section, -1) {
 		if !strings.Contains(string(source)+string(announced), `"`+m[1]+`"`) {
 			t.Errorf("the document shows a line %q that is not logged", m[1])
 		}
+	}
+}
+
+// docs/operations.md has a row for each type of event, with its severities, and no other.
+func TestDocumentedEvents(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Events\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var rows []event.Type
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]+) \\| [^|]+ \\|[^|]*\\|$").FindAllStringSubmatch(section, -1) {
+		rows = append(rows, event.Type(m[1]))
+		if !slices.ContainsFunc(event.Severities[:], func(s event.Severity) bool { return strings.Contains(m[2], string(s)) }) {
+			t.Errorf("%s: %q names no severity", m[1], m[2])
+		}
+	}
+	for _, typ := range event.Types {
+		if n := len(slices.DeleteFunc(slices.Clone(rows), func(r event.Type) bool { return r != typ })); n != 1 {
+			t.Errorf("%d rows for %s", n, typ)
+		}
+	}
+	if len(rows) != len(event.Types) {
+		t.Errorf("%d rows for %d types", len(rows), len(event.Types))
 	}
 }

@@ -26,6 +26,18 @@ type boundListener struct {
 	ln      net.Listener
 }
 
+// name returns the address for people.
+func (b boundListener) name() string {
+	name := b.address
+	if at := b.ln.Addr().String(); portOf(name) == "0" {
+		name = at
+	}
+	if b.admin {
+		name += " (admin)"
+	}
+	return name
+}
+
 // listenerSet is all that proxyd listens on. It never changes once in force.
 type listenerSet struct {
 	bound   []boundListener

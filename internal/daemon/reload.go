@@ -130,17 +130,12 @@ func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
 	if !r.Applied {
 		d.file.Store(&fileState{at: d.file.Load().at, errors: r.Faults, last: last})
 		d.metrics.Reloaded("refused", false, time.Now())
-		d.log().Error("reload refused, the configuration in force stays", zap.String("by", by), zap.Strings("faults", r.Faults))
+		d.addReload(by, start, r)
 		return
 	}
 	d.file.Store(&fileState{at: last.Time, last: last})
 	d.metrics.Reloaded("applied", true, time.Now())
-	changes := r.Changes
-	if len(changes) == 0 {
-		changes = []string{"no change"}
-	}
-	d.log().Info("reloaded", zap.String("by", by), zap.String("file", d.fileName()), zap.Strings("changes", changes),
-		zap.Float64("took_ms", float64(time.Since(start).Microseconds())/1000))
+	d.addReload(by, start, r)
 	d.warn(r.Warnings)
 }
 
@@ -216,12 +211,10 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 // commit puts a change of the listeners in force: what came is served, what left
 // is closed.
 func (d *Daemon) commit(change *listenerChange) {
+	d.addListeners(change)
 	d.listening.Store(change.set())
 	d.serve(change.added)
 	closeAll(change.leaving)
-	if slices.ContainsFunc(slices.Concat(change.added, change.leaving), func(b boundListener) bool { return b.admin }) {
-		d.logAdmin()
-	}
 }
 
 // rollback keeps the listeners in force after a rebind that failed: those that had

@@ -10,9 +10,6 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
 	"proxyd/internal/feed"
-	"proxyd/internal/limit"
-
-	"go.uber.org/zap"
 )
 
 // brief returns the state of the daemon.
@@ -92,18 +89,6 @@ func (d *Daemon) setDrained(name, exchange string, on bool) error {
 		return err
 	}
 	u.SetDrained(exchange, on)
-	msg := "drained"
-	if !on {
-		msg = "resumed"
-	}
-	d.log().Info(msg, zap.String("upstream", name), zap.String("exchange", exchange))
+	d.addDrain(name, exchange, on)
 	return nil
-}
-
-// nearlyUsed warns of a limit that an exchange publishes and that the
-// configuration does not set.
-func (d *Daemon) nearlyUsed(r limit.Row) {
-	d.log().Warn("budget nearly used up", zap.String("exchange", r.Budget.Exchange), zap.String("kind", r.Budget.Kind), zap.String("exit", r.Budget.Exit),
-		zap.String("budget", limitWords(r.Limits)), zap.Int("left", r.Remaining),
-		zap.String("next", "the exchange publishes this limit, and bans clients that exceed it; to enforce it: limits: published"))
 }

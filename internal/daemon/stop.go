@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/event"
 	"proxyd/internal/tunnel"
 )
 
@@ -24,6 +25,7 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	ctx = context.WithoutCancel(ctx)
 	d.log().Info("stopping", zap.Int("tunnels", d.handler.Active()), zap.Float64("grace_seconds", c.StopGrace.Seconds()),
 		zap.Float64("drain_seconds", c.Drain.Seconds()), zap.String("note", "a second signal closes them at once"))
+	d.journal.Adopt(event.Event{Severity: event.Warn, Type: event.Stopping, Count: d.handler.Active(), Text: "proxyd is stopping"})
 	forced := false
 	if c.StopGrace > 0 {
 		select {
@@ -53,6 +55,7 @@ func (d *Daemon) finish(ctx context.Context) {
 	defer cancelLast()
 	_ = d.handler.Wait(lastCtx)
 	d.snapshot.Load().Set().Close()
+	d.sources.finish()
 	_ = d.admin.Shutdown(lastCtx) // an answer about an upgrade may still be on its way
 	_ = d.admin.Close()
 	d.log().Info("stopped", zap.Uint64("log_lines_dropped", d.lines.Dropped()))
@@ -120,14 +123,15 @@ wait:
 			break wait
 		case <-ticker.C:
 		}
-		if now := d.processes(); heard && time.Since(sentAt) > time.Second && !slices.EqualFunc(now, sent, sameState) {
+		if now := d.processes(); heard && time.Since(sentAt) > time.Second && (d.journal.Holds() || !slices.EqualFunc(now, sent, sameState)) {
 			heard = d.sendProgress(d.upgrade.child, false) == nil
 			sent, sentAt = now, time.Now()
 		}
 	}
 	if heard {
-		data, _ := json.Marshal(progressMsg{Older: d.upgrade.others.processes(), Open: d.upgrade.others.openCounts()}) // cannot fail: numbers and times
-		_ = d.upgrade.child.Finish(data)                                                                               // it sees our end too
+		d.sources.finish()
+		data, _ := json.Marshal(progressMsg{Older: d.upgrade.others.processes(), Open: d.upgrade.others.openCounts(), Events: d.journal.Held()}) // cannot fail: plain data
+		_ = d.upgrade.child.Finish(data)                                                                                                         // it sees our end too
 	}
 	d.finish(ctx)
 }

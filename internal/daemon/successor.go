@@ -45,6 +45,7 @@ func (d *Daemon) awaitTakeover() {
 		return
 	}
 	d.generation = s.Generation
+	d.journal.Import(s.Journal)
 	set := d.snapshot.Load().Set()
 	set.Import(s.Upstreams)
 	set.Budgets().Import(s.Budgets)
@@ -115,6 +116,9 @@ func (d *Daemon) applyProgress(n progressMsg) {
 	d.upgrade.arriving.Store(n.Moving)
 	d.upgrade.others.list.Store(&n.Older)
 	d.upgrade.others.setOpen(n.Open, d.budgets())
+	for _, e := range n.Events {
+		d.journal.Adopt(e)
+	}
 }
 
 // openCounts returns what this process and those before it have open, as the

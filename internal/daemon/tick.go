@@ -9,17 +9,18 @@ import (
 )
 
 // everySecond runs the checks that are due each second, until ctx ends: one ticker
-// for all of them.
-func (d *Daemon) everySecond(ctx context.Context) {
+// for all of them. known are the upstreams as they were.
+func (d *Daemon) everySecond(ctx context.Context, known *standings) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	ejected := map[string]bool{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-			d.prober.logEjected(ejected)
+		case now := <-ticker.C:
+			if d.sources.look(now); !d.upgrade.isReplaced() { // then the next process sees to the upstreams
+				known.compare(d.snapshot.Load().Set().Upstreams())
+			}
 			d.reasons(d.snapshot.Load())
 			if lines, due := d.lines.tryAgain(time.Now()); due {
 				d.log().Warn("lines of the log were lost", zap.Int("lines", lines))

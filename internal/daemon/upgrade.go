@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/event"
 	"proxyd/internal/handover"
 	"proxyd/internal/limit"
 	"proxyd/internal/tunnel"
@@ -32,6 +33,7 @@ type handoverState struct {
 	Upstreams  []upstream.Memory
 	Budgets    []limit.History
 	Open       []openCount
+	Journal    event.State
 }
 
 // upgrade is what a change of processes needs.
@@ -69,6 +71,7 @@ type progressMsg struct {
 	Moving bool            // tunnels still come
 	Older  []admin.Process // this process, and those before it
 	Open   []openCount     // what they have open, as budgets count it
+	Events []event.Event   // what has happened here since the hand-over
 }
 
 // Upgrade starts the program that is now on disk, and lets it take over the
@@ -105,9 +108,11 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	err := d.handOver(ctx, move, report)
 	switch {
 	case err != nil && d.upgrade.isReplaced():
-		d.log().Error("upgrade", zap.Error(err))
+		d.journal.Add(event.Event{Severity: event.Error, Type: event.Upgraded, Text: err.Error()})
 	case err != nil:
-		d.log().Error("upgrade failed, this process goes on", zap.Error(err))
+		d.journal.Add(event.Event{
+			Severity: event.Error, Type: event.Upgraded, Text: "upgrade failed, this process goes on: " + err.Error(), Hint: "correct that, then: proxyd upgrade",
+		})
 	}
 	return err
 }
@@ -127,15 +132,17 @@ func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ..
 		child.Kill()
 		return err
 	}
-	set := d.snapshot.Load().Set()
+	d.journal.Add(event.Event{Severity: event.Info, Type: event.Upgraded, Text: fmt.Sprintf("process %d is ready to take over", child.PID)})
+	set, journal := d.snapshot.Load().Set(), d.journal.HandOver()
 	d.budgets().Suspend() // from here on the new process grants
 	taken := false
 	defer func() {
 		if !taken {
 			d.budgets().Resume()
+			d.journal.Resume()
 		}
 	}()
-	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts()})
+	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal})
 	if err != nil {
 		child.Kill()
 		return err
@@ -190,6 +197,10 @@ func (d *Daemon) moveTunnels(ctx context.Context, child *handover.Child, report 
 		}
 	}
 	report("%d tunnels have moved, the longest pause was %d ms", moved, longest.Milliseconds())
+	d.journal.Add(event.Event{
+		Severity: event.Info, Type: event.Upgraded, Count: moved,
+		Text: fmt.Sprintf("%d tunnels have moved to the new process, %d stay with process %d until they end", moved, d.handler.Active(), os.Getpid()),
+	})
 }
 
 func items(parcels []tunnel.Parcel) []handover.Item {
@@ -202,7 +213,7 @@ func items(parcels []tunnel.Parcel) []handover.Item {
 
 // sendProgress sends how far this process is.
 func (d *Daemon) sendProgress(child *handover.Child, moving bool) error {
-	data, err := json.Marshal(progressMsg{moving, d.processes(), d.openCounts()})
+	data, err := json.Marshal(progressMsg{moving, d.processes(), d.openCounts(), d.journal.Held()})
 	if err != nil {
 		return err
 	}

@@ -160,6 +160,13 @@ func (j *Journal) Held() []Event {
 	return held
 }
 
+// Holds reports whether Held has something.
+func (j *Journal) Holds() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.held) > 0
+}
+
 // Resume goes on after a HandOver that failed.
 func (j *Journal) Resume() {
 	j.mu.Lock()

@@ -1,0 +1,141 @@
+package daemon
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/catalog"
+	"proxyd/internal/event"
+	"proxyd/internal/failure"
+	"proxyd/internal/relay"
+	"proxyd/internal/testkit"
+	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
+)
+
+// collected returns sources, and what they have added so far.
+func collected() (*sources, *[]event.Event) {
+	var events []event.Event
+	return newSources(func(e event.Event) { events = append(events, e) }), &events
+}
+
+func refusal(class failure.Class, exchange string, through ...string) *tunnel.Record {
+	r := &tunnel.Record{Event: tunnel.Refused, Class: class, Text: "CANARY-text for canary.example", Hint: "CANARY-hint"}
+	r.Exchange, r.Kind, r.Host, r.Label = exchange, catalog.KindWebsocket, "canary.example", "canary"
+	for _, name := range through {
+		r.Attempts = append(r.Attempts, failure.Attempt{Upstream: name, Class: class})
+	}
+	return r
+}
+
+func ended(exchange, through, by string) *tunnel.Record {
+	r := &tunnel.Record{Event: tunnel.Ended, ClosedBy: by, Reason: relay.ReasonReset}
+	r.Exchange, r.Kind, r.Upstream, r.Host = exchange, catalog.KindWebsocket, through, "canary.example"
+	return r
+}
+
+func summary(events []event.Event) string {
+	var lines []string
+	for _, e := range events {
+		lines = append(lines, fmt.Sprintf("%s %s [%s %s %s] %d: %s", e.Severity, e.Type, e.Exchange, e.Kind, e.Upstream, e.Count, e.Text))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestRefusalsAreGrouped(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	for range 240 {
+		s.record(refusal(failure.UpstreamDenied, "binance_futures", "tokyo-2", "tokyo-1", "tokyo-2"))
+	}
+	s.record(refusal(failure.UpstreamAuth, "okx", "tokyo-1"))
+	s.record(refusal(failure.Budget, "okx"))
+	s.record(refusal(failure.Denied, ""))
+	s.record(refusal(failure.ClientGone, "okx"))
+	s.finish()
+	want := `warn refused [binance_futures websocket ] 1: 1 request refused: upstream_denied by tokyo-1, tokyo-2
+warn refused [okx websocket tokyo-1] 1: 1 request refused: upstream_auth by tokyo-1
+warn budget_exhausted [okx websocket ] 1: 1 request refused: budget
+info refused [ websocket ] 1: 1 request refused: denied
+warn refused [binance_futures websocket ] 239: 239 more requests refused in 1 s: upstream_denied by tokyo-1, tokyo-2`
+	if got := summary(*events); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+// Promise (security): events name no host, user or text that a client has given.
+func TestEventsNameNothingOfTheClients(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	s.record(refusal(failure.UpstreamDenied, "", "tokyo-1"))
+	s.record(refusal(failure.TargetDNS, "okx", "tokyo-1"))
+	unlisted := refusal("", "okx")
+	unlisted.Event = tunnel.Unlisted
+	s.record(unlisted)
+	for range 10 {
+		s.record(ended("", "tokyo-1", tunnel.ByExchange))
+	}
+	s.finish()
+	if len(*events) != 4 {
+		t.Errorf("%d events", len(*events))
+	}
+	for _, e := range *events {
+		if text := strings.ToLower(fmt.Sprintf("%+v", e)); strings.Contains(text, "canary") {
+			t.Errorf("%s", text)
+		}
+	}
+}
+
+func TestEndsAreGrouped(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	for range 40 {
+		s.record(ended("okx", "tokyo-1", tunnel.ByUpstream))
+	}
+	for range 20 {
+		s.record(ended("kraken", "tokyo-1", tunnel.ByUpstream))
+	}
+	for range 9 {
+		s.record(ended("okx", "tokyo-1", tunnel.ByProxyd))
+	}
+	for range 6 {
+		s.record(ended("bybit", "direct", tunnel.ByClient))
+	}
+	s.record(ended("okx", "osaka-1", tunnel.ByExchange))
+	s.look(time.Now().Add(2 * time.Second))
+	want := `warn tunnels_ended [ websocket tokyo-1] 60: 60 tunnels through tokyo-1 ended within 1 s: closed by the upstream (reset)
+info tunnels_ended [bybit websocket direct] 6: 6 tunnels of bybit websocket through direct ended within 1 s: closed by the client (reset)`
+	if got := summary(*events); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+func TestStandingsAddWhatChanges(t *testing.T) {
+	t.Parallel()
+	set, err := upstream.NewSet(testkit.Config(t, `{default: direct, pools: {asia: {proxies: [{name: tokyo-1, url: "http://127.0.0.1:1"}, {name: tokyo-2, url: "http://127.0.0.1:2"}]}}}`), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := set.Upstream("tokyo-1")
+	u.SetVerdict("okx", catalog.KindHTTP, upstream.Verdict{Word: upstream.WordBlocked})
+	var events []event.Event
+	s := newStandings(set.Upstreams(), func(e event.Event) { events = append(events, e) })
+	for _, word := range []upstream.Word{upstream.WordBlocked, upstream.WordGeoblocked, upstream.WordGeoblocked, upstream.WordOK, upstream.WordOK} {
+		u.SetVerdict("okx", catalog.KindHTTP, upstream.Verdict{Word: word, Text: "it answered"})
+		s.compare(set.Upstreams())
+	}
+	for range 20 {
+		u.Observe(upstream.Result{Err: &failure.Error{Class: failure.UpstreamRefused}, Blamed: true})
+	}
+	s.compare(set.Upstreams())
+	s.compare(set.Upstreams())
+	want := `warn verdict [okx http tokyo-1] 0: okx http through tokyo-1: geoblocked, before: blocked; it answered
+info verdict [okx http tokyo-1] 0: okx http through tokyo-1: ok, before: geoblocked; it answered
+warn upstream_ejected [  tokyo-1] 0: tokyo-1 is ejected for at least N s: upstream_refused`
+	if got := regexp.MustCompile(`\d+ s:`).ReplaceAllString(summary(events), "N s:"); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}

@@ -140,3 +140,30 @@ func TestClientsReconnectAfterRefusals(t *testing.T) {
 		t.Errorf("refused %d times", n)
 	}
 }
+
+// A stream that is closed for silence ends for a real client so that it connects
+// again by itself. The key takes effect by a reload, for tunnels that are open too.
+func TestClientsReconnectAfterSilence(t *testing.T) {
+	t.Parallel()
+	w := newClientWorld(t, "")
+	text, err := os.ReadFile(w.config)
+	if err == nil {
+		err = os.WriteFile(w.config, append(text, "silence: {window_seconds: 5, bytes: 1500, action: close}\n"...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.run(t, snippetProgram{language: "python", needs: "websockets.asyncio.client", text: `import asyncio, websockets
+from websockets.asyncio.client import connect
+async def main():
+  opened = 0
+  async for ws in connect("wss://` + sharedHost + `/freeze?n=3"):
+    opened += 1
+    try:
+      async for message in ws:
+        if opened == 2:
+          return
+    except websockets.ConnectionClosed:
+      continue
+asyncio.run(asyncio.wait_for(main(), 120))`}, "", append(w.environ(t), "WEBSOCKETS_BACKOFF_INITIAL_DELAY=0.1", "WEBSOCKETS_BACKOFF_MIN_DELAY=0.1")...)
+}

@@ -28,6 +28,7 @@ type Second struct {
 	HalfClosed    bool
 	Moving        bool
 	ClientStalled bool
+	Draining      bool // its process takes no new requests
 }
 
 // batch is how many tunnels a sample looks at before it lets others in.
@@ -66,7 +67,7 @@ func (t *Table) entryOf(l *tunnel.Live) *entry {
 }
 
 func (t *Table) sampleTunnel(e *entry, l *tunnel.Live, now time.Time) {
-	s := Second{HalfClosed: l.HalfClosed, Moving: l.Moving, ClientStalled: l.ClientStalled}
+	s := Second{HalfClosed: l.HalfClosed, Moving: l.Moving, ClientStalled: l.ClientStalled, Draining: l.Draining}
 	s.Up, s.Down = e.progress(l.Up, l.Down)
 	e.turn(t.sec)
 	e.add(s.Up, s.Down)
@@ -82,7 +83,7 @@ func (t *Table) sampleTunnel(e *entry, l *tunnel.Live, now time.Time) {
 		e.young = false
 		e.feed.pair.lasted(t.start.Add(e.opened))
 	}
-	e.silence.second(e, s, now)
+	t.watchSilence(e, l, s)
 }
 
 // progress returns what has come since it was last asked.

@@ -35,6 +35,7 @@ type Table struct {
 	feeds    []*feedRow        // the same
 	adopted  map[string]*entry // by a tunnel's id: those that no sample has met yet
 	events   []event.Event     // to be emitted when the lock is free
+	silences silences
 }
 
 // pairKey is an exchange, "" for hosts of none, and a kind.
@@ -118,7 +119,11 @@ func (t *Table) tick(now time.Time) {
 func (t *Table) unlock() {
 	events := t.events
 	t.events = nil
+	closing := t.takeClosing()
 	t.mu.Unlock()
+	for _, c := range closing {
+		c.close()
+	}
 	for _, e := range events {
 		t.o.Emit(e)
 	}

@@ -205,6 +205,15 @@ func (r *Router) lookup(name string) *node {
 	}
 }
 
+// HostKind returns what a normalised host is used for: one kind, both, or
+// KindUnknown for an address and for a name that nothing lists.
+func (r *Router) HostKind(host string) catalog.Kind {
+	if h, err := target.ParseHost(host); err != nil || h.IsIP() {
+		return catalog.KindUnknown
+	}
+	return r.lookup(host).kind
+}
+
 // route returns what the caller of Route gets.
 func (f *finding) route(port uint16) (Route, error) {
 	d := f.chosen

@@ -24,6 +24,7 @@ import (
 //	/              "ok"
 //	/echo          the body, as it comes; as a websocket: each message
 //	/ticker?n=5    a websocket that sends {"seq":1} … {"seq":n} (for ever without n), every ms= apart
+//	/freeze?n=5    as a websocket: as /ticker, then no message any more, and a ping each 200 ms
 //	/silent        no answer until the client leaves; as a websocket: no message
 //	/slow?ms=50    answers after that long
 //	/large?bytes=N Pattern(N) with a Content-Length
@@ -263,13 +264,16 @@ func (x *Exchange) websocket(w http.ResponseWriter, r *http.Request) {
 	c.SetReadLimit(16 << 20)
 	ctx := context.WithoutCancel(r.Context()) // the end of the connection ends it
 	switch r.URL.Path {
-	case "/ticker":
+	case "/ticker", "/freeze":
 		limit, every := query(r, "n", 0), time.Duration(query(r, "ms", 0))*time.Millisecond
 		for i := 1; limit == 0 || i <= limit; i++ {
 			if err := c.Write(ctx, websocket.MessageText, []byte(`{"seq":`+strconv.Itoa(i)+`}`)); err != nil {
 				return
 			}
 			time.Sleep(every)
+		}
+		for ctx := c.CloseRead(ctx); r.URL.Path == "/freeze" && c.Ping(ctx) == nil; {
+			time.Sleep(200 * time.Millisecond)
 		}
 		_ = c.Close(websocket.StatusNormalClosure, "")
 	case "/silent":

@@ -12,11 +12,15 @@ type Live struct {
 	Up, Down      int64              // bytes so far; 0 before it carries
 	Carrying      bool               // both connections are the relay's; false: its front end has it in hand
 	HalfClosed    bool               // one side has ended
+	Draining      bool               // its process takes no new requests: it is served to its end
 	Moving        bool               // it stands still, to go on in another process
 	ClientStalled bool               // bytes for the client wait until it reads
 
 	tunnel *Tunnel
 }
+
+// ReasonSilent ends a tunnel in which the exchange sends too little.
+const ReasonSilent = relay.ReasonSilent
 
 // Slot returns a variable of the tunnel's that belongs to one observer of Each,
 // for what it keeps of the tunnel: nil at first, never touched here, and the same
@@ -52,7 +56,7 @@ func (h *Handler) Each(yield func(Live) bool) {
 
 // look returns the tunnel as it is now.
 func (t *Tunnel) look() Live {
-	l := Live{Opening: &t.record, Member: t.member, tunnel: t}
+	l := Live{Opening: &t.record, Member: t.member, Draining: t.h.draining.Load(), tunnel: t}
 	if f := t.flow.Load(); f != nil {
 		l.Carrying = true
 		l.Up, l.Down = f.Bytes()

@@ -229,6 +229,14 @@ func (u *Upstream) Observe(r Result) {
 	}
 }
 
+// FellSilent records that a tunnel through u was closed because its exchange sent
+// next to nothing in it, while it went on through other upstreams.
+func (u *Upstream) FellSilent() {
+	if !u.IsDirect() {
+		u.recordUpstreamError(failure.UpstreamTimeout, u.rules.After)
+	}
+}
+
 // deferProbe postpones the next probe of an ejected upstream.
 func (u *Upstream) deferProbe() {
 	u.state.mu.Lock()

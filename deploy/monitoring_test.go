@@ -153,7 +153,7 @@ func TestAlertsNameWhatToDo(t *testing.T) {
 			if a.Annotations["summary"] == "" || !regexp.MustCompile("Next: .*`[a-z]").MatchString(a.Annotations["description"]) {
 				t.Errorf("%s has no summary, or its description no next command", a.Alert)
 			}
-			for _, label := range []string{"exchange", "kind", "upstream", "exit"} {
+			for _, label := range []string{"exchange", "kind", "upstream", "listener", "exit"} {
 				if metric := selector.FindString(a.Expr); slices.Contains(listed[strings.SplitN(metric, "{", 2)[0]], label) &&
 					!strings.Contains(text, "$labels."+label) && !strings.Contains(a.Expr, "sum by") {
 					t.Errorf("%s does not name the %s", a.Alert, label)

@@ -44,10 +44,16 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 		Up:           func() []metrics.Up { return upRows(d.snapshot.Load()) },
 		Verdicts:     func() []metrics.Verdict { return verdictRows(d.snapshot.Load()) },
 		Certificates: func() []metrics.Certificate { return certificateRows(d.snapshot.Load()) },
-		Budgets:      func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
-		Short:        func() []metrics.Short { return shortRows(d.snapshot.Load()) },
-		LogDropped:   d.lines.Dropped,
-		LogErrors:    d.lines.Errors,
+		Listeners: func() (rows []metrics.Certificate) {
+			for _, c := range d.inbound.Certificates() {
+				rows = append(rows, metrics.Certificate{Name: c.Listener, NotAfter: c.Validity.NotAfter})
+			}
+			return rows
+		},
+		Budgets:    func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
+		Short:      func() []metrics.Short { return shortRows(d.snapshot.Load()) },
+		LogDropped: d.lines.Dropped,
+		LogErrors:  d.lines.Errors,
 	})
 }
 
@@ -95,7 +101,7 @@ func budgetMetrics(snap *router.Router) (rows []metrics.Budget) {
 func certificateRows(snap *router.Router) (rows []metrics.Certificate) {
 	for _, u := range snap.Set().Upstreams() {
 		if end := u.Certificate().NotAfter; !end.IsZero() {
-			rows = append(rows, metrics.Certificate{Upstream: u.Name(), NotAfter: end})
+			rows = append(rows, metrics.Certificate{Name: u.Name(), NotAfter: end})
 		}
 	}
 	return rows

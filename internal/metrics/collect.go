@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -103,20 +105,31 @@ type visibleFeed struct {
 
 // visible returns the feeds that are shown, and all series that are.
 func (m *Metrics) visible() (feeds []visibleFeed, shown [][]prometheus.Metric) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	feeds = make([]visibleFeed, 0, len(m.feeds))
-	shown = make([][]prometheus.Metric, 0, len(m.feeds)+len(m.upstreams))
-	for _, f := range m.feeds {
+	inSteps(&m.mu, &m.feedList, func(f *feedSeries) {
 		if !f.hidden {
 			feeds = append(feeds, visibleFeed{f.exchangeSeries, f.upstream, f.duration})
 			shown = append(shown, f.shown)
 		}
-	}
-	for _, u := range m.upstreams {
+	})
+	inSteps(&m.mu, &m.upstreamList, func(u *upstreamSeries) {
 		if !u.hidden {
 			shown = append(shown, u.shown)
 		}
-	}
+	})
 	return feeds, shown
+}
+
+// inSteps calls do for each element of a list while it holds mu, and lets go of mu
+// after a few.
+func inSteps[T any](mu *sync.Mutex, list *[]T, do func(T)) {
+	mu.Lock()
+	all := *list
+	mu.Unlock()
+	for few := range slices.Chunk(all, 64) {
+		mu.Lock()
+		for _, one := range few {
+			do(one)
+		}
+		mu.Unlock()
+	}
 }

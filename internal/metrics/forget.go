@@ -1,6 +1,10 @@
 package metrics
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // settle updates what depends on live tunnels, the configuration and the clock.
 func (m *Metrics) settle() {
@@ -30,25 +34,30 @@ func (m *Metrics) forget(now time.Time) {
 
 // remove takes out what forget drops, and returns it.
 func (m *Metrics) remove(upstreams, exchanges names, now time.Time) (feeds []*feedSeries, others []*upstreamSeries) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	full, inUse := len(m.feeds) >= maxFeeds, map[string]bool{}
-	for key, f := range m.feeds {
+	inUse := map[string]bool{}
+	inSteps(&m.mu, &m.feedList, func(f *feedSeries) {
 		f.settle(f.active > 0, now)
-		if f.active > 0 {
+		switch {
+		case f.active > 0:
 			inUse[f.upstream] = true
-		} else if f.hidden && full || !upstreams.have(f.upstream) || !exchanges.have(key.exchange) {
-			delete(m.feeds, key)
+		case m.feeds[f.key] != f: // another scrape has dropped it
+		case f.hidden && len(m.feeds) >= maxFeeds, !upstreams.have(f.upstream), !exchanges.have(f.key.exchange):
+			delete(m.feeds, f.key)
 			feeds = append(feeds, f)
 		}
-	}
-	full = len(m.upstreams) >= maxFeeds
-	for name, u := range m.upstreams {
-		u.settle(inUse[name], now)
-		if !inUse[name] && (u.hidden && full || !upstreams.have(name)) {
-			delete(m.upstreams, name)
+	})
+	inSteps(&m.mu, &m.upstreamList, func(u *upstreamSeries) {
+		u.settle(inUse[u.upstream], now)
+		drop := u.hidden && len(m.upstreams) >= maxFeeds || !upstreams.have(u.upstream)
+		if drop && !inUse[u.upstream] && m.upstreams[u.upstream] == u {
+			delete(m.upstreams, u.upstream)
 			others = append(others, u)
 		}
+	})
+	if len(feeds)+len(others) > 0 {
+		m.mu.Lock()
+		m.feedList, m.upstreamList = slices.Collect(maps.Values(m.feeds)), slices.Collect(maps.Values(m.upstreams))
+		m.mu.Unlock()
 	}
 	return feeds, others
 }

@@ -38,6 +38,10 @@ type Metrics struct {
 	feeds     map[feedKey]*feedSeries
 	upstreams map[string]*upstreamSeries // by name
 	open      map[string]carried         // by id, the tunnels that are open
+
+	// What is in the two maps. A list grows or is replaced, and never changed.
+	feedList     []*feedSeries
+	upstreamList []*upstreamSeries
 }
 
 type eventKey struct {

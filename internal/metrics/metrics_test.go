@@ -44,6 +44,7 @@ func full() Options {
 		Up:           func() []Up { return []Up{{"tokyo-1", true}, {"tokyo-2", false}} },
 		Verdicts:     func() []Verdict { return []Verdict{{"tokyo-1", "binance", "http", "geoblocked"}} },
 		Certificates: func() []Certificate { return []Certificate{{"tokyo-2", time.Unix(1800000000, 0)}} },
+		Listeners:    func() []Certificate { return []Certificate{{"0.0.0.0:8443", time.Unix(1900000000, 0)}} },
 		Budgets: func() []Budget {
 			return []Budget{{"binance", "websocket", "tokyo-ip", 300, 12, 3}, {"", "", "tokyo-1", 600, 500, 0}}
 		},
@@ -193,6 +194,7 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 		"feed_silent{exchange=\"okx\",kind=\"websocket\",upstream=\"tokyo-1\"} 1\n", "feed_silent{exchange=\"none\",kind=\"http\",upstream=\"direct\"} 0\n",
 		"feed_last_byte_timestamp_seconds{exchange=\"okx\",kind=\"websocket\",upstream=\"tokyo-1\"} 1.70000000025e+09\n",
 		"events_total{severity=\"error\",type=\"exchange_lost\"} 1\n", "events_total{severity=\"info\",type=\"start\"} 0\n", "max_tunnels 5000\n",
+		"listener_certificate_expiry_timestamp_seconds{listener=\"0.0.0.0:8443\"} 1.9e+09\n",
 		"upstream_certificate_expiry_timestamp_seconds{upstream=\"tokyo-2\"} 1.8e+09\n",
 	} {
 		if !strings.Contains("\n"+got, "\n"+prefix+want) {

@@ -27,7 +27,8 @@ type Options struct {
 	Generations  func() []Generation
 	Up           func() []Up
 	Verdicts     func() []Verdict
-	Certificates func() []Certificate
+	Certificates func() []Certificate // of upstreams
+	Listeners    func() []Certificate // of listeners
 	Budgets      func() []Budget
 	Short        func() []Short
 	LogDropped   func() uint64 // lines that were lost
@@ -46,9 +47,9 @@ type Up struct {
 // Verdict is the one that holds for an upstream and an exchange.
 type Verdict struct{ Upstream, Exchange, Kind, Verdict string }
 
-// Certificate is the one that an upstream showed last.
+// Certificate is the one that an upstream showed last, or that a listener shows.
 type Certificate struct {
-	Upstream string
+	Name     string // of the upstream or listener
 	NotAfter time.Time
 }
 

@@ -47,9 +47,10 @@ func (m *Metrics) registerUpstreams() {
 	addRows(m, o.Verdicts, func(r Verdict) []string {
 		return []string{r.Upstream, exchangeLabel(r.Exchange), kindLabel(r.Kind), r.Verdict}
 	}, column[Verdict]{"upstream_verdict", func(Verdict) float64 { return 1 }})
-	addRows(m, o.Certificates, func(r Certificate) []string { return []string{r.Upstream} }, column[Certificate]{
-		"upstream_certificate_expiry_timestamp_seconds", func(r Certificate) float64 { return unix(r.NotAfter) },
-	})
+	name := func(c Certificate) []string { return []string{c.Name} }
+	end := func(c Certificate) float64 { return unix(c.NotAfter) }
+	addRows(m, o.Certificates, name, column[Certificate]{"upstream_certificate_expiry_timestamp_seconds", end})
+	addRows(m, o.Listeners, name, column[Certificate]{"listener_certificate_expiry_timestamp_seconds", end})
 	addRows(m, o.Short, func(r Short) []string {
 		return []string{exchangeLabel(r.Exchange), kindLabel(r.Kind), r.Upstream}
 	}, column[Short]{"tunnels_short_total", func(r Short) float64 { return float64(r.Count) }})

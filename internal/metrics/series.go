@@ -37,6 +37,7 @@ type exchangeKey struct {
 // they come back, no total has fallen. They are dropped where the room is needed.
 type feedSeries struct {
 	*exchangeSeries
+	key      feedKey
 	upstream string // as label
 	requests map[string]prometheus.Counter
 	closed   map[ending]prometheus.Counter
@@ -93,10 +94,11 @@ func (m *Metrics) feed(o *tunnel.Opening) *feedSeries {
 	}
 	if f == nil {
 		f = &feedSeries{
-			exchangeSeries: m.exchange(key.exchangeKey), upstream: key.upstream,
+			exchangeSeries: m.exchange(key.exchangeKey), key: key, upstream: key.upstream,
 			requests: map[string]prometheus.Counter{}, closed: map[ending]prometheus.Counter{},
 		}
 		m.feeds[key] = f
+		m.feedList = append(m.feedList, f)
 	}
 	f.use()
 	return f
@@ -120,6 +122,7 @@ func (m *Metrics) upstream(name string) *upstreamSeries {
 	if u == nil {
 		u = &upstreamSeries{upstream: name, errors: map[failure.Class]prometheus.Counter{}}
 		m.upstreams[name] = u
+		m.upstreamList = append(m.upstreamList, u)
 	}
 	u.use()
 	return u

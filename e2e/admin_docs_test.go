@@ -62,6 +62,13 @@ pools:
   spare: {proxies: [{name: seoul-1, url: "http://127.0.0.1:%s"}]}
 default: direct
 `, s.socket, testkit.Port(testkit.ClosedPort(t)), tokyo.URL(), ca.File, osaka.URL(), hop.URL(), testkit.Port(testkit.ClosedPort(t)))
+	s.run(t)
+	return s
+}
+
+// run starts the daemon, and makes the client of its admin server.
+func (s *scene) run(t *testing.T) {
+	t.Helper()
 	s.proxyd = start(t, s.yaml)
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
@@ -69,7 +76,6 @@ default: direct
 	transport := &http.Transport{DialContext: dial}
 	s.client = &http.Client{Transport: transport}
 	t.Cleanup(transport.CloseIdleConnections)
-	return s
 }
 
 // play has clients use the daemon until its answers have something to show.

@@ -75,3 +75,17 @@ func TestZombieIsNotAlive(t *testing.T) {
 		t.Error("a process that has ended is alive")
 	}
 }
+
+// The descriptors in use are those that the system lists.
+func TestOpenFilesAreCounted(t *testing.T) {
+	list := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names) - 1 // without the directory's own
+	}
+	if n, _ := openFiles(); n < list()-5 || n > list()+5 { // other tests open some, too
+		t.Errorf("%d are in use, and the system lists %d", n, list())
+	}
+}

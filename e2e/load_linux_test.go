@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,8 +35,27 @@ func cpuTime(t testing.TB, pid int) (all time.Duration) {
 }
 
 // What 9,900 tunnels cost that carry nothing: the sampler alone works.
-func BenchmarkIdleTunnels(b *testing.B) {
+func BenchmarkIdleTunnels(b *testing.B) { benchmarkIdle(b, newLoad(b, loadTunnels)) }
+
+// What a viewer of the page adds to that: the status twice a second, in which the
+// server has summed up the tunnels.
+func BenchmarkIdleTunnelsWithAViewer(b *testing.B) {
 	l := newLoad(b, loadTunnels)
+	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://localhost/api/v1/status", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	resp, err := l.client().Do(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	go func() { _, _ = io.Copy(io.Discard, resp.Body) }() // ends with the stream
+	benchmarkIdle(b, l)
+}
+
+func benchmarkIdle(b *testing.B, l *load) {
 	time.Sleep(5 * time.Second) // what the opening has left behind
 	b.ResetTimer()
 	var used time.Duration

@@ -111,7 +111,7 @@ func frame(name, id string, data []byte) string {
 }
 
 // follow sends what the journal has from q on, and status at once and at the
-// beginning of each second if it is not nil. It returns when the viewer or the server ends.
+// beginning of each half second if it is not nil. It returns when the viewer or the server ends.
 func (st *stream) follow(j *event.Journal, q event.Query, status func() (string, error)) error {
 	f, gap := j.Follow(q)
 	defer f.Close()
@@ -126,7 +126,7 @@ func (st *stream) follow(j *event.Journal, q event.Query, status func() (string,
 	}
 	var tick <-chan time.Time // nil: never
 	if status != nil {
-		tick = nextSecond()
+		tick = nextStatus()
 		if err := st.sendStatus(status); err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (st *stream) follow(j *event.Journal, q event.Query, status func() (string,
 			}
 			upTo = to
 		case <-tick:
-			tick = nextSecond()
+			tick = nextStatus()
 			if err := st.sendStatus(status); err != nil {
 				return err
 			}
@@ -178,7 +178,7 @@ func (st *stream) sendStatus(status func() (string, error)) error {
 	return st.write(text)
 }
 
-// streamStatus sends the status at once and every second, and each event as it
+// streamStatus sends the status at once and twice a second, and each event as it
 // happens.
 func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
 	after, _ := event.ParseID(r.Header.Get("Last-Event-ID"))
@@ -187,30 +187,34 @@ func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// nextSecond returns a channel that receives when the clock's next second begins:
-// at the same time for all viewers, which share the status of each second.
-func nextSecond() <-chan time.Time {
+// statusEvery is how often a viewer gets the status: a new tunnel must be on its
+// page within a second, the way there included.
+const statusEvery = time.Second / 2
+
+// nextStatus returns a channel that receives when the clock's next half second begins:
+// at the same time for all viewers, which share the status.
+func nextStatus() <-chan time.Time {
 	now := time.Now()
-	return time.After(now.Truncate(time.Second).Add(time.Second).Sub(now))
+	return time.After(now.Truncate(statusEvery).Add(statusEvery).Sub(now))
 }
 
 // latestStatus is the last status that a stream has sent, for all viewers.
 type latestStatus struct {
-	mu     sync.Mutex
-	second int64
-	text   string
+	mu   sync.Mutex
+	at   time.Time // the beginning of its half second
+	text string
 }
 
-// frame returns the status of this second as an event.
+// frame returns the status of this half second as an event.
 func (l *latestStatus) frame(status func() Status) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now().Unix(); l.text == "" || now != l.second {
+	if now := time.Now().Truncate(statusEvery); !now.Equal(l.at) {
 		data, err := json.Marshal(status().filled())
 		if err != nil {
 			return "", err
 		}
-		l.second, l.text = now, frame("status", "", data)
+		l.at, l.text = now, frame("status", "", data)
 	}
 	return l.text, nil
 }

@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients alerts schema clean catalog compare profile
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients alerts schema clean catalog compare profile page page-shots
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,7 @@ fmt: ## no file that gofmt would change
 
 vet: ## go vet
 	$(GO) vet ./...
+	$(GO) -C tools vet ./...
 
 cross: ## go vet for the other systems
 	GOOS=darwin $(GO) vet ./...
@@ -78,6 +79,16 @@ catalog: ## compare the catalogue of exchanges with the newest ccxt, for review 
 
 clients: ## what env --for and docs/clients.md show, run by the real client libraries (fetches them once)
 	GO='$(GO)' interop/clients.sh
+
+page: ## the page of the admin server in a real Chromium (Debian, as root where it is not installed)
+	GO='$(GO)' tools/page/run.sh
+
+# What it fetches is kept in bin/.
+AXE = axe-core@4.14.1
+page-shots: ## check the page with axe-core, and write its pictures to docs/img (chromium, npm)
+	@mkdir -p bin docs/img
+	npm install --silent --no-save --ignore-scripts --prefix bin/axe $(AXE)
+	$(GO) -C tools test -timeout 15m -count 1 -run Pictures ./page -shots $(CURDIR)/docs/img -axe $(CURDIR)/bin/axe/node_modules/axe-core/axe.min.js
 
 schema: ## write internal/config/schema.json again from the types
 	$(GO) generate ./...

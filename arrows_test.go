@@ -64,7 +64,6 @@ var arrows = map[string]struct {
 	"configs":          {tests: "config"},
 	"deploy":           {tests: "config"},
 	"bench":            {}, // measures programs from outside
-	"tools/shape":      {}, // measures the source
 	".":                {},
 }
 
@@ -110,8 +109,9 @@ func wrongArrows(t *testing.T, tree fs.FS) (list []string) {
 		}
 		base := path.Base(file)
 		if d.IsDir() {
-			if file != "." && (base[0] == '.' || base[0] == '_' || base == "testdata") {
-				return fs.SkipDir // as the go command does
+			_, err := fs.Stat(tree, path.Join(file, "go.mod"))
+			if file != "." && (err == nil || base[0] == '.' || base[0] == '_' || base == "testdata") {
+				return fs.SkipDir // as the go command does; a module of its own is none of the product
 			}
 			return nil
 		}
@@ -219,6 +219,15 @@ func TestWrongArrowsAreFound(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a module of its own", func(t *testing.T) {
+		text := []byte("package x\n\nimport _ \"example.org/left/pad\"\n")
+		tree := fstest.MapFS{"tools/go.mod": {Data: []byte("module proxyd/tools\n")}, "tools/page/x.go": {Data: text}}
+		for _, w := range wrongArrows(t, tree) {
+			if strings.Contains(w, "tools/") {
+				t.Error(w)
+			}
+		}
+	})
 	t.Run("a package that the table lacks", func(t *testing.T) {
 		tree := fstest.MapFS{"internal/util/x.go": {Data: []byte("package util\n")}}
 		want := "internal/util/x.go: package internal/util is not in the table of packages"

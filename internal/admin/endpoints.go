@@ -118,6 +118,22 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, s.o.Status().filled())
 }
 
+// config serves the configuration in force.
+func (s *Server) config(w http.ResponseWriter, r *http.Request) {
+	if s.o.Config == nil {
+		(&refusal{status: http.StatusNotImplemented, text: "this proxyd does not show its configuration; run: proxyd check --print"}).write(w, r)
+		return
+	}
+	c := s.o.Config()
+	fill(&c.Faults)
+	if c.LastReload != nil {
+		last := *c.LastReload
+		last.Report = last.filled()
+		c.LastReload = &last
+	}
+	writeJSON(w, http.StatusOK, c)
+}
+
 const maxHosts = 100
 
 // route answers as `proxyd route --format json` does, for each host=.

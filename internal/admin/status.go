@@ -151,6 +151,20 @@ type Report struct {
 	Faults   []string `json:"faults"`
 }
 
+// ConfigReport is the configuration in force, and how it came to be.
+type ConfigReport struct {
+	Config
+	YAML       string      `json:"yaml"`                  // as `proxyd check --print` prints it, secrets masked
+	LastReload *LastReload `json:"last_reload,omitempty"` // none since the start
+}
+
+// LastReload is how the last reload went that was no dry run.
+type LastReload struct {
+	Time time.Time `json:"time"`
+	By   string    `json:"by"` // what asked for it: "file changed", "SIGHUP", "admin"
+	Report
+}
+
 // filled has no list that would be null in JSON.
 func (s Status) filled() Status {
 	s.Headlines = s.Problems()

@@ -2,7 +2,7 @@
 // the methods of one type, short files, long functions, imports, and words.
 // Tests are left out. It judges nothing.
 //
-//	go run ./tools/shape
+//	go -C tools run ./shape
 package main
 
 import (
@@ -44,6 +44,13 @@ type source struct {
 }
 
 func run() error {
+	root, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
+	if err != nil {
+		return fmt.Errorf("git rev-parse: %w", err)
+	}
+	if err := os.Chdir(strings.TrimSpace(string(root))); err != nil {
+		return err
+	}
 	list, err := exec.Command("git", "ls-files", "-z").Output()
 	if err != nil {
 		return fmt.Errorf("git ls-files: %w", err)

@@ -2,7 +2,7 @@
 import { h, table } from './dom.js';
 import { age, bytes, clock, isTime, rate } from './words.js';
 import { eventTable } from './events.js';
-import { ago, budgetTable, exchangeLink, facts, failed, rateCell, section, state, upstreamLink, upstreamState } from './overview.js';
+import { ago, budgetTable, byState, exchangeLink, facts, failed, rateCell, section, state, upstreamLink, upstreamState } from './overview.js';
 import { closeTunnel, closeTunnels, reloadButtons, upstreamButtons } from './actions.js';
 
 const ms = (n) => (n > 0 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : '');
@@ -17,7 +17,7 @@ const latest = (s, of) => {
 export function exchangeView(s, id) {
   const st = s.status;
   const now = Date.parse(st.time);
-  const rows = st.exchanges.filter((e) => e.exchange === id);
+  const rows = byState(st.exchanges.filter((e) => e.exchange === id));
   const tunnels = rows.reduce((n, e) => n + e.tunnels, 0);
   if (rows.length === 0) {
     return [title('Exchange', id), h('p', null, 'It is not in the configuration, and nothing has asked for it in the last hour. ', h('a', { href: '#/' }, 'All exchanges'))];
@@ -26,17 +26,23 @@ export function exchangeView(s, id) {
     title('Exchange', id),
     rows.map((e) => section(`kind-${e.kind}`, e.kind, e.outbound ? `through ${e.outbound}` : '', facts([
       ['State', state(e, st)],
-      ['Tunnels', `${e.tunnels} now, ${e.tunnels_max} at most in the last hour`],
-      ['Rate', [rateCell(e), h('span', { class: 'dim' }, ` ${rate(e.down.minute)} in the last minute, ${rate(e.up.second)} from clients`)]],
-      ['Last byte', ago(e.last_byte, now) || 'none yet'],
-      ['Last hour', `${e.opened} opened, ${e.closed} closed, ${e.failed} failed; ${e.reconnects} reconnects in the last minute`],
-      e.open_p50_ms > 0 && ['Time to open', `${ms(e.open_p50_ms)} (median), ${ms(e.open_p99_ms)} (p99)`],
-      e.last_close && ['Last end', `${clock(e.last_close.time, now)} by ${e.last_close.by}: ${e.last_close.reason}`],
-      e.last_failure && ['Last failure', [`${clock(e.last_failure.time, now)} `, e.last_failure.class, e.last_failure.upstream && [' by ', upstreamLink(e.last_failure.upstream)], h('div', { class: 'dim' }, e.last_failure.text)]],
+      ...(e.state === 'no_traffic' ? [] : kindFacts(e, now)),
     ]))),
     section('feeds', 'Feeds', 'by upstream', feedTable(s.feeds.filter((f) => f.exchange === id), now, (f) => [upstreamLink(f.upstream), ' ', h('span', { class: 'dim' }, f.kind)])),
     tunnelSection(s, { exchange: id }, tunnels),
     latest(s, (e) => e.exchange === id),
+  ];
+}
+
+function kindFacts(e, now) {
+  return [
+    ['Tunnels', `${e.tunnels} now, ${e.tunnels_max} at most in the last hour`],
+    ['Rate', [rateCell(e), h('span', { class: 'dim' }, ` ${rate(e.down.minute)} in the last minute, ${rate(e.up.second)} from clients`)]],
+    ['Last byte', ago(e.last_byte, now) || 'none yet'],
+    ['Last hour', `${e.opened} opened, ${e.closed} closed, ${e.failed} failed; ${e.reconnects} reconnects in the last minute`],
+    e.open_p50_ms > 0 && ['Time to open', `${ms(e.open_p50_ms)} (median), ${ms(e.open_p99_ms)} (p99)`],
+    e.last_close && ['Last end', `${clock(e.last_close.time, now)} by ${e.last_close.by}: ${e.last_close.reason}`],
+    e.last_failure && ['Last failure', [`${clock(e.last_failure.time, now)} `, e.last_failure.class, e.last_failure.upstream && [' by ', upstreamLink(e.last_failure.upstream)], h('div', { class: 'dim' }, e.last_failure.text)]],
   ];
 }
 
@@ -62,11 +68,11 @@ function tunnelSection(s, filter, n) {
       filter.exchange && h('button', { type: 'button', disabled: n === 0, on: { click: () => closeTunnels(filter, n) } }, 'Close tunnels…'),
       h('span', { class: 'dim' }, got.note)),
     got.list.length > 0 && table('Tunnels', [
-      { name: 'Tunnel' }, { name: 'Target' }, { name: 'Through' }, { name: 'Client' }, { name: 'Open for', number: true }, { name: 'From the exchange', number: true }, { name: 'Last byte', number: true }, { name: 'Close' },
+      { name: 'Tunnel' }, { name: 'Target' }, { name: 'Through' }, { name: 'Client' }, { name: 'Open for', number: true }, { name: 'From the exchange', number: true }, { name: 'Rate', number: true }, { name: 'Last byte', number: true }, { name: 'Close' },
     ], got.list.map((t) => ({
       key: t.id, bad: t.silent,
       cells: [h('code', null, t.id), [`${t.host}:${t.port}`, t.silent && h('div', { class: 'bad' }, 'silent'), t.client_stalled && h('div', { class: 'warn' }, 'the client does not read')], upstreamLink(t.upstream),
-        [t.client, t.user && ` (${t.user})`], age(t.started, now), bytes(t.bytes_down), ago(t.last_byte, now),
+        [t.client, t.user && ` (${t.user})`], age(t.started, now), bytes(t.bytes_down), t.down && rate(t.down.second), ago(t.last_byte, now),
         h('button', { type: 'button', class: 'small', 'aria-label': `Close tunnel ${t.id}`, on: { click: () => closeTunnel(t) } }, 'Close…')],
     }))));
 }

@@ -15,8 +15,7 @@ export const upstreamLink = (name) => (name && name !== 'direct' && name !== 'ot
 export function overview(s) {
   const st = s.status;
   const has = (...words) => words.join(' ').toLowerCase().includes(s.filter.toLowerCase());
-  const exchanges = st.exchanges.filter((e) => has(exchangeName(e.exchange), e.kind, e.outbound || '', e.state, e.text || ''))
-    .map((e, i) => [e, i]).sort(([a, i], [b, j]) => order[a.state] - order[b.state] || i - j).map(([e]) => e);
+  const exchanges = byState(st.exchanges).filter((e) => has(exchangeName(e.exchange), e.kind, e.outbound || '', e.state, e.text || ''));
   const upstreams = st.upstreams.filter((u) => has(u.name, u.url, u.state || '', ...u.pools));
   const notable = s.events.filter((e) => e.severity !== 'info').slice(0, 6);
   return [
@@ -25,7 +24,7 @@ export function overview(s) {
     section('exchanges', 'Exchanges', count(exchanges.length, 'row'), folded(s, 'exchange', exchanges, (e) => e.state !== 'no_traffic', 'without traffic yet', (list) => exchangeTable(list, st))),
     section('upstreams', 'Upstreams', count(upstreams.length, 'upstream'), st.upstreams.length === 0
       ? h('p', { class: 'dim' }, 'None: all goes direct.')
-      : folded(s, 'upstream', byState(upstreams), (u) => u.bad || u.state || (u.verdicts || []).some((v) => v.verdict !== 'ok'), 'fine', (list) => upstreamTable(list, st))),
+      : folded(s, 'upstream', byUse(upstreams), (u) => u.bad || u.state || (u.verdicts || []).some((v) => v.verdict !== 'ok'), 'fine', (list) => upstreamTable(list, st))),
     notable.length > 0 && section('latest', 'Latest warnings', h('a', { href: '#/events' }, 'all events'), eventTable(notable, st)),
     (st.budgets || []).length > 0 && section('budgets', 'Budgets', '', folded(s, 'budget', st.budgets, (b) => b.remaining === 0 || b.refused > 0, 'not used up', budgetTable)),
     section('process', 'This process', '', processFacts(st)),
@@ -49,16 +48,19 @@ function folded(s, one, rows, matters, words, draw) {
   ];
 }
 
-const byState = (list) => list.map((u, i) => [u, i]).sort(([a, i], [b, j]) => rank(b) - rank(a) || i - j).map(([u]) => u);
+// byState puts exchanges that are lost first, and those without traffic last.
+export const byState = (list) => list.toSorted((a, b) => order[a.state] - order[b.state]);
+
+const byUse = (list) => list.toSorted((a, b) => rank(b) - rank(a));
 const rank = (u) => (u.bad ? 2 : u.state ? 1 : 0);
 
 // state writes the state of an exchange and kind, with why and since when.
 export function state(e, st) {
-  const since = isTime(e.since) ? `since ${clock(e.since, Date.parse(st.time))}` : '';
+  const since = isTime(e.since) && e.state !== 'no_traffic' ? `since ${clock(e.since, Date.parse(st.time))}` : '';
   return [
     h('span', { class: `state ${isBad(e.state) ? 'bad' : e.state === 'ok' ? 'ok' : 'dim'}` }, stateWords[e.state] || e.state),
     since && h('span', { class: 'dim' }, ' ', since),
-    e.text && h('div', { class: isBad(e.state) ? 'bad' : 'dim' }, e.text),
+    isBad(e.state) && e.text && h('div', { class: 'bad' }, e.text),
     isBad(e.state) && e.hint && h('div', { class: 'dim' }, e.hint),
   ];
 }

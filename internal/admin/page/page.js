@@ -63,7 +63,6 @@ function take(status) {
     return;
   }
   s.status = status;
-  if (status.feeds) s.feeds = status.feeds;
   received = performance.now();
   lost = null;
   follow();
@@ -114,9 +113,10 @@ async function loadTunnels(filter) {
   draw();
   try {
     const got = await get(`/api/v1/tunnels?${new URLSearchParams({ ...filter, limit: mostTunnels })}`);
-    const list = (Array.isArray(got) ? got : got.tunnels).filter((t) => Object.entries(filter).every(([k, v]) => (t[k] || '') === v));
+    const list = got.filter((t) => Object.entries(filter).every(([k, v]) => (t[k] || '') === v)).slice(0, mostTunnels);
     const time = s.status ? s.status.time : new Date().toISOString();
-    s.tunnels = { list: list.slice(0, mostTunnels), time, note: `${list.length > mostTunnels ? `${mostTunnels} of ` : ''}${count(list.length, 'tunnel')}, as of ${clock(time, Date.parse(time))}` };
+    const words = list.length < mostTunnels ? count(list.length, 'tunnel') : `the ${mostTunnels} quietest`;
+    s.tunnels = { list, time, note: `${words}, as of ${clock(time, Date.parse(time))}` };
   } catch (e) {
     s.tunnels = { list: [], note: `cannot be read: ${e.message}` };
   }
@@ -135,8 +135,9 @@ async function loadConfig() {
 async function loadFeeds() {
   try {
     s.feeds = (await get('/api/v1/feeds')).feeds;
+    draw();
   } catch {
-    s.feeds = [];
+    // the status comes from the same server: it says that the connection is lost
   }
 }
 
@@ -149,7 +150,7 @@ function follow() {
     configKey = key;
     loadConfig();
   }
-  if ((view === 'exchange' || view === 'upstream') && !s.status.feeds) loadFeeds();
+  if ((view === 'exchange' || view === 'upstream')) loadFeeds();
 }
 
 // The views.
@@ -234,8 +235,8 @@ function drawHead() {
 function headline(lines, asOf, now) {
   if (lost) return [`Connection lost since ${clock(lost.since, Date.parse(lost.since))}; showing data as of ${clock(asOf, now)}`, true];
   if (lines.length > 0) return [lines[0], true];
-  const live = s.status.exchanges.filter((e) => e.state === 'ok').length;
-  return [`ok: ${count(live, 'feed')} of exchanges, ${count(s.status.active, 'tunnel')}`, false];
+  const exchanges = new Set(s.status.exchanges.filter((e) => e.tunnels > 0 && e.exchange).map((e) => e.exchange));
+  return [`ok: ${count(s.status.active, 'tunnel')}${exchanges.size > 0 ? ` of ${count(exchanges.size, 'exchange')}` : ''}`, false];
 }
 
 // announce has a screen reader read line 1 when it says something else, and not

@@ -70,6 +70,7 @@ type exchangeState struct {
 	measured atomic.Int64 // when latency was last updated, in ns on shared's clock; 0 never
 	tried    atomic.Int64 // when a dial was last made to measure it; as measured
 	carried  atomic.Int64 // when a tunnel last showed that the exchange serves the exit; as measured
+	answered atomic.Int64 // when it last answered a plain request; as measured
 	short    atomic.Uint64
 	row      atomic.Int64 // short tunnels in a row
 	drained  atomic.Bool

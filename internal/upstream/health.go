@@ -146,7 +146,7 @@ func (u *Upstream) recordSuccess() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h := &st.health
-	h.streak = 0
+	h.streak, st.unanswered = 0, unanswered{}
 	u.mark(markStreak, false)
 	if st.marks.Load()&markEjected == 0 {
 		return

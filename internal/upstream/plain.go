@@ -43,7 +43,8 @@ type Trip struct {
 func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*http.Response, *Trip, error) {
 	var resp *http.Response
 	var conn *plainConn
-	trip := &Trip{}
+	var left *failure.Error // the client left, and not at once
+	trip, start := &Trip{}, time.Now()
 	w := failover{pool: p, deadline: time.Now().Add(budget), selection: selection{shared: p.set.shared, target: &t}}
 	w.operation.open = func(ctx context.Context, m *Member, h *budgetLease) (err error) {
 		trip.Member = m.Upstream
@@ -53,6 +54,7 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 		}
 		trip.Dial = time.Since(start)
 		resp, err = m.roundTrip(conn, p.set, req, t, h) //nolint:bodyclose // it is the caller's
+		left = leftError(err)
 		return err
 	}
 	if repeatable(req) { // over a connection that may just be ending only what can be sent again
@@ -62,12 +64,18 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 			}
 			trip.Member, trip.Dial = m.Upstream, 0
 			resp, err = conn.roundTrip(req, m.Upstream, p.set, t) //nolint:bodyclose // it is the caller's
+			left = leftError(err)
 			return err == nil || !hadEnded(err), err
 		}
 	}
 	if err := w.run(req.Context()); err != nil {
+		if left != nil {
+			left.Tried = append(w.tried, failure.Attempt{Upstream: left.Upstream, Class: left.Class, Took: time.Since(start), Text: left.Text})
+			return nil, nil, left
+		}
 		return nil, nil, err
 	}
+	trip.Member.recordAnswer(&t)
 	trip.Tried, trip.Via = w.tried, conn.via
 	trip.Head, trip.Tail = conn.link.answer()
 	return resp, trip, nil
@@ -170,12 +178,10 @@ func (c *plainConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) 
 	if u.forwards() {
 		req = c.dress(req, u, s)
 	}
+	start := time.Now()
 	resp, err := c.send(req)
 	if err != nil {
-		if req.Context().Err() != nil {
-			return nil, req.Context().Err()
-		}
-		return nil, answerError(err, u.forwards())
+		return nil, c.failed(err, req, u, s, t, time.Since(start))
 	}
 	e := unfit(u, resp, t)
 	if e == nil {
@@ -183,6 +189,27 @@ func (c *plainConn) roundTrip(req *http.Request, u *Upstream, s *Set, t Target) 
 	}
 	_ = resp.Body.Close()
 	return nil, e
+}
+
+// failed returns the error of a request that has no answer after some time, and
+// records that.
+func (c *plainConn) failed(err error, req *http.Request, u *Upstream, s *Set, t Target, waited time.Duration) error {
+	if req.Context().Err() == nil {
+		e := answerError(err, u.forwards())
+		if e.ProxyError == proxyNoAnswer && u.forwards() {
+			u.recordUnanswered(&t, waited)
+		}
+		return e
+	}
+	left := leftWaiting(req, u, s, waited)
+	if left == nil {
+		return req.Context().Err()
+	}
+	u.state.failed(left.Class)
+	if u.forwards() {
+		u.recordUnanswered(&t, waited)
+	}
+	return left
 }
 
 // send sends a request; a body that keeps it waiting is interrupted when the connection ends.

@@ -22,9 +22,10 @@ type state struct {
 
 	certificate proxyclient.Certificate // of the upstream itself, if it speaks TLS
 
-	mu       sync.Mutex
-	failures map[failure.Class]uint64 // attempts that failed
-	health   health
+	mu         sync.Mutex
+	failures   map[failure.Class]uint64 // attempts that failed
+	health     health
+	unanswered unanswered
 }
 
 // The marks.

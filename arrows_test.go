@@ -31,7 +31,7 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
-	"cmd/proxyd":           {may: "daemon admin health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
+	"cmd/proxyd":           {may: "daemon admin event health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
 	"internal/daemon":      {may: "failure admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
 	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel router upstream config catalog"},

@@ -11,6 +11,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
+	"proxyd/internal/event"
 )
 
 // addCompletion adds cobra's completion command, with an example, and the words
@@ -52,6 +53,8 @@ func completeFlags(cmd *cobra.Command) {
 		"format":   func(*cobra.Command, []string) []string { return []string{"text", "json"} },
 		"exchange": func(*cobra.Command, []string) []string { return exchangeIDs() },
 		"upstream": func(cmd *cobra.Command, _ []string) []string { return append(upstreamNames(cmd), "direct") },
+		"severity": func(*cobra.Command, []string) []string { return []string{"info", "warn", "error"} },
+		"type":     func(*cobra.Command, []string) []string { return eventTypes() },
 		"kind":     func(*cobra.Command, []string) []string { return []string{"http", "websocket"} },
 		"for":      func(*cobra.Command, []string) []string { return clientNames() },
 		"shell":    func(*cobra.Command, []string) []string { return slices.Sorted(maps.Keys(shells)) },
@@ -84,6 +87,13 @@ func upTo(most int, args, words []string) []string {
 }
 
 func exchangeIDs() []string { return catalog.Embedded().IDs() }
+
+func eventTypes() (types []string) {
+	for _, t := range event.Types {
+		types = append(types, string(t))
+	}
+	return types
+}
 
 func exchangeHosts() (hosts []string) {
 	for _, x := range catalog.Embedded().Exchanges() {

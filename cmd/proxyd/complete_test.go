@@ -39,6 +39,8 @@ func TestCompletionOfValues(t *testing.T) {
 		{[]string{"close", "--exchange", "krak"}, "kraken\n"},
 		{[]string{"tunnels", "-c", path, "--upstream", "to"}, "tokyo-1\n"},
 		{[]string{"close", "--kind", "w"}, "websocket\n"},
+		{[]string{"events", "--type", "exchange_l"}, "exchange_lost\n"},
+		{[]string{"events", "--severity", "w"}, "warn\n"},
 	} {
 		if out, _, code := call(append([]string{"__complete"}, c.args...)...); code != 0 || !strings.Contains("\n"+out, "\n"+c.want) {
 			t.Errorf("%v: exit code %d, want %q in\n%s", c.args, code, c.want, out)

@@ -87,7 +87,7 @@ Without a command it runs the daemon.`,
 	root.SetFlagErrorFunc(unknownFlag)
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand())
-	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), tunnelsCommand(), closeCommand())
+	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), eventsCommand(), tunnelsCommand(), closeCommand())
 	root.Version = version
 	root.SetVersionTemplate(versionText())
 	return root

@@ -274,9 +274,14 @@ func (c *Client) get(ctx context.Context, path string, v any) error {
 // ask sends a request, and answers the challenge where the token is wanted: the
 // token itself never leaves (challenge.go). Nothing is done before it is answered.
 func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, error) {
+	return c.askFor(ctx, method, path, "")
+}
+
+// askFor asks for a content type, "" for any.
+func (c *Client) askFor(ctx context.Context, method, path, accept string) (*http.Response, error) {
 	nonce := ""
 	for range 3 { // the process may be replaced between a challenge and its answer
-		resp, err := c.send(ctx, method, path, nonce)
+		resp, err := c.send(ctx, method, path, accept, nonce)
 		if err != nil {
 			return nil, err
 		}
@@ -289,13 +294,16 @@ func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, 
 }
 
 // send sends one request; nonce is of the challenge that it answers, "" for none.
-func (c *Client) send(ctx context.Context, method, path, nonce string) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path, accept, nonce string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
 	if err != nil {
 		return nil, &UnreachableError{Address: c.address, Err: errors.New("that is no address; write 127.0.0.1:8878 or unix:/path")}
 	}
 	if method == http.MethodPost {
 		req.Header.Set("X-Proxyd", "1")
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
 	}
 	if nonce != "" {
 		req.Header.Set("Authorization", challengeScheme+` nonce="`+nonce+`", mac="`+proof(c.token, nonce, method, req.URL.RequestURI())+`"`)

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -320,6 +322,8 @@ func TestEventSourceOfAnotherOriginIsRefused(t *testing.T) {
 func TestStreamsNeedTheTokenWhereOthersDo(t *testing.T) {
 	t.Parallel()
 	o := wellOptions(t)
+	o.Journal = newJournal()
+	o.Journal.Add(lostEvent("okx"))
 	o.Settings = func() config.Admin { return config.Admin{Local: "token", Token: config.NewSecret("CANARY-token")} }
 	at := serve(t, o, "")
 	if r := get(t, at, "/api/v1/events", "Accept: text/event-stream"); r.status != http.StatusUnauthorized {
@@ -327,5 +331,22 @@ func TestStreamsNeedTheTokenWhereOthersDo(t *testing.T) {
 	}
 	if v := view(t, at, "/api/v1/events", "Authorization", "Bearer CANARY-token"); v.resp.StatusCode != http.StatusOK {
 		t.Fatal(v.resp.Status)
+	}
+	// The command answers the challenge instead.
+	seen := errors.New("seen")
+	follow := func(token string) error {
+		return NewClient(at, config.NewSecret(token)).Follow(context.Background(), url.Values{"since": {"1h"}}, func(m Message) error {
+			if m.Name == "event" && strings.Contains(string(m.Data), "okx") {
+				return seen
+			}
+			return nil
+		})
+	}
+	if err := follow("CANARY-token"); !errors.Is(err, seen) {
+		t.Errorf("with the token: %v", err)
+	}
+	var refused *RefusedError
+	if err := follow("another"); !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+		t.Errorf("with another token: %v", err)
 	}
 }

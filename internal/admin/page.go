@@ -48,8 +48,8 @@ var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMa
 }).ParseFS(pageFS, "page/page.html"))
 
 // pagePolicy lets the page use its own style, scripts and icon, and ask this server;
-// nothing else, and nothing inline.
-const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+// nothing else, and nothing inline; and no text becomes an element.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 // refreshSeconds is how often a page without script loads itself again.
 const refreshSeconds = 5

@@ -303,3 +303,41 @@ func TestHundredUpstreamsAreFoldedAndFiltered(t *testing.T) {
 		t.Errorf("the filter lets others through:\n%s", text)
 	}
 }
+
+func TestViewsFitANarrowScreen(t *testing.T) {
+	w := newWorld(t, "")
+	w.follow(w.x, okx, "/ticker?ms=50")
+	b := newTab(t, w.Page)
+	b.size(390, true)
+	b.run(chromedp.Navigate(w.Page))
+	b.ready()
+	for _, s := range shots {
+		b.run(chromedp.Navigate(w.Page + s.hash))
+		b.shows(3*time.Second, "main", s.ready)
+		if wide := eval[int](b, "document.documentElement.scrollWidth"); wide > 390 {
+			t.Errorf("%s is %d pixels wide", s.name, wide)
+		}
+	}
+}
+
+// Times are the server's, whatever the browser's time zone is.
+func TestWords(t *testing.T) {
+	w := newWorld(t, "")
+	b := load(t, w.Page)
+	for script, want := range map[string]string{
+		"clock('2026-11-30T23:10:05.123+02:00', Date.parse('2026-11-30T21:30:00Z'))": "23:10:05",
+		"clock('2026-11-29T01:10:05Z', Date.parse('2026-11-30T21:30:00Z'))":          "2026-11-29 01:10:05",
+		"clock('2026-12-01T00:10:05+02:00', Date.parse('2026-11-30T22:30:00Z'))":     "00:10:05",
+		"clock('0001-01-01T00:00:00Z', 0)":                                           "",
+		"later('2026-11-30T23:59:59.5-05:00', 1500)":                                 "2026-12-01T00:00:01.000-05:00",
+		"age('2026-11-30T23:59:59Z', Date.parse('2026-12-01T01:01:00Z'))":            "1 h 1 min",
+		"bytes(999.4)":    "999 B",
+		"bytes(999.6)":    "1.0 kB",
+		"bytes(12345678)": "12 MB",
+		"rate(undefined)": "0 B/s",
+	} {
+		if got := eval[string](b, "import('/page/words.js').then(({ age, bytes, clock, later, rate }) => "+script+")"); got != want {
+			t.Errorf("%s: got %q, want %q", script, got, want)
+		}
+	}
+}

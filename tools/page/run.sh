@@ -12,4 +12,5 @@ if ! command -v chromium >/dev/null; then
 		exit 1
 	}
 fi
+"${GO:-go}" vet ./...
 exec "${GO:-go}" test -count 1 -timeout 5m ./page

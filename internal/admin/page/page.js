@@ -1,7 +1,7 @@
 // The page: keeps what the server sends, and draws the view that the address names.
 // It never shows old data as if it were new.
 import { h, render } from './dom.js';
-import { clock, count, isBad } from './words.js';
+import { clock, count, isBad, later } from './words.js';
 import { overview } from './overview.js';
 import { eventsView } from './events.js';
 import { configView, exchangeView, upstreamView } from './details.js';
@@ -69,9 +69,10 @@ function take(status) {
   draw();
 }
 
+// lose says that there is no connection.
 function lose(why) {
   if (lost && lost.why === why) return;
-  lost = { since: lost ? lost.since : new Date().toISOString(), why };
+  lost = { since: lost ? lost.since : later(asOf(), performance.now() - received), why };
   draw();
 }
 
@@ -81,6 +82,13 @@ setInterval(() => {
 document.addEventListener('visibilitychange', () => {
   if (performance.now() - received > staleAfter && !lost) lose('');
 });
+
+window.addEventListener('pageshow', (e) => {
+  if (e.persisted) location.reload(); // the browser kept the page, and closed its stream
+});
+
+// asOf is the time of what is shown, by the server's clock.
+const asOf = () => (s.status ? s.status.time : document.documentElement.dataset.time);
 
 // What is asked for beside the stream.
 
@@ -100,8 +108,8 @@ function addEvents(list) {
 
 async function loadEvents() {
   try {
-    const got = await get('/api/v1/events?since=24h');
-    s.eventsNote = 'of the last 24 hours';
+    const got = await get(`/api/v1/events?limit=${keepEvents}`);
+    s.eventsNote = `since ${clock(got.remembers_since, Date.parse(asOf()))}`;
     addEvents(got.events);
   } catch (e) {
     s.eventsNote = `cannot be read: ${e.message}`;
@@ -114,7 +122,7 @@ async function loadTunnels(filter) {
   try {
     const got = await get(`/api/v1/tunnels?${new URLSearchParams({ ...filter, limit: mostTunnels })}`);
     const list = got.filter((t) => Object.entries(filter).every(([k, v]) => (t[k] || '') === v)).slice(0, mostTunnels);
-    const time = s.status ? s.status.time : new Date().toISOString();
+    const time = asOf();
     const words = list.length < mostTunnels ? count(list.length, 'tunnel') : `the ${mostTunnels} quietest`;
     s.tunnels = { list, time, note: `${words}, as of ${clock(time, Date.parse(time))}` };
   } catch (e) {
@@ -203,7 +211,7 @@ function draw() {
   drawHead();
   if (!s.status) return; // what the server wrote stays until then
   const [name] = route();
-  render(at('main'), h('div', { key: location.hash }, view()));
+  render(at('main'), h('div', { key: current.join('/') }, view()));
   for (const a of document.querySelectorAll('nav a')) {
     const here = a.getAttribute('href') === `#/${name}`;
     if (here) a.setAttribute('aria-current', 'page');
@@ -214,13 +222,12 @@ function draw() {
 // drawHead writes line 1, and how old all of it is.
 function drawHead() {
   const st = s.status;
-  const asOf = st ? st.time : document.documentElement.dataset.time;
-  const now = Date.parse(asOf);
+  const now = Date.parse(asOf());
   document.body.classList.toggle('stale', Boolean(lost));
-  render(at('live'), lost ? h('span', { class: 'bad' }, 'not connected') : st ? ['as of ', h('time', { datetime: asOf }, clock(asOf, now))] : 'connecting …');
+  render(at('live'), lost ? h('span', { class: 'bad' }, 'not connected') : st ? ['as of ', h('time', { datetime: st.time }, clock(st.time, now))] : 'connecting …');
   if (!st && !lost) return;
   const lines = st ? st.problems : null;
-  const [line, bad] = headline(lines, asOf, now);
+  const [line, bad] = headline(lines, now);
   const hints = st && !lost ? [...new Set(st.exchanges.filter((e) => isBad(e.state) && e.hint).map((e) => e.hint))] : [];
   render(at('news'),
     h('h1', { class: lost || bad ? 'bad' : '' }, line),
@@ -232,8 +239,8 @@ function drawHead() {
   announce(line);
 }
 
-function headline(lines, asOf, now) {
-  if (lost) return [`Connection lost since ${clock(lost.since, Date.parse(lost.since))}; showing data as of ${clock(asOf, now)}`, true];
+function headline(lines, now) {
+  if (lost) return [`Connection lost since ${clock(lost.since, now)}; showing data as of ${clock(asOf(), now)}`, true];
   if (lines.length > 0) return [lines[0], true];
   const exchanges = new Set(s.status.exchanges.filter((e) => e.tunnels > 0 && e.exchange).map((e) => e.exchange));
   return [`ok: ${count(s.status.active, 'tunnel')}${exchanges.size > 0 ? ` of ${count(exchanges.size, 'exchange')}` : ''}`, false];

@@ -26,16 +26,25 @@ export function span(seconds) {
 // age is how long before now, the server's clock, a time was; "" for none.
 export const age = (t, now) => (isTime(t) ? span((now - Date.parse(t)) / 1000) : '');
 
+// zone returns the time zone of a time as the server wrote it, in ms. All times
+// are the server's, as they are in its log and in line 1.
+function zone(t) {
+  const [, sign, hours, minutes] = /([+-])(\d\d):(\d\d)$/.exec(t) || [0, '+', 0, 0];
+  return (Number(hours) * 60 + Number(minutes)) * (sign === '-' ? -60000 : 60000);
+}
+
 // clock writes the time of day, with the date where it is not today's.
 export function clock(t, now) {
   if (!isTime(t)) return '';
-  const at = new Date(t);
-  const time = at.toLocaleTimeString('en-GB');
-  const today = new Date(now).toDateString() === at.toDateString();
-  return today ? time : `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
+  const [day, time] = [t.slice(0, 10), t.slice(11, 19)];
+  return day === new Date(now + zone(t)).toISOString().slice(0, 10) ? time : `${day} ${time}`;
 }
 
-const two = (n) => String(n).padStart(2, '0');
+// later returns the time that is ms after t, as the server would write it.
+export function later(t, ms) {
+  const offset = /(Z|[+-]\d\d:\d\d)$/.exec(t)[0];
+  return new Date(Date.parse(t) + ms + zone(t)).toISOString().slice(0, -1) + offset;
+}
 
 export const count = (n, one, many) => `${n} ${n === 1 ? one : many || `${one}s`}`;
 

@@ -113,17 +113,15 @@ func (l *eventLog) run(cmd *cobra.Command, follow bool) error {
 				return err
 			}
 		}
-		last := len(a.Events) == 0 || a.Next == l.parameters.Get("since") || !wanted
 		l.parameters.Set("since", a.Next)
-		if last {
-			break
+		switch {
+		case follow:
+			l.parameters.Del("limit")
+			return l.follow(cmd.Context()) // the rest comes there
+		case !wanted || len(a.Events) == 0:
+			return nil
 		}
 	}
-	if !follow {
-		return nil
-	}
-	l.parameters.Del("limit")
-	return l.follow(cmd.Context())
 }
 
 // page prints one answer.

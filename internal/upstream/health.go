@@ -137,7 +137,9 @@ func (p *Pool) maySpare() bool {
 }
 
 // recordSuccess records a success of u. An ejected upstream comes back when its time
-// is over and the last rise results were successes.
+// is over and the last rise results were successes. Once that many were, its time
+// shrinks to the base period: clients use it where no other is left, and a long
+// period is for one that goes on failing.
 func (u *Upstream) recordSuccess() {
 	st := u.state
 	if st.marks.Load()&(markEjected|markStreak) == 0 {
@@ -152,9 +154,14 @@ func (u *Upstream) recordSuccess() {
 		return
 	}
 	h.wins++
-	if now := u.shared.now(); h.wins >= u.rules.rise && !now.Before(h.until) {
+	now := u.shared.now()
+	switch soon := now.Add(u.rules.period(0)); {
+	case h.wins < u.rules.rise:
+	case !now.Before(h.until):
 		h.wins, h.since, h.until, h.back = 0, time.Time{}, time.Time{}, now
 		u.mark(markEjected, false)
+	case soon.Before(h.until):
+		h.until = soon
 	}
 }
 

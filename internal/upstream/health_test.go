@@ -187,6 +187,32 @@ func TestEjectedReturnsAfterSuccesses(t *testing.T) {
 	}
 }
 
+// A long ejection ends soon after clients that had no other choice got through.
+func TestLongEjectionShrinksAfterSuccesses(t *testing.T) {
+	s := load(t, poolOfMany(1, "failover")+"    eject: {base_seconds: 5, max_seconds: 300}\n", nil)
+	c, u := stopped(s), s.Upstream("m0")
+	for range 6 {
+		u.recordUpstreamError(failure.UpstreamRefused, 1)
+		until, _, _ := u.Ejected()
+		c.pass(until.Sub(u.shared.now()))
+	}
+	u.recordUpstreamError(failure.UpstreamRefused, 1)
+	if until, _, _ := u.Ejected(); until.Sub(u.shared.now()) < 100*time.Second {
+		t.Fatalf("ejected for %v more, want a long time", until.Sub(u.shared.now()))
+	}
+	for range 10 { // all within a moment: each sets the same time
+		u.recordSuccess()
+	}
+	if until, _, ejected := u.Ejected(); !ejected || until.Sub(u.shared.now()) > 5*time.Second {
+		t.Errorf("ejected %v for %v more, want 5 s at most", ejected, until.Sub(u.shared.now()))
+	}
+	c.pass(5 * time.Second)
+	u.recordSuccess() // of the probe that is due
+	if _, _, ejected := u.Ejected(); ejected {
+		t.Error("still ejected after a success when its time was over")
+	}
+}
+
 // A probe that fails when the time is over prolongs the ejection; what blames the
 // target shows that the upstream works, what may be either's proves nothing.
 func TestProbesOfEjectedUpstream(t *testing.T) {

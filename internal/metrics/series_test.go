@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -232,4 +233,116 @@ func BenchmarkScrape(b *testing.B) {
 			b.ReportMetric(float64(locked.Microseconds())/float64(b.N), "µs-locked/op")
 		})
 	}
+}
+
+// traffic is a random life of tunnels and refusals, and what must have been counted.
+type traffic struct {
+	m                 *Metrics
+	live              *registry
+	open              []tunnel.Opening
+	requests, carried float64
+}
+
+func (w *traffic) opens(o tunnel.Opening) {
+	w.live.live[o.ID] = &atomic.Int64{}
+	w.m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})
+	w.open = append(w.open, o)
+	w.requests++
+}
+
+func (w *traffic) refuses(o tunnel.Opening) {
+	w.m.Observe(&tunnel.Record{Event: tunnel.Refused, Opening: o, Class: failure.UpstreamTimeout})
+	w.requests++
+}
+
+func (w *traffic) carries(bytes int64) {
+	for _, n := range w.live.live {
+		n.Add(bytes)
+		w.carried += float64(bytes)
+	}
+}
+
+// ends ends the oldest tunnels.
+func (w *traffic) ends(n int) {
+	for _, o := range w.open[:min(n, len(w.open))] {
+		up := w.live.live[o.ID].Load()
+		w.m.Observe(&tunnel.Record{Event: tunnel.Ended, Opening: o, ClosedBy: "exchange", Reason: "eof", Up: up, Down: 2 * up})
+		delete(w.live.live, o.ID)
+	}
+	w.open = w.open[min(n, len(w.open)):]
+}
+
+// totals is what scrapes have shown.
+type totals struct {
+	last   map[string]float64
+	shown  int
+	hidden bool // at some time fewer series were shown than before
+}
+
+func (s *totals) scrape(t *testing.T, m *Metrics) {
+	t.Helper()
+	lines := with(scrape(t, m), "proxyd_requests_total", "proxyd_tunnel_bytes_total", "proxyd_tunnel_closed_total", "proxyd_tunnel_duration_seconds_count")
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, "} ")
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v < s.last[name] {
+			t.Fatalf("%s fell from %v", line, s.last[name])
+		}
+		s.last[name] = v
+	}
+	s.hidden = s.hidden || len(lines) < s.shown
+	s.shown = len(lines)
+}
+
+// Whatever opens, carries, ends and is refused, and however long nothing happens in
+// between, no series ever shows less than before, and in the end each byte and
+// request is there once.
+func TestTotalsNeverFall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same in each run
+		g := &registry{live: map[string]*atomic.Int64{}}
+		m := New(Options{Tunnels: g.each, Upstreams: func() []string { return []string{"u-0", "u-1", "u-2", "u-3"} }})
+		w, seen := &traffic{m: m, live: g}, &totals{last: map[string]float64{}}
+		for i := range 4000 {
+			o := opening(fmt.Sprint(i), []string{"binance", "okx"}[random.IntN(2)], catalog.Kinds[random.IntN(2)], fmt.Sprint("u-", random.IntN(4)))
+			switch random.IntN(8) {
+			case 0, 1:
+				w.opens(o)
+			case 2:
+				w.refuses(o)
+			case 3:
+				w.carries(10)
+			case 4, 5:
+				w.ends(1)
+			case 6:
+				time.Sleep(time.Duration(random.Int64N(int64(20 * time.Minute))))
+			case 7:
+				seen.scrape(t, m)
+			}
+			if i%1000 == 999 { // all is closed, and quiet for hours
+				w.ends(len(w.open))
+				seen.scrape(t, m)
+				time.Sleep(3 * time.Hour)
+				seen.scrape(t, m)
+			}
+		}
+		if !seen.hidden {
+			t.Error("nothing was ever hidden")
+		}
+		for i := range 16 { // all come back
+			w.refuses(opening("", []string{"binance", "okx"}[i&1], catalog.Kinds[i>>1&1], fmt.Sprint("u-", i>>2)))
+		}
+		seen.scrape(t, m)
+		lines := scrape(t, m)
+		if sum, _ := total(t, lines, "proxyd_requests_total"); sum != w.requests {
+			t.Errorf("%v requests, want %v", sum, w.requests)
+		}
+		if sum, _ := total(t, lines, "proxyd_tunnel_bytes_total", `direction="up"`); sum != w.carried {
+			t.Errorf("%v bytes, want %v", sum, w.carried)
+		}
+	})
 }

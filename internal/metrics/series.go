@@ -171,7 +171,7 @@ func (m *Metrics) dialled(upstream string, took time.Duration) {
 	u := m.upstream(upstream)
 	if u.dial == nil {
 		u.dial = m.dials.WithLabelValues(u.upstream)
-		u.shown = append(u.shown, u.dial.(prometheus.Metric)) //nolint:forcetypeassert,errcheck // a histogram is one
+		u.shown = append(u.shown, u.dial.(prometheus.Metric)) // a histogram is one
 	}
 	u.dial.Observe(max(0, took).Seconds())
 }

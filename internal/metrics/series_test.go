@@ -202,7 +202,7 @@ func TestRecordsDoNotWaitForAScrape(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("a record waits for the scrape")
 	}
-	for range metrics { //nolint:revive // let it end
+	for range metrics { // let it end
 	}
 	<-done
 }

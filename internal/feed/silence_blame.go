@@ -3,7 +3,6 @@ package feed
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,67 +22,93 @@ const (
 	blameNetwork      = "network"
 )
 
-// blameFor returns the likely cause of f's silence, from which other feeds are
-// silent with it. feeds are those that have tunnels, or are silent.
-func blameFor(f *feedSilence, feeds []*feedSilence) blame {
-	x := exchangeName(f.exchange)
-	same, through, all := tally{}, tally{}, tally{}
-	others := []string{} // upstreams of the exchange that go on
-	for _, o := range feeds {
-		all.add(o)
-		if o.exchange == f.exchange && o.kind == f.kind {
-			same.add(o)
-			if o.state == "" && o.upstream != f.upstream {
-				others = append(others, o.upstream)
-			}
-		}
-		if o.upstream == f.upstream && o.exchange != f.exchange {
-			through.add(o)
-		}
-	}
-	slices.Sort(others)
-	upstreamHint := fmt.Sprintf("proxyd drain %s, then proxyd close --upstream %s: the clients reconnect through others", f.upstream, f.upstream)
-	switch {
-	case all.exchanges > 1 && all.upstreams > 1 && all.silent >= 3 && all.silent*2 > all.feeds:
-		return blame{blameNetwork, fmt.Sprintf("%d of %d feeds are silent at once: this machine's network", all.silent, all.feeds), "look at this machine's own connection"}
-	case len(others) > 0:
-		why := fmt.Sprintf("%s through %s goes on: %s", x, strings.Join(others[:min(len(others), 3)], ", "), f.upstream)
-		return blame{blameUpstream, why, fmt.Sprintf("proxyd close --exchange %s --upstream %s: the clients reconnect", cmp.Or(f.exchange, "''"), f.upstream)}
-	case through.silent > 0 && through.silent == through.feeds:
-		return blame{blameUpstream, "all feeds through " + f.upstream + " are silent: " + f.upstream, upstreamHint}
-	case same.silent > 1:
-		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", same.silent, x), "look at the exchange's status page"}
-	case through.feeds > 0:
-		return blame{blameExchange, fmt.Sprintf("other exchanges through %s go on: %s, or how it treats %s", f.upstream, x, f.upstream), "look at the exchange's status page, or try another upstream"}
-	default:
-		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from %s: nothing else goes through %s", x, f.upstream, f.upstream), "proxyd probe " + cmp.Or(f.exchange, "ID") + " asks both"}
-	}
+// scene is which feeds are silent, and which go on.
+type scene struct {
+	all       tally
+	pairs     map[pairKey]*tally
+	upstreams map[string]*tally
+	shares    map[[2]string]*tally // of an exchange in what an upstream carries
 }
 
 // tally counts feeds.
 type tally struct {
-	feeds, silent, exchanges, upstreams int
-	seen                                map[string]bool
+	feeds, silent, going int      // going: they are known to carry
+	carry                []string // upstreams through which they do, some of them
+}
+
+// sceneOf returns the scene of the feeds that have tunnels, or are silent.
+func sceneOf(feeds []*feedSilence) scene {
+	s := scene{pairs: map[pairKey]*tally{}, upstreams: map[string]*tally{}, shares: map[[2]string]*tally{}}
+	for _, f := range feeds {
+		s.all.add(f)
+		count(s.pairs, pairKey{f.exchange, f.kind}).add(f)
+		count(s.upstreams, f.upstream).add(f)
+		count(s.shares, [2]string{f.upstream, f.exchange}).add(f)
+	}
+	return s
+}
+
+func count[K comparable](table map[K]*tally, key K) *tally {
+	t := table[key]
+	if t == nil {
+		t = &tally{}
+		table[key] = t
+	}
+	return t
 }
 
 func (t *tally) add(f *feedSilence) {
-	if t.seen == nil {
-		t.seen = map[string]bool{}
-	}
-	if t.feeds++; f.state != "" {
+	t.feeds++
+	switch {
+	case f.state != "":
 		t.silent++
-	}
-	if k := "x" + f.exchange; !t.seen[k] {
-		t.seen[k] = true
-		t.exchanges++
-	}
-	if k := "u" + f.upstream; !t.seen[k] {
-		t.seen[k] = true
-		t.upstreams++
+	case f.healthy > 0:
+		t.going++
+		if len(t.carry) < 3 {
+			t.carry = append(t.carry, f.upstream)
+		}
 	}
 }
 
-func exchangeName(id string) string { return cmp.Or(id, "the hosts of no exchange") }
+// exchanges returns of how many exchanges there are feeds.
+func (s *scene) exchanges() int {
+	seen := map[string]bool{}
+	for key := range s.pairs {
+		seen[key.exchange] = true
+	}
+	return len(seen)
+}
+
+// blameFor returns the likely cause of the silence of f, which is one of the feeds.
+func (s *scene) blameFor(f *feedSilence) blame {
+	x, up := cmp.Or(f.exchange, "the hosts of no exchange"), f.upstream
+	pair, through, own := s.pairs[pairKey{f.exchange, f.kind}], s.upstreams[up], s.shares[[2]string{up, f.exchange}]
+	others := through.feeds - own.feeds
+	silent := through.silent - own.silent
+	direct := up == "direct"
+	switch {
+	case s.all.silent >= 3 && s.all.silent*2 > s.all.feeds && len(s.upstreams) > 1 && s.exchanges() > 1:
+		return blame{blameNetwork, fmt.Sprintf("%d of %d feeds are silent at once: this machine's network", s.all.silent, s.all.feeds), "look at this machine's own connection"}
+	case len(pair.carry) > 0:
+		return blame{blameUpstream, fmt.Sprintf("%s through %s goes on: %s", x, strings.Join(pair.carry, ", "), up), "proxyd close " + f.filter() + ": the clients reconnect"}
+	case silent > 0 && silent == others && direct:
+		return blame{blameNetwork, "all direct feeds are silent: this machine's network", "look at this machine's own connection"}
+	case silent > 0 && silent == others:
+		why := "all feeds through " + up + " are silent: " + up
+		if len(s.upstreams) == 1 {
+			why += ", or this machine's network: nothing leaves by another upstream"
+		}
+		return blame{blameUpstream, why, fmt.Sprintf("proxyd drain %s, then proxyd close --upstream %s: the clients reconnect through others", up, up)}
+	case pair.silent > 1:
+		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "look at the exchange's status page"}
+	case through.going > own.going:
+		return blame{blameExchange, fmt.Sprintf("other exchanges through %s go on: %s, or how it treats %s", up, x, up), "look at the exchange's status page, or try another upstream"}
+	case direct:
+		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from this machine's network: no other exchange carries directly", x), "proxyd probe " + f.exchange + " asks it"}
+	default:
+		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from %s: no other exchange carries through %s", x, up, up), strings.TrimSpace("proxyd probe "+f.exchange) + " asks both"}
+	}
+}
 
 // what says how the feed is silent.
 func (f *feedSilence) what() string {
@@ -101,7 +126,15 @@ func (f *feedSilence) what() string {
 	case ruleNever:
 		return "nothing has come since the client asked " + on
 	}
-	return fmt.Sprintf("next to nothing for %s %s%s", printable.Seconds(time.Duration(f.held)*time.Second), on, f.past())
+	return fmt.Sprintf("next to nothing for %s %s%s", printable.Seconds(time.Duration(f.lasted)*time.Second), on, f.past())
+}
+
+// filter returns the flags that select the feed's tunnels.
+func (f *feedSilence) filter() string {
+	if f.exchange == "" {
+		return "--upstream " + f.upstream
+	}
+	return "--exchange " + f.exchange + " --upstream " + f.upstream
 }
 
 // past says what the feed carried before, if that is known.
@@ -137,7 +170,7 @@ func (f *feedSilence) row(now time.Time) *Silence {
 		return nil
 	}
 	return &Silence{
-		Since: now.Add(-time.Duration(f.held) * time.Second), Tunnels: max(f.silent, min(f.highest, f.watched)), Rule: f.state,
+		Since: now.Add(-time.Duration(f.lasted) * time.Second), Tunnels: max(f.silent, min(f.highest, f.watched)), Rule: f.state,
 		Blame: f.blame.who, Text: f.what() + "; " + f.blame.why,
 	}
 }

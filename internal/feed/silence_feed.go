@@ -23,6 +23,8 @@ type feedSilence struct {
 	sibling int64           // that of the exchange's other feeds
 	stale   bool            // typical must be found anew
 	many    float64         // mean number of tunnels
+	fast    float64         // mean bytes a second, of some seconds
+	slow    float64         // and of some minutes
 
 	draining bool // new tunnels do not go through its upstream
 
@@ -36,10 +38,11 @@ type feedSilence struct {
 	// Not yet reported.
 	began, ended, unread int // tunnels
 	wait                 int // seconds until tunnels are reported again
+	held                 int // seconds for which they have been held back
 
 	// The silence that holds.
 	state   string // the rule, "" if there is none
-	held    int64  // seconds since it began
+	lasted  int64  // seconds since it began
 	before  int64  // bytes a minute that the feed carried before
 	highest int    // most silent tunnels
 	empty   int    // seconds for which no tunnel has been open
@@ -50,6 +53,16 @@ type feedSilence struct {
 
 // now returns the silence that holds, nil if there is none.
 func (f *feedSilence) now() *Silence { return f.shown }
+
+// The times over which the rates of a feed are taken, in seconds: it goes on while
+// the one is at least a quarter of the other.
+const (
+	fastTime = 5
+	slowTime = 300
+)
+
+// goesOn reports whether the feed carries about what it did.
+func (f *feedSilence) goesOn() bool { return f.fast*4 >= f.slow }
 
 // reset begins to count a second.
 func (f *feedSilence) reset() {
@@ -84,8 +97,9 @@ func (f *feedSilence) usual() int64 {
 // that has changed.
 func (f *feedSilence) second() (changed bool) {
 	f.whole()
+	f.fast += (float64(f.down) - f.fast) / fastTime
 	if f.state != "" {
-		f.held++
+		f.lasted++
 		f.highest = max(f.highest, f.silent)
 		if !f.over() {
 			return false
@@ -93,11 +107,12 @@ func (f *feedSilence) second() (changed bool) {
 		f.state = ""
 		return true
 	}
+	f.slow += (float64(f.down) - f.slow) / slowTime
 	rule := f.silentBy()
 	if rule == "" {
 		return false
 	}
-	f.state, f.held, f.highest, f.empty = rule, f.silentFor(), f.silent, 0
+	f.state, f.lasted, f.highest, f.empty = rule, f.silentFor(), f.silent, 0
 	f.before = f.low.bytes() * lowPart
 	if !f.quiet && f.rule.Mode == config.SilenceAuto {
 		f.learner.begin(f.age)

@@ -30,6 +30,7 @@ const (
 	closesASecond = 10 // of one exchange
 	closeTime     = 30 // seconds in which at most half of a feed's tunnels are closed
 	groupTime     = 10 // seconds between two events about tunnels of one feed
+	holdTime      = 60 // seconds for which they are held back at most while the feed itself may be falling silent
 )
 
 // watchSilence takes what a tunnel did in the last second. The lock is held.
@@ -91,6 +92,8 @@ func (t *Table) judgeSilence(now time.Time) {
 	usual := map[pairKey]int64{}
 	for _, row := range t.feeds {
 		f := &row.silence
+		key := pairKey{f.exchange, f.kind}
+		usual[key] = max(usual[key], f.typical)
 		if f.rule != nil && row.live > 0 {
 			u := t.snapshot.Set().Upstream(f.upstream)
 			f.draining = u != nil && u.Drained(f.exchange)
@@ -102,13 +105,12 @@ func (t *Table) judgeSilence(now time.Time) {
 		if f.second() {
 			changed = append(changed, f)
 		}
-		key := pairKey{f.exchange, f.kind}
-		usual[key] = max(usual[key], f.typical)
 	}
+	scene := sceneOf(active)
 	for _, f := range active {
 		f.sibling = usual[pairKey{f.exchange, f.kind}]
 		if f.state != "" {
-			f.blame = blameFor(f, active)
+			f.blame = scene.blameFor(f)
 		}
 	}
 	for _, f := range changed {
@@ -116,7 +118,7 @@ func (t *Table) judgeSilence(now time.Time) {
 	}
 	for _, f := range active {
 		t.reportTunnels(f)
-		t.closeSilent(f, active)
+		t.closeSilent(f, &scene)
 		f.shown = f.row(now)
 	}
 	for _, row := range t.feeds {
@@ -155,7 +157,7 @@ func (t *Table) reportSilence(f *feedSilence) {
 		return
 	}
 	f.shown = nil
-	text := "carries again after " + printable.Seconds(time.Duration(f.held)*time.Second)
+	text := "carries again after " + printable.Seconds(time.Duration(f.lasted)*time.Second)
 	if f.watched == 0 {
 		text = "no tunnel of the silent feed is open any more"
 	}
@@ -163,10 +165,11 @@ func (t *Table) reportSilence(f *feedSilence) {
 }
 
 // reportTunnels emits what has changed of single tunnels: at once, and then what
-// has come together in groupTime.
+// has come together in groupTime. While the whole feed carries less than usual it
+// waits, since the other tunnels may follow.
 func (t *Table) reportTunnels(f *feedSilence) {
 	if f.state != "" {
-		f.began, f.ended = 0, 0
+		f.began, f.ended, f.held = 0, 0, 0
 	}
 	if f.wait > 0 {
 		f.wait--
@@ -175,18 +178,28 @@ func (t *Table) reportTunnels(f *feedSilence) {
 	if f.began == 0 && f.ended == 0 && f.unread == 0 {
 		return
 	}
-	f.wait = groupTime
-	list := fmt.Sprintf("list them: proxyd tunnels --exchange %s --upstream %s --quiet 30s", f.exchange, f.upstream)
+	if f.held++; f.began > 0 && !f.goesOn() && f.held < holdTime {
+		return
+	}
+	f.wait, f.held = groupTime, 0
+	list := "list them: proxyd tunnels " + f.filter() + " --quiet 30s"
 	if n := f.began; n > 0 {
 		t.emitSilence(f, event.TunnelSilent, event.Warn, n, fmt.Sprintf("%d of %s silent while the feed goes on: %s", n, tunnels(f.watched), subscription(n)), list)
 	}
 	if n := f.ended; n > 0 {
-		t.emitSilence(f, event.TunnelBack, event.Info, n, "of the silent tunnels "+tunnels(n)+" carried again, or ended the watch", "")
+		t.emitSilence(f, event.TunnelBack, event.Info, n, fmt.Sprintf("%d of the silent tunnels %s again", n, carries(n)), "")
 	}
 	if n := f.unread; n > 0 {
 		t.emitSilence(f, event.ClientStalled, event.Warn, n, "the client of "+tunnels(n)+" does not read: bytes wait for it", "look at the client: it is busy or hangs; "+list)
 	}
 	f.began, f.ended, f.unread = 0, 0, 0
+}
+
+func carries(n int) string {
+	if n == 1 {
+		return "carries"
+	}
+	return "carry"
 }
 
 func subscription(n int) string {
@@ -199,7 +212,7 @@ func subscription(n int) string {
 // closeSilent chooses which silent tunnels of a feed are closed: at most ten a
 // second of an exchange, and half of the feed's in half a minute, one if it has no
 // more.
-func (t *Table) closeSilent(f *feedSilence, active []*feedSilence) {
+func (t *Table) closeSilent(f *feedSilence, s *scene) {
 	keep := 0
 	for _, age := range f.closed {
 		if age++; age < closeTime {
@@ -223,24 +236,13 @@ func (t *Table) closeSilent(f *feedSilence, active []*feedSilence) {
 		return
 	}
 	t.silences.left[f.exchange] = left - n
-	charge := f.goesOnElsewhere(active)
+	charge := len(s.pairs[pairKey{f.exchange, f.kind}].carry) > 0 && f.state != ""
 	for _, l := range f.closable[:n] {
 		t.silences.closing = append(t.silences.closing, closing{l, charge})
 		f.closed = append(f.closed, 0)
 	}
 	text := fmt.Sprintf("%s closed for silence (fewer than %d bytes in %s)", tunnels(n), f.rule.Bytes, printable.Seconds(f.rule.Window))
 	t.emitSilence(f, event.TunnelsClosed, event.Warn, n, text, "their clients reconnect")
-}
-
-// goesOnElsewhere reports whether the exchange's feed through another upstream
-// carries.
-func (f *feedSilence) goesOnElsewhere(active []*feedSilence) bool {
-	for _, o := range active {
-		if o.exchange == f.exchange && o.kind == f.kind && o.upstream != f.upstream && o.state == "" && o.healthy > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // takeClosing returns the tunnels to be closed. The lock is held; close them without

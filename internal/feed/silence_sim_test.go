@@ -123,7 +123,7 @@ func TestSilenceFalseAlarms(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			tunnels, feeds, silent := 0, 0, 0
-			for seed := range uint64(10) {
+			for seed := range uint64(simulatedDays) {
 				r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a simulation that repeats
 				f, w := simulated(config.Silence{Mode: config.SilenceAuto}, int(seed)*7)
 				was, had := false, false
@@ -142,9 +142,9 @@ func TestSilenceFalseAlarms(t *testing.T) {
 					was, had = w.silent(), f.state != ""
 				}
 			}
-			t.Logf("in ten days: %d false alarms of the tunnel, %d of the feed, %d s in all", tunnels, feeds, silent)
+			t.Logf("in %d days: %d false alarms of the tunnel, %d of the feed, %d s in all", simulatedDays, tunnels, feeds, silent)
 			if tunnels > s.most || feeds > s.most {
-				t.Errorf("%d and %d false alarms in ten days, want at most %d", tunnels, feeds, s.most)
+				t.Errorf("%d and %d false alarms, want at most %d", tunnels, feeds, s.most)
 			}
 		})
 	}
@@ -158,7 +158,7 @@ func TestSilenceIsFound(t *testing.T) {
 			t.Parallel()
 			for _, beats := range []bool{true, false} {
 				var all []int
-				for seed := range uint64(20) {
+				for seed := range uint64(2 * simulatedDays) {
 					all = append(all, found(s.send, seed, beats))
 				}
 				name := "with heartbeats"

@@ -266,18 +266,22 @@ func TestBlame(t *testing.T) {
 		{"another upstream goes on", []row{{"okx", "tokyo-1", true}, {"okx", "tokyo-2", false}}, blameUpstream, "okx through tokyo-2 goes on: tokyo-1"},
 		{"all through the upstream", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}, {"bybit", "fra-1", false}}, blameUpstream, "all feeds through tokyo-1"},
 		{"all of the exchange", []row{{"okx", "tokyo-1", true}, {"okx", "tokyo-2", true}, {"kraken", "tokyo-1", false}, {"bybit", "fra-1", false}}, blameExchange, "silent through 2 upstreams: okx"},
+		{"all through the only upstream", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}}, blameUpstream, "tokyo-1, or this machine's network"},
+		{"all direct", []row{{"okx", "direct", true}, {"kraken", "direct", true}}, blameNetwork, "all direct feeds"},
+		{"direct, alone", []row{{"okx", "direct", true}}, blameUnknown, "cannot tell okx from this machine's network"},
 		{"another exchange goes on", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", false}}, blameExchange, "other exchanges through tokyo-1 go on: okx"},
 		{"most", []row{{"okx", "tokyo-1", true}, {"kraken", "fra-1", true}, {"bybit", "ams-1", true}, {"gateio", "ams-1", false}}, blameNetwork, "3 of 4 feeds are silent at once"},
 	} {
 		var all []*feedSilence
 		for _, r := range c.rows {
-			f := &feedSilence{exchange: r.exchange, upstream: r.upstream, kind: catalog.KindWebsocket, watched: 1}
+			f := &feedSilence{exchange: r.exchange, upstream: r.upstream, kind: catalog.KindWebsocket, watched: 1, healthy: 1}
 			if r.silent {
 				f.state = ruleLearned
 			}
 			all = append(all, f)
 		}
-		if got := blameFor(all[0], all); got.who != c.who || !strings.Contains(got.why, c.text) || got.hint == "" {
+		s := sceneOf(all)
+		if got := s.blameFor(all[0]); got.who != c.who || !strings.Contains(got.why, c.text) || got.hint == "" {
 			t.Errorf("%s: %+v, want %s, %q", c.name, got, c.who, c.text)
 		}
 	}

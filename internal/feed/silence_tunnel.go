@@ -64,7 +64,7 @@ func (w *tunnelSilence) restart(rule *config.Silence, phase int, mixed bool) {
 // second takes one second of the tunnel, for the feed that it belongs to.
 func (w *tunnelSilence) second(f *feedSilence, s Second) {
 	w.clock++
-	was := w.silent()
+	was, watched := w.silent(), f.watched
 	switch {
 	case w.rule.Mode == config.SilenceOff || s.HalfClosed || s.Moving || s.Draining || f.draining:
 		w.state, w.stalled = "", 0
@@ -80,7 +80,7 @@ func (w *tunnelSilence) second(f *feedSilence, s Second) {
 	switch {
 	case w.silent() && !was:
 		f.began++
-	case was && !w.silent():
+	case was && !w.silent() && f.watched > watched: // it carries again
 		f.ended++
 	}
 }

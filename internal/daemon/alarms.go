@@ -146,3 +146,42 @@ func (a *alarms) end(al *alarm, now time.Time) {
 		a.add(event.Event{Type: al.typ, Severity: event.Info, Upstream: al.upstream, Text: al.over + ", after " + admin.Duration(now.Sub(al.since))})
 	}
 }
+
+// alarmMemory is what the next process must know of an alarm: that it has begun, and when.
+type alarmMemory struct {
+	Key      string         `json:"key"`
+	Severity event.Severity `json:"severity"`
+	Since    time.Time      `json:"since"`
+	Type     event.Type     `json:"type,omitempty"`
+	Upstream string         `json:"upstream,omitempty"`
+	Text     string         `json:"text"`
+	Hint     string         `json:"hint,omitempty"`
+	Over     string         `json:"over,omitempty"`
+	Dated    bool           `json:"dated,omitempty"`
+}
+
+// export returns the alarms that count.
+func (a *alarms) export() (list []alarmMemory) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, al := range a.list {
+		if al.open {
+			list = append(list, alarmMemory{al.key, al.severity, al.since, al.typ, al.upstream, al.text, al.hint, al.over, al.dated})
+		}
+	}
+	return list
+}
+
+// restore takes over what another process has exported. Those that are not found soon,
+// when its tunnels have come, have ended.
+func (a *alarms) restore(list []alarmMemory, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range list {
+		f := finding{
+			key: m.Key, severity: m.Severity, since: m.Since, typ: m.Type, upstream: m.Upstream, text: m.Text, hint: m.Hint, over: m.Over, dated: m.Dated,
+			linger: limitLinger,
+		}
+		a.list = append(a.list, &alarm{finding: f, last: now, open: true})
+	}
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -48,6 +49,38 @@ func TestAlarmsBeginOnceAndEndOnce(t *testing.T) {
 	}
 	if !slices.Equal(events, want) {
 		t.Errorf("events\n%q\nwant\n%q", events, want)
+	}
+}
+
+// What goes on in the next process has not begun there, and ends there.
+func TestAlarmsGoAlongWithAnUpgrade(t *testing.T) {
+	t.Parallel()
+	var events []string
+	add := func(e event.Event) { events = append(events, string(e.Severity)+" "+e.Text) }
+	old, next := alarms{add: add}, alarms{add: add}
+	start := time.Date(2026, 11, 30, 10, 17, 0, 0, time.UTC)
+	full := finding{key: "max", typ: event.TunnelLimit, severity: event.Error, text: "full", over: "room again"}
+	other := finding{key: "other", typ: event.Descriptors, severity: event.Warn, text: "few", over: "many"}
+	old.update(start, []finding{full, other, {key: "later", after: time.Hour}})
+	text, err := json.Marshal(old.export())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var came []alarmMemory
+	if err := json.Unmarshal(text, &came); err != nil || len(came) != 2 {
+		t.Fatalf("%v, %s", err, text)
+	}
+	next.restore(came, start.Add(time.Second))
+	for _, step := range []struct {
+		second int
+		want   []string
+	}{{2, []string{"full, since 10:17:00", "few, since 10:17:00"}}, {9, []string{"full, since 10:17:00"}}} {
+		if got := next.update(start.Add(time.Duration(step.second)*time.Second), []finding{full}); !slices.Equal(got, step.want) {
+			t.Errorf("second %d: got %q, want %q", step.second, got, step.want)
+		}
+	}
+	if want := []string{"error full", "warn few", "info many, after 9 s"}; !slices.Equal(events, want) {
+		t.Errorf("events %q, want %q", events, want)
 	}
 }
 

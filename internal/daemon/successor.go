@@ -46,6 +46,7 @@ func (d *Daemon) awaitTakeover() {
 	}
 	d.generation = s.Generation
 	d.journal.Import(s.Journal)
+	d.alarms.restore(s.Alarms, time.Now())
 	set := d.snapshot.Load().Set()
 	set.Import(s.Upstreams)
 	set.Budgets().Import(s.Budgets)

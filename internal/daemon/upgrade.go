@@ -34,6 +34,7 @@ type handoverState struct {
 	Budgets    []limit.History
 	Open       []openCount
 	Journal    event.State
+	Alarms     []alarmMemory
 }
 
 // upgrade is what a change of processes needs.
@@ -142,7 +143,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ..
 			d.journal.Resume()
 		}
 	}()
-	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal})
+	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export()})
 	if err != nil {
 		child.Kill()
 		return err

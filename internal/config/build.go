@@ -81,6 +81,7 @@ func (b *builder) config(f *raw.File) *Config {
 	c.Default = b.outbounds("default", f.Default)
 	c.Silence = b.silence("silence", f.Silence)
 	c.Exchanges = b.exchanges(f.Exchanges)
+	b.warnMistypedIDs(c)
 	b.refuseStallAndSilence(c)
 	c.Routes = b.routes(f.Routes)
 	c.Listen = b.listeners(f.Listen)

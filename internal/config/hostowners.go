@@ -119,3 +119,20 @@ func movedHosts(c *catalog.Catalog) (list []string) {
 	}
 	return list
 }
+
+// warnMistypedIDs warns of rows of the catalogue's file that make a new exchange whose
+// id is nearly one of proxyd's own, and that has no entry.
+func (b *builder) warnMistypedIDs(c *Config) {
+	if c.CatalogFile == "" {
+		return
+	}
+	known := catalog.Embedded().IDs()
+	for _, id := range c.Known().IDs() {
+		if slices.Contains(known, id) || slices.ContainsFunc(c.Exchanges, func(e Exchange) bool { return e.ID == id }) {
+			continue
+		}
+		if near := nearest(id, known); near != "" {
+			b.warnf("catalog", "correct the id, or give the exchange an entry under exchanges", "has rows of %s, which proxyd's own catalogue does not have; did you mean %s?", id, near)
+		}
+	}
+}

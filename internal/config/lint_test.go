@@ -83,6 +83,33 @@ func TestCatalogFileThatMovesHosts(t *testing.T) {
 	}
 }
 
+// An id in the catalogue's file that is nearly a known one is probably mistyped: its
+// hosts would follow no entry.
+func TestCatalogFileWithMistypedID(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		id, config, want string
+	}{
+		"one letter":        {"krakn", "default: direct\n", "has rows of krakn, which proxyd's own catalogue does not have; did you mean kraken?"},
+		"it has an entry":   {"krakn", "default: direct\nexchanges: {krakn: reject}\n", ""},
+		"an exchange's own": {"kraken", "default: direct\n", ""},
+		"something else":    {"my_venue", "default: direct\n", ""},
+	} {
+		_, path := overlay(t, catalogHead+tt.id+",api.venue.example,http,live,\n", tt.config)
+		c, err := config.Load(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, w := range c.Warnings {
+			got += w.Message
+		}
+		if got != tt.want {
+			t.Errorf("%s: warnings %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 func TestCatalogFile(t *testing.T) {
 	t.Parallel()
 	file, path := overlay(t, catalogHead+"my_venue,api.venue.example,http,live,\n", "default: direct\nexchanges: {my_venue: reject}\n")

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
@@ -25,19 +26,43 @@ func NewlyDirect(prev, next *Router) []string {
 	l.names()
 	l.addresses()
 	list := l.sentences()
-	for _, u := range prev.config.Listen {
-		was := prev.listeners[u.Address]
+	return append(list, l.listeners()...)
+}
+
+// listeners returns the sentences of listeners that held what entered them: by a use,
+// or by refusing what nothing lists. One that is gone is looked for among those that
+// are new, as after its address was changed.
+func (l *leaks) listeners() (list []string) {
+	f := l.next.fall(l.next.unlisted, catalog.KindWebsocket, true)
+	if f == stays {
+		return nil
+	}
+	var added []string // those that hold nothing
+	for _, n := range l.next.config.Listen {
+		if _, old := l.prev.listeners[n.Address]; !old && l.next.listeners[n.Address].open() {
+			added = append(added, n.Address)
+		}
+	}
+	for _, u := range l.prev.config.Listen {
+		was := l.prev.listeners[u.Address]
 		what, held := "what enters at "+u.Address, was.use
 		if was.unlisted != nil {
 			what, held = what+" and nothing lists", was.unlisted
 		}
-		now, kept := next.listeners[u.Address]
-		if f := next.fall(next.unlisted, catalog.KindWebsocket, true); kept && now.use == nil && now.unlisted == nil && prev.held(held) && f != stays {
-			list = append(list, what+" "+prev.wentThrough(held)+" and unlisted hosts would go direct"+f.why()+": give the listener its use, or use: direct")
+		now, kept := l.next.listeners[u.Address]
+		switch would := "unlisted hosts would go direct" + f.why() + ": give the "; {
+		case !l.prev.held(held) || kept && !now.open() || !kept && len(added) == 0:
+		case kept:
+			list = append(list, what+" "+l.prev.wentThrough(held)+" and "+would+"listener its use, or use: direct")
+		default:
+			list = append(list, what+" "+l.prev.wentThrough(held)+"; it is gone, and at "+strings.Join(added, ", ")+", which is new, "+would+"new listener its use, or use: direct")
 		}
 	}
 	return list
 }
+
+// open reports whether a listener leaves to the rules where its clients go.
+func (l listener) open() bool { return l.use == nil && l.unlisted == nil }
 
 // Loosened lists where default sent unlisted hosts through a proxy or refused
 // them and now is direct: that is explicit, but ends a kill switch. The

@@ -143,6 +143,12 @@ func TestNewlyDirect(t *testing.T) {
 			"what enters at 127.0.0.1:1 went through pool asia and unlisted hosts would go direct, though direct is written nowhere: give the listener its use, or use: direct",
 		}},
 		{"a listener is gone", `listen: [{address: "127.0.0.1:1", use: asia}, "127.0.0.1:2"]`, `listen: ["127.0.0.1:2"]`, nil},
+		{"a listener's address changes, and its use is gone", `listen: [{address: "127.0.0.1:1", use: asia}, "127.0.0.1:2"]`, `listen: ["127.0.0.1:3", "127.0.0.1:2"]`, []string{
+			"what enters at 127.0.0.1:1 went through pool asia; it is gone, and at 127.0.0.1:3, which is new, unlisted hosts would go direct, though direct is written nowhere: give the new listener its use, or use: direct",
+		}},
+		{"a listener's address changes", `listen: [{address: "127.0.0.1:1", use: asia}]`, `listen: [{address: "127.0.0.1:3", use: asia}]`, nil},
+		{"a listener's address changes, and direct is written", `listen: [{address: "127.0.0.1:1", use: asia}]`, `listen: [{address: "127.0.0.1:3", use: direct}]`, nil},
+		{"a listener without a use changes its address", `listen: ["127.0.0.1:1"]`, `listen: ["127.0.0.1:3"]`, nil},
 		{"a listener's use is gone, and there is a default", `listen: [{address: "127.0.0.1:1", use: asia}]`, "listen: [\"127.0.0.1:1\"]\ndefault: europe", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -171,7 +171,7 @@ func (rep *report) probe(key string, r *raw.Probe) (p Probe) {
 	return p
 }
 
-func (rep *report) probeURL(key, text, secure, plain string) string {
+func (rep *report) probeURL(key, text, secure, plain string) ProbeURL {
 	hint := "write it as " + secure + "://api.venue.example/time, public and without a key"
 	u, err := url.Parse(strings.TrimSpace(text))
 	switch {
@@ -184,7 +184,7 @@ func (rep *report) probeURL(key, text, secure, plain string) string {
 	case u.Fragment != "":
 		rep.errorf(key, hint, "has a # in it, which is never sent")
 	default:
-		return u.String()
+		return ProbeURL(u.String())
 	}
 	return ""
 }

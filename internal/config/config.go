@@ -8,6 +8,7 @@ package config
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"proxyd/internal/catalog"
@@ -218,11 +219,32 @@ func (l KindLimits) Of(k catalog.Kind) Limits {
 // Probe holds the URLs that checks request instead of the catalogue's; "" keeps
 // the catalogue's. They hold no credentials.
 type Probe struct {
-	HTTP, Websocket string // http(s)://, ws(s)://
+	HTTP, Websocket ProbeURL // http(s)://, ws(s)://
+}
+
+// ProbeURL is an address that checks request. Its String masks the values of its
+// query, where keys are put that should not be in a URL.
+type ProbeURL string
+
+func (u ProbeURL) String() string {
+	address, query, found := strings.Cut(string(u), "?")
+	if !found {
+		return address
+	}
+	list := strings.Split(query, "&")
+	for i, part := range list {
+		switch name, value, set := strings.Cut(part, "="); {
+		case !set:
+			list[i] = "***"
+		case value != "":
+			list[i] = name + "=***"
+		}
+	}
+	return address + "?" + strings.Join(list, "&")
 }
 
 // Of returns the address for a kind.
-func (p Probe) Of(k catalog.Kind) string {
+func (p Probe) Of(k catalog.Kind) ProbeURL {
 	if k == catalog.KindWebsocket {
 		return p.Websocket
 	}

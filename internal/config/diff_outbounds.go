@@ -45,7 +45,11 @@ func (d *differ) exchanges(_ int, a, b Exchange) {
 	d.change(key+".silence", a.Silence.Both, b.Silence.Both)
 	for _, k := range catalog.Kinds {
 		d.change(key+"."+k.String()+".silence", a.Silence.own(k), b.Silence.own(k))
-		d.change(key+".probe."+k.String(), a.Probe.Of(k), b.Probe.Of(k))
+		if x, y, at := a.Probe.Of(k), b.Probe.Of(k), key+".probe."+k.String(); x != y && x.String() == y.String() {
+			d.add("~ %s changed", at) // in what is masked
+		} else {
+			d.change(at, x, y)
+		}
 	}
 	d.change(key+".unlisted_hosts", unlistedWord(a), unlistedWord(b))
 	host := func(h Host) string { return fmt.Sprintf("%s (exchange %s, %s)", h.Pattern, b.ID, h.Kind) }

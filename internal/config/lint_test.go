@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -178,5 +179,29 @@ func TestUserAgentOfChecks(t *testing.T) {
 		if _, err := config.Load(write(t, "default: direct\nprobe: {user_agent: "+bad+"}\n"), nil); err == nil || !strings.Contains(err.Error(), "probe.user_agent: ") {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+// Keys are put into the queries of URLs. What is shown of a probe's URL has no value
+// of its query, and a change of one is still a change.
+func TestQueryOfProbeURLIsMasked(t *testing.T) {
+	t.Parallel()
+	load := func(query string) *config.Config {
+		c, err := config.Load(write(t, "default: direct\nexchanges: {okx: {probe: {http: \"https://a.example/time?"+query+"\"}}}\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, b := load("key=s3cret&raw-s3cret&none="), load("key=other&raw-s3cret&none=")
+	if got := string(a.Exchanges[0].Probe.HTTP); got != "https://a.example/time?key=s3cret&raw-s3cret&none=" {
+		t.Errorf("asks for %s", got)
+	}
+	shown := config.Print(a) + fmt.Sprintf("%v %+v", a.Exchanges[0].Probe, a.Exchanges[0]) + strings.Join(config.Diff(load("x=1"), a), "\n")
+	if strings.Contains(shown, "s3cret") || !strings.Contains(shown, "https://a.example/time?key=***&***&none=") {
+		t.Errorf("shown:\n%s", shown)
+	}
+	if got := config.Diff(a, b); len(got) != 1 || got[0] != "~ exchanges.okx.probe.http changed" {
+		t.Errorf("changes: %q", got)
 	}
 }

@@ -237,10 +237,10 @@ func (p printer) exchange(x Exchange) *object {
 func probe(x Probe) *object {
 	o := newObject()
 	if x.HTTP != "" {
-		o.put("http", x.HTTP)
+		o.put("http", x.HTTP.String())
 	}
 	if x.Websocket != "" {
-		o.put("websocket", x.Websocket)
+		o.put("websocket", x.Websocket.String())
 	}
 	return o
 }

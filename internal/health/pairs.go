@@ -159,7 +159,7 @@ func configuredPool(r *router.Router, id string, k catalog.Kind) *upstream.Pool 
 func address(c *config.Config, id string, k catalog.Kind) string {
 	for _, x := range c.Exchanges {
 		if x.ID == id && x.Probe.Of(k) != "" {
-			return x.Probe.Of(k)
+			return string(x.Probe.Of(k))
 		}
 	}
 	if urls := c.Known().ProbeURLs(id, k); len(urls) > 0 {

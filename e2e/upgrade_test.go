@@ -265,6 +265,45 @@ func testUpgradeOfAFileThatLeaks(t *testing.T, watch string) {
 	}
 }
 
+// A key that only the next version knows is for that to judge; what would go direct
+// by the rest of the file is not.
+//
+// Promise (data path): an upgrade takes a file with keys that only the new program knows, and still none that would make an exchange direct by accident.
+func TestAnUpgradeToAVersionThatKnowsMoreKeys(t *testing.T) {
+	t.Parallel()
+	up := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": testkit.NewTCP(t, testkit.Echo).Addr}})
+	good := "watch: true\nexchanges: {binance: {url: \"" + up.URL() + "\"}}\n"
+	s := startService(t, good)
+	file := func(text string) string { return withListen(loopback + "admin: unix:" + s.socket + "\n" + text) }
+	before := s.pids(t)
+	save := func(text, refused string) {
+		t.Helper()
+		saving(file(text))(t, s.File)
+		testkit.Eventually(t, testkit.Patience, "the watcher refuses it", func() bool { return strings.Contains(s.Log.String(), refused) })
+	}
+	save(good+"brand_new: 1\n", "brand_new: unknown key")
+	if out := s.upgrade(t, 1); !strings.Contains(out, "is started, process") || !strings.Contains(out, "brand_new: unknown key") {
+		t.Errorf("to a program that does not know the key: %s", out)
+	}
+	// A script stands for a program that knows the key: it removes it first.
+	s.installText(t, "#!/bin/sh\nsed -i.old /brand_/d '"+s.File+"'\nexec '"+binary(t)+"' \"$@\"\n")
+	save("watch: true\nbrand_newer: 1\n", "brand_newer: unknown key")
+	if out := s.upgrade(t, 1); !strings.Contains(out, "binance") || !strings.Contains(out, "not in force") {
+		t.Errorf("with an entry less: %s", out)
+	}
+	if after := s.pids(t); !slices.Equal(before, after) {
+		t.Fatalf("processes %v became %v", before, after)
+	}
+	save(good+"brand_newest: 1\n", "brand_newest: unknown key")
+	s.upgrade(t, 0)
+	testkit.Eventually(t, testkit.Patience, "another process", func() bool { return !slices.Contains(s.pids(t), before[0]) })
+	c := s.tunnel(t, "api.binance.com:443")
+	_ = c.Close()
+	if len(up.Asked()) == 0 {
+		t.Error("binance went direct")
+	}
+}
+
 // One that hangs is given up after a while, and until then everything goes on.
 func TestAnUpgradeThatHangs(t *testing.T) {
 	t.Parallel()

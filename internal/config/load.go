@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,7 +20,8 @@ import (
 
 // Options change how a configuration is read.
 type Options struct {
-	NoSecrets bool // treat missing secrets as given (for checks in CI)
+	NoSecrets   bool // treat missing secrets as given (for checks in CI)
+	SkipUnknown bool // leave out keys that this version does not know
 }
 
 // Load reads the file at path ("" for the built-in defaults) and lays environ
@@ -37,6 +39,9 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	}
 	shaped, _ := s.value(root, fileType, "").(map[string]any)
 	errs = append(errs, s.errs...)
+	if o.SkipUnknown {
+		errs = slices.DeleteFunc(errs, isUnknown)
+	}
 	if len(errs) > maxErrors {
 		return nil, sorted(errs)
 	}
@@ -55,6 +60,15 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	}
 	c.Warnings = sorted(slices.Concat(s.warnings, c.Warnings, b.warnings))
 	return c, nil
+}
+
+func isUnknown(e Error) bool { return e.Message == unknownKey }
+
+// OnlyUnknown reports whether err is an Errors, and nothing but keys that this version
+// does not know are wrong: another version may know them.
+func OnlyUnknown(err error) bool {
+	var list Errors
+	return errors.As(err, &list) && !slices.ContainsFunc(list, func(e Error) bool { return !isUnknown(e) })
 }
 
 // readTree reads the file and lays the environment over it. The tree is nil

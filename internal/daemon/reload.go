@@ -90,7 +90,7 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		defer d.watcher.Refresh(start)
 	}
 	prev := d.snapshot.Load()
-	next, newlyDirect, err := d.candidate(prev)
+	next, newlyDirect, err := d.candidate(prev, config.Options{})
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
 		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(newlyDirect, router.Loosened(prev, next), d.warnings(next))
@@ -113,9 +113,9 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 
 // candidate builds what is on disk now. newlyDirect is what it would send out
 // directly although it does not say so (router.NewlyDirect).
-func (d *Daemon) candidate(prev *router.Router) (next *router.Router, newlyDirect []string, err error) {
+func (d *Daemon) candidate(prev *router.Router, o config.Options) (next *router.Router, newlyDirect []string, err error) {
 	err = d.descriptors.retry(func() (err error) {
-		next, err = d.build(prev.Set())
+		next, err = d.build(prev.Set(), o)
 		return err
 	})
 	if err != nil {
@@ -153,7 +153,7 @@ func (d *Daemon) canChange() error {
 // load reads the configuration at start and binds what it says, all of it or nothing.
 func (d *Daemon) load() error {
 	d.watcher = watch.New(d.watching()) // before the file is read, so that no change is missed
-	snap, err := d.build(nil)
+	snap, err := d.build(nil, config.Options{})
 	if err != nil {
 		return err
 	}
@@ -181,8 +181,8 @@ func (d *Daemon) load() error {
 
 // build makes a snapshot of the configuration as it is now; prev is the set in
 // force, nil at start.
-func (d *Daemon) build(prev *upstream.Set) (*router.Router, error) {
-	c, err := config.Load(d.options.ConfigPath, d.options.Environ)
+func (d *Daemon) build(prev *upstream.Set, o config.Options) (*router.Router, error) {
+	c, err := config.LoadWith(d.options.ConfigPath, d.options.Environ, o)
 	if err != nil {
 		return nil, err
 	}

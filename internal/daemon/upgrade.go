@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/handover"
 	"proxyd/internal/limit"
@@ -92,14 +93,8 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	}
 	d.reloading.Lock() // from here on the new process decides
 	defer d.reloading.Unlock()
-	errs := d.file.Load().errors
-	if len(errs) == 0 { // it may have been saved just now; its errors the new process finds
-		if _, newlyDirect, err := d.candidate(d.snapshot.Load()); err == nil && len(newlyDirect) > 0 {
-			errs = errorLines(refuseImplicitDirect(newlyDirect))
-		}
-	}
-	if len(errs) > 0 { // the new process would put it in force, the guard of reload or not
-		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; correct it, or run: proxyd reload", errs[0])
+	if err := d.refuseFile(); err != nil {
+		return err
 	}
 	report := func(format string, args ...any) {
 		line := fmt.Sprintf(format, args...)
@@ -116,6 +111,26 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 		})
 	}
 	return err
+}
+
+// refuseFile returns why the next process must not begin with the file on disk: it
+// would put that in force, the guard of reload or not. A file with keys that this
+// version does not know is for the next one to judge, as is one that was saved just now.
+func (d *Daemon) refuseFile() error {
+	_, newlyDirect, err := d.candidate(d.snapshot.Load(), config.Options{SkipUnknown: true})
+	errs := d.file.Load().errors
+	switch {
+	case err == nil && len(newlyDirect) > 0:
+		errs = errorLines(refuseImplicitDirect(newlyDirect))
+	case err == nil && len(errs) > 0:
+		if _, _, strict := d.candidate(d.snapshot.Load(), config.Options{}); config.OnlyUnknown(strict) {
+			return nil
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; correct it, or run: proxyd reload", errs[0])
+	}
+	return nil
 }
 
 func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ...any)) error {

@@ -11,6 +11,8 @@ import (
 
 // Metrics name the exchange that is lost, the upstream of each request, and who ended
 // a tunnel, from the first request on; and say when the exchange is back.
+//
+// Promise (feeds): the metrics say of each configured exchange and kind whether it is lost, as line 1 of the status does.
 func TestMetricsOfALostExchange(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
@@ -56,6 +58,9 @@ default: reject
 		`proxyd_requests_total{exchange="okx",kind="websocket",outcome="ok",upstream="tokyo-1"} 1`,
 		`proxyd_tunnel_bytes_total{direction="down",exchange="okx",kind="websocket",upstream="tokyo-1"} 5`,
 		`proxyd_feed_silent{exchange="okx",kind="websocket",upstream="tokyo-1"} 0`)
+	if out, _ := p.command(t, "status"); !strings.HasPrefix(out, "BAD: binance websocket: ") {
+		t.Errorf("the first line of status is not that exchange:\n%s", out)
+	}
 	if metrics := p.admin(t, socket, "/metrics"); !strings.Contains(metrics, `proxyd_feed_last_byte_timestamp_seconds{exchange="okx",kind="websocket",upstream="tokyo-1"} 1.`) {
 		t.Error("the time of the last byte is not there")
 	}

@@ -246,6 +246,8 @@ func TestRejectedReloadKeepsTheTimeOfTheLastGoodOne(t *testing.T) {
 }
 
 // No client can make a series, whatever it writes.
+//
+// Promise (security): the values of the metrics' labels come from the configuration and the catalogue, never from a client.
 func TestClientsCannotCreateSeries(t *testing.T) {
 	t.Parallel()
 	m := New(full())

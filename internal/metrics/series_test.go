@@ -175,6 +175,8 @@ func TestSeriesOfRemovedExchangeAreDeleted(t *testing.T) {
 
 // A scrape that stands still, as behind a slow reader, holds up no record, also
 // of a feed, an outcome and an upstream that are new.
+//
+// Promise (data path): a scrape of the metrics delays no tunnel, however slow its reader is.
 func TestRecordsDoNotWaitForAScrape(t *testing.T) {
 	t.Parallel()
 	m := New(Options{})
@@ -300,6 +302,8 @@ func (s *totals) scrape(t *testing.T, m *Metrics) {
 // Whatever opens, carries, ends and is refused, and however long nothing happens in
 // between, no series ever shows less than before, and in the end each byte and
 // request is there once.
+//
+// Promise (feeds): no counter of the metrics falls while the process lives, and each request and byte is counted once.
 func TestTotalsNeverFall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -70,7 +70,7 @@ func (s *sources) refused(r *tunnel.Record, now time.Time) {
 	}
 	switch r.Class {
 	case failure.Budget:
-		e.Type = event.BudgetExhausted
+		e.Type, what = event.BudgetExhausted, "a budget is used up"
 	case failure.BadRequest, failure.Denied, failure.Draining:
 		e.Severity = event.Info
 	}

@@ -58,7 +58,7 @@ func TestRefusalsAreGrouped(t *testing.T) {
 	s.finish()
 	want := `warn refused [binance_futures websocket ] 1: 1 request refused: upstream_denied by tokyo-1, tokyo-2
 warn refused [okx websocket tokyo-1] 1: 1 request refused: upstream_auth by tokyo-1
-warn budget_exhausted [okx websocket ] 1: 1 request refused: budget
+warn budget_exhausted [okx websocket ] 1: 1 request refused: a budget is used up
 info refused [ websocket ] 1: 1 request refused: denied
 warn refused [binance_futures websocket ] 239: 239 more requests refused in 1 s: upstream_denied by tokyo-1, tokyo-2`
 	if got := summary(*events); got != want {
@@ -132,6 +132,10 @@ func TestStandingsAddWhatChanges(t *testing.T) {
 	}
 	s.compare(set.Upstreams())
 	s.compare(set.Upstreams())
+	s.compare([]*upstream.Upstream{set.Upstream("tokyo-2")}) // tokyo-1 has left the configuration
+	if len(s.ejected)+len(s.verdicts) > 0 {
+		t.Errorf("it is still known: %v %v", s.ejected, s.verdicts)
+	}
 	want := `warn verdict [okx http tokyo-1] 0: okx http through tokyo-1: geoblocked, before: blocked; it answered
 info verdict [okx http tokyo-1] 0: okx http through tokyo-1: ok, before: geoblocked; it answered
 warn upstream_ejected [  tokyo-1] 0: tokyo-1 is ejected for at least N s: upstream_refused`

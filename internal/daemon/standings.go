@@ -3,6 +3,8 @@ package daemon
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"proxyd/internal/admin"
@@ -49,7 +51,9 @@ func (s *standings) compare(upstreams []*upstream.Upstream) {
 	for p := range s.verdicts {
 		gone[p] = true
 	}
+	left := maps.Clone(s.ejected)
 	for _, u := range upstreams {
+		delete(left, u.Name())
 		if _, _, ejected := u.Ejected(); ejected != s.ejected[u.Name()] {
 			s.ejection(u, ejected)
 		}
@@ -60,8 +64,14 @@ func (s *standings) compare(upstreams []*upstream.Upstream) {
 			}
 		}
 	}
-	for p := range gone { // a connection was opened again, or the pair left the configuration
-		s.verdict(p, upstream.Verdict{Word: upstream.WordOK})
+	for name := range left { // the configuration has it no longer
+		delete(s.ejected, name)
+	}
+	for p := range gone {
+		if slices.ContainsFunc(upstreams, func(u *upstream.Upstream) bool { return u.Name() == p.upstream }) {
+			s.verdict(p, upstream.Verdict{Word: upstream.WordOK}) // a connection was opened again
+		}
+		delete(s.verdicts, p)
 	}
 }
 

@@ -45,7 +45,9 @@ func (d *Daemon) awaitTakeover() {
 		return
 	}
 	d.generation = s.Generation
-	d.journal.Import(s.Journal)
+	if err := d.journal.Import(s.Journal); err != nil {
+		d.log().Warn("upgrade", zap.NamedError("state", err))
+	}
 	d.alarms.restore(s.Alarms, time.Now())
 	set := d.snapshot.Load().Set()
 	set.Import(s.Upstreams)

@@ -34,7 +34,7 @@ type handoverState struct {
 	Upstreams  []upstream.Memory
 	Budgets    []limit.History
 	Open       []openCount
-	Journal    event.State
+	Journal    []byte // event.Journal.HandOver
 	Alarms     []alarmMemory
 }
 

@@ -1,7 +1,9 @@
 package event
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/gob"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -129,8 +131,9 @@ func (e *Event) size() int {
 	return fixed + len(e.Severity) + len(e.Type) + len(e.Exchange) + len(e.Kind) + len(e.Upstream) + len(e.Text) + len(e.Hint)
 }
 
-// State is a journal, as it goes along to the next process.
-type State struct {
+// state is a journal as it goes along to the next process: in gob, which takes a
+// quarter of the time of JSON, and lets fields come and go.
+type state struct {
 	Name   string
 	Began  time.Time
 	Last   uint64
@@ -139,15 +142,17 @@ type State struct {
 
 // HandOver returns what the next process goes on with. What happens from now on is
 // kept apart, for Held or Resume.
-func (j *Journal) HandOver() State {
+func (j *Journal) HandOver() []byte {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.leaving = true
-	s := State{Name: j.name, Began: j.remembersSince(), Last: j.last, Events: make([]Event, j.length)}
+	s := state{Name: j.name, Began: j.remembersSince(), Last: j.last, Events: make([]Event, j.length)}
 	for i := range s.Events {
 		s.Events[i] = *j.at(i)
 	}
-	return s
+	j.mu.Unlock()
+	var data bytes.Buffer
+	_ = gob.NewEncoder(&data).Encode(s) // fails for no such value
+	return data.Bytes()
 }
 
 // Held returns what has happened since HandOver or the last call, for the next
@@ -178,11 +183,15 @@ func (j *Journal) Resume() {
 }
 
 // Import goes on with the journal of the process before this one: its events come
-// before those that this one has already, which get new IDs. A state without a
-// name changes nothing.
-func (j *Journal) Import(s State) {
-	if s.Name == "" {
-		return
+// before those that this one has already, which get new IDs. Nothing is what a
+// process without a journal hands over.
+func (j *Journal) Import(handedOver []byte) error {
+	if len(handedOver) == 0 {
+		return nil
+	}
+	var s state
+	if err := gob.NewDecoder(bytes.NewReader(handedOver)).Decode(&s); err != nil {
+		return fmt.Errorf("the journal cannot be read: %w", err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -195,6 +204,7 @@ func (j *Journal) Import(s State) {
 		j.push(e)
 	}
 	j.last = s.Last + uint64(len(own))
+	return nil
 }
 
 // ID names an event: the journal, and its number in it from 1 on.

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -95,8 +96,12 @@ func TestImportedJournalKeepsItsIDsAndGoesOn(t *testing.T) {
 	before, after := quiet(), quiet()
 	add(before, 3)
 	after.Add(Event{Severity: Warn, Type: Certificate, Text: "of the new process"})
-	after.Import(before.HandOver())
-	after.Import(State{})
+	if err := errors.Join(after.Import(before.HandOver()), after.Import(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := after.Import([]byte("not a journal")); err == nil {
+		t.Error("what is no journal is taken over")
+	}
 	after.Adopt(Event{Severity: Info, Type: Upgraded, Text: "of the old process, later"})
 	a := after.Query(Query{After: ID{before.name, 2}})
 	if a.Gap != nil || len(a.Events) != 3 || a.Events[0].Text != "number 2" || a.Events[1].Text != "of the new process" || a.Next != before.name+"-5" {
@@ -176,9 +181,12 @@ func TestEventsDuringAHandOverAreKeptApart(t *testing.T) {
 	var ids []string
 	j := NewJournal(func(e Event) { ids = append(ids, e.ID) })
 	add(j, 1)
-	state := j.HandOver()
+	state, next := j.HandOver(), quiet()
+	if err := next.Import(state); err != nil || next.last != 1 {
+		t.Fatal(err, next.last)
+	}
 	add(j, 2)
-	if a := j.Query(Query{}); len(a.Events) != 1 || a.Next != j.name+"-1" || state.Last != 1 {
+	if a := j.Query(Query{}); len(a.Events) != 1 || a.Next != j.name+"-1" {
 		t.Fatalf("%+v", a)
 	}
 	if held := j.Held(); len(held) != 2 || len(j.Held()) != 0 {

@@ -142,6 +142,15 @@ func TestFrozenStreamIsFound(t *testing.T) {
 	if status := d.admin(t, d.socket, "/api/v1/status"); strings.Count(status, `"state": "silent"`) != 1 {
 		t.Errorf("want one silent exchange, kraken, in\n%s", status)
 	}
+	metrics := d.admin(t, d.socket, "/metrics")
+	for _, want := range []string{
+		`proxyd_feed_silent{exchange="kraken",kind="websocket",upstream="tokyo-1"} 1`, `proxyd_feed_silent{exchange="okx",kind="websocket",upstream="tokyo-1"} 0`,
+		`proxyd_exchange_lost{exchange="kraken",kind="websocket"} 1`, `proxyd_exchange_lost{exchange="okx",kind="websocket"} 0`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
 }
 
 // With action: close, a frozen stream is closed, so that its client reconnects; the

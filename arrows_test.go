@@ -31,7 +31,7 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
-	"cmd/proxyd":           {may: "daemon admin event health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
+	"cmd/proxyd":           {may: "daemon admin event feed health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
 	"internal/daemon":      {may: "failure admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
 	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel router upstream config catalog"},
@@ -82,7 +82,7 @@ var modules = map[string]struct {
 	"github.com/go-viper/mapstructure/v2": {by: "config"},                        // viper's decoder, made strict
 	"go.yaml.in/yaml/v3":                  {by: "config", tests: true},           // viper drops the positions of keys
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},        // not linked into the binary
-	"golang.org/x/sys":                    {by: "relay inbound daemon handover"}, // relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors
+	"golang.org/x/sys":                    {by: "relay inbound daemon handover cmd/proxyd"}, // cmd/proxyd: the size of a terminal; relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors
 	"golang.org/x/net/idna":               {by: "target"},
 	"golang.org/x/net/publicsuffix":       {tests: true},  // catalog: what a registrable domain is; 300 KB that the binary need not have
 	"golang.org/x/net/dns/dnsmessage":     {by: "dialer"}, // the name servers of its tests
@@ -205,7 +205,7 @@ func TestWrongArrowsAreFound(t *testing.T) {
 		{"goproxy", "internal/tunnel/x.go", "github.com/elazarl/goproxy", "that is for inbound alone"},
 		{"go-socks5, a package below", "internal/upstream/x.go", "github.com/things-go/go-socks5/statute", "that is for inbound alone"},
 		{"viper", "cmd/proxyd/x.go", "github.com/spf13/viper", "that is for config alone"},
-		{"x/sys", "internal/upstream/x_linux.go", "golang.org/x/sys/unix", "that is for relay inbound daemon handover alone"},
+		{"x/sys", "internal/upstream/x_linux.go", "golang.org/x/sys/unix", "that is for relay inbound daemon handover cmd/proxyd alone"},
 		{"idna", "internal/router/x.go", "golang.org/x/net/idna", "that is for target alone"},
 		{"a test's library outside tests", "internal/target/x.go", "github.com/google/go-cmp/cmp", "that is for tests alone"},
 		{"an unknown module", "internal/target/x.go", "example.org/left/pad", "the table does not know this module"},

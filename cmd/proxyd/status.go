@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
-	"text/tabwriter"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,8 +24,10 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what the running daemon is doing, problems first",
-		Long: `Show what the running daemon is doing. The first line is "ok", or the first of the
-problems. Exit code 0, or 1 if the daemon cannot be reached.`,
+		Long: `Show what the running daemon is doing. The first line is "ok", or names every
+exchange that is lost, the worst first; other problems follow, a line each. Then come
+the exchanges that are lost, with what to do, the feeds, and the upstreams.
+Exit code 0, or 1 if the daemon cannot be reached.`,
 		Example: `  proxyd status
   proxyd status --watch
   proxyd status --format json | jq .upstreams
@@ -40,36 +41,71 @@ problems. Exit code 0, or 1 if the daemon cannot be reached.`,
 			if err != nil {
 				return err
 			}
-			if err := showStatus(cmd, client, format, watch); err != nil || !watch {
-				return err
+			if watch {
+				ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+				defer stop()
+				cmd.SetContext(ctx)
+				return keepShowing(cmd, client, format)
 			}
-			return keepShowing(cmd, client, format)
+			return showStatus(cmd, client, format, false)
 		},
 	}
-	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every 2 seconds, until interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every 2 seconds, in place, until interrupted")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json (with --watch: an object a line)")
 	addAdminFlag(cmd)
 	return cmd
 }
 
 // keepShowing prints the status until the context ends. It goes on while the daemon
-// is unreachable, and prints that.
+// is unreachable, and prints that. On a terminal it draws over the last one, on the
+// alternate screen.
 func keepShowing(cmd *cobra.Command, client *admin.Client, format string) error {
+	if file, ok := cmd.OutOrStdout().(*os.File); ok && terminal(file) && format != "json" {
+		s := screen{out: file}
+		s.enter()
+		defer s.leave()
+		return eachInterval(cmd, func() error { return s.draw(statusOrError(cmd, client)) })
+	}
+	return eachInterval(cmd, func() error {
+		var unreachable *admin.UnreachableError
+		err := showStatus(cmd, client, format, true)
+		if errors.As(err, &unreachable) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "proxyd:", err)
+			return nil
+		}
+		return err
+	})
+}
+
+// eachInterval runs show now and at each interval, until the context ends.
+func eachInterval(cmd *cobra.Command, show func() error) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
+		if err := show(); err != nil {
+			return err
+		}
 		select {
 		case <-cmd.Context().Done():
 			return nil
 		case <-tick.C:
 		}
-		var unreachable *admin.UnreachableError
-		err := showStatus(cmd, client, format, true)
-		if errors.As(err, &unreachable) {
-			fmt.Fprintln(cmd.ErrOrStderr(), "proxyd:", err)
-		} else if err != nil {
-			return err
+	}
+}
+
+// statusOrError returns what a terminal shows: the status, or why there is none.
+func statusOrError(cmd *cobra.Command, client *admin.Client) func(width int) string {
+	ctx, cancel := withTimeout(cmd, requestTimeout)
+	defer cancel()
+	s, err := client.Status(ctx)
+	return func(width int) string {
+		v := statusView{width: width, colour: os.Getenv("NO_COLOR") == "", now: time.Now()}
+		if err != nil {
+			v.problem("proxyd: " + err.Error())
+		} else {
+			v.status(s)
 		}
+		return v.String()
 	}
 }
 
@@ -81,140 +117,23 @@ func showStatus(cmd *cobra.Command, client *admin.Client, format string, again b
 		return err
 	}
 	out := cmd.OutOrStdout()
-	file, _ := out.(*os.File)
-	tty := file != nil && terminal(file)
 	if format == "json" {
 		if again {
 			return json.NewEncoder(out).Encode(s)
 		}
 		return printJSON(out, s)
 	}
-	var text strings.Builder
-	if again && tty {
-		text.WriteString("\x1b[H\x1b[2J") // move home, and clear the screen
+	v := statusView{width: defaultWidth, now: time.Now()}
+	if file, ok := out.(*os.File); ok && terminal(file) {
+		v.colour = os.Getenv("NO_COLOR") == ""
+		if width, _ := terminalSize(file); width > 0 {
+			v.width = width
+		}
 	}
-	writeStatus(&text, s, tty && os.Getenv("NO_COLOR") == "", time.Now())
-	if again && !tty {
-		text.WriteString("\n")
+	v.status(s)
+	if again {
+		v.line("")
 	}
-	_, err = io.WriteString(out, text.String())
+	_, err = io.WriteString(out, v.String())
 	return err
-}
-
-// writeStatus prints a status for people.
-func writeStatus(out io.Writer, s admin.Status, colour bool, now time.Time) {
-	news := s.Problems()
-	if len(news) == 0 {
-		fmt.Fprintln(out, "ok")
-	}
-	for _, n := range news {
-		if colour {
-			n = "\x1b[31m" + n + "\x1b[0m"
-		}
-		fmt.Fprintln(out, n)
-	}
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	line("proxyd", "%s, %s, up %s, generation %d, pid %d", s.Version, s.State, admin.Duration(now.Sub(s.Started)), s.Generation, s.PID)
-	line("config", "%s, loaded %s ago", configName(s.Config.File), admin.Duration(now.Sub(s.Config.LoadedAt)))
-	for _, w := range s.Config.Warnings {
-		line("warning", "%s", w)
-	}
-	for _, p := range s.Older {
-		line("older", "generation %d, pid %d, still serves %d tunnels, %s after its hand-over", p.Generation, p.PID, p.Tunnels, admin.Duration(now.Sub(p.Since)))
-	}
-	for _, l := range s.Listeners {
-		line("listen", "%s", listenerWords(l))
-	}
-	line("tunnels", "%d", s.Active)
-	writeTables(out, s, now)
-}
-
-func listenerWords(l admin.Listener) string {
-	words := []string{l.Address}
-	if l.Bound != "" {
-		words[0] = l.Bound
-	}
-	if l.Reach != "" {
-		words = append(words, l.Reach)
-	}
-	if l.Use != "" {
-		words = append(words, "use "+l.Use)
-	}
-	if l.Kind != "" {
-		words = append(words, "kind "+l.Kind)
-	}
-	return strings.Join(words, ", ")
-}
-
-func writeTables(out io.Writer, s admin.Status, now time.Time) {
-	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(cells ...any) {
-		format := strings.TrimSuffix(strings.Repeat("%v\t", len(cells)), "\t") + "\n"
-		fmt.Fprintf(tab, format, cells...)
-	}
-	end := func() { _ = tab.Flush() }
-	if len(s.Tunnels) > 0 {
-		row("\nEXCHANGE", "KIND", "UPSTREAM", "TUNNELS")
-		for _, c := range s.Tunnels {
-			row(orDash(c.Exchange), c.Kind, c.Upstream, c.Tunnels)
-		}
-		end()
-	}
-	if len(s.Upstreams) > 0 {
-		row("\nUPSTREAM", "URL", "POOLS", "TUNNELS", "STATE")
-		upstreams := slices.Clone(s.Upstreams)
-		slices.SortStableFunc(upstreams, func(a, b admin.Upstream) int { return severity(a) - severity(b) })
-		for _, u := range upstreams {
-			row(u.Name, u.URL, orDash(strings.Join(u.Pools, ",")), u.Tunnels, upstreamState(u, now))
-		}
-		end()
-	}
-	if len(s.Budgets) > 0 {
-		row("\nEXIT", "EXCHANGE", "KIND", "LIMIT", "LEFT")
-		for _, b := range s.Budgets {
-			row(b.Exit, orDash(b.Exchange), orDash(b.Kind), b.Limit+watchedSuffix(b), b.Remaining)
-		}
-		end()
-	}
-}
-
-// severity is the sort key of an upstream: those that are not used come first.
-func severity(u admin.Upstream) int {
-	switch {
-	case u.Bad:
-		return 0
-	case u.State != "":
-		return 1
-	}
-	return 2
-}
-
-func upstreamState(u admin.Upstream, now time.Time) string {
-	words := []string{}
-	if u.State != "" {
-		words = append(words, u.State)
-	}
-	for _, v := range u.Verdicts {
-		words = append(words, fmt.Sprintf("%s %s: %s", v.Exchange, v.Kind, v.Words(now)))
-	}
-	if len(words) == 0 {
-		return "ok"
-	}
-	return strings.Join(words, "; ")
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-func watchedSuffix(b admin.Budget) string {
-	if b.Watched {
-		return " (watched)"
-	}
-	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/feed"
 )
 
 // --watch goes on, through a time without a daemon too, until it is ended.
@@ -55,7 +56,7 @@ func TestStatus(t *testing.T) {
 					t.Errorf("%v: exit code %d\n%s%s", args, code, out, errOut)
 				}
 				at := 0
-				for _, want := range []string{"1.2.3, ready, up 1 h 30 min, generation 2, pid 42", "/etc/proxyd/proxyd.yaml", "127.0.0.1:8877, this machine only", "binance", "bad-1", "ejected (for 3 s, at least 12 s left)", "good-1", "okx http: ok (for 1 min "} {
+				for _, want := range []string{"binance", "bad-1", "ejected (for 3 s, at least 12 s left)", "good-1", "okx http: ok (for 1 min ", "1.2.3, ready, up 1 h 30 min, generation 2, pid 42", "/etc/proxyd/proxyd.yaml", "127.0.0.1:8877, this machine only"} {
 					i := strings.Index(out[at:], want)
 					if i < 0 {
 						t.Fatalf("no %q after byte %d in\n%s", want, at, out)
@@ -74,5 +75,67 @@ func TestStatus(t *testing.T) {
 	out, _, code := call("status", "-c", path)
 	if code != 0 || !strings.HasPrefix(out, "FILE NOT IN FORCE: proxyd.yaml:41:5: routs: unknown key; did you mean routes?\nDEGRADED: pool asia") || !strings.Contains(out, "still serves 9 tunnels") {
 		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
+// illStatus is a status with something of everything, and long names.
+func illStatus(now time.Time) admin.Status {
+	s := well()
+	long := strings.Repeat("very_long_exchange_", 3)
+	s.Headlines = []string{"BAD: binance_futures websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2"}
+	s.Exchanges = []feed.Exchange{
+		{
+			Exchange: "binance_futures", Kind: "websocket", Configured: true, State: feed.Lost, Since: now.Add(-time.Minute),
+			Text: "0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2",
+			Hint: "tokyo-1, tokyo-2 refuse this exchange: ask the provider, or use another upstream; proxyd probe binance_futures tries each",
+		},
+		{Exchange: long, Kind: "websocket", State: feed.OK, Counts: feed.Counts{Tunnels: 12_345}},
+		{Exchange: "okx", Kind: "http", State: feed.Idle},
+		{Exchange: "kraken", Kind: "http", State: feed.NoTraffic}, {Exchange: "kraken", Kind: "websocket", State: feed.NoTraffic},
+	}
+	s.Tunnels = []admin.Count{
+		{Exchange: long, Kind: "websocket", Upstream: strings.Repeat("an-upstream-", 9), Tunnels: 12_345, Down: feed.Rate{Second: 123_456_789}, LastByte: now.Add(-26 * time.Hour), Failed: 99_999},
+	}
+	s.Upstreams[0].Name, s.Upstreams[0].URL = strings.Repeat("an-upstream-", 9), "socks5://"+strings.Repeat("host.", 30)+"example:1080"
+	s.Budgets = []admin.Budget{{Exit: strings.Repeat("exit", 20), Exchange: long, Kind: "websocket", Limit: "300/5m, 20 open", Watched: true, Remaining: 7}}
+	return s
+}
+
+// A table fits 80 columns however long names are, and all of a status is there: what
+// is lost with what to do, the feeds, what has no traffic.
+func TestStatusFits80Columns(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	v := statusView{width: 80, now: now}
+	v.status(illStatus(now))
+	text := v.String()
+	for i, line := range strings.Split(text, "\n") {
+		if len(line) > 80 && i > 0 {
+			t.Errorf("line %d has %d columns: %s", i, len(line), line)
+		}
+	}
+	at := 0
+	for _, want := range []string{
+		"BAD: binance_futures websocket: 0 tunnels", "\nLOST binance_futures websocket since ", "  what to do: tokyo-1, tokyo-2 refuse this exchange",
+		"STATE EXCHANGE", "\nlost  binance_futures    websocket -", "\nok    very_long_excha... websocket an-upstream-a...   12345 123 MB 1d2h  99999\n",
+		"\nidle  okx", "no traffic yet: kraken http, kraken websocket\n", "UPSTREAM", "\nproxyd    1.2.3",
+	} {
+		i := strings.Index(text[at:], want)
+		if i < 0 {
+			t.Fatalf("no %q after byte %d in\n%s", want, at, text)
+		}
+		at += i
+	}
+}
+
+// A frame writes over the last one without clearing the screen first, and leaves
+// nothing of it; it is no higher than the screen.
+func TestWatchFrame(t *testing.T) {
+	t.Parallel()
+	if got, want := frame("one\ntwo\n", 24), "\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := frame("1\n2\n3\n4\n", 3), "\x1b[H1\x1b[K\n2\x1b[K\n... (more without --watch)\x1b[K\x1b[J"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

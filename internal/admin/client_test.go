@@ -31,7 +31,7 @@ func TestClientReads(t *testing.T) {
 	o, want := wellOptions(t), wellStatus()
 	want.Started, want.Config.LoadedAt = time.Unix(1, 0).UTC(), time.Unix(2, 0).UTC()
 	want.Upstreams = []Upstream{{Name: "tokyo-1", URL: "socks5://***@tokyo.example:1080", Pools: []string{"asia"}}}
-	want.Tunnels = []Count{{"okx", "http", "tokyo-1", 7}}
+	want.Tunnels = []Count{{Exchange: "okx", Kind: "http", Upstream: "tokyo-1", Tunnels: 7}}
 	tunnel := Tunnel{ID: "1", Client: "127.0.0.1:9", Started: time.Unix(3, 0).UTC(), BytesUp: 1 << 40}
 	o.Status = func() Status { return want }
 	o.Tunnels = func(Filter, int) ([]Tunnel, error) { return []Tunnel{tunnel}, nil }

@@ -23,7 +23,7 @@ func troubledStatus() Status {
 		{Name: "good-1", URL: "http://h.example:1", Pools: []string{"asia"}, Tunnels: 3},
 		{Name: "bad-1", URL: "http://h.example:2", Pools: []string{"asia"}, Bad: true, State: "ejected (for 3 s, at least 12 s left): upstream_refused", Verdicts: []Verdict{{Exchange: "okx", Kind: "http", Verdict: "geoblocked", Since: time.Now()}}},
 	}
-	s.Tunnels = []Count{{"binance", "websocket", "good-1", 3}, {"", "http", "direct", 1}}
+	s.Tunnels = []Count{{Exchange: "binance", Kind: "websocket", Upstream: "good-1", Tunnels: 3}, {Kind: "http", Upstream: "direct", Tunnels: 1}}
 	s.Listeners = []Listener{{Address: "127.0.0.1:8877", Reach: "this machine only"}}
 	s.Budgets = []Budget{{Exchange: "okx", Exit: "tokyo", Limit: "300/5m", Remaining: 7}}
 	s.Older = []Process{{Generation: 1, PID: 41, Tunnels: 9, Since: time.Now()}}

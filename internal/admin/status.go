@@ -31,7 +31,7 @@ type Status struct {
 	Listeners  []Listener      `json:"listeners"`
 	Exchanges  []feed.Exchange `json:"exchanges"` // the worst first
 	Active     int             `json:"active"`    // tunnels of this process
-	Tunnels    []Count         `json:"tunnels"`   // the same, split up
+	Tunnels    []Count         `json:"tunnels"`   // the same, split up; and what has failed
 	Upstreams  []Upstream      `json:"upstreams"` // by name
 	Budgets    []Budget        `json:"budgets,omitempty"`
 	Older      []Process       `json:"older,omitempty"` // earlier generations that still serve their tunnels
@@ -55,12 +55,17 @@ type Listener struct {
 	Reach   string `json:"reach,omitempty"` // for whom: "this machine only", "10.0.0.0/8", "users"
 }
 
-// Count is the number of live tunnels of one exchange through one upstream.
+// Count is a feed in short: the live tunnels of one exchange through one upstream.
 type Count struct {
-	Exchange string `json:"exchange"` // "" for hosts of none
-	Kind     string `json:"kind"`
-	Upstream string `json:"upstream"`
-	Tunnels  int    `json:"tunnels"`
+	Exchange string    `json:"exchange"` // "" for hosts of none
+	Kind     string    `json:"kind"`
+	Upstream string    `json:"upstream"`
+	Tunnels  int       `json:"tunnels"`
+	Down     feed.Rate `json:"down"`               // from the exchange
+	LastByte time.Time `json:"last_byte,omitzero"` // from the exchange
+	Opened   int       `json:"opened"`             // in the last hour
+	Failed   int       `json:"failed"`             // in the last hour: attempts through this upstream
+	Silent   bool      `json:"silent,omitempty"`
 }
 
 // Upstream is the state of an upstream.

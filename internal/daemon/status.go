@@ -37,11 +37,15 @@ func (d *Daemon) status() admin.Status {
 	return s
 }
 
-// tunnelCounts returns the number of live tunnels for each exchange, kind and upstream.
+// tunnelCounts returns the feeds in short: those with live tunnels, or with failures
+// in the last hour.
 func tunnelCounts(r feed.Report) (list []admin.Count) {
 	for i := range r.Feeds {
-		if f := &r.Feeds[i]; f.Tunnels > 0 {
-			list = append(list, admin.Count{Exchange: f.Exchange, Kind: f.Kind, Upstream: f.Upstream, Tunnels: f.Tunnels})
+		if f := &r.Feeds[i]; f.Tunnels > 0 || f.Failed > 0 {
+			list = append(list, admin.Count{
+				Exchange: f.Exchange, Kind: f.Kind, Upstream: f.Upstream, Tunnels: f.Tunnels, Down: f.Down, LastByte: f.LastByte,
+				Opened: f.Opened, Failed: f.Failed, Silent: f.Silence != nil,
+			})
 		}
 	}
 	return list

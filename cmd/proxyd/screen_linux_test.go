@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/testkit"
+)
+
+// pty opens a terminal of a size: what is written to it is read from the other end.
+func pty(t *testing.T, width, height uint16) (terminal, far *os.File) {
+	t.Helper()
+	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no terminals here: ", err)
+	}
+	t.Cleanup(func() { _ = far.Close() })
+	if err := unix.IoctlSetPointerInt(int(far.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(far.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(int(far.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height}); err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("no terminals here: ", err)
+	}
+	t.Cleanup(func() { _ = terminal.Close() })
+	return terminal, far
+}
+
+// On a terminal --watch draws in place, in colour and in the size of the terminal;
+// when it is interrupted, the terminal is as it was before.
+func TestStatusWatchOnATerminal(t *testing.T) {
+	_, path := running(t, "127.0.0.1:0", func(o *admin.Options) {})
+	screen, far := pty(t, 80, 8)
+	cmd := exec.Command(os.Args[0], "status", "--watch", "-c", path) //nolint:gosec // this test's own binary
+	cmd.Env = append(os.Environ(), asProxyd+"=1", "NO_COLOR=")
+	cmd.Stdout = screen
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = screen.Close()
+	var mu sync.Mutex
+	var shown strings.Builder
+	var reading sync.WaitGroup
+	reading.Go(func() { // ends when the command has
+		buf := make([]byte, 4096)
+		for {
+			n, err := far.Read(buf)
+			mu.Lock()
+			shown.Write(buf[:n])
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	})
+	text := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return shown.String()
+	}
+	testkit.Eventually(t, testkit.Patience, "two frames", func() bool { return strings.Count(text(), "\x1b[H") >= 2 })
+	_ = cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	reading.Wait()
+	got := text()
+	if !strings.HasPrefix(got, "\x1b[?1049h\x1b[?25l\x1b[H\x1b[32mok\x1b[0m\x1b[K") || !strings.HasSuffix(got, "\x1b[?25h\x1b[?1049l") {
+		t.Errorf("%q", got)
+	}
+	if first, _, _ := strings.Cut(got, "\x1b[J"); strings.Count(first, "\n") != 7 || strings.Contains(got, "\x1b[2J") {
+		t.Errorf("the first frame: %q", first)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/feed"
 )
 
@@ -16,14 +17,31 @@ func (s *Server) feeds(w http.ResponseWriter, r *http.Request) {
 		(&refusal{status: http.StatusNotImplemented, text: "this proxyd keeps no feeds; see /api/v1/status"}).write(w, r)
 		return
 	}
-	q := r.URL.Query()
-	writeJSON(w, http.StatusOK, selected(s.o.Feeds(), q.Get("exchange"), q.Get("kind"), q.Get("upstream")))
+	q, report := r.URL.Query(), s.o.Feeds()
+	exchange, kind, through := strings.ToLower(q.Get("exchange")), q.Get("kind"), strings.ToLower(q.Get("upstream"))
+	var err error
+	if kind != "" {
+		k, bad := catalog.ParseKind(kind)
+		kind, err = k.String(), bad
+	}
+	if id, bad := s.eventExchange(exchange); bad == nil {
+		exchange = id
+	} else if exchange != "" && !slices.ContainsFunc(report.Exchanges, func(e feed.Exchange) bool { return e.Exchange == exchange }) {
+		err = bad
+	}
+	if _, bad := s.eventUpstream(through); bad != nil && through != "" && !slices.ContainsFunc(report.Feeds, func(f feed.Feed) bool { return f.Upstream == through }) {
+		err = bad
+	}
+	if err != nil {
+		(&refusal{status: http.StatusBadRequest, text: err.Error()}).write(w, r)
+		return
+	}
+	writeJSON(w, http.StatusOK, selected(report, exchange, kind, through))
 }
 
-// selected returns the rows of a report that match what is not "". Names compare
-// without case.
+// selected returns the rows of a report that match what is not "".
 func selected(r feed.Report, exchange, kind, through string) feed.Report {
-	matches := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
+	matches := func(want, have string) bool { return want == "" || want == have }
 	r.Feeds = slices.DeleteFunc(r.Feeds, func(f feed.Feed) bool {
 		return !matches(exchange, f.Exchange) || !matches(kind, f.Kind) || !matches(through, f.Upstream)
 	})

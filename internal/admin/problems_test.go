@@ -1,0 +1,138 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"proxyd/internal/feed"
+)
+
+// lostRow is the row of an exchange that has lost its websocket feed.
+func lostRow(exchange string, lost int, cause string) feed.Exchange {
+	return feed.Exchange{
+		Exchange: exchange, Kind: "websocket", Configured: true, State: feed.Lost, Lost: lost, Cause: cause,
+		Since: time.Date(2026, 1, 2, 10, 17, 56, 0, time.Local),
+		Text:  fmt.Sprintf("0 tunnels (%d until 10:17:56), %d refused in 1 min: %s", lost, 6*lost, cause),
+	}
+}
+
+const denied = "upstream_denied by tokyo-1, tokyo-2"
+
+// Promise (feeds): line 1 names every exchange and kind that is lost, the worst first, cut at 160 columns with how many more there are.
+func TestLineOfLostExchanges(t *testing.T) {
+	t.Parallel()
+	many := func(n int, cause func(i int) string) (rows []feed.Exchange) {
+		for i := range n {
+			rows = append(rows, lostRow(fmt.Sprintf("exchange_%02d", i), 40, cause(i)))
+		}
+		return rows
+	}
+	for name, c := range map[string]struct {
+		rows []feed.Exchange
+		want []string
+	}{
+		"none": {[]feed.Exchange{{Exchange: "okx", Kind: "http", State: feed.Idle, Text: "idle since 17:02:00"}}, nil},
+		"one":  {[]feed.Exchange{lostRow("binance_futures", 40, denied)}, []string{"BAD: binance_futures websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2"}},
+		"one cause for three": {
+			[]feed.Exchange{lostRow("binance", 40, denied), lostRow("okx", 9, denied), lostRow("bybit", 1, denied)},
+			[]string{"BAD: binance websocket, okx websocket, bybit websocket: 0 tunnels, 50 lost, since 10:17:56: upstream_denied by tokyo-1, tokyo-2"},
+		},
+		"two causes": {
+			[]feed.Exchange{lostRow("binance", 40, denied), lostRow("okx", 9, "overload")},
+			[]string{"BAD: binance websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2; also okx websocket",
+				"BAD: okx websocket: 0 tunnels (9 until 10:17:56), 54 refused in 1 min: overload"},
+		},
+		"forty with one cause": {many(40, func(int) string { return denied }), []string{
+			"BAD: exchange_00 websocket, exchange_01 websocket, exchange_02 websocket: 0 tunnels, 1600 lost, since 10:17:56: upstream_denied by tokyo-1, tokyo-2 (+37 more)",
+			"BAD: exchange_00 websocket, ",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := Status{State: StateReady, Config: Config{InForce: true}, Exchanges: c.rows}.Problems()
+			if len(got) != len(c.want) {
+				t.Fatalf("%q", got)
+			}
+			for i, want := range c.want {
+				if got[i] != want && !(strings.HasSuffix(want, ", ") && strings.HasPrefix(got[i], want)) {
+					t.Errorf("line %d:\n got %s\nwant %s", i+1, got[i], want)
+				}
+			}
+			if len(got) > 0 && len(got[0]) > 160 {
+				t.Errorf("%d columns", len(got[0]))
+			}
+		})
+	}
+	for n := 1; n < 60; n++ { // however many: it fits, and counts what it does not name
+		rows := many(n, func(i int) string { return fmt.Sprintf("upstream_refused by tokyo-%d", i) })
+		lines := Status{State: StateReady, Config: Config{InForce: true}, Exchanges: rows}.Problems()
+		named, more := strings.Count(lines[0], "exchange_"), 0
+		if _, rest, ok := strings.Cut(lines[0], "(+"); ok {
+			_, _ = fmt.Sscanf(rest, "%d more)", &more)
+		}
+		if len(lines[0]) > 160 || named+more != n {
+			t.Errorf("%d lost, %d named, %d more: %s", n, named, more, lines[0])
+		}
+		all := strings.Join(lines, "\n")
+		for i := range n {
+			if !strings.Contains(all, fmt.Sprintf("exchange_%02d websocket", i)) {
+				t.Errorf("exchange %d of %d is not named", i, n)
+			}
+		}
+	}
+}
+
+// What is lost comes before everything else; what goes on without a usable upstream
+// is said, too.
+func TestOrderOfProblems(t *testing.T) {
+	t.Parallel()
+	s := Status{
+		State: StateReady, Reasons: []string{"log lines lost"}, Config: Config{Faults: []string{"proxyd.yaml:1:1: no"}},
+		Exchanges: []feed.Exchange{
+			lostRow("okx", 3, denied),
+			{Exchange: "kraken", Kind: "http", State: feed.OK, Cause: "no upstream can be used: a is drained", Text: "no upstream can be used for new connections: a is drained"},
+		},
+	}
+	got := s.Problems()
+	for i, want := range []string{"BAD: okx websocket: ", "FILE NOT IN FORCE: proxyd.yaml:1:1: no", "DEGRADED: kraken http: no upstream can be used for new connections: a is drained", "DEGRADED: log lines lost"} {
+		if i >= len(got) || !strings.HasPrefix(got[i], want) {
+			t.Fatalf("line %d of %q, want %q", i+1, got, want)
+		}
+	}
+}
+
+// The rows of feeds, and those that a query asks for; what names nothing is refused.
+func TestFeedsAnswer(t *testing.T) {
+	t.Parallel()
+	o := wellOptions(t)
+	o.Feeds = func() feed.Report {
+		return feed.Report{
+			Time:      time.Now(),
+			Exchanges: []feed.Exchange{lostRow("binance", 40, denied), {Exchange: "okx", Kind: "http", State: feed.OK}, {Exchange: "okx", Kind: "websocket", State: feed.NoTraffic}},
+			Feeds: []feed.Feed{
+				{Exchange: "binance", Kind: "websocket", Upstream: "old-1", Counts: feed.Counts{Tunnels: 3}}, {Exchange: "okx", Kind: "http", Upstream: "direct"},
+			},
+		}
+	}
+	a := serve(t, o, "")
+	for query, want := range map[string][2]int{
+		"": {3, 2}, "?exchange=OKX": {2, 1}, "?exchange=okx&kind=ws": {1, 0}, "?kind=http": {1, 1}, "?upstream=old-1": {1, 1}, "?upstream=direct&exchange=binance": {0, 0},
+	} {
+		got := get(t, a, "/api/v1/feeds"+query)
+		var r feed.Report
+		if err := json.Unmarshal([]byte(got.body), &r); err != nil || got.status != 200 || len(r.Exchanges) != want[0] || len(r.Feeds) != want[1] {
+			t.Errorf("%s: %d exchanges and %d feeds, want %v (%d, %v)", query, len(r.Exchanges), len(r.Feeds), want, got.status, err)
+		}
+	}
+	for query, want := range map[string]string{"?exchange=okcoin2": "there is no exchange", "?upstream=tokio-9": "there is no upstream", "?kind=ftp": "kind"} {
+		if got := get(t, a, "/api/v1/feeds"+query); got.status != 400 || !strings.Contains(got.body, want) {
+			t.Errorf("%s: %d %s", query, got.status, got.body)
+		}
+	}
+	if got := get(t, a, "/api/v1/status"); !strings.Contains(got.body, `"problems": []`) {
+		t.Errorf("status: %s", got.body)
+	}
+}

@@ -57,9 +57,12 @@ Exit code 0, or 1 if the daemon cannot be reached.`,
 }
 
 // keepShowing prints the status until the context ends. It goes on while the daemon
-// is unreachable, and prints that. On a terminal it draws over the last one, on the
-// alternate screen.
+// is unreachable, and prints that; but it does not begin then. On a terminal it draws
+// over the last one, on the alternate screen.
 func keepShowing(cmd *cobra.Command, client *admin.Client, format string) error {
+	if _, err := askStatus(cmd, client); err != nil {
+		return err
+	}
 	if file, ok := cmd.OutOrStdout().(*os.File); ok && terminal(file) && format != "json" {
 		s := screen{out: file}
 		s.enter()
@@ -93,11 +96,15 @@ func eachInterval(cmd *cobra.Command, show func() error) error {
 	}
 }
 
-// statusOrError returns what a terminal shows: the status, or why there is none.
-func statusOrError(cmd *cobra.Command, client *admin.Client) func(width int) string {
+func askStatus(cmd *cobra.Command, client *admin.Client) (admin.Status, error) {
 	ctx, cancel := withTimeout(cmd, requestTimeout)
 	defer cancel()
-	s, err := client.Status(ctx)
+	return client.Status(ctx)
+}
+
+// statusOrError returns what a terminal shows: the status, or why there is none.
+func statusOrError(cmd *cobra.Command, client *admin.Client) func(width int) string {
+	s, err := askStatus(cmd, client)
 	return func(width int) string {
 		v := statusView{width: width, colour: os.Getenv("NO_COLOR") == "", now: time.Now()}
 		if err != nil {
@@ -110,9 +117,7 @@ func statusOrError(cmd *cobra.Command, client *admin.Client) func(width int) str
 }
 
 func showStatus(cmd *cobra.Command, client *admin.Client, format string, again bool) error {
-	ctx, cancel := withTimeout(cmd, requestTimeout)
-	defer cancel()
-	s, err := client.Status(ctx)
+	s, err := askStatus(cmd, client)
 	if err != nil {
 		return err
 	}

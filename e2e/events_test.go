@@ -171,7 +171,7 @@ func TestDocumentedNotifiers(t *testing.T) {
 			}
 		}
 	}
-	for name, want := range map[string]string{"TELEGRAM": "chat_id=-100123456789&text=warn+tokyo-1+is+drained", "SLACK": `"text": "warn tokyo-1 is drained`} {
+	for name, want := range map[string]string{"TELEGRAM": "++warn+++tokyo-1+is+drained", "SLACK": `"text": "warn tokyo-1 is drained`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if n := strings.Count(scripts[name], "\n"); n == 0 || n > 5 {

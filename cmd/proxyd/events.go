@@ -213,8 +213,14 @@ func (l *eventLog) print(e event.Event) error {
 		return json.NewEncoder(l.out).Encode(e)
 	}
 	line := fmt.Sprintf("%s  %-5s  ", e.Time.Local().Format(time.DateTime), e.Severity)
-	if about := strings.Join(strings.Fields(e.Exchange+" "+e.Kind+" "+e.Upstream), " "); about != "" {
-		line += about + ": "
+	var about []string
+	for _, word := range []string{e.Exchange, e.Kind, e.Upstream} {
+		if word != "" && !strings.Contains(e.Text, word) {
+			about = append(about, word)
+		}
+	}
+	if len(about) > 0 {
+		line += strings.Join(about, " ") + ": "
 	}
 	line += e.Text
 	if e.Hint != "" {

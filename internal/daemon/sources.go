@@ -142,7 +142,7 @@ func (s *sources) finish() {
 	for _, b := range s.bursts.Take(now.Add(time.Hour)) { // over or not
 		s.ended(b, now)
 	}
-	s.groups.Flush()
+	s.groups.Flush(now)
 }
 
 func (s *sources) ended(b event.Burst, now time.Time) {

@@ -72,22 +72,25 @@ func (g *Groups) Tick(now time.Time) {
 	g.each(func(o *group) (due, over bool) {
 		over = now.Sub(o.latest) >= groupEnds
 		return over || now.Sub(o.from) >= groupPauses[min(o.level, len(groupPauses)-1)], over
-	})
+	}, now)
 }
 
 // Flush hands out what has been counted, and ends all groups.
-func (g *Groups) Flush() {
-	g.each(func(*group) (due, over bool) { return true, true })
+func (g *Groups) Flush(now time.Time) {
+	g.each(func(*group) (due, over bool) { return true, true }, now)
 }
 
-func (g *Groups) each(look func(*group) (due, over bool)) {
+func (g *Groups) each(look func(*group) (due, over bool), now time.Time) {
 	var events []Event
 	g.mu.Lock()
 	for key, o := range g.open {
 		due, over := look(o)
 		if due && o.count > 0 {
 			e := o.event
-			e.Time, e.Count, e.Text = o.latest, o.count, o.words(o.count, max(o.latest.Sub(o.from), time.Second))
+			e.Time, e.Count, e.Text = now, o.count, o.words(o.count, max(o.latest.Sub(o.from), time.Second))
+			if over && now.Sub(o.latest) >= groupEnds { // an event is dated when it is written
+				e.Text += "; none since " + o.latest.Format(time.TimeOnly)
+			}
 			events = append(events, e)
 			o.count, o.from = 0, o.latest
 			o.level++

@@ -3,6 +3,7 @@ package event
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,6 +28,9 @@ func TestGroupsMakeFewEventsWithTheExactCount(t *testing.T) {
 	for range 60 {
 		g.Tick(now)
 		now = now.Add(time.Second)
+	}
+	if last := events[len(events)-1]; !last.Time.Equal(now.Add(-time.Second)) || !strings.HasSuffix(last.Text, "; none since "+now.Add(-61*time.Second).Format(time.TimeOnly)) {
+		t.Errorf("the last one: %+v", last)
 	}
 	sum := 0
 	for _, e := range events {
@@ -58,7 +62,7 @@ func TestGroupsKeepApartWhatDiffers(t *testing.T) {
 	if len(events) != 4 {
 		t.Fatalf("%+v", events)
 	}
-	if g.Flush(); len(events) != 8 {
+	if g.Flush(now); len(events) != 8 {
 		t.Fatalf("after a flush: %+v", events)
 	}
 }
@@ -71,7 +75,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	for i := range 10 * mostGroups {
 		g.Note(Event{Type: Refused, Exchange: "okx", Upstream: fmt.Sprint("up-", i)}, "x", now, refusedWords)
 	}
-	if g.Flush(); n > mostGroups+3 || sum != 10*mostGroups {
+	if g.Flush(now); n > mostGroups+3 || sum != 10*mostGroups {
 		t.Fatalf("%d events for %d", n, sum)
 	}
 }

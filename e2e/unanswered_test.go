@@ -22,7 +22,7 @@ func TestFrozenUpstreamOfPlainRequests(t *testing.T) {
 	socket := t.TempDir() + "/admin"
 	p := launch(t, "", fmt.Sprintf("admin: unix:%s\nattempt_seconds: 0.1\npools: {asia: {proxies: [{name: a, url: %q}, {name: b, url: %q}]}}\nexchanges: {binance: asia}\ndefault: reject\n", socket, a.URL(), b.URL()))
 	client := &http.Client{
-		Timeout:   400 * time.Millisecond,
+		Timeout:   time.Second,
 		Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: p.Addr}), DisableKeepAlives: true},
 	}
 	ok := 0

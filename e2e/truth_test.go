@@ -28,7 +28,8 @@ type deed struct {
 // deeds are the mix: 50 of 50.
 var deeds = []deed{
 	{share: 8, exchange: "binance", kind: "websocket", host: "stream.binance.com", end: clientEnds, outcome: "ok"},
-	{share: 6, exchange: "okx", kind: "websocket", host: "ws.okx.com", end: clientEnds, outcome: "ok"},
+	{share: 5, exchange: "okx", kind: "websocket", host: "ws.okx.com", end: clientEnds, outcome: "ok"},
+	{share: 1, exchange: "okx", kind: "websocket", host: "ws.okx.com", end: heldOpen, outcome: "ok"},
 	{share: 5, exchange: "binance", kind: "websocket", host: "stream.binance.com", end: exchangeEnds, outcome: "ok"},
 	{share: 5, exchange: "okx", kind: "websocket", host: "ws.okx.com", end: exchangeEnds, outcome: "ok"},
 	{share: 6, exchange: "kraken", kind: "http", host: "api.kraken.com", plain: true, outcome: "ok"},
@@ -71,8 +72,10 @@ func TestTruth(t *testing.T) {
 	tr.live(t)
 	tr.m.gates["die-1"].drop()
 	testkit.Eventually(t, testkit.Patience, "the upstream's tunnels to end", func() bool { return tr.m.sum("", "die-1").open == 0 })
-	for _, c := range tr.held["kraken"] {
-		_ = c.Close()
+	for _, exchange := range []string{"kraken", "okx"} {
+		for _, c := range tr.held[exchange] {
+			_ = c.Close()
+		}
 	}
 	testkit.Eventually(t, testkit.Patience, "every tunnel to end", func() bool {
 		return strings.Contains(tr.admin(t, tr.socket, "/api/v1/status"), `"active": 0,`)
@@ -120,8 +123,12 @@ func (tr *truth) run(t *testing.T) {
 			}
 		})
 	}
-	for i := range truthRounds * 50 {
-		work <- i
+	for _, held := range []bool{true, false} { // first those that show that an upstream lives
+		for i := range truthRounds * 50 {
+			if (deedOf(i).end == heldOpen) == held {
+				work <- i
+			}
+		}
 	}
 	close(work)
 	all.Wait()
@@ -214,7 +221,12 @@ func exchangeOf(host string) string {
 func (tr *truth) live(t *testing.T) {
 	t.Helper()
 	var s struct{ Active int64 }
-	open := want("coinbase", "", "") + want("bitmex", "", "") + want("kraken", "websocket", "")
+	var open int64
+	for _, d := range deeds {
+		if d.end == heldOpen {
+			open += int64(d.share * truthRounds)
+		}
+	}
 	testkit.Eventually(t, testkit.Patience, "only the held tunnels to be open", func() bool {
 		if err := json.Unmarshal([]byte(tr.admin(t, tr.socket, "/api/v1/status")), &s); err != nil {
 			t.Fatal(err)
@@ -252,6 +264,13 @@ func (tr *truth) counters(t *testing.T) {
 		equal(name+": tunnels", sum("proxyd_requests_total", "outcome", "ok"), int64(seen.accepted))
 		equal(name+": bytes up", sum("proxyd_tunnel_bytes_total", "direction", "up"), seen.received)
 		equal(name+": bytes down", sum("proxyd_tunnel_bytes_total", "direction", "down"), seen.sent)
+		ended := map[string]int64{"client": int64(seen.closedByThePeer), "exchange": int64(seen.closedHere), "upstream": 0, "proxyd": 0}
+		if l.upstream == "die-1" {
+			ended = map[string]int64{"upstream": int64(seen.accepted)}
+		}
+		for by, n := range ended {
+			equal(name+": closed by "+by, sum("proxyd_tunnel_closed_total", "closed_by", by), n)
+		}
 		equal(name+": open", sum("proxyd_tunnels_active"), int64(seen.open))
 	}
 	equal("requests that deny-1 has refused", want("binance_futures", "", ""), int64(len(tr.deny.Asked())))

@@ -99,6 +99,24 @@ func (r *Resolver) LookupCached(ctx context.Context, host string) ([]netip.Addr,
 	}
 }
 
+// Doubt notes that none of the addresses that LookupCached returned could be
+// connected to: the name is looked up again before its next use, answerFailed after
+// the last look-up at the earliest. It reports whether the name servers said in the
+// last look-up that the name does not exist.
+func (r *Resolver) Doubt(host string) (gone bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.answers[host]
+	if a == nil {
+		return false
+	}
+	if age := r.now().Sub(a.at); age >= answerFailed && age < answerFresh {
+		a.at = a.at.Add(age - answerFresh)
+	}
+	e, ok := errors.AsType[*net.DNSError](a.err)
+	return ok && e.IsNotFound
+}
+
 // outcome returns the result of another caller's look-up. It does not count if
 // that caller gave up.
 func (r *Resolver) outcome(a *cachedAnswer) (addrs []netip.Addr, counts bool, err error) {

@@ -126,6 +126,49 @@ func TestCachedRetriesAfter5Seconds(t *testing.T) {
 	})
 }
 
+// A name whose addresses do not work is looked up again before its next use, 5 s
+// after the last look-up at the earliest; that it is gone is known then.
+func TestDoubtfulAddressesAreLookedUpAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNames{}
+		r := NewResolver(n.lookup)
+		n.says(nil, 0, "192.0.2.1")
+		gives(t, r, "192.0.2.1")
+		time.Sleep(10 * time.Second)
+		n.says(&net.DNSError{Err: "no such host", Name: "px.example", IsNotFound: true}, 0)
+		if r.Doubt("px.example") {
+			t.Error("gone, before it was looked up")
+		}
+		gives(t, r, "192.0.2.1")
+		if !r.Doubt("px.example") {
+			t.Error("not gone")
+		}
+		n.says(nil, 0, "192.0.2.2")
+		time.Sleep(5*time.Second - 1)
+		gives(t, r, "192.0.2.1")
+		time.Sleep(time.Nanosecond)
+		gives(t, r, "192.0.2.2")
+		n.says(nil, 0, "192.0.2.3")
+		if r.Doubt("px.example") {
+			t.Error("gone, though it was found")
+		}
+		gives(t, r, "192.0.2.2")
+		if n.count() != 3 {
+			t.Errorf("%d look-ups, want 3", n.count())
+		}
+		if r.Doubt("other.example") {
+			t.Error("gone, though it was never asked for")
+		}
+		n.says(errServer, 0)
+		time.Sleep(10 * time.Second)
+		_ = r.Doubt("px.example")
+		gives(t, r, "192.0.2.2")
+		if r.Doubt("px.example") {
+			t.Error("gone, though the name server fails")
+		}
+	})
+}
+
 // A slow name server holds a dial for a second at most while older answers are at hand.
 func TestCachedWaitsASecondForRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -123,7 +123,7 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		}
 		conn, err := (&dialer.Dialer{History: s.shared.reached}).Dial(ctx, addrs, u.url.Port)
 		if err != nil {
-			return nil, dialer.UpstreamError(err, time.Since(start))
+			return nil, u.unconnected(s, dialer.UpstreamError(err, time.Since(start)))
 		}
 		return &link{conn: conn, release: func() {}, beside: isBeside(conn)}, nil
 	}
@@ -155,6 +155,16 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 	mine := failure.New(class, "via %s: %s", u.via.name, e.Error()).With(err, e.Hint)
 	mine.Hop, mine.ProxyError = !ok, e.ProxyError
 	return nil, mine
+}
+
+// unconnected returns the error of a connection to u that could not be made: where its
+// name is gone, that says more than what its last address does.
+func (u *Upstream) unconnected(s *Set, e *failure.Error) *failure.Error {
+	if e.Class == failure.Local || u.url.Host.IsIP() || !s.shared.resolver.Doubt(u.url.Host.Name) {
+		return e
+	}
+	return failure.New(failure.UpstreamDNS, "has the name %s, which is not found any more; at its last address it %s", u.url.Host.Name, e.Text).
+		With(e, "check the host in its URL: the provider may have renamed it")
 }
 
 // isHere reports whether u, which conn leads to from this machine, is on this

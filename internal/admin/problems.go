@@ -2,7 +2,9 @@ package admin
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"proxyd/internal/feed"
 )
@@ -86,21 +88,18 @@ func headLine(losses []loss) (line string, told int) {
 	}
 	line, told = "BAD: "+losses[0].String(), 1
 	if room := lineWidth - len(more(len(others))); len(line) > room {
-		names, named := losses[0].names, 0
-		line = "BAD: "
-		for named < len(names) && (named == 0 || len(line)+len(names[named]) < lineWidth/2) {
-			if named > 0 {
-				line += ", "
-			}
-			line += names[named]
+		names, named, width := losses[0].names, 0, 0
+		for named < len(names) && (named == 0 || width+len(names[named]) < lineWidth/2) {
+			width += len(names[named]) + len(", ")
 			named++
 		}
-		hidden := len(names) - named
-		if hidden > 0 || len(others) > 0 {
-			told = 0
+		whole := func() string { return "BAD: " + strings.Join(names[:named], ", ") + ": " + losses[0].text }
+		for named > 2 && len(whole()+more(len(names)-named+len(others))) > lineWidth {
+			named-- // the cause says more than a third name
 		}
-		line += ": " + losses[0].text
-		return cutAt(line, lineWidth-len(more(hidden+len(others)))) + more(hidden+len(others)), told
+		line = whole()
+		rest := more(len(names) - named + len(others))
+		return cutAt(line, lineWidth-len(rest)) + rest, 0
 	}
 	for i, name := range others {
 		next := line + ", " + name
@@ -144,8 +143,16 @@ func lossesOf(rows []feed.Exchange) []loss {
 		for _, e := range group {
 			losses[i].names = append(losses[i].names, rowName(e))
 		}
-		if losses[i].text = group[0].Text; len(group) > 1 && group[0].Cause != "" {
+		switch {
+		case c.state == feed.Silent:
+			losses[i].text = "silent since " + clock(earliest(group)) + ": " + group[0].Text
+			if len(group) > 1 {
+				losses[i].text = silentTogether(group)
+			}
+		case len(group) > 1 && group[0].Cause != "":
 			losses[i].text = together(group)
+		default:
+			losses[i].text = group[0].Text
 		}
 	}
 	return losses
@@ -153,15 +160,28 @@ func lossesOf(rows []feed.Exchange) []loss {
 
 // together returns what rows with the same cause have in common.
 func together(group []*feed.Exchange) string {
-	open, lost, since := 0, 0, group[0].Since
+	open, lost := 0, 0
 	for _, e := range group {
 		open, lost = open+e.Tunnels, lost+e.Lost
-		if e.Since.Before(since) {
-			since = e.Since
-		}
 	}
-	return fmt.Sprintf("%d tunnels, %d lost, since %s: %s", open, lost, since.Local().Format("15:04:05"), group[0].Cause)
+	return fmt.Sprintf("%d tunnels, %d lost, since %s: %s", open, lost, clock(earliest(group)), group[0].Cause)
 }
+
+// silentTogether returns what rows have in common whose silence is blamed on the same.
+func silentTogether(group []*feed.Exchange) string {
+	open := 0
+	for _, e := range group {
+		open += e.Tunnels
+	}
+	return fmt.Sprintf("silent since %s, %d tunnels: %s", clock(earliest(group)), open, group[0].Cause)
+}
+
+// earliest returns when the first of rows got its state.
+func earliest(group []*feed.Exchange) time.Time {
+	return slices.MinFunc(group, func(a, b *feed.Exchange) int { return a.Since.Compare(b.Since) }).Since
+}
+
+func clock(at time.Time) string { return at.Local().Format("15:04:05") }
 
 func rowName(e *feed.Exchange) string { return e.Exchange + " " + e.Kind }
 

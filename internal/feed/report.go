@@ -51,6 +51,8 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		}
 		if p.state == Lost || p.noMember != nil {
 			row.Cause = p.cause()
+		} else if s := p.silence(); s != nil && p.state == Silent {
+			row.Cause = s.why
 		}
 		if history {
 			row.History = p.history(t.sec)

@@ -36,7 +36,7 @@ type Exchange struct {
 	State      State     `json:"state"`
 	Since      time.Time `json:"since,omitzero"`    // when the state began
 	Text       string    `json:"text,omitempty"`    // what is wrong, without the exchange's name
-	Cause      string    `json:"cause,omitempty"`   // of a loss: "upstream_denied by tokyo-1, tokyo-2"
+	Cause      string    `json:"cause,omitempty"`   // of a loss: "upstream_denied by tokyo-1, tokyo-2"; of a silence, whom it blames
 	Hint       string    `json:"hint,omitempty"`    // what to do
 	Lost       int       `json:"lost,omitempty"`    // tunnels that were open before, and are not
 	History    []int64   `json:"history,omitempty"` // bytes from the exchange in each of the last 60 s, the oldest first
@@ -97,6 +97,8 @@ type Silence struct {
 	Rule    string    `json:"rule"`    // fixed, learned or never_began
 	Blame   string    `json:"blame"`   // subscription, upstream, exchange, unknown or network
 	Text    string    `json:"text"`    // in words
+
+	why string // the part of Text that says whom it blames
 }
 
 // Tunnel is what is sampled of one live tunnel.

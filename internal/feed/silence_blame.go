@@ -171,7 +171,7 @@ func (f *feedSilence) row(now time.Time) *Silence {
 	}
 	return &Silence{
 		Since: now.Add(-time.Duration(f.lasted) * time.Second), Tunnels: max(f.silent, min(f.highest, f.watched)), Rule: f.state,
-		Blame: f.blame.who, Text: f.what() + "; " + f.blame.why,
+		Blame: f.blame.who, Text: f.what() + "; " + f.blame.why, why: f.blame.why,
 	}
 }
 

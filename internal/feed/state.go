@@ -54,6 +54,7 @@ type cause struct {
 const (
 	lostAfter   = 3                // in a row
 	maxCauses   = 16               // that are kept
+	causeGoesOn = 5 * time.Second  // a cause that was seen so shortly before the last one goes on
 	causesFor   = time.Minute      // a cause that is older than the last one by more is not named
 	settledFall = 10 * time.Second // a fall that stopped halfway is over then
 	requestsFor = time.Minute      // an exchange without tunnels is in use so long after a request

@@ -182,7 +182,10 @@ func TestWhatMakesAnExchangeLost(t *testing.T) {
 				if row.State.Bad() != (c.lost != "") {
 					t.Fatalf("state %s: %s", row.State, row.Text)
 				}
-				if text := withoutDay(row.Text); c.lost != "" && !strings.HasSuffix(text, c.lost) {
+				if text := withoutDay(row.Text); c.lost != "" && !strings.Contains(text, "since ") && !strings.Contains(text, "until ") {
+					t.Errorf("text %q says no time", text)
+				}
+				if text := strings.Replace(withoutDay(row.Text), ", since 00:00:00", "", 1); c.lost != "" && !strings.HasSuffix(text, c.lost) {
 					t.Errorf("text %q, want %q", text, c.lost)
 				}
 				if c.lost != "" && (row.Hint == "" || strings.Contains(row.Hint, "UPSTREAM") || strings.Contains(row.Hint, "EXCHANGE")) {
@@ -214,7 +217,7 @@ func TestLostWhileTunnelsGoOn(t *testing.T) {
 			r.refuse(ws, failure.UpstreamTimeout, nil)
 		}
 		row := r.row("okx", "websocket")
-		if row.State != feed.Lost || row.Text != "2 tunnels go on, 3 refused in 1 min: upstream_timeout by tokyo-1" {
+		if row.State != feed.Lost || withoutDay(row.Text) != "2 tunnels go on, 3 refused in 1 min, since 00:01:00: upstream_timeout by tokyo-1" {
 			t.Errorf("%s: %s", row.State, row.Text)
 		}
 		end("upstream", 1, 1)
@@ -326,7 +329,7 @@ func TestDrainedPool(t *testing.T) {
 		set.Upstream("tokyo-1").SetDrained("", true)
 		set.Upstream("tokyo-2").SetDrained("okx", true)
 		row := r.row("okx", "websocket")
-		if row.State != feed.Lost || row.Text != "0 tunnels: no upstream can be used: tokyo-1 is drained, tokyo-2 is drained" || row.Hint != "to use it again: proxyd resume tokyo-1, tokyo-2" {
+		if row.State != feed.Lost || withoutDay(row.Text) != "0 tunnels, since 00:00:00: no upstream can be used: tokyo-1 is drained, tokyo-2 is drained" || row.Hint != "to use it again: proxyd resume tokyo-1, tokyo-2" {
 			t.Errorf("%+v", row)
 		}
 		if row := r.row("okx", "http"); row.State != feed.OK || row.Cause == "" || !strings.HasPrefix(row.Text, "no upstream can be used for new connections: ") {

@@ -17,11 +17,13 @@ const maxNames = 4
 func (t *Table) words(p *pair, now time.Time) string {
 	switch p.state {
 	case Lost:
-		parts := []string{p.openWords(now)}
+		text := p.openWords(now)
 		if how := t.failedWords(p, now); how != "" {
-			parts = append(parts, how)
+			text += ", " + how
 		}
-		text := strings.Join(parts, ", ")
+		if !strings.Contains(text, "until ") && !strings.Contains(text, "since ") {
+			text += ", since " + clock(p.since, now)
+		}
 		if cause := p.cause(); cause != "" {
 			text += ": " + cause
 		}
@@ -67,7 +69,7 @@ func (t *Table) failedWords(p *pair, now time.Time) string {
 	default:
 		parts = append(parts, fmt.Sprintf("%d refused since %s", p.failures, clock(p.failedSince, now)))
 	}
-	if p.shorts > 0 {
+	if p.shorts > 0 && (p.failures < lostAfter || p.endsAtOnce()) {
 		parts = append(parts, fmt.Sprintf("%d ended within 5 s since %s", p.shorts, clock(p.failedSince, now)))
 	}
 	return strings.Join(parts, ", ")
@@ -83,26 +85,43 @@ func (p *pair) cause() string {
 		}
 		return ""
 	}
-	var parts []string
 	var order []string
 	names := map[string][]string{}
-	for _, c := range causes {
+	for _, c := range merged(causes) {
 		head := c.head()
 		if _, known := names[head]; !known {
 			order = append(order, head)
 		}
 		names[head] = append(names[head], c.upstream)
 	}
-	for _, head := range order {
+	parts := make([]string, len(order))
+	for i, head := range order {
 		list := slices.DeleteFunc(names[head], func(s string) bool { return s == "" })
 		if len(list) == 0 {
-			head, _, _ = strings.Cut(head, "\x00")
-			parts = append(parts, head)
+			parts[i], _, _ = strings.Cut(head, "\x00")
 			continue
 		}
-		parts = append(parts, strings.Replace(head, "\x00", "", 1)+" "+namesOf(list))
+		parts[i] = strings.Replace(head, "\x00", "", 1) + " " + namesOf(list)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// merged returns causes with one for the tunnels through an upstream that ended at
+// once, whoever closed them: a client does where the exchange turns it away.
+func merged(causes []cause) (list []cause) {
+	for _, c := range causes {
+		i := slices.IndexFunc(list, func(have cause) bool { return have.class == "" && c.class == "" && have.upstream == c.upstream })
+		switch {
+		case i < 0:
+			c.by = who(c.by)
+			list = append(list, c)
+		case who(c.by) < list[i].by:
+			list[i].by = who(c.by) + " or " + list[i].by
+		default:
+			list[i].by += " or " + who(c.by)
+		}
+	}
+	return list
 }
 
 // head returns the words before the upstream's name; what stands behind the NUL
@@ -110,7 +129,7 @@ func (p *pair) cause() string {
 func (c cause) head() string {
 	switch {
 	case c.class == "":
-		return "closed by " + who(c.by) + "\x00 through"
+		return "closed by " + c.by + "\x00 through"
 	case strings.HasPrefix(failure.AnswerTo(c.class).Blame, "upstream"):
 		return string(c.class) + "\x00 by"
 	}
@@ -130,19 +149,34 @@ func who(by string) string {
 	return by
 }
 
-// recent returns the causes of the latest failures.
+// recent returns the causes of the latest failures: those that go on and, behind them,
+// those that may have led to them.
 func (p *pair) recent() []cause {
-	var last time.Time
+	last := p.lastFailure()
+	var list, before []cause
+	for _, c := range p.causes {
+		switch age := last.Sub(c.last); {
+		case age <= causeGoesOn:
+			list = append(list, c)
+		case age <= causesFor:
+			before = append(before, c)
+		}
+	}
+	return append(list, before...)
+}
+
+// lastFailure returns when the latest failure was.
+func (p *pair) lastFailure() (last time.Time) {
 	for _, c := range p.causes {
 		last = latest(last, c.last)
 	}
-	var list []cause
-	for _, c := range p.causes {
-		if last.Sub(c.last) <= causesFor {
-			list = append(list, c)
-		}
-	}
-	return list
+	return last
+}
+
+// endsAtOnce reports whether tunnels still end at once, now that requests fail too.
+func (p *pair) endsAtOnce() bool {
+	last := p.lastFailure()
+	return slices.ContainsFunc(p.causes, func(c cause) bool { return c.class == "" && last.Sub(c.last) <= causeGoesOn })
 }
 
 // upstreams returns the upstreams that the causes name, each once.

@@ -69,6 +69,7 @@ func preparedDesk(t *testing.T, keys string) *desk {
 		v.Answer(testkit.VenueReply{Ticks: true})
 		d.venues[e.id], hosts[e.host] = v, v.Addr
 	}
+	hosts["leak.example"] = testkit.NewTCP(t, testkit.Hang).Addr
 	for _, members := range deskPools {
 		for _, m := range members {
 			p := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: m[1], Hosts: hosts, TLS: d.ca.Server(t)})

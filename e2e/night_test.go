@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"proxyd/internal/testkit"
 )
 
 // trouble is one thing that goes wrong at a desk.
@@ -68,6 +71,137 @@ func TestNightOfTheFile(t *testing.T) {
 			happen: func(t *testing.T, d *desk) { d.save(t, d.config(d.pools(nil), d.entries("okx"))) },
 			words:  []string{"FILE NOT IN FORCE: ", "okx"},
 			end:    restore,
+		},
+	})
+}
+
+// What goes wrong at an upstream.
+func TestNightOfTheUpstreams(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, 200, "", "")
+	expired := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", TLS: d.ca.ExpiredServer(t, "osaka-1.test")})
+	d.night(t, []trouble{
+		{
+			name:   "upstream dies",
+			happen: func(_ *testing.T, d *desk) { d.gates["osaka-1"].die() },
+			words:  []string{"BAD: okx websocket: 0 tunnels (40 until ", "upstream_refused by osaka-1"}, dated: true,
+			end: func(t *testing.T, d *desk) { d.gates["osaka-1"].revive(t) },
+		},
+		{
+			name: "upstream answers 407",
+			happen: func(_ *testing.T, d *desk) {
+				d.proxies["frankfurt-1"].SetFault(testkit.On(testkit.AtRequest, testkit.Answer("407 Proxy Authentication Required", "", "Proxy-Authenticate: Basic realm=x")))
+				d.gates["frankfurt-1"].drop()
+			},
+			words: []string{"BAD: bybit websocket, kraken websocket: 0 tunnels, 80 lost, since ", ": upstream_auth by frankfurt-1"}, dated: true,
+			end: func(_ *testing.T, d *desk) { d.proxies["frankfurt-1"].SetFault(nil) },
+		},
+		{
+			name: "upstreams answer 403 for one exchange",
+			happen: func(_ *testing.T, d *desk) {
+				for name, refuse := range map[string]func(net.Conn){"tokyo-1": testkit.Answer("403 Forbidden", "not this one"), "tokyo-2": testkit.SOCKS5Reply(2)} {
+					d.proxies[name].SetFault(&testkit.Fault{At: testkit.AtRequest, Do: refuse, Host: "fstream.binance.com"})
+				}
+				d.drop("binance_futures")
+			},
+			words: []string{"BAD: binance_futures websocket: 0 tunnels (40 until ", "upstream_denied by tokyo-1, tokyo-2"}, dated: true,
+			end: func(_ *testing.T, d *desk) {
+				d.proxies["tokyo-1"].SetFault(nil)
+				d.proxies["tokyo-2"].SetFault(nil)
+			},
+		},
+		{
+			name: "certificate expired",
+			happen: func(_ *testing.T, d *desk) {
+				d.gates["osaka-1"].forward(expired.Addr)
+				d.gates["osaka-1"].drop()
+			},
+			words: []string{"BAD: okx websocket: 0 tunnels (40 until ", "upstream_tls by osaka-1"}, dated: true,
+			end: func(_ *testing.T, d *desk) { d.gates["osaka-1"].forward(d.proxies["osaka-1"].Addr) },
+		},
+	})
+}
+
+// What goes wrong at an exchange: inside TLS, where proxyd sees bytes only.
+func TestNightOfTheExchanges(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, 200, "", "watch: true\ndefault: reject\n")
+	says := func(exchange string, r testkit.VenueReply) func(*testing.T, *desk) {
+		return func(_ *testing.T, d *desk) {
+			d.venues[exchange].Answer(r)
+			d.drop(exchange)
+		}
+	}
+	well := testkit.VenueReply{Ticks: true}
+	d.night(t, []trouble{
+		{
+			name: "exchange answers 429", happen: says("okx", testkit.VenueReply{Status: 429}),
+			words: []string{"BAD: okx websocket: ", "osaka-1"}, dated: true,
+			end: func(_ *testing.T, d *desk) { d.venues["okx"].Answer(well) },
+		},
+		{
+			name: "exchange answers 451, without a check", happen: says("kraken", testkit.VenueReply{Status: 451}),
+			words: []string{"BAD: kraken websocket: ", "frankfurt-1"}, dated: true,
+			end: func(_ *testing.T, d *desk) { d.venues["kraken"].Answer(well) },
+		},
+		{
+			name: "exchange closes without an answer", happen: says("bybit", testkit.VenueReply{Drop: true}),
+			words: []string{"BAD: bybit websocket: ", "frankfurt-1"}, dated: true,
+			end: func(_ *testing.T, d *desk) { d.venues["bybit"].Answer(well) },
+		},
+		{
+			name: "entry deleted, default: reject",
+			happen: func(t *testing.T, d *desk) {
+				d.save(t, d.config(d.pools(nil), d.entries("okx")))
+				time.Sleep(time.Second)
+				d.drop("okx")
+			},
+			words: []string{"BAD: okx websocket: 0 tunnels (40 until ", "denied"}, dated: true,
+			end: func(t *testing.T, d *desk) { d.save(t, d.config(d.pools(nil), d.entries(""))) },
+		},
+	})
+}
+
+// Tunnels stay open and carry nothing but the exchange's answers to pings.
+func TestNightOfSilence(t *testing.T) {
+	t.Parallel()
+	const window = 5 * time.Second
+	d := newDesk(t, 200, "", "silence: {window_seconds: 5, bytes: 500}\n")
+	frozen := func(exchange string, on bool) {
+		d.venues[exchange].Answer(testkit.VenueReply{Ticks: true, Quiet: on})
+	}
+	d.night(t, []trouble{
+		{
+			name: "upstream goes mute", within: window + 3*time.Second,
+			happen: func(_ *testing.T, d *desk) { d.gates["frankfurt-1"].hush() },
+			words:  []string{"BAD: ", "bybit websocket", "kraken websocket", "frankfurt-1", "since "}, dated: true,
+			end: func(_ *testing.T, d *desk) { d.gates["frankfurt-1"].speak() },
+		},
+		{
+			name: "exchange sends nothing", within: window + 3*time.Second,
+			happen: func(*testing.T, *desk) { frozen("binance_futures", true) },
+			words:  []string{"BAD: binance_futures websocket: ", "since "}, dated: true,
+			end: func(*testing.T, *desk) { frozen("binance_futures", false) },
+		},
+		{
+			name: "exchange or its only upstream", within: window + 3*time.Second,
+			happen: func(*testing.T, *desk) { frozen("okx", true) },
+			words:  []string{"BAD: okx websocket: ", "cannot tell okx from osaka-1", "since "}, dated: true,
+			end: func(*testing.T, *desk) { frozen("okx", false) },
+		},
+		{
+			name: "network of this machine", within: window + 3*time.Second,
+			happen: func(_ *testing.T, d *desk) {
+				for _, g := range d.gates {
+					g.hush()
+				}
+			},
+			words: []string{"BAD: ", "this machine's network", "since "}, dated: true,
+			end: func(_ *testing.T, d *desk) {
+				for _, g := range d.gates {
+					g.speak()
+				}
+			},
 		},
 	})
 }

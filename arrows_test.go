@@ -84,8 +84,8 @@ var modules = map[string]struct {
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},        // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound daemon handover cmd/proxyd"}, // cmd/proxyd: the size of a terminal; relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors
 	"golang.org/x/net/idna":               {by: "target"},
-	"golang.org/x/net/publicsuffix":       {tests: true},  // catalog: what a registrable domain is; 300 KB that the binary need not have
-	"golang.org/x/net/dns/dnsmessage":     {by: "dialer"}, // the name servers of its tests
+	"golang.org/x/net/publicsuffix":       {tests: true},      // catalog: what a registrable domain is; 300 KB that the binary need not have
+	"golang.org/x/net/dns/dnsmessage":     {by: "dialer e2e"}, // the name servers of its tests
 	"github.com/coder/websocket":          {by: "testkit e2e interop"},
 	"github.com/google/go-cmp":            {tests: true},
 	"go.uber.org/goleak":                  {tests: true},

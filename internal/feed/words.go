@@ -97,6 +97,7 @@ func (p *pair) cause() string {
 	parts := make([]string, len(order))
 	for i, head := range order {
 		list := slices.DeleteFunc(names[head], func(s string) bool { return s == "" })
+		slices.Sort(list)
 		if len(list) == 0 {
 			parts[i], _, _ = strings.Cut(head, "\x00")
 			continue

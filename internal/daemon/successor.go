@@ -52,6 +52,7 @@ func (d *Daemon) awaitTakeover() {
 	set := d.snapshot.Load().Set()
 	set.Import(s.Upstreams)
 	set.Budgets().Import(s.Budgets)
+	d.feeds.Import(s.Feeds)
 	d.upgrade.others.setOpen(s.Open, d.budgets())
 	d.upgrade.arriving.Store(true)
 }

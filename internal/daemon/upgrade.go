@@ -15,6 +15,7 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
 	"proxyd/internal/event"
+	"proxyd/internal/feed"
 	"proxyd/internal/handover"
 	"proxyd/internal/limit"
 	"proxyd/internal/tunnel"
@@ -36,6 +37,7 @@ type handoverState struct {
 	Open       []openCount
 	Journal    []byte // event.Journal.HandOver
 	Alarms     []alarmMemory
+	Feeds      []feed.Memory
 }
 
 // upgrade is what a change of processes needs.
@@ -158,7 +160,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ..
 			d.journal.Resume()
 		}
 	}()
-	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export()})
+	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export(), d.feeds.Export()})
 	if err != nil {
 		child.Kill()
 		return err

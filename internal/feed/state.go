@@ -38,9 +38,10 @@ type pair struct {
 	high int
 	fell time.Time
 
-	carrying time.Time // when it began to work: a tunnel opened, or a request was answered
-	answered time.Time // when a plain request was last answered
-	ended    time.Time // when its last tunnel ended
+	inherited int       // tunnels that the process before this one had
+	carrying  time.Time // when it began to work: a tunnel opened, or a request was answered
+	answered  time.Time // when a plain request was last answered
+	ended     time.Time // when its last tunnel ended
 }
 
 // cause is one of the causes of failures.

@@ -221,7 +221,7 @@ func TestLostWhileTunnelsGoOn(t *testing.T) {
 			t.Errorf("%s: %s", row.State, row.Text)
 		}
 		end("upstream", 1, 1)
-		if row := r.row("okx", "websocket"); !strings.HasPrefix(row.Text, "1 tunnel go on (2 until ") || row.Lost != 1 {
+		if row := r.row("okx", "websocket"); !strings.HasPrefix(row.Text, "1 tunnel goes on (2 until ") || row.Lost != 1 {
 			t.Errorf("%s", row.Text)
 		}
 	})

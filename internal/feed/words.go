@@ -42,6 +42,9 @@ func (t *Table) words(p *pair, now time.Time) string {
 		}
 		return "idle since " + clock(latest(p.ended, p.answered), now)
 	case NoTraffic:
+		if p.inherited > 0 {
+			return "no traffic in this process yet; the one before it had " + plural(p.inherited, "tunnel", "tunnels")
+		}
 		return "no traffic yet"
 	}
 	return ""
@@ -54,7 +57,7 @@ func (p *pair) openWords(now time.Time) string {
 		was = fmt.Sprintf(" (%d until %s)", p.high, clock(p.fell, now))
 	}
 	if p.live > 0 {
-		return plural(p.live, "tunnel", "tunnels") + " go on" + was
+		return plural(p.live, "tunnel goes on", "tunnels go on") + was
 	}
 	return "0 tunnels" + was
 }

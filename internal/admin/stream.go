@@ -24,6 +24,7 @@ const (
 // streams bounds the streams, and ends them. It is safe for concurrent use.
 type streams struct {
 	slots   chan struct{}
+	alive   time.Duration // between two signs of life
 	stopped chan struct{}
 	once    sync.Once
 	latest  latestStatus
@@ -32,7 +33,7 @@ type streams struct {
 // newStreams leaves room for other requests where conns, the limit of connections,
 // is low.
 func newStreams(conns int) *streams {
-	return &streams{slots: make(chan struct{}, max(1, min(maxStreams, conns/2))), stopped: make(chan struct{})}
+	return &streams{slots: make(chan struct{}, max(1, min(maxStreams, conns/2))), alive: commentTime, stopped: make(chan struct{})}
 }
 
 // stop ends all streams, and those that begin later at once.
@@ -131,7 +132,7 @@ func (st *stream) follow(j *event.Journal, q event.Query, status func() (string,
 			return err
 		}
 	}
-	alive := time.NewTicker(commentTime)
+	alive := time.NewTicker(st.s.alive)
 	defer alive.Stop()
 	for {
 		select {

@@ -225,6 +225,46 @@ func TestStatusStreamSharesOneStatusForAllViewers(t *testing.T) {
 	})
 }
 
+// A stream outlives the limit for other answers, shows that it lives, and is no idle
+// connection that makes room for others.
+func TestStreamOutlivesOtherAnswers(t *testing.T) {
+	t.Parallel()
+	o := wellOptions(t)
+	o.Journal, o.MaxConns = newJournal(), 8
+	ln, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, done := New(o), make(chan error, 1)
+	s.http.WriteTimeout, s.streams.alive = 50*time.Millisecond, 20*time.Millisecond
+	go func() { done <- s.Serve(ln) }() // ends with Close
+	t.Cleanup(func() { _ = s.Close(); <-done })
+	at := ln.Addr().String()
+	v := view(t, at, "/api/v1/events")
+	for range 20 {
+		conn, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", at)
+		_, _ = bufio.NewReader(conn).ReadString('\n') // it may be closed to make room
+	}
+	signs, began := 0, time.Now()
+	for signs < 10 || time.Since(began) < 2*s.http.WriteTimeout {
+		if !v.lines.Scan() {
+			t.Fatalf("it has ended after %d signs of life", signs)
+		}
+		if v.lines.Text() == ": still here" {
+			signs++
+		}
+	}
+	o.Journal.Add(lostEvent("okx"))
+	if e := v.event(); e.Exchange != "okx" {
+		t.Fatalf("%+v", e)
+	}
+}
+
 // A viewer that does not read is closed, and delays neither those that add events
 // nor other viewers.
 func TestViewerThatDoesNotReadIsClosed(t *testing.T) {

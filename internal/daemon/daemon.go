@@ -363,11 +363,8 @@ func (d *Daemon) fileName() string {
 
 // logAdmin logs where the admin server listens.
 func (d *Daemon) logAdmin() {
-	set := d.listening.Load()
-	if a := set.admin(); a != nil {
+	if a := d.listening.Load().admin(); a != nil {
 		d.log().Info("admin", zap.Stringer("address", a))
-	} else if set.noAdmin != "" {
-		d.log().Warn("no admin server", zap.String("why", set.noAdmin))
 	}
 }
 

@@ -20,6 +20,9 @@ func (d *Daemon) logEvent(e event.Event) {
 	if d.metrics != nil { // there are none before Run
 		d.metrics.Event(e.Severity, e.Type)
 	}
+	if e.Type == event.Started || e.Type == event.Stopping { // the lines "proxyd" and "stopping" say so
+		return
+	}
 	level := zapcore.InfoLevel
 	switch e.Severity {
 	case event.Warn:
@@ -63,7 +66,7 @@ func (d *Daemon) observeProbe(p health.Pair, found health.Result) {
 	}
 }
 
-// addStart adds how this process has begun. The log says so already.
+// addStart adds how this process has begun.
 func (d *Daemon) addStart() {
 	e := event.Event{
 		Severity: event.Info, Type: event.Started,
@@ -73,9 +76,9 @@ func (d *Daemon) addStart() {
 		e.Type = event.Upgraded
 		e.Text = fmt.Sprintf("proxyd %s has taken over, process %d, generation %d", d.options.Version, os.Getpid(), d.generation)
 	}
-	d.journal.Adopt(e)
+	d.journal.Add(e)
 	if why := d.listening.Load().noAdmin; why != "" {
-		d.journal.Adopt(event.Event{Severity: event.Warn, Type: event.Listening, Text: "no admin server: " + why})
+		d.journal.Add(event.Event{Severity: event.Warn, Type: event.Listening, Text: "no admin server: " + why})
 	}
 }
 

@@ -25,7 +25,7 @@ func (d *Daemon) stop(ctx context.Context, force <-chan struct{}) {
 	ctx = context.WithoutCancel(ctx)
 	d.log().Info("stopping", zap.Int("tunnels", d.handler.Active()), zap.Float64("grace_seconds", c.StopGrace.Seconds()),
 		zap.Float64("drain_seconds", c.Drain.Seconds()), zap.String("note", "a second signal closes them at once"))
-	d.journal.Adopt(event.Event{Severity: event.Warn, Type: event.Stopping, Count: d.handler.Active(), Text: "proxyd is stopping"})
+	d.journal.Add(event.Event{Severity: event.Warn, Type: event.Stopping, Count: d.handler.Active(), Text: "proxyd is stopping"})
 	forced := false
 	if c.StopGrace > 0 {
 		select {

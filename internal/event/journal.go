@@ -53,8 +53,8 @@ func NewJournal(logged func(Event)) *Journal {
 // HandOver it is logged without an ID.
 func (j *Journal) Add(e Event) { j.logged(j.keep(e)) }
 
-// Adopt keeps an event that is logged already: by the process before this one, or
-// by a line of its own. It gets an ID of this journal.
+// Adopt keeps an event of the process before this one, which has logged it. It gets
+// an ID of this journal.
 func (j *Journal) Adopt(e Event) { j.keep(e) }
 
 func (j *Journal) keep(e Event) Event {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,10 @@ import (
 
 // browser is one Chromium for all tests; each test has a tab, and its cookies and
 // passwords, of its own.
-var browser context.Context
+var (
+	browser    context.Context
+	browserLog output
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -36,6 +40,7 @@ func run(m *testing.M) int {
 		chromedp.Flag("force-color-profile", "srgb"),
 		chromedp.Flag("host-resolver-rules", "MAP "+rebound+" 127.0.0.1"),
 		chromedp.WSURLReadTimeout(time.Minute),
+		chromedp.CombinedOutput(&browserLog),
 	)
 	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	defer cancel()
@@ -57,8 +62,9 @@ type tab struct {
 	ctx  context.Context
 	host string // that it may ask
 
-	mu    sync.Mutex
-	wrong []string
+	mu       sync.Mutex
+	wrong    []string
+	expected []string // in what is wrong
 }
 
 // newTab opens an empty tab that may ask the server of address alone.
@@ -78,13 +84,18 @@ func newTab(t *testing.T, address string) *tab {
 	call(b, log.Enable, cdp.Empty{})
 	call(b, runtime.Enable, cdp.Empty{})
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() && browser.Err() != nil {
+			log := browserLog.String()
+			t.Logf("the browser has ended: %v\n%s", context.Cause(browser), log[max(0, len(log)-4000):])
+		} else if t.Failed() {
 			t.Logf("the page when the test failed:\n%s", b.text("body"))
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, w := range b.wrong {
-			t.Error(w)
+			if !slices.ContainsFunc(b.expected, func(e string) bool { return strings.Contains(w, e) }) {
+				t.Error(w)
+			}
 		}
 	})
 	return b
@@ -133,17 +144,11 @@ func (b *tab) heard(event any) {
 	}
 }
 
-// forgive drops what was noted so far that holds words, since the test caused it.
-func (b *tab) forgive(words string) {
+// forgive expects what holds words on the console, since the test causes it.
+func (b *tab) forgive(words ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var rest []string
-	for _, w := range b.wrong {
-		if !strings.Contains(w, words) {
-			rest = append(rest, w)
-		}
-	}
-	b.wrong = rest
+	b.expected = append(b.expected, words...)
 }
 
 // patience is how long one action of the browser may take.

@@ -156,9 +156,10 @@ func (d *daemon) open(x *testkit.Exchange, host, path string) (*websocket.Conn, 
 	}
 	c.SetReadLimit(1 << 20)
 	d.t.Cleanup(func() { _ = c.CloseNow() })
-	go func() { // ends with the connection
+	go func() { // ends with the connection, which it closes then, as clients do
 		for {
 			if _, _, err := c.Read(context.Background()); err != nil {
+				_ = c.CloseNow()
 				return
 			}
 		}

@@ -57,6 +57,7 @@ func TestPageOfAnotherOriginReadsAndChangesNothing(t *testing.T) {
 	}))
 	defer foreign.Close()
 	b := newTab(t, foreign.URL)
+	b.forgive("") // what it is refused is on its console
 	b.run(chromedp.Navigate(foreign.URL))
 	b.waits(10*time.Second, "end of the tries", func() bool { return strings.HasPrefix(eval[string](b, "document.title"), "tried") })
 	if got := eval[string](b, "document.title"); strings.TrimSpace(got) != "tried:" {
@@ -65,7 +66,6 @@ func TestPageOfAnotherOriginReadsAndChangesNothing(t *testing.T) {
 	if status := w.get("/api/v1/status"); strings.Contains(status, "drained") {
 		t.Errorf("it drained an upstream:\n%s", status)
 	}
-	b.forgive("") // what it was refused is on its console
 }
 
 // A name that is made to lead to this machine shows nothing (DNS rebinding).
@@ -73,10 +73,9 @@ func TestPageByAReboundName(t *testing.T) {
 	w := newWorld(t, "")
 	_, port, _ := strings.Cut(strings.Trim(w.Page[len("http://"):], "/"), ":")
 	b := newTab(t, "http://"+rebound+":"+port)
+	b.forgive("421", "Cross-Origin-Opener-Policy") // the browser ignores that for such a name
 	b.run(chromedp.Navigate("http://" + rebound + ":" + port + "/"))
 	if text := b.text("body"); !strings.Contains(text, "admin.hosts") || strings.Contains(text, "tokyo-1") {
 		t.Errorf("it shows:\n%s", text)
 	}
-	b.forgive("421")
-	b.forgive("Cross-Origin-Opener-Policy") // the browser ignores it for such a name
 }

@@ -2,6 +2,7 @@ package page
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,16 +75,41 @@ func TestPageWithoutScript(t *testing.T) {
 func TestLostConnectionIsSaidAndComesBack(t *testing.T) {
 	w := newWorld(t, "")
 	b := load(t, w.Page)
+	b.forgive("net::ERR_")
 	w.stop()
 	b.shows(2*time.Second, "#news h1", "Connection lost since")
 	b.shows(time.Second, "#news h1", "showing data as of")
 	if !eval[bool](b, "document.body.classList.contains('stale')") {
 		t.Error("what is old is not shown in grey")
 	}
-	b.forgive("ERR_CONNECTION_REFUSED")
-	b.forgive("ERR_INCOMPLETE_CHUNKED_ENCODING")
-	b.forgive("ERR_EMPTY_RESPONSE")
-	b.forgive("ERR_CONNECTION_RESET")
+	launch(t, "admin: "+strings.Trim(w.Page[len("http://"):], "/")+"\n"+w.yaml)
+	b.shows(5*time.Second, "#news h1", "ok")
+	if eval[bool](b, "document.body.classList.contains('stale')") {
+		t.Error("what is new is shown in grey")
+	}
+}
+
+// There is a limit of streams. Who comes too late asks again and again.
+func TestViewerWithoutAStreamSeesWhatHappens(t *testing.T) {
+	w := newWorld(t, "")
+	for range 16 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.Page+"api/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%v %v", resp, err)
+		}
+		defer resp.Body.Close()
+	}
+	b := newTab(t, w.Page)
+	b.forgive("503")
+	b.run(chromedp.Navigate(w.Page))
+	b.ready()
+	w.follow(w.x, futures, "/ticker?ms=50")
+	b.shows(5*time.Second, "main", "1 (1)")
 }
 
 func TestUpstreamOutOfUseIsOnThePage(t *testing.T) {

@@ -98,6 +98,20 @@ func newBusyWorld(t *testing.T) *world {
 		w.follow(w.x, okx, "/ticker?ms=25")
 	}
 	w.follow(w.x, "ws.kraken.com", "/ticker?ms=200")
+	end := make(chan struct{})
+	tried := make(chan struct{})
+	go func() { // ends with the test: a client that does not give up
+		defer close(tried)
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(time.Second):
+				_, _ = w.open(w.x, futures, "/ticker?ms=50")
+			}
+		}
+	}()
+	t.Cleanup(func() { close(end); <-tried })
 	time.Sleep(15 * time.Second)
 	return w
 }

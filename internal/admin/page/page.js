@@ -257,6 +257,5 @@ function announce(line) {
 
 for (const part of ['main', 'news', 'live', 'answer']) at(part).dataset.script = 'on';
 at('views').hidden = false;
-at('foot').hidden = true;
 if (location.hash.startsWith('#/')) opened();
 connect();

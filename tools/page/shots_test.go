@@ -65,7 +65,7 @@ func TestPictures(t *testing.T) {
 					}
 					b.accessible(string(axe))
 					if slices.Contains(s.keep, name) {
-						write(t, filepath.Join(*shotsDir, s.name+"-"+name+".png"), b.picture(float64(width), 1000))
+						write(t, filepath.Join(*shotsDir, s.name+"-"+name+".png"), b.picture(float64(width), 930))
 					}
 				})
 			}

@@ -49,7 +49,7 @@ listen:
   - {address: "127.0.0.2:0", use: asia, kind: http, auth: {users: [{name: bot-1, password: secret}]}}
 exchanges:
   binance: {websocket: asia}
-  okx: {websocket: {pool: asia, limits: {connects: 300/5m}}}
+  okx: {websocket: {pool: asia, limits: {connects: 300/5m}, silence: {window_seconds: 5, bytes: 1000}}}
   kraken: {websocket: spare}
 pools:
   asia:
@@ -238,6 +238,10 @@ func (s *scene) answers(t *testing.T) map[string]*answer {
 		all[name].bodies = append(all[name].bodies, body)
 	}
 	get(reflect.TypeFor[admin.Status](), http.MethodGet, "/api/v1/status")
+	testkit.Eventually(t, 20*time.Second, "a silent feed", func() bool {
+		_, body := s.call(t, http.MethodGet, "/api/v1/feeds")
+		return strings.Contains(body, `"silence"`)
+	})
 	get(reflect.TypeFor[rows.Report](), http.MethodGet, "/api/v1/feeds")
 	get(reflect.TypeFor[[]admin.Tunnel](), http.MethodGet, "/api/v1/tunnels")
 	get(reflect.TypeFor[[]admin.Route](), http.MethodGet, "/api/v1/route?host=ws.okx.com&host=10.0.0.1")

@@ -52,18 +52,10 @@ func (d *Daemon) expiring(snap *router.Router, now time.Time) []*certificate {
 		}
 		list[i].names = append(list[i].names, name)
 	}
-	var in map[*upstream.Upstream][]*upstream.Pool
 	for _, u := range snap.Set().Upstreams() {
-		own, shown := u.Certificate(), u.ClientCertificate()
-		if !own.ExpiresSoon(now) && !shown.ExpiresSoon(now) {
-			continue
-		}
-		if in == nil {
-			in = memberships(snap)
-		}
-		if len(in[u]) > 0 {
-			add("upstream", u.Name(), "renew it there", own)
-			add("client certificate for upstream", u.Name(), "renew the file under tls.cert_file, then run: proxyd reload", shown)
+		if len(u.Pools()) > 0 {
+			add("upstream", u.Name(), "renew it there", u.Certificate())
+			add("client certificate for upstream", u.Name(), "renew the file under tls.cert_file, then run: proxyd reload", u.ClientCertificate())
 		}
 	}
 	for _, c := range d.inbound.Certificates() {
@@ -82,7 +74,7 @@ func (c *certificate) finding(now time.Time) finding {
 	end := c.validity.NotAfter
 	f := finding{
 		key: fmt.Sprint("certificate ", c.of, " ", end.Unix()), typ: event.Certificate, dated: true, hint: c.hint,
-		over: what + " " + several(c.names) + " no longer expires soon",
+		over: what + " " + several(c.names) + " is renewed, or no longer used",
 	}
 	if len(c.names) == 1 && c.of != "listener" {
 		f.upstream = c.names[0]

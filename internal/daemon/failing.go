@@ -14,25 +14,15 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// memberships returns the pools in which each upstream is enabled, in the order of the
-// file.
-func memberships(snap *router.Router) map[*upstream.Upstream][]*upstream.Pool {
-	in := map[*upstream.Upstream][]*upstream.Pool{}
-	for _, p := range snap.Config().Pools {
-		pool := snap.Set().Pool(p.Name)
-		for _, m := range pool.Members() {
-			if m.Enabled {
-				in[m.Upstream] = append(in[m.Upstream], pool)
-			}
-		}
-	}
-	return in
-}
-
 // leftWords returns what is left of pools: "1 of 3 members of asia left".
 func leftWords(pools []*upstream.Pool, exchange string, k catalog.Kind) string {
+	const most = 3
 	words := make([]string, 0, len(pools))
-	for _, p := range pools {
+	for i, p := range pools {
+		if i == most {
+			words = append(words, fmt.Sprintf("and %d more pools", len(pools)-most))
+			break
+		}
 		usable, enabled := p.Left(exchange, k)
 		words = append(words, fmt.Sprintf("%d of %d members of %s left", usable, enabled, p.Name()))
 	}
@@ -45,8 +35,7 @@ const maxLines = 5
 // failing is an upstream that is ejected, or rejects the credentials that it is given.
 type failing struct {
 	*upstream.Upstream
-	why   upstream.Failing
-	pools []*upstream.Pool // where it is enabled
+	why upstream.Failing
 }
 
 func (f *failing) since() time.Time { return cmp.Or(f.why.Ejected, f.why.Since) }
@@ -54,25 +43,24 @@ func (f *failing) since() time.Time { return cmp.Or(f.why.Ejected, f.why.Since) 
 // upstreamFindings returns the upstreams that are ejected, or reject their credentials.
 func upstreamFindings(snap *router.Router, now time.Time) (list []finding) {
 	var all []failing
-	var in map[*upstream.Upstream][]*upstream.Pool
+	inUse := 0
 	for _, u := range snap.Set().Upstreams() {
+		if u.Name() == "direct" || len(u.Pools()) == 0 {
+			continue
+		}
+		inUse++
 		why, bad := u.Failing()
 		if !bad || why.Ejected.IsZero() && why.Cause != failure.UpstreamAuth {
 			continue
 		}
-		if in == nil {
-			in = memberships(snap)
-		}
-		if len(in[u]) > 0 {
-			all = append(all, failing{u, why, in[u]})
-		}
+		all = append(all, failing{u, why})
 	}
 	if len(all) > maxLines {
-		return []finding{manyFailing(all, len(in), now)}
+		return []finding{manyFailing(all, inUse, now)}
 	}
 	for _, f := range all {
 		found := finding{key: "upstream " + f.Name(), severity: event.Warn, since: f.since(), dated: true, hint: upstreamHints[f.why.Cause]}
-		found.text = fmt.Sprintf("%s ejected since %s (%s), %s", f.Name(), clock(f.since(), now), f.why.Cause, leftWords(f.pools, "", 0))
+		found.text = fmt.Sprintf("%s ejected since %s (%s), %s", f.Name(), clock(f.since(), now), f.why.Cause, leftWords(f.Pools(), "", 0))
 		if f.why.Ejected.IsZero() {
 			found.text = fmt.Sprintf("%s rejects its credentials since %s (%s)", f.Name(), clock(f.since(), now), f.why.Cause)
 		}
@@ -90,14 +78,14 @@ func manyFailing(all []failing, of int, now time.Time) finding {
 		names[i] = f.Name()
 		classes[string(f.why.Cause)]++
 		since = earliest(since, f.since())
-		for _, p := range f.pools {
-			if len(pools) < 3 && !slices.Contains(pools, p) {
+		for _, p := range f.Pools() {
+			if !slices.Contains(pools, p) {
 				pools = append(pools, p)
 			}
 		}
 	}
 	return finding{
-		key: "upstreams", severity: event.Warn, since: since, dated: true, hint: "see: proxyd status",
+		key: "upstreams", severity: event.Warn, since: since, dated: true, hint: "proxyd probe tests them",
 		text: fmt.Sprintf("%d of %d upstreams ejected, the first since %s (%s): %s; %s",
 			len(all), of, clock(since, now), counted(classes), several(names), leftWords(pools, "", 0)),
 	}
@@ -156,7 +144,6 @@ func verdictFindings(snap *router.Router, now time.Time) (list []finding) {
 		since, until time.Time
 	}
 	groups := map[pairVerdict]*found{}
-	var in map[*upstream.Upstream][]*upstream.Pool
 	for _, u := range snap.Set().Upstreams() {
 		for _, v := range u.BadVerdicts() {
 			k := pairVerdict{v.Exchange, v.Kind, v.Verdict.Word}
@@ -165,10 +152,7 @@ func verdictFindings(snap *router.Router, now time.Time) (list []finding) {
 				g = &found{pool: configuredPool(snap, v.Exchange, v.Kind)}
 				groups[k] = g
 			}
-			if in == nil {
-				in = memberships(snap)
-			}
-			if g.pool == nil || !slices.Contains(in[u], g.pool) {
+			if g.pool == nil || !slices.Contains(u.Pools(), g.pool) {
 				continue
 			}
 			g.names, g.since = append(g.names, u.Name()), earliest(g.since, v.Verdict.Since)

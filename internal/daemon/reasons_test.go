@@ -86,7 +86,7 @@ func TestReasonsNameEjectedUpstreams(t *testing.T) {
 		eject(snap.Set().Upstream(fmt.Sprintf("tokyo-%d", i+1)), class)
 	}
 	wantTexts(t, upstreamFindings(snap, time.Now()), `100 of 120 upstreams ejected, the first since `+clockPattern+
-		` \(98 upstream_timeout, 2 upstream_refused\): tokyo-1, tokyo-10, tokyo-100 \(\+97 more\); 20 of 120 members of asia left \| see: proxyd status`)
+		` \(98 upstream_timeout, 2 upstream_refused\): tokyo-1, tokyo-10, tokyo-100 \(\+97 more\); 20 of 120 members of asia left \| proxyd probe tests them`)
 }
 
 // An upstream that rejects its credentials is news even if it must not be ejected.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -149,6 +150,24 @@ func TestOverloadAfterWaitForDialSlot(t *testing.T) {
 	}
 	if left := h.set.Budgets().Rows()[0].Remaining; left != 100-int(opened.Load()) {
 		t.Errorf("%d of 100 are left after %d connections", left, opened.Load())
+	}
+}
+
+// The pools whose connections wait for a slot are known while they wait.
+func TestDialQueuesCountThoseThatWait(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, fmt.Sprintf("max_dials_per_host: 2\npools: {asia: {proxies: [\"http://%s\"]}}\nexchanges: {binance: {pool: asia, timeout_seconds: 10}}\n", testkit.SilentListener(t)))
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() { _ = h.dials(ctx, "api.binance.com", 443) })
+	}
+	want := []tunnel.DialQueue{{Pool: "asia", Waiting: 3, Dialling: 2}}
+	testkit.Eventually(t, testkit.Patience, "three to wait", func() bool { return slices.Equal(h.DialQueues(), want) })
+	cancel()
+	all.Wait()
+	if got := h.DialQueues(); len(got) > 0 {
+		t.Errorf("when all have left: %v", got)
 	}
 }
 

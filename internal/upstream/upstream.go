@@ -64,6 +64,9 @@ func (u *Upstream) URL() string { return u.url.String() }
 // Validity is the time in which a certificate is valid.
 type Validity = proxyclient.Validity
 
+// Pools returns the pools in which it is enabled. The caller must not modify the list.
+func (u *Upstream) Pools() []*Pool { return u.pools }
+
 // ValidityOf returns when c is valid; the zero Validity for nil.
 func ValidityOf(c *x509.Certificate) Validity { return proxyclient.ValidityOf(c) }
 

@@ -12,21 +12,23 @@ import (
 	"proxyd/internal/feed"
 )
 
-// brief returns the state of the daemon.
-func (d *Daemon) brief() admin.Status {
+// brief returns the state of the daemon. It looks at no tunnel.
+func (d *Daemon) brief() admin.Status { return d.briefWith(d.feeds.Exchanges()) }
+
+func (d *Daemon) briefWith(rows []feed.Exchange) admin.Status {
 	snap, file := d.snapshot.Load(), d.file.Load()
 	return admin.Status{
 		Time:    time.Now(),
 		Version: d.options.Version, Generation: d.generation, PID: os.Getpid(), Started: d.started,
-		State: *d.phase.Load(), Reasons: d.reasons(snap), Exchanges: d.feeds.Exchanges(),
+		State: *d.phase.Load(), Reasons: d.reasons(snap), Exchanges: rows,
 		Config: d.configRow(snap, file),
 	}
 }
 
 // status returns brief, and what the daemon is doing.
 func (d *Daemon) status() admin.Status {
-	s, snap, feeds := d.brief(), d.snapshot.Load(), d.feeds.Report()
-	s.Exchanges = feeds.Exchanges
+	snap, feeds := d.snapshot.Load(), d.feeds.Report()
+	s := d.briefWith(feeds.Exchanges)
 	s.Active, s.Tunnels, s.Older = d.handler.Active(), tunnelCounts(feeds), d.upgrade.others.processes()
 	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
 	for _, l := range snap.Config().Listen {

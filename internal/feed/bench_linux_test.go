@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/event"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
@@ -23,7 +25,7 @@ const manyTunnels = 9_000
 func crowd(b *testing.B, n int) *Table {
 	b.Helper()
 	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || int64(files.Cur) < int64(2*n+100) { //nolint:unconvert,gosec // the type differs between systems
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || int64(files.Cur) < int64(2*n+100) { //nolint:gosec // small numbers
 		b.Skip("too few descriptors")
 	}
 	c := testkit.Config(b, "default: direct\nroutes: [{hosts: [127.0.0.0/8], use: direct}]\n")
@@ -91,11 +93,18 @@ func BenchmarkSample(b *testing.B) {
 	b.ReportMetric(float64(allocated)/float64(b.N), "mallocs/sample")
 }
 
-// BenchmarkReport is what status costs beside so many tunnels.
+// BenchmarkReport is what the rows of 100 exchanges through 10 upstreams each cost.
 func BenchmarkReport(b *testing.B) {
-	t := crowd(b, 1000)
+	t := New(Options{Snapshot: func() *router.Router { return nil }, Each: func(func(tunnel.Live) bool) {}, Emit: func(event.Event) {}})
+	for i := range 1000 {
+		t.Observe(&tunnel.Record{Event: tunnel.Opened, Slot: new(any), Opening: tunnel.Opening{
+			Exchange: fmt.Sprint("exchange-", i/10), Kind: catalog.KindWebsocket, Upstream: fmt.Sprint("upstream-", i%10), Start: time.Now(), Dial: 20 * time.Millisecond,
+		}})
+	}
 	t.tick(time.Now())
 	for b.Loop() {
-		t.Report()
+		if n := len(t.Report().Feeds); n != 1000 {
+			b.Fatal(n)
+		}
 	}
 }

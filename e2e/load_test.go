@@ -263,7 +263,7 @@ func TestAnswersWithVeryManyTunnels(t *testing.T) {
 	defer stopStates()
 	_, stopEvents := l.stream(t, "/api/v1/events")
 	defer stopEvents()
-	for _, path := range []string{"/metrics", "/api/v1/status", "/api/v1/events", "/readyz", "/", "/api/v1/tunnels?limit=200", "/api/v1/tunnels"} {
+	for _, path := range []string{"/metrics", "/api/v1/status", "/api/v1/feeds", "/api/v1/events", "/readyz", "/", "/api/v1/tunnels?limit=200", "/api/v1/tunnels"} {
 		l.answers(t, path, 1) // what the first one builds
 		l.echoes.take()
 		took, size := l.answers(t, path, 20)

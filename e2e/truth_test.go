@@ -72,15 +72,19 @@ func TestTruth(t *testing.T) {
 	tr.live(t)
 	tr.m.gates["die-1"].drop()
 	testkit.Eventually(t, testkit.Patience, "the upstream's tunnels to end", func() bool { return tr.m.sum("", "die-1").open == 0 })
-	for _, exchange := range []string{"kraken", "okx"} {
-		for _, c := range tr.held[exchange] {
-			_ = c.Close()
-		}
+	closed := want("kraken", "websocket", "ok")
+	if out, code := tr.command(t, "close", "--upstream", "stop-1"); code != 0 || !strings.Contains(out, fmt.Sprint(closed)) {
+		t.Errorf("proxyd close: %d, %s; %d tunnels are open", code, out, closed)
+	}
+	for _, c := range tr.held["okx"] {
+		_ = c.Close()
 	}
 	testkit.Eventually(t, testkit.Patience, "every tunnel to end", func() bool {
 		return strings.Contains(tr.admin(t, tr.socket, "/api/v1/status"), `"active": 0,`)
 	})
 	tr.counters(t)
+	tr.feeds(t)
+	tr.events(t)
 }
 
 func newTruth(t *testing.T) *truth {
@@ -265,8 +269,11 @@ func (tr *truth) counters(t *testing.T) {
 		equal(name+": bytes up", sum("proxyd_tunnel_bytes_total", "direction", "up"), seen.received)
 		equal(name+": bytes down", sum("proxyd_tunnel_bytes_total", "direction", "down"), seen.sent)
 		ended := map[string]int64{"client": int64(seen.closedByThePeer), "exchange": int64(seen.closedHere), "upstream": 0, "proxyd": 0}
-		if l.upstream == "die-1" {
+		switch l.upstream {
+		case "die-1":
 			ended = map[string]int64{"upstream": int64(seen.accepted)}
+		case "stop-1":
+			ended = map[string]int64{"proxyd": int64(seen.accepted)}
 		}
 		for by, n := range ended {
 			equal(name+": closed by "+by, sum("proxyd_tunnel_closed_total", "closed_by", by), n)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -73,11 +74,18 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 	says(1, []string{"proxyd.yaml:", "default"}, "reload")
 	if out := says(0, nil, "status"); !strings.HasPrefix(out, "FILE NOT IN FORCE: ") || !strings.Contains(strings.SplitN(out, "\n", 2)[0], "proxyd.yaml:") {
 		t.Errorf("the first line of status is not the bad news:\n%s", out)
+	} else if !regexp.MustCompile(`, since \d\d:\d\d:\d\d\n`).MatchString(out) {
+		t.Errorf("it does not say since when:\n%s", out)
 	}
 	if body := p.admin(t, socket, "/readyz"); !strings.Contains(body, "NOT IN FORCE") {
 		t.Errorf("/readyz says %q", body)
 	}
 	refused := p.admin(t, socket, "/api/v1/config")
+	since := regexp.MustCompile(`"faults_since": "[^"]+"`)
+	says(1, nil, "reload")
+	if first, again := since.FindString(refused), since.FindString(p.admin(t, socket, "/api/v1/config")); first == "" || first != again {
+		t.Errorf("it is not in force since %q, and after another try since %q", first, again)
+	}
 	for _, want := range []string{`"applied": false`, `"in_force": false`, "proxyd.yaml:", `default:\n    http:\n        url: direct`} {
 		if !strings.Contains(refused, want) {
 			t.Errorf("/api/v1/config has no %s after a refused reload:\n%s", want, refused)
@@ -85,7 +93,7 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 	}
 	metrics := p.admin(t, socket, "/metrics")
 	for _, want := range []string{
-		"proxyd_config_last_reload_successful 0", `proxyd_config_reloads_total{result="refused"} 1`,
+		"proxyd_config_last_reload_successful 0", `proxyd_config_reloads_total{result="refused"} 2`,
 		`proxyd_tunnels_active{exchange="binance",kind="http",upstream="` + up.Addr + `"} 1`,
 		`proxyd_tunnel_bytes_total{direction="up",exchange="binance",kind="http",upstream="` + up.Addr + `"} 11`, // "still here?"
 		"proxyd_build_info{", "proxyd_log_dropped_total 0",

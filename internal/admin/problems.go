@@ -15,8 +15,12 @@ import (
 func (s Status) Problems() []string {
 	news := lostLines(s.Exchanges)
 	if !s.Config.InForce {
+		since := ""
+		if !s.Config.FaultsSince.IsZero() {
+			since = ", since " + s.clock(s.Config.FaultsSince)
+		}
 		for _, f := range s.Config.Faults {
-			news = append(news, "FILE NOT IN FORCE: "+f)
+			news = append(news, "FILE NOT IN FORCE: "+f+since)
 		}
 		if len(s.Config.Faults) == 0 {
 			news = append(news, "FILE NOT IN FORCE: "+s.Config.File+" has changed since it was loaded; run: proxyd reload")
@@ -179,6 +183,14 @@ func silentTogether(group []*feed.Exchange) string {
 // earliest returns when the first of rows got its state.
 func earliest(group []*feed.Exchange) time.Time {
 	return slices.MinFunc(group, func(a, b *feed.Exchange) int { return a.Since.Compare(b.Since) }).Since
+}
+
+// clock returns a time of the day of s, or one with its date.
+func (s Status) clock(at time.Time) string {
+	if day := "2006-01-02"; !s.Time.IsZero() && at.Local().Format(day) != s.Time.Local().Format(day) {
+		return at.Local().Format(day + " 15:04:05")
+	}
+	return clock(at)
 }
 
 func clock(at time.Time) string { return at.Local().Format("15:04:05") }

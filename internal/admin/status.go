@@ -44,6 +44,8 @@ type Config struct {
 	InForce  bool      `json:"in_force"` // the file on disk is the configuration in force
 	Faults   []string  `json:"faults"`   // why it is not, FILE:LINE:COL: ... each
 	Warnings []string  `json:"warnings,omitempty"`
+
+	FaultsSince time.Time `json:"faults_since,omitzero"` // since when the file on disk is not in force
 }
 
 // Listener is an address that clients come to.

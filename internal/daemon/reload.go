@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,6 +30,7 @@ const (
 type fileState struct {
 	at     time.Time         // of the last reload that was applied
 	errors []string          // why the file on disk is not in force; none: it is
+	since  time.Time         // when that began
 	last   *admin.LastReload // nil: none since the start
 }
 
@@ -41,7 +43,7 @@ func (d *Daemon) configReport() admin.ConfigReport {
 
 func (d *Daemon) configRow(snap *router.Router, file *fileState) admin.Config {
 	return admin.Config{
-		File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, Warnings: d.warnings(snap),
+		File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, FaultsSince: file.since, Warnings: d.warnings(snap),
 	}
 }
 
@@ -128,7 +130,8 @@ func (d *Daemon) candidate(prev *router.Router, o config.Options) (next *router.
 func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
 	last := &admin.LastReload{Time: time.Now(), By: by, Report: r}
 	if !r.Applied {
-		d.file.Store(&fileState{at: d.file.Load().at, errors: r.Faults, last: last})
+		before := d.file.Load()
+		d.file.Store(&fileState{at: before.at, errors: r.Faults, since: cmp.Or(before.since, last.Time), last: last})
 		d.metrics.Reloaded("refused", false, time.Now())
 		d.addReload(by, start, r)
 		return

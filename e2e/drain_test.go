@@ -211,7 +211,7 @@ func TestDrainTakesNamesAsTheFileHasThem(t *testing.T) {
 			t.Errorf("proxyd %s: %d, %s", args, code, out)
 		}
 	}
-	if out, _ := p.command(t, "status"); !strings.Contains(out, "drained for binance") || strings.Contains(out, "myvenue") {
+	if out, _ := p.command(t, "status"); !strings.Contains(out, "drained for binance") || strings.Contains(out, "for myvenue") {
 		t.Errorf("status: %s", out)
 	}
 }

@@ -23,7 +23,7 @@ func TestClientStalled(t *testing.T) {
 				_, down := w.flow.Bytes()
 				return down == 9 && !stalled()
 			})
-			const bulk = 64 << 20
+			const bulk = 24 << 20
 			go func() { _, _ = io.CopyN(w.server, bytesOf(1), bulk) }() // ends with the flow
 			eventually(t, "bytes wait for the client", stalled)
 			if _, err := io.CopyN(io.Discard, w.client, 9+bulk); err != nil {

@@ -119,7 +119,7 @@ func TestFrozenStreamIsFound(t *testing.T) {
 		frozen              *stream
 	}{
 		{"tunnel_silent", "okx", "1 of 50 tunnels silent while the feed goes on: that subscription", &okx},
-		{"feed_silent", "kraken", fmt.Sprintf("silent: fewer than %d bytes in 5 s on 1 of 1 tunnel; other exchanges through tokyo-1 go on: kraken", silenceBytes), &kraken},
+		{"feed_silent", "kraken", fmt.Sprintf(": 1 of 1 tunnel through tokyo-1 (fewer than %d bytes in 5 s); other exchanges through tokyo-1 go on: kraken", silenceBytes), &kraken},
 	} {
 		var e silenceEvent
 		testkit.Eventually(t, 4*testkit.Patience, c.typ, func() bool {
@@ -138,6 +138,10 @@ func TestFrozenStreamIsFound(t *testing.T) {
 	}
 	if n := len(d.events(t, "feed_silent")) + len(d.events(t, "tunnel_silent")); n != 2 {
 		t.Errorf("%d events, want 2", n)
+	}
+	out, _ := d.command(t, "status")
+	if line, _, _ := strings.Cut(out, "\n"); !strings.HasPrefix(line, "BAD: kraken websocket: silent since ") {
+		t.Errorf("line 1: %s", line)
 	}
 	if status := d.admin(t, d.socket, "/api/v1/status"); strings.Count(status, `"state": "silent"`) != 1 {
 		t.Errorf("want one silent exchange, kraken, in\n%s", status)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"time"
 
 	"proxyd/internal/config"
 	"proxyd/internal/printable"
@@ -110,23 +109,25 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	}
 }
 
-// what says how the feed is silent.
+// what says which tunnels are silent, and by what measure.
 func (f *feedSilence) what() string {
-	n := max(f.silent, f.highest)
-	on := fmt.Sprintf("on %d of %s", f.silent, tunnels(f.watched))
+	which := fmt.Sprintf("%d of %s", f.silent, tunnels(f.watched))
 	switch {
 	case f.watched == 0:
-		on = "on " + tunnels(n) + ", none of which is open any more"
+		which = tunnels(f.highest) + ", closed since,"
 	case f.silent == 0:
-		on = "on " + tunnels(f.watched) + " together"
+		which = tunnels(f.watched) + " together"
 	}
-	switch f.state {
-	case ruleFixed:
-		return fmt.Sprintf("fewer than %d bytes in %s %s", f.rule.Bytes, printable.Seconds(f.rule.Window), on)
-	case ruleNever:
-		return "nothing has come since the client asked " + on
+	how := ""
+	switch {
+	case f.state == ruleFixed:
+		how = fmt.Sprintf(" (fewer than %d bytes in %s)", f.rule.Bytes, printable.Seconds(f.rule.Window))
+	case f.state == ruleNever:
+		how = " (nothing has come since the client asked)"
+	case f.before > 0:
+		how = " (the feed carried " + size(f.before) + " a minute)"
 	}
-	return fmt.Sprintf("next to nothing for %s %s%s", printable.Seconds(time.Duration(f.lasted)*time.Second), on, f.past())
+	return which + " through " + f.upstream + how
 }
 
 // filter returns the flags that select the feed's tunnels.
@@ -135,14 +136,6 @@ func (f *feedSilence) filter() string {
 		return "--upstream " + f.upstream
 	}
 	return "--exchange " + f.exchange + " --upstream " + f.upstream
-}
-
-// past says what the feed carried before, if that is known.
-func (f *feedSilence) past() string {
-	if f.before == 0 {
-		return ""
-	}
-	return ", where it carried " + size(f.before) + " a minute"
 }
 
 func tunnels(n int) string {
@@ -165,12 +158,12 @@ func size(n int64) string {
 }
 
 // row returns the silence that holds, nil if there is none.
-func (f *feedSilence) row(now time.Time) *Silence {
+func (f *feedSilence) row() *Silence {
 	if f.state == "" {
 		return nil
 	}
 	return &Silence{
-		Since: now.Add(-time.Duration(f.lasted) * time.Second), Tunnels: max(f.silent, min(f.highest, f.watched)), Rule: f.state,
+		Since: f.at, Tunnels: max(f.silent, min(f.highest, f.watched)), Rule: f.state,
 		Blame: f.blame.who, Text: f.what() + "; " + f.blame.why, why: f.blame.why,
 	}
 }

@@ -3,6 +3,7 @@ package feed
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
@@ -41,11 +42,12 @@ type feedSilence struct {
 	held                 int // seconds for which they have been held back
 
 	// The silence that holds.
-	state   string // the rule, "" if there is none
-	lasted  int64  // seconds since it began
-	before  int64  // bytes a minute that the feed carried before
-	highest int    // most silent tunnels
-	empty   int    // seconds for which no tunnel has been open
+	state   string    // the rule, "" if there is none
+	lasted  int64     // seconds since it began
+	at      time.Time // when it began
+	before  int64     // bytes a minute that the feed carried before
+	highest int       // most silent tunnels
+	empty   int       // seconds for which no tunnel has been open
 	blame   blame
 	shown   *Silence // what is known of it, for the rows
 	closed  []uint8  // how many seconds ago tunnels were closed, in the last half minute

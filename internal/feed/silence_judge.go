@@ -114,12 +114,13 @@ func (t *Table) judgeSilence(now time.Time) {
 		}
 	}
 	for _, f := range changed {
-		t.reportSilence(f)
+		f.at = now.Add(-time.Duration(f.lasted) * time.Second)
+		t.reportSilence(f, now)
 	}
 	for _, f := range active {
 		t.reportTunnels(f)
 		t.closeSilent(f, &scene)
-		f.shown = f.row(now)
+		f.shown = f.row()
 	}
 	for _, row := range t.feeds {
 		row.silence.reset()
@@ -146,14 +147,14 @@ func (t *Table) emitSilence(f *feedSilence, typ event.Type, s event.Severity, n 
 }
 
 // reportSilence emits that a feed has fallen silent, or is no longer.
-func (t *Table) reportSilence(f *feedSilence) {
+func (t *Table) reportSilence(f *feedSilence, now time.Time) {
 	f.began, f.ended = 0, 0
 	if f.state != "" {
 		n := f.silent
 		if n == 0 {
 			n = f.watched
 		}
-		t.emitSilence(f, event.FeedSilent, event.Error, n, "silent: "+f.what()+"; "+f.blame.why, f.blame.hint)
+		t.emitSilence(f, event.FeedSilent, event.Error, n, "silent since "+clock(f.at, now)+": "+f.what()+"; "+f.blame.why, f.blame.hint)
 		return
 	}
 	f.shown = nil

@@ -16,7 +16,8 @@ import (
 type desk struct {
 	*process
 	socket  string
-	keys    string // of the configuration, beside exchanges and pools
+	keys    string            // of the configuration, beside exchanges and pools
+	hosts   map[string]string // where the upstreams find the exchanges
 	ca      *testkit.CA
 	gates   map[string]*gate          // by the upstream's name
 	proxies map[string]*testkit.Proxy // behind them
@@ -64,6 +65,7 @@ func preparedDesk(t *testing.T, keys string) *desk {
 		gates: map[string]*gate{}, proxies: map[string]*testkit.Proxy{}, venues: map[string]*testkit.Venue{}, clients: map[string]*feedClients{},
 	}
 	hosts := map[string]string{}
+	d.hosts = hosts
 	for _, e := range deskExchanges {
 		v := testkit.NewVenue(t, d.ca)
 		v.Answer(testkit.VenueReply{Ticks: true})

@@ -155,7 +155,7 @@ func TestNightOfTheName(t *testing.T) {
 	d.process = launch(t, before, d.config(d.pools(map[string]string{"osaka-1": name + ":" + port}), d.entries("")))
 	d.open(t, 40)
 	d.night(t, []trouble{{
-		name: "the upstream's name is gone from DNS",
+		name: "upstream's name is gone from DNS",
 		happen: func(*testing.T, *desk) {
 			n.set(name, "")
 			d.gates["osaka-1"].die()

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -36,10 +37,27 @@ func (d *desk) night(t *testing.T, list []trouble) {
 			if tr.dated {
 				dated(t, line, began)
 			}
+			documented(t, tr)
 			tr.end(t, d)
 			t.Logf("shown after %.1f s, ok %.1f s after its end: %s", shown.Seconds(), d.well(t, cured).Seconds(), line)
 		}) {
 			return
+		}
+	}
+}
+
+// documented wants the trouble in the table of docs/operations.md, with its words.
+func documented(t *testing.T, tr trouble) {
+	t.Helper()
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, _ := strings.Cut(string(text), "\n| "+tr.name+" |")
+	row, _, _ = strings.Cut(row, "\n")
+	for _, w := range tr.words {
+		if !strings.Contains(row, strings.TrimSpace(w)) {
+			t.Errorf("the row of %q in docs/operations.md lacks %q", tr.name, w)
 		}
 	}
 }
@@ -59,7 +77,7 @@ func TestNightOfTheFile(t *testing.T) {
 	restore := func(t *testing.T, d *desk) { d.save(t, good) }
 	d.night(t, []trouble{
 		{
-			name: "typo",
+			name: "typo in the file",
 			happen: func(t *testing.T, d *desk) {
 				d.save(t, strings.Replace(good, "websocket: osaka", "websocket: osakka", 1))
 			},
@@ -80,6 +98,9 @@ func TestNightOfTheUpstreams(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, 200, "", "")
 	expired := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", TLS: d.ca.ExpiredServer(t, "osaka-1.test")})
+	soon := testkit.NewProxy(t, testkit.ProxyOptions{
+		Scheme: "https", TLS: d.ca.ServerUntil(t, time.Now().Add(72*time.Hour), "osaka-1.test"), Hosts: d.hosts,
+	})
 	d.night(t, []trouble{
 		{
 			name:   "upstream dies",
@@ -118,6 +139,18 @@ func TestNightOfTheUpstreams(t *testing.T) {
 			},
 			words: []string{"BAD: okx websocket: 0 tunnels (40 until ", "upstream_tls by osaka-1"}, dated: true,
 			end: func(_ *testing.T, d *desk) { d.gates["osaka-1"].forward(d.proxies["osaka-1"].Addr) },
+		},
+		{
+			name: "certificate expires soon",
+			happen: func(_ *testing.T, d *desk) {
+				d.gates["osaka-1"].forward(soon.Addr)
+				d.gates["osaka-1"].drop()
+			},
+			words: []string{"DEGRADED: the certificate of upstream osaka-1 expires at "},
+			end: func(_ *testing.T, d *desk) {
+				d.gates["osaka-1"].forward(d.proxies["osaka-1"].Addr)
+				d.gates["osaka-1"].drop()
+			},
 		},
 	})
 }
@@ -184,13 +217,13 @@ func TestNightOfSilence(t *testing.T) {
 			end: func(*testing.T, *desk) { frozen("binance_futures", false) },
 		},
 		{
-			name: "exchange or its only upstream", within: window + 3*time.Second,
+			name: "exchange or its only upstream goes mute", within: window + 3*time.Second,
 			happen: func(*testing.T, *desk) { frozen("okx", true) },
 			words:  []string{"BAD: okx websocket: ", "cannot tell okx from osaka-1", "since "}, dated: true,
 			end: func(*testing.T, *desk) { frozen("okx", false) },
 		},
 		{
-			name: "network of this machine", within: window + 3*time.Second,
+			name: "network of this machine fails", within: window + 3*time.Second,
 			happen: func(_ *testing.T, d *desk) {
 				for _, g := range d.gates {
 					g.hush()

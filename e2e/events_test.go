@@ -209,3 +209,31 @@ func TestDocumentedNotifiers(t *testing.T) {
 		})
 	}
 }
+
+// Promise (routing): refusals are grouped into few events, whose counts add up to what
+// was refused.
+func TestCountsOfRefusalEventsAddUp(t *testing.T) {
+	t.Parallel()
+	s := startService(t, onePool+"default: reject\n")
+	const refused = 60 // each after the first is delayed
+	for range refused {
+		c, reply := testkit.Open(t, s.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "canary.example:443"})
+		if reply.OK {
+			t.Fatal("it is open")
+		}
+		_ = c.Close()
+	}
+	_ = s.Cmd.Process.Signal(syscall.SIGTERM)
+	<-s.Done
+	sum, list := 0, lines(s.Log.String(), `"msg":"event"`, `"type":"refused"`)
+	for _, line := range list {
+		var e struct{ Count int }
+		if err := json.Unmarshal([]byte(line), &e); err != nil || strings.Contains(line, "canary") {
+			t.Errorf("%v: %s", err, line)
+		}
+		sum += e.Count
+	}
+	if sum != refused || len(list) > 4 {
+		t.Errorf("%d in %d events, want %d:\n%s", sum, len(list), refused, strings.Join(list, "\n"))
+	}
+}

@@ -133,7 +133,11 @@ func tunnelsThatEndAtOnce(t *testing.T, serve func(net.Conn), client func(*testk
 	testkit.Eventually(t, testkit.Patience, "the metric", func() bool {
 		return strings.Contains(p.admin(t, socket, "/metrics"), `proxyd_tunnels_short_total{exchange="binance",kind="websocket",upstream="`+up.Addr+`"} 5`)
 	})
-	if n := strings.Count(p.Log.String(), "run: proxyd probe binance"); n != 1 {
+	warnings := func() int {
+		return len(lines(p.Log.String(), `"type":"exchange_lost"`, `"exchange":"binance"`, "run: proxyd probe binance"))
+	}
+	testkit.Eventually(t, testkit.Patience, "the event", func() bool { return warnings() > 0 })
+	if n := warnings(); n != 1 {
 		t.Errorf("the warning stands there %d times:\n%s", n, p.Log)
 	}
 }

@@ -73,10 +73,7 @@ func (o *recorder) ended(r *tunnel.Record) {
 	if u == nil || r.Exchange == "" || r.Reason == tunnel.ReasonAbandoned || r.ClosedBy == tunnel.ByProxyd || r.ClosedBy == tunnel.ByUpstream {
 		return
 	}
-	if n := u.Ended(r.Exchange, r.Kind, r.Duration, r.Up, r.Down); n > 0 {
-		o.log().Warn("websocket tunnels end at once", zap.String("upstream", r.Upstream), zap.String("exchange", r.Exchange),
-			zap.Int("in_a_row", n), zap.String("next", "perhaps the exchange turns this exit away; run: proxyd probe "+r.Exchange))
-	}
+	u.Ended(r.Exchange, r.Kind, r.Duration, r.Up, r.Down)
 }
 
 // recordLine is a record that is being logged. It is used again: a line

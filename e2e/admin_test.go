@@ -74,7 +74,7 @@ func TestAnOperatorAndARunningDaemon(t *testing.T) {
 	says(1, []string{"proxyd.yaml:", "default"}, "reload")
 	if out := says(0, nil, "status"); !strings.HasPrefix(out, "FILE NOT IN FORCE: ") || !strings.Contains(strings.SplitN(out, "\n", 2)[0], "proxyd.yaml:") {
 		t.Errorf("the first line of status is not the bad news:\n%s", out)
-	} else if !regexp.MustCompile(`, since \d\d:\d\d:\d\d\n`).MatchString(out) {
+	} else if !regexp.MustCompile(` \(since \d\d:\d\d:\d\d\)\n`).MatchString(out) {
 		t.Errorf("it does not say since when:\n%s", out)
 	}
 	if body := p.admin(t, socket, "/readyz"); !strings.Contains(body, "NOT IN FORCE") {

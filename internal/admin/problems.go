@@ -17,7 +17,7 @@ func (s Status) Problems() []string {
 	if !s.Config.InForce {
 		since := ""
 		if !s.Config.FaultsSince.IsZero() {
-			since = ", since " + s.clock(s.Config.FaultsSince)
+			since = " (since " + s.clock(s.Config.FaultsSince) + ")" // a fault ends with a command to run
 		}
 		for _, f := range s.Config.Faults {
 			news = append(news, "FILE NOT IN FORCE: "+f+since)

@@ -160,7 +160,7 @@ func (t *Table) reportSilence(f *feedSilence, now time.Time) {
 	f.shown = nil
 	text := "carries again after " + printable.Seconds(time.Duration(f.lasted)*time.Second)
 	if f.watched == 0 {
-		text = "no tunnel of the silent feed is open any more"
+		text = "none of its tunnels is open, or watched, any more"
 	}
 	t.emitSilence(f, event.FeedBack, event.Info, f.watched, text, "")
 }

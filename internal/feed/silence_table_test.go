@@ -110,6 +110,12 @@ silence: %[3]s
 // upstream.
 func (q *quiet) open(host string, rate func(int) int) (*line, string) {
 	q.Helper()
+	return q.openFor(host, rate, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+}
+
+// openFor is open for a client that does something else.
+func (q *quiet) openFor(host string, rate func(int) int, client func(net.Conn)) (*line, string) {
+	q.Helper()
 	tun, err := q.handler.Open(q.Context(), tunnel.Request{Client: netip.MustParseAddrPort("127.0.0.1:1"), Protocol: "connect", Host: host, Port: 443})
 	if err != nil {
 		q.Fatal(err)
@@ -119,7 +125,7 @@ func (q *quiet) open(host string, rate func(int) int) (*line, string) {
 		q.Fatal(err)
 	}
 	defer ln.Close()
-	client, err := net.Dial("tcp", ln.Addr().String())
+	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		q.Fatal(err)
 	}
@@ -128,11 +134,11 @@ func (q *quiet) open(host string, rate func(int) int) (*line, string) {
 		q.Fatal(err)
 	}
 	read := make(chan struct{})
-	go func() { // ends with client
+	go func() { // ends with conn
 		defer close(read)
-		_, _ = io.Copy(io.Discard, client)
+		client(conn)
 	}()
-	q.Cleanup(func() { _ = client.Close(); <-read })
+	q.Cleanup(func() { _ = conn.Close(); <-read })
 	tun.Carry(near, nil)
 	l := &line{far: <-q.far, rate: rate}
 	q.lines[tun.ID()] = l
@@ -378,5 +384,41 @@ func TestReloadChangesSilence(t *testing.T) {
 	}
 	if s, _ := q.state("kraken"); s != OK {
 		t.Errorf("kraken is %s", s)
+	}
+}
+
+// A client that does not read is an event of its own: its tunnel is not silent, and
+// not closed for it.
+//
+// Promise (feeds): a client that does not read is never taken for a silence of the exchange.
+func TestClientThatDoesNotReadIsReported(t *testing.T) {
+	t.Parallel()
+	q := newQuiet(t, "{window_seconds: 5, bytes: 500, action: close}")
+	l, _ := q.openFor("ws.kraken.com", steady(0), func(net.Conn) {})
+	wrote := make(chan struct{})
+	go func() { // ends with the tunnel
+		defer close(wrote)
+		for {
+			if _, err := l.far.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { q.handler.CloseAll(); <-wrote })
+	stalled := func() (yes bool) {
+		q.handler.Each(func(live tunnel.Live) bool { yes = live.ClientStalled; return true })
+		return yes
+	}
+	testkit.Eventually(t, testkit.Patience, "it does not read", stalled)
+	for range 3 * stallTime {
+		testkit.Eventually(t, testkit.Patience, "it does not read", stalled)
+		q.now = q.now.Add(time.Second)
+		q.table.tick(q.now)
+	}
+	if len(q.events) != 1 || q.events[0].Type != event.ClientStalled || q.events[0].Exchange != "kraken" || q.events[0].Count != 1 {
+		t.Errorf("%+v", q.events)
+	}
+	if q.handler.Active() != 1 {
+		t.Error("it is closed")
 	}
 }

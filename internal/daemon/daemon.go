@@ -123,7 +123,7 @@ func New(o Options) (*Daemon, error) {
 	d.sources = newSources(d.journal.Add)
 	d.recorder = &recorder{observe: d.observe, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
-		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, MaxTunnels: maxTunnels(d.descriptors.limit),
+		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, Ending: func(r *tunnel.Record) { d.feeds.Ending(r) }, MaxTunnels: maxTunnels(d.descriptors.limit),
 		Relieve: d.descriptors.relieve,
 	})
 	d.feeds = feed.New(feed.Options{Snapshot: d.snapshot.Load, Each: d.handler.Each, Emit: d.addFeed})

@@ -10,16 +10,16 @@ import (
 )
 
 // hints are what to do about a class of failures; UPSTREAM stands for the names,
-// EXCHANGE for the exchange.
+// EXCHANGE for the exchange, FILE for the configuration's.
 var hints = map[failure.Class]string{
-	failure.UpstreamDenied:      "UPSTREAM refuses this exchange: ask its provider, or use another upstream; proxyd probe EXCHANGE tries each",
-	failure.UpstreamAuth:        "check the credentials of UPSTREAM, then: proxyd reload",
+	failure.UpstreamDenied:      "refused by UPSTREAM: ask its provider, or use another upstream; proxyd probe EXCHANGE tries each",
+	failure.UpstreamAuth:        "check the credentials of UPSTREAM in FILE, then: proxyd reload",
 	failure.UpstreamRefused:     "is the proxy at UPSTREAM running? proxyd probe EXCHANGE tries each upstream",
 	failure.UpstreamUnreachable: "check the network between this machine and UPSTREAM; proxyd probe EXCHANGE tries each upstream",
-	failure.UpstreamTimeout:     "UPSTREAM does not answer: restart it, or use another one; proxyd probe EXCHANGE tries each",
-	failure.UpstreamDNS:         "the name of UPSTREAM is not found: check its URL in the configuration, and this machine's name servers",
-	failure.UpstreamTLS:         "check the certificate of UPSTREAM, and its tls keys in the configuration",
-	failure.UpstreamProtocol:    "UPSTREAM speaks another protocol than its URL says, or closes early: check the scheme and the proxy",
+	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another one; proxyd probe EXCHANGE tries each",
+	failure.UpstreamDNS:         "the name of UPSTREAM is not found: check the URL in FILE, and this machine's name servers",
+	failure.UpstreamTLS:         "check the certificate of UPSTREAM, and its tls keys in FILE",
+	failure.UpstreamProtocol:    "an answer in another protocol than the URL says, or none: check the scheme of UPSTREAM in FILE, and the proxy",
 	failure.TargetRefused:       "the exchange refuses connections from this exit; proxyd probe EXCHANGE tries each upstream",
 	failure.TargetUnreachable:   "the exchange cannot be reached from this exit; proxyd probe EXCHANGE tries each upstream",
 	failure.TargetTimeout:       "the exchange does not answer through this exit; proxyd probe EXCHANGE tries each upstream",
@@ -27,7 +27,7 @@ var hints = map[failure.Class]string{
 	failure.TargetProtocol:      "the exchange's answers are not whole; proxyd probe EXCHANGE tries each upstream",
 	failure.NoUpstream:          "no member of the pool may be used: proxyd status lists why, proxyd resume ends a drain",
 	failure.Budget:              "the limit on new connections is used up: wait, add an exit, or raise it under limits",
-	failure.Denied:              "the configuration refuses it: was the exchange's entry removed? see proxyd route HOST",
+	failure.Denied:              "FILE refuses it: was the exchange's entry removed? see proxyd route HOST",
 	failure.Overload:            "raise max_tunnels, and the limit of open files with it",
 	failure.Local:               "this machine lacks something: see the log; often file descriptors, ports or the source address",
 	failure.ClientGone:          "clients gave up waiting for a connection; proxyd probe EXCHANGE tries each upstream",
@@ -35,7 +35,6 @@ var hints = map[failure.Class]string{
 
 const (
 	hintEnded    = "perhaps the exchange turns this exit away; run: proxyd probe EXCHANGE"
-	hintDrained  = "to use it again: proxyd resume UPSTREAM"
 	hintNoMember = "proxyd probe EXCHANGE tries each upstream"
 	hintSilent   = "proxyd tunnels --exchange EXCHANGE shows which; proxyd close --exchange EXCHANGE makes the clients reconnect"
 )
@@ -44,25 +43,30 @@ const (
 func (t *Table) hint(p *pair) string {
 	switch {
 	case p.state == Silent:
-		return p.expand(hintSilent)
+		return t.expand(p, hintSilent)
 	case p.state != Lost:
 		return ""
 	}
 	causes := p.recent()
 	if len(causes) == 0 {
-		if slices.ContainsFunc(p.noMember, func(u upstream.Unavailable) bool { return u.Drained }) {
-			return p.expand(hintDrained)
+		if i := slices.IndexFunc(p.noMember, func(u upstream.Unavailable) bool { return u.Drained != "" }); i >= 0 {
+			return "to end the drain: proxyd resume " + p.noMember[i].Drained
 		}
-		return p.expand(hintNoMember)
+		return t.expand(p, hintNoMember)
 	}
 	last := slices.MaxFunc(causes, func(a, b cause) int { return a.last.Compare(b.last) })
 	if last.class == "" {
-		return p.expand(hintEnded)
+		return t.expand(p, hintEnded)
 	}
-	return p.expand(cmp.Or(hints[last.class], hintNoMember))
+	return t.expand(p, cmp.Or(hints[last.class], hintNoMember))
 }
 
-func (p *pair) expand(hint string) string {
+// expand puts names into a hint.
+func (t *Table) expand(p *pair, hint string) string {
+	file := ""
+	if t.snapshot != nil {
+		file = t.snapshot.Config().File
+	}
 	names := cmp.Or(namesOf(p.upstreams()), "the upstream")
-	return strings.NewReplacer("UPSTREAM", names, "EXCHANGE", p.key.exchange).Replace(hint)
+	return strings.NewReplacer("UPSTREAM", names, "EXCHANGE", p.key.exchange, "FILE", cmp.Or(file, "the configuration")).Replace(hint)
 }

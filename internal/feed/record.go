@@ -79,13 +79,17 @@ func (c *counts) open(sec int64, took time.Duration, now time.Time) {
 	s.opened(took, c.live, true)
 }
 
-// close counts the end of a tunnel.
-func (c *counts) close(sec int64, r *tunnel.Record, now time.Time) {
+// leave counts a tunnel as open no more.
+func (c *counts) leave(sec int64) {
 	s := c.at(sec)
 	c.live--
-	c.used = now
-	s.minute().closed++
 	s.second().ended++
+}
+
+// close counts the end of a tunnel that is open no more.
+func (c *counts) close(sec int64, r *tunnel.Record, now time.Time) {
+	c.at(sec).minute().closed++
+	c.used = now
 	c.lastClose = Close{Time: endOf(r, now), By: r.ClosedBy, Reason: string(r.Reason)}
 }
 
@@ -126,6 +130,37 @@ func (t *Table) attempts(p *pair, r *tunnel.Record, now time.Time) {
 	}
 }
 
+// Ending notes that a tunnel has ended whose record comes later, so that those that
+// take its place are not counted beside it.
+func (t *Table) Ending(r *tunnel.Record) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.unlock()
+	e := t.adopted[r.ID]
+	if r.Slot != nil {
+		if known, ok := (*r.Slot).(*entry); ok {
+			e = known
+		}
+	}
+	if e != nil {
+		t.leave(e, endOf(r, now))
+		t.settle(e.feed.pair, now)
+	}
+}
+
+// leave counts the tunnel of e as open no more, once.
+func (t *Table) leave(e *entry, ended time.Time) {
+	if e.gone {
+		return
+	}
+	e.gone = true
+	f, p := e.feed, e.feed.pair
+	before := p.live
+	f.leave(t.sec)
+	p.leave(t.sec)
+	p.fall(before, ended)
+}
+
 func (t *Table) ended(p *pair, r *tunnel.Record, now time.Time) {
 	e := t.take(r)
 	if e == nil { // it ended before it carried: its client had left, or the server has answered the upgrade
@@ -136,10 +171,9 @@ func (t *Table) ended(p *pair, r *tunnel.Record, now time.Time) {
 	up, down := e.progress(r.Up, r.Down)
 	f.carried(up, down, now)
 	p.carried(up, down, now)
-	before := p.live
+	t.leave(e, endOf(r, now))
 	f.close(t.sec, r, now)
 	p.close(t.sec, r, now)
-	p.fall(before, endOf(r, now))
 	switch lived := endOf(r, now).Sub(t.start) - e.opened; {
 	case !e.young:
 	case lived >= shortTime, wasServed(r):
@@ -172,7 +206,7 @@ func (t *Table) take(r *tunnel.Record) *entry {
 }
 
 func (t *Table) moved(r *tunnel.Record) {
-	if e := t.take(r); e != nil {
+	if e := t.take(r); e != nil && !e.gone {
 		e.feed.live--
 		p := e.feed.pair
 		p.live--

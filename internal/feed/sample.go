@@ -17,6 +17,7 @@ type entry struct {
 	seen     int64         // when it was first sampled; as tick
 	second   [2]uint32     // bytes up and down between the last two samples
 	spans    [spans][2]uint32
+	gone     bool // it is counted as open no more
 	young    bool // it has not shown that it lasts
 	stalled  bool // its client does not read
 	silence  tunnelSilence

@@ -329,7 +329,7 @@ func TestDrainedPool(t *testing.T) {
 		set.Upstream("tokyo-1").SetDrained("", true)
 		set.Upstream("tokyo-2").SetDrained("okx", true)
 		row := r.row("okx", "websocket")
-		if row.State != feed.Lost || withoutDay(row.Text) != "0 tunnels, since 00:00:00: no upstream can be used: tokyo-1 is drained, tokyo-2 is drained" || row.Hint != "to use it again: proxyd resume tokyo-1, tokyo-2" {
+		if row.State != feed.Lost || withoutDay(row.Text) != "0 tunnels, since 00:00:00: no upstream can be used: tokyo-1 is drained, tokyo-2 is drained for okx" || row.Hint != "to end the drain: proxyd resume tokyo-1" {
 			t.Errorf("%+v", row)
 		}
 		if row := r.row("okx", "http"); row.State != feed.OK || row.Cause == "" || !strings.HasPrefix(row.Text, "no upstream can be used for new connections: ") {
@@ -483,6 +483,40 @@ func TestFailuresNameNoHost(t *testing.T) {
 		})
 		if got := r.row("okx", "websocket").LastFailure; got == nil || got.Text != "the host was not found (the host)?[31m" {
 			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// Tunnels that are opened in place of others, whose records come later, are not
+// counted beside them.
+func TestReconnectsBeforeTheRecordsOfTheEnds(t *testing.T) {
+	t.Parallel()
+	onClock(t, twoUpstreams, func(r *records) {
+		var ends []*tunnel.Record
+		for range 40 {
+			rec := r.record(tunnel.Opened, ws, nil)
+			r.table.Observe(rec)
+			ends = append(ends, rec)
+		}
+		time.Sleep(time.Minute)
+		for _, rec := range ends {
+			rec.Event, rec.Duration, rec.Up, rec.Down = tunnel.Ended, time.Minute, 10, 10
+			r.table.Ending(rec)
+		}
+		if row := r.row("okx", "websocket"); row.Tunnels != 0 || row.Closed != 0 || row.State != feed.Idle {
+			t.Errorf("%+v", row)
+		}
+		for range 40 {
+			r.open(ws)
+		}
+		time.Sleep(300 * time.Millisecond)
+		for _, rec := range ends {
+			rec.ClosedBy = "upstream"
+			r.table.Observe(rec)
+		}
+		row := r.row("okx", "websocket")
+		if row.Tunnels != 40 || row.TunnelsMax != 40 || row.Closed != 40 || row.Reconnects != 40 || row.LastClose.By != "upstream" {
+			t.Errorf("%+v", row.Counts)
 		}
 	})
 }

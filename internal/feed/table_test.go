@@ -1,8 +1,10 @@
 package feed_test
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -247,4 +249,39 @@ func TestTunnelThatLastsEndsALoss(t *testing.T) {
 		t.Errorf("back after %v", took)
 	}
 	_ = c.Close()
+}
+
+// An upstream that dies takes its tunnels along; those that the clients open at once
+// through the other one take their place.
+func TestReconnectsAfterAnUpstreamHasDied(t *testing.T) {
+	t.Parallel()
+	one, _, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	var clients []*net.TCPConn
+	for range 10 {
+		c, err := h.open(futures)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	one.Stop()
+	for _, c := range clients {
+		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			continue // it goes through the other upstream
+		}
+		_ = c.Close()
+		if _, err := h.open(futures); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, testkit.Patience, "five ends are recorded", func() bool { return h.row("binance_futures", "websocket").Closed == 5 })
+	row := h.row("binance_futures", "websocket")
+	if row.Tunnels != 10 || row.TunnelsMax != 10 || row.Opened != 15 || row.Reconnects != 5 {
+		t.Errorf("%+v", row.Counts)
+	}
+	if f, ok := h.feed("binance_futures", "websocket", "tokyo-1"); !ok || f.LastClose == nil || f.LastClose.By != tunnel.ByUpstream {
+		t.Errorf("%+v", f)
+	}
 }

@@ -39,7 +39,7 @@ func newHost(t testing.TB, text string) *host {
 	h := &host{t: t}
 	h.reload(text)
 	h.Handler = tunnel.NewHandler(tunnel.Options{
-		Snapshot: h.router.Load, Relay: relay.NewEngine(), Record: func(r *tunnel.Record) { h.table.Observe(r) },
+		Snapshot: h.router.Load, Relay: relay.NewEngine(), Record: func(r *tunnel.Record) { h.table.Observe(r) }, Ending: func(r *tunnel.Record) { h.table.Ending(r) },
 	})
 	h.table = feed.New(feed.Options{Snapshot: h.router.Load, Each: h.Each, Emit: h.emit})
 	ctx, cancel := context.WithCancel(context.Background())

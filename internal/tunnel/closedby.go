@@ -74,6 +74,9 @@ func (h *Handler) emitEnd(r *Record, m *upstream.Upstream, s relay.Stats) {
 	if s.At.IsZero() {
 		s.At = time.Now()
 	}
+	if h.ending != nil {
+		h.ending(r)
+	}
 	e := &h.endings
 	e.mu.Lock()
 	known := e.of(m.ID())

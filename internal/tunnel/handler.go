@@ -24,10 +24,14 @@ import (
 
 // Options are what a Handler needs.
 type Options struct {
-	Snapshot   func() *router.Router // the configuration in force; asked once for each request
-	Relay      *relay.Engine
-	Record     func(*Record) // must not block, nor keep it
-	MaxTunnels int           // the limit where the configuration sets none or a higher one; 0 is no limit
+	Snapshot func() *router.Router // the configuration in force; asked once for each request
+	Relay    *relay.Engine
+	Record   func(*Record) // must not block, nor keep it
+	// Ending is called at once for a tunnel that has ended and whose Record comes a
+	// little later, when it is clear who ended it; ClosedBy is not set yet. It must not
+	// block, nor keep it; nil: it is not called.
+	Ending     func(*Record)
+	MaxTunnels int // the limit where the configuration sets none or a higher one; 0 is no limit
 	// Relieve frees a descriptor where a dial has found none; false: it cannot.
 	// nil: nothing can.
 	Relieve func() bool
@@ -38,6 +42,7 @@ type Handler struct {
 	snapshot   func() *router.Router
 	relay      *relay.Engine
 	emit       func(*Record)
+	ending     func(*Record)
 	maxTunnels int
 	dials      dialSlots
 	relieve    func() bool
@@ -66,6 +71,7 @@ func NewHandler(o Options) *Handler {
 		snapshot:   o.Snapshot,
 		relay:      o.Relay,
 		emit:       o.Record,
+		ending:     o.Ending,
 		maxTunnels: o.MaxTunnels,
 		dials:      dialSlots{shares: map[shareKey]*share{}},
 		relieve:    o.Relieve,

@@ -170,7 +170,7 @@ func (l *selection) usable(m *Member) bool {
 type Unavailable struct {
 	Upstream string // its name
 	Why      string // "ejected (upstream_refused)", "drained", "geoblocked", "disabled"
-	Drained  bool   // an operator has drained it
+	Drained  string // what an operator has drained, as proxyd resume takes it: "tokyo-1", "tokyo-1 okx"; "": nothing
 	Soon     bool   // it has refused a client's request, and is tried again soon
 }
 
@@ -204,8 +204,10 @@ func (m *Member) unavailable(l *selection) Unavailable {
 	pr := m.state.pairAt(l.number())
 	switch marks := m.state.marks.Load(); {
 	case !m.Enabled:
-	case marks&markDrained != 0, pr != nil && pr.drained.Load():
-		u.Why, u.Drained = "drained", true
+	case marks&markDrained != 0:
+		u.Why, u.Drained = "drained", m.name
+	case pr != nil && pr.drained.Load():
+		u.Why, u.Drained = "drained for "+l.target.Exchange, m.name+" "+l.target.Exchange
 	case pr != nil && pr.verdict.Load().bad(l.time()) && !pr.contradicted(l.target.Kind):
 		v := pr.verdict.Load()
 		u.Why, u.Soon = string(v.Word), v.Word == Word(failure.UpstreamDenied) && !v.Until.IsZero()

@@ -24,7 +24,14 @@ type gate struct {
 	conns map[net.Conn]struct{}
 }
 
-var gates atomic.Int32
+var hosts atomic.Int32
+
+// ownHost returns a loopback address that nothing else listens on, and to which no
+// connection of another test strays.
+func ownHost() string {
+	n := hosts.Add(1)
+	return fmt.Sprintf("127.77.%d.%d", n/250, n%250+1)
+}
 
 // newGate forwards to an address. Its own address is on a host of its own, so that
 // no other socket takes the port while it is dead.
@@ -32,8 +39,7 @@ func newGate(t testing.TB, to string) *gate {
 	t.Helper()
 	g := &gate{to: to, mute: make(chan struct{}), conns: map[net.Conn]struct{}{}}
 	close(g.mute)
-	n := gates.Add(1)
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.77.%d.%d:0", n/250, n%250+1))
+	ln, err := net.Listen("tcp", ownHost()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

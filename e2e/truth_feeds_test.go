@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -41,6 +42,10 @@ func (tr *truth) feeds(t *testing.T) {
 	}
 }
 
+// groupTime is more than the journal waits for the rest of a group: a minute after the
+// last of it. Most groups are complete after 10 s.
+const groupTime = 90 * time.Second
+
 // events compares the journal: what came often is grouped, and the counts add up.
 func (tr *truth) events(t *testing.T) {
 	t.Helper()
@@ -54,7 +59,7 @@ func (tr *truth) events(t *testing.T) {
 		{"tunnels_closed", "", "stop-1", want("kraken", "websocket", "")},
 	} {
 		got := int64(0)
-		testkit.Eventually(t, 3*testkit.Patience, "the events "+c.typ+" of "+c.upstream, func() bool {
+		testkit.Eventually(t, groupTime, "the events "+c.typ+" of "+c.upstream, func() bool {
 			got = tr.counted(t, c.typ, c.exchange, c.upstream)
 			return got >= c.count
 		})

@@ -60,8 +60,10 @@ func (m *market) upstream(name, scheme string, fault *testkit.Fault, hosts ...st
 	table := map[string]string{}
 	for _, h := range hosts {
 		l := lane{h, name}
+		m.mu.Lock()
 		m.seen[l] = &tally{}
-		table[h] = testkit.NewTCP(m.t, func(c net.Conn) { m.serve(c, l) }).Addr
+		m.mu.Unlock()
+		table[h] = testkit.NewTCPOn(m.t, ownHost(), func(c net.Conn) { m.serve(c, l) }).Addr
 	}
 	p := testkit.NewProxy(m.t, testkit.ProxyOptions{Scheme: scheme, Hosts: table, Fault: fault})
 	m.gates[name] = newGate(m.t, p.Addr)

@@ -98,7 +98,7 @@ func newTruth(t *testing.T) *truth {
 	m.upstream("die-1", "http", nil, "advanced-trade-ws.coinbase.com", "ws.bitmex.com")
 	m.upstream("stop-1", "socks5", nil, "ws.kraken.com")
 	plain := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": tr.plain.HTTP}})
-	miss := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": testkit.ClosedPort(t)}})
+	miss := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": ownHost() + ":443"}}) // where nothing listens
 	m.urls["plain-1"], m.urls["miss-1"] = plain.URL(), miss.URL()
 	tr.process = launch(t, "", fmt.Sprintf(`admin: unix:%s
 pools: {line: {proxies: [%s, %s]}}

@@ -73,7 +73,7 @@ func (o *recorder) ended(r *tunnel.Record) {
 	if u == nil || r.Exchange == "" || r.Reason == tunnel.ReasonAbandoned || r.ClosedBy == tunnel.ByProxyd || r.ClosedBy == tunnel.ByUpstream {
 		return
 	}
-	u.Ended(r.Exchange, r.Kind, r.Duration, r.Up, r.Down)
+	u.Ended(r.Exchange, r.Kind, r.Lasted, r.Up, r.Down)
 }
 
 // recordLine is a record that is being logged. It is used again: a line

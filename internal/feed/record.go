@@ -183,10 +183,10 @@ func (t *Table) ended(p *pair, r *tunnel.Record, now time.Time) {
 	}
 }
 
-// endOf returns when a tunnel ended: its record comes a little later where it was not
-// clear who ended it.
+// endOf returns when one side of a tunnel ended: its record comes later where the
+// other side went on, or where it was not clear who ended it.
 func endOf(r *tunnel.Record, now time.Time) time.Time {
-	if at := r.Start.Add(r.Duration); !r.Start.IsZero() && at.Before(now) {
+	if at := r.Start.Add(r.Lasted); !r.Start.IsZero() && r.Lasted > 0 && at.Before(now) {
 		return at
 	}
 	return now

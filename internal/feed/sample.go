@@ -80,7 +80,7 @@ func (t *Table) sampleTunnel(e *entry, l *tunnel.Live, now time.Time) {
 		e.feed.pair.carried(s.Up, s.Down, now)
 	}
 	e.stalled = s.ClientStalled
-	if e.young && now.Sub(t.start)-e.opened >= shortTime {
+	if e.young && !l.HalfClosed && now.Sub(t.start)-e.opened >= shortTime { // its record says how a half-closed one ended
 		e.young = false
 		e.feed.pair.lasted(t.start.Add(e.opened))
 	}

@@ -30,7 +30,8 @@ type pair struct {
 	// ends the first; a tunnel that lasts, or a request that is answered, both.
 	failures, shorts int
 	failedSince      time.Time // when the first of them failed
-	failedLast       time.Time // and the last one
+	failedLast       time.Time // and the last one; of a tunnel, when it opened
+	served           time.Time // when the last tunnel opened that has lasted
 	byClient         bool      // its clients closed all of shorts
 	causes           []cause   // of the latest, the first ones first
 
@@ -82,6 +83,7 @@ func (p *pair) succeeded(now time.Time) {
 
 // lasted notes that a tunnel which opened at a time has shown that it is served.
 func (p *pair) lasted(opened time.Time) {
+	p.served = latest(p.served, opened)
 	if opened.After(p.failedLast) {
 		p.worked()
 	}
@@ -116,9 +118,16 @@ func (p *pair) failure(r *tunnel.Record, now time.Time) {
 
 // short notes that a tunnel ended at once.
 func (p *pair) short(r *tunnel.Record, now time.Time) {
+	opened := now
+	if !r.Start.IsZero() {
+		opened = r.Start.Add(r.Dial)
+	}
+	if opened.Before(p.served) { // its client has closed it late: a later tunnel has shown that it is served
+		return
+	}
 	p.byClient = r.ClosedBy == tunnel.ByClient && (p.shorts == 0 || p.byClient)
 	p.shorts++
-	p.failedSince, p.failedLast = cmp.Or(p.failedSince, now), now
+	p.failedSince, p.failedLast = cmp.Or(p.failedSince, now), latest(p.failedLast, opened)
 	p.note(cause{upstream: r.Upstream, by: r.ClosedBy, last: now})
 }
 

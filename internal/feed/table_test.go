@@ -287,3 +287,48 @@ func TestReconnectsAfterAnUpstreamHasDied(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// Promise (feeds): the ends of tunnels that clients close late, long after the exchange has, are no loss once a later one lasts.
+func TestEndsThatClientsNoticeLateAreNoLoss(t *testing.T) {
+	t.Parallel()
+	_, _, config := venue(t, func(c net.Conn) {
+		if first := make([]byte, 64); readSome(c, first) == "live" {
+			testkit.Echo(c)
+		}
+	})
+	h := newHost(t, config)
+	var clients []net.Conn
+	open := func(first string) net.Conn {
+		c, err := h.open(futures)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte(first))
+		clients = append(clients, c)
+		return c
+	}
+	for range 6 {
+		if _, err := io.Copy(io.Discard, open("dies")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range clients[:3] {
+		_ = c.Close()
+	}
+	row := func() feed.Exchange { return h.row("binance_futures", "websocket") }
+	testkit.Eventually(t, testkit.Patience, "it is lost", func() bool { return row().State == feed.Lost })
+	open("live")
+	testkit.Eventually(t, testkit.Patience, "one that lasts ends the loss", func() bool { return row().State == feed.OK })
+	for _, c := range clients[3:6] {
+		_ = c.Close()
+	}
+	testkit.Eventually(t, testkit.Patience, "the late ones are counted", func() bool { return row().Closed == 6 })
+	if got := row(); got.State != feed.OK || got.LastClose == nil || got.LastClose.By != tunnel.ByExchange {
+		t.Errorf("after them: %s, the last close %+v", got.State, got.LastClose)
+	}
+}
+
+func readSome(c net.Conn, b []byte) string {
+	n, _ := c.Read(b)
+	return string(b[:n])
+}

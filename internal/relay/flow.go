@@ -189,7 +189,7 @@ func (f *Flow) end(by Side, why Reason, err error) (first bool) {
 		return false
 	}
 	f.ending = true
-	f.stats = &Stats{ClosedBy: by, Reason: why, Err: err, At: time.Now()}
+	f.stats = f.endStats(Stats{ClosedBy: by, Reason: why, Err: err, At: time.Now()})
 	f.mu.Unlock()
 	wake(f.client)
 	wake(f.server)
@@ -203,6 +203,19 @@ func (f *Flow) end(by Side, why Reason, err error) (first bool) {
 	_ = f.client.Close()
 	_ = f.server.Close()
 	return true
+}
+
+// endStats returns how the flow went if last is what ended it. The time is that of
+// the first end. A client that resets its connection once the server has sent all
+// of it has merely left: the server ended the flow. The caller holds mu.
+func (f *Flow) endStats(last Stats) *Stats {
+	if first := f.stats; first != nil {
+		last.At = first.At
+		if first.ClosedBy == Server && last.ClosedBy == Client && last.Reason == ReasonReset {
+			last.ClosedBy, last.Reason, last.Err = Server, ReasonEOF, nil
+		}
+	}
+	return &last
 }
 
 // finish runs in the direction that ends last.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"proxyd/internal/relay"
 )
@@ -100,5 +101,25 @@ func leavesInOrder(t *testing.T, w *wire, a, b conn, by relay.Side) {
 	}
 	if s := w.ended(t, by, relay.ReasonEOF); s.Err != nil {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// A client that resets its connection after the server's end has merely left: who
+// ended the flow is the server. The server still sees the reset.
+func TestResetByClientAfterServersEndIsTheServersEnd(t *testing.T) {
+	t.Parallel()
+	w := join(t, relay.NewEngine(), allKinds[0], nil, nil, relay.Options{})
+	_ = w.server.CloseWrite()
+	if _, err := io.ReadAll(w.client); err != nil {
+		t.Fatal(err)
+	}
+	between := time.Now()
+	time.Sleep(20 * time.Millisecond) // the client takes its time
+	reset(w.client)
+	if err := waits(w.server, func() {}); !isReset(err) {
+		t.Errorf("the server sees %v, want a reset", err)
+	}
+	if s := w.ended(t, relay.Server, relay.ReasonEOF); s.Err != nil || s.At.After(between.Add(10*time.Millisecond)) {
+		t.Errorf("got %+v, %v after the end", s, s.At.Sub(between))
 	}
 }

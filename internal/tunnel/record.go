@@ -59,6 +59,7 @@ type Record struct {
 	Event Event
 	Opening
 	Duration time.Duration // of the whole, for Ended and Served
+	Lasted   time.Duration // until one side ended, for Ended; the other may have gone on for long
 	Up, Down int64
 	ClosedBy string
 	Reason   relay.Reason

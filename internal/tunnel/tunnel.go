@@ -116,6 +116,10 @@ func (t *Tunnel) ended(s relay.Stats, release func()) {
 	release()
 	r := &Record{Event: Ended, Opening: t.record, Slot: &t.slot}
 	r.Duration = time.Since(r.Start)
+	r.Lasted = r.Duration
+	if !s.At.IsZero() {
+		r.Lasted = s.At.Sub(r.Start)
+	}
 	r.Up, r.Down = s.Up, s.Down
 	r.Reason = s.Reason
 	if s.Reason == ReasonMoved {

@@ -3,6 +3,8 @@ package e2e
 import (
 	"net"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,8 @@ type trouble struct {
 	dated  bool     // line 1 holds the time at which it began
 }
 
+var untilWhen = regexp.MustCompile(`\((\d+) until `)
+
 const cured = 10 * time.Second
 
 // night has the troubles happen one after another.
@@ -36,6 +40,11 @@ func (d *desk) night(t *testing.T, list []trouble) {
 			shown := time.Since(began)
 			if tr.dated {
 				dated(t, line, began)
+			}
+			for _, m := range untilWhen.FindAllStringSubmatch(line, -1) {
+				if n, _ := strconv.Atoi(m[1]); n > d.clients["okx"].n {
+					t.Errorf("there never were %d tunnels of an exchange: %s", n, line)
+				}
 			}
 			documented(t, tr)
 			tr.end(t, d)

@@ -101,10 +101,11 @@ func newTruth(t *testing.T) *truth {
 	miss := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": ownHost() + ":443"}}) // where nothing listens
 	m.urls["plain-1"], m.urls["miss-1"] = plain.URL(), miss.URL()
 	tr.process = launch(t, "", fmt.Sprintf(`admin: unix:%s
+attempt_seconds: 20 # a busy machine: each tunnel that an exchange sees is one that its client gets
 pools: {line: {proxies: [%s, %s]}}
 exchanges:
-  binance: {websocket: line}
-  okx: {websocket: line}
+  binance: {websocket: {pool: line, timeout_seconds: 40}}
+  okx: {websocket: {pool: line, timeout_seconds: 40}}
   binance_futures: {websocket: %s}
   bybit: {websocket: %s}
   deribit: {websocket: %s}

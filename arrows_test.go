@@ -48,10 +48,11 @@ var arrows = map[string]struct {
 	"internal/proxyclient": {may: "dialer failure printable config target"},
 	"internal/dialer":      {may: "failure printable target"},
 	"internal/limit":       {},
-	"internal/config":      {may: "catalog target config/internal/raw", tests: "config/internal/schema"},
+	"internal/config":      {may: "catalog proxylist target config/internal/raw", tests: "config/internal/schema"},
 	"internal/failure":     {},
 	"internal/printable":   {},
 	"internal/catalog":     {may: "target"},
+	"internal/proxylist":   {},
 	"internal/target":      {},
 
 	"internal/config/internal/raw":    {},

@@ -20,11 +20,15 @@ import (
 	"proxyd/internal/router"
 )
 
+// listSchemes are what --scheme takes.
+var listSchemes = []string{"http", "https", "socks4", "socks4a", "socks5", "socks5h"}
+
 // probeOptions are the flags of probe.
 type probeOptions struct {
 	all, force, ok       bool
 	kind, format         string
 	exitIP, list, sha256 string
+	scheme               string // of lines of list without one
 	timeout              float64
 	timeoutSet, hashSet  bool
 	concurrency          int
@@ -56,8 +60,8 @@ The verdicts: ok; geoblocked, rate_limited, blocked as the exchange says;
 unknown if its answer says nothing about the upstream; else what failed before
 the exchange was reached, such as upstream_auth. SSL_CERT_FILE names other root certificates.
 
-With --list the proxies come from a file or URL, one URL a line. --ok then prints
-those that passed, with their passwords, as YAML for a pool.
+With --list the proxies come from a file or URL, in the forms that proxyd import
+reads. --ok then prints those that passed, with their passwords, as YAML for a pool.
 Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
 		Example: `  proxyd probe                                        what the configuration uses
   proxyd probe --all binance okx                      every upstream, used or not
@@ -88,6 +92,7 @@ Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
 	f.BoolVar(&o.force, "force", false, "probe rate-limited pairs too, which may lengthen a ban")
 	f.StringVar(&o.exitIP, "exit-ip", "", "request `URL`, which returns the caller's address, through each upstream; no exchange is probed")
 	f.StringVar(&o.list, "list", "", "probe the proxies of `FILE` (- for standard input) or https URL")
+	f.StringVar(&o.scheme, "scheme", "http", "`SCHEME` of lines of --list without one: "+strings.Join(listSchemes, ", "))
 	f.StringVar(&o.sha256, "sha256", "", "expected SHA-256 of --list, in `HEX`")
 	f.BoolVar(&o.ok, "ok", false, "with --list: print only the proxies that are ok for all, as YAML for a pool")
 	f.IntVar(&o.concurrency, "concurrency", 8, "run up to `N` probes at once, 1 to 256")
@@ -111,6 +116,9 @@ func (o *probeOptions) check() error {
 		if k != catalog.KindBoth {
 			o.kinds = []catalog.Kind{k}
 		}
+	}
+	if err := oneOf("scheme", o.scheme, listSchemes...); err != nil {
+		return err
 	}
 	switch {
 	case o.concurrency < 1 || o.concurrency > 256:

@@ -40,7 +40,7 @@ func (o *probeOptions) readList(ctx context.Context, stdin io.Reader) error {
 	if isWebAddress(name) {
 		name = "the list"
 	}
-	proxies, lines, errs := config.ParseList(name, text)
+	proxies, lines, errs := config.ParseList(name, text, config.Scheme(o.scheme))
 	for _, e := range errs {
 		o.announce("%s", e)
 	}

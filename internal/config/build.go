@@ -34,6 +34,7 @@ type builder struct {
 	inline         []Pool
 	members        map[string]string // by an inline pool's name: the key that has its proxies
 	numbers        map[string][]int  // by that key: where its members stand, past those that are wrong
+	lists          map[string]bool   // paths of the lists of pools
 	duplicates     []duplicate
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 }
@@ -42,7 +43,7 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 	r := &report{path: path, at: s.at, shaped: s.errs}
 	return &builder{
 		references: newReferences(r, environ, o.NoSecrets), root: root, known: catalog.Embedded(),
-		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{},
+		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string]bool{},
 	}
 }
 
@@ -97,7 +98,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.warnAddressRejects(c)
 	b.warnPastedTimeout(c, b.withoutTimeout)
 	b.checkFileMode()
-	c.SecretFiles = slices.Sorted(maps.Keys(b.files))
+	c.SecretFiles, c.ListFiles = slices.Sorted(maps.Keys(b.files)), slices.Sorted(maps.Keys(b.lists))
 	return c
 }
 

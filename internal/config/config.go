@@ -41,6 +41,7 @@ type Config struct {
 	MaxDials          int      // limit of connections that are being opened
 	MaxDialsPerHost   int      // of them through one pool or, direct, to one target's host
 	SecretFiles       []string // the files that ${file:…} named
+	ListFiles         []string // the lists of pools
 	CatalogFile       string   // the user's rows, laid over the embedded catalogue; "" for none
 	Catalog           *catalog.Catalog
 	UserAgent         string // what checks of exchanges send
@@ -58,10 +59,11 @@ func (c *Config) Known() *catalog.Catalog {
 // Files returns the files that the configuration was read from, apart from
 // File.
 func (c *Config) Files() []string {
-	if c.CatalogFile == "" {
-		return c.SecretFiles
+	files := slices.Concat(c.SecretFiles, c.ListFiles)
+	if c.CatalogFile != "" {
+		files = append(files, c.CatalogFile)
 	}
-	return append(slices.Clone(c.SecretFiles), c.CatalogFile)
+	return files
 }
 
 // Outbounds holds an outbound for each kind; nil means not set.
@@ -101,7 +103,9 @@ type Pool struct {
 	Inline   bool
 	Strategy Strategy
 	HashOver string // "host" or "exchange", for the hash strategy
-	Proxies  []Proxy
+	Proxies  []Proxy // those of List last
+	List     string  // the file with more members; "" for none
+	Scheme   Scheme  // of lines of List without one; "" without a list
 	Limits   Limits
 	Health   Health
 	Eject    Eject
@@ -128,6 +132,7 @@ type Proxy struct {
 	TLS     TLS
 	Via     *Outbound // the hop before; nil when dialled from this machine
 	Hop     string    // identifies Via, whatever its pool is called
+	Listed  bool      // it comes from the pool's list
 	Apart   bool      // others differ from it in their password alone: its name is part of its identity
 	Weight  float64   // 0.1 to 100
 	Tier    int       // 1 is used first

@@ -197,12 +197,73 @@ func (d *differ) pool(key, place string, a, b Pool) {
 	d.change(key+".eject.base_seconds", a.Eject.Base, b.Eject.Base)
 	d.change(key+".eject.max_seconds", a.Eject.Max, b.Eject.Max)
 	d.change(key+".eject.max_percent", a.Eject.MaxPercent, b.Eject.MaxPercent)
+	d.change(key+".list", a.List, b.List)
+	if a.List != "" && b.List != "" {
+		d.change(key+".scheme", a.Scheme, b.Scheme)
+	}
+	d.listed(place, a, b)
 	place = " (" + place + ")"
-	ordered := diffNamed(a.Proxies, b.Proxies, func(m Proxy) string { return m.Name },
+	ordered := diffNamed(written(a), written(b), func(m Proxy) string { return m.Name },
 		func(mark string, _ int, m Proxy) { d.add("%s proxy %s%s", mark, m.Name, place) },
 		func(_ int, m, n Proxy) { d.change("proxy "+n.Name+" url", m.URL, n.URL); d.member(place, m, n) })
 	if !ordered {
 		d.add("~ %s.proxies: order changed", key)
+	}
+}
+
+// written returns the members of a pool that do not come from its list.
+func written(p Pool) []Proxy {
+	n := slices.IndexFunc(p.Proxies, func(m Proxy) bool { return m.Listed })
+	if n < 0 {
+		return p.Proxies
+	}
+	return p.Proxies[:n]
+}
+
+// listed counts what has changed among the members that come from lists.
+func (d *differ) listed(place string, a, b Pool) {
+	before, passwords := map[Identity]Secret{}, 0
+	var order, next []Identity
+	for _, m := range a.Proxies[len(written(a)):] {
+		before[IdentityOf(m)] = m.URL.Password
+		order = append(order, IdentityOf(m))
+	}
+	added, stay := 0, map[Identity]bool{}
+	for _, m := range b.Proxies[len(written(b)):] {
+		id := IdentityOf(m)
+		switch password, known := before[id]; {
+		case !known:
+			added++
+			continue
+		case password != m.URL.Password:
+			passwords++
+		}
+		stay[id] = true
+		next = append(next, id)
+	}
+	order = slices.DeleteFunc(order, func(id Identity) bool { return !stay[id] })
+	var words []string
+	if added > 0 {
+		words = append(words, listText(added)+" added")
+	}
+	if gone := len(before) - len(stay); gone > 0 {
+		if added == 0 {
+			words = append(words, listText(gone)+" gone")
+		} else {
+			words = append(words, strconv.Itoa(gone)+" gone")
+		}
+	}
+	switch {
+	case passwords == 1:
+		words = append(words, "1 password changed")
+	case passwords > 1:
+		words = append(words, strconv.Itoa(passwords)+" passwords changed")
+	}
+	if !slices.Equal(order, next) {
+		words = append(words, "order changed")
+	}
+	if len(words) > 0 {
+		d.add("~ %s: %s", place, strings.Join(words, ", "))
 	}
 }
 

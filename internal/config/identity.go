@@ -18,7 +18,7 @@ type Identity struct {
 	TLS       TLS
 	Source    netip.Addr
 	Interface string
-	Name      string // set only for upstreams that differ in the password alone
+	Name      string // set only for upstreams that differ in the password alone; for those of a list, a hash of it
 }
 
 // String returns scheme and host alone, so that the user stays masked.
@@ -31,7 +31,11 @@ func IdentityOf(p Proxy) Identity {
 		scheme = SchemeSOCKS5 // both send the name
 	}
 	id := Identity{Scheme: scheme, User: p.URL.User.Reveal(), Host: p.URL.Host.Name, Port: p.URL.Port, TLS: p.TLS, Source: p.URL.Source, Interface: p.URL.Interface}
-	if p.Apart {
+	switch {
+	case p.Apart && p.Listed: // the order of a list, and so the name, may change
+		sum := sha256.Sum256([]byte(p.URL.Password.Reveal()))
+		id.Name = hex.EncodeToString(sum[:])
+	case p.Apart:
 		id.Name = p.Name
 	}
 	if id.Via = p.Hop; p.Hop == "" && p.Via != nil {
@@ -97,6 +101,9 @@ type first struct {
 // separateByPassword makes the names of members part of their identity where
 // they differ in the password alone, as sessions at one gateway do. One without
 // a name is an error.
+//
+// Members of a list are sessions at a gateway more often than not, and are named by
+// the order of the list.
 func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) {
 	seen, several := map[Identity]first{}, map[Identity]bool{}
 	each(func(key string, p *Proxy, id Identity) {
@@ -104,15 +111,18 @@ func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) 
 			seen[id] = first{p.URL.Password, key}
 		} else if f.password.Reveal() != p.URL.Password.Reveal() {
 			several[id] = true
-			if p.Name == "" {
+			if p.Name == "" && !p.Listed {
 				b.errorf(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
 			}
 		}
 	})
-	named := map[Identity]first{}
+	named, sessions := map[Identity]first{}, sessionNames{map[session]string{}, map[string]int{}}
 	each(func(key string, p *Proxy, id Identity) {
 		if !several[id] {
 			return
+		}
+		if p.Name == "" && p.Listed {
+			p.Name = sessions.name(*p, id)
 		}
 		if p.Name == "" && seen[id].key == key {
 			b.errorf(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
@@ -124,6 +134,30 @@ func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) 
 			b.errorf(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
 		}
 	})
+}
+
+// session is an upstream that differs from others in its password.
+type session struct {
+	Identity
+	password string
+}
+
+// sessionNames names the sessions of lists: host:port, host:port#2 and so on.
+type sessionNames struct {
+	names map[session]string
+	last  map[string]int
+}
+
+func (s sessionNames) name(p Proxy, id Identity) string {
+	key := session{id, p.URL.Password.Reveal()}
+	if s.names[key] == "" {
+		base := autoName(p)
+		s.last[base]++
+		if s.names[key] = base; s.last[base] > 1 {
+			s.names[key] = fmt.Sprintf("%s#%d", base, s.last[base])
+		}
+	}
+	return s.names[key]
 }
 
 // namePools names every member, one name for each identity, so that logs and
@@ -167,7 +201,7 @@ func (b *builder) namePools(pools []Pool) {
 		}
 		if p.Name == "" {
 			base := autoName(*p)
-			if p.Name = freeName(base, byName, last); p.Name != base {
+			if p.Name = freeName(base, byName, last); p.Name != base && !p.Listed {
 				b.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
 			}
 			byName[p.Name], names[id] = id, p.Name

@@ -35,6 +35,20 @@ func (r *references) checkFileMode() {
 	}
 }
 
+// checkListMode warns of others who can read or change the passwords in a list.
+func (r *references) checkListMode(key, path string) {
+	st, err := os.Stat(path)
+	if err != nil || !st.Mode().IsRegular() || runtime.GOOS == "windows" {
+		return
+	}
+	switch perm := st.Mode().Perm(); {
+	case perm&0o002 != 0:
+		r.errorf(key, "chmod 600 it", "the list holds passwords, and every user of this machine may change it (mode %04o)", perm)
+	case perm&0o077 != 0:
+		r.warnf(key, "chmod 600 it", "the list holds passwords, and others may read it (mode %04o)", perm)
+	}
+}
+
 // warnPastedTimeout warns, once, of outbounds in a pasted block that have no
 // timeout, since cryptofeed and proxyd have different defaults.
 func (r *report) warnPastedTimeout(c *Config, without []string) {

@@ -154,6 +154,9 @@ func (b *builder) memberKey(p Pool, i int) string {
 			return p.Name
 		}
 	}
+	if p.Proxies[i].Listed {
+		return key + ".list"
+	}
 	return fmt.Sprintf("%s.proxies[%d]", key, b.numbers[key][i])
 }
 

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/proxylist"
 	"proxyd/internal/target"
 )
 
@@ -123,9 +125,14 @@ func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Ou
 	p := b.pools[i]
 	b.members[key] = "pools." + name
 	p.Name, p.Inline, p.Proxies = key, true, append([]Proxy(nil), p.Proxies...)
+	times := map[string]int{}
 	for j := range p.Proxies {
-		p.Proxies[j].Name = strings.TrimSpace(autoName(p.Proxies[j]) + " via " + b.hopName(via))
-		p.Proxies[j].Via = via
+		m := &p.Proxies[j]
+		base := autoName(*m)
+		if times[base]++; m.Listed && times[base] > 1 { // sessions at one gateway
+			base += "#" + strconv.Itoa(times[base])
+		}
+		m.Name, m.Via = strings.TrimSpace(base+" via "+b.hopName(via)), via
 	}
 	b.inline = append(b.inline, p)
 	w.Pool = p.Name
@@ -193,14 +200,20 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 	if r.Limits != nil {
 		p.Limits = b.exitLimits(key+".limits", r.Limits)
 	}
-	if len(r.Proxies) == 0 {
-		b.missingf(key, "add proxies: [socks5://host:1080]; fallback to direct is written as the member direct", "has no proxies")
+	if len(r.Proxies) == 0 && r.List == nil {
+		b.missingf(key, "add proxies: [socks5://host:1080], or list: FILE; fallback to direct is written as the member direct", "has no proxies")
 	}
 	for i, m := range r.Proxies {
 		if proxy, ok := b.proxy(fmt.Sprintf("%s.proxies[%d]", key, i), m); ok {
 			p.Proxies = append(p.Proxies, proxy)
 			b.numbers[key] = append(b.numbers[key], i)
 		}
+	}
+	if r.List != nil {
+		p.List, p.Scheme = listPath(b.path, *r.List), Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
+		p.Proxies = append(p.Proxies, b.listed(key, r, p.Proxies)...)
+	} else if r.Scheme != nil {
+		b.errorf(key+".scheme", "remove it, or add list: FILE", "has no effect without a list")
 	}
 	b.pushVia(&p, b.via(key+".via", r.Via))
 	if len(p.Proxies) > 0 && !slices.ContainsFunc(p.Proxies, func(m Proxy) bool { return m.Enabled }) {

@@ -278,7 +278,7 @@ func (p printer) outbound(w *Outbound) *object {
 
 // isSingleURL reports whether a pool is only a URL.
 func isSingleURL(q *Pool) bool {
-	if len(q.Proxies) != 1 {
+	if len(q.Proxies) != 1 || q.List != "" {
 		return false
 	}
 	m := q.Proxies[0]
@@ -291,7 +291,12 @@ func (p printer) pool(q *Pool) *object {
 		o.put("hash_over", q.HashOver)
 	}
 	var members []*object
+	listed := 0
 	for _, m := range q.Proxies {
+		if m.Listed {
+			listed++
+			continue
+		}
 		x := p.proxy(newObject(), m).put("weight", m.Weight).put("tier", m.Tier)
 		if !m.Enabled {
 			x.put("enabled", false)
@@ -299,7 +304,13 @@ func (p printer) pool(q *Pool) *object {
 		putLimits(x, m.Limits)
 		members = append(members, x)
 	}
-	o.put("proxies", members)
+	if len(members) > 0 || q.List == "" {
+		o.put("proxies", members)
+	}
+	if q.List != "" {
+		o.put("list", q.List).put("scheme", string(q.Scheme))
+		o.n.Content[len(o.n.Content)-3].LineComment = listText(listed) // behind the path
+	}
 	putLimits(o, q.Limits)
 	if h := q.Health; h.Method != "" {
 		o.put("health_check", newObject().put("method", h.Method).put("interval_seconds", secs(h.Interval)).put("timeout_seconds", secs(h.Timeout)).

@@ -1,35 +1,84 @@
 package config
 
 import (
-	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"proxyd/internal/config/internal/raw"
+	"proxyd/internal/proxylist"
 )
 
-// maxListed is how many proxies a list may have.
-const maxListed = 10_000
+const (
+	maxListed   = 10_000  // how many proxies a list may have
+	maxListSize = 4 << 20 // bytes
+	maxSkipped  = 5       // lines of a pool's list that are named in warnings
+)
 
-// ParseList reads a list of proxies, one URL a line. It skips empty lines,
-// those that begin with #, and repeated proxies; ${...} is literal. lines holds
-// the line of each proxy, secrets included. errs name file and line of the
-// others and repeat no text that may be secret.
-func ParseList(file string, text []byte) (proxies []Proxy, lines []string, errs Errors) {
-	b := newReferences(&report{path: file, at: map[string]position{}}, nil, false)
-	seen, names := map[Identity]bool{}, map[string]int{}
-	n := 0
-	for line := range bytes.Lines(text) {
-		n++
-		s := strings.TrimSpace(strings.TrimPrefix(string(line), "\ufeff"))
-		if s == "" || s[0] == '#' {
-			continue
+// ParseList reads a list of proxies in one of the forms of package proxylist, and
+// skips repeated proxies; ${...} is literal. scheme is that of lines without one, ""
+// for http. The proxies have names and exits. urls holds the URL of each, secrets
+// included. errs name file and line of the others and repeat no text that may be
+// secret.
+func ParseList(file string, text []byte, scheme Scheme) (proxies []Proxy, urls []string, errs Errors) {
+	l := readList(file, text, scheme)
+	names := map[string]int{}
+	for i := range l.proxies {
+		p := &l.proxies[i]
+		p.Name = p.URL.Authority()
+		if names[p.Name]++; names[p.Name] > 1 {
+			p.Name += "#" + strconv.Itoa(names[p.Name])
 		}
-		key := strconv.Itoa(n)
-		b.at[key] = position{file: file, line: n, col: 1}
-		if len(proxies) == maxListed {
+		p.Exit = p.Name
+	}
+	return l.proxies, l.urls, l.errs
+}
+
+// ParseProxyURL reads the URL of a proxy. ${...} is literal in it. The error repeats
+// no part of it that may be secret.
+func ParseProxyURL(text string) (URL, error) {
+	r := newReferences(&report{at: map[string]position{}}, nil, false)
+	u, ok := r.url("", strings.ReplaceAll(text, "${", "$${"))
+	if !ok {
+		return URL{}, r.errs
+	}
+	return u, nil
+}
+
+// proxyLines are the proxies of a list.
+type proxyLines struct {
+	proxies  []Proxy // without names
+	urls     []string
+	errs     Errors // of the lines that are none
+	literal  bool   // a line has a password
+	resolved bool   // a line is socks4
+}
+
+func readList(file string, text []byte, scheme Scheme) (l proxyLines) {
+	b := newReferences(&report{path: file, at: map[string]position{}}, nil, false)
+	parsed := proxylist.Parse(text, string(scheme))
+	at := func(line int) string {
+		key := strconv.Itoa(line)
+		b.at[key] = position{file: file, line: line, col: 1}
+		return key
+	}
+	for _, p := range parsed.Problems {
+		b.errorf(at(p.Line), p.Hint, "%s", p.Message)
+	}
+	type listed struct {
+		Identity
+		password string
+	}
+	seen := map[listed]bool{}
+	for _, e := range parsed.Entries {
+		key := at(e.Line)
+		if len(l.proxies) == maxListed {
 			b.errorf(key, "split it", "the list has more than %d proxies", maxListed)
 			break
 		}
-		u, ok := b.url(key, strings.ReplaceAll(s, "${", "$${"))
+		u, ok := b.url(key, strings.ReplaceAll(e.URL, "${", "$${"))
 		switch {
 		case !ok:
 			continue
@@ -37,20 +86,115 @@ func ParseList(file string, text []byte) (proxies []Proxy, lines []string, errs 
 			b.errorf(key, "remove it", "is no proxy")
 			continue
 		}
-		p := Proxy{Name: u.Authority(), URL: u, Weight: 1, Tier: 1, Enabled: true}
-		id := IdentityOf(p)
+		p := Proxy{URL: u, Weight: 1, Tier: 1, Enabled: true, Listed: true}
+		id := listed{IdentityOf(p), u.Password.Reveal()}
 		if seen[id] {
 			continue
 		}
 		seen[id] = true
-		if names[p.Name]++; names[p.Name] > 1 {
-			p.Name += "#" + strconv.Itoa(names[p.Name])
-		}
-		p.Exit = p.Name
-		proxies, lines = append(proxies, p), append(lines, s)
+		l.proxies, l.urls = append(l.proxies, p), append(l.urls, e.URL)
+		l.literal = l.literal || !u.Password.IsZero()
+		l.resolved = l.resolved || u.Scheme == SchemeSOCKS4
 	}
 	for i := range b.errs {
 		b.errs[i].Key = ""
 	}
-	return proxies, lines, b.errs
+	l.errs = sorted(b.errs)
+	return l
+}
+
+// listPath returns the path of a pool's list, which is relative to the folder of
+// the configuration.
+func listPath(config, list string) string {
+	if list == "" || filepath.IsAbs(list) {
+		return list
+	}
+	return filepath.Join(filepath.Dir(config), list)
+}
+
+// listed returns the members that a pool's list has beside its own.
+func (b *builder) listed(key string, r raw.Pool, own []Proxy) []Proxy {
+	at, name := key+".list", *r.List
+	scheme := Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
+	switch {
+	case name == "":
+		b.errorf(at, "name a file, or remove it", "is empty")
+		return nil
+	case strings.Contains(name, "://"):
+		b.errorf(at, "write it below proxies; the list of a provider is downloaded into a file", "is a URL, not a file")
+		return nil
+	}
+	path := listPath(b.path, name)
+	b.lists[path] = true
+	text, err := readAtMost(path, maxListSize)
+	if err != nil {
+		if b.missingOK {
+			text = []byte("http://list.invalid:1")
+		} else {
+			b.errorf(at, "create the file, or correct the path, which is relative to the configuration's folder", "%s cannot be read: %s", filePath(name), rootCause(err))
+			return nil
+		}
+	}
+	l := readList(path, text, scheme)
+	switch n := len(l.errs); {
+	case n > 0 && n > len(l.proxies):
+		b.errorf(at, "correct it, or name another file", "more lines of the list are wrong than right (%d to %d): %s", n, len(l.proxies), l.errs[0])
+		return nil
+	case len(l.proxies) == 0 && len(own) == 0:
+		b.errorf(at, "write proxies into it, one a line", "%s has no proxy", filePath(name))
+		return nil
+	}
+	b.warnOfList(at, path, l)
+	written := map[Identity]bool{}
+	for _, p := range own {
+		written[IdentityOf(p)] = true
+	}
+	return slices.DeleteFunc(l.proxies, func(p Proxy) bool { return written[IdentityOf(p)] }) // what is written out counts
+}
+
+// warnOfList warns of the lines that are skipped, and of a file that others may read.
+func (b *builder) warnOfList(key, path string, l proxyLines) {
+	for i, e := range l.errs {
+		if i == maxSkipped {
+			b.warnf(key, "correct or remove them", "%d more lines are skipped", len(l.errs)-i)
+			break
+		}
+		e.Message += ": it is skipped"
+		b.warnings = append(b.warnings, e)
+	}
+	if l.resolved {
+		b.warnf(key, "use socks4a:// if the proxies can", "socks4 has no names: proxyd resolves the exchange's name on this machine")
+	}
+	if l.literal {
+		b.checkListMode(key, path)
+	}
+}
+
+// ShrunkLists returns what is to be said of the lists of named pools that have less
+// than half of the members in next that they have in prev: one that is being written,
+// or a download that failed.
+func ShrunkLists(prev, next *Config) (lines []string) {
+	before := PoolsByName(prev)
+	for _, p := range next.Pools {
+		old := before[p.Name]
+		if old == nil || p.List == "" || old.List != p.List {
+			continue
+		}
+		if was, n := len(old.Proxies)-len(written(*old)), len(p.Proxies)-len(written(p)); 2*n < was {
+			key := "pools." + p.Name
+			if p.Inline {
+				key = p.Name
+			}
+			lines = append(lines, fmt.Sprintf("%s.list: %s has shrunk from %s to %d: correct it", key, filepath.Base(p.List), listText(was), n))
+		}
+	}
+	return lines
+}
+
+// listText returns what the difference and the printed configuration say of a list.
+func listText(n int) string {
+	if n == 1 {
+		return "1 member"
+	}
+	return fmt.Sprintf("%d members", n)
 }

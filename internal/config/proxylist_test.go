@@ -8,7 +8,7 @@ import (
 func TestParseList(t *testing.T) {
 	text := "\ufeff# of a friend\n\nsocks5://bob:geheim-1@a.example:1080\r\nhttp://a.example:3128 \nhttp://a.example:3128\n" +
 		"a.example:3128\nhttp://u:geheim-2/@b.example:1\ndirect\nsocks5://eve:${PW}@a.example:1080\n  ftp://c.example:21\n"
-	proxies, lines, errs := ParseList("list.txt", []byte(text))
+	proxies, lines, errs := ParseList("list.txt", []byte(text), "")
 	var got []string
 	for i, p := range proxies {
 		got = append(got, p.Name+" "+string(p.URL.Scheme)+" "+p.URL.User.Reveal()+" "+p.URL.Password.Reveal())
@@ -21,7 +21,7 @@ func TestParseList(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	said := errs.Error()
-	for _, want := range []string{"list.txt:6:1: is not a URL", "list.txt:7:1: ", "list.txt:8:1: is no proxy", "list.txt:10:1: unknown scheme"} {
+	for _, want := range []string{"list.txt:6:1: is not of the form URL, which the list has", "list.txt:7:1: ", "list.txt:8:1: is no proxy", "list.txt:10:1: unknown scheme"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("want %q in\n%s", want, said)
 		}
@@ -38,13 +38,13 @@ func TestParseListHostPortUserPassword(t *testing.T) {
 		"socks5://a.example:1080:geheim-1:geheim-2", "http://192.0.2.1:8080:geheim-1:123456", "http://a.example:geheim-1:1",
 		"http://a.example:1080:geheim-1",
 	} {
-		proxies, _, errs := ParseList("list.txt", []byte(line))
+		proxies, _, errs := ParseList("list.txt", []byte(line), "")
 		said := errs.Error()
 		if len(proxies) != 0 || strings.Contains(said, "geheim") || strings.Contains(said, "123456") || !strings.Contains(said, "user:password@host") {
 			t.Errorf("%s: %v, %s", line, proxies, said)
 		}
 	}
-	if proxies, _, errs := ParseList("list.txt", []byte("http://[::1]:1\nhttp://2001:db8::1:8080\n")); len(proxies) != 1 || len(errs) != 1 || !strings.Contains(errs.Error(), "IPv6 address in brackets") {
+	if proxies, _, errs := ParseList("list.txt", []byte("http://[::1]:1\nhttp://2001:db8::1:8080\n"), ""); len(proxies) != 1 || len(errs) != 1 || !strings.Contains(errs.Error(), "IPv6 address in brackets") {
 		t.Errorf("%v", errs)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"proxyd/internal/proxylist"
 )
 
 const (
@@ -99,37 +101,28 @@ func checkText(file string, raw []byte) *Error {
 	return nil
 }
 
-var (
-	clashFile = regexp.MustCompile(`(?m)^(proxy-groups|proxy-providers|mixed-port|socks-port|redir-port|external-controller) *:`)
-	squidFile = regexp.MustCompile(`(?m)^(http_port|cache_peer|http_access|acl|never_direct) +\S`)
-	listLine  = regexp.MustCompile(`^([a-z0-9]+://\S+|[A-Za-z0-9.-]+:[0-9]+(:\S+)?|\S+@[A-Za-z0-9.-]+:[0-9]+)$`)
-)
-
-// foreignFile recognises the proxy files of other programs and says what to
-// write instead.
+// foreignFile recognises the proxy files of other programs and says how to convert
+// them.
 func foreignFile(file string, raw []byte) *Error {
-	const hint = "write each proxy as a URL below a pool: pools: {NAME: {proxies: [socks5://user:password@host:1080]}}, and default: NAME"
-	switch {
-	case clashFile.Match(raw):
-		return &Error{File: file, Message: "looks like a Clash file, not like one of proxyd's", Hint: hint}
-	case squidFile.Match(raw):
-		return &Error{File: file, Message: "looks like a squid configuration, not like one of proxyd's", Hint: hint}
-	}
-	found := false
-	for line := range bytes.Lines(raw) {
-		line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff")))
-		if len(line) == 0 || line[0] == '#' {
-			continue
-		}
-		if found = listLine.Match(line); !found {
-			return nil
-		}
-	}
-	if !found {
+	kind := proxylist.Recognise(raw)
+	if kind == proxylist.Unknown {
 		return nil
 	}
-	return &Error{File: file, Message: "looks like a list of proxies, not like a configuration", Hint: hint}
+	return &Error{
+		File: file, Message: "looks like " + kind.String() + ", not like a configuration of proxyd",
+		Hint: fmt.Sprintf("convert it: proxyd import --from %s %s > proxyd.yaml", string(kind), shellWord(file)),
+	}
 }
+
+// shellWord returns a file's name as one word of a shell.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,~-]+$`)
 
 // checkTruncated refuses a file that ends at a key without a value: it may be
 // truncated, or still being written.

@@ -172,7 +172,7 @@ func (m *marked) in(s string) bool {
 
 func (m *marked) is(r rune) bool { return r >= firstMark && int(r-firstMark) < len(m.values) }
 
-// NamedFiles returns the files that ${file:...} and catalog name in a file,
+// NamedFiles returns the files that ${file:...}, list and catalog name in a file,
 // valid or not, so that a watcher notices a missing one when it appears. It
 // reads no more than Load would.
 func NamedFiles(path string) (names []string) {
@@ -189,6 +189,11 @@ func NamedFiles(path string) (names []string) {
 		rest = after
 	}
 	for line := range bytes.Lines(text) {
+		if len(line) < maxPath {
+			for _, m := range listName.FindAllSubmatch(line, -1) {
+				names = append(names, listPath(path, string(m[1])))
+			}
+		}
 		if !bytes.HasPrefix(line, []byte("catalog:")) {
 			continue
 		}
@@ -205,6 +210,9 @@ const maxPath = 8 << 10
 // catalogName matches the line of a configuration, valid or not, that names the
 // catalogue's file.
 var catalogName = regexp.MustCompile(`^catalog:[ \t]+["']?([^"'\s#]+)`)
+
+// listName matches the list of a pool, valid or not.
+var listName = regexp.MustCompile(`\blist"?:[ \t]+["']?([^"'\s,}#]+)`)
 
 // Secret is text that must not be shown. It masks itself wherever it is
 // printed, marshalled or logged; only Reveal returns it.

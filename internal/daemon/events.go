@@ -82,11 +82,16 @@ func (d *Daemon) addStart() {
 	}
 }
 
-// addReload adds the outcome of a reload.
-func (d *Daemon) addReload(by string, start time.Time, r admin.Report) {
+// addReload adds the outcome of a reload. held reports whether the file is valid, and
+// only held back.
+func (d *Daemon) addReload(by string, start time.Time, r admin.Report, held bool) {
 	if !r.Applied {
+		hint := "correct the file, and see that it is valid: proxyd check"
+		if held {
+			hint = "correct the file; " + ifMeant
+		}
 		d.journal.Add(event.Event{
-			Severity: event.Error, Type: event.ReloadRefused, Hint: "correct the file, and see that it is valid: proxyd check",
+			Severity: event.Error, Type: event.ReloadRefused, Hint: hint,
 			Text: "reload refused (" + by + "), the configuration in force stays: " + strings.Join(r.Faults, "; "),
 		})
 		return

@@ -97,7 +97,7 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	if err == nil {
 		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(newlyDirect, router.Loosened(prev, next), d.warnings(next))
 		if by == ByWatch {
-			err = refuseImplicitDirect(newlyDirect)
+			err = holdBack(slices.Concat(newlyDirect, config.ShrunkLists(prev.Config(), next.Config())))
 		}
 	}
 	if err == nil && !dryRun {
@@ -108,7 +108,8 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	}
 	if !dryRun {
 		report.Applied = err == nil
-		d.reloaded(by, start, report)
+		_, held := errors.AsType[heldBack](err)
+		d.reloaded(by, start, report, held)
 	}
 	return report
 }
@@ -126,19 +127,20 @@ func (d *Daemon) candidate(prev *router.Router, o config.Options) (next *router.
 	return next, router.NewlyDirect(prev, next), nil
 }
 
-// reloaded keeps and logs the outcome of a reload.
-func (d *Daemon) reloaded(by string, start time.Time, r admin.Report) {
+// reloaded keeps and logs the outcome of a reload. held reports whether the file is
+// valid, and only held back.
+func (d *Daemon) reloaded(by string, start time.Time, r admin.Report, held bool) {
 	last := &admin.LastReload{Time: time.Now(), By: by, Report: r}
 	if !r.Applied {
 		before := d.file.Load()
 		d.file.Store(&fileState{at: before.at, errors: r.Faults, since: cmp.Or(before.since, last.Time), last: last})
 		d.metrics.Reloaded("refused", false, time.Now())
-		d.addReload(by, start, r)
+		d.addReload(by, start, r, held)
 		return
 	}
 	d.file.Store(&fileState{at: last.Time, last: last})
 	d.metrics.Reloaded("applied", true, time.Now())
-	d.addReload(by, start, r)
+	d.addReload(by, start, r, held)
 	d.warn(r.Warnings)
 }
 
@@ -233,14 +235,25 @@ func (d *Daemon) rollback(change *listenerChange) {
 	d.serve(change.restored)
 }
 
-// refuseImplicitDirect keeps a file that was saved half, or carelessly, from
-// sending an exchange's traffic out directly.
-func refuseImplicitDirect(newlyDirect []string) error {
-	var list []error
-	for _, what := range newlyDirect {
-		list = append(list, errors.New(what+"; or, if it is meant, run: proxyd reload"))
+// heldBack is why a file that was saved is not put in force, although it is valid.
+type heldBack struct{ error }
+
+// Unwrap returns the cause.
+func (h heldBack) Unwrap() error { return h.error }
+
+const ifMeant = "if it is meant, run: proxyd reload"
+
+// holdBack keeps a file that was saved half, or carelessly, from sending an
+// exchange's traffic out directly, or a pool from losing most of its list.
+func holdBack(reasons []string) error {
+	if len(reasons) == 0 {
+		return nil
 	}
-	return errors.Join(list...)
+	var list []error
+	for _, what := range reasons {
+		list = append(list, errors.New(what+"; or, "+ifMeant))
+	}
+	return heldBack{errors.Join(list...)}
 }
 
 func (d *Daemon) warnings(r *router.Router) []string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -119,11 +120,16 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 // would put that in force, the guard of reload or not. A file with keys that this
 // version does not know is for the next one to judge, as is one that was saved just now.
 func (d *Daemon) refuseFile() error {
-	_, newlyDirect, err := d.candidate(d.snapshot.Load(), config.Options{SkipUnknown: true})
+	prev := d.snapshot.Load()
+	next, newlyDirect, err := d.candidate(prev, config.Options{SkipUnknown: true})
 	errs := d.file.Load().errors
+	var held []string
+	if err == nil {
+		held = slices.Concat(newlyDirect, config.ShrunkLists(prev.Config(), next.Config()))
+	}
 	switch {
-	case err == nil && len(newlyDirect) > 0:
-		errs = errorLines(refuseImplicitDirect(newlyDirect))
+	case len(held) > 0:
+		errs = errorLines(holdBack(held))
 	case err == nil && len(errs) > 0:
 		if _, _, strict := d.candidate(d.snapshot.Load(), config.Options{}); config.OnlyUnknown(strict) {
 			return nil

@@ -170,6 +170,10 @@ type Pool struct {
 	HashOver *string `mapstructure:"hash_over" enum:"host,exchange"`
 	// The members.
 	Proxies []Proxy `mapstructure:"proxies"`
+	// A file with more members, one a line, relative to this file's folder: URLs, host:port, host:port:user:password, user:password@host:port, user:password:host:port, or CSV with a header.
+	List *string `mapstructure:"list"`
+	// That of lines of list without one. Default: http.
+	Scheme *string `mapstructure:"scheme" enum:"http,https,socks4,socks4a,socks5,socks5h"`
 	// How the members are reached.
 	Via *Outbound `mapstructure:"via"`
 	// Budgets of all connections through the pool.

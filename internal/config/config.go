@@ -102,7 +102,7 @@ type Pool struct {
 	Name     string // a named pool's name; an inline pool's key path
 	Inline   bool
 	Strategy Strategy
-	HashOver string // "host" or "exchange", for the hash strategy
+	HashOver string  // "host" or "exchange", for the hash strategy
 	Proxies  []Proxy // those of List last
 	List     string  // the file with more members; "" for none
 	Scheme   Scheme  // of lines of List without one; "" without a list

@@ -51,7 +51,7 @@ func short(t *testing.T, w *wire, seed uint64) error {
 	if errors.Is(errs[2], errWrong) || errors.Is(errs[3], errWrong) {
 		return errors.Join(errs[:]...)
 	}
-	seen := errors.Join(errs[1], errs[2]) // the kernel gives the error to one of them, write or read
+	seen := errors.Join(errs[1], errs[2])                                                                                             // the kernel gives the error to one of them, write or read
 	first := s.ClosedBy == relay.Client && s.Reason == relay.ReasonReset || s.ClosedBy == relay.Server && s.Reason == relay.ReasonEOF // it had sent all of its bytes before
 	if !first || seen == nil || int64(got[0]) > s.Up || int64(got[1]) > s.Down {
 		return fmt.Errorf("%d up and %d down arrive; %+v; the server sees %w", got[0], got[1], s, seen)

@@ -26,6 +26,9 @@ func eventsCommand() *cobra.Command {
 		Long: `Show the events that the running daemon remembers, the oldest first: what was lost,
 refused, ejected, changed, and what to do. Without --since, the latest 1000.
 
+On a terminal the lines are wrapped, with what to do below; else each event is one
+line, for scripts.
+
 --follow goes on with what happens; without --since it begins with the next event.
 It connects again when the daemon is upgraded or started again, and says so if
 events are missing. Exit code 0, 1 if the daemon cannot be reached, 2 for a wrong
@@ -48,13 +51,16 @@ call.`,
 			}
 			l := &eventLog{client: client, parameters: parameters, out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr(), json: format == "json"}
 			file, _ := l.out.(*os.File)
-			l.colour = file != nil && terminal(file) && os.Getenv("NO_COLOR") == ""
+			if file != nil && terminal(file) {
+				l.colour = os.Getenv("NO_COLOR") == ""
+				l.width, _ = terminalSize(file)
+			}
 			return exitError(l.run(cmd, follow))
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&follow, "follow", false, "go on with what happens, until interrupted")
-	f.String("since", "", "begin at a `TIME`: 1h ago, an RFC 3339 time, or after an event's id")
+	f.String("since", "", "begin at a `TIME`: 1h back from now, an RFC 3339 time, or an event's id")
 	f.String("exchange", "", "only events of the exchange `ID`")
 	f.String("kind", "", "only events of a `KIND`: http or websocket")
 	f.String("upstream", "", "only events of the upstream `NAME`")
@@ -93,6 +99,7 @@ type eventLog struct {
 	parameters   url.Values
 	out, errOut  io.Writer
 	json, colour bool
+	width        int // of the terminal, 0 if it is none
 }
 
 // run prints what the daemon remembers and, with follow, goes on.
@@ -212,23 +219,46 @@ func (l *eventLog) print(e event.Event) error {
 	if l.json {
 		return json.NewEncoder(l.out).Encode(e)
 	}
-	line := fmt.Sprintf("%s  %-5s  ", e.Time.Local().Format(time.DateTime), e.Severity)
-	var about []string
-	for _, word := range []string{e.Exchange, e.Kind, e.Upstream} {
-		if word != "" && !strings.Contains(e.Text, word) {
-			about = append(about, word)
+	v := statusView{width: l.width, colour: l.colour, now: time.Now()}
+	if l.width < minEventWidth { // a line each
+		line := fmt.Sprintf("%s  %-5s  %s", e.Time.Local().Format(time.DateTime), e.Severity, eventWords(e))
+		if e.Hint != "" {
+			line += " (" + e.Hint + ")"
+		}
+		v.line(v.paint(severityColours[e.Severity], line))
+	} else {
+		head := fmt.Sprintf("%s  %-5s  ", localTime(e.Time, v.now), e.Severity)
+		v.wrappedIn(severityColours[e.Severity], head, eventWords(e))
+		if e.Hint != "" {
+			v.wrappedIn(grey, strings.Repeat(" ", len(head)), e.Hint)
 		}
 	}
-	if len(about) > 0 {
-		line += strings.Join(about, " ") + ": "
-	}
-	line += e.Text
-	if e.Hint != "" {
-		line += " (" + e.Hint + ")"
-	}
-	if colour := map[event.Severity]string{event.Warn: "\x1b[33m", event.Error: "\x1b[31m"}[e.Severity]; l.colour && colour != "" {
-		line = colour + line + "\x1b[0m"
-	}
-	_, err := fmt.Fprintln(l.out, line)
+	_, err := io.WriteString(l.out, v.String())
 	return err
+}
+
+// minEventWidth is the width of the narrowest terminal on which events are wrapped.
+const minEventWidth = 60
+
+var severityColours = map[event.Severity]string{event.Warn: yellow, event.Error: red}
+
+// eventWords returns what happened, with what it is about where the text does not say.
+func eventWords(e event.Event) string {
+	about := e.Exchange
+	if about != "" && e.Kind != "" {
+		about += " " + e.Kind
+	}
+	if strings.Contains(e.Text, about) {
+		about = ""
+	}
+	if e.Type == event.ExchangeLost {
+		about += " lost"
+	}
+	if e.Upstream != "" && !strings.Contains(e.Text, e.Upstream) {
+		about += " through " + e.Upstream
+	}
+	if about = strings.TrimSpace(about); about != "" {
+		return about + ": " + e.Text
+	}
+	return e.Text
 }

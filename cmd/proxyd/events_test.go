@@ -33,7 +33,7 @@ func TestEventsAreLinesForPeopleAndForPrograms(t *testing.T) {
 	j.Add(event.Event{Severity: event.Info, Type: event.Reloaded, Text: "reloaded"})
 	out, errOut, code := call("events", "-c", path)
 	lines := strings.Split(out, "\n")
-	if want := "2026-11-30 10:17:56  error  okx websocket: 0 tunnels (40 until 10:17:56) (proxyd probe okx)"; code != 0 || len(lines) != 4 || lines[0] != want || !strings.HasPrefix(errOut, "proxyd remembers what has happened since 20") {
+	if want := "2026-11-30 10:17:56  error  okx websocket lost: 0 tunnels (40 until 10:17:56) (proxyd probe okx)"; code != 0 || len(lines) != 4 || lines[0] != want || !strings.HasPrefix(errOut, "proxyd remembers what has happened since 20") {
 		t.Errorf("exit code %d\n%s%s", code, out, errOut)
 	}
 	var e event.Event

@@ -27,6 +27,11 @@ func statusCommand() *cobra.Command {
 		Long: `Show what the running daemon is doing. The first line is "ok", or names every
 exchange that is lost, the worst first; other problems follow, a line each. Then come
 the exchanges that are lost, with what to do, the feeds, and the upstreams.
+
+DOWN/S is what the exchange sent in the last second, QUIET the time since its last
+byte, FAIL/H the requests that failed in the last hour. An upstream's budget is LEFT
+as connections that it would admit now; "watched": proxyd does not enforce it.
+
 Exit code 0, or 1 if the daemon cannot be reached.`,
 		Example: `  proxyd status
   proxyd status --watch

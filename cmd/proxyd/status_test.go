@@ -117,14 +117,46 @@ func TestStatusFits80Columns(t *testing.T) {
 	at := 0
 	for _, want := range []string{
 		"BAD: binance_futures websocket: 0 tunnels", "\nLOST binance_futures websocket since ", "  what to do: tokyo-1, tokyo-2 refuse this exchange",
-		"STATE EXCHANGE", "\nlost  binance_futures    websocket -", "\nok    very_long_excha... websocket an-upstream-a...   12345 123 MB 1d2h  99999\n",
-		"\nidle  okx", "no traffic yet: kraken http, kraken websocket\n", "UPSTREAM", "\nproxyd    1.2.3",
+		"STATE EXCHANGE", "\nlost  binance_futures    websocket -", "\nok    very_long_excha... websocket an-upstream...   12345 123 MB  1d2h  99999\n",
+		"\nidle  okx", "no traffic yet: kraken\n", "UPSTREAM", "\nproxyd    1.2.3",
 	} {
 		i := strings.Index(text[at:], want)
 		if i < 0 {
 			t.Fatalf("no %q after byte %d in\n%s", want, at, text)
 		}
 		at += i
+	}
+}
+
+// Exchanges that are lost for one cause share a paragraph, with what to do once; what
+// line 1 says in full is not said again.
+func TestStatusJoinsLossesOfOneCause(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := well()
+	lost := func(id, cause string) feed.Exchange {
+		return feed.Exchange{
+			Exchange: id, Kind: "websocket", State: feed.Lost, Since: now, Cause: cause,
+			Text: "0 tunnels (6 until 10:17:56), 18 refused in 1 min: " + cause, Hint: "proxyd probe " + id,
+		}
+	}
+	s.Headlines = []string{"BAD: bybit websocket, okx websocket: 0 tunnels, 12 lost, since 10:17:56: upstream_refused by paris-1"}
+	s.Exchanges = []feed.Exchange{lost("bybit", "upstream_refused by paris-1"), lost("okx", "upstream_refused by paris-1")}
+	at := " since " + localTime(now, now)
+	for name, want := range map[string]string{
+		"two": "\nLOST" + at + ": upstream_refused by paris-1\n  bybit websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n" +
+			"  okx websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n  what to do: proxyd probe bybit\n",
+		"one": "\nLOST bybit websocket" + at + "\n  what to do: proxyd probe bybit\n",
+	} {
+		if name == "one" {
+			s.Exchanges = s.Exchanges[:1]
+			s.Headlines = []string{"BAD: bybit websocket: " + s.Exchanges[0].Text}
+		}
+		v := statusView{width: 80, now: now}
+		v.lost(s)
+		if v.String() != want {
+			t.Errorf("%s: %q, want %q", name, v.String(), want)
+		}
 	}
 }
 

@@ -22,10 +22,11 @@ type statusView struct {
 
 // The colours, of ECMA-48.
 const (
-	red   = "31"
-	green = "32"
-	grey  = "90"
-	bold  = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	grey   = "90"
+	bold   = "1"
 )
 
 func (v *statusView) paint(colour, text string) string {
@@ -40,9 +41,11 @@ func (v *statusView) line(text string) { v.WriteString(text + "\n") }
 func (v *statusView) problem(text string) { v.line(v.paint(red, text)) }
 
 // wrapped writes text behind a head, at most width columns wide.
-func (v *statusView) wrapped(head, text string) {
+func (v *statusView) wrapped(head, text string) { v.wrappedIn("", head, text) }
+
+func (v *statusView) wrappedIn(colour, head, text string) {
 	for _, part := range wrap(text, v.width-len(head)) {
-		v.line(head + part)
+		v.line(v.paint(colour, head+part))
 		head = strings.Repeat(" ", len(head))
 	}
 }
@@ -70,7 +73,7 @@ func (v *statusView) status(s admin.Status) {
 	for _, text := range s.Headlines {
 		v.problem(text)
 	}
-	v.lost(s.Exchanges)
+	v.lost(s)
 	v.feeds(s)
 	v.upstreams(s.Upstreams)
 	v.budgets(s.Budgets)
@@ -78,27 +81,64 @@ func (v *statusView) status(s admin.Status) {
 	v.process(s)
 }
 
-// lost writes what is lost, since when, and what to do.
-func (v *statusView) lost(rows []feed.Exchange) {
-	for i := range rows {
-		e := &rows[i]
-		if !e.State.Bad() {
-			continue
-		}
+// lost writes what is lost, since when, and what to do. Those with one cause share a
+// paragraph; what line 1 says in full is not said again.
+func (v *statusView) lost(s admin.Status) {
+	line1 := ""
+	if len(s.Headlines) > 0 {
+		line1 = s.Headlines[0]
+	}
+	for _, rows := range sameCause(s.Exchanges) {
+		e := rows[0]
+		head := v.paint(red, strings.ToUpper(string(e.State))) + " "
+		since := " since " + localTime(e.Since, v.now)
 		v.line("")
-		name := cutName(e.Exchange, v.width-44) + " " + e.Kind
-		v.line(v.paint(red, strings.ToUpper(string(e.State))) + " " + v.paint(bold, name) + " since " + localTime(e.Since, v.now))
-		v.wrapped("  ", e.Text)
+		switch name := v.rowName(e); {
+		case len(rows) == 1:
+			v.line(head + v.paint(bold, name) + since)
+			if !strings.Contains(line1, name+": "+e.Text) && !strings.Contains(line1, name+": silent"+since+": "+e.Text) {
+				v.wrapped("  ", e.Text)
+			}
+		default:
+			v.wrapped(strings.ToUpper(string(e.State))+" ", strings.TrimSpace(since)+": "+e.Cause)
+			for _, e := range rows {
+				v.wrapped("  "+v.rowName(e)+": ", strings.TrimRight(strings.TrimSuffix(e.Text, e.Cause), ":; "))
+			}
+		}
 		if e.Hint != "" {
 			v.wrapped("  what to do: ", e.Hint)
 		}
 	}
 }
 
+func (v *statusView) rowName(e *feed.Exchange) string {
+	return cutName(e.Exchange, v.width-44) + " " + e.Kind
+}
+
+// sameCause returns the rows that are lost, those of one cause together, in their
+// order.
+func sameCause(rows []feed.Exchange) (groups [][]*feed.Exchange) {
+	at := map[[2]string]int{}
+	for i := range rows {
+		e := &rows[i]
+		if !e.State.Bad() {
+			continue
+		}
+		key := [2]string{string(e.State), cmp.Or(e.Cause, e.Exchange+" "+e.Kind)}
+		if n, known := at[key]; known {
+			groups[n] = append(groups[n], e)
+			continue
+		}
+		at[key] = len(groups)
+		groups = append(groups, []*feed.Exchange{e})
+	}
+	return groups
+}
+
 // The widths of names in tables.
 const (
 	exchangeWidth = 18
-	upstreamWidth = 16
+	upstreamWidth = 14
 )
 
 // feeds writes a row for each feed, and for each exchange and kind without one. Those
@@ -109,15 +149,15 @@ func (v *statusView) feeds(s admin.Status) {
 	for _, c := range s.Tunnels {
 		through[key{c.Exchange, c.Kind}] = append(through[key{c.Exchange, c.Kind}], c)
 	}
-	g := grid{head: []string{"STATE", "EXCHANGE", "KIND", "UPSTREAM", "TUNNELS", "DOWN/S", "LAST", "FAILED"}, right: 4}
-	var quiet []string
+	g := grid{head: []string{"STATE", "EXCHANGE", "KIND", "UPSTREAM", "TUNNELS", "DOWN/S", "QUIET", "FAIL/H"}, right: 4}
+	var quiet []*feed.Exchange
 	for i := range s.Exchanges {
 		e := &s.Exchanges[i]
 		k := key{e.Exchange, e.Kind}
 		list := through[k]
 		delete(through, k)
 		if e.State == feed.NoTraffic && len(list) == 0 {
-			quiet = append(quiet, e.Exchange+" "+e.Kind)
+			quiet = append(quiet, e)
 			continue
 		}
 		v.exchange(&g, e, list)
@@ -134,8 +174,35 @@ func (v *statusView) feeds(s admin.Status) {
 	}
 	if len(quiet) > 0 {
 		v.line("")
-		v.wrapped("no traffic yet: ", strings.Join(quiet, ", "))
+		v.wrapped("no traffic yet: ", quietWords(quiet))
 	}
+}
+
+// mostQuiet is how many exchanges without traffic are named.
+const mostQuiet = 24
+
+// quietWords names exchanges, with the kind where it is one of them only.
+func quietWords(rows []*feed.Exchange) string {
+	var order []string
+	kinds := map[string][]string{}
+	for _, e := range rows {
+		if kinds[e.Exchange] == nil {
+			order = append(order, e.Exchange)
+		}
+		kinds[e.Exchange] = append(kinds[e.Exchange], e.Kind)
+	}
+	var words []string
+	for _, name := range order {
+		if len(kinds[name]) == 1 {
+			name += " " + kinds[name][0]
+		}
+		words = append(words, name)
+	}
+	more := ""
+	if n := len(words) - mostQuiet; n > 0 {
+		words, more = words[:mostQuiet], fmt.Sprintf(" (+%d more)", n)
+	}
+	return strings.Join(words, ", ") + more
 }
 
 // exchange adds the rows of an exchange and kind.
@@ -177,7 +244,9 @@ func (v *statusView) upstreams(list []admin.Upstream) {
 		return
 	}
 	g := grid{head: []string{"UPSTREAM", "TUNNELS", "POOLS", "URL"}, right: -1}
-	list = slices.Clone(list)
+	list = slices.DeleteFunc(slices.Clone(list), func(u admin.Upstream) bool {
+		return u.Name == "direct" && u.Tunnels == 0 && u.State == "" && len(u.Verdicts) == 0 // not in use
+	})
 	slices.SortStableFunc(list, func(a, b admin.Upstream) int { return severity(a) - severity(b) })
 	for _, u := range list {
 		colour := ""
@@ -215,20 +284,44 @@ func upstreamState(u admin.Upstream, now time.Time) string {
 	return cmp.Or(strings.Join(words, "; "), "ok")
 }
 
+// budgets writes the budgets that refuse, and those that are watched once half of one
+// is used; how many more there are is said in a line.
 func (v *statusView) budgets(list []admin.Budget) {
-	if len(list) == 0 {
-		return
-	}
 	g := grid{head: []string{"EXIT", "EXCHANGE", "KIND", "LIMIT", "LEFT"}, right: 4}
+	rest := 0
 	for _, b := range list {
 		limit := b.Limit
 		if b.Watched {
-			limit += " (watched)"
+			if limit += " (watched)"; !nearlyUsed(b) {
+				rest++
+				continue
+			}
 		}
 		g.add("", cutName(b.Exit, upstreamWidth), cutName(orDash(b.Exchange), exchangeWidth), orDash(b.Kind), limit, fmt.Sprint(b.Remaining))
 	}
-	v.line("")
-	v.grid(g)
+	if len(g.rows) > 0 {
+		v.line("")
+		v.grid(g)
+	}
+	if rest > 0 {
+		v.line("")
+		v.wrapped("", fmt.Sprintf("limits that exchanges publish, watched only: %d, more than half of each is left", rest))
+	}
+}
+
+// nearlyUsed reports whether half of a budget is used, or its use is not known.
+func nearlyUsed(b admin.Budget) bool {
+	most := 0
+	for part := range strings.SplitSeq(b.Limit, ", ") {
+		n := 0
+		if _, err := fmt.Sscanf(part, "%d", &n); err != nil || n == 0 {
+			return true
+		}
+		if most == 0 || n < most {
+			most = n
+		}
+	}
+	return b.Refused > 0 || 2*b.Remaining <= most
 }
 
 // process writes what the daemon itself is.
@@ -238,8 +331,11 @@ func (v *statusView) process(s admin.Status) {
 	}
 	line("proxyd", "%s, %s, up %s, generation %d, pid %d", s.Version, s.State, admin.Duration(v.now.Sub(s.Started)), s.Generation, s.PID)
 	line("config", "%s, loaded %s ago", configName(s.Config.File), admin.Duration(v.now.Sub(s.Config.LoadedAt)))
-	for _, w := range s.Config.Warnings {
-		line("warning", "%s", w)
+	switch n := len(s.Config.Warnings); {
+	case n == 1:
+		line("warning", "%s", s.Config.Warnings[0])
+	case n > 1:
+		line("warnings", "%d, which proxyd check lists", n)
 	}
 	for _, p := range s.Older {
 		line("older", "generation %d, pid %d, still serves %d tunnels, %s after its hand-over", p.Generation, p.PID, p.Tunnels, admin.Duration(v.now.Sub(p.Since)))

@@ -175,9 +175,9 @@ func shortTime(d time.Duration) string {
 func shortBytes(n float64) string {
 	for _, unit := range []string{"B", "kB", "MB"} {
 		switch {
-		case n < 10 && unit != "B":
+		case n < 9.95 && unit != "B":
 			return fmt.Sprintf("%.1f %s", n, unit)
-		case n < 1000:
+		case n < 999.5:
 			return fmt.Sprintf("%.0f %s", n, unit)
 		}
 		n /= 1000

@@ -168,7 +168,11 @@ func together(group []*feed.Exchange) string {
 	for _, e := range group {
 		open, lost = open+e.Tunnels, lost+e.Lost
 	}
-	return fmt.Sprintf("%d tunnels, %d lost, since %s: %s", open, lost, clock(earliest(group)), group[0].Cause)
+	text := fmt.Sprintf("%d tunnels", open)
+	if lost > 0 {
+		text += fmt.Sprintf(", %d lost", lost)
+	}
+	return fmt.Sprintf("%s, since %s: %s", text, clock(earliest(group)), group[0].Cause)
 }
 
 // silentTogether returns what rows have in common whose silence is blamed on the same.

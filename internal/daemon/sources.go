@@ -168,7 +168,8 @@ func (s *sources) ended(b event.Burst, now time.Time) {
 	if b.Upstream != "" {
 		of += " through " + b.Upstream
 	}
-	s.groups.Note(e, "", now, func(n int, span time.Duration) string {
+	// What an upstream or exchange has ended is news, also after ends by clients.
+	s.groups.Note(e, string(e.Severity), now, func(n int, span time.Duration) string {
 		if span == 0 {
 			return fmt.Sprintf("%d tunnels%s ended within 1 s: %s", n, of, listed(how, 3))
 		}

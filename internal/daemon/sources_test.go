@@ -113,6 +113,25 @@ info tunnels_ended [bybit websocket direct] 6: 6 tunnels of bybit websocket thro
 	}
 }
 
+// The end of an upstream's tunnels is a warning of its own, though clients have just
+// closed others through it.
+func TestEndsByTheUpstreamAreNotGroupedWithThoseByClients(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	now := time.Now()
+	for i, by := range []string{tunnel.ByClient, tunnel.ByUpstream} {
+		for range 9 {
+			s.record(ended("okx", "paris-1", by))
+		}
+		s.look(now.Add(time.Duration(2+2*i) * time.Second))
+	}
+	want := `info tunnels_ended [okx websocket paris-1] 9: 9 tunnels of okx websocket through paris-1 ended within 1 s: closed by the client (reset)
+warn tunnels_ended [okx websocket paris-1] 9: 9 tunnels of okx websocket through paris-1 ended within 1 s: closed by the upstream (reset)`
+	if got := summary(*events); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
 func TestStandingsAddWhatChanges(t *testing.T) {
 	t.Parallel()
 	set, err := upstream.NewSet(testkit.Config(t, `{default: direct, pools: {asia: {proxies: [{name: tokyo-1, url: "http://127.0.0.1:1"}, {name: tokyo-2, url: "http://127.0.0.1:2"}]}}}`), nil, nil)

@@ -195,6 +195,7 @@ func (p *pair) upstreams() (names []string) {
 			names = append(names, u.Upstream)
 		}
 	}
+	slices.Sort(names) // the same from one look to the next
 	return names
 }
 

@@ -49,11 +49,7 @@ upgrade does.`,
 // PATH, and the configuration file unless it is the system's. listener is an
 // address that is not in the configuration, "" for none.
 func envLine(cmd *cobra.Command) func(listener string) string {
-	words := []string{"proxyd"}
-	if self, err := os.Executable(); err == nil && !sameFile(self, lookPath("proxyd")) {
-		words[0] = self
-	}
-	words = append(words, "env")
+	words := []string{program(), "env"}
 	if path := configPath(cmd); path != "" && path != config.SystemFile {
 		if full, err := filepath.Abs(path); err == nil {
 			path = full
@@ -66,10 +62,27 @@ func envLine(cmd *cobra.Command) func(listener string) string {
 			line = append(line, "--listener", listener)
 		}
 		if runtime.GOOS == "windows" {
-			return "& " + quoteWords(line, `''`) + " --shell powershell | Out-String | Invoke-Expression"
+			return shellLine(line) + " --shell powershell | Out-String | Invoke-Expression"
 		}
-		return `eval "$(` + quoteWords(line, `'\''`) + `)"`
+		return `eval "$(` + shellLine(line) + `)"`
 	}
+}
+
+// program returns how a shell calls this program: its path, unless it is the
+// proxyd on PATH.
+func program() string {
+	if self, err := os.Executable(); err == nil && !sameFile(self, lookPath("proxyd")) {
+		return self
+	}
+	return "proxyd"
+}
+
+// shellLine returns words as one line of the system's shell: sh, or PowerShell.
+func shellLine(words []string) string {
+	if runtime.GOOS == "windows" {
+		return "& " + quoteWords(words, `''`)
+	}
+	return quoteWords(words, `'\''`)
 }
 
 // lookPath returns the path of a program on PATH, "" if there is none.

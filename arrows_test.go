@@ -31,10 +31,10 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
-	"cmd/proxyd":           {may: "daemon demo admin event feed health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
-	"internal/demo":        {may: "daemon admin config"},                                              // fakes of its own: testkit is for tests
-	"internal/daemon":      {may: "failure admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
-	"internal/admin":       {may: "event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
+	"cmd/proxyd":           {may: "printable daemon demo admin event feed health router config catalog target"}, // beside daemon for check, route, exchanges, status, probe
+	"internal/demo":        {may: "daemon admin config"},                                                        // fakes of its own: testkit is for tests
+	"internal/daemon":      {may: "failure printable admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog target"},
+	"internal/admin":       {may: "printable event feed tunnel router upstream config catalog target"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel router upstream config catalog"},
 	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog", tests: "relay"},
 	"internal/event":       {may: "printable"},

@@ -113,6 +113,7 @@ func TestUpgradeWhileClientsWaitForBudget(t *testing.T) {
 	})
 	s := startService(t, "exchanges: {venue: {hosts: {http: [localhost]}, http: {url: direct, timeout_seconds: 20, limits: {connects: 5/3s, queue_seconds: 9}}}}\n")
 	target := "localhost:" + testkit.Port(exchange.Addr)
+	start := time.Now()
 	for range most {
 		s.tunnel(t, target)
 	}
@@ -148,9 +149,9 @@ func TestUpgradeWhileClientsWaitForBudget(t *testing.T) {
 		t.Error("the old process has let all wait")
 	}
 	slices.SortFunc(came, time.Time.Compare)
-	for i := most; i < len(came); i++ {
-		if d := came[i].Sub(came[i-most]); d <= per-50*time.Millisecond { // the clocks of the three processes are not one
-			t.Errorf("%d connections within %v", most+1, d)
+	for i, at := range came { // one that comes late on a busy machine does not matter: it was granted earlier
+		if d, want := at.Sub(start), time.Duration(i/most)*per-50*time.Millisecond; d < want { // the clocks of the three processes are not one
+			t.Errorf("connection %d came after %v, want %v or later", i+1, d, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -167,9 +168,9 @@ func (g *gate) pump(to, from net.Conn) {
 				err = werr
 			}
 		}
-		switch err {
-		case nil:
-		case io.EOF:
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
 			testkit.CloseWrite(to)
 			return
 		default:

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	be "encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -107,7 +108,7 @@ func (m *market) serve(c net.Conn, l lane) {
 		_, _ = io.Copy(io.Discard, c)
 		return
 	}
-	if _, err = c.Read(head[:1]); err == io.EOF {
+	if _, err = c.Read(head[:1]); errors.Is(err, io.EOF) {
 		count(func(t *tally) { t.closedByThePeer++ })
 	} else {
 		count(func(t *tally) { t.reset++ })

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"proxyd/internal/testkit"
@@ -58,7 +57,6 @@ type truth struct {
 
 	mu   sync.Mutex
 	held map[string][]*testkit.Conn // by exchange
-	body atomic.Int64               // bytes of plain answers
 }
 
 // What proxyd counts is what the exchanges and upstreams have seen, exactly: over

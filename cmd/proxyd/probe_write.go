@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxyd/internal/health"
+	"proxyd/internal/printable"
 )
 
 // probeRow is the result of one probe, as --format json prints it. A step that was
@@ -46,7 +47,7 @@ func newProbeRow(name, url string) probeRow {
 // skip marks a pair that is not probed.
 func (p *probeRow) skip(until time.Time) {
 	p.Verdict, p.Skipped, p.Until = string(health.RateLimited), true, &until
-	p.Text = "skipped: the running daemon knows that it is rate-limited until " + clock(until, time.Now())
+	p.Text = "skipped: the running daemon knows that it is rate-limited until " + printable.Clock(until, time.Now())
 }
 
 // fill stores a result.
@@ -69,15 +70,6 @@ func (p *probeRow) step(name string) **float64 {
 		health.StepDNS: &p.DNS, health.StepTCP: &p.TCP, health.StepProxy: &p.Proxy, health.StepTLS: &p.TLS,
 		health.StepHTTP: &p.HTTP, health.StepUpgrade: &p.Upgrade, health.StepMessage: &p.Message,
 	}[name]
-}
-
-// clock returns the time of day for people, with the date if it is not today.
-func clock(at, now time.Time) string {
-	at = at.Local()
-	if at.Format(time.DateOnly) == now.Local().Format(time.DateOnly) {
-		return at.Format(time.TimeOnly)
-	}
-	return at.Format(time.DateTime)
 }
 
 func (p *probeRow) good() bool { return p.Verdict == string(health.OK) }
@@ -130,7 +122,7 @@ func writeProbeRows(out io.Writer, rows []probeRow, exits bool) error {
 		}
 		text := r.Text
 		if r.Until != nil && !r.Skipped {
-			text += "; until " + clock(*r.Until, time.Now())
+			text += "; until " + printable.Clock(*r.Until, time.Now())
 		}
 		fmt.Fprintln(w, strings.Join(append(cells, text), "\t"))
 	}

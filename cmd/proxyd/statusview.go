@@ -9,6 +9,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 )
 
 // statusView writes a status for people, in lines of at most width columns, but for
@@ -329,8 +330,8 @@ func (v *statusView) process(s admin.Status) {
 	line := func(name, format string, args ...any) {
 		v.wrapped(fmt.Sprintf("%-9s ", name), fmt.Sprintf(format, args...))
 	}
-	line("proxyd", "%s, %s, up %s, generation %d, pid %d", s.Version, s.State, admin.Duration(v.now.Sub(s.Started)), s.Generation, s.PID)
-	line("config", "%s, loaded %s ago", configName(s.Config.File), admin.Duration(v.now.Sub(s.Config.LoadedAt)))
+	line("proxyd", "%s, %s, up %s, generation %d, pid %d", s.Version, s.State, printable.Span(v.now.Sub(s.Started)), s.Generation, s.PID)
+	line("config", "%s, loaded %s ago", configName(s.Config.File), printable.Span(v.now.Sub(s.Config.LoadedAt)))
 	switch n := len(s.Config.Warnings); {
 	case n == 1:
 		line("warning", "%s", s.Config.Warnings[0])
@@ -338,7 +339,7 @@ func (v *statusView) process(s admin.Status) {
 		line("warnings", "%d, which proxyd check lists", n)
 	}
 	for _, p := range s.Older {
-		line("older", "generation %d, pid %d, still serves %d tunnels, %s after its hand-over", p.Generation, p.PID, p.Tunnels, admin.Duration(v.now.Sub(p.Since)))
+		line("older", "generation %d, pid %d, still serves %d tunnels, %s after its hand-over", p.Generation, p.PID, p.Tunnels, printable.Span(v.now.Sub(p.Since)))
 	}
 	for _, l := range s.Listeners {
 		line("listen", "%s", listenerWords(l))

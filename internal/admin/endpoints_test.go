@@ -3,12 +3,9 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
@@ -160,16 +157,6 @@ func TestPanicIsAnswered(t *testing.T) {
 	}
 	if got := get(t, a, "/healthz"); got.status != 200 {
 		t.Errorf("afterwards: %d", got.status)
-	}
-}
-
-func TestDuration(t *testing.T) {
-	var got []string
-	for _, d := range []time.Duration{-1, 59 * time.Second, time.Hour - 1, 25 * time.Hour, 50 * 24 * time.Hour} {
-		got = append(got, Duration(d))
-	}
-	if want := []string{"0 s", "59 s", "59 min 59 s", "1 d 1 h", "50 d 0 h"}; !slices.Equal(got, want) {
-		t.Error(cmp.Diff(want, got))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"proxyd/internal/printable"
 	"slices"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ var pageFiles = func() map[string][]byte {
 }()
 
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"ago":   func(t time.Time) string { return Duration(time.Since(t)) },
+	"ago":   func(t time.Time) string { return printable.Span(time.Since(t)) },
 	"bytes": byteWords,
 	"join":  func(list []string) string { return strings.Join(list, ", ") },
 }).ParseFS(pageFS, "page/page.html"))
@@ -108,18 +109,4 @@ func byteWords(n float64) string {
 		return fmt.Sprintf("%.0f %sB", n, unit)
 	}
 	return fmt.Sprintf("%.1f %sB", n, unit)
-}
-
-// Duration writes a time span for people: its two largest units.
-func Duration(d time.Duration) string {
-	s := int64(max(0, d) / time.Second)
-	switch {
-	case s < 60:
-		return fmt.Sprintf("%d s", s)
-	case s < 3600:
-		return fmt.Sprintf("%d min %d s", s/60, s%60)
-	case s < 86400:
-		return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
-	}
-	return fmt.Sprintf("%d d %d h", s/86400, s%86400/3600)
 }

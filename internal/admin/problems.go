@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 )
 
 // Problems returns what an operator must see first, one line each; none if all is
 // well. Line 1 of status, the headline of the page and the body of /readyz are this
 // list.
 func (s Status) Problems() []string {
-	news := lostLines(s.Exchanges)
+	news := lostLines(s.Exchanges, s.Time)
 	if !s.Config.InForce {
 		since := ""
 		if !s.Config.FaultsSince.IsZero() {
-			since = " (since " + s.clock(s.Config.FaultsSince) + ")" // a fault ends with a command to run
+			since = " (since " + printable.Clock(s.Config.FaultsSince, s.Time) + ")" // a fault ends with a command to run
 		}
 		for _, f := range s.Config.Faults {
 			news = append(news, "FILE NOT IN FORCE: "+f+since)
@@ -58,8 +59,8 @@ func (l *loss) String() string { return strings.Join(l.names, ", ") + ": " + l.t
 // lostLines returns a line that names every exchange and kind that is lost, the
 // worst first, as far as there is room; and a line each for what it does not tell in
 // full.
-func lostLines(rows []feed.Exchange) []string {
-	losses := lossesOf(rows)
+func lostLines(rows []feed.Exchange, now time.Time) []string {
+	losses := lossesOf(rows, now)
 	if len(losses) == 0 {
 		return nil
 	}
@@ -120,7 +121,7 @@ func headLine(losses []loss) (line string, told int) {
 
 // lossesOf returns the losses in the order of the rows; those with the same cause
 // are one.
-func lossesOf(rows []feed.Exchange) []loss {
+func lossesOf(rows []feed.Exchange, now time.Time) []loss {
 	type cause struct {
 		state feed.State
 		text  string
@@ -149,12 +150,12 @@ func lossesOf(rows []feed.Exchange) []loss {
 		}
 		switch {
 		case c.state == feed.Silent:
-			losses[i].text = "silent since " + clock(earliest(group)) + ": " + group[0].Text
+			losses[i].text = "silent since " + printable.Clock(earliest(group), now) + ": " + group[0].Text
 			if len(group) > 1 {
-				losses[i].text = silentTogether(group)
+				losses[i].text = silentTogether(group, now)
 			}
 		case len(group) > 1 && group[0].Cause != "":
-			losses[i].text = together(group)
+			losses[i].text = together(group, now)
 		default:
 			losses[i].text = group[0].Text
 		}
@@ -163,7 +164,7 @@ func lossesOf(rows []feed.Exchange) []loss {
 }
 
 // together returns what rows with the same cause have in common.
-func together(group []*feed.Exchange) string {
+func together(group []*feed.Exchange, now time.Time) string {
 	open, lost := 0, 0
 	for _, e := range group {
 		open, lost = open+e.Tunnels, lost+e.Lost
@@ -172,32 +173,22 @@ func together(group []*feed.Exchange) string {
 	if lost > 0 {
 		text += fmt.Sprintf(", %d lost", lost)
 	}
-	return fmt.Sprintf("%s, since %s: %s", text, clock(earliest(group)), group[0].Cause)
+	return fmt.Sprintf("%s, since %s: %s", text, printable.Clock(earliest(group), now), group[0].Cause)
 }
 
 // silentTogether returns what rows have in common whose silence is blamed on the same.
-func silentTogether(group []*feed.Exchange) string {
+func silentTogether(group []*feed.Exchange, now time.Time) string {
 	open := 0
 	for _, e := range group {
 		open += e.Tunnels
 	}
-	return fmt.Sprintf("silent since %s, %d tunnels: %s", clock(earliest(group)), open, group[0].Cause)
+	return fmt.Sprintf("silent since %s, %d tunnels: %s", printable.Clock(earliest(group), now), open, group[0].Cause)
 }
 
 // earliest returns when the first of rows got its state.
 func earliest(group []*feed.Exchange) time.Time {
 	return slices.MinFunc(group, func(a, b *feed.Exchange) int { return a.Since.Compare(b.Since) }).Since
 }
-
-// clock returns a time of the day of s, or one with its date.
-func (s Status) clock(at time.Time) string {
-	if day := "2006-01-02"; !s.Time.IsZero() && at.Local().Format(day) != s.Time.Local().Format(day) {
-		return at.Local().Format(day + " 15:04:05")
-	}
-	return clock(at)
-}
-
-func clock(at time.Time) string { return at.Local().Format("15:04:05") }
 
 func rowName(e *feed.Exchange) string { return e.Exchange + " " + e.Kind }
 

@@ -52,7 +52,7 @@ func TestLineOfLostExchanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := Status{State: StateReady, Config: Config{InForce: true}, Exchanges: c.rows}.Problems()
+			got := Status{Time: time.Date(2026, 1, 2, 10, 20, 0, 0, time.Local), State: StateReady, Config: Config{InForce: true}, Exchanges: c.rows}.Problems()
 			if len(got) != len(c.want) {
 				t.Fatalf("%q", got)
 			}

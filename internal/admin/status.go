@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 )
 
 // State is how far the daemon is in its life.
@@ -119,9 +120,9 @@ type Verdict struct {
 // Words returns the verdict, how long it has held and, where it ends by
 // itself, how much of it is left: "geoblocked (for 2 min 3 s, 14 s left)".
 func (v Verdict) Words(now time.Time) string {
-	text := v.Verdict + " (for " + Duration(now.Sub(v.Since))
+	text := v.Verdict + " (for " + printable.Span(now.Sub(v.Since))
 	if v.Until != nil {
-		text += ", " + Duration(v.Until.Sub(now)) + " left"
+		text += ", " + printable.Span(v.Until.Sub(now)) + " left"
 	}
 	return text + ")"
 }

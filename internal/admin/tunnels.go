@@ -14,6 +14,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 )
 
 // Rate is a rate in bytes per second.
@@ -74,7 +75,7 @@ func (f Filter) Words() string {
 	add("%s", f.Kind.String())
 	add("through %s", f.Upstream)
 	if f.Quiet > 0 {
-		add("quiet for %s", Duration(f.Quiet))
+		add("quiet for %s", printable.Span(f.Quiet))
 	}
 	add("with the id %s", f.ID)
 	return strings.Join(words, " ")
@@ -217,7 +218,7 @@ func (s *Server) closeTunnels(w http.ResponseWriter, r *http.Request) {
 func closedWords(f Filter, n int, over time.Duration, dryRun bool) string {
 	verb, noun, of, spread := "closed", "tunnels", "", ""
 	if over > 0 {
-		verb, spread = "closing", ", spread over "+Duration(over)
+		verb, spread = "closing", ", spread over "+printable.Span(over)
 	}
 	if dryRun {
 		verb = "would close"

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"proxyd/internal/admin"
 	"proxyd/internal/event"
+	"proxyd/internal/printable"
 )
 
 // finding is something that is not as it should be, as a check sees it now.
@@ -30,21 +30,12 @@ type finding struct {
 func (f *finding) line(now time.Time) string {
 	text := f.text
 	if !f.dated {
-		text += ", since " + clock(f.since, now)
+		text += ", since " + printable.Clock(f.since, now)
 	}
 	if f.hint != "" {
 		text += "; " + f.hint
 	}
 	return text
-}
-
-// clock returns a time of today as 15:04:05, another one with its date.
-func clock(t, now time.Time) string {
-	t = t.In(now.Location())
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return t.Format("15:04:05")
-	}
-	return t.Format("2006-01-02 15:04")
 }
 
 // alarm is a finding that goes on.
@@ -143,7 +134,7 @@ func (a *alarms) begin(al *alarm) {
 
 func (a *alarms) end(al *alarm, now time.Time) {
 	if al.typ != "" && al.open {
-		a.add(event.Event{Type: al.typ, Severity: event.Info, Upstream: al.upstream, Text: al.over + ", after " + admin.Duration(now.Sub(al.since))})
+		a.add(event.Event{Type: al.typ, Severity: event.Info, Upstream: al.upstream, Text: al.over + ", after " + printable.Span(now.Sub(al.since))})
 	}
 }
 

@@ -37,7 +37,7 @@ func TestAlarmsBeginOnceAndEndOnce(t *testing.T) {
 		{10, []finding{near}, []string{"near, since 10:17:09; raise it"}},
 		{11, nil, []string{"near, since 10:17:09; raise it"}},
 		{13, nil, nil},
-		{86400, []finding{{key: "old", severity: event.Warn, text: "old", since: start}}, []string{"old, since 2026-11-30 10:17"}},
+		{86400, []finding{{key: "old", severity: event.Warn, text: "old", since: start}}, []string{"old, since 2026-11-30 10:17:00"}},
 	} {
 		if got := a.update(start.Add(time.Duration(step.second)*time.Second), step.found); !slices.Equal(got, step.want) {
 			t.Errorf("second %d: got %q, want %q", step.second, got, step.want)

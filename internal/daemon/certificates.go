@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"proxyd/internal/admin"
 	"proxyd/internal/event"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 )
@@ -29,7 +29,7 @@ func (d *Daemon) certificateFindings(snap *router.Router, now time.Time) (list [
 		if i == maxLines {
 			list = append(list, finding{
 				key: "certificates", severity: event.Warn, since: c.validity.WarnAt(), dated: true,
-				text: fmt.Sprintf("%d more certificates expire before %s", len(expiring)-i, clock(expiring[len(expiring)-1].validity.NotAfter.Add(time.Minute), now)),
+				text: fmt.Sprintf("%d more certificates expire before %s", len(expiring)-i, printable.Clock(expiring[len(expiring)-1].validity.NotAfter.Add(time.Minute), now)),
 			})
 			break
 		}
@@ -81,10 +81,10 @@ func (c *certificate) finding(now time.Time) finding {
 	}
 	if now.After(end) {
 		f.severity, f.since = event.Error, end
-		f.text = fmt.Sprintf("%s %s expired at %s", what, several(c.names), clock(end, now))
+		f.text = fmt.Sprintf("%s %s expired at %s", what, several(c.names), printable.Clock(end, now))
 		return f
 	}
 	f.severity, f.since = event.Warn, c.validity.WarnAt()
-	f.text = fmt.Sprintf("%s %s expires at %s, in %s", what, several(c.names), clock(end, now), admin.Duration(end.Sub(now)))
+	f.text = fmt.Sprintf("%s %s expires at %s, in %s", what, several(c.names), printable.Clock(end, now), printable.Span(end.Sub(now)))
 	return f
 }

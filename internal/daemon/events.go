@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -141,4 +142,25 @@ func (d *Daemon) addLow(r limit.Row) {
 		Text: fmt.Sprintf("budget nearly used up: %d of %s left for %s", r.Remaining, limitWords(r.Limits), r.Budget.Exit),
 		Hint: "the exchange publishes this limit, and bans clients that exceed it; to enforce it: limits: published",
 	})
+}
+
+// everySecond runs the checks that are due each second, until ctx ends: one ticker
+// for all of them. known are the upstreams as they were.
+func (d *Daemon) everySecond(ctx context.Context, known *standings) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if d.sources.look(now); !d.upgrade.isReplaced() { // then the next process sees to the upstreams
+				known.compare(d.snapshot.Load().Set().Upstreams())
+			}
+			d.reasons(d.snapshot.Load())
+			if lines, due := d.lines.tryAgain(time.Now()); due {
+				d.log().Warn("lines of the log were lost", zap.Int("lines", lines))
+			}
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/event"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 )
@@ -60,9 +61,9 @@ func upstreamFindings(snap *router.Router, now time.Time) (list []finding) {
 	}
 	for _, f := range all {
 		found := finding{key: "upstream " + f.Name(), severity: event.Warn, since: f.since(), dated: true, hint: upstreamHints[f.why.Cause]}
-		found.text = fmt.Sprintf("%s ejected since %s (%s), %s", f.Name(), clock(f.since(), now), f.why.Cause, leftWords(f.Pools(), "", 0))
+		found.text = fmt.Sprintf("%s ejected since %s (%s), %s", f.Name(), printable.Clock(f.since(), now), f.why.Cause, leftWords(f.Pools(), "", 0))
 		if f.why.Ejected.IsZero() {
-			found.text = fmt.Sprintf("%s rejects its credentials since %s (%s)", f.Name(), clock(f.since(), now), f.why.Cause)
+			found.text = fmt.Sprintf("%s rejects its credentials since %s (%s)", f.Name(), printable.Clock(f.since(), now), f.why.Cause)
 		}
 		list = append(list, found)
 	}
@@ -87,7 +88,7 @@ func manyFailing(all []failing, of int, now time.Time) finding {
 	return finding{
 		key: "upstreams", severity: event.Warn, since: since, dated: true, hint: "proxyd probe tests them",
 		text: fmt.Sprintf("%d of %d upstreams ejected, the first since %s (%s): %s; %s",
-			len(all), of, clock(since, now), counted(classes), several(names), leftWords(pools, "", 0)),
+			len(all), of, printable.Clock(since, now), counted(classes), several(names), leftWords(pools, "", 0)),
 	}
 }
 
@@ -165,9 +166,9 @@ func verdictFindings(snap *router.Router, now time.Time) (list []finding) {
 		if len(g.names) == 0 {
 			continue
 		}
-		text := fmt.Sprintf("%s %s: %s from %s since %s", k.exchange, k.kind, k.word, several(g.names), clock(g.since, now))
+		text := fmt.Sprintf("%s %s: %s from %s since %s", k.exchange, k.kind, k.word, several(g.names), printable.Clock(g.since, now))
 		if k.word == upstream.WordRateLimited {
-			text += ", until " + clock(g.until, now)
+			text += ", until " + printable.Clock(g.until, now)
 		}
 		list = append(list, finding{
 			key: fmt.Sprint("verdict ", k), severity: event.Warn, since: g.since, dated: true, hint: verdictHints[k.word],

@@ -11,6 +11,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/limit"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 )
 
@@ -60,7 +61,7 @@ func budgetFindings(snap *router.Router, now time.Time) (list []finding) {
 		name := budgetWords(r)
 		text := name + " is used up"
 		if r.RetryAfter > 0 {
-			text += " until " + clock(now.Add(r.RetryAfter+time.Second-1), now)
+			text += " until " + printable.Clock(now.Add(r.RetryAfter+time.Second-1), now)
 		}
 		f := finding{key: name, severity: event.Warn, text: text, hint: "spread over more exits, or open fewer connections"}
 		if r.Limits.Watch {

@@ -6,6 +6,7 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
 	"proxyd/internal/limit"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
 	"slices"
@@ -172,7 +173,7 @@ func outlook(p *upstream.Pool, m upstream.Member, t upstream.Target) string {
 	if v, ok := m.Verdict(t.Exchange, t.Kind); ok && v.Word != upstream.WordOK {
 		text := string(v.Word)
 		if v.Word == upstream.WordRateLimited {
-			text += " (" + admin.Duration(time.Until(v.Until)) + " left)"
+			text += " (" + printable.Span(time.Until(v.Until)) + " left)"
 		}
 		words = append(words, text)
 	}
@@ -190,9 +191,9 @@ func ejectionWords(e *upstream.Ejection) []string {
 	}
 	end := "until a probe succeeds"
 	if left := time.Until(e.Until); left > 0 {
-		end = "at least " + admin.Duration(left) + " left"
+		end = "at least " + printable.Span(left) + " left"
 	}
-	return []string{fmt.Sprintf("ejected (for %s, %s): %s", admin.Duration(time.Since(e.Since)), end, e.Cause)}
+	return []string{fmt.Sprintf("ejected (for %s, %s): %s", printable.Span(time.Since(e.Since)), end, e.Cause)}
 }
 
 // slowWords returns for what an upstream is degraded, why and for how long.
@@ -201,5 +202,5 @@ func slowWords(p upstream.PairStatus) string {
 	if p.Exchange != "" {
 		to = p.Exchange + " " + p.Kind
 	}
-	return fmt.Sprintf("%s (%s left; a dial took %.0f ms, usually %.0f ms)", to, admin.Duration(time.Until(p.Degraded.Until)), p.Degraded.TookMS, p.Degraded.UsualMS)
+	return fmt.Sprintf("%s (%s left; a dial took %.0f ms, usually %.0f ms)", to, printable.Span(time.Until(p.Degraded.Until)), p.Degraded.TookMS, p.Degraded.UsualMS)
 }

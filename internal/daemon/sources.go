@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/event"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 )
 
@@ -91,7 +91,7 @@ func amount(n int, span time.Duration, one, many string) string {
 		text += " " + many
 	}
 	if span > 0 {
-		text += " in " + admin.Duration(span)
+		text += " in " + printable.Span(span)
 	}
 	return text
 }
@@ -173,6 +173,6 @@ func (s *sources) ended(b event.Burst, now time.Time) {
 		if span == 0 {
 			return fmt.Sprintf("%d tunnels%s ended within 1 s: %s", n, of, listed(how, 3))
 		}
-		return fmt.Sprintf("%d more tunnels%s ended within %s; the last: %s", n, of, admin.Duration(span), listed(how, 3))
+		return fmt.Sprintf("%d more tunnels%s ended within %s; the last: %s", n, of, printable.Span(span), listed(how, 3))
 	})
 }

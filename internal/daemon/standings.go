@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"proxyd/internal/admin"
 	"proxyd/internal/catalog"
 	"proxyd/internal/event"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/upstream"
 )
 
@@ -88,7 +88,7 @@ func (s *standings) ejection(u *upstream.Upstream, ejected bool) {
 	s.ejected[u.Name()] = true
 	s.add(event.Event{
 		Severity: event.Warn, Type: event.UpstreamEjected, Upstream: u.Name(), Hint: classHints[e.Cause],
-		Text: fmt.Sprintf("%s is ejected for at least %s: %s", u.Name(), admin.Duration(e.Until.Sub(e.Since).Round(time.Second)), e.Cause),
+		Text: fmt.Sprintf("%s is ejected for at least %s: %s", u.Name(), printable.Span(e.Until.Sub(e.Since).Round(time.Second)), e.Cause),
 	})
 }
 

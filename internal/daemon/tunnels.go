@@ -14,6 +14,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 )
 
@@ -129,7 +130,7 @@ func (d *Daemon) closeTunnels(f admin.Filter, over time.Duration, dryRun bool) (
 	if err != nil || len(list) == 0 || dryRun {
 		return len(list), err
 	}
-	n, text := len(list), "being closed by the operator, spread over "+admin.Duration(over)
+	n, text := len(list), "being closed by the operator, spread over "+printable.Span(over)
 	if over > 0 {
 		d.closer.spread(list, over)
 	} else {

@@ -139,7 +139,7 @@ func TestFloodStaysBounded(t *testing.T) {
 	if a := j.Query(Query{}); a.Next != j.name+"-100000" || j.bytes > maxBytes || len(a.Events) < 1000 {
 		t.Errorf("next %s, %d bytes, %d events", a.Next, j.bytes, len(a.Events))
 	}
-	if _, _, err := f.Next(); err != ErrBehind {
+	if _, _, err := f.Next(); !errors.Is(err, ErrBehind) {
 		t.Errorf("a follower that did not read: %v", err)
 	}
 }

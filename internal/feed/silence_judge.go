@@ -154,7 +154,7 @@ func (t *Table) reportSilence(f *feedSilence, now time.Time) {
 		if n == 0 {
 			n = f.watched
 		}
-		t.emitSilence(f, event.FeedSilent, event.Error, n, "silent since "+clock(f.at, now)+": "+f.what()+"; "+f.blame.why, f.blame.hint)
+		t.emitSilence(f, event.FeedSilent, event.Error, n, "silent since "+printable.Clock(f.at, now)+": "+f.what()+"; "+f.blame.why, f.blame.hint)
 		return
 	}
 	f.shown = nil

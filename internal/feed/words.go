@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/upstream"
 )
 
@@ -22,7 +23,7 @@ func (t *Table) words(p *pair, now time.Time) string {
 			text += ", " + how
 		}
 		if !strings.Contains(text, "until ") && !strings.Contains(text, "since ") {
-			text += ", since " + clock(p.since, now)
+			text += ", since " + printable.Clock(p.since, now)
 		}
 		if cause := p.cause(); cause != "" {
 			text += ": " + cause
@@ -38,9 +39,9 @@ func (t *Table) words(p *pair, now time.Time) string {
 		}
 	case Idle:
 		if by := p.lastClose.By; p.answered.Before(p.ended) && by != "" {
-			return "idle since " + clock(p.ended, now) + ": last closed by " + who(by)
+			return "idle since " + printable.Clock(p.ended, now) + ": last closed by " + who(by)
 		}
-		return "idle since " + clock(latest(p.ended, p.answered), now)
+		return "idle since " + printable.Clock(latest(p.ended, p.answered), now)
 	case NoTraffic:
 		if p.inherited > 0 {
 			return "no traffic in this process yet; the one before it had " + plural(p.inherited, "tunnel", "tunnels")
@@ -54,7 +55,7 @@ func (t *Table) words(p *pair, now time.Time) string {
 func (p *pair) openWords(now time.Time) string {
 	was := ""
 	if p.high > p.live && !p.fell.IsZero() {
-		was = fmt.Sprintf(" (%d until %s)", p.high, clock(p.fell, now))
+		was = fmt.Sprintf(" (%d until %s)", p.high, printable.Clock(p.fell, now))
 	}
 	if p.live > 0 {
 		return plural(p.live, "tunnel goes on", "tunnels go on") + was
@@ -70,10 +71,10 @@ func (t *Table) failedWords(p *pair, now time.Time) string {
 	case n > 0:
 		parts = append(parts, fmt.Sprintf("%d refused in 1 min", n))
 	default:
-		parts = append(parts, fmt.Sprintf("%d refused since %s", p.failures, clock(p.failedSince, now)))
+		parts = append(parts, fmt.Sprintf("%d refused since %s", p.failures, printable.Clock(p.failedSince, now)))
 	}
 	if p.shorts > 0 && (p.failures < lostAfter || p.endsAtOnce()) {
-		parts = append(parts, fmt.Sprintf("%d ended within 5 s since %s", p.shorts, clock(p.failedSince, now)))
+		parts = append(parts, fmt.Sprintf("%d ended within 5 s since %s", p.shorts, printable.Clock(p.failedSince, now)))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -201,7 +202,7 @@ func (p *pair) upstreams() (names []string) {
 
 // backWords returns that a pair works again.
 func (p *pair) backWords(since, now time.Time) string {
-	lost := " after " + span(now.Sub(since))
+	lost := " after " + printable.Span(now.Sub(since))
 	switch {
 	case p.live > 0:
 		return "works again" + lost + ": " + plural(p.live, "tunnel", "tunnels")
@@ -234,25 +235,4 @@ func plural(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
-}
-
-// clock returns a time of the day, with the date if it is another one.
-func clock(at, now time.Time) string {
-	at, now = at.Local(), now.Local()
-	if at.YearDay() != now.YearDay() || at.Year() != now.Year() {
-		return at.Format("2006-01-02 15:04:05")
-	}
-	return at.Format("15:04:05")
-}
-
-// span returns a duration in its largest unit or two.
-func span(d time.Duration) string {
-	d = max(0, d).Round(time.Second)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
-	}
-	return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
 }

@@ -1,6 +1,9 @@
 package printable
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestCutKeepsWordsWhole(t *testing.T) {
 	for _, tt := range []struct {
@@ -25,6 +28,27 @@ func TestCleanIsOneLineOfASCII(t *testing.T) {
 	} {
 		if got := Clean(tt.text, 10); got != tt.want {
 			t.Errorf("Clean(%q) = %q, want %q", tt.text, got, tt.want)
+		}
+	}
+}
+
+func TestSpanHasTwoUnitsAtMost(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-1: "0 s", 59 * time.Second: "59 s", time.Minute - 1: "59 s", time.Hour - 1: "59 min 59 s", 25 * time.Hour: "1 d 1 h", 50 * 24 * time.Hour: "50 d 0 h",
+	} {
+		if got := Span(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestClockHasADateOnAnotherDay(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	for at, want := range map[time.Time]string{
+		now.Add(-time.Hour): "11:00:00", now.AddDate(0, 0, -1): "2026-02-28 12:00:00", now.AddDate(1, 0, 0): "2027-03-01 12:00:00",
+	} {
+		if got := Clock(at, now); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

@@ -4,9 +4,12 @@ package main
 
 import (
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+var upgradeSignals = []os.Signal{syscall.SIGUSR2}
 
 // terminalSize returns the columns and lines of a terminal; 0 if they are not known.
 func terminalSize(f *os.File) (width, height int) {

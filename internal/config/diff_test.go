@@ -187,7 +187,9 @@ func noEffect(owner reflect.Value, field string) bool {
 	case config.Exchange:
 		return field == "Custom" // the catalogue says so
 	case config.Proxy:
-		return field == "Hop" || field == "Apart" // Via and Password say so
+		return field == "Hop" || field == "Apart" || field == "Listed" // Via, Password and the pool's List say so
+	case config.Pool:
+		return field == "Scheme" && o.List == ""
 	case config.Outbound:
 		return field == "Source" || field == "Pool" && o.Action != config.Use
 	case config.URL:

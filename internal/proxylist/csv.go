@@ -2,6 +2,7 @@ package proxylist
 
 import (
 	"encoding/csv"
+	"slices"
 	"strings"
 )
 
@@ -30,6 +31,9 @@ func csvHeader(s string) (table, bool) {
 		if !ok || len(fields) < 2 {
 			continue
 		}
+		for i, f := range fields {
+			fields[i] = fillers.Replace(strings.ToLower(f))
+		}
 		t := table{comma: comma}
 		for name, at := range map[string]*int{"url": &t.url, "host": &t.host, "port": &t.port, "user": &t.user, "password": &t.password, "scheme": &t.scheme} {
 			*at = column(fields, columns[name])
@@ -41,13 +45,14 @@ func csvHeader(s string) (table, bool) {
 	return table{}, false
 }
 
-// column returns where a header has the first of the names that it has.
+// fillers are left out where names of columns are compared.
+var fillers = strings.NewReplacer(" ", "", "_", "", "-", "")
+
+// column returns the index of the first of names that a header has; -1 for none.
 func column(header, names []string) int {
 	for _, name := range names {
-		for i, field := range header {
-			if strings.NewReplacer(" ", "", "_", "", "-", "").Replace(strings.ToLower(field)) == name {
-				return i
-			}
+		if i := slices.Index(header, name); i >= 0 {
+			return i
 		}
 	}
 	return -1

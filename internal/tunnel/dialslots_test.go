@@ -208,7 +208,10 @@ func TestDialSlotsFollowReload(t *testing.T) {
 	for range 3 {
 		all.Go(func() { _ = h.dials(ctx, "a.example", 443) })
 	}
-	testkit.Eventually(t, testkit.Patience, "one dials", func() bool { return up.Accepted() == 1 })
+	testkit.Eventually(t, testkit.Patience, "one dials, two wait", func() bool {
+		q := h.DialQueues()
+		return up.Accepted() == 1 && len(q) == 1 && q[0].Waiting == 2
+	})
 	h.reload(fmt.Sprintf(text, 10, up.URL()))
 	all.Go(func() { _ = h.dials(ctx, "a.example", 443) })
 	testkit.Eventually(t, testkit.Patience, "all dial", func() bool { return up.Accepted() == 4 })

@@ -335,10 +335,11 @@ func slowly(after time.Duration) *testkit.Fault {
 	})
 }
 
-// inTime opens a connection with so little time that no attempt is cut short.
+// inTime opens a connection with all the time, on a busy machine, in which no attempt
+// is cut short: attempt_seconds of poolOf, and nearly leastLeft.
 func inTime(t testing.TB, p *Pool) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond+leastLeft-50*time.Millisecond)
 	defer cancel()
 	conn, err := p.Dial(ctx, venue)
 	if err != nil {

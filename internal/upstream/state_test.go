@@ -103,13 +103,13 @@ func TestFailuresLeaveNothing(t *testing.T) {
 // A reload keeps the counts of what did not change, and forgets the rest.
 func TestReloadKeepsCounts(t *testing.T) {
 	list := proxies(t, 2)
-	old := load(t, poolOf(list, "failover"), nil)
+	old := load(t, patient(poolOf(list, "failover")), nil)
 	conn := open(t, only(t, old), venue)
-	same := reload(t, old, poolOf(list, "failover", "weight: 7, tier: 2", ""), nil)
+	same := reload(t, old, patient(poolOf(list, "failover", "weight: 7, tier: 2", "")), nil)
 	if got := counts(same); got != "a 1, b 0, direct 0" {
 		t.Errorf("after a reload: %s", got)
 	}
-	renewed := reload(t, same, strings.Replace(poolOf(list, "failover"), "socks5://", "socks5://user@", 1), nil)
+	renewed := reload(t, same, strings.Replace(patient(poolOf(list, "failover")), "socks5://", "socks5://user@", 1), nil)
 	if got := counts(renewed); got != "a 0, b 0, direct 0" {
 		t.Errorf("with another user: %s", got)
 	}

@@ -38,6 +38,12 @@ func poolOf(list []*testkit.Proxy, strategy string, extra ...string) string {
 	return b.String()
 }
 
+// patient returns a configuration of poolOf in which no attempt is cut short because
+// the machine is busy.
+func patient(text string) string {
+	return strings.Replace(text, "attempt_seconds: 0.3", "attempt_seconds: 10", 1)
+}
+
 // dials opens n connections, one after another, and returns the names of their members.
 func dials(t testing.TB, p *Pool, n int) string {
 	t.Helper()

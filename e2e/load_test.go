@@ -164,7 +164,7 @@ func (l *load) busy(t testing.TB) (stop func()) {
 	var all sync.WaitGroup // ends with ctx
 	for i, c := range l.conns[:loadBusy] {
 		all.Go(func() {
-			time.Sleep(loadEvery * time.Duration(i) / loadBusy) // not all at once
+			time.Sleep(loadEvery * time.Duration(i) / loadBusy) // not all together
 			message := make([]byte, 200)
 			for tick := time.NewTicker(loadEvery); ctx.Err() == nil; <-tick.C {
 				start := time.Now()

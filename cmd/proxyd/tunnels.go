@@ -195,7 +195,7 @@ func closeCommand() *cobra.Command {
 		Short: "Close live tunnels, so that their clients connect again",
 		Long: `Close the live tunnels of the running daemon that match all filters; at least one
 is needed. Their clients see the connection end, and connect again. --over spreads
-that evenly, so that they do not come back all at once; it goes on when this command
+that evenly, so that they do not all come back together; it goes on when this command
 has ended, until the daemon stops or is replaced.
 
 Exit code 0, or 1 if no tunnel matches or a name is not known.`,

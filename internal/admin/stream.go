@@ -189,7 +189,7 @@ func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
 }
 
 // statusEvery is how often a viewer gets the status: a new tunnel must be on its
-// page within a second, the way there included.
+// page within a second, its delivery included.
 const statusEvery = time.Second / 2
 
 // nextStatus returns a channel that receives when the clock's next half second begins:

@@ -56,7 +56,7 @@ func (d *Daemon) finish(ctx context.Context) {
 	_ = d.handler.Wait(lastCtx)
 	d.snapshot.Load().Set().Close()
 	d.sources.finish()
-	_ = d.admin.Shutdown(lastCtx) // an answer about an upgrade may still be on its way
+	_ = d.admin.Shutdown(lastCtx) // an answer about an upgrade may not have been sent yet
 	_ = d.admin.Close()
 	d.log().Info("stopped", zap.Uint64("log_lines_dropped", d.lines.Dropped()))
 }

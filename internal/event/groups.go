@@ -8,7 +8,7 @@ import (
 // Bounds of Groups.
 const (
 	groupEnds  = time.Minute // without another one a group is over
-	mostGroups = 1000        // at once; others share groups without an upstream
+	mostGroups = 1000        // open at the same time; others share groups without an upstream
 )
 
 // groupPauses are the times between the events of a group, from one to the next; the

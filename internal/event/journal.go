@@ -37,7 +37,7 @@ type Journal struct {
 	dropped   bool // something has made room
 	followers map[*Follower]struct{}
 
-	leaving bool    // its state is on its way to the next process
+	leaving bool    // its state is being handed to the next process
 	held    []Event // what has happened since
 }
 

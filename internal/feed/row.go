@@ -55,7 +55,7 @@ type Feed struct {
 // Counts are what is counted for a row. Hours and minutes are the last ones.
 type Counts struct {
 	Tunnels     int       `json:"tunnels"`
-	TunnelsMax  int       `json:"tunnels_max"`        // most at once in an hour
+	TunnelsMax  int       `json:"tunnels_max"`        // the most open at the same time in the last hour
 	Up          Rate      `json:"up"`                 // from the clients
 	Down        Rate      `json:"down"`               // from the exchange
 	LastByte    time.Time `json:"last_byte,omitzero"` // from the exchange

@@ -17,7 +17,7 @@
 //
 // Those who wait are served in the order of their arrival, each as soon as all
 // of its budgets have room; one that waits for one budget does not hold up others
-// that do not need it. Nothing polls: while somebody waits, one timer stands at
-// the next moment at which a window gives a place back. With nobody waiting there
+// that do not need it. Nothing polls: while a caller waits, one timer stands at
+// the next moment at which a window frees a slot. With no caller waiting there
 // is no timer and no goroutine.
 package limit

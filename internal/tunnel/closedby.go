@@ -48,7 +48,7 @@ const (
 var pingRate = rate{burst: 3, perSecond: 1}
 
 // endings finds out who ended the connections through proxies: a proxy that dies
-// loses them all at once. The ends of one member within settleTime are one
+// loses them all together. The ends of one member within settleTime are one
 // inquiry; their records wait for it. Its methods are safe for concurrent use.
 type endings struct {
 	mu      sync.Mutex

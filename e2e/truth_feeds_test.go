@@ -8,7 +8,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// feedRow is what TestTruth reads of a row of /api/v1/feeds.
+// feedRow is what TestCountsAgreeWithWhatThePeersSaw reads of a row of /api/v1/feeds.
 type feedRow struct {
 	Exchange, Kind, Upstream        string
 	Tunnels, Opened, Closed, Failed int64

@@ -12,7 +12,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// market is the other end of the tunnels of TestTruth: exchanges behind upstreams.
+// market is the other end of the tunnels of TestCountsAgreeWithWhatThePeersSaw: exchanges behind upstreams.
 // It counts, for each exchange and upstream, what proxyd should have counted.
 type market struct {
 	t     testing.TB

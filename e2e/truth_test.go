@@ -12,7 +12,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// deed is what a client of TestTruth does.
+// deed is what a client of TestCountsAgreeWithWhatThePeersSaw does.
 type deed struct {
 	share    int // of 50
 	exchange string
@@ -63,7 +63,7 @@ type truth struct {
 // 5,000 tunnels and requests that end in every manner.
 //
 // Promise (data path): tunnels, bytes, outcomes and events are counted exactly as exchanges, upstreams and clients see them.
-func TestTruth(t *testing.T) {
+func TestCountsAgreeWithWhatThePeersSaw(t *testing.T) {
 	t.Parallel()
 	tr := newTruth(t)
 	tr.run(t)

@@ -162,7 +162,7 @@ func TestStatusJoinsLossesOfOneCause(t *testing.T) {
 
 // A frame writes over the last one without clearing the screen first, and leaves
 // nothing of it; it is no higher than the screen.
-func TestWatchFrame(t *testing.T) {
+func TestFrameOverwritesTheLastOne(t *testing.T) {
 	t.Parallel()
 	if got, want := frame("one\ntwo\n", 24), "\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -40,7 +40,7 @@ func TestTunnelsTable(t *testing.T) {
 	}
 }
 
-func TestTunnelsAndClose(t *testing.T) {
+func TestTunnelsAndClosePassTheirFiltersOn(t *testing.T) {
 	var asked admin.Filter
 	var spread time.Duration
 	_, path := running(t, "127.0.0.1:0", func(o *admin.Options) {

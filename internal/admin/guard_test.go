@@ -100,7 +100,7 @@ func login(user, password string) string {
 
 // Promise (security): a browser logs in with the token as the password, and no
 // login lets a POST through without X-Proxyd.
-func TestBrowserLogin(t *testing.T) {
+func TestBrowserLoginLetsNoPostThrough(t *testing.T) {
 	o := wellOptions(t)
 	o.Settings = func() config.Admin {
 		return config.Admin{Local: "token", Token: config.NewSecret("CANARY-token")}

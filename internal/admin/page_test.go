@@ -80,7 +80,7 @@ func TestPageHasNothingInlineAndNothingFromElsewhere(t *testing.T) {
 }
 
 // What a browser gets as another type it does not use (nosniff).
-func TestPageFiles(t *testing.T) {
+func TestPageFilesHaveTheirTypes(t *testing.T) {
 	a := serve(t, wellOptions(t), "")
 	kinds := map[string]string{".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 	imports := regexp.MustCompile(`from '\./([a-z.]+)'`)
@@ -106,7 +106,7 @@ func TestPageFiles(t *testing.T) {
 	}
 }
 
-func TestConfigEndpoint(t *testing.T) {
+func TestConfigAnswerHasTheLastReload(t *testing.T) {
 	o := wellOptions(t)
 	if got := get(t, serve(t, o, ""), "/api/v1/config"); got.status != 501 || !strings.Contains(got.body, "check --print") {
 		t.Errorf("without one: %d %s", got.status, got.body)

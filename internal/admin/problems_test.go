@@ -105,7 +105,7 @@ func TestOrderOfProblems(t *testing.T) {
 }
 
 // The rows of feeds, and those that a query asks for; what names nothing is refused.
-func TestFeedsAnswer(t *testing.T) {
+func TestFeedsAnswerFiltersAndRefusesUnknownNames(t *testing.T) {
 	t.Parallel()
 	o := wellOptions(t)
 	o.Feeds = func() feed.Report {

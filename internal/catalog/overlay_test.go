@@ -65,7 +65,7 @@ func TestOverlayErrors(t *testing.T) {
 
 // The sixth column of an overlay says which exchanges close; without it, what the
 // embedded rows say holds.
-func TestSessions(t *testing.T) {
+func TestSessionsColumnSaysWhichExchangesClose(t *testing.T) {
 	if !Embedded().Closes("alpaca") || Embedded().Closes("okx") || Embedded().Closes("no_such") {
 		t.Error("the embedded rows: alpaca closes, okx does not")
 	}

@@ -12,7 +12,7 @@ import (
 
 // The most specific entry says when a tunnel is silent; auto at the top alone is
 // off where markets close.
-func TestSilenceOf(t *testing.T) {
+func TestMostSpecificSilenceApplies(t *testing.T) {
 	c := load(t, `
 silence: auto
 exchanges:

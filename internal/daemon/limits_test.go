@@ -10,7 +10,7 @@ import (
 
 // Descriptors are news when one was wanted and none was free, when all are in use, and
 // when nine tenths are, unless the limit of tunnels says so already.
-func TestDescriptorFindings(t *testing.T) {
+func TestDescriptorsAreNewsWhenNoneIsFree(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for name, tt := range map[string]struct {

@@ -80,7 +80,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 }
 
-func TestBursts(t *testing.T) {
+func TestBurstsGroupManyEndsOfOneSecond(t *testing.T) {
 	t.Parallel()
 	end := func(n int, exchange, upstream, by, reason string) map[End]int {
 		return map[End]int{{exchange, "websocket", upstream, by, reason}: n}

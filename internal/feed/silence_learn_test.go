@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-func TestVolume(t *testing.T) {
+func TestVolumeKeepsOrderAndThreeDigits(t *testing.T) {
 	last := volume(0)
 	for n := int64(0); n < math.MaxUint32; n += 1 + n/1500 {
 		v := volumeOf(n)
@@ -24,7 +24,7 @@ func TestVolume(t *testing.T) {
 }
 
 // What is kept of a tunnel is small: there are ten thousand.
-func TestSilenceSize(t *testing.T) {
+func TestStateOfSilenceIsSmall(t *testing.T) {
 	if n := unsafe.Sizeof(tunnelSilence{}); n > 250 {
 		t.Errorf("%d bytes for each tunnel", n)
 	}

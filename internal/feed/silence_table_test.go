@@ -243,7 +243,7 @@ func (q *quiet) state(exchange string) (s State, text string) {
 // to blame since the exchange goes on through another; it is back within seconds.
 //
 // Promise (feeds): a feed that dies behind its heartbeats is found by what it carried before.
-func TestLearnedSilenceOfFeed(t *testing.T) {
+func TestFeedThatDiesBehindItsHeartbeatsIsSilent(t *testing.T) {
 	t.Parallel()
 	q := newQuiet(t, "auto")
 	first, through := q.open("ws.okx.com", steady(700))

@@ -29,7 +29,7 @@ func fixed(window time.Duration, bytes int64) config.Silence {
 
 // A window holds to the second: a tunnel is silent when fewer bytes than written
 // have come in it, and not before it has passed.
-func TestFixedSilence(t *testing.T) {
+func TestFixedWindowHoldsToTheSecond(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name         string
@@ -251,7 +251,7 @@ func TestClosedTunnelsAreNoSilence(t *testing.T) {
 }
 
 // Whom a silence blames follows from what else is silent.
-func TestBlame(t *testing.T) {
+func TestBlameFollowsFromWhatElseIsSilent(t *testing.T) {
 	t.Parallel()
 	type row struct {
 		exchange, upstream string

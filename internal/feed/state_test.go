@@ -321,7 +321,7 @@ func TestRowOfADeletedEntry(t *testing.T) {
 
 // A pool without a member that can be used is a loss, also before any traffic; while
 // tunnels go on it is said beside them.
-func TestDrainedPool(t *testing.T) {
+func TestPoolWithoutUsableMemberIsLost(t *testing.T) {
 	t.Parallel()
 	onClock(t, twoUpstreams, func(r *records) {
 		r.open(rest)
@@ -388,7 +388,7 @@ func TestCountsOfTheLastHour(t *testing.T) {
 }
 
 // Plain requests count as opens, and keep the exchange in use for a while.
-func TestPlainRequests(t *testing.T) {
+func TestPlainRequestsKeepAnExchangeInUse(t *testing.T) {
 	t.Parallel()
 	onClock(t, twoUpstreams, func(r *records) {
 		r.table.Observe(r.record(tunnel.Served, rest, func(rec *tunnel.Record) { rec.Up, rec.Down = 10, 5000 }))

@@ -7,9 +7,9 @@ import (
 	"proxyd/internal/relay"
 )
 
-// TestClientStalled: a flow says that its client does not read while bytes wait
+// TestClientStallsWhileBytesWaitForIt: a flow says that its client does not read while bytes wait
 // for it, and only then.
-func TestClientStalled(t *testing.T) {
+func TestClientStallsWhileBytesWaitForIt(t *testing.T) {
 	t.Parallel()
 	for _, k := range allKinds {
 		t.Run(k.String(), func(t *testing.T) {

@@ -165,12 +165,12 @@ const (
 	bybit   = "stream.bybit.com"
 )
 
-// TestClosedBy: a tunnel's record says whether the client, the upstream, the
+// TestClosedByNamesTheSideThatEnded: a tunnel's record says whether the client, the upstream, the
 // exchange or proxyd ended it.
 //
 // Promise (data path): an upstream that dies stands in the record as the one who
 // ended its tunnels, and an exchange that closes one as the one who ended that.
-func TestClosedBy(t *testing.T) {
+func TestClosedByNamesTheSideThatEnded(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	for _, scheme := range []string{"http", "socks5", "https"} {
@@ -245,8 +245,8 @@ func TestClosedBy(t *testing.T) {
 	}
 }
 
-// TestClosedByDirect: without a proxy, all that the far side does is the exchange's.
-func TestClosedByDirect(t *testing.T) {
+// TestClosedByExchangeWithoutAProxy: without a proxy, all that the far side does is the exchange's.
+func TestClosedByExchangeWithoutAProxy(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, toLoopback)
 	w := &world{t: t, host: h}

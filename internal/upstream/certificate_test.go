@@ -14,7 +14,7 @@ import (
 
 // The end of an https upstream's certificate is known from its last handshake, also
 // from one that failed because of it, and for as long as the upstream stays.
-func TestCertificateOfUpstream(t *testing.T) {
+func TestCertificateIsKnownFromTheLastHandshake(t *testing.T) {
 	ca := testkit.NewCA(t)
 	certs := map[string]*tls.Config{
 		"far":     ca.ServerUntil(t, time.Now().Add(60*24*time.Hour), "px.example"),

@@ -45,13 +45,13 @@ func cmpHost(exchange string) string {
 	return "api." + exchange + ".com"
 }
 
-// TestUnansweredRequests: an upstream that takes plain requests and answers none
+// TestUpstreamThatAnswersNoRequestIsEjected: an upstream that takes plain requests and answers none
 // is ejected when that is seen to be its own doing, and only then.
 //
 // Promise (plain HTTP): an HTTP upstream that takes requests and answers none is
 // taken out of use once others answer, or once it has left several exchanges'
 // requests unanswered; an exchange that is slow ejects no upstream.
-func TestUnansweredRequests(t *testing.T) {
+func TestUpstreamThatAnswersNoRequestIsEjected(t *testing.T) {
 	t.Parallel()
 	const binance, kraken, impatient, patient = "binance", "kraken", 50 * time.Millisecond, 600 * time.Millisecond
 	frozen := testkit.On(testkit.AtRequest, testkit.Hang)
@@ -124,8 +124,8 @@ func TestUnansweredRequests(t *testing.T) {
 	}
 }
 
-// TestUnansweredRequestSaysSo: a client that has waited in vain did not just leave.
-func TestUnansweredRequestSaysSo(t *testing.T) {
+// TestClientThatHasWaitedInVainDidNotJustLeave: a client that has waited in vain did not just leave.
+func TestClientThatHasWaitedInVainDidNotJustLeave(t *testing.T) {
 	t.Parallel()
 	a := testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Hang)})
 	s := load(t, fmt.Sprintf("attempt_seconds: 0.2\npools: {p: {proxies: [{name: a, url: %q}]}}\ndefault: p\n", a.URL()), nil)

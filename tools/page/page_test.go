@@ -347,7 +347,7 @@ func TestViewsFitANarrowScreen(t *testing.T) {
 }
 
 // Times are the server's, whatever the browser's time zone is.
-func TestWords(t *testing.T) {
+func TestTimesAreTheServersInAnyTimeZone(t *testing.T) {
 	w := newWorld(t, "")
 	b := load(t, w.Page)
 	for script, want := range map[string]string{

@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients alerts schema clean catalog compare profile page page-shots
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients alerts schema schema-check clean catalog compare profile page page-shots
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: ## the tests
 
 # The tests come last, so that the last lines but one are the test runner's own.
 check: ## what must pass before a change lands, with the time of each stage
-	@MAKE='$(MAKE)' bash .ci/stages fmt vet lint cross build test-race
+	@MAKE='$(MAKE)' bash .ci/stages fmt vet lint cross schema-check build test-race
 
 fmt: ## no file that gofmt would change
 	@files=$$(gofmt -l .) && if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
@@ -89,8 +89,12 @@ page-shots: ## check the page with axe-core, and write its pictures to docs/img 
 	npm install --silent --no-save --ignore-scripts --prefix bin/axe $(AXE)
 	$(GO) -C tools test -timeout 15m -count 1 -run Pictures ./page -shots $(CURDIR)/docs/img -axe $(CURDIR)/bin/axe/node_modules/axe-core/axe.min.js
 
-schema: ## write internal/config/schema.json again from the types
+schema: ## write internal/config/schema.json and configs/proxyd.schema.json again from the types
 	$(GO) generate ./...
+
+schema-check: ## a JSON Schema validator and `check` agree on the examples and on the files below testdata
+	$(GO) -C tools vet ./schema
+	$(GO) -C tools test -count 1 ./schema
 
 clean: ## remove what was built
 	rm -rf bin

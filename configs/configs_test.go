@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,12 +17,30 @@ import (
 )
 
 // secrets are the variables that the examples name.
-var secrets = []string{"ASIA_PASSWORD=a", "BOT_PASSWORD=b", "TOKYO_PW=c"}
+var secrets = []string{
+	"ASIA_PASSWORD=a", "BOT_PASSWORD=b", "TOKYO_PW=c", "PROXY_PASSWORD=d", "TOKYO_PASSWORD=e", "CORPORATE_PASSWORD=f",
+	"BOT_1_PASSWORD=g", "BOT_2_PASSWORD=h", "BOT_3_PASSWORD=i",
+}
 
-func TestEveryExampleLoads(t *testing.T) {
+// schemaLine makes an editor check the file.
+const schemaLine = "# yaml-language-server: $schema=proxyd.schema.json\n"
+
+// There is one example a use. Each loads without a warning, begins with the line for
+// editors, and says in its first lines what it is for. (cmd/proxyd holds them to
+// check --strict, tools/schema to a validator.)
+func TestExamplesAreOneAUseWithoutWarnings(t *testing.T) {
 	files, err := filepath.Glob("*.yaml")
-	if err != nil || len(files) < 3 {
-		t.Fatalf("examples: %v, %v", files, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := read(t, "../docs/configuration.md")
+	for _, use := range []string{
+		"proxyd.minimal", "proxyd.full", "many-exits", "exit-per-bot", "source-addresses", "corporate-chain", "kill-switch", "shared-exits", "cryptofeed", "ccxt",
+	} {
+		file := use + ".yaml"
+		if !slices.Contains(files, file) {
+			t.Errorf("there is no %s", file)
+		}
 	}
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
@@ -30,10 +49,33 @@ func TestEveryExampleLoads(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, w := range c.Warnings {
-				t.Log(w)
+				t.Error(w)
+			}
+			text := read(t, file)
+			about, ok := strings.CutPrefix(text, schemaLine+"# ")
+			if !ok {
+				t.Errorf("it does not begin with %s and a comment", schemaLine)
+			}
+			if first, _, _ := strings.Cut(about, "\n"); len(first) < 30 {
+				t.Errorf("its comment does not say what it is for: %s", first)
+			}
+			if lines := strings.Count(text, "\n"); lines > 40 && file != "proxyd.full.yaml" {
+				t.Errorf("an example is short; it has %d lines", lines)
+			}
+			if !strings.Contains(listed, "(../configs/"+file+")") {
+				t.Errorf("docs/configuration.md does not list it")
 			}
 		})
 	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestEveryDocumentedConfigLoads takes the blocks that start with "```yaml config".

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,7 +18,9 @@ func main() {
 		var pretty bytes.Buffer
 		if err = json.Indent(&pretty, out, "", "  "); err == nil {
 			pretty.WriteByte('\n')
-			err = os.WriteFile("schema.json", pretty.Bytes(), 0o644) //nolint:gosec // a public document
+			for _, file := range []string{"schema.json", "../../configs/proxyd.schema.json"} { // the second is for editors and those who read the examples
+				err = errors.Join(err, os.WriteFile(file, pretty.Bytes(), 0o644)) //nolint:gosec // a public document
+			}
 		}
 	}
 	if err != nil {

@@ -3,7 +3,9 @@
 // (an outbound as a string or as a mapping) are one type here, whose field with the
 // key "=" holds the short spelling.
 //
-// It checks nothing: package config checks the values.
+// It checks nothing: package config checks the values. The tags range, excludes
+// (a key that may not stand beside it) and with (one that must) are for the schema;
+// tests hold it to what package config says.
 package raw
 
 // Short is the key under which the short spelling of a mapping stands once the
@@ -35,7 +37,7 @@ type File struct {
 	// Looked at before the exchanges, in this order; the first match wins.
 	Routes []Route `mapstructure:"routes"`
 	// How long a stop waits for tunnels. Default: 10.
-	DrainSeconds *float64 `mapstructure:"drain_seconds"`
+	DrainSeconds *float64 `mapstructure:"drain_seconds" range:"0,86400"`
 	// What happens between the signal to stop and the drain.
 	Stop *Stop `mapstructure:"stop"`
 	// Reload when the file is saved. Default: true.
@@ -43,7 +45,7 @@ type File struct {
 	// What becomes of the tunnels of upstreams that a reload has removed: keep or drain. Default: keep.
 	OnRemoved *string `mapstructure:"on_removed" enum:"keep,drain"`
 	// Time in which on_removed: drain closes them. Default: 60.
-	DrainAfterSeconds *float64 `mapstructure:"drain_after_seconds"`
+	DrainAfterSeconds *float64 `mapstructure:"drain_after_seconds" range:"0,86400"`
 	// What becomes of tunnels when the binary is replaced.
 	Upgrade *Upgrade `mapstructure:"upgrade"`
 	// Limits of tunnels in use. Default: none.
@@ -51,15 +53,15 @@ type File struct {
 	// When a feed counts as silent: auto, off, or a window. Default: auto.
 	Silence *Silence `mapstructure:"silence"`
 	// Most that one attempt may take while other members are left. Default: 1.5.
-	AttemptSeconds *float64 `mapstructure:"attempt_seconds"`
+	AttemptSeconds *float64 `mapstructure:"attempt_seconds" range:"0.05,300"`
 	// Try the next member too when the target refuses. Default: false.
 	RetryTargetErrors *bool `mapstructure:"retry_target_errors"`
 	// Most tunnels at once. Default: (file descriptor limit - 64) / 2.
-	MaxTunnels *int `mapstructure:"max_tunnels"`
+	MaxTunnels *int `mapstructure:"max_tunnels" range:"1,10000000"`
 	// Most connections that are being opened at once; more wait. Default: 256.
-	MaxDials *int `mapstructure:"max_dials"`
+	MaxDials *int `mapstructure:"max_dials" range:"1,100000"`
 	// Most of them through one pool or, direct, to one target's host. Default: 64.
-	MaxDialsPerHost *int `mapstructure:"max_dials_per_host"`
+	MaxDialsPerHost *int `mapstructure:"max_dials_per_host" range:"1,100000"`
 }
 
 // Listener is where clients connect: an address, or this mapping.
@@ -94,8 +96,8 @@ type User struct {
 
 // ServerTLS is a listener's certificate.
 type ServerTLS struct {
-	CertFile *string `mapstructure:"cert_file"`
-	KeyFile  *string `mapstructure:"key_file"`
+	CertFile *string `mapstructure:"cert_file" with:"key_file"`
+	KeyFile  *string `mapstructure:"key_file" with:"cert_file"`
 }
 
 // Admin is where the admin server listens: an address, or this mapping.
@@ -139,9 +141,9 @@ type Outbound struct {
 	// direct, reject, or a proxy's URL.
 	URL *string `mapstructure:"url"`
 	// A pool's name, or a pool.
-	Pool *PoolRef `mapstructure:"pool"`
+	Pool *PoolRef `mapstructure:"pool" excludes:"url"`
 	// The whole time to the target, all attempts included: 1 to 300. Default: 4.
-	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
+	TimeoutSeconds *float64 `mapstructure:"timeout_seconds" range:"1,300"`
 	// The hop before: how the proxy itself is reached.
 	Via *Outbound `mapstructure:"via"`
 	// Budgets of this kind's connections, for an exchange's outbound.
@@ -192,9 +194,9 @@ type Proxy struct {
 	// How it is called in logs and metrics. Default: its host:port.
 	Name *string `mapstructure:"name"`
 	// Its share of new connections: a number from 0.1 to 100. Default: 1.
-	Weight *float64 `mapstructure:"weight"`
+	Weight *float64 `mapstructure:"weight" range:"0.1,100"`
 	// Members of tier 2 are used when none of tier 1 can be. Default: 1.
-	Tier *int `mapstructure:"tier"`
+	Tier *int `mapstructure:"tier" range:"1,100"`
 	// false: it stays in the file and is not used. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
 	// Proxies with the same exit share budgets. Default: the name; for direct, its address.
@@ -212,8 +214,8 @@ type TLS struct {
 	// Certificates to trust in place of the system's.
 	CAFile *string `mapstructure:"ca_file"`
 	// A certificate to show, with key_file.
-	CertFile *string `mapstructure:"cert_file"`
-	KeyFile  *string `mapstructure:"key_file"`
+	CertFile *string `mapstructure:"cert_file" with:"key_file"`
+	KeyFile  *string `mapstructure:"key_file" with:"cert_file"`
 	// The name in the proxy's certificate. Default: the host in the URL.
 	ServerName *string `mapstructure:"server_name"`
 	// Accept any certificate. Default: false.
@@ -222,22 +224,22 @@ type TLS struct {
 
 // Limits are budgets: published (the exchange's own limits), or this mapping.
 type Limits struct {
-	Text *string `mapstructure:"="`
+	Text *string `mapstructure:"=" enum:"published"`
 	// New connections in any window, such as 300/5m.
 	Connects *string `mapstructure:"connects"`
 	// Connections at once.
-	MaxConnections *int `mapstructure:"max_connections"`
+	MaxConnections *int `mapstructure:"max_connections" range:"1,10000000"`
 	// How long a connection may wait for room. Default: 0.
-	QueueSeconds *float64 `mapstructure:"queue_seconds"`
+	QueueSeconds *float64 `mapstructure:"queue_seconds" range:"0,300"`
 }
 
 // Silence is when a feed counts as silent: auto (learned from each tunnel and feed), off, or this mapping.
 type Silence struct {
 	Text *string `mapstructure:"=" enum:"auto,off"`
 	// The length of the window: 5 to 86400.
-	WindowSeconds *float64 `mapstructure:"window_seconds"`
+	WindowSeconds *float64 `mapstructure:"window_seconds" range:"5,86400" with:"bytes"`
 	// A tunnel is silent when fewer bytes have come from the exchange in the window.
-	Bytes *int `mapstructure:"bytes"`
+	Bytes *int `mapstructure:"bytes" range:"1,2147483647" with:"window_seconds"`
 	// report: an event, and the first line of status; close: end the tunnel too, so that its client reconnects. Default: report.
 	Action *string `mapstructure:"action" enum:"report,close"`
 }
@@ -249,25 +251,25 @@ type Health struct {
 	// tcp: the proxy accepts; connect: it opens a tunnel; exchange: the exchange answers through it. Default: connect.
 	Method *string `mapstructure:"method" enum:"tcp,connect,exchange"`
 	// Default: 30.
-	IntervalSeconds *float64 `mapstructure:"interval_seconds"`
+	IntervalSeconds *float64 `mapstructure:"interval_seconds" range:"1,86400"`
 	// Default: 5.
-	TimeoutSeconds *float64 `mapstructure:"timeout_seconds"`
+	TimeoutSeconds *float64 `mapstructure:"timeout_seconds" range:"0.1,300"`
 	// Good checks in a row that bring a member back. Default: 2.
-	Rise *int `mapstructure:"rise"`
+	Rise *int `mapstructure:"rise" range:"1,100"`
 	// Bad checks in a row that take it out. Default: 3.
-	Fall *int `mapstructure:"fall"`
+	Fall *int `mapstructure:"fall" range:"1,100"`
 }
 
 // Eject is when a failing member is taken out of use, and for how long.
 type Eject struct {
 	// Failures in a row. Default: 3.
-	After *int `mapstructure:"after"`
+	After *int `mapstructure:"after" range:"1,1000"`
 	// The first time out. Default: 5.
-	BaseSeconds *float64 `mapstructure:"base_seconds"`
+	BaseSeconds *float64 `mapstructure:"base_seconds" range:"0.1,86400"`
 	// The longest time out. Default: 300.
-	MaxSeconds *float64 `mapstructure:"max_seconds"`
+	MaxSeconds *float64 `mapstructure:"max_seconds" range:"0.1,86400"`
 	// Most of a pool that may be out at once. Default: 100.
-	MaxPercent *int `mapstructure:"max_percent"`
+	MaxPercent *int `mapstructure:"max_percent" range:"0,100"`
 }
 
 // Exchange is an outbound for both kinds, or one for each, and the other settings of an exchange.
@@ -313,7 +315,7 @@ type Route struct {
 // Stop is what happens between the signal to stop and the drain.
 type Stop struct {
 	// How long new connections are still served. Default: 0.
-	GraceSeconds *float64 `mapstructure:"grace_seconds"`
+	GraceSeconds *float64 `mapstructure:"grace_seconds" range:"0,86400"`
 }
 
 // Upgrade is what becomes of tunnels when the binary is replaced.
@@ -321,18 +323,18 @@ type Upgrade struct {
 	// drain: the old process serves them to their end; move: the new one takes them. Default: drain.
 	Tunnels *string `mapstructure:"tunnels" enum:"drain,move"`
 	// How long the old process serves them. Default: 86400.
-	DrainSeconds *float64 `mapstructure:"drain_seconds"`
+	DrainSeconds *float64 `mapstructure:"drain_seconds" range:"0,2592000"`
 }
 
 // Tunnel is the limits of a tunnel in use; 0 is no limit.
 type Tunnel struct {
 	// Closed when no byte has passed for so long.
-	IdleSeconds *float64 `mapstructure:"idle_seconds"`
+	IdleSeconds *float64 `mapstructure:"idle_seconds" range:"0,2592000"`
 	// Closed so long after one side has ended.
-	HalfCloseSeconds *float64 `mapstructure:"half_close_seconds"`
+	HalfCloseSeconds *float64 `mapstructure:"half_close_seconds" range:"0,2592000"`
 	// Closed when fewer than stall_bytes have passed in so long.
-	StallSeconds *float64 `mapstructure:"stall_seconds"`
-	StallBytes   *int     `mapstructure:"stall_bytes"`
+	StallSeconds *float64 `mapstructure:"stall_seconds" range:"0,2592000" with:"stall_bytes"`
+	StallBytes   *int     `mapstructure:"stall_bytes" range:"0,2147483647" with:"stall_seconds"`
 	// Most that the kernel keeps of bulk on either side for a reader that has stalled. Default: 0, the kernel's own limits.
-	BufferBytes *int `mapstructure:"buffer_bytes"`
+	BufferBytes *int `mapstructure:"buffer_bytes" range:"0,1073741824"`
 }

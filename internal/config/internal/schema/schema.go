@@ -12,6 +12,9 @@ import (
 	"proxyd/internal/config/internal/raw"
 )
 
+// ID is the schema's $id. It names the schema and is no address.
+const ID = "urn:proxyd:configuration"
+
 // Generate returns the schema of raw.File. dir holds its source, for the
 // descriptions.
 func Generate(dir string) ([]byte, error) {
@@ -25,7 +28,7 @@ func Generate(dir string) ([]byte, error) {
 	}
 	r.CommentMap = comments
 	s := r.Reflect(&raw.File{})
-	s.ID = ""
+	s.ID = ID
 	s.Title = "proxyd configuration"
 	for name, def := range s.Definitions {
 		s.Definitions[name] = adapt(types[name], def)
@@ -46,6 +49,8 @@ func addPasted(defs jsonschema.Definitions) error {
 		return err
 	}
 	plain := strings.NewReplacer(
+		`,"minProperties":1`, ``, // cryptofeed's may be empty
+		`"minProperties":1,`, ``,
 		`"#/$defs/`, `"#/$defs/Pasted`,
 		`"type":"boolean"`, `"anyOf":[{"type":"boolean"},{"type":"string"},{"type":"integer"}]`,
 		`"type":"number"`, `"anyOf":[{"type":"number"},{"type":"string"}]`,
@@ -62,6 +67,9 @@ func addPasted(defs jsonschema.Definitions) error {
 		checks.Set("retry_count", fall)
 	}
 	for name, def := range pasted {
+		for _, one := range append(def.AnyOf, def) {
+			one.AllOf = nil // cryptofeed takes http and rest beside each other
+		}
 		defs["Pasted"+name] = def
 	}
 	return nil
@@ -87,7 +95,7 @@ func collect(t reflect.Type, seen map[string]reflect.Type) map[string]reflect.Ty
 }
 
 // adapt adds what the tags hold: the short spelling, a key's alias, the values
-// of an enum.
+// of an enum, the range of a number.
 func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 	if t == nil || def.Properties == nil {
 		return def
@@ -98,6 +106,9 @@ func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 		if !ok {
 			continue
 		}
+		if low, high, ok := strings.Cut(f.Tag.Get("range"), ","); ok {
+			p.Minimum, p.Maximum = json.Number(low), json.Number(high)
+		}
 		if words := f.Tag.Get("enum"); words != "" {
 			p.Enum = nil
 			for w := range strings.SplitSeq(words, ",") {
@@ -105,12 +116,26 @@ func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 			}
 		}
 		if f.Tag.Get("shape") == "one" {
-			one := *p.Items
-			def.Properties.Set(key, &jsonschema.Schema{Description: p.Description, AnyOf: []*jsonschema.Schema{&one, {Type: "array", Items: p.Items}}})
+			one, atLeast := *p.Items, uint64(1)
+			def.Properties.Set(key, &jsonschema.Schema{Description: p.Description, AnyOf: []*jsonschema.Schema{&one, {Type: "array", Items: p.Items, MinItems: &atLeast}}})
 		}
 		if other := f.Tag.Get("alias"); other != "" {
 			def.Properties.Set(other, p)
+			exclude(def, key, other)
 		}
+		if other := f.Tag.Get("excludes"); other != "" {
+			exclude(def, key, other)
+		}
+		if other := f.Tag.Get("with"); other != "" {
+			if def.DependentRequired == nil {
+				def.DependentRequired = map[string][]string{}
+			}
+			def.DependentRequired[key] = []string{other}
+		}
+	}
+	if t != reflect.TypeFor[raw.File]() {
+		one := uint64(1)
+		def.MinProperties = &one // an empty mapping sets nothing
 	}
 	short, ok := def.Properties.Get(raw.Short)
 	if !ok {
@@ -124,4 +149,9 @@ func adapt(t reflect.Type, def *jsonschema.Schema) *jsonschema.Schema {
 		spellings = append(spellings, &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Ref: "#/$defs/Proxy"}})
 	}
 	return &jsonschema.Schema{Description: def.Description, AnyOf: spellings}
+}
+
+// exclude adds that a mapping has at most one of two keys.
+func exclude(def *jsonschema.Schema, a, b string) {
+	def.AllOf = append(def.AllOf, &jsonschema.Schema{Not: &jsonschema.Schema{Required: []string{a, b}}})
 }

@@ -4,11 +4,65 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"proxyd/internal/testkit"
 )
+
+// A tunnel that matches when the command is given, and carries again when its turn
+// comes, is no longer meant.
+//
+// Promise (data path): proxyd close --quiet TIME --over TIME does not end a tunnel on which the
+// exchange has begun to send again.
+func TestCloseOfQuietTunnelsSparesThoseThatCarryAgain(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
+	p := launch(t, "", fmt.Sprintf("admin: unix:%s/admin\ndefault: %q\n", t.TempDir(), proxy.URL()))
+	var conns [4]*testkit.Conn
+	for i := range conns {
+		conns[i] = p.tunnel(t, "stream.binance.com:9443")
+	}
+	testkit.Eventually(t, testkit.Patience, "all are quiet", func() bool {
+		out, _ := p.command(t, "tunnels", "--quiet", "2s", "--format", "json")
+		return strings.Count(out, `"id"`) == len(conns)
+	})
+	if out, code := p.command(t, "close", "--exchange", "binance", "--quiet", "2s", "--over", "4"); code != 0 || !strings.HasPrefix(out, "closing 4 tunnels") {
+		t.Fatalf("%d %s", code, out)
+	}
+	var carrying sync.WaitGroup
+	ended := make(chan struct{})
+	for _, c := range conns[1:3] {
+		carrying.Go(func() { // ends with the other tunnels
+			for over := false; !over; {
+				select {
+				case <-ended:
+					over = true
+				case <-time.After(50 * time.Millisecond):
+				}
+				_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+				if _, err := c.TCPConn.Write([]byte("x")); err != nil {
+					t.Errorf("a tunnel that carries was closed: %v", err)
+					return
+				}
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					t.Errorf("a tunnel that carries was closed: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for _, c := range []*testkit.Conn{conns[0], conns[3]} { // the last one's turn is after the others'
+		_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("it goes on: %d bytes, %v", n, err)
+		}
+	}
+	close(ended)
+	carrying.Wait()
+}
 
 // What an operator closes ends, and nothing else.
 //

@@ -17,30 +17,31 @@ type endpoint struct {
 	method string // GET serves HEAD too
 	open   bool   // for machines under admin.allow, without a token
 	serve  http.HandlerFunc
+	takes  []string // the parameters of its query; nil: serve checks them itself
 }
 
 const pprofPath = "/debug/pprof/"
 
 func (s *Server) table() map[string]endpoint {
 	t := map[string]endpoint{
-		"/":               {http.MethodGet, false, s.page},
-		"/healthz":        {http.MethodGet, true, s.healthz},
-		"/readyz":         {http.MethodGet, true, s.readyz},
-		"/metrics":        {http.MethodGet, true, s.metrics},
-		"/api/v1/status":  {http.MethodGet, false, s.status},
-		"/api/v1/tunnels": {http.MethodGet, false, s.tunnels},
-		"/api/v1/feeds":   {http.MethodGet, false, s.feeds},
-		"/api/v1/events":  {http.MethodGet, false, s.events},
-		"/api/v1/route":   {http.MethodGet, false, s.route},
-		"/api/v1/config":  {http.MethodGet, false, s.config},
-		"/-/reload":       {http.MethodPost, false, s.reload},
-		"/-/upgrade":      {http.MethodPost, false, s.upgrade},
-		"/-/drain":        {http.MethodPost, false, s.drain},
-		"/-/resume":       {http.MethodPost, false, s.drain},
-		"/-/close":        {http.MethodPost, false, s.closeTunnels},
+		"/":               {method: http.MethodGet, serve: s.page},
+		"/healthz":        {method: http.MethodGet, open: true, serve: s.healthz},
+		"/readyz":         {method: http.MethodGet, open: true, serve: s.readyz},
+		"/metrics":        {method: http.MethodGet, open: true, serve: s.metrics},
+		"/api/v1/status":  {method: http.MethodGet, serve: s.status},
+		"/api/v1/tunnels": {method: http.MethodGet, serve: s.tunnels},
+		"/api/v1/feeds":   {method: http.MethodGet, serve: s.feeds},
+		"/api/v1/events":  {method: http.MethodGet, serve: s.events},
+		"/api/v1/route":   {method: http.MethodGet, serve: s.route},
+		"/api/v1/config":  {method: http.MethodGet, serve: s.config},
+		"/-/reload":       {method: http.MethodPost, serve: s.reload, takes: []string{"dry_run"}},
+		"/-/upgrade":      {method: http.MethodPost, serve: s.upgrade, takes: []string{"move"}},
+		"/-/drain":        {method: http.MethodPost, serve: s.drain, takes: []string{"upstream", "exchange"}},
+		"/-/resume":       {method: http.MethodPost, serve: s.drain, takes: []string{"upstream", "exchange"}},
+		"/-/close":        {method: http.MethodPost, serve: s.closeTunnels},
 	}
 	for name := range pageFiles {
-		t[pagePath+name] = endpoint{http.MethodGet, false, pageFile}
+		t[pagePath+name] = endpoint{method: http.MethodGet, serve: pageFile}
 	}
 	return t
 }

@@ -3,10 +3,14 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,7 +81,29 @@ func (s *Server) admit(r *http.Request) (endpoint, *refusal) {
 	case r.ContentLength != 0:
 		return e, &refusal{status: http.StatusRequestEntityTooLarge, text: "nothing here takes a body; put the values in the query"}
 	}
+	if err := checkQuery(r.URL.RawQuery, e.takes); err != nil {
+		return e, &refusal{status: http.StatusBadRequest, text: err.Error()}
+	}
 	return e, nil
+}
+
+// checkQuery refuses a query of which a part would be left out: what is left may
+// mean more. takes are the parameters that there are; nil: the endpoint checks them.
+func checkQuery(query string, takes []string) error {
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		return errors.New("the query cannot be read; write a value's special characters as %XX, as curl --data-urlencode does with --get")
+	}
+	for name, values := range q {
+		switch {
+		case takes == nil:
+		case !slices.Contains(takes, name):
+			return fmt.Errorf("%s is no parameter; there are %s", strconv.Quote(name), strings.Join(takes, ", "))
+		case len(values) > 1:
+			return fmt.Errorf("%s stands there twice", name)
+		}
+	}
+	return nil
 }
 
 // overUnix reports whether a request came over a unix socket: the file's mode

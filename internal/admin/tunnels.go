@@ -77,7 +77,7 @@ func (f Filter) Words() string {
 	if f.Quiet > 0 {
 		add("quiet for %s", printable.Span(f.Quiet))
 	}
-	add("with the id %s", f.ID)
+	add("with the id %s", printable.ASCII(f.ID))
 	return strings.Join(words, " ")
 }
 

@@ -78,6 +78,13 @@ func (d *Daemon) find(f admin.Filter) (list []found, err error) {
 	return list, nil
 }
 
+// quietNow returns for how long the exchange of a tunnel that was found has sent nothing.
+func (d *Daemon) quietNow(l tunnel.Live) time.Duration {
+	t := found{Live: l.Now()}
+	t.sampled, _ = d.feeds.Tunnel(t.Live)
+	return quietFor(&t, time.Now())
+}
+
 // quietFor returns for how long a tunnel's exchange has sent nothing; since it was
 // opened, if that never did. Of one that came from another process it is not known
 // at first: 0.
@@ -132,7 +139,7 @@ func (d *Daemon) closeTunnels(f admin.Filter, over time.Duration, dryRun bool) (
 	}
 	n, text := len(list), "being closed by the operator, spread over "+printable.Span(over)
 	if over > 0 {
-		d.closer.spread(list, over)
+		d.closer.spread(list, over, func(t *found) bool { return f.Quiet == 0 || d.quietNow(t.Live) >= f.Quiet })
 	} else {
 		n, text = closeNow(list), "closed by the operator"
 	}
@@ -177,15 +184,17 @@ type closer struct {
 }
 
 // spread ends each of list, the first at once and the last shortly before over is
-// over. It does not wait.
-func (c *closer) spread(list []found, over time.Duration) {
+// over, if it still matches then. It does not wait.
+func (c *closer) spread(list []found, over time.Duration, matches func(*found) bool) {
 	every := over / time.Duration(len(list))
 	c.working.Go(func() { // ends with c.ctx; Daemon.Run waits for it
 		start := time.Now()
-		for i, t := range list {
+		for i := range list {
 			select {
 			case <-time.After(time.Until(start.Add(time.Duration(i) * every))):
-				t.Close()
+				if matches(&list[i]) {
+					list[i].Close()
+				}
 			case <-c.ctx.Done():
 				return
 			}

@@ -12,7 +12,7 @@ type entry struct {
 	feed     *feedRow
 	opened   time.Duration // when it opened, on the Table's clock
 	up, down int64         // what was counted of it
-	lastByte int64         // from the exchange, in Unix nanoseconds; 0: none yet
+	lastByte time.Duration // from the exchange, on the Table's clock; 0: none yet
 	tick     int64         // of the last sample
 	seen     int64         // when it was first sampled; as tick
 	second   [2]uint32     // bytes up and down between the last two samples
@@ -73,7 +73,7 @@ func (t *Table) sampleTunnel(e *entry, l *tunnel.Live, now time.Time) {
 	e.turn(t.sec)
 	e.add(s.Up, s.Down)
 	if s.Down > 0 {
-		e.lastByte = now.UnixNano()
+		e.lastByte = now.Sub(t.start)
 	}
 	if s.Up|s.Down != 0 {
 		e.feed.carried(s.Up, s.Down, now)
@@ -125,7 +125,7 @@ func (e *entry) rate(direction int) Rate {
 }
 
 // Tunnel returns what was last sampled of a live tunnel, and false if it is not
-// known.
+// known. What has come since then counts as the last byte.
 func (t *Table) Tunnel(l tunnel.Live) (Tunnel, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,8 +134,11 @@ func (t *Table) Tunnel(l tunnel.Live) (Tunnel, bool) {
 		return Tunnel{}, false
 	}
 	row := Tunnel{Up: e.rate(0), Down: e.rate(1), Silent: e.silence.silent(), ClientStalled: e.stalled}
-	if e.lastByte != 0 {
-		row.LastByte = time.Unix(0, e.lastByte)
+	switch now := time.Now(); {
+	case l.Down > e.down:
+		row.LastByte = now
+	case e.lastByte != 0: // by today's clock: it may have been set since
+		row.LastByte = now.Add(e.lastByte - now.Sub(t.start))
 	}
 	return row, true
 }

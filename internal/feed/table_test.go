@@ -332,3 +332,34 @@ func readSome(c net.Conn, b []byte) string {
 	n, _ := c.Read(b)
 	return string(b[:n])
 }
+
+// What an operator closes because it is quiet must be quiet now, not when it was
+// last looked at.
+func TestByteSinceTheLastSampleIsTheLastByte(t *testing.T) {
+	t.Parallel()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	proxy := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": echo.Addr}})
+	h := newHost(t, "default: "+proxy.URL()+"\n")
+	client, err := h.open("stream.binance.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() (got feed.Tunnel, down int64) {
+		h.Each(func(l tunnel.Live) bool { got, _ = h.table.Tunnel(l); down = l.Down; return true })
+		return got, down
+	}
+	for n := int64(1); n <= 24; n++ { // over more than a second: one sample, of which a long time passes
+		time.Sleep(50 * time.Millisecond)
+		sent := time.Now()
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, testkit.Patience, "a byte came back", func() bool {
+			got, down := look()
+			if down == n && got.LastByte.Before(sent.Add(-200*time.Millisecond)) { // a sample bears the time at which it began
+				t.Errorf("byte %d came after %s, and the last one is said to have come at %s", n, sent, got.LastByte)
+			}
+			return down == n
+		})
+	}
+}

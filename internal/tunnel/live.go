@@ -28,6 +28,9 @@ const ReasonSilent = relay.ReasonSilent
 // the tunnel's records point to it.
 func (l Live) Slot() *any { return &l.tunnel.slot }
 
+// Now returns the tunnel as it is now.
+func (l Live) Now() Live { return l.tunnel.look() }
+
 // Close ends the tunnel now, with ReasonClosed.
 func (l Live) Close() (closed bool) { return l.CloseFor(relay.ReasonClosed) }
 

@@ -32,8 +32,9 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
-	"cmd/proxyd":           {may: "printable daemon demo admin event feed health router config catalog"}, // beside daemon for check, route, exchanges, status, probe
-	"internal/demo":        {may: "daemon admin config"},                                                 // fakes of its own: testkit is for tests
+	"cmd/proxyd":           {may: "printable daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
+	"internal/demo":        {may: "daemon admin config"},                                                                   // fakes of its own: testkit is for tests
+	"internal/convert":     {may: "config proxylist target", tests: "router upstream catalog"},
 	"internal/daemon":      {may: "failure printable admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog"},
 	"internal/admin":       {may: "printable event feed router upstream config catalog target"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel catalog"},
@@ -83,7 +84,7 @@ var modules = map[string]struct {
 	"github.com/things-go/go-socks5":      {by: "inbound"},
 	"github.com/spf13/viper":              {by: "config"},
 	"github.com/go-viper/mapstructure/v2": {by: "config"},                                   // viper's decoder, made strict
-	"go.yaml.in/yaml/v3":                  {by: "config", tests: true},                      // viper drops the positions of keys
+	"go.yaml.in/yaml/v3":                  {by: "config convert", tests: true},              // viper drops the positions of keys
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},                   // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound daemon handover cmd/proxyd"}, // cmd/proxyd: the size of a terminal; relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors
 	"golang.org/x/net/idna":               {by: "target"},

@@ -28,6 +28,7 @@ func addCompletion(root *cobra.Command) {
 			cmd.RunE = func(_ *cobra.Command, args []string) error {
 				return usageError{fmt.Errorf("completion %q: name one shell: bash, zsh, fish or powershell", strings.Join(args, " "))}
 			}
+		case "import": // a file
 		case "probe":
 			cmd.ValidArgsFunction = completeBy(func(*cobra.Command, []string) []string { return exchangeIDs() })
 		case "exchanges":
@@ -55,6 +56,8 @@ func completeFlags(cmd *cobra.Command) {
 		"upstream": func(cmd *cobra.Command, _ []string) []string { return append(upstreamNames(cmd), "direct") },
 		"severity": func(*cobra.Command, []string) []string { return []string{"info", "warn", "error"} },
 		"type":     func(*cobra.Command, []string) []string { return eventTypes() },
+		"from":     func(*cobra.Command, []string) []string { return importKinds() },
+		"scheme":   func(*cobra.Command, []string) []string { return listSchemes },
 		"kind":     func(*cobra.Command, []string) []string { return []string{"http", "websocket"} },
 		"for":      func(*cobra.Command, []string) []string { return clientNames() },
 		"shell":    func(*cobra.Command, []string) []string { return slices.Sorted(maps.Keys(shells)) },

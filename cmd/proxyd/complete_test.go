@@ -25,6 +25,7 @@ func TestCompletionOfValues(t *testing.T) {
 		args []string
 		want string
 	}{
+		{[]string{"import", "--from", "c"}, "clash\n"},
 		{[]string{"probe", "binance_f"}, "binance_futures\n"},
 		{[]string{"probe", "okx", "binance_f"}, "binance_futures\n"},
 		{[]string{"exchanges", "krak"}, "kraken\n"},

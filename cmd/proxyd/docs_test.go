@@ -89,7 +89,7 @@ func TestDocumentedCommandsExist(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"check", "route", "env", "exchanges", "run", "schema", "health", "status", "reload", "upgrade", "drain", "probe"} {
+	for _, want := range []string{"check", "route", "env", "exchanges", "run", "schema", "health", "status", "reload", "upgrade", "drain", "probe", "import"} {
 		if !seen[want] {
 			t.Errorf("no document shows proxyd %s", want)
 		}

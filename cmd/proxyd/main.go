@@ -42,7 +42,10 @@ var errReported = errors.New("")
 // execute runs one command and returns its exit code: 0, 1 for an error, 2 for a
 // wrong call.
 func execute(args []string, out, errOut io.Writer) int {
-	root := rootCommand()
+	return executeRoot(rootCommand(), args, out, errOut)
+}
+
+func executeRoot(root *cobra.Command, args []string, out, errOut io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
@@ -87,7 +90,7 @@ Without a command it runs the daemon.`,
 	root.SetFlagErrorFunc(unknownFlag)
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand(), demoCommand())
-	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), eventsCommand(), tunnelsCommand(), closeCommand())
+	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), eventsCommand(), tunnelsCommand(), closeCommand(), importCommand())
 	root.Version = version
 	root.SetVersionTemplate(versionText())
 	return root

@@ -329,6 +329,9 @@ func (d *Daemon) announce() {
 	d.logAdmin()
 	d.log().Info("limits", zap.Uint64("open_files", d.descriptors.limit), zap.Int("max_tunnels", d.descriptors.tunnelLimit(snap)))
 	d.warn(d.warnings(snap))
+	if name := d.unusedProxy(c); name != "" {
+		d.log().Warn(name+" is set, and is not used: proxyd has no configuration, and what it dials goes direct", zap.String("next", "to make one of it: env | proxyd import --from env - > proxyd.yaml"))
+	}
 	d.log().Info("ready", zap.String("next", d.next(c)))
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"proxyd/internal/config"
 	"proxyd/internal/event"
 )
 
@@ -227,4 +230,23 @@ func (w *lineWriter) write(batch []byte, torn bool) bool {
 		torn = batch[start+n-1] != '\n'
 	}
 	return torn
+}
+
+// unusedProxy returns the variable that names a proxy where proxyd has no
+// configuration: it is for clients, as proxyd itself uses no such variable. One that
+// leads to proxyd is none.
+func (d *Daemon) unusedProxy(c *config.Config) string {
+	if d.options.ConfigPath != "" || c.Default != (config.Outbounds{}) {
+		return ""
+	}
+	for _, want := range []string{"HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY", "WSS_PROXY"} {
+		for _, kv := range d.options.Environ {
+			name, value, _ := strings.Cut(kv, "=")
+			if !strings.EqualFold(name, want) || value == "" || slices.ContainsFunc(c.Listen, func(l config.Listener) bool { return strings.HasSuffix(strings.TrimSuffix(value, "/"), l.Address) }) {
+				continue
+			}
+			return name
+		}
+	}
+	return ""
 }

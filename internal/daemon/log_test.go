@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"proxyd/internal/config"
 	"proxyd/internal/testkit"
 )
 
@@ -171,6 +172,34 @@ func TestMaxTunnelsLeavesRoomForOwnFiles(t *testing.T) {
 	}{{0, 0}, {64, 16}, {66, 16}, {128, 32}, {20000, 9968}} {
 		if got := maxTunnels(c.files); got != c.want {
 			t.Errorf("%d files: got %d, want %d", c.files, got, c.want)
+		}
+	}
+}
+
+// A proxy in the environment is not used without a configuration, which is said once;
+// one that is proxyd itself is nothing to say.
+func TestUnusedProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	plain, err := config.Load("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		environ []string
+		path    string
+		want    string
+	}{
+		"none":            {nil, "", ""},
+		"one":             {[]string{"HTTPS_PROXY=http://u:geheim@px.example:3128"}, "", "HTTPS_PROXY"},
+		"in lower case":   {[]string{"PATH=/bin", "http_proxy=http://px.example:3128"}, "", "http_proxy"},
+		"empty":           {[]string{"HTTPS_PROXY="}, "", ""},
+		"proxyd itself":   {[]string{"HTTPS_PROXY=http://127.0.0.1:8877", "https_proxy=http://127.0.0.1:8877/"}, "", ""},
+		"a configuration": {[]string{"HTTPS_PROXY=http://px.example:3128"}, "proxyd.yaml", ""},
+		"another":         {[]string{"NO_PROXY=a.example", "FTP_PROXY=http://px.example:3128"}, "", ""},
+	} {
+		d := &Daemon{options: Options{ConfigPath: c.path, Environ: c.environ}}
+		if got := d.unusedProxy(plain); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }

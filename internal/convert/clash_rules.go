@@ -1,0 +1,139 @@
+package convert
+
+import (
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"proxyd/internal/target"
+)
+
+// lostRule is a rule that cannot be carried over, but of which it is known whether it
+// matches a name.
+type lostRule struct {
+	line    int
+	kind    string
+	matches func(host string) bool
+	target  string
+}
+
+// rules makes routes of rules, in their order, and the default of MATCH. A rule whose
+// target cannot be carried over rejects its hosts.
+func (c *clash) rules(list []*yaml.Node) {
+	var lost []lostRule
+	for i, n := range list {
+		if n == nil || n.Kind != yaml.ScalarNode {
+			continue
+		}
+		kind, rest, _ := strings.Cut(n.Value, ",")
+		kind = strings.ToUpper(strings.TrimSpace(kind))
+		parts := strings.Split(rest, ",")
+		for j := range parts {
+			parts[j] = strings.TrimSpace(parts[j])
+		}
+		if kind == "MATCH" || kind == "FINAL" {
+			c.match(n.Line, parts[0])
+			if i+1 < len(list) {
+				c.defNotes = append(c.defNotes, "the rules behind MATCH have no effect")
+			}
+			return
+		}
+		if len(parts) < 2 {
+			c.routeComment(c.lose(n.Line, "rule %s", c.show(n.Value)))
+			continue
+		}
+		hosts := ruleHosts(kind, parts[0])
+		if hosts == nil {
+			c.routeComment(c.lose(n.Line, "rule %s", c.show(n.Value)))
+			if m := nameMatcher(kind, parts[0]); m != nil {
+				lost = append(lost, lostRule{n.Line, kind, m, parts[1]})
+			}
+			continue
+		}
+		c.rule(n, hosts, parts[1], lost)
+	}
+	c.def = "direct"
+	c.defNotes = append(c.defNotes, "there is no MATCH: Clash sends the rest directly")
+}
+
+// match sets the default.
+func (c *clash) match(line int, to string) {
+	out, ok := c.outbound(to)
+	if !ok {
+		out = "reject"
+		c.defNotes = append(c.defNotes, c.lose(line, "rule MATCH: its target %s; all that it would have is rejected", quote(c.show(to))))
+	}
+	c.def = out
+}
+
+// rule adds the route of a rule.
+func (c *clash) rule(n *yaml.Node, hosts []string, to string, lost []lostRule) {
+	out, ok := c.outbound(to)
+	for _, l := range lost {
+		if strings.Contains(hosts[0], "/") || !l.matches(hosts[0]) {
+			continue
+		}
+		if out, ok = c.outbound(l.target); !ok {
+			to = l.target
+		}
+		c.routeComment("Clash decides these hosts by the " + l.kind + " rule in line " + strconv.Itoa(l.line))
+		break
+	}
+	if !ok {
+		out = "reject"
+		c.routeComment(c.lose(n.Line, "rule %s: its target %s; its hosts are rejected", c.show(n.Value), quote(c.show(to))))
+	}
+	c.route(out, hosts...)
+}
+
+// ruleHosts returns the patterns of a rule, nil if proxyd has none for it.
+func ruleHosts(kind, value string) []string {
+	valid := func(list ...string) []string {
+		for _, h := range list {
+			if _, err := target.ParsePattern(h); err != nil {
+				return nil
+			}
+		}
+		return list
+	}
+	switch kind {
+	case "DOMAIN":
+		return valid(strings.ToLower(value))
+	case "DOMAIN-SUFFIX":
+		value = strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(value, "+"), "."))
+		return valid(value, "*."+value)
+	case "DOMAIN-WILDCARD":
+		if rest, ok := strings.CutPrefix(value, "*."); ok && !strings.ContainsAny(rest, "*?") {
+			return valid(strings.ToLower(value))
+		}
+	case "IP-CIDR", "IP-CIDR6":
+		p, err := netip.ParsePrefix(value)
+		if err != nil {
+			return nil
+		}
+		return valid(p.Masked().String())
+	}
+	return nil
+}
+
+// nameMatcher returns whether a rule that proxyd does not have matches a name, nil if
+// that cannot be known here.
+func nameMatcher(kind, value string) func(string) bool {
+	switch kind {
+	case "DOMAIN-KEYWORD":
+		return func(host string) bool { return strings.Contains(host, strings.ToLower(value)) }
+	case "DOMAIN-REGEX":
+		if re, err := regexp.Compile("(?i)" + value); err == nil {
+			return re.MatchString
+		}
+	case "DOMAIN-WILDCARD":
+		pattern := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(strings.ToLower(value)))
+		if re, err := regexp.Compile("^" + pattern + "$"); err == nil {
+			return re.MatchString
+		}
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package convert
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"proxyd/internal/config"
+	"proxyd/internal/proxylist"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
+)
+
+// update writes what comes out into testdata/want. Read the difference before you
+// keep it.
+var update = flag.Bool("update", false, "write the wanted files in testdata")
+
+// load has the result loaded as proxyd would, with its variables set.
+func load(t testing.TB, r *Result) *config.Config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxyd.yaml")
+	if err := os.WriteFile(path, []byte(r.YAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var environ []string
+	for _, v := range r.Variables {
+		environ = append(environ, v.Name+"="+v.Value.Reveal())
+	}
+	c, err := config.Load(path, environ)
+	if err != nil {
+		t.Fatalf("the result is not valid: %v\n%s", err, r.YAML)
+	}
+	return c
+}
+
+func newRouter(t testing.TB, c *config.Config) *router.Router {
+	t.Helper()
+	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := router.New(c, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// leadsTo returns where a host goes: "reject", "direct", or the members in order with
+// their credentials.
+func leadsTo(c *config.Config, r *router.Router, host string) string {
+	got, err := r.Route(host, 443, router.Hint{})
+	switch {
+	case err != nil:
+		return "reject"
+	case got.Pool == r.Set().Direct():
+		return "direct"
+	}
+	p := config.PoolsByName(c)[got.Pool.Name()]
+	var list []string
+	for _, m := range p.Proxies {
+		list = append(list, fmt.Sprintf("%s://%s:%s@%s", m.URL.Scheme, m.URL.User.Reveal(), m.URL.Password.Reveal(), m.URL.Authority()))
+	}
+	return string(p.Strategy) + " " + strings.Join(list, " ")
+}
+
+// shapes are files as people have them, and where their own programs send hosts:
+// every host that a rule names, and one that none does.
+var shapes = map[string]map[string]string{
+	"webshare.txt": {
+		"api.binance.com": "round_robin http://qxkzwbmt:hunter2a@38.154.227.167:5868 http://qxkzwbmt:hunter2a@45.127.248.127:5128 http://qxkzwbmt:hunter2a@198.23.239.134:6540 http://qxkzwbmt:hunter2a@207.244.217.165:6712",
+	},
+	"userpass-at.txt": {
+		"api.binance.com": "round_robin http://customer-acme-cc-jp:hunter2b:x@gate.provider.example:7777 http://customer-acme-cc-sg:hunter2b:x@gate.provider.example:7777 http://customer-acme-cc-hk:hunter2d@hk.provider.example:7777",
+	},
+	"userpass-first.txt": {"api.binance.com": "round_robin http://acme:1080@203.0.113.10:3128 http://acme:1081@203.0.113.11:3128 http://acme:hunter2e@203.0.113.12:3128"},
+	"proxies.csv":        {"api.binance.com": `round_robin socks5://acme:hunter2f,"x"@203.0.113.21:1080 http://acme:hunter2f,"x"@203.0.113.22:3128`},
+	"dotenv.env": {
+		"api.binance.com": "round_robin http://acme:hunter2g@proxy.corp.example:3128", "corp.example": "direct", "a.b.corp.example": "direct", "10.1.2.3": "direct",
+		"kraken.com": "direct", "api.kraken.com": "direct", "stream.binance.com": "round_robin socks5h://acme:hunter2h@tokyo.example:1080",
+	},
+	"clash.yaml": {
+		"stream.binance.com": "round_robin socks5://acme:hunter2i@tokyo-1.example:1080 https://acme:20240101@fra.example:443",
+		"binance.com":        clashBackup, "api.binance.com": clashBackup,
+		"okx.com": "round_robin https://acme:20240101@fra.example:443", "ws.okx.com": "round_robin https://acme:20240101@fra.example:443",
+		"ads.example": "reject", "sub.ads.example": clashAuto, "192.168.3.4": "direct", "fd00::1": "direct", "kraken.com": "direct", "api.kraken.com": "direct",
+		"api.kucoin.com": clashAuto,
+	},
+	"mihomo.yaml": {
+		"www.okx.com": mihomoAuto, "okx.com": mihomoAuto, "bybit.com": "round_robin socks5://:@de.example:1080", "api.bybit.com": "round_robin socks5://:@de.example:1080",
+		"hk.example": "reject", "x.hk.example": "reject", "binance.com": mihomoAuto, "api.binance.com": mihomoAuto, "relay.example": "reject", "api.kucoin.com": mihomoAuto,
+	},
+	"squid.conf": {
+		"bitflyer.com": squidJP, "api.bitflyer.com": squidJP, "bitbank.cc": squidJP, "stream.bitbank.cc": squidJP, "api.coincheck.com": squidJP, "coincheck.com": squidRest,
+		"binance.com": squidBinance, "api.binance.com": squidBinance, "data.binance.vision": squidBinance, "corp.example": "direct", "git.corp.example": "direct",
+		"10.9.8.7": "direct", "api.kucoin.com": squidRest,
+	},
+	"gost-v2.sh":   {"api.binance.com": "failover socks5://acme:hunter2:o@tokyo-1.example:1080 socks5://acme:hunter2:o@tokyo-2.example:1080"},
+	"gost-v3.yaml": {"api.binance.com": "random socks5://acme:hunter2p@tokyo-1.example:1080 https://acme:hunter2q@tokyo-2.example:443"},
+}
+
+const (
+	clashAuto    = "lowest_latency socks5://acme:hunter2i@tokyo-1.example:1080 socks5://acme:hunter2i@tokyo-2.example:1080"
+	clashBackup  = clashAuto + " https://acme:20240101@fra.example:443"
+	mihomoAuto   = "failover http://acme:hunter2j@sg.example:8080 socks5://:@de.example:1080"
+	squidTokyo   = "http://acme:hunter2m%40@tokyo.example:3128"
+	squidJP      = "round_robin " + squidTokyo + " http://acme:hunter2m@@osaka.example:3128"
+	squidBinance = "failover " + squidTokyo + " https://:@fra.example:443"
+	squidRest    = "round_robin https://:@fra.example:443"
+)
+
+// Promise (routing): what proxyd import makes of lists and of other programs'
+// configurations is valid, and leads each host that a rule names where that program
+// leads it.
+func TestImportAgreesWithItsSource(t *testing.T) {
+	t.Parallel()
+	for name, hosts := range shapes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := load(t, golden(t, name))
+			r := newRouter(t, c)
+			for host, want := range hosts {
+				if got := leadsTo(c, r, host); got != want {
+					t.Errorf("%s leads to %s, want %s", host, got, want)
+				}
+			}
+		})
+	}
+}
+
+// golden converts a file of testdata, holds the result against testdata/want, and
+// sees that no credential is in it.
+func golden(t *testing.T, name string) *Result {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Convert(Source{Name: name, Text: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.YAML + "# losses\n"
+	for _, l := range r.Losses {
+		got += "# " + l.String() + "\n"
+	}
+	got += "# notes\n"
+	for _, n := range r.Notes {
+		got += "# " + n + "\n"
+	}
+	if strings.Contains(got, "hunter2") {
+		t.Errorf("a credential is in\n%s", got)
+	}
+	path := filepath.Join("testdata", "want", name+".yaml")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+	return r
+}
+
+// FuzzConvert holds for any text of any kind: no panic, a result that is valid, and no
+// canary in it.
+func FuzzConvert(f *testing.F) {
+	for name := range shapes {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for i := range proxylist.Kinds {
+			f.Add(text, i)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte, kind int) {
+		if kind < 0 || kind >= len(proxylist.Kinds) || len(text) > 1<<14 {
+			return
+		}
+		r, err := Convert(Source{Name: "x", Text: text, Kind: proxylist.Kinds[kind]})
+		if err != nil {
+			return
+		}
+		load(t, r)
+	})
+}

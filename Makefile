@@ -79,7 +79,7 @@ catalog: ## compare the catalogue of exchanges with the newest ccxt, for review 
 clients: ## what env --for and docs/clients.md show, run by the real client libraries (fetches them once)
 	GO='$(GO)' interop/clients.sh
 
-page: ## the page of the admin server in a real Chromium (Debian, as root where it is not installed)
+page: ## the page of the admin server in a real Chromium (Debian's package)
 	GO='$(GO)' tools/page/run.sh
 
 # What it fetches is kept in bin/.

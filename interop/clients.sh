@@ -9,7 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-die() { echo "clients: $*" >&2; exit 1; }
+PURPOSE=clients
+. .ci/packages
 
 dir=${1:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/proxyd-clients}
 mkdir -p "$dir"
@@ -28,8 +29,8 @@ fetch() { # NAME COMMAND…: runs it until it has once worked for this list
 }
 
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-	command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || die "needs python3 with venv"
-	DEBIAN_FRONTEND=noninteractive apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null
+	command -v apt-get >/dev/null || die "needs python3 with venv"
+	install_packages python3-venv
 fi
 fetch venv python3 -m venv "$dir/python"
 fetch python "$dir/python/bin/pip" install --quiet --disable-pip-version-check "${python[@]}"

@@ -7,48 +7,16 @@
 #   interop/run.sh [-test.run 'Interop/dead_targets'] [-test.v]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-
-die() { echo "interop: $*" >&2; exit 1; }
+PURPOSE=interop
+. .ci/packages
 
 [ "$(uname -s)" = Linux ] || die "needs Linux"
-root=()
-if [ "$(id -u)" != 0 ]; then
-	sudo -n true 2>/dev/null || die "needs root, to make a private network and to install packages: run it as root, or where sudo asks for no password"
-	root=(sudo -n)
-fi
-
-# program=package
-programs=(curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 unshare=util-linux)
-missing() { for p in "${programs[@]}"; do command -v "${p%%=*}" >/dev/null || echo "${p#*=}"; done; }
-
-# A package's server shall not be started by its installation.
-install() {
-	local policy=/usr/sbin/policy-rc.d ours=
-	if [ ! -e $policy ]; then
-		ours=yes
-		printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
-		"${root[@]}" chmod 755 $policy
-	fi
-	local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
-	local rc=0
-	{ "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >"$dir/apt.log" 2>&1 || rc=$?
-	[ -z "$ours" ] || "${root[@]}" rm -f $policy
-	[ $rc = 0 ] || { tail -20 "$dir/apt.log" >&2; die "apt-get could not install: $*"; }
-}
+"${root[@]}" true 2>/dev/null || die "needs root, to make a private network and to install packages: run it as root, or where sudo asks for no password"
+need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 unshare=util-linux
 
 dir=$(mktemp -d)
 trap '"${root[@]}" rm -rf "$dir"' EXIT
 chmod 755 "$dir" # squid reads it as a user of its own
-
-packages=$(missing)
-if [ -n "$packages" ]; then
-	command -v apt-get >/dev/null || die "not installed, and there is no apt-get here:" $packages
-	echo "interop: installing" $packages
-	install $packages
-	packages=$(missing)
-	[ -z "$packages" ] || die "still no program of the packages:" $packages
-fi
 [ -x bin/proxyd ] || die "no bin/proxyd: make build"
 cp bin/proxyd "$dir/proxyd" # another build may replace it meanwhile
 

@@ -7,40 +7,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-die() { echo "alerts: $*" >&2; exit 1; }
+PURPOSE=alerts
+. .ci/packages
+need prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-
-# program=package
-programs=(prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager)
-missing() { for p in "${programs[@]}"; do command -v "${p%%=*}" >/dev/null || echo "${p#*=}"; done | sort -u; }
-
-install() {
-	local root=() policy=/usr/sbin/policy-rc.d ours= rc=0
-	if [ "$(id -u)" != 0 ]; then
-		sudo -n true 2>/dev/null || die "not installed: $*; install them, or run this as root"
-		root=(sudo -n)
-	fi
-	if [ ! -e $policy ]; then # it keeps the services from being started
-		ours=yes
-		printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
-		"${root[@]}" chmod 755 $policy
-	fi
-	local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
-	{ "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >"$dir/apt.log" 2>&1 || rc=$?
-	[ -z "$ours" ] || "${root[@]}" rm -f $policy
-	[ $rc = 0 ] || { tail -20 "$dir/apt.log" >&2; die "apt-get could not install: $*"; }
-}
-
-packages=$(missing)
-if [ -n "$packages" ]; then
-	command -v apt-get >/dev/null || die "not installed, and there is no apt-get here:" $packages
-	echo "alerts: installing" $packages
-	install $packages
-	packages=$(missing)
-	[ -z "$packages" ] || die "still no program of the packages:" $packages
-fi
 [ -x bin/proxyd ] || die "no bin/proxyd: make build"
 
 quiet() { "$@" >"$dir/out" 2>&1 || { cat "$dir/out" >&2; die "failed: $*"; }; }

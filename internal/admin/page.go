@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"proxyd/internal/feed"
 )
 
 // The page: page.html is the state when it was asked for, as plain tables; the
@@ -45,6 +47,7 @@ var pageFiles = func() map[string][]byte {
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"ago":   func(t time.Time) string { return printable.Span(time.Since(t)) },
 	"bytes": byteWords,
+	"words": func(s feed.State) string { return strings.ReplaceAll(string(s), "_", " ") },
 	"join":  func(list []string) string { return strings.Join(list, ", ") },
 }).ParseFS(pageFS, "page/page.html"))
 

@@ -1,17 +1,20 @@
 // The views of one exchange, one upstream and the configuration.
 import { h, table } from './dom.js';
-import { age, bytes, clock, isTime, rate } from './words.js';
+import { age, bytes, clock, count, isTime, rate } from './words.js';
 import { eventTable } from './events.js';
 import { ago, budgetTable, byState, exchangeLink, facts, failed, rateCell, section, state, upstreamLink, upstreamState } from './overview.js';
 import { closeTunnel, closeTunnels, reloadButtons, upstreamButtons } from './actions.js';
 
 const ms = (n) => (n > 0 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : '');
 
+// ended writes when and how a tunnel ended.
+const ended = (c, now) => `${clock(c.time, now)}, by ${c.by === 'proxyd' ? 'proxyd' : `the ${c.by}`} (${c.reason})`;
+
 const title = (kind, name) => h('h2', { key: 'title', class: 'title' }, h('span', { class: 'dim' }, `${kind} `), name);
 
 const latest = (s, of) => {
   const list = s.events.filter(of).slice(0, 20);
-  return section('its-events', 'Events', '', list.length > 0 ? eventTable(list, s.status) : h('p', { class: 'dim' }, 'None.'));
+  return section('its-events', 'Events', '', list.length > 0 ? eventTable(list, s.status) : h('p', { class: 'dim' }, s.eventsNote ? 'None.' : 'loading …'));
 };
 
 export function exchangeView(s, id) {
@@ -41,7 +44,7 @@ function kindFacts(e, now) {
     ['Last byte', ago(e.last_byte, now) || 'none yet'],
     ['Last hour', `${e.opened} opened, ${e.closed} closed, ${e.failed} failed; ${e.reconnects} reconnects in the last minute`],
     e.open_p50_ms > 0 && ['Time to open', `${ms(e.open_p50_ms)} (median), ${ms(e.open_p99_ms)} (p99)`],
-    e.last_close && ['Last end', `${clock(e.last_close.time, now)} by ${e.last_close.by}: ${e.last_close.reason}`],
+    e.last_close && ['Last end', ended(e.last_close, now)],
     e.last_failure && ['Last failure', [`${clock(e.last_failure.time, now)} `, e.last_failure.class, e.last_failure.upstream && [' by ', upstreamLink(e.last_failure.upstream)], h('div', { class: 'dim' }, e.last_failure.text)]],
   ];
 }
@@ -49,12 +52,12 @@ function kindFacts(e, now) {
 function feedTable(list, now, name) {
   if (list.length === 0) return h('p', { class: 'dim' }, 'None has carried traffic in the last hour.');
   return table('Feeds', [
-    { name: 'Feed' }, { name: 'Tunnels (most in 1 h)', number: true }, { name: 'Rate', number: true }, { name: 'Last byte', number: true },
-    { name: 'Opened / closed / failed in 1 h', number: true }, { name: 'Time to open', number: true }, { name: 'Last end' },
+    { name: 'Feed' }, { name: 'Tunnels (most in 1 h)', short: 'Tunnels (max)', number: true }, { name: 'Rate', number: true }, { name: 'Last byte', number: true },
+    { name: 'Opened / closed / failed in 1 h', short: 'Last hour', number: true, wide: true }, { name: 'Time to open', number: true }, { name: 'Last end' },
   ], list.map((f) => ({
     key: `${f.exchange}/${f.kind}/${f.upstream}`, bad: Boolean(f.silence),
     cells: [[name(f), f.silence && h('div', { class: 'bad' }, f.silence.text)], [String(f.tunnels), h('span', { class: 'dim' }, ` (${f.tunnels_max})`)], rate(f.down.second), ago(f.last_byte, now),
-      [`${f.opened} / ${f.closed} / `, failed(f)], ms(f.open_p50_ms), f.last_close && `${clock(f.last_close.time, now)} by ${f.last_close.by}: ${f.last_close.reason}`],
+      [`${f.opened} / ${f.closed} / `, failed(f)], ms(f.open_p50_ms), f.last_close && ended(f.last_close, now)],
   })));
 }
 
@@ -68,7 +71,7 @@ function tunnelSection(s, filter, n) {
       filter.exchange && h('button', { type: 'button', disabled: n === 0, on: { click: () => closeTunnels(filter, n) } }, 'Close tunnels…'),
       h('span', { class: 'dim' }, got.note)),
     got.list.length > 0 && table('Tunnels', [
-      { name: 'Tunnel' }, { name: 'Target' }, { name: 'Through' }, { name: 'Client' }, { name: 'Open for', number: true }, { name: 'From the exchange', number: true }, { name: 'Rate', number: true }, { name: 'Last byte', number: true }, { name: 'Close' },
+      { name: 'Tunnel' }, { name: 'Target' }, { name: 'Through' }, { name: 'Client' }, { name: 'Open for', number: true }, { name: 'Received', number: true }, { name: 'Rate', number: true }, { name: 'Last byte', number: true }, { name: 'Close' },
     ], got.list.map((t) => ({
       key: t.id, bad: t.silent,
       cells: [h('code', null, t.id), [`${t.host}:${t.port}`, t.silent && h('div', { class: 'bad' }, 'silent'), t.client_stalled && h('div', { class: 'warn' }, 'the client does not read')], upstreamLink(t.upstream),
@@ -91,16 +94,15 @@ export function upstreamView(s, name) {
     title('Upstream', name),
     upstreamButtons(u),
     facts([
-      ['State', upstreamState(u)],
-      e && ['Ejected', `since ${clock(e.since, now)}, at least until ${clock(e.until, now)}: ${e.cause}; last failure ${age(e.last, now)} ago`],
+      ['State', [upstreamState(u), e && h('div', { class: 'dim' }, `since ${clock(e.since, now)}, at least until ${clock(e.until, now)}; last failure ${age(e.last, now)} ago`)]],
       ['Address', h('code', null, u.url)],
       ['Pools', u.pools.join(', ') || 'none'],
       ['Exit', (u.exits || []).join(', ') || 'its own'],
       isTime(u.certificate_expires) && ['Certificate', `expires ${clock(u.certificate_expires, now)}`],
       ['Tunnels', String(u.tunnels)],
-      ['Connections', `${u.dials || 0} opened, ${u.failures || 0} failed`],
+      ['Since start', `${count(u.dials || 0, 'connection')} opened, ${u.failures || 0} failed`],
     ]),
-    section('verdicts', 'Verdicts', '', verdicts.length === 0 ? h('p', { class: 'dim' }, 'None.') : table('Verdicts', [{ name: 'Exchange' }, { name: 'Verdict' }, { name: 'Since' }, { name: 'Until' }],
+    section('verdicts', 'Verdicts', '', verdicts.length === 0 ? h('p', { class: 'dim' }, 'None: no exchange is known to treat this upstream differently from others.') : table('Verdicts', [{ name: 'Exchange' }, { name: 'Verdict' }, { name: 'Since' }, { name: 'Until' }],
       verdicts.map((v) => ({ key: `${v.exchange}/${v.kind}`, bad: v.verdict !== 'ok', cells: [named(v), v.verdict, `${clock(v.since, now)} (${age(v.since, now)})`, isTime(v.until) ? clock(v.until, now) : ''] })))),
     pairs.length > 0 && section('pairs', 'Dials', 'by exchange', table('Dials', [{ name: 'Exchange' }, { name: 'Dial time', number: true }, { name: 'Tunnels', number: true }, { name: 'State' }],
       pairs.map((p) => ({ key: `${p.exchange}/${p.kind}`, cells: [named(p), ms(p.dial_ms), String(p.tunnels), [p.drained && 'drained ', p.degraded && 'degraded: slow']] })))),

@@ -81,12 +81,13 @@ function listen(node, handlers) {
   }
 }
 
-// table describes a table. columns: {name, number, wide}; rows: {key, bad, cells},
-// the first cell of which names the row. On a narrow screen each row is a card, so
-// the roles are written out: a browser forgets them with the layout.
+// table describes a table. columns: {name, number, short, wide}, the last two for a
+// narrow screen: the name there, and whether the cell takes all of it. rows: {key,
+// bad, cells}, the first cell of which names the row. On a narrow screen each row is
+// a card, so the roles are written out: a browser forgets them with the layout.
 export function table(caption, columns, rows) {
   const cell = (content, i) => h(i === 0 ? 'th' : 'td', {
-    class: columns[i].number && 'n', role: i === 0 ? 'rowheader' : 'cell', scope: i === 0 && 'row', 'data-label': columns[i].name,
+    class: columns[i].number && (columns[i].wide ? 'n wide' : 'n'), role: i === 0 ? 'rowheader' : 'cell', scope: i === 0 && 'row', 'data-label': columns[i].short || columns[i].name,
   }, i === 0 ? content : h('span', { class: 'v' }, isEmpty(content) ? h('span', { class: 'dim' }, '–') : content));
   return h('table', { role: 'table', class: 'cards' },
     h('caption', { class: 'hidden' }, caption),
@@ -100,7 +101,8 @@ const isEmpty = (content) => content === undefined || content === null || conten
 export function sparkline(values, words) {
   if (!values || values.length < 2) return null;
   const top = Math.max(...values, 1);
+  if (top === 1 && !values.some((v) => v > 0)) return null; // a line of zeros says less than "0 B/s"
   const points = values.map((v, i) => `${((i * 100) / (values.length - 1)).toFixed(1)},${(19 - (18 * v) / top).toFixed(1)}`);
   return h('svg', { class: 'spark', viewBox: '0 0 100 20', preserveAspectRatio: 'none', role: 'img', 'aria-label': words },
-    h('polyline', { points: points.join(' ') }));
+    h('polyline', { class: 'area', points: `0,20 ${points.join(' ')} 100,20` }), h('polyline', { points: points.join(' ') }));
 }

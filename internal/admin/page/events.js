@@ -30,9 +30,9 @@ export function eventsView(s) {
       h('p', { class: 'filter' },
         h('label', null, 'Severity ', h('select', { on: { change: set('severity') }, initial: { value: f.severity } },
           [['info', 'all'], ['warn', 'warn and error'], ['error', 'error']].map(([value, words]) => h('option', { value, selected: f.severity === value }, words)))),
-        h('label', { for: 'event-filter' }, 'Filter '),
+        h('label', { for: 'event-filter' }, 'Filter'),
         h('input', { id: 'event-filter', type: 'search', autocomplete: 'off', spellcheck: 'false', placeholder: 'exchange, upstream, type or words', initial: { value: f.text }, on: { input: set('text') } })),
-      list.length === 0 ? h('p', { class: 'dim' }, s.events.length === 0 ? 'Nothing has happened yet.' : 'None matches the filter.') : eventTable(list.slice(0, most), s.status),
+      list.length === 0 ? h('p', { class: 'dim' }, !s.eventsNote ? 'loading …' : s.events.length === 0 ? 'Nothing has happened yet.' : 'None matches the filter.') : eventTable(list.slice(0, most), s.status),
       list.length > most && h('p', { class: 'dim' }, `The newest ${most} of ${list.length}; more with: proxyd events`)),
   ];
 }

@@ -16,17 +16,18 @@ export function overview(s) {
   const st = s.status;
   const has = (...words) => words.join(' ').toLowerCase().includes(s.filter.toLowerCase());
   const exchanges = byState(st.exchanges).filter((e) => has(exchangeName(e.exchange), e.kind, e.outbound || '', e.state, e.text || ''));
-  const upstreams = st.upstreams.filter((u) => has(u.name, u.url, u.state || '', ...u.pools));
-  const notable = s.events.filter((e) => e.severity !== 'info').slice(0, 6);
+  const upstreams = st.upstreams.filter((u) => (u.name !== 'direct' || inUse(u)) && has(u.name, u.url, u.state || '', ...u.pools));
+  const notable = distinct(s.events.filter((e) => e.severity !== 'info')).slice(0, 6);
+  const known = st.upstreams.filter((u) => u.name !== 'direct');
   return [
     h('p', { class: 'filter' }, h('label', { for: 'filter' }, 'Filter '),
       h('input', { id: 'filter', type: 'search', autocomplete: 'off', spellcheck: 'false', initial: { value: s.filter }, on: { input: (e) => s.setFilter(e.target.value) } })),
-    section('exchanges', 'Exchanges', count(exchanges.length, 'row'), folded(s, 'exchange', exchanges, (e) => e.state !== 'no_traffic', 'without traffic yet', (list) => exchangeTable(list, st))),
-    section('upstreams', 'Upstreams', count(upstreams.length, 'upstream'), st.upstreams.length === 0
+    section('exchanges', 'Exchanges', totals(exchanges), folded(s, 'exchange', exchanges, (e) => e.state !== 'no_traffic', 'without traffic yet', (list) => exchangeTable(list, st))),
+    section('upstreams', 'Upstreams', known.length > 0 && `${known.filter((u) => !u.bad).length} of ${known.length} in use`, upstreams.length === 0 && !s.filter
       ? h('p', { class: 'dim' }, 'None: all goes direct.')
       : folded(s, 'upstream', byUse(upstreams), (u) => u.bad || u.state || (u.verdicts || []).some((v) => v.verdict !== 'ok'), 'fine', (list) => upstreamTable(list, st))),
     notable.length > 0 && section('latest', 'Latest warnings', h('a', { href: '#/events' }, 'all events'), eventTable(notable, st)),
-    (st.budgets || []).length > 0 && section('budgets', 'Budgets', '', folded(s, 'budget', st.budgets, (b) => b.remaining === 0 || b.refused > 0, 'not used up', budgetTable)),
+    (st.budgets || []).length > 0 && section('budgets', 'Budgets', '', folded(s, 'budget', st.budgets, (b) => !b.watched || b.remaining === 0 || b.refused > 0, 'published by the exchange, watched only', budgetTable, 0)),
     section('process', 'This process', '', processFacts(st)),
   ];
 }
@@ -35,11 +36,29 @@ export function section(id, title, note, ...content) {
   return h('section', { key: id, 'aria-labelledby': id }, h('h2', { id }, title, note && h('span', { class: 'note' }, ' ', note)), content);
 }
 
+// totals says what all rows carry together.
+function totals(list) {
+  const sum = (of) => list.reduce((n, e) => n + of(e), 0);
+  const lost = list.filter((e) => isBad(e.state)).length;
+  return [lost > 0 && `${lost} lost or silent`, count(sum((e) => e.tunnels), 'tunnel'), rate(sum((e) => e.down.second))].filter(Boolean).join(' · ');
+}
+
+// distinct keeps the latest of the events that say the same again.
+function distinct(list) {
+  const seen = new Set();
+  return list.filter((e) => {
+    const key = [e.type, e.exchange, e.kind, e.upstream].join('/');
+    return !seen.has(key) && seen.add(key);
+  });
+}
+
+const inUse = (u) => u.tunnels > 0 || u.failures > 0 || Boolean(u.state);
+
 // folded shows the rows that matter, and the others behind a line that opens; with
-// a filter, or when they are few, it shows all.
-function folded(s, one, rows, matters, words, draw) {
+// a filter, or when there are at most as many as few, it shows all.
+function folded(s, one, rows, matters, words, draw, few = foldFrom) {
   if (rows.length === 0) return h('p', { class: 'dim' }, s.filter ? 'None matches the filter.' : 'None.');
-  if (s.filter || rows.length <= foldFrom) return draw(rows);
+  if (s.filter || rows.length <= few) return draw(rows);
   const first = rows.filter(matters);
   const rest = rows.filter((r) => !matters(r));
   return [
@@ -54,14 +73,15 @@ export const byState = (list) => list.toSorted((a, b) => order[a.state] - order[
 const byUse = (list) => list.toSorted((a, b) => rank(b) - rank(a));
 const rank = (u) => (u.bad ? 2 : u.state ? 1 : 0);
 
-// state writes the state of an exchange and kind, with why and since when.
-export function state(e, st) {
+// state writes the state of an exchange and kind, with why, since when and, unless
+// another row says it, what to do.
+export function state(e, st, hint = true) {
   const since = isTime(e.since) && e.state !== 'no_traffic' ? `since ${clock(e.since, Date.parse(st.time))}` : '';
   return [
     h('span', { class: `state ${isBad(e.state) ? 'bad' : e.state === 'ok' ? 'ok' : 'dim'}` }, stateWords[e.state] || e.state),
     since && h('span', { class: 'dim' }, ' ', since),
     isBad(e.state) && e.text && h('div', { class: 'bad' }, e.text),
-    isBad(e.state) && e.hint && h('div', { class: 'dim' }, e.hint),
+    hint && isBad(e.state) && e.hint && h('div', { class: 'dim' }, e.hint),
   ];
 }
 
@@ -75,14 +95,25 @@ export function failed(c) {
   return c.failed > 0 ? h('span', { class: 'warn', title: c.last_failure ? c.last_failure.text : false }, c.failed) : '0';
 }
 
+// losses joins the rows that are lost for one cause.
+export function losses(list) {
+  const groups = new Map();
+  for (const e of list.filter((one) => isBad(one.state))) {
+    const key = `${e.state}/${e.cause || `${e.exchange} ${e.kind}`}`;
+    groups.set(key, [...(groups.get(key) || []), e]);
+  }
+  return [...groups.values()];
+}
+
 function exchangeTable(list, st) {
   const now = Date.parse(st.time);
+  const firsts = new Set(losses(list).map((rows) => rows[0]));
   return table('Exchanges', [
-    { name: 'Exchange' }, { name: 'State' }, { name: 'Tunnels (most in 1 h)', number: true }, { name: 'Rate', number: true },
-    { name: 'Last byte', number: true }, { name: 'Opened in 1 h', number: true }, { name: 'Failed in 1 h', number: true },
+    { name: 'Exchange' }, { name: 'State' }, { name: 'Tunnels (most in 1 h)', short: 'Tunnels (max)', number: true }, { name: 'Rate', number: true, wide: true },
+    { name: 'Last byte', number: true }, { name: 'Opened in 1 h', short: 'Opened 1 h', number: true }, { name: 'Failed in 1 h', short: 'Failed 1 h', number: true },
   ], list.map((e) => ({
     key: `${e.exchange}/${e.kind}`, bad: isBad(e.state),
-    cells: [[exchangeLink(e.exchange), ' ', h('span', { class: 'dim' }, e.kind)], state(e, st), [String(e.tunnels), h('span', { class: 'dim' }, ` (${e.tunnels_max})`)],
+    cells: [[exchangeLink(e.exchange), ' ', h('span', { class: 'dim' }, e.kind)], state(e, st, firsts.has(e)), [String(e.tunnels), h('span', { class: 'dim' }, ` (${e.tunnels_max})`)],
       rateCell(e), ago(e.last_byte, now), String(e.opened), failed(e)],
   })));
 }
@@ -97,7 +128,7 @@ export function upstreamState(u) {
 function upstreamTable(list, st) {
   const now = Date.parse(st.time);
   return table('Upstreams', [
-    { name: 'Upstream' }, { name: 'State' }, { name: 'Pools' }, { name: 'Tunnels', number: true }, { name: 'Dials', number: true }, { name: 'Failures', number: true },
+    { name: 'Upstream' }, { name: 'State' }, { name: 'Pools' }, { name: 'Tunnels', number: true }, { name: 'Opened since start', short: 'Opened', number: true }, { name: 'Failed since start', short: 'Failed', number: true },
   ], list.map((u) => ({
     key: u.name, bad: u.bad,
     cells: [upstreamLink(u.name), [upstreamState(u), (u.verdicts || []).filter((v) => v.verdict !== 'ok').slice(0, 3).map((v) => h('div', { class: 'dim' }, `${exchangeName(v.exchange)} ${v.kind}: ${verdictWords(v, now)}`))],
@@ -130,7 +161,7 @@ function processFacts(st) {
     older.length > 0 && ['Older', older],
     ['Tunnels', String(st.active)],
     ['Configuration', [h('a', { href: '#/config' }, st.config.file || 'built-in defaults'), `, loaded ${age(st.config.loaded_at, now)} ago`]],
-    (st.config.warnings || []).length > 0 && ['Warnings', h('ul', null, st.config.warnings.map((w) => h('li', null, w)))],
+    (st.config.warnings || []).length > 0 && ['Warnings', h('a', { href: '#/config' }, count(st.config.warnings.length, 'warning'))],
     ['Listeners', st.listeners.map((l) => h('div', null, h('code', null, l.bound || l.address), l.use ? `, all through ${l.use}` : '', l.kind ? `, ${l.kind}` : '', l.reach && h('span', { class: 'dim' }, `, ${l.reach}`)))],
   ]);
 }

@@ -1,8 +1,8 @@
 // The page: keeps what the server sends, and draws the view that the address names.
 // It never shows old data as if it were new.
 import { h, render } from './dom.js';
-import { clock, count, isBad, later } from './words.js';
-import { overview } from './overview.js';
+import { clock, count, later } from './words.js';
+import { byState, losses, overview } from './overview.js';
 import { eventsView } from './events.js';
 import { configView, exchangeView, upstreamView } from './details.js';
 
@@ -228,13 +228,14 @@ function drawHead() {
   if (!st && !lost) return;
   const lines = st ? st.problems : null;
   const [line, bad] = headline(lines, now);
-  const hints = st && !lost ? [...new Set(st.exchanges.filter((e) => isBad(e.state) && e.hint).map((e) => e.hint))] : [];
+  const todo = st && !lost ? losses(byState(st.exchanges)).map((rows) => rows[0]).filter((e) => e.hint) : [];
+  const whole = route()[0] === ''; // the other views have the first line only, and what to do
   render(at('news'),
     h('h1', { class: lost || bad ? 'bad' : '' }, line),
     lost && lost.why && h('p', null, lost.why),
     lost && lines && h('p', { class: 'dim' }, `Then: ${lines[0] || 'ok'}`),
-    !lost && lines.length > 1 && h('ul', null, lines.slice(1).map((l) => h('li', null, l))),
-    hints.length > 0 && h('p', { class: 'todo' }, h('strong', null, 'What to do: '), hints.slice(0, 3).join('; ')));
+    todo.length > 0 && h('p', { class: 'todo' }, h('strong', null, 'What to do: '), todo[0].hint),
+    !lost && lines.length > 1 && (whole ? h('ul', null, lines.slice(1).map((l) => h('li', null, l))) : h('p', null, h('a', { href: '#/' }, count(lines.length - 1, 'more problem')))));
   document.title = `${lost ? '? ' : bad ? '! ' : ''}proxyd: ${line}`;
   announce(line);
 }

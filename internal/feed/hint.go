@@ -27,7 +27,7 @@ var hints = map[failure.Class]string{
 	failure.TargetProtocol:      "the exchange's answers are not whole; proxyd probe EXCHANGE tries each upstream",
 	failure.NoUpstream:          "no member of the pool may be used: proxyd status lists why, proxyd resume ends a drain",
 	failure.Budget:              "the limit on new connections is used up: wait, add an exit, or raise it under limits",
-	failure.Denied:              "FILE refuses it: was the exchange's entry removed? see proxyd route HOST",
+	failure.Denied:              "FILE rejects it: was the entry of EXCHANGE removed? put it back, or add one; proxyd route HOST names the rule",
 	failure.Overload:            "raise max_tunnels, and the limit of open files with it",
 	failure.Local:               "this machine lacks something: see the log; often file descriptors, ports or the source address",
 	failure.ClientGone:          "clients gave up waiting for a connection; proxyd probe EXCHANGE tries each upstream",
@@ -58,15 +58,25 @@ func (t *Table) hint(p *pair) string {
 	if last.class == "" {
 		return t.expand(p, hintEnded)
 	}
-	return t.expand(p, cmp.Or(hints[last.class], hintNoMember))
+	var names []string // of those that fail so
+	for _, c := range causes {
+		if c.class == last.class && c.upstream != "" && !slices.Contains(names, c.upstream) {
+			names = append(names, c.upstream)
+		}
+	}
+	slices.Sort(names)
+	return t.expand(p, cmp.Or(hints[last.class], hintNoMember), names...)
 }
 
-// expand puts names into a hint.
-func (t *Table) expand(p *pair, hint string) string {
+// expand puts names into a hint: those of upstreams, or of all that p's failures name.
+func (t *Table) expand(p *pair, hint string, upstreams ...string) string {
+	if len(upstreams) == 0 {
+		upstreams = p.upstreams()
+	}
 	file := ""
 	if t.snapshot != nil {
 		file = t.snapshot.Config().File
 	}
-	names := cmp.Or(namesOf(p.upstreams()), "the upstream")
+	names := cmp.Or(namesOf(upstreams), "the upstream")
 	return strings.NewReplacer("UPSTREAM", names, "EXCHANGE", p.key.exchange, "FILE", cmp.Or(file, "the configuration")).Replace(hint)
 }

@@ -145,11 +145,14 @@ func (p *pair) note(c cause) {
 }
 
 // checkPool notes whether a member of the pair's pool can be used. That all have
-// just refused one request says little of others: three in a row do.
+// just refused one request says little of others: three in a row do. One that is
+// ejected and carries connections again is used where there is no other.
 func (p *pair) checkPool() {
 	p.noMember = nil
 	if p.pool != nil && !p.pool.Usable(p.key.exchange, p.key.kind) {
-		if list := p.pool.Unavailable(p.key.exchange, p.key.kind); slices.ContainsFunc(list, func(u upstream.Unavailable) bool { return !u.Soon }) {
+		list := p.pool.Unavailable(p.key.exchange, p.key.kind)
+		if slices.ContainsFunc(list, func(u upstream.Unavailable) bool { return !u.Soon }) &&
+			!slices.ContainsFunc(list, func(u upstream.Unavailable) bool { return u.Answers }) {
 			p.noMember = list
 		}
 	}

@@ -520,3 +520,21 @@ func TestReconnectsBeforeTheRecordsOfTheEnds(t *testing.T) {
 		}
 	})
 }
+
+// What to do about a failure names the upstreams that fail so, and not those that fail
+// in another manner.
+func TestHintNamesTheUpstreamsOfItsCause(t *testing.T) {
+	onClock(t, twoUpstreams, func(r *records) {
+		for _, name := range []string{"tokyo-2", "tokyo-2", "tokyo-1"} {
+			class := failure.UpstreamDenied
+			if name == "tokyo-2" {
+				class = failure.UpstreamProtocol
+			}
+			r.refuse(ws, class, func(rec *tunnel.Record) { rec.Upstream = name })
+			time.Sleep(time.Second)
+		}
+		if row := r.row("okx", "websocket"); !strings.HasPrefix(row.Hint, "refused by tokyo-1: ") {
+			t.Errorf("%+v", row)
+		}
+	})
+}

@@ -363,3 +363,31 @@ func TestByteSinceTheLastSampleIsTheLastByte(t *testing.T) {
 		})
 	}
 }
+
+// When all upstreams are ejected, they are the last resort. Once a connection opens
+// through one, no exchange and kind of the pool is lost for want of an upstream.
+func TestEjectedUpstreamThatCarriesAgainIsNoLoss(t *testing.T) {
+	t.Parallel()
+	one, two, config := venue(t, testkit.Echo)
+	h := newHost(t, config)
+	dead := testkit.On(testkit.AtAccept, testkit.Close)
+	one.SetFault(dead)
+	two.SetFault(dead)
+	testkit.Eventually(t, testkit.Patience, "both are ejected", func() bool {
+		_, _ = h.open(futures)
+		return h.row("binance_futures", "http").State == feed.Lost
+	})
+	one.SetFault(nil)
+	testkit.Eventually(t, testkit.Patience, "a tunnel", func() bool {
+		_, err := h.open(futures)
+		return err == nil
+	})
+	if _, _, out := h.set.Upstream("tokyo-1").Ejected(); !out {
+		t.Fatal("it is not ejected")
+	}
+	for _, kind := range []string{"http", "websocket"} {
+		if row := h.row("binance_futures", kind); row.State.Bad() || row.Cause != "" {
+			t.Errorf("%s: %+v", kind, row)
+		}
+	}
+}

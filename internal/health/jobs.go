@@ -107,9 +107,13 @@ func (l *loop) returning(now time.Time) {
 		case !k.Ejected && j != nil && !j.running:
 			delete(l.jobs, key)
 		case k.Ejected && j == nil:
-			l.jobs[key] = &job{set: l.seen.Set(), next: later(k.Back, now)}
+			l.jobs[key] = &job{set: l.seen.Set(), next: later(k.Back, now), back: k.Back}
 			l.chooseReturnProbe(l.jobs[key], u, now)
 		case k.Ejected && !j.running:
+			if k.Back.Before(j.back) { // clients have opened connections through it
+				j.next = later(k.Back, now)
+			}
+			j.back = k.Back
 			if j.next = later(j.next, k.Back); !now.Before(j.next) {
 				l.chooseReturnProbe(j, u, now)
 			}

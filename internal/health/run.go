@@ -90,6 +90,7 @@ type job struct {
 	running bool
 	good    time.Time // when it last succeeded
 	turn    int       // of the exchanges through which a member may come back
+	back    time.Time // when the member's ejection ends, as known last
 }
 
 // jobKey is a job's identity from one snapshot to the next.

@@ -279,6 +279,29 @@ func TestEjectedMemberReturns(t *testing.T) {
 	}
 }
 
+// TestMemberThatCarriesAgainIsProbedEarly: the ejection of a member through which
+// clients have opened connections, as the last resort, ends early; so does the wait
+// for its probe.
+func TestMemberThatCarriesAgainIsProbedEarly(t *testing.T) {
+	var start time.Time
+	b := &bench{}
+	b.known = func(p Pair) Known {
+		if start.IsZero() {
+			start = time.Now()
+		}
+		k := Known{Ejected: p.Member.Name() == "a", Back: start.Add(5 * time.Minute)}
+		if time.Since(start) >= 10*time.Second {
+			k.Back = start.Add(15 * time.Second)
+		}
+		return k
+	}
+	b.find = func(Pair, Method) Result { return Result{Verdict: OK} }
+	b.run(t, "pools: {p: {proxies: [{name: a, url: 'http://a.example:1'}, {name: b, url: 'http://b.example:1'}]}}\nexchanges: {binance: {websocket: p}}\n", time.Minute)
+	if at := b.started["a binance websocket connect"]; len(at) == 0 || at[0] < 15*time.Second || at[0] > 17*time.Second {
+		t.Errorf("asked at %v, want 15 s first", at)
+	}
+}
+
 // TestReloadChangesJobs: what left the configuration is asked no more, what came is.
 func TestReloadChangesJobs(t *testing.T) {
 	next := snapshot(t, strings.ReplaceAll(fmt.Sprintf(asia, "exchange"), "name: a, url: \"socks5://a.example", "name: c, url: \"socks5://c.example"))

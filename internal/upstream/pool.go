@@ -172,6 +172,7 @@ type Unavailable struct {
 	Why      string // "ejected (upstream_refused)", "drained", "geoblocked", "disabled"
 	Drained  string // what an operator has drained, as proxyd resume takes it: "tokyo-1", "tokyo-1 okx"; "": nothing
 	Soon     bool   // it has refused a client's request, and is tried again soon
+	Answers  bool   // it is ejected and, as the last resort, has carried a connection since its last failure
 }
 
 // maxUnavailable bounds what Unavailable returns.
@@ -213,7 +214,7 @@ func (m *Member) unavailable(l *selection) Unavailable {
 		u.Why, u.Soon = string(v.Word), v.Word == Word(failure.UpstreamDenied) && !v.Until.IsZero()
 	case marks&markEjected != 0:
 		m.state.mu.Lock()
-		u.Why = "ejected (" + string(m.state.health.cause) + ")"
+		u.Why, u.Answers = "ejected ("+string(m.state.health.cause)+")", m.state.health.wins > 0
 		m.state.mu.Unlock()
 	default:
 		u.Why = "in use again"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed" // licenses
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,18 +13,30 @@ import (
 	"proxyd/internal/catalog"
 )
 
+// licenses are the licences and notices of what is linked; a test writes them.
+//
+//go:generate go test -run LicensesAreThose . -update
+//go:embed licenses.txt
+var licenses string
+
 func versionCommand() *cobra.Command {
 	var format string
+	var texts bool
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version and the catalogue's date",
-		Example: "  proxyd version --format json",
-		Args:    noArgs,
+		Use:   "version",
+		Short: "Print the version and the catalogue's date",
+		Example: `  proxyd version --format json
+  proxyd version --licenses`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("format", format, "text", "json"); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
+			if texts {
+				_, err := io.WriteString(out, licenses)
+				return err
+			}
 			if format == "json" {
 				return json.NewEncoder(out).Encode(map[string]string{
 					"version": version, "revision": revision(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "catalogue": catalog.Date(),
@@ -33,6 +46,7 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&texts, "licenses", false, "print the modules that the program contains, with their licences")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
 	return cmd
 }

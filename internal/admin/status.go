@@ -147,6 +147,8 @@ type Process struct {
 	Tunnels    int       `json:"tunnels"`
 	Since      time.Time `json:"since"` // of its hand-over
 	Seen       time.Time `json:"seen"`  // when it last reported
+
+	Silent []feed.Exchange `json:"silent,omitempty"` // whose tunnels, of those that it serves, are silent
 }
 
 // Report is how a reload went, or would go. If there are Faults, nothing has

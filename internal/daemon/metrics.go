@@ -32,7 +32,7 @@ func (d *Daemon) newMetrics() *metrics.Metrics {
 			}
 			return ids
 		},
-		Feeds:      d.feeds.Report,
+		Feeds:      d.feedReport,
 		MaxTunnels: func() int { return d.descriptors.tunnelLimit(d.snapshot.Load()) },
 		Generations: func() []metrics.Generation {
 			list := []metrics.Generation{{Number: d.generation, Tunnels: d.handler.Active()}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 )
 
 // brief returns the state of the daemon. It looks at no tunnel.
-func (d *Daemon) brief() admin.Status { return d.briefWith(d.feeds.Exchanges()) }
+func (d *Daemon) brief() admin.Status {
+	return d.briefWith(withOlder(d.feeds.Exchanges(), d.upgrade.others.processes()))
+}
 
 func (d *Daemon) briefWith(rows []feed.Exchange) admin.Status {
 	snap, file := d.snapshot.Load(), d.file.Load()
@@ -27,7 +30,7 @@ func (d *Daemon) briefWith(rows []feed.Exchange) admin.Status {
 
 // status returns brief, and what the daemon is doing.
 func (d *Daemon) status() admin.Status {
-	snap, feeds := d.snapshot.Load(), d.feeds.Report()
+	snap, feeds := d.snapshot.Load(), d.feedReport()
 	s := d.briefWith(feeds.Exchanges)
 	s.Active, s.Tunnels, s.Older = d.handler.Active(), tunnelCounts(feeds), d.upgrade.others.processes()
 	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
@@ -37,6 +40,34 @@ func (d *Daemon) status() admin.Status {
 		}
 	}
 	return s
+}
+
+// feedReport returns the rows of this process, with what is silent in those before it.
+func (d *Daemon) feedReport() feed.Report {
+	r := d.feeds.Report()
+	r.Exchanges = withOlder(r.Exchanges, d.upgrade.others.processes())
+	return r
+}
+
+// withOlder returns rows with what is silent in the processes before this one: the
+// tunnels there are the clients' feeds until they end.
+func withOlder(rows []feed.Exchange, older []admin.Process) []feed.Exchange {
+	for _, p := range older {
+		for _, e := range p.Silent {
+			i := slices.IndexFunc(rows, func(have feed.Exchange) bool { return have.Exchange == e.Exchange && have.Kind == e.Kind })
+			if i < 0 {
+				rows = append(rows, feed.Exchange{Exchange: e.Exchange, Kind: e.Kind, State: feed.NoTraffic})
+				i = len(rows) - 1
+			}
+			if row := &rows[i]; !row.State.Bad() {
+				row.State, row.Since, row.Cause = feed.Silent, e.Since, e.Cause
+				row.Text = fmt.Sprintf("%s (in process %d, generation %d)", e.Text, p.PID, p.Generation)
+				row.Hint = fmt.Sprintf("restart the clients, or end that process with its tunnels: kill %d", p.PID)
+			}
+		}
+	}
+	feed.Sort(rows)
+	return rows
 }
 
 // tunnelCounts returns the feeds in short: those with live tunnels, or with failures
@@ -62,7 +93,7 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Tunnels:  d.liveTunnels,
 		Close:    d.closeTunnels,
 		Metrics:  d.metrics.Handler(),
-		Feeds:    d.feeds.Report,
+		Feeds:    d.feedReport,
 		Journal:  d.journal,
 		Config:   d.configReport,
 		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },

@@ -11,6 +11,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/event"
+	"proxyd/internal/feed"
 	"proxyd/internal/tunnel"
 )
 
@@ -136,4 +137,8 @@ wait:
 	d.finish(ctx)
 }
 
-func sameState(a, b admin.Process) bool { return a.PID == b.PID && a.Tunnels == b.Tunnels }
+func sameState(a, b admin.Process) bool {
+	return a.PID == b.PID && a.Tunnels == b.Tunnels && slices.EqualFunc(a.Silent, b.Silent, func(x, y feed.Exchange) bool {
+		return x.Exchange == y.Exchange && x.Kind == y.Kind && x.Text == y.Text
+	})
+}

@@ -248,5 +248,10 @@ func (d *Daemon) sendProgress(child *handover.Child, moving bool) error {
 // processes returns this one and those before it, as the next one shows them.
 func (d *Daemon) processes() []admin.Process {
 	self := admin.Process{Generation: d.generation, PID: os.Getpid(), Tunnels: d.handler.Active(), Since: d.upgrade.leaving, Seen: time.Now()}
+	for _, e := range d.feeds.Exchanges() {
+		if e.State == feed.Silent {
+			self.Silent = append(self.Silent, e)
+		}
+	}
 	return append(d.upgrade.others.processes(), self)
 }

@@ -6,19 +6,20 @@ import (
 	"strings"
 
 	"proxyd/internal/failure"
+	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
 
 // hints are what to do about a class of failures; UPSTREAM stands for the names,
 // EXCHANGE for the exchange, FILE for the configuration's.
 var hints = map[failure.Class]string{
-	failure.UpstreamDenied:      "refused by UPSTREAM: ask its provider, or use another upstream; proxyd probe EXCHANGE tries each",
+	failure.UpstreamDenied:      "ask the provider of UPSTREAM, or use another upstream; proxyd probe EXCHANGE tries each",
 	failure.UpstreamAuth:        "check the credentials of UPSTREAM in FILE, then: proxyd reload",
-	failure.UpstreamRefused:     "is the proxy at UPSTREAM running? proxyd probe EXCHANGE tries each upstream",
+	failure.UpstreamRefused:     "nothing listens at UPSTREAM: start the proxy, or correct its port in FILE; proxyd probe EXCHANGE tries each upstream",
 	failure.UpstreamUnreachable: "check the network between this machine and UPSTREAM; proxyd probe EXCHANGE tries each upstream",
-	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another one; proxyd probe EXCHANGE tries each",
-	failure.UpstreamDNS:         "the name of UPSTREAM is not found: check the URL in FILE, and this machine's name servers",
-	failure.UpstreamTLS:         "check the certificate of UPSTREAM, and its tls keys in FILE",
+	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another upstream; proxyd probe EXCHANGE tries each",
+	failure.UpstreamDNS:         "no address is found for UPSTREAM: check the URL in FILE, and this machine's name servers",
+	failure.UpstreamTLS:         "check the certificate of UPSTREAM, and the tls keys in FILE",
 	failure.UpstreamProtocol:    "an answer in another protocol than the URL says, or none: check the scheme of UPSTREAM in FILE, and the proxy",
 	failure.TargetRefused:       "the exchange refuses connections from this exit; proxyd probe EXCHANGE tries each upstream",
 	failure.TargetUnreachable:   "the exchange cannot be reached from this exit; proxyd probe EXCHANGE tries each upstream",
@@ -35,6 +36,8 @@ var hints = map[failure.Class]string{
 
 const (
 	hintEnded    = "perhaps the exchange turns this exit away; run: proxyd probe EXCHANGE"
+	hintUpstream = "UPSTREAM: see the log of the proxy, or use another upstream; proxyd probe EXCHANGE tries each"
+	hintClient   = "see in the client's log what the exchange answers; proxyd probe EXCHANGE asks it, too"
 	hintNoMember = "proxyd probe EXCHANGE tries each upstream"
 	hintSilent   = "proxyd tunnels --exchange EXCHANGE shows which; proxyd close --exchange EXCHANGE makes the clients reconnect"
 )
@@ -55,7 +58,13 @@ func (t *Table) hint(p *pair) string {
 		return t.expand(p, hintNoMember)
 	}
 	last := slices.MaxFunc(causes, func(a, b cause) int { return a.last.Compare(b.last) })
-	if last.class == "" {
+	switch {
+	case last.class != "":
+	case last.by == tunnel.ByUpstream:
+		return t.expand(p, hintUpstream)
+	case last.by == tunnel.ByClient:
+		return t.expand(p, hintClient)
+	default:
 		return t.expand(p, hintEnded)
 	}
 	var names []string // of those that fail so

@@ -47,13 +47,18 @@ func (t *Table) Adopt(r tunnel.Record) {
 	t.configure(now)
 	p := t.pair(pairKey{r.Exchange, r.Kind}, now)
 	f := t.feed(p, r.Upstream)
-	t.adopted[r.ID] = &entry{feed: f, up: r.Up, down: r.Down}
+	e := &entry{feed: f, opened: r.Start.Sub(t.start), up: r.Up, down: r.Down, young: now.Sub(r.Start) < shortTime}
+	t.adopted[r.ID] = e
 	f.adopted(t.sec, now)
 	p.adopted(t.sec, now)
 	if p.live >= p.high {
 		p.high, p.fell = p.live, time.Time{}
 	}
 	p.carrying = earliest(p.carrying, r.Start)
+	if !e.young {
+		p.steady++
+		p.lasted(r.Start)
+	}
 	t.settle(p, now)
 }
 
@@ -158,6 +163,9 @@ func (t *Table) leave(e *entry, ended time.Time) {
 	before := p.live
 	f.leave(t.sec)
 	p.leave(t.sec)
+	if !e.young {
+		p.steady--
+	}
 	p.fall(before, ended)
 }
 
@@ -174,6 +182,10 @@ func (t *Table) ended(p *pair, r *tunnel.Record, now time.Time) {
 	t.leave(e, endOf(r, now))
 	f.close(t.sec, r, now)
 	p.close(t.sec, r, now)
+	p.partial.ended(r, now)
+	if r.Kind != catalog.KindWebsocket && wasServed(r) { // a request in a connection of its own
+		p.answered = latest(p.answered, endOf(r, now))
+	}
 	switch lived := endOf(r, now).Sub(t.start) - e.opened; {
 	case !e.young:
 	case lived >= shortTime, wasServed(r):
@@ -210,6 +222,9 @@ func (t *Table) moved(r *tunnel.Record) {
 		e.feed.live--
 		p := e.feed.pair
 		p.live--
+		if !e.young {
+			p.steady--
+		}
 		p.high, p.fell = p.live, time.Time{}
 	}
 }
@@ -263,8 +278,11 @@ func (t *Table) refused(p *pair, r *tunnel.Record, now time.Time) {
 }
 
 // patience is how long a client waits at least before its leaving says something of
-// the upstream.
-const patience = 3 * time.Second
+// the upstream; those that leave within leaveTogether say it once.
+const (
+	patience      = 500 * time.Millisecond
+	leaveTogether = time.Second
+)
 
 // failed reports whether a refusal is anything but the client's own. A client that
 // leaves after it has waited for a while has been given nothing.

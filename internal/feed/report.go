@@ -50,7 +50,7 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 	rows := make([]Exchange, 0, len(t.order))
 	for i, p := range slices.Clone(t.order) {
 		t.pause(i)
-		p.checkPool()
+		p.checkPool(now)
 		t.settle(p, now)
 		if !p.configured && p.used.IsZero() {
 			continue // it left the configuration before anything used it
@@ -66,6 +66,8 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 			row.Cause = p.cause()
 		} else if s := p.silence(); s != nil && p.state == Silent {
 			row.Cause = s.why
+		} else {
+			_, row.Cause = t.unwell(p, now)
 		}
 		if history {
 			row.History = p.history(t.sec)
@@ -73,9 +75,12 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		p.fill(&row.Counts, t.sec)
 		rows = append(rows, row)
 	}
-	slices.SortFunc(rows, worse)
+	Sort(rows)
 	return rows
 }
+
+// Sort puts the worst rows first.
+func Sort(rows []Exchange) { slices.SortFunc(rows, worse) }
 
 // worse sorts the rows of exchanges: those that are lost first, with the most
 // tunnels lost first among them.

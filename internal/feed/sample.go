@@ -82,6 +82,7 @@ func (t *Table) sampleTunnel(e *entry, l *tunnel.Live, now time.Time) {
 	e.stalled = s.ClientStalled
 	if e.young && !l.HalfClosed && now.Sub(t.start)-e.opened >= shortTime { // its record says how a half-closed one ended
 		e.young = false
+		e.feed.pair.steady++
 		e.feed.pair.lasted(t.start.Add(e.opened))
 	}
 	t.watchSilence(e, l, s)

@@ -78,6 +78,17 @@ func (s *scene) exchanges() int {
 	return len(seen)
 }
 
+// oneGoesOn reports whether all that is known of an upstream goes on: then this
+// machine's network does.
+func (s *scene) oneGoesOn() bool {
+	for _, t := range s.upstreams {
+		if t.going > 0 && t.silent == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // blameFor returns the likely cause of the silence of f, which is one of the feeds.
 func (s *scene) blameFor(f *feedSilence) blame {
 	x, up := cmp.Or(f.exchange, "the hosts of no exchange"), f.upstream
@@ -86,7 +97,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	silent := through.silent - own.silent
 	direct := up == "direct"
 	switch {
-	case s.all.silent >= 3 && s.all.silent*2 > s.all.feeds && len(s.upstreams) > 1 && s.exchanges() > 1:
+	case s.all.silent >= 3 && s.all.silent*2 > s.all.feeds && len(s.upstreams) > 1 && s.exchanges() > 1 && !s.oneGoesOn():
 		return blame{blameNetwork, fmt.Sprintf("%d of %d feeds are silent at once: this machine's network", s.all.silent, s.all.feeds), "look at this machine's own connection"}
 	case len(pair.carry) > 0:
 		return blame{blameUpstream, fmt.Sprintf("%s through %s goes on: %s", x, strings.Join(pair.carry, ", "), up), "proxyd close " + f.filter() + ": the clients reconnect"}
@@ -101,7 +112,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	case pair.silent > 1:
 		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "look at the exchange's status page"}
 	case through.going > own.going:
-		return blame{blameExchange, fmt.Sprintf("other exchanges through %s go on: %s, or how it treats %s", up, x, up), "look at the exchange's status page, or try another upstream"}
+		return blame{blameExchange, fmt.Sprintf("others through it go on: %s, or how it treats %s", x, up), "look at the exchange's status page, or try another upstream"}
 	case direct:
 		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from this machine's network: no other exchange carries directly", x), "proxyd probe " + f.exchange + " asks it"}
 	default:

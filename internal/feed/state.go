@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/event"
 	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
@@ -20,6 +21,7 @@ type pair struct {
 	outbound   string
 	pool       *upstream.Pool         // nil: there is none to ask
 	noMember   []upstream.Unavailable // why no member of it can be used; nil: one can
+	memberless time.Time              // since when that is so
 
 	state     State
 	since     time.Time // when it began
@@ -33,7 +35,11 @@ type pair struct {
 	failedLast       time.Time // and the last one; of a tunnel, when it opened
 	served           time.Time // when the last tunnel opened that has lasted
 	byClient         bool      // its clients closed all of shorts
-	causes           []cause   // of the latest, the first ones first
+	opened           time.Time // when a request last succeeded that showed more than that it opens
+	gaveUp           time.Time // when a client that had waited last left
+	steady           int       // tunnels that are open and have lasted
+	partial          partial
+	causes           []cause // of the latest, the first ones first
 
 	// high tunnels were open until fell; the zero time: they still are.
 	high int
@@ -60,6 +66,8 @@ const (
 	causesFor   = time.Minute      // a cause that is older than the last one by more is not named
 	settledFall = 10 * time.Second // a fall that stopped halfway is over then
 	requestsFor = time.Minute      // an exchange without tunnels is in use so long after a request
+	justNow     = time.Second      // requests that have failed since one succeeded so shortly before are no loss yet
+	curedAfter  = 5 * time.Second  // so long after the last failure a cure counts that no client has tried
 	doubtFor    = 10 * time.Minute // what its clients closed at once, and did not open again, is no loss then
 )
 
@@ -70,6 +78,7 @@ func (p *pair) rose(now time.Time) {
 		p.high, p.fell = p.live, time.Time{}
 	}
 	if p.shorts == 0 {
+		p.opened = now
 		p.worked()
 	}
 }
@@ -77,14 +86,14 @@ func (p *pair) rose(now time.Time) {
 // succeeded notes that a plain request was answered.
 func (p *pair) succeeded(now time.Time) {
 	p.carrying = cmp.Or(p.carrying, now)
-	p.answered = now
+	p.answered, p.opened = latest(p.answered, now), now
 	p.worked()
 }
 
 // lasted notes that a tunnel which opened at a time has shown that it is served.
 func (p *pair) lasted(opened time.Time) {
 	p.served = latest(p.served, opened)
-	if opened.After(p.failedLast) {
+	if opened.After(p.failedLast) || p.failures == 0 && p.byClient {
 		p.worked()
 	}
 }
@@ -106,6 +115,15 @@ func (p *pair) fall(before int, now time.Time) {
 
 // failure notes that a request failed.
 func (p *pair) failure(r *tunnel.Record, now time.Time) {
+	if r.Class == failure.ClientGone {
+		if now.Sub(p.gaveUp) < leaveTogether { // a bot that stops leaves all of its requests at once
+			return
+		}
+		p.gaveUp = now
+	}
+	if p.failures == 0 && !p.opened.IsZero() {
+		p.partial.relapse(now)
+	}
 	p.failures++
 	p.failedSince, p.failedLast = cmp.Or(p.failedSince, now), now
 	for i := range r.Attempts {
@@ -122,10 +140,14 @@ func (p *pair) short(r *tunnel.Record, now time.Time) {
 	if !r.Start.IsZero() {
 		opened = r.Start.Add(r.Dial)
 	}
-	if opened.Before(p.served) { // its client has closed it late: a later tunnel has shown that it is served
+	byClient := r.ClosedBy == tunnel.ByClient
+	switch {
+	case opened.Before(p.served): // its client has closed it late: a later tunnel has shown that it is served
+		return
+	case byClient && p.steady > 0 && 2*p.steady >= p.high: // this client wanted no more: the feeds go on
 		return
 	}
-	p.byClient = r.ClosedBy == tunnel.ByClient && (p.shorts == 0 || p.byClient)
+	p.byClient = byClient && (p.shorts == 0 || p.byClient)
 	p.shorts++
 	p.failedSince, p.failedLast = cmp.Or(p.failedSince, now), latest(p.failedLast, opened)
 	p.note(cause{upstream: r.Upstream, by: r.ClosedBy, last: now})
@@ -147,7 +169,8 @@ func (p *pair) note(c cause) {
 // checkPool notes whether a member of the pair's pool can be used. That all have
 // just refused one request says little of others: three in a row do. One that is
 // ejected and carries connections again is used where there is no other.
-func (p *pair) checkPool() {
+func (p *pair) checkPool(now time.Time) {
+	before := p.noMember
 	p.noMember = nil
 	if p.pool != nil && !p.pool.Usable(p.key.exchange, p.key.kind) {
 		list := p.pool.Unavailable(p.key.exchange, p.key.kind)
@@ -155,6 +178,9 @@ func (p *pair) checkPool() {
 			!slices.ContainsFunc(list, func(u upstream.Unavailable) bool { return u.Answers }) {
 			p.noMember = list
 		}
+	}
+	if before == nil && p.noMember != nil {
+		p.memberless = now
 	}
 }
 
@@ -168,21 +194,31 @@ func (p *pair) silence() (worst *Silence) {
 	return worst
 }
 
+// failing reports whether so much has failed in a row that the pair is lost.
+func (p *pair) failing(now time.Time) bool {
+	switch {
+	case p.key.exchange == "" || p.failures+p.shorts < lostAfter:
+		return false
+	case p.shorts == 0 && p.key.kind != catalog.KindWebsocket && now.Sub(p.opened) < justNow: // of many requests at the same time, some fail in a row
+		return false
+	case p.failures == 0 && p.byClient && p.live == 0:
+		return now.Sub(p.used) <= doubtFor
+	}
+	return true
+}
+
 // judge returns the state of a pair now, and when it began if it is a new one.
 func (p *pair) judge(now time.Time) (State, time.Time) {
-	failing := p.key.exchange != "" && p.failures+p.shorts >= lostAfter
-	if failing && p.failures == 0 && p.byClient && p.live == 0 && now.Sub(p.used) > doubtFor {
-		failing = false
-	}
 	silence := p.silence()
+	asked := !p.answered.IsZero() && now.Sub(p.answered) < requestsFor
 	switch {
-	case failing:
+	case p.failing(now):
 		return Lost, p.failedSince
-	case p.noMember != nil && p.live == 0:
+	case p.noMember != nil && p.live == 0 && !(asked && p.answered.After(p.memberless)): // they are tried where none is left
 		return Lost, now
 	case silence != nil:
 		return Silent, silence.Since
-	case p.live > 0, !p.answered.IsZero() && now.Sub(p.answered) < requestsFor:
+	case p.live > 0, asked:
 		return OK, p.carrying
 	case p.ended.IsZero() && p.answered.IsZero():
 		return NoTraffic, now
@@ -199,6 +235,9 @@ func latest(a, b time.Time) time.Time {
 
 // settle brings the state of a pair up to date.
 func (t *Table) settle(p *pair, now time.Time) {
+	if p.failures >= lostAfter && p.shorts == 0 && now.Sub(p.failedLast) > curedAfter && t.cured(p) {
+		p.worked()
+	}
 	state, since := p.judge(now)
 	if state == p.state {
 		return

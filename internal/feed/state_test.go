@@ -143,6 +143,12 @@ func TestWhatMakesAnExchangeLost(t *testing.T) {
 			end(by, up, down)
 		}
 	}
+	gone := func(waited, every time.Duration) func(*records, catalog.Kind) {
+		return func(r *records, k catalog.Kind) {
+			r.refuse(k, failure.ClientGone, func(rec *tunnel.Record) { rec.Duration = waited })
+			time.Sleep(every)
+		}
+	}
 	for name, c := range map[string]struct {
 		kind catalog.Kind
 		do   func(*records, catalog.Kind) // three times
@@ -156,7 +162,9 @@ func TestWhatMakesAnExchangeLost(t *testing.T) {
 		"no HTTP":                         {ws, refused(failure.BadRequest, nil), ""},
 		"stopping":                        {ws, refused(failure.Draining, nil), ""},
 		"its client left at once":         {ws, refused(failure.ClientGone, nil), ""},
-		"its client left after 5 s":       {ws, refused(failure.ClientGone, func(r *tunnel.Record) { r.Duration = 5 * time.Second }), "3 refused in 1 min: client_gone through tokyo-1"},
+		"its client left after 5 s":       {ws, gone(5*time.Second, 6*time.Second), "3 refused in 1 min: client_gone through tokyo-1"},
+		"its client left after 1 s":       {ws, gone(time.Second, 2*time.Second), "3 refused in 1 min: client_gone through tokyo-1"},
+		"its bot was stopped":             {ws, gone(time.Second, 0), ""},
 		"rejected by a route":             {ws, refused(failure.Denied, func(r *tunnel.Record) { r.Rule = "routes[0] ws.okx.com" }), ""},
 		"rejected since nothing lists":    {ws, refused(failure.Denied, func(r *tunnel.Record) { r.Rule, r.Upstream = "default (exchange okx has no entry)", "" }), "3 refused in 1 min: denied"},
 		"ended at once":                   {ws, short("exchange", 900, 6000, 300*time.Millisecond), "0 tunnels (1 until 00:00:00), 3 ended within 5 s since 00:00:00: closed by the exchange through tokyo-1"},
@@ -533,7 +541,7 @@ func TestHintNamesTheUpstreamsOfItsCause(t *testing.T) {
 			r.refuse(ws, class, func(rec *tunnel.Record) { rec.Upstream = name })
 			time.Sleep(time.Second)
 		}
-		if row := r.row("okx", "websocket"); !strings.HasPrefix(row.Hint, "refused by tokyo-1: ") {
+		if row := r.row("okx", "websocket"); !strings.HasPrefix(row.Hint, "ask the provider of tokyo-1, or ") {
 			t.Errorf("%+v", row)
 		}
 	})

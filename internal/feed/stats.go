@@ -196,6 +196,19 @@ func (c *counts) failedLately(sec int64) (n int) {
 	return n
 }
 
+// reconnects returns how many tunnels of the last minute took the place of one that
+// had ended.
+func (c *counts) reconnects(sec int64) (n int) {
+	if c.stats == nil {
+		return 0
+	}
+	s := c.at(sec)
+	for t := max(0, sec-59); t <= sec; t++ {
+		n += int(s.seconds[t%seconds].again)
+	}
+	return n
+}
+
 // history returns the bytes from the exchange in each of the last 60 seconds, nil
 // if nothing was ever counted.
 func (c *counts) history(sec int64) []int64 {

@@ -26,16 +26,17 @@ type Table struct {
 	o     Options
 	start time.Time
 
-	mu       sync.Mutex
-	sec      int64          // the second under way, since start
-	snapshot *router.Router // that the rows were made for
-	pairs    map[pairKey]*pair
-	order    []*pair // the same
-	known    map[feedKey]*feedRow
-	feeds    []*feedRow        // the same
-	adopted  map[string]*entry // by a tunnel's id: those that no sample has met yet
-	events   []event.Event     // to be emitted when the lock is free
-	silences silences
+	mu         sync.Mutex
+	sec        int64          // the second under way, since start
+	snapshot   *router.Router // that the rows were made for
+	configured time.Time      // when that was
+	pairs      map[pairKey]*pair
+	order      []*pair // the same
+	known      map[feedKey]*feedRow
+	feeds      []*feedRow        // the same
+	adopted    map[string]*entry // by a tunnel's id: those that no sample has met yet
+	events     []event.Event     // to be emitted when the lock is free
+	silences   silences
 }
 
 // pairKey is an exchange, "" for hosts of none, and a kind.
@@ -102,7 +103,7 @@ func (t *Table) tick(now time.Time) {
 	}
 	for _, p := range t.order {
 		p.flush(t.sec)
-		p.checkPool()
+		p.checkPool(now)
 		t.settle(p, now)
 		t.announce(p, now)
 	}
@@ -135,7 +136,7 @@ func (t *Table) configure(now time.Time) {
 	if snap == t.snapshot || snap == nil {
 		return
 	}
-	t.snapshot = snap
+	t.snapshot, t.configured = snap, now
 	for _, p := range t.order {
 		p.configured, p.outbound, p.pool, p.noMember = false, "", nil, nil
 	}
@@ -153,7 +154,7 @@ func (t *Table) configure(now time.Time) {
 		}
 	}
 	for _, p := range t.order {
-		p.checkPool()
+		p.checkPool(now)
 		t.settle(p, now)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
+	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
 
@@ -37,8 +38,10 @@ func (t *Table) words(p *pair, now time.Time) string {
 		if p.noMember != nil {
 			return "no upstream can be used for new connections: " + unavailableWords(p.noMember)
 		}
+		text, _ := t.unwell(p, now)
+		return text
 	case Idle:
-		if by := p.lastClose.By; p.answered.Before(p.ended) && by != "" {
+		if by := p.lastClose.By; !p.answered.After(p.ended) && by != "" {
 			return "idle since " + printable.Clock(p.ended, now) + ": last closed by " + who(by)
 		}
 		return "idle since " + printable.Clock(latest(p.ended, p.answered), now)
@@ -57,7 +60,10 @@ func (p *pair) openWords(now time.Time) string {
 	if p.high > p.live && !p.fell.IsZero() {
 		was = fmt.Sprintf(" (%d until %s)", p.high, printable.Clock(p.fell, now))
 	}
-	if p.live > 0 {
+	switch {
+	case p.live > 0 && p.failures == 0: // they may end at once, too
+		return plural(p.live, "tunnel", "tunnels") + was
+	case p.live > 0:
 		return plural(p.live, "tunnel goes on", "tunnels go on") + was
 	}
 	return "0 tunnels" + was
@@ -76,6 +82,9 @@ func (t *Table) failedWords(p *pair, now time.Time) string {
 	if p.shorts > 0 && (p.failures < lostAfter || p.endsAtOnce()) {
 		parts = append(parts, fmt.Sprintf("%d ended within 5 s since %s", p.shorts, printable.Clock(p.failedSince, now)))
 	}
+	if last := p.lastFailure(); len(parts) > 0 && now.Sub(last) >= time.Minute {
+		parts = append(parts, "none since "+printable.Clock(last, now)) // its clients have given up
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -89,6 +98,11 @@ func (p *pair) cause() string {
 		}
 		return ""
 	}
+	return causeWords(causes)
+}
+
+// causeWords returns causes in words, each once with all of its upstreams.
+func causeWords(causes []cause) string {
 	var order []string
 	names := map[string][]string{}
 	for _, c := range merged(causes) {
@@ -112,9 +126,13 @@ func (p *pair) cause() string {
 }
 
 // merged returns causes with one for the tunnels through an upstream that ended at
-// once, whoever closed them: a client does where the exchange turns it away.
+// once, whoever closed them: a client does where the exchange turns it away. What an
+// upstream closes that then refuses is one story.
 func merged(causes []cause) (list []cause) {
 	for _, c := range causes {
+		if c.class == "" && c.by == tunnel.ByUpstream && slices.ContainsFunc(causes, func(other cause) bool { return other.upstream == c.upstream && other.ofUpstream() }) {
+			continue
+		}
 		i := slices.IndexFunc(list, func(have cause) bool { return have.class == "" && c.class == "" && have.upstream == c.upstream })
 		switch {
 		case i < 0:
@@ -129,13 +147,18 @@ func merged(causes []cause) (list []cause) {
 	return list
 }
 
+// ofUpstream reports whether it is an upstream that refuses.
+func (c cause) ofUpstream() bool {
+	return c.class != "" && strings.HasPrefix(failure.AnswerTo(c.class).Blame, "upstream")
+}
+
 // head returns the words before the upstream's name; what stands behind the NUL
 // belongs to the name.
 func (c cause) head() string {
 	switch {
 	case c.class == "":
 		return "closed by " + c.by + "\x00 through"
-	case strings.HasPrefix(failure.AnswerTo(c.class).Blame, "upstream"):
+	case c.ofUpstream():
 		return string(c.class) + "\x00 by"
 	}
 	return string(c.class) + "\x00 through"
@@ -214,10 +237,25 @@ func (p *pair) backWords(since, now time.Time) string {
 	return "can be used again" + lost + "; no client asks for it"
 }
 
+// unavailableWords returns why upstreams cannot be used: "tokyo-1, tokyo-2 are ejected
+// (upstream_refused), osaka-1 is drained".
 func unavailableWords(list []upstream.Unavailable) string {
-	parts := make([]string, len(list))
+	var parts []string
 	for i, u := range list {
-		parts[i] = u.Upstream + " is " + u.Why
+		if slices.ContainsFunc(list[:i], func(have upstream.Unavailable) bool { return have.Why == u.Why }) {
+			continue
+		}
+		names := []string{u.Upstream}
+		for _, other := range list[i+1:] {
+			if other.Why == u.Why {
+				names = append(names, other.Upstream)
+			}
+		}
+		is := " is "
+		if len(names) > 1 {
+			is = " are "
+		}
+		parts = append(parts, strings.Join(names, ", ")+is+u.Why)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -8,6 +8,8 @@ import { configView, exchangeView, upstreamView } from './details.js';
 
 const staleAfter = 5000; // ms without a status; one comes each second
 const askEvery = 2000; // ms, where there is no stream
+const askHidden = 10000; // ms, while nobody looks; a browser may make a minute of it
+const staleHidden = 90000; // ms
 const keepEvents = 2000;
 const mostTunnels = 200;
 
@@ -26,35 +28,55 @@ let lost = null; // since when there is no connection, and why
 let announced = '';
 let configKey = '';
 
-// The connection.
+// The connection. A browser opens at most six to one address, for all its tabs, and
+// a stream keeps one: a tab that nobody looks at has none, or the seventh would never
+// load. It asks now and then, for its title.
+
+let source = null;
+let timer = 0; // until the next attempt
 
 function connect() {
-  const source = new EventSource('/api/v1/status');
+  clearTimeout(timer);
+  if (document.hidden) {
+    ask();
+    return;
+  }
+  if (source) return;
+  source = new EventSource('/api/v1/status');
   source.onopen = loadEvents;
   source.addEventListener('status', (e) => take(JSON.parse(e.data)));
   source.addEventListener('event', (e) => addEvents([JSON.parse(e.data)]));
   source.addEventListener('gap', loadEvents);
   source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) ask(); // refused; else the browser tries again
-    else lose('');
+    if (source && source.readyState !== EventSource.CLOSED) { // the browser tries again
+      lose('');
+      return;
+    }
+    source = null; // refused
+    ask();
   };
 }
 
-// ask gets one status where the stream is refused, as when there are too many
-// viewers, and then tries the stream again.
+function again(ms) {
+  clearTimeout(timer);
+  timer = setTimeout(connect, ms);
+}
+
+// ask gets one status where there is no stream, as when there are too many viewers,
+// and then tries the stream again.
 async function ask() {
   try {
     const resp = await fetch('/api/v1/status');
     if (resp.ok) {
       take(await resp.json());
-      loadEvents();
+      if (!document.hidden) loadEvents();
     } else {
       lose(resp.status === 401 ? 'proxyd asks for the token again: load this page anew' : (await resp.text()).trim());
     }
   } catch {
     lose('');
   }
-  setTimeout(connect, askEvery);
+  again(document.hidden ? askHidden : askEvery);
 }
 
 function take(status) {
@@ -76,11 +98,23 @@ function lose(why) {
   draw();
 }
 
+const silence = () => performance.now() - received;
+let shown = 0; // when the reader came back to this tab
+
 setInterval(() => {
-  if (performance.now() - received > staleAfter && !lost) lose('');
+  const patience = document.hidden ? staleHidden : staleAfter;
+  if (silence() > patience && performance.now() - shown > 1000 && !lost) lose('');
 }, 500);
 document.addEventListener('visibilitychange', () => {
-  if (performance.now() - received > staleAfter && !lost) lose('');
+  if (document.hidden) {
+    source?.close();
+    source = null;
+    again(askHidden);
+    return;
+  }
+  shown = performance.now();
+  if (silence() > staleAfter) document.body.classList.add('stale'); // until it is drawn anew
+  connect();
 });
 
 window.addEventListener('pageshow', (e) => {

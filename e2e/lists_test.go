@@ -10,8 +10,8 @@ import (
 )
 
 // Promise (routing): the list of a pool is reloaded when it is saved. One that is
-// empty, or has shrunk below half, changes nothing by itself: SIGHUP applies a shrunk
-// one, and never an empty one where the pool has no other members.
+// empty, or has shrunk below half, changes nothing by itself; SIGHUP applies a shrunk
+// one, never one that would empty the pool.
 func TestPoolListIsReloadedWhenSaved(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)

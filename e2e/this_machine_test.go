@@ -42,7 +42,7 @@ func upstreamsHere(t *testing.T) (map[string]string, []*testkit.Proxy) {
 
 // Promise (security): through an upstream on this machine no client reaches what
 // only this machine reaches, unless allow_private or a route names it; proxyd's
-// own addresses and the clouds' metadata services it never reaches.
+// own addresses and clouds' metadata services it never reaches.
 func TestUpstreamHereDoesNotReachThisMachine(t *testing.T) {
 	t.Parallel()
 	ways, proxies := upstreamsHere(t)

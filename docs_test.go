@@ -1,0 +1,100 @@
+package proxyd_test
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// longestCell is the most that a cell of a table may have, in characters. More
+// belongs below the table.
+const longestCell = 200
+
+// dialect are words that a reader must not have to learn, or that are not plain
+// English, with what to write instead.
+var dialect = map[string]string{
+	"nobody": "no client, no member, …", "somebody": "the client, the caller, …", "by chance": "at random", "told": "notified, shown",
+	"figure": "number, limit", "figures": "numbers, limits", "fault": "error", "faults": "errors", "heed": "follow", "lest": "so that … not",
+	"thereof": "of it", "hereby": "", "shall": "must", "whilst": "while", "amongst": "among", "hence": "so", "venues": "exchanges",
+	"simply": "", "obviously": "", "please": "", "utilize": "use", "leverage": "use", "seamless": "", "blazing": "",
+}
+
+// plainDocuments returns the documents that users read, by path.
+func plainDocuments(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	texts := map[string]string{}
+	for _, f := range append(files, "README.md") {
+		texts[f] = read(t, f)
+	}
+	return texts
+}
+
+var code = regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]+`")
+
+func TestDocumentsAreInPlainWords(t *testing.T) {
+	for file, text := range plainDocuments(t) {
+		for word, instead := range wrongWords(text) {
+			t.Errorf("%s: %q is on the list of words to avoid; write: %s", file, word, instead)
+		}
+	}
+}
+
+// wrongWords returns the words of a text that are on the list, code left out.
+func wrongWords(text string) map[string]string {
+	found := map[string]string{}
+	prose := strings.ToLower(code.ReplaceAllString(text, "`"))
+	for word, instead := range dialect {
+		if regexp.MustCompile(`\b` + word + `\b`).MatchString(prose) {
+			found[word] = instead
+		}
+	}
+	return found
+}
+
+func TestTableCellsAreShort(t *testing.T) {
+	for file, text := range plainDocuments(t) {
+		for _, cell := range longCells(text) {
+			t.Errorf("%s: a cell has %d characters, more than %d; put the rest below the table: %s", file, utf8.RuneCountInString(cell), longestCell, cell)
+		}
+	}
+}
+
+var fences = regexp.MustCompile("(?ms)^```.*?^```$")
+
+// longCells returns the cells of a text's tables that are too long.
+func longCells(text string) (long []string) {
+	for line := range strings.Lines(fences.ReplaceAllString(text, "")) {
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		for cell := range strings.SplitSeq(strings.ReplaceAll(line, `\|`, "/"), "|") {
+			if cell = strings.TrimSpace(cell); utf8.RuneCountInString(cell) > longestCell {
+				long = append(long, cell)
+			}
+		}
+	}
+	return long
+}
+
+func TestWrongWordsAndLongCellsAreFound(t *testing.T) {
+	text := "# A title\n\nNobody was told.\n\n| a | b |\n|---|---|\n| short | " + strings.Repeat("x", 201) + " |\n\n```text\n| lest | " + strings.Repeat("y", 300) + " |\n```\nThe field `faults`.\n"
+	words := wrongWords(text)
+	var got []string
+	for w := range words {
+		got = append(got, w)
+	}
+	slices.Sort(got)
+	if want := []string{"nobody", "told"}; !slices.Equal(got, want) {
+		t.Errorf("words: got %q, want %q", got, want)
+	}
+	if got := longCells(text); len(got) != 1 || got[0][0] != 'x' {
+		t.Errorf("cells: got %q", got)
+	}
+}

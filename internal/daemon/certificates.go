@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"proxyd/internal/event"
+	"proxyd/internal/inbound"
 	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
@@ -23,8 +24,8 @@ type certificate struct {
 
 // certificateFindings returns the certificates that have expired or expire soon, the
 // first to expire first.
-func (d *Daemon) certificateFindings(snap *router.Router, now time.Time) (list []finding) {
-	expiring := d.expiring(snap, now)
+func certificateFindings(snap *router.Router, listeners []inbound.Certificate, now time.Time) (list []finding) {
+	expiring := expiringCertificates(snap, listeners, now)
 	for i, c := range expiring {
 		if i == maxLines {
 			list = append(list, finding{
@@ -38,8 +39,8 @@ func (d *Daemon) certificateFindings(snap *router.Router, now time.Time) (list [
 	return list
 }
 
-// expiring returns the certificates that have expired or expire soon.
-func (d *Daemon) expiring(snap *router.Router, now time.Time) []*certificate {
+// expiringCertificates returns the certificates that have expired or expire soon.
+func expiringCertificates(snap *router.Router, listeners []inbound.Certificate, now time.Time) []*certificate {
 	var list []*certificate
 	add := func(of, name, hint string, v upstream.Validity) {
 		if !v.ExpiresSoon(now) {
@@ -58,7 +59,7 @@ func (d *Daemon) expiring(snap *router.Router, now time.Time) []*certificate {
 			add("client certificate for upstream", u.Name(), "renew the file under tls.cert_file, then run: proxyd reload", u.ClientCertificate())
 		}
 	}
-	for _, c := range d.inbound.Certificates() {
+	for _, c := range listeners {
 		add("listener", c.Listener, "renew the file "+c.File, c.Validity)
 	}
 	slices.SortStableFunc(list, func(a, b *certificate) int { return a.validity.NotAfter.Compare(b.validity.NotAfter) })

@@ -74,7 +74,7 @@ type Daemon struct {
 	watcher     *watch.Watcher
 	removed     *removedTunnels
 	recorder    *recorder
-	closer      closer
+	tunnels     *liveTunnels
 	servers     sync.WaitGroup
 	reloading   sync.Mutex // one reload at a time
 	upgrade     upgrade
@@ -118,7 +118,12 @@ func New(o Options) (*Daemon, error) {
 		d.upgrade.inherited.Close()
 		return nil, err
 	}
-	d.journal = event.NewJournal(d.logEvent)
+	d.journal = event.NewJournal(func(e event.Event) {
+		if d.metrics != nil { // there are none before Run
+			d.metrics.Event(e.Severity, e.Type)
+		}
+		logEvent(d.log(), e)
+	})
 	d.alarms.add = d.journal.Add
 	d.sources = newSources(d.journal.Add)
 	d.recorder = &recorder{observe: d.observe, snapshot: d.snapshot.Load, log: d.log}
@@ -127,6 +132,7 @@ func New(o Options) (*Daemon, error) {
 		Relieve: d.descriptors.relieve,
 	})
 	d.feeds = feed.New(feed.Options{Snapshot: d.snapshot.Load, Each: d.handler.Each, Emit: d.addFeed})
+	d.tunnels = &liveTunnels{handler: d.handler, feeds: d.feeds, snapshot: d.snapshot.Load, add: d.journal.Add}
 	d.inbound = inbound.New(inbound.Options{
 		Handler:  d.handler,
 		HopToken: d.snapshot.Load().Set().HopToken(),
@@ -174,12 +180,12 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	if d.upgrade.parent != nil {
 		d.awaitTakeover()
 	}
-	d.metrics = d.newMetrics()
+	d.metrics = newMetrics(d)
 	d.metrics.Reloaded("start", true, d.started)
 	partsCtx, stopParts := context.WithCancel(context.WithoutCancel(ctx))
-	d.closer.ctx = partsCtx
+	d.tunnels.closing = partsCtx
 	d.admin = d.newAdmin(ctx)
-	d.snapshot.Load().Set().OnBudgetNearlyUsed(d.addLow)
+	d.snapshot.Load().Set().OnBudgetNearlyUsed(func(r limit.Row) { d.journal.Add(lowEvent(r)) })
 	var parts sync.WaitGroup // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
 	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
@@ -212,7 +218,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.reloading.Unlock()
 	d.servers.Wait()
 	stopParts()
-	d.closer.working.Wait()
+	d.tunnels.working.Wait()
 	parts.Wait()
 	return nil
 }
@@ -317,7 +323,10 @@ func (d *Daemon) announce() {
 	c := snap.Config()
 	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
 		zap.String("catalogue", catalog.Date()), zap.String("config", d.fileName()), zap.Int("generation", d.generation))
-	d.addStart()
+	d.journal.Add(startEvent(d.options.Version, d.generation, d.fileName(), d.upgrade.parent != nil))
+	if why := d.listening.Load().noAdmin; why != "" {
+		d.journal.Add(noAdminEvent(why))
+	}
 	for _, l := range c.Listen {
 		b := d.listening.Load().at(l.Address)
 		if b == nil {
@@ -329,7 +338,7 @@ func (d *Daemon) announce() {
 	d.logAdmin()
 	d.log().Info("limits", zap.Uint64("open_files", d.descriptors.limit), zap.Int("max_tunnels", d.descriptors.tunnelLimit(snap)))
 	d.warn(d.warnings(snap))
-	if name := d.unusedProxy(c); name != "" {
+	if name := unusedProxy(d.options, c); name != "" {
 		d.log().Warn(name+" is set, and is not used: proxyd has no configuration, and what it dials goes direct", zap.String("next", "to make one of it: env | proxyd import --from env - > proxyd.yaml"))
 	}
 	d.log().Info("ready", zap.String("next", d.next(c)))

@@ -10,6 +10,7 @@ import (
 
 	"proxyd/internal/event"
 	"proxyd/internal/router"
+	"proxyd/internal/tunnel"
 )
 
 const (
@@ -22,10 +23,10 @@ const (
 func near(used, limit int) bool { return used*10 >= limit*9 }
 
 // tunnelFindings returns whether the limit of tunnels or that of open files is
-// reached, or nearly.
-func (d *Daemon) tunnelFindings(snap *router.Router, now time.Time) (list []finding) {
-	limit, used := d.descriptors.tunnelLimit(snap), d.handler.Occupied()
-	refused, last := d.full.count(now)
+// reached, or nearly. used are the tunnels there are, full the refusals for want of room.
+func (s *descriptors) tunnelFindings(snap *router.Router, used int, full *lastMinute, now time.Time) (list []finding) {
+	limit := s.tunnelLimit(snap)
+	refused, last := full.count(now)
 	f := finding{key: "max_tunnels", typ: event.TunnelLimit, linger: limitLinger, hint: "raise max_tunnels", over: "there is room for tunnels again"}
 	byFiles := limit != snap.Config().MaxTunnels
 	if byFiles {
@@ -45,7 +46,7 @@ func (d *Daemon) tunnelFindings(snap *router.Router, now time.Time) (list []find
 		f.text = fmt.Sprintf("max_tunnels nearly reached: %d of %d", used, limit)
 		list = append(list, f)
 	}
-	return append(list, d.descriptors.findings(now, d.descriptors.inUse(now), byFiles && len(list) > 0)...)
+	return append(list, s.findings(now, s.inUse(now), byFiles && len(list) > 0)...)
 }
 
 // countEvery is how often descriptors are counted where that takes time.
@@ -97,8 +98,8 @@ func (s *descriptors) findings(now time.Time, used int, known bool) (list []find
 const dialsWait = 3 * time.Second
 
 // dialFindings returns the pools whose connections wait for a dial slot.
-func (d *Daemon) dialFindings() (list []finding) {
-	for _, q := range d.handler.DialQueues() {
+func dialFindings(queues []tunnel.DialQueue) (list []finding) {
+	for _, q := range queues {
 		list = append(list, finding{
 			key: "dials " + q.Pool, severity: event.Warn, after: dialsWait, linger: limitLinger,
 			text: fmt.Sprintf("%d connections of pool %s wait for a dial slot, %d are being opened", q.Waiting, q.Pool, q.Dialling),

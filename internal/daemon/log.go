@@ -235,12 +235,12 @@ func (w *lineWriter) write(batch []byte, torn bool) bool {
 // unusedProxy returns the variable that names a proxy where proxyd has no
 // configuration: it is for clients, as proxyd itself uses no such variable. One that
 // leads to proxyd is none.
-func (d *Daemon) unusedProxy(c *config.Config) string {
-	if d.options.ConfigPath != "" || c.Default != (config.Outbounds{}) {
+func unusedProxy(o Options, c *config.Config) string {
+	if o.ConfigPath != "" || c.Default != (config.Outbounds{}) {
 		return ""
 	}
 	for _, want := range []string{"HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY", "WSS_PROXY"} {
-		for _, kv := range d.options.Environ {
+		for _, kv := range o.Environ {
 			name, value, _ := strings.Cut(kv, "=")
 			if !strings.EqualFold(name, want) || value == "" || slices.ContainsFunc(c.Listen, func(l config.Listener) bool { return strings.HasSuffix(strings.TrimSuffix(value, "/"), l.Address) }) {
 				continue

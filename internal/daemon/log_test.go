@@ -197,8 +197,7 @@ func TestUnusedProxyOfTheEnvironment(t *testing.T) {
 		"a configuration": {[]string{"HTTPS_PROXY=http://px.example:3128"}, "proxyd.yaml", ""},
 		"another":         {[]string{"NO_PROXY=a.example", "FTP_PROXY=http://px.example:3128"}, "", ""},
 	} {
-		d := &Daemon{options: Options{ConfigPath: c.path, Environ: c.environ}}
-		if got := d.unusedProxy(plain); got != c.want {
+		if got := unusedProxy(Options{ConfigPath: c.path, Environ: c.environ}, plain); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}

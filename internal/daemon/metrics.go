@@ -9,7 +9,7 @@ import (
 	"proxyd/internal/tunnel"
 )
 
-func (d *Daemon) newMetrics() *metrics.Metrics {
+func newMetrics(d *Daemon) *metrics.Metrics {
 	return metrics.New(metrics.Options{
 		Version: d.options.Version, Revision: d.options.Revision, Catalogue: catalog.Date(), Generation: d.generation,
 		Tunnels: func(each func(string, int64, int64)) {

@@ -15,16 +15,6 @@ import (
 	"proxyd/internal/router"
 )
 
-// reasons returns what is wrong with the daemon, except for the file: errors first.
-func (d *Daemon) reasons(snap *router.Router) []string {
-	now := time.Now()
-	found := slices.Concat(
-		poolFindings(snap), d.tunnelFindings(snap, now), d.lines.findings(now), upstreamFindings(snap, now), verdictFindings(snap, now),
-		d.dialFindings(), budgetFindings(snap, now), d.certificateFindings(snap, now),
-	)
-	return d.alarms.update(now, found)
-}
-
 // poolFindings returns the pools that no connection can use, but those of configured
 // exchanges: these have rows that say so.
 func poolFindings(snap *router.Router) (list []finding) {

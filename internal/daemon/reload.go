@@ -135,12 +135,12 @@ func (d *Daemon) reloaded(by string, start time.Time, r admin.Report, held bool)
 		before := d.file.Load()
 		d.file.Store(&fileState{at: before.at, errors: r.Faults, since: cmp.Or(before.since, last.Time), last: last})
 		d.metrics.Reloaded("refused", false, time.Now())
-		d.addReload(by, start, r, held)
+		d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held))
 		return
 	}
 	d.file.Store(&fileState{at: last.Time, last: last})
 	d.metrics.Reloaded("applied", true, time.Now())
-	d.addReload(by, start, r, held)
+	d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held))
 	d.warn(r.Warnings)
 }
 
@@ -216,7 +216,9 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 // commit puts a change of the listeners in force: what came is served, what left
 // is closed.
 func (d *Daemon) commit(change *listenerChange) {
-	d.addListeners(change)
+	for _, e := range listenerEvents(change, d.listening.Load().noAdmin) {
+		d.journal.Add(e)
+	}
 	d.listening.Store(change.set())
 	d.serve(change.added)
 	closeAll(change.leaving)

@@ -11,6 +11,10 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
 	"proxyd/internal/feed"
+	"proxyd/internal/health"
+	"proxyd/internal/router"
+
+	"go.uber.org/zap"
 )
 
 // brief returns the state of the daemon. It looks at no tunnel.
@@ -84,14 +88,52 @@ func tunnelCounts(r feed.Report) (list []admin.Count) {
 	return list
 }
 
+// reasons returns what is wrong with the daemon, except for the file: errors first.
+func (d *Daemon) reasons(snap *router.Router) []string {
+	now := time.Now()
+	found := slices.Concat(
+		poolFindings(snap), d.descriptors.tunnelFindings(snap, d.handler.Occupied(), &d.full, now), d.lines.findings(now), upstreamFindings(snap, now), verdictFindings(snap, now),
+		dialFindings(d.handler.DialQueues()), budgetFindings(snap, now), certificateFindings(snap, d.inbound.Certificates(), now),
+	)
+	return d.alarms.update(now, found)
+}
+
+// everySecond runs the checks that are due each second, until ctx ends: one ticker
+// for all of them. known are the upstreams as they were.
+func (d *Daemon) everySecond(ctx context.Context, known *standings) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if d.sources.look(now); !d.upgrade.isReplaced() { // then the next process sees to the upstreams
+				known.compare(d.snapshot.Load().Set().Upstreams())
+			}
+			d.reasons(d.snapshot.Load())
+			if lines, due := d.lines.tryAgain(time.Now()); due {
+				d.log().Warn("lines of the log were lost", zap.Int("lines", lines))
+			}
+		}
+	}
+}
+
+// observeProbe keeps what a probe has found. What is new in it becomes an event.
+func (d *Daemon) observeProbe(p health.Pair, found health.Result) {
+	if r, _, _ := p.Apply(found); r.Verdict == health.Unknown {
+		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))
+	}
+}
+
 func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 	return admin.New(admin.Options{
 		Settings: func() config.Admin { return d.snapshot.Load().Config().Admin },
 		Snapshot: d.snapshot.Load,
 		Status:   d.status,
 		Brief:    d.brief,
-		Tunnels:  d.liveTunnels,
-		Close:    d.closeTunnels,
+		Tunnels:  d.tunnels.rows,
+		Close:    d.tunnels.close,
 		Metrics:  d.metrics.Handler(),
 		Feeds:    d.feedReport,
 		Journal:  d.journal,
@@ -121,11 +163,11 @@ func (d *Daemon) setDrained(name, exchange string, on bool) error {
 		}
 		return fmt.Errorf("there is no upstream %q; there are: %s", name, strings.Join(names, ", "))
 	}
-	exchange, err := d.exchangeID(exchange)
+	exchange, err := exchangeID(d.snapshot.Load(), exchange)
 	if err != nil {
 		return err
 	}
 	u.SetDrained(exchange, on)
-	d.addDrain(name, exchange, on)
+	d.journal.Add(drainEvent(name, exchange, on))
 	return nil
 }

@@ -15,8 +15,21 @@ import (
 	"proxyd/internal/event"
 	"proxyd/internal/feed"
 	"proxyd/internal/printable"
+	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
 )
+
+// liveTunnels lists and closes live tunnels for an operator.
+type liveTunnels struct {
+	handler  *tunnel.Handler
+	feeds    *feed.Table
+	snapshot func() *router.Router
+	add      func(event.Event)
+
+	closing context.Context // ends what spread has begun; Run sets it
+	working sync.WaitGroup  // what spread has begun
+}
 
 // found is a live tunnel that a filter has selected.
 type found struct {
@@ -25,10 +38,10 @@ type found struct {
 	quiet   time.Duration
 }
 
-// liveTunnels returns the rows of the tunnels that match f, the quietest first, at
+// rows returns the rows of the tunnels that match f, the quietest first, at
 // most limit of them unless that is 0.
-func (d *Daemon) liveTunnels(f admin.Filter, limit int) ([]admin.Tunnel, error) {
-	list, err := d.find(f)
+func (o *liveTunnels) rows(f admin.Filter, limit int) ([]admin.Tunnel, error) {
+	list, err := o.find(f)
 	if err != nil {
 		return nil, err
 	}
@@ -54,34 +67,34 @@ func (d *Daemon) liveTunnels(f admin.Filter, limit int) ([]admin.Tunnel, error) 
 }
 
 // find returns the live tunnels that match f.
-func (d *Daemon) find(f admin.Filter) (list []found, err error) {
-	if f.Exchange, err = d.exchangeID(f.Exchange); err != nil {
+func (o *liveTunnels) find(f admin.Filter) (list []found, err error) {
+	if f.Exchange, err = exchangeID(o.snapshot(), f.Exchange); err != nil {
 		return nil, err
 	}
 	now, upstreams := time.Now(), map[string]bool{}
-	d.handler.Each(func(t tunnel.Live) bool {
+	o.handler.Each(func(t tunnel.Live) bool {
 		upstreams[t.Upstream] = true
 		if f.ID != "" && f.ID != t.ID || f.Upstream != "" && f.Upstream != strings.ToLower(t.Upstream) ||
 			f.Exchange != "" && f.Exchange != cmp.Or(t.Exchange, admin.NoExchange) || f.Kind != catalog.KindUnknown && f.Kind != t.Kind {
 			return true
 		}
 		m := found{Live: t}
-		m.sampled, _ = d.feeds.Tunnel(t)
+		m.sampled, _ = o.feeds.Tunnel(t)
 		if m.quiet = quietFor(&m, now); m.quiet >= f.Quiet {
 			list = append(list, m)
 		}
 		return true
 	})
 	if f.Upstream != "" && len(list) == 0 {
-		return nil, d.knownUpstream(f.Upstream, upstreams)
+		return nil, knownUpstream(o.snapshot().Set(), f.Upstream, upstreams)
 	}
 	return list, nil
 }
 
 // quietNow returns for how long the exchange of a tunnel that was found has sent nothing.
-func (d *Daemon) quietNow(l tunnel.Live) time.Duration {
+func (o *liveTunnels) quietNow(l tunnel.Live) time.Duration {
 	t := found{Live: l.Now()}
-	t.sampled, _ = d.feeds.Tunnel(t.Live)
+	t.sampled, _ = o.feeds.Tunnel(t.Live)
 	return quietFor(&t, time.Now())
 }
 
@@ -99,9 +112,9 @@ func quietFor(t *found, now time.Time) time.Duration {
 }
 
 // exchangeID returns the id of an exchange by a name for it, without case, and "" for "".
-func (d *Daemon) exchangeID(name string) (string, error) {
+func exchangeID(snap *router.Router, name string) (string, error) {
 	name = strings.ToLower(name)
-	c := d.snapshot.Load().Config()
+	c := snap.Config()
 	id, ok := c.Known().Resolve(name)
 	if !ok && name != "" && name != admin.NoExchange && !slices.ContainsFunc(c.Exchanges, func(e config.Exchange) bool { return e.ID == name }) {
 		return "", fmt.Errorf("there is no exchange %q; see: proxyd exchanges", name)
@@ -111,8 +124,7 @@ func (d *Daemon) exchangeID(name string) (string, error) {
 
 // knownUpstream returns an error if no upstream of the configuration has a name,
 // and no live tunnel goes through one that had.
-func (d *Daemon) knownUpstream(name string, live map[string]bool) error {
-	set := d.snapshot.Load().Set()
+func knownUpstream(set *upstream.Set, name string, live map[string]bool) error {
 	if set.Upstream(name) != nil || name == "direct" {
 		return nil
 	}
@@ -130,22 +142,23 @@ func (d *Daemon) knownUpstream(name string, live map[string]bool) error {
 	return fmt.Errorf("there is no upstream %q; there are: %s", name, strings.Join(names, ", "))
 }
 
-// closeTunnels ends the tunnels that match f, for an operator.
-func (d *Daemon) closeTunnels(f admin.Filter, over time.Duration, dryRun bool) (int, error) {
-	list, err := d.find(f)
+// close ends the tunnels that match f, together or spread over a time, and returns
+// how many; with dryRun, how many it would end.
+func (o *liveTunnels) close(f admin.Filter, over time.Duration, dryRun bool) (int, error) {
+	list, err := o.find(f)
 	list = slices.DeleteFunc(list, func(t found) bool { return !t.Carrying }) // its client does not know of it yet
 	if err != nil || len(list) == 0 || dryRun {
 		return len(list), err
 	}
 	n, text := len(list), "being closed by the operator, spread over "+printable.Span(over)
 	if over > 0 {
-		d.closer.spread(list, over, func(t *found) bool { return f.Quiet == 0 || d.quietNow(t.Live) >= f.Quiet })
+		o.spread(list, over, func(t *found) bool { return f.Quiet == 0 || o.quietNow(t.Live) >= f.Quiet })
 	} else {
 		n, text = closeNow(list), "closed by the operator"
 	}
-	f.Exchange, _ = d.exchangeID(f.Exchange) // find has looked
+	f.Exchange, _ = exchangeID(o.snapshot(), f.Exchange) // find has looked
 	if n > 0 {
-		d.journal.Add(event.Event{
+		o.add(event.Event{
 			Severity: event.Info, Type: event.TunnelsClosed, Exchange: f.Exchange, Kind: f.Kind.String(), Upstream: f.Upstream, Count: n,
 			Text: tunnelsOf(f, n) + " " + text,
 		})
@@ -177,17 +190,11 @@ func tunnelsOf(f admin.Filter, n int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s %s", n, noun, words))
 }
 
-// closer closes tunnels bit by bit.
-type closer struct {
-	ctx     context.Context // ends the closing
-	working sync.WaitGroup
-}
-
 // spread ends each of list, the first at once and the last shortly before over is
 // over, if it still matches then. It does not wait.
-func (c *closer) spread(list []found, over time.Duration, matches func(*found) bool) {
+func (o *liveTunnels) spread(list []found, over time.Duration, matches func(*found) bool) {
 	every := over / time.Duration(len(list))
-	c.working.Go(func() { // ends with c.ctx; Daemon.Run waits for it
+	o.working.Go(func() { // ends with o.closing; Daemon.Run waits for it
 		start := time.Now()
 		for i := range list {
 			select {
@@ -195,7 +202,7 @@ func (c *closer) spread(list []found, over time.Duration, matches func(*found) b
 				if matches(&list[i]) {
 					list[i].Close()
 				}
-			case <-c.ctx.Done():
+			case <-o.closing.Done():
 				return
 			}
 		}

@@ -255,3 +255,12 @@ func (d *Daemon) processes() []admin.Process {
 	}
 	return append(d.upgrade.others.processes(), self)
 }
+
+// addFeed adds what the table of feeds has found. Once this process is replaced its
+// tunnels only end, which is no loss: the next one knows whether they are opened again.
+func (d *Daemon) addFeed(e event.Event) {
+	if d.upgrade.isReplaced() && (e.Type == event.ExchangeLost || e.Type == event.ExchangeBack) {
+		return
+	}
+	d.journal.Add(e)
+}

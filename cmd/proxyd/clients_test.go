@@ -167,3 +167,100 @@ async def main():
       continue
 asyncio.run(asyncio.wait_for(main(), 120))`}, "", append(w.environ(t), "WEBSOCKETS_BACKOFF_INITIAL_DELAY=0.1", "WEBSOCKETS_BACKOFF_MIN_DELAY=0.1")...)
 }
+
+// execPrograms are programs that ask for no proxy, as people have them: only proxyd
+// exec brings them through it.
+var execPrograms = map[string]struct {
+	needs, text string
+	hosts       []string
+}{
+	"aiohttp": {"aiohttp", `import aiohttp, asyncio
+async def main():
+  async with aiohttp.ClientSession(trust_env=False) as session:
+    (await session.get("https://api.binance.com/", proxy=None)).raise_for_status()
+    ws = await session.ws_connect("wss://stream.binance.com/ticker?n=1")
+    await ws.receive_json()
+asyncio.run(main())`, []string{restHost, streamHost}},
+	"aiohttp that trusts the environment": {"aiohttp", `import aiohttp, asyncio
+async def main():
+  async with aiohttp.ClientSession(trust_env=True) as session:
+    (await session.get("https://api.binance.com/")).raise_for_status()
+    ws = await session.ws_connect("wss://stream.binance.com/ticker?n=1")
+    await ws.receive_json()
+asyncio.run(main())`, []string{restHost, streamHost}},
+	"requests": {"requests", `import requests
+requests.get("https://api.binance.com/").raise_for_status()`, []string{restHost}},
+	"ccxt": {"ccxt", `import ccxt, os
+ex = ccxt.binance()
+ex.verify = os.environ['SSL_CERT_FILE']
+ex.fetch("https://api.binance.com/")`, []string{restHost}},
+	"ccxt that asks for no environment": {"ccxt", `import ccxt, os
+ex = ccxt.binance({"requests_trust_env": False})
+ex.verify = os.environ['SSL_CERT_FILE']
+ex.fetch("https://api.binance.com/")`, []string{restHost}},
+	"ccxt.async_support": {"ccxt", `import asyncio, os, ccxt.async_support as ccxt
+async def main():
+  ex = ccxt.binance({"aiohttp_trust_env": False})
+  ex.cafile = os.environ['SSL_CERT_FILE']
+  try:
+    await ex.fetch("https://api.binance.com/")
+  finally:
+    await ex.close()
+asyncio.run(main())`, []string{restHost}},
+	"ccxt.pro": {"ccxt", `import asyncio, os, ccxt.pro
+async def main():
+  ex = ccxt.pro.binance()
+  ex.cafile = os.environ['SSL_CERT_FILE']
+  try:
+    await ex.fetch("https://api.binance.com/")
+    client = ex.client("wss://stream.binance.com/ticker?n=1")
+    await client.connect(ex.session, 0)
+  finally:
+    await ex.close()
+asyncio.run(main())`, []string{restHost, streamHost}},
+	"websockets, legacy client": {"websockets.legacy.client", `import asyncio
+from websockets.legacy.client import connect
+async def main():
+  async with connect("wss://stream.binance.com/ticker?n=1") as ws:
+    await ws.recv()
+asyncio.run(main())`, []string{streamHost}},
+	"cryptofeed": {"cryptofeed", `import asyncio
+from cryptofeed.connection import HTTPAsyncConn, HTTPSync, WSAsyncConn
+async def main():
+  HTTPSync().read("https://api.binance.com/")
+  http = HTTPAsyncConn("feed")
+  await http.read("https://api.binance.com/")
+  await http.write("https://api.binance.com/echo", "x")
+  await http.close()
+  ws = WSAsyncConn("wss://stream.binance.com/ticker?ms=50", "feed")
+  async with ws.connect():
+    async for message in ws.read():
+      break
+asyncio.run(main())`, []string{restHost, streamHost}},
+}
+
+// Promise (security): programs of Python that ask for no proxy go through proxyd under proxyd exec, and the default entry of a netrc file is sent to no exchange.
+func TestClientsByExec(t *testing.T) {
+	t.Parallel()
+	for name, program := range execPrograms {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newClientWorld(t, "")
+			home := t.TempDir()
+			if err := os.WriteFile(filepath.Join(home, ".netrc"), []byte("default login trader password geheim-9\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.run(t, snippetProgram{language: "python exec", needs: program.needs, text: program.text}, "", "HOME="+home)
+			for _, host := range program.hosts {
+				if !w.asked(w.upstream, host) {
+					t.Errorf("%s went past proxyd", host)
+				}
+			}
+			for _, r := range w.exchange.Requests() {
+				if a := r.Header.Get("Authorization"); a != "" {
+					t.Errorf("%s was sent to %s", a, r.Host)
+				}
+			}
+		})
+	}
+}

@@ -40,6 +40,10 @@ func addCompletion(root *cobra.Command) {
 				}
 				return upTo(2, args, exchangeIDs())
 			})
+		case "exec":
+			cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+				return nil, cobra.ShellCompDirectiveDefault // file names: the command's words are its own
+			}
 		case "route":
 			cmd.ValidArgsFunction = completeBy(func(*cobra.Command, []string) []string { return exchangeHosts() })
 		default:
@@ -51,6 +55,7 @@ func addCompletion(root *cobra.Command) {
 // completeFlags completes the values of the flags that have a closed list.
 func completeFlags(cmd *cobra.Command) {
 	for flag, values := range map[string]func(*cobra.Command, []string) []string{
+		"daemon":   func(*cobra.Command, []string) []string { return []string{"auto", "required", "own"} },
 		"format":   func(*cobra.Command, []string) []string { return []string{"text", "json"} },
 		"exchange": func(*cobra.Command, []string) []string { return exchangeIDs() },
 		"upstream": func(cmd *cobra.Command, _ []string) []string { return append(upstreamNames(cmd), "direct") },

@@ -35,6 +35,7 @@ func TestCompletionOfValues(t *testing.T) {
 		{[]string{"env", "--for", "ccxt"}, "ccxt-js\n"},
 		{[]string{"env", "--shell", "po"}, "powershell\n"},
 		{[]string{"env", "-c", path, "--listener", ""}, "127.0.0.1:9999\n"},
+		{[]string{"exec", "--daemon", "o"}, "own\n"},
 		{[]string{"check", "--format", "js"}, "json\n"},
 		{[]string{"route", "--kind", "w"}, "websocket\n"},
 		{[]string{"close", "--exchange", "krak"}, "kraken\n"},

@@ -250,20 +250,23 @@ func escape(s string) string {
 	return b.String()
 }
 
-// writeEnv prints every variable in the syntax of a shell.
-func writeEnv(out io.Writer, shell string, p pointers) {
-	set := shells[shell].set
+// variables returns the names and values of every variable.
+func variables(p pointers) (list [][2]string) {
 	for _, name := range proxyVariables {
 		url := p.url
 		if strings.HasPrefix(name, "WS") {
 			url = p.websocket
 		}
-		fmt.Fprintf(out, set, name, url)
-		fmt.Fprintf(out, set, strings.ToLower(name), url)
+		list = append(list, [2]string{name, url}, [2]string{strings.ToLower(name), url})
 	}
-	fmt.Fprintf(out, set, "NO_PROXY", noProxy)
-	fmt.Fprintf(out, set, "no_proxy", noProxy)
-	fmt.Fprintf(out, set, nodeVariable, "1")
+	return append(list, [2]string{"NO_PROXY", noProxy}, [2]string{"no_proxy", noProxy}, [2]string{nodeVariable, "1"})
+}
+
+// writeEnv prints every variable in the syntax of a shell.
+func writeEnv(out io.Writer, shell string, p pointers) {
+	for _, v := range variables(p) {
+		fmt.Fprintf(out, shells[shell].set, v[0], v[1])
+	}
 }
 
 // writeUnset prints what takes back all that writeEnv sets.

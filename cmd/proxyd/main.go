@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxyd/internal/child"
 	"proxyd/internal/config"
 )
 
@@ -40,7 +41,7 @@ func (u usageError) Unwrap() error { return u.error }
 var errReported = errors.New("")
 
 // execute runs one command and returns its exit code: 0, 1 for an error, 2 for a
-// wrong call.
+// wrong call; for exec that of the command.
 func execute(args []string, out, errOut io.Writer) int {
 	return executeRoot(rootCommand(), args, out, errOut)
 }
@@ -54,6 +55,10 @@ func executeRoot(root *cobra.Command, args []string, out, errOut io.Writer) int 
 	if err == nil {
 		return 0
 	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(errOut, "proxyd: %v\nRun 'proxyd --help' for usage.\n", err)
@@ -63,6 +68,10 @@ func executeRoot(root *cobra.Command, args []string, out, errOut io.Writer) int 
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintln(errOut, "proxyd:", line)
 		}
+	}
+	var start *child.StartError
+	if errors.As(err, &start) {
+		return start.Code()
 	}
 	return 1
 }
@@ -79,6 +88,7 @@ the upstream proxy that proxyd.yaml names for its exchange, or directly.
 Without a command it runs the daemon.`,
 		Example: `  proxyd                                  run, with ./proxyd.yaml if there is one
   eval "$(proxyd env)"                    point this shell's clients at it
+  proxyd exec -- python feed.py           run one command through it
   proxyd check                            is the file valid?
   proxyd route stream.binance.com:9443    which upstream, and why`,
 		SilenceErrors:     true,
@@ -89,7 +99,7 @@ Without a command it runs the daemon.`,
 	root.Args = func(_ *cobra.Command, args []string) error { return unknownCommand(root, args) }
 	root.SetFlagErrorFunc(unknownFlag)
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
-	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), schemaCommand(), versionCommand(), demoCommand())
+	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), execCommand(), schemaCommand(), versionCommand(), demoCommand())
 	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), eventsCommand(), tunnelsCommand(), closeCommand(), importCommand())
 	root.Version = version
 	root.SetVersionTemplate(versionText())

@@ -75,6 +75,13 @@ func TestExitCodes(t *testing.T) {
 		{"exchanges unknown", []string{"exchanges", "binanse"}, 1, "binance"},
 		{"env for an unknown client", []string{"env", "-c", good, "--for", "netscape"}, 2, "ccxt"},
 		{"env for no shell", []string{"env", "-c", good, "--shell", "tcsh"}, 2, "powershell"},
+		{"exec of no command", []string{"exec", "-c", good}, 2, "proxyd exec -- CMD"},
+		{"exec by no daemon", []string{"exec", "--daemon", "mine", "--", "true"}, 2, "auto, required, own"},
+		{"exec of what is no command", []string{"exec", "--", "no-such-command-8"}, 127, "no-such-command-8: no such command"},
+		{"exec of what may not be executed", []string{"exec", "--", good}, 126, "may not be executed"},
+		{"exec with an invalid file", []string{"exec", "-c", invalid, "--", os.Args[0]}, 1, ":1:13: exchanges.binence: "},
+		{"exec without the secret", []string{"exec", "-c", good, "--daemon", "own", "--", os.Args[0]}, 1, `"PW" is not set`},
+		{"exec without the daemon that it needs", []string{"exec", "-c", file(t, "admin: 127.0.0.1:1\n"), "--daemon", "required", "--", os.Args[0]}, 1, "no daemon is running at the admin address 127.0.0.1:1"},
 		{"completion", []string{"completion", "bash"}, 0, "proxyd"},
 		{"help", []string{"--help"}, 0, "Examples:"},
 	}
@@ -163,7 +170,7 @@ func TestUsageErrorsOfEveryCommand(t *testing.T) {
 		if _, errOut, code := call(name, "--no-such-flag"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
 			t.Errorf("%s --no-such-flag: exit code %d: %s", name, code, errOut)
 		}
-		if name != "route" && name != "drain" && name != "resume" {
+		if name != "route" && name != "drain" && name != "resume" && name != "exec" {
 			if _, errOut, code := call(name, "one", "two"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
 				t.Errorf("%s one two: exit code %d: %s", name, code, errOut)
 			}

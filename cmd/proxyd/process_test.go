@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,7 +16,25 @@ import (
 // codes are those of a process.
 const asProxyd = "TEST_AS_PROXYD"
 
+// asClient makes it be an HTTP client of the addresses named, by the proxy of its environment.
+const asClient = "TEST_AS_CLIENT"
+
+// client asks each address, and returns how many could not be asked.
+func client(targets string) (failed int) {
+	for target := range strings.FieldsSeq(targets) {
+		if resp, err := http.Get(target); err != nil {
+			failed++
+		} else {
+			_ = resp.Body.Close()
+		}
+	}
+	return failed
+}
+
 func TestMain(m *testing.M) {
+	if targets := os.Getenv(asClient); targets != "" && len(os.Args) == 1 {
+		os.Exit(client(targets))
+	}
 	if os.Getenv(asProxyd) != "" {
 		main()
 	}

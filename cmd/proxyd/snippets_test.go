@@ -168,13 +168,17 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 		tool(t, "curl")
 		tool(t, "sh")
 		cmd = exec.Command("sh", "-c", text) //nolint:gosec // what is under test
-	case "python":
+	case "python", "python exec":
 		python := clientPython
 		if p.needs == "cryptofeed" {
 			python = clientFeed
 		}
 		needs(t, p.needs, tool(t, python), "-c", "import "+p.needs)
 		cmd = exec.Command(python, write("app.py", text)) //nolint:gosec // what is under test
+		if p.language == "python exec" {
+			cmd = exec.Command(os.Args[0], "exec", "-c", w.config, "--", python, write("app.py", text)) //nolint:gosec // what is under test
+			environ = append(environ, asProxyd+"=1")
+		}
 	case "node":
 		needs(t, p.needs, tool(t, clientNode), "-e", fmt.Sprintf("require.resolve(%q)", p.needs))
 		cmd = exec.Command(clientNode, write("app.js", text)) //nolint:gosec // what is under test

@@ -35,18 +35,45 @@ type Status struct {
 	Tunnels    []Count         `json:"tunnels"`   // the same, split up; and what has failed
 	Upstreams  []Upstream      `json:"upstreams"` // by name
 	Budgets    []Budget        `json:"budgets,omitempty"`
+	Execs      []Exec          `json:"execs,omitempty"` // the latest 32
 	Older      []Process       `json:"older,omitempty"` // earlier generations that still serve their tunnels
 }
 
 // Config is the configuration in force, and the file on disk beside it.
 type Config struct {
-	File     string    `json:"file"` // "" for the built-in defaults
+	File     string    `json:"file"`                // "" for the built-in defaults
+	RealPath string    `json:"real_path,omitempty"` // of the file in force: absolute, without symbolic links
+	Hash     string    `json:"hash,omitempty"`      // config.Config.Fingerprint of what is in force
 	LoadedAt time.Time `json:"loaded_at"`
 	InForce  bool      `json:"in_force"` // the file on disk is the configuration in force
 	Faults   []string  `json:"faults"`   // why it is not, FILE:LINE:COL: ... each
 	Warnings []string  `json:"warnings,omitempty"`
 
 	FaultsSince time.Time `json:"faults_since,omitzero"` // since when the file on disk is not in force
+}
+
+// Exec is what came from one `proxyd exec`, since this process started.
+type Exec struct {
+	Label     string         `json:"label"` // exec-PID, the user name of its clients; "" for an instance of its own
+	Open      int            `json:"open"`  // tunnels now
+	Upstreams []ExecUpstream `json:"upstreams,omitempty"`
+	Refused   int            `json:"refused"`
+	Refusals  []ExecRefusal  `json:"refusals,omitempty"` // the first 8 that differ
+}
+
+// ExecUpstream is what an Exec sent through one upstream.
+type ExecUpstream struct {
+	Upstream    string `json:"upstream"`
+	Connections int    `json:"connections"` // tunnels and plain requests
+	BytesUp     int64  `json:"bytes_up"`    // of those that have ended
+	BytesDown   int64  `json:"bytes_down"`
+}
+
+// ExecRefusal is a refusal, and how often it came.
+type ExecRefusal struct {
+	Text  string `json:"text"`
+	Hint  string `json:"hint,omitempty"`
+	Count int    `json:"count"`
 }
 
 // Listener is an address that clients come to.

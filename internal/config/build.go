@@ -27,6 +27,7 @@ var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 type builder struct {
 	*references
 	root           *node
+	sum            [32]byte // SHA-256 of the file's text
 	known          *catalog.Catalog
 	pools          []Pool         // the named ones
 	byName         map[string]int // into pools
@@ -42,7 +43,7 @@ type builder struct {
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
 	r := &report{path: path, at: s.at, shaped: s.errs}
 	return &builder{
-		references: newReferences(r, environ, o.NoSecrets), root: root, known: catalog.Embedded(),
+		references: newReferences(r, environ, o.NoSecrets), root: root, sum: s.sum, known: catalog.Embedded(),
 		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string]bool{},
 	}
 }
@@ -51,6 +52,7 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 func (b *builder) config(f *raw.File) *Config {
 	c := &Config{
 		File:              b.path,
+		Sum:               b.sum,
 		Enabled:           orDefault(f.Enabled, true),
 		Drain:             b.seconds("drain_seconds", f.DrainSeconds, defaultDrain, 0, 86400),
 		Watch:             orDefault(f.Watch, true),

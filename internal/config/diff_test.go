@@ -183,7 +183,7 @@ func (m *mutation) take(at string) bool {
 func noEffect(owner reflect.Value, field string) bool {
 	switch o := owner.Interface().(type) {
 	case config.Config:
-		return field == "File" || field == "Warnings" || field == "Catalog" // its rows: TestCatalogFile
+		return field == "File" || field == "Sum" || field == "Warnings" || field == "Catalog" // its rows: TestCatalogFile
 	case config.Exchange:
 		return field == "Custom" // the catalogue says so
 	case config.Proxy:

@@ -2,6 +2,9 @@ package config
 
 import (
 	"cmp"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -62,6 +65,37 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	return c, nil
 }
 
+// Fingerprint returns a word that is the same for the same text of File, "" for the
+// built-in defaults. It is slow on purpose, some 10 ms: whoever sees it cannot try
+// out what passwords the file has.
+func (c *Config) Fingerprint() string {
+	if c.File == "" {
+		return ""
+	}
+	const rounds = 1 << 15
+	key, err := pbkdf2.Key(sha256.New, hex.EncodeToString(c.Sum[:]), []byte("proxyd configuration"), rounds, 16)
+	if err != nil { // only where the build forbids such a short key
+		return ""
+	}
+	return hex.EncodeToString(key)
+}
+
+// RealPath returns the absolute path of File without symbolic links, "" for the
+// built-in defaults or where the file is gone.
+func (c *Config) RealPath() string {
+	if c.File == "" {
+		return ""
+	}
+	path, err := filepath.Abs(c.File)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
 func isUnknown(e Error) bool { return e.Message == unknownKey }
 
 // OnlyUnknown reports whether err is an Errors, and nothing but keys that this version
@@ -83,6 +117,7 @@ func readTree(path string, environ []string, only string) (*node, *shaper, Error
 		if bad != nil {
 			return nil, nil, Errors{*bad}
 		}
+		s.sum = sha256.Sum256(text)
 		root, errs = parse(path, text)
 		if only != "" && (root == nil || root.kind != mapping) {
 			root, errs = salvage(path, text, only, errs)

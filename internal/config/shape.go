@@ -20,7 +20,8 @@ type shaper struct {
 	errs     Errors
 	warnings Errors // of the environment
 	at       map[string]position
-	inBlock  bool // the file is a pasted proxy block with keys of other programs beside it
+	sum      [32]byte // SHA-256 of the file's text
+	inBlock  bool     // the file is a pasted proxy block with keys of other programs beside it
 }
 
 var fileType = reflect.TypeFor[raw.File]()

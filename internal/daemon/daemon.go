@@ -38,6 +38,7 @@ type Options struct {
 	ConfigPath string   // "" for the built-in defaults
 	Environ    []string // "NAME=value" each
 	Stderr     io.Writer
+	Own        bool // for one command: listen on one free loopback port, in place of what listen and admin say
 	Terminal   bool // Stderr is a terminal: the log's format "auto" is then console
 	Version    string
 	Revision   string // of the source, "" if not known
@@ -70,6 +71,7 @@ type Daemon struct {
 	metrics     *metrics.Metrics
 	journal     *event.Journal
 	sources     *sources
+	execs       *execs
 	feeds       *feed.Table
 	watcher     *watch.Watcher
 	removed     *removedTunnels
@@ -126,6 +128,7 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.alarms.add = d.journal.Add
 	d.sources = newSources(d.journal.Add)
+	d.execs = newExecs(o.Own)
 	d.recorder = &recorder{observe: d.observe, snapshot: d.snapshot.Load, log: d.log}
 	d.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: d.snapshot.Load, Relay: d.relay, Record: d.recorder.record, Ending: func(r *tunnel.Record) { d.feeds.Ending(r) }, MaxTunnels: maxTunnels(d.descriptors.limit),
@@ -154,6 +157,7 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) observe(r *tunnel.Record) {
 	d.metrics.Observe(r)
 	d.feeds.Observe(r)
+	d.execs.observe(r)
 	if r.Event == tunnel.Refused && r.Class == failure.Overload && r.Step == "limit" {
 		d.full.add(time.Now())
 	}

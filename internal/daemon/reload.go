@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,6 +33,8 @@ type fileState struct {
 	errors []string          // why the file on disk is not in force; none: it is
 	since  time.Time         // when that began
 	last   *admin.LastReload // nil: none since the start
+	real   string            // the path without symbolic links, when the configuration in force was loaded
+	hash   func() string     // of that configuration, worked out once
 }
 
 // configReport returns the configuration in force, masked, and how the last reload
@@ -43,7 +46,7 @@ func (d *Daemon) configReport() admin.ConfigReport {
 
 func (d *Daemon) configRow(snap *router.Router, file *fileState) admin.Config {
 	return admin.Config{
-		File: snap.Config().File, LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, FaultsSince: file.since, Warnings: d.warnings(snap),
+		File: snap.Config().File, RealPath: file.real, Hash: file.hash(), LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, FaultsSince: file.since, Warnings: d.warnings(snap),
 	}
 }
 
@@ -133,12 +136,13 @@ func (d *Daemon) reloaded(by string, start time.Time, r admin.Report, held bool)
 	last := &admin.LastReload{Time: time.Now(), By: by, Report: r}
 	if !r.Applied {
 		before := d.file.Load()
-		d.file.Store(&fileState{at: before.at, errors: r.Faults, since: cmp.Or(before.since, last.Time), last: last})
+		d.file.Store(&fileState{at: before.at, errors: r.Faults, since: cmp.Or(before.since, last.Time), last: last, real: before.real, hash: before.hash})
 		d.metrics.Reloaded("refused", false, time.Now())
 		d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held))
 		return
 	}
-	d.file.Store(&fileState{at: last.Time, last: last})
+	c := d.snapshot.Load().Config()
+	d.file.Store(&fileState{at: last.Time, last: last, real: c.RealPath(), hash: sync.OnceValue(c.Fingerprint)})
 	d.metrics.Reloaded("applied", true, time.Now())
 	d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held))
 	d.warn(r.Warnings)
@@ -173,7 +177,7 @@ func (d *Daemon) load() error {
 	d.listening.Store(change.set())
 	d.snapshot.Store(snap)
 	d.watcher.Refresh(d.started)
-	d.file.Store(&fileState{at: d.started})
+	d.file.Store(&fileState{at: d.started, real: c.RealPath(), hash: sync.OnceValue(c.Fingerprint)})
 	d.level = zap.NewAtomicLevelAt(logLevel(c.Log.Level))
 	d.lines = newLineWriter(d.options.Stderr)
 	d.setLogger(c)
@@ -190,6 +194,9 @@ func (d *Daemon) build(prev *upstream.Set, o config.Options) (*router.Router, er
 	c, err := config.LoadWith(d.options.ConfigPath, d.options.Environ, o)
 	if err != nil {
 		return nil, err
+	}
+	if d.options.Own {
+		c.Listen, c.Admin = []config.Listener{{Address: "127.0.0.1:0"}}, config.Admin{}
 	}
 	return Snapshot(c, prev, func(a netip.AddrPort) bool { return d.listening.Load().own(a) })
 }

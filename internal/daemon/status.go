@@ -37,6 +37,7 @@ func (d *Daemon) status() admin.Status {
 	snap, feeds := d.snapshot.Load(), d.feedReport()
 	s := d.briefWith(feeds.Exchanges)
 	s.Active, s.Tunnels, s.Older = d.handler.Active(), tunnelCounts(feeds), d.upgrade.others.processes()
+	s.Execs = d.execs.rows()
 	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
 	for _, l := range snap.Config().Listen {
 		if b := d.listening.Load().at(l.Address); b != nil {

@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/child"
+	"proxyd/internal/config"
+	"proxyd/internal/daemon"
+)
+
+// execOptions are the flags of exec.
+type execOptions struct {
+	daemon        string
+	quiet, noShim bool
+}
+
+func execCommand() *cobra.Command {
+	var o execOptions
+	cmd := &cobra.Command{
+		Use:   "exec [flags] [--] CMD [ARG…]",
+		Short: "Run a command with its connections through proxyd",
+		Long: `Run a command with the variables of proxyd env, through the running daemon if it
+has this configuration in force, else through an instance of its own on a free
+loopback port, for as long as CMD lives. An instance of its own shares no budgets
+and health checks with other proxyds, has no admin address and writes no log.
+
+The first lines on standard error say which, the last ones what went through which
+upstream and what was refused. Signals, terminal and exit code are those of CMD:
+128 and the signal's number if a signal ended it, 127 or 126 if it cannot be
+started. As process 1 of a container, exec takes in orphans.
+
+Python programs get a directory on PYTHONPATH whose sitecustomize.py makes aiohttp,
+ccxt and old versions of websockets use the proxy, which they do not by themselves.
+It has no effect with python -I, -E or -S. Java gets the proxy by JAVA_TOOL_OPTIONS.
+--no-shim leaves both out.`,
+		Example: `  proxyd exec -- python feed.py
+  proxyd exec -c proxyd.yaml --daemon own -- ./bot --symbol BTCUSDT
+  proxyd exec --quiet -- node app.js
+  proxyd exec --daemon required -- sh -c 'curl -s https://api.kraken.com/0/public/Time'`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 || args[0] == "" {
+				return usageError{fmt.Errorf("name the command to run: proxyd exec -- CMD")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOf("daemon", o.daemon, "auto", "required", "own"); err != nil {
+				return err
+			}
+			if err := child.Find(args[0]); err != nil {
+				return err
+			}
+			return o.run(cmd, args)
+		},
+	}
+	cmd.Flags().SetInterspersed(false) // what follows CMD is CMD's
+	cmd.Flags().StringVar(&o.daemon, "daemon", "auto", "`WHICH`: the running daemon if it fits, else an instance of its own (auto); required, or own")
+	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
+	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH and JAVA_TOOL_OPTIONS as they are")
+	return cmd
+}
+
+// exitStatus is the exit code of a command that has run.
+type exitStatus int
+
+// Error is not printed: the command has said what there is to say.
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// execProxy is where the command's connections go.
+type execProxy struct {
+	address string
+	shared  bool                       // others use it too
+	used    func() (admin.Exec, error) // what came from the command; waits until that is known
+	stop    func() error
+}
+
+// run runs the command.
+func (o *execOptions) run(cmd *cobra.Command, args []string) error {
+	say := func(format string, args ...any) {
+		if !o.quiet {
+			fmt.Fprintf(cmd.ErrOrStderr(), "proxyd: exec: "+format+"\n", args...)
+		}
+	}
+	path, label, given := configPath(cmd), fmt.Sprintf("exec-%d", os.Getpid()), os.Environ()
+	c, snap, err := load(path, config.Options{NoSecrets: true})
+	if err != nil {
+		return err
+	}
+	p, err := o.proxy(cmd, c, label, say)
+	if err != nil {
+		return err
+	}
+	environ, remove, err := o.environ(given, p.address, label, snap.SplitsHosts(), say)
+	if err != nil {
+		_ = p.stop() // it has served nothing
+		return err
+	}
+	code, err := child.Run(args, environ)
+	remove()
+	if err == nil && !o.quiet {
+		used, err := p.used()
+		writeUsed(say, used, err, p.shared)
+	}
+	if stopped := p.stop(); err == nil && stopped != nil {
+		return stopped
+	}
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+// proxy returns the running daemon or an instance of its own, and says which.
+func (o *execOptions) proxy(cmd *cobra.Command, c *config.Config, label string, say func(string, ...any)) (*execProxy, error) {
+	file := c.File
+	if file == "" {
+		file = "the built-in defaults"
+	}
+	why := "as asked"
+	if o.daemon != "own" {
+		p, unfit := runningDaemon(cmd, c, label, say)
+		switch {
+		case p != nil:
+			return p, nil
+		case o.daemon == "required":
+			return nil, fmt.Errorf("--daemon required: %w; start proxyd with this file, or use --daemon auto", unfit)
+		}
+		why = unfit.Error()
+	}
+	p, err := ownDaemon(cmd, c.File)
+	if err != nil {
+		return nil, err
+	}
+	say("an instance of its own at %s with %s (%s); it shares no budgets and health checks with other proxyds", p.address, file, why)
+	return p, nil
+}
+
+// ownDaemon starts an instance for this command alone.
+func ownDaemon(cmd *cobra.Command, path string) (*execProxy, error) {
+	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
+		_ = os.Unsetenv(name) // it is CMD that is ready or alive for systemd
+	}
+	d, err := daemon.New(daemon.Options{ConfigPath: path, Environ: os.Environ(), Stderr: io.Discard, Own: true, Version: version, Revision: revision()})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	force, ended := make(chan struct{}), make(chan error, 1)
+	close(force)                                                      // nothing is left to wait for
+	go func() { ended <- d.Run(ctx, daemon.Signals{Force: force}) }() // ends with ctx; stop waits for it
+	address, _ := d.Own()
+	return &execProxy{
+		address: address.String(),
+		used:    settled(func() (admin.Exec, error) { _, x := d.Own(); return x, nil }),
+		stop:    func() error { cancel(); return <-ended },
+	}, nil
+}
+
+// runningDaemon returns the running daemon, or why it is not the one to use: its
+// file must be c's, with the same content, and a listener must take clients as
+// they are.
+func runningDaemon(cmd *cobra.Command, c *config.Config, label string, say func(string, ...any)) (*execProxy, error) {
+	if c.File == "" {
+		return nil, errors.New("there is no file whose content it could have")
+	}
+	client, err := adminClient(cmd)
+	if err != nil {
+		return nil, errors.New("no admin address leads to a running daemon")
+	}
+	ask := func() (admin.Status, error) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), requestTimeout)
+		defer cancel()
+		return client.Status(ctx)
+	}
+	before, err := ask()
+	var gone *admin.UnreachableError
+	if errors.As(err, &gone) && gone.Refused {
+		return nil, fmt.Errorf("no daemon is running at the admin address %s", gone.Address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	bound, err := fitting(c, before)
+	if err != nil {
+		return nil, err
+	}
+	say("the running daemon at %s (process %d, %s), as user %s", bound, before.PID, c.File, label)
+	return &execProxy{
+		address: bound, shared: true,
+		used: settled(func() (admin.Exec, error) {
+			s, err := ask()
+			if err == nil && s.PID != before.PID {
+				before = admin.Status{PID: s.PID}
+				say("the daemon was replaced meanwhile; what follows is since then")
+			}
+			return since(execRow(before, label), execRow(s, label)), err
+		}),
+		stop: func() error { return nil },
+	}, nil
+}
+
+// fitting returns where the daemon takes the clients of configuration c, or why it
+// does not.
+func fitting(c *config.Config, s admin.Status) (string, error) {
+	switch {
+	case s.Config.File == "":
+		return "", errors.New("the running daemon has the built-in defaults")
+	case c.RealPath() != s.Config.RealPath:
+		return "", fmt.Errorf("the running daemon has another file, %s", s.Config.File)
+	case s.Config.Hash != c.Fingerprint():
+		return "", fmt.Errorf("the running daemon has another content of %s in force; see proxyd status", c.File)
+	case s.State != admin.StateReady:
+		return "", fmt.Errorf("the running daemon is %s", s.State)
+	}
+	i := slices.IndexFunc(c.Listen, func(l config.Listener) bool {
+		loopback := func(p netip.Prefix) bool { return p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) }
+		return l.Use == nil && l.TLSCert == "" && l.Kind == 0 && (len(l.Allow) == 0 || slices.ContainsFunc(l.Allow, loopback))
+	})
+	if i < 0 {
+		return "", fmt.Errorf("%s has no listener without use, kind and tls", c.File)
+	}
+	if len(c.Listen[i].Users) > 0 {
+		return "", fmt.Errorf("the listener %s asks for a password", c.Listen[i].Address)
+	}
+	for _, l := range s.Listeners {
+		if l.Address != c.Listen[i].Address {
+			continue
+		}
+		if l.Bound != "" {
+			return dialable(l.Bound), nil
+		}
+		return dialable(l.Address), nil
+	}
+	return "", fmt.Errorf("the running daemon does not listen on %s", c.Listen[i].Address)
+}
+
+// environ returns the environment of the command, from what is given, and a function that removes what
+// was written for it.
+func (o *execOptions) environ(given []string, address, label string, labelled bool, say func(string, ...any)) (environ []string, remove func(), err error) {
+	remove = func() {}
+	p, err := (&envOptions{user: label}).pointers(config.ClientListener{Address: address}, labelled)
+	if err != nil {
+		return nil, remove, err
+	}
+	set := variables(p)
+	var removed []string
+	for _, v := range given {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(strings.ToUpper(name), "CRYPTOFEED_PROXY_") {
+			removed = append(removed, name)
+		} else {
+			environ = append(environ, v)
+		}
+	}
+	if len(removed) > 0 {
+		say("removed for the command: %s; proxyd chooses the upstreams", strings.Join(removed, ", "))
+	}
+	if !o.noShim {
+		dir, err := child.PythonDir()
+		if err != nil {
+			return nil, remove, fmt.Errorf("the directory for PYTHONPATH: %w; set TMPDIR to one that this user may write in, or use --no-shim", err)
+		}
+		remove = func() { _ = os.RemoveAll(dir) }
+		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))},
+			[2]string{"JAVA_TOOL_OPTIONS", before(os.Getenv("JAVA_TOOL_OPTIONS"), " ", javaOptions(p))})
+		say("Python: aiohttp, ccxt and old websockets use the proxy by %s; Java: by JAVA_TOOL_OPTIONS; --no-shim leaves both out", filepath.Join(dir, "sitecustomize.py"))
+	}
+	for _, s := range set {
+		environ = append(environ, s[0]+"="+s[1]) // the last one of a name counts
+	}
+	return environ, remove, nil
+}
+
+// before joins two values, of which one may be empty.
+func before(first, separator, second string) string {
+	if first == "" || second == "" {
+		return first + second
+	}
+	return first + separator + second
+}
+
+// javaOptions are the system properties that Java's clients read.
+func javaOptions(p pointers) string {
+	var direct []string
+	for _, host := range strings.Split(noProxy, ",") {
+		if net.ParseIP(host) != nil && strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		direct = append(direct, host)
+	}
+	return fmt.Sprintf("-Dhttp.proxyHost=%[1]s -Dhttp.proxyPort=%[2]s -Dhttps.proxyHost=%[1]s -Dhttps.proxyPort=%[2]s -Dhttp.nonProxyHosts=%[3]s",
+		p.host, p.port, strings.Join(direct, "|"))
+}

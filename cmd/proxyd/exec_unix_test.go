@@ -1,0 +1,89 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The command has the variables of proxyd env and the shims on top of what was
+// there, and none of cryptofeed's proxies.
+func TestExecEnvironment(t *testing.T) {
+	t.Parallel()
+	path := file(t, "default: direct\nexchanges: {bitfinex: {http: direct, websocket: \"http://p.example:1\"}}\n")
+	const script = `echo "$https_proxy|$WSS_PROXY|$NO_PROXY|$NODE_USE_ENV_PROXY|$PYTHONPATH|$JAVA_TOOL_OPTIONS|${CRYPTOFEED_PROXY_REST-none}"; test -r "${PYTHONPATH%%:*}/sitecustomize.py" && ls -ld "${PYTHONPATH%%:*}"`
+	out, errOut, code := runExec(t, []string{"https_proxy=http://192.0.2.1:1", "CRYPTOFEED_PROXY_REST=http://192.0.2.2:1", "PYTHONPATH=/there/before", "JAVA_TOOL_OPTIONS=-Xmx1g"},
+		"-c", path, "sh", "-c", script)
+	line, dir, _ := strings.Cut(out, "\n")
+	v := strings.Split(line, "|")
+	if code != 0 || len(v) < 7 {
+		t.Fatalf("exit code %d: %s%s", code, out, errOut)
+	}
+	shim, before, _ := strings.Cut(v[4], ":")
+	if !strings.HasPrefix(v[0], "http://exec-") || !strings.Contains(v[0], ":x@127.0.0.1:") || !strings.Contains(v[1], "+websocket:x@127.0.0.1:") ||
+		!strings.Contains(v[2], "169.254.169.254") || v[3] != "1" || before != "/there/before" || v[len(v)-1] != "none" {
+		t.Errorf("%q", v)
+	}
+	if java := strings.Join(v[5:len(v)-1], "|"); !strings.HasPrefix(java, "-Xmx1g -Dhttp.proxyHost=127.0.0.1 ") || !strings.Contains(java, "-Dhttp.nonProxyHosts=localhost|127.0.0.1|[::1]|") {
+		t.Errorf("JAVA_TOOL_OPTIONS: %s", java)
+	}
+	if !strings.HasPrefix(dir, "drwx------") {
+		t.Errorf("the directory is not private: %s", dir)
+	}
+	if _, err := os.Stat(shim); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", shim, err)
+	}
+	if strings.Count(errOut, "CRYPTOFEED_PROXY_REST") != 1 || strings.Contains(errOut, "192.0.2.2") || !strings.Contains(errOut, shim) {
+		t.Errorf("%s", errOut)
+	}
+	out, errOut, _ = runExec(t, []string{"PYTHONPATH=/there/before", "JAVA_TOOL_OPTIONS="}, "-c", path, "--no-shim", "--", "sh", "-c", `echo "$PYTHONPATH|$JAVA_TOOL_OPTIONS"`)
+	if out != "/there/before|\n" || strings.Contains(errOut, "sitecustomize") {
+		t.Errorf("--no-shim: %s%s", out, errOut)
+	}
+}
+
+// Signals reach the command, and its exit code is passed on.
+func TestExecPassesOnSignalsAndExitCodes(t *testing.T) {
+	t.Parallel()
+	path := file(t, "default: direct\n")
+	for _, tt := range []struct {
+		name, script string
+		signal       syscall.Signal
+		code         int
+	}{
+		{"exit code", "exit 7", 0, 7},
+		{"killed", "kill -KILL $$", 0, 128 + 9},
+		{"USR1 handled", `trap "exit 9" USR1; echo up >&2; while :; do sleep 0.02; done`, syscall.SIGUSR1, 9},
+		{"HUP handled", `trap "exit 10" HUP; echo up >&2; while :; do sleep 0.02; done`, syscall.SIGHUP, 10},
+		{"TERM", `echo up >&2; exec sleep 60`, syscall.SIGTERM, 128 + 15},
+		{"INT without a terminal", `echo up >&2; exec sleep 60`, syscall.SIGINT, 128 + 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, nil, "exec", "-c", path, "--daemon", "own", "--", "sh", "-c", tt.script)
+			if tt.signal != 0 {
+				p.until(t, "up")
+				if err := p.Process.Signal(tt.signal); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if errOut, code := p.exit(t); code != tt.code {
+				t.Errorf("exit code %d, want %d\n%s", code, tt.code, errOut)
+			}
+		})
+	}
+}
+
+// What was ignored before stays ignored for the command, as nohup wants it.
+func TestExecKeepsIgnoredSignals(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("sh", "-c", `trap "" HUP; exec "$0" exec -c "$1" --quiet -- sh -c 'kill -HUP $PPID; kill -HUP $$; echo alive'`, os.Args[0], file(t, "default: direct\n")) //nolint:gosec // this test's own binary
+	cmd.Env = append(os.Environ(), asProxyd+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "alive\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"proxyd/internal/admin"
+)
+
+// settledWithin is how long the tunnels of a command that has ended may take to end
+// too: a process that it has left behind may hold some.
+const settledWithin = 2 * time.Second
+
+// settled returns ask, repeated until no tunnel is open.
+func settled(ask func() (admin.Exec, error)) func() (admin.Exec, error) {
+	return func() (admin.Exec, error) {
+		for end := time.Now().Add(settledWithin); ; time.Sleep(20 * time.Millisecond) {
+			x, err := ask()
+			if err != nil || x.Open == 0 || time.Now().After(end) {
+				return x, err
+			}
+		}
+	}
+}
+
+// execRow returns the row of a label.
+func execRow(s admin.Status, label string) admin.Exec {
+	for _, x := range s.Execs {
+		if x.Label == label {
+			return x
+		}
+	}
+	return admin.Exec{Label: label}
+}
+
+// since returns what has come on top of an earlier row: a process before this one may
+// have had its id.
+func since(before, now admin.Exec) admin.Exec {
+	now.Open = max(0, now.Open-before.Open)
+	now.Refused -= before.Refused
+	for i := range now.Upstreams {
+		u := &now.Upstreams[i]
+		if j := slices.IndexFunc(before.Upstreams, func(b admin.ExecUpstream) bool { return b.Upstream == u.Upstream }); j >= 0 {
+			b := before.Upstreams[j]
+			u.Connections, u.BytesUp, u.BytesDown = u.Connections-b.Connections, u.BytesUp-b.BytesUp, u.BytesDown-b.BytesDown
+		}
+	}
+	for i := range now.Refusals {
+		r := &now.Refusals[i]
+		if j := slices.IndexFunc(before.Refusals, func(b admin.ExecRefusal) bool { return b.Text == r.Text }); j >= 0 {
+			r.Count -= before.Refusals[j].Count
+		}
+	}
+	now.Upstreams = slices.DeleteFunc(now.Upstreams, func(u admin.ExecUpstream) bool { return u.Connections == 0 })
+	now.Refusals = slices.DeleteFunc(now.Refusals, func(r admin.ExecRefusal) bool { return r.Count == 0 })
+	return now
+}
+
+// writeUsed writes the last lines: what went through which upstream, what was
+// refused, or that nothing came.
+func writeUsed(say func(string, ...any), x admin.Exec, err error, shared bool) {
+	if err != nil {
+		say("what came through proxyd is not known: %v", err)
+		return
+	}
+	if len(x.Upstreams) == 0 && x.Refused == 0 {
+		hint := "the command opened no connection, or connects directly: see proxyd env --for, docs/clients.md"
+		if shared {
+			hint += "; clients that send no user name, such as Java's, are not counted"
+		}
+		say("warning: nothing came through proxyd: %s", hint)
+		return
+	}
+	var parts []string
+	for _, u := range x.Upstreams {
+		parts = append(parts, fmt.Sprintf("%s through %s (%s up, %s down)", count(u.Connections, "connection"), u.Upstream, shortBytes(float64(u.BytesUp)), shortBytes(float64(u.BytesDown))))
+	}
+	if x.Open > 0 {
+		parts = append(parts, fmt.Sprintf("%d still open", x.Open))
+	}
+	for _, r := range x.Refusals {
+		text := r.Text
+		if r.Hint != "" {
+			text += "; " + r.Hint
+		}
+		say("refused, %s: %s", count(r.Count, "time"), text)
+	}
+	if x.Refused > 0 {
+		parts = append(parts, fmt.Sprintf("%d refused", x.Refused))
+	}
+	say("%s", strings.Join(parts, ", "))
+}
+
+// count returns a number with its noun.
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}

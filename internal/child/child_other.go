@@ -1,0 +1,22 @@
+//go:build !unix
+
+package child
+
+import (
+	"os"
+	"os/signal"
+)
+
+// Run runs a command with this process's standard files and returns its exit code.
+// The error is a *StartError. Ctrl-C reaches the command by the console.
+func Run(args, environ []string) (int, error) {
+	signals := make(chan os.Signal, 1) // not read: the console has sent it to the command too
+	signal.Notify(signals, os.Interrupt)
+	defer signal.Stop(signals)
+	cmd, err := start(args, environ)
+	if err != nil {
+		return 0, err
+	}
+	_ = cmd.Wait() // its error is the exit code
+	return cmd.ProcessState.ExitCode(), nil
+}

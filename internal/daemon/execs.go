@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/tunnel"
+)
+
+// What is kept: the label comes from the client.
+const (
+	maxExecs        = 32 // labels; the oldest one goes
+	maxExecRefusals = 8  // refusals of a label that differ
+)
+
+// execLabel is the user name that proxyd exec gives the clients of its command.
+var execLabel = regexp.MustCompile(`^exec-[0-9]{1,10}$`)
+
+// execs counts what came from each proxyd exec. It is safe for concurrent use.
+type execs struct {
+	own bool // all of it comes from one, whatever the label
+
+	mu   sync.Mutex
+	list []*admin.Exec // the oldest first
+}
+
+func newExecs(own bool) *execs {
+	e := &execs{own: own}
+	if own {
+		e.list = append(e.list, &admin.Exec{})
+	}
+	return e
+}
+
+// observe counts a record.
+func (e *execs) observe(r *tunnel.Record) {
+	if !e.own && (!strings.HasPrefix(r.Label, "exec-") || !execLabel.MatchString(r.Label)) {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x := e.row(r.Label)
+	switch r.Event {
+	case tunnel.Opened:
+		x.Open++
+		upstreamOf(x, r.Upstream).Connections++
+	case tunnel.Ended, tunnel.Moved:
+		x.Open = max(0, x.Open-1)
+		u := upstreamOf(x, r.Upstream)
+		u.BytesUp, u.BytesDown = u.BytesUp+r.Up, u.BytesDown+r.Down
+	case tunnel.Served:
+		u := upstreamOf(x, r.Upstream)
+		u.Connections, u.BytesUp, u.BytesDown = u.Connections+1, u.BytesUp+r.Up, u.BytesDown+r.Down
+	case tunnel.Refused:
+		refusalOf(x, r)
+	case tunnel.Unlisted: // its tunnel counts
+	}
+}
+
+// row returns the row of a label. The caller holds mu.
+func (e *execs) row(label string) *admin.Exec {
+	if e.own {
+		return e.list[0]
+	}
+	if i := slices.IndexFunc(e.list, func(x *admin.Exec) bool { return x.Label == label }); i >= 0 {
+		return e.list[i]
+	}
+	if len(e.list) == maxExecs {
+		e.list = slices.Delete(e.list, 0, 1)
+	}
+	e.list = append(e.list, &admin.Exec{Label: label})
+	return e.list[len(e.list)-1]
+}
+
+// upstreamOf returns a row's counters of an upstream.
+func upstreamOf(x *admin.Exec, name string) *admin.ExecUpstream {
+	i := slices.IndexFunc(x.Upstreams, func(u admin.ExecUpstream) bool { return u.Upstream == name })
+	if i < 0 {
+		i = len(x.Upstreams)
+		x.Upstreams = append(x.Upstreams, admin.ExecUpstream{Upstream: name})
+	}
+	return &x.Upstreams[i]
+}
+
+// refusalOf counts a refusal.
+func refusalOf(x *admin.Exec, r *tunnel.Record) {
+	x.Refused++
+	i := slices.IndexFunc(x.Refusals, func(f admin.ExecRefusal) bool { return f.Text == r.Text })
+	switch {
+	case i >= 0:
+		x.Refusals[i].Count++
+	case len(x.Refusals) < maxExecRefusals:
+		x.Refusals = append(x.Refusals, admin.ExecRefusal{Text: r.Text, Hint: r.Hint, Count: 1})
+	}
+}
+
+// rows returns a copy, the oldest first.
+func (e *execs) rows() []admin.Exec {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var list []admin.Exec
+	for _, x := range e.list {
+		row := *x
+		row.Upstreams, row.Refusals = slices.Clone(x.Upstreams), slices.Clone(x.Refusals)
+		list = append(list, row)
+	}
+	return list
+}
+
+// Own returns where a daemon for one command (Options.Own) listens, and what has
+// come from the command so far.
+func (d *Daemon) Own() (net.Addr, admin.Exec) {
+	return d.listening.Load().clients()[0].ln.Addr(), d.execs.rows()[0]
+}

@@ -1,14 +1,17 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
 	"net/http/pprof"
 	"slices"
 	"strings"
+	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/event"
 	"proxyd/internal/router"
 )
 
@@ -199,4 +202,33 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	_ = enc.Encode(v) // fails if the client has left
+}
+
+// streamStatus sends the status at once and twice a second, and each event as it
+// happens.
+func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
+	after, _ := event.ParseID(r.Header.Get("Last-Event-ID"))
+	s.streams.open(w, r, func(st *stream) error {
+		return st.follow(s.o.Journal, event.Query{After: after}, func() (string, error) { return s.streams.latest.frame(s.o.Status) })
+	})
+}
+
+// page serves the status to a browser: problems first.
+func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
+	st := s.o.Status()
+	data := struct {
+		Status
+		News    []string
+		Refresh int
+	}{st, st.Problems(), refreshSeconds}
+	data.Time = cmp.Or(data.Time, time.Now())
+	data.Upstreams = slices.Clone(st.Upstreams)
+	slices.SortStableFunc(data.Upstreams, func(a, b Upstream) int { return rank(b) - rank(a) })
+	var page strings.Builder
+	if err := pageTemplate.Execute(&page, data); err != nil {
+		panic(err) // an error in the template
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", pagePolicy)
+	_, _ = w.Write([]byte(page.String()))
 }

@@ -14,6 +14,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/event"
+	"proxyd/internal/feed"
 )
 
 // events answers with what the journal has or, to a viewer that takes events, goes
@@ -46,14 +47,14 @@ func (s *Server) eventQuery(values url.Values, now time.Time) (q event.Query, er
 		value := list[len(list)-1]
 		switch name {
 		case "exchange":
-			q.Exchange, err = s.eventExchange(strings.ToLower(value))
+			q.Exchange, err = s.exchangeID(strings.ToLower(value))
 		case "kind":
 			var k catalog.Kind
 			if k, err = catalog.ParseKind(value); err == nil {
 				q.Kind = k.String()
 			}
 		case "upstream":
-			q.Upstream, err = s.eventUpstream(strings.ToLower(value))
+			q.Upstream, err = s.upstreamName(strings.ToLower(value))
 		case "severity":
 			if q.Severity = event.Severity(value); !q.Severity.AtLeast(event.Info) {
 				err = fmt.Errorf("%q is none of info, warn, error", value)
@@ -101,7 +102,9 @@ func parseSince(text string, now time.Time) (since time.Time, after event.ID, er
 	return since, after, fmt.Errorf("%q is no duration (1h30m), RFC 3339 time (%s) or event ID", text, now.UTC().Format(time.RFC3339))
 }
 
-func (s *Server) eventExchange(name string) (string, error) {
+// exchangeID returns the id of an exchange that the configuration or the journal has
+// under a name.
+func (s *Server) exchangeID(name string) (string, error) {
 	if snap := s.o.Snapshot(); snap != nil {
 		id, ok := snap.Config().Known().Resolve(name)
 		if ok || slices.ContainsFunc(snap.Config().Exchanges, func(e config.Exchange) bool { return e.ID == name }) {
@@ -114,7 +117,8 @@ func (s *Server) eventExchange(name string) (string, error) {
 	return "", fmt.Errorf("there is no exchange %q; see: proxyd exchanges", name)
 }
 
-func (s *Server) eventUpstream(name string) (string, error) {
+// upstreamName returns name if the configuration or the journal has such an upstream.
+func (s *Server) upstreamName(name string) (string, error) {
 	var names []string
 	if snap := s.o.Snapshot(); snap != nil {
 		for _, u := range snap.Set().Upstreams() {
@@ -125,4 +129,51 @@ func (s *Server) eventUpstream(name string) (string, error) {
 		return name, nil
 	}
 	return "", fmt.Errorf("there is no upstream %q%s", name, config.DidYouMean(name, names))
+}
+
+// feeds answers with the rows of exchanges and feeds, or those that match
+// ?exchange=, ?kind= and ?upstream=. An upstream's exchanges are those that it has
+// feeds of.
+func (s *Server) feeds(w http.ResponseWriter, r *http.Request) {
+	if s.o.Feeds == nil {
+		(&refusal{status: http.StatusNotImplemented, text: "this proxyd keeps no feeds; see /api/v1/status"}).write(w, r)
+		return
+	}
+	q, report := r.URL.Query(), s.o.Feeds()
+	exchange, kind, through := strings.ToLower(q.Get("exchange")), q.Get("kind"), strings.ToLower(q.Get("upstream"))
+	var err error
+	if kind != "" {
+		k, bad := catalog.ParseKind(kind)
+		kind, err = k.String(), bad
+	}
+	if id, bad := s.exchangeID(exchange); bad == nil {
+		exchange = id
+	} else if exchange != "" && !slices.ContainsFunc(report.Exchanges, func(e feed.Exchange) bool { return e.Exchange == exchange }) {
+		err = bad
+	}
+	if _, bad := s.upstreamName(through); bad != nil && through != "" && !slices.ContainsFunc(report.Feeds, func(f feed.Feed) bool { return f.Upstream == through }) {
+		err = bad
+	}
+	if err != nil {
+		(&refusal{status: http.StatusBadRequest, text: err.Error()}).write(w, r)
+		return
+	}
+	writeJSON(w, http.StatusOK, selected(report, exchange, kind, through))
+}
+
+// selected returns the rows of a report that match what is not "".
+func selected(r feed.Report, exchange, kind, through string) feed.Report {
+	matches := func(want, have string) bool { return want == "" || want == have }
+	r.Feeds = slices.DeleteFunc(r.Feeds, func(f feed.Feed) bool {
+		return !matches(exchange, f.Exchange) || !matches(kind, f.Kind) || !matches(through, f.Upstream)
+	})
+	type key struct{ exchange, kind string }
+	have := map[key]bool{}
+	for i := range r.Feeds {
+		have[key{r.Feeds[i].Exchange, r.Feeds[i].Kind}] = true
+	}
+	r.Exchanges = slices.DeleteFunc(r.Exchanges, func(e feed.Exchange) bool {
+		return !matches(exchange, e.Exchange) || !matches(kind, e.Kind) || through != "" && !have[key{e.Exchange, e.Kind}]
+	})
+	return r
 }

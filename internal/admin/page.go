@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"path"
 	"proxyd/internal/printable"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,26 +55,6 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 
 // refreshSeconds is how often a page without script loads itself again.
 const refreshSeconds = 5
-
-// page serves the status to a browser: problems first.
-func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
-	st := s.o.Status()
-	data := struct {
-		Status
-		News    []string
-		Refresh int
-	}{st, st.Problems(), refreshSeconds}
-	data.Time = cmp.Or(data.Time, time.Now())
-	data.Upstreams = slices.Clone(st.Upstreams)
-	slices.SortStableFunc(data.Upstreams, func(a, b Upstream) int { return rank(b) - rank(a) })
-	var page strings.Builder
-	if err := pageTemplate.Execute(&page, data); err != nil {
-		panic(err) // an error in the template
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", pagePolicy)
-	_, _ = w.Write([]byte(page.String()))
-}
 
 // pageFile serves the page's style and scripts.
 func pageFile(w http.ResponseWriter, r *http.Request) {

@@ -179,15 +179,6 @@ func (st *stream) sendStatus(status func() (string, error)) error {
 	return st.write(text)
 }
 
-// streamStatus sends the status at once and twice a second, and each event as it
-// happens.
-func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
-	after, _ := event.ParseID(r.Header.Get("Last-Event-ID"))
-	s.streams.open(w, r, func(st *stream) error {
-		return st.follow(s.o.Journal, event.Query{After: after}, func() (string, error) { return s.streams.latest.frame(s.o.Status) })
-	})
-}
-
 // statusEvery is how often a viewer gets the status: a new tunnel must be on its
 // page within a second, its delivery included.
 const statusEvery = time.Second / 2

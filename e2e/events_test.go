@@ -124,7 +124,7 @@ func TestEventsGoAlongWithAnUpgrade(t *testing.T) {
 		t.Errorf("the events before it are\n%v, and were\n%v", all, before)
 	}
 	testkit.Eventually(t, testkit.Patience, "the viewer has seen each once", func() bool { return slices.Equal(viewer.seen(), s.events(t)) })
-	if got := texts(all, "drain"); !strings.Contains(got, "tokyo-1 is drained") || !strings.Contains(got, "in use again") {
+	if got := texts(all, "drain"); !strings.Contains(got, "tokyo-1 is drained") || !strings.Contains(got, "is no longer drained") {
 		t.Errorf("the drain:\n%s", got)
 	}
 	tunnels.end(t)

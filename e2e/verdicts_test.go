@@ -147,7 +147,7 @@ func TestAVerdictIsAboutOneExchange(t *testing.T) {
 			}
 			g.says(t, "no new connections", "drain", "second")
 			g.leaves(t, "api.binance.com", "first") // where it is the last one left, it is tried
-			g.says(t, "in use again", "resume", "second")
+			g.says(t, "no longer drained", "resume", "second")
 			asked := len(rest.visits())
 			testkit.Eventually(t, testkit.Patience, "two probes more", func() bool { return len(rest.visits()) > asked+1 })
 			if got := g.since(t); !got.Equal(since) { // that it is confirmed makes it no younger
@@ -205,7 +205,7 @@ func TestARateLimitedExitIsLeftAlone(t *testing.T) {
 		}
 	}
 	g.leaves(t, "stream.binance.com", "first")
-	g.says(t, "in use again", "resume", "second", "binance")
+	g.says(t, "no longer drained", "resume", "second", "binance")
 	g.leaves(t, "api.binance.com", "second")
 	limited := rest.firstBad()
 	testkit.Eventually(t, testkit.Patience, "it is asked again", func() bool { return rest.visits()[len(rest.visits())-1].After(limited.Add(pause / 2)) })
@@ -250,7 +250,7 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	g.leaves(t, "api.binance.com", "first")
 	g.says(t, "no new connections", "drain", "second")
 	live = startFeeds(t, g.Addr, "stream.binance.com:443", 1, 50*time.Millisecond, testkit.SOCKS5) // as the last one left
-	g.says(t, "in use again", "resume", "second")
+	g.says(t, "no longer drained", "resume", "second")
 	g.leaves(t, "stream.binance.com", "first")
 	if out, _ := g.command(t, "status"); strings.Contains(out, "blocked") {
 		t.Errorf("a verdict holds against a living feed:\n%s", out)

@@ -24,7 +24,7 @@ func TestDrainAndResume(t *testing.T) {
 	}{
 		{[]string{"drain", "tokyo-1"}, 0, "tokyo-1: no new connections; tunnels stay\n"},
 		{[]string{"drain", "tokyo-1", "okx"}, 0, "tokyo-1 for okx: no new connections; tunnels stay\n"},
-		{[]string{"resume", "tokyo-1", "okx"}, 0, "tokyo-1 for okx: in use again\n"},
+		{[]string{"resume", "tokyo-1", "okx"}, 0, "tokyo-1 for okx: no longer drained\n"},
 		{[]string{"drain", "tokio-1"}, 1, "proxyd: there is no upstream tokio-1\n"},
 		{[]string{"drain"}, 2, "Run 'proxyd --help'"},
 		{[]string{"resume", "a", "b", "c"}, 2, "Run 'proxyd --help'"},

@@ -105,7 +105,7 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 		text(w, http.StatusOK, what+": no new connections; tunnels stay\n")
 		return
 	}
-	text(w, http.StatusOK, what+": in use again\n")
+	text(w, http.StatusOK, what+": no longer drained\n")
 }
 
 // noWriteDeadline lifts the limit on an answer's time: a change takes what it

@@ -239,7 +239,7 @@ func TestClientDrains(t *testing.T) {
 		}{
 			{"tokyo-1", "", true, "tokyo-1: no new connections; tunnels stay"},
 			{"a b&c", "okx", true, "a b&c for okx: no new connections; tunnels stay"},
-			{"tokyo-1", "okx", false, "tokyo-1 for okx: in use again"},
+			{"tokyo-1", "okx", false, "tokyo-1 for okx: no longer drained"},
 		} {
 			said, err := c.Drain(t.Context(), x.upstream, x.exchange, x.on)
 			if got := <-asked; err != nil || said != x.says || got != [3]any{x.upstream, x.exchange, x.on} {

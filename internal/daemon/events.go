@@ -110,7 +110,7 @@ func drainEvent(upstream, exchange string, on bool) event.Event {
 	e := event.Event{Severity: event.Warn, Type: event.Drained, Exchange: exchange, Upstream: upstream, Text: what + " is drained: no new connections"}
 	e.Hint = "when it is to be used again: proxyd resume " + strings.TrimSpace(upstream+" "+exchange)
 	if !on {
-		e.Severity, e.Text, e.Hint = event.Info, what+" is in use again", ""
+		e.Severity, e.Text, e.Hint = event.Info, what+" is no longer drained", ""
 	}
 	return e
 }

@@ -55,7 +55,7 @@ func (t *Table) hint(p *pair) string {
 		if i := slices.IndexFunc(p.noMember, func(u upstream.Unavailable) bool { return u.Drained != "" }); i >= 0 {
 			return "to end the drain: proxyd resume " + p.noMember[i].Drained
 		}
-		return t.expand(p, hintNoMember)
+		return t.expand(p, cmp.Or(hints[ejectedFor(p.noMember)], hintNoMember))
 	}
 	last := slices.MaxFunc(causes, func(a, b cause) int { return a.last.Compare(b.last) })
 	switch {
@@ -75,6 +75,19 @@ func (t *Table) hint(p *pair) string {
 	}
 	slices.Sort(names)
 	return t.expand(p, cmp.Or(hints[last.class], hintNoMember), names...)
+}
+
+// ejectedFor returns the class for which all of some upstreams are ejected, "" for none.
+func ejectedFor(list []upstream.Unavailable) (class failure.Class) {
+	for i, u := range list {
+		why, ok := strings.CutPrefix(u.Why, "ejected (")
+		why = strings.TrimSuffix(why, ")")
+		if !ok || i > 0 && failure.Class(why) != class {
+			return ""
+		}
+		class = failure.Class(why)
+	}
+	return class
 }
 
 // expand puts names into a hint: those of upstreams, or of all that p's failures name.

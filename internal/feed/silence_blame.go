@@ -99,7 +99,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	switch {
 	case s.all.silent >= 3 && s.all.silent*2 > s.all.feeds && len(s.upstreams) > 1 && s.exchanges() > 1 && !s.oneGoesOn():
 		return blame{blameNetwork, fmt.Sprintf("%d of %d feeds are silent at once: this machine's network", s.all.silent, s.all.feeds), "look at this machine's own connection"}
-	case len(pair.carry) > 0:
+	case len(pair.carry) > 0 && (silent == 0 || silent < others || direct):
 		return blame{blameUpstream, fmt.Sprintf("%s through %s goes on: %s", x, strings.Join(pair.carry, ", "), up), "proxyd close " + f.filter() + ": the clients reconnect"}
 	case silent > 0 && silent == others && direct:
 		return blame{blameNetwork, "all direct feeds are silent: this machine's network", "look at this machine's own connection"}

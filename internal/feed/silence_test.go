@@ -265,6 +265,7 @@ func TestBlameFollowsFromWhatElseIsSilent(t *testing.T) {
 		{"alone", []row{{"okx", "tokyo-1", true}}, blameUnknown, "cannot tell okx from tokyo-1"},
 		{"another upstream goes on", []row{{"okx", "tokyo-1", true}, {"okx", "tokyo-2", false}}, blameUpstream, "okx through tokyo-2 goes on: tokyo-1"},
 		{"all through the upstream", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}, {"bybit", "fra-1", false}}, blameUpstream, "all feeds through tokyo-1"},
+		{"all through the upstream, and others of theirs go on", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}, {"okx", "fra-1", false}, {"kraken", "fra-1", false}}, blameUpstream, "all feeds through tokyo-1 are silent: tokyo-1"},
 		{"all of the exchange", []row{{"okx", "tokyo-1", true}, {"okx", "tokyo-2", true}, {"kraken", "tokyo-1", false}, {"bybit", "fra-1", false}}, blameExchange, "silent through 2 upstreams: okx"},
 		{"all through the only upstream", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}}, blameUpstream, "tokyo-1, or this machine's network"},
 		{"all direct", []row{{"okx", "direct", true}, {"kraken", "direct", true}}, blameNetwork, "all direct feeds"},

@@ -377,6 +377,9 @@ func TestEjectedUpstreamThatCarriesAgainIsNoLoss(t *testing.T) {
 		_, _ = h.open(futures)
 		return h.row("binance_futures", "http").State == feed.Lost
 	})
+	if hint := h.row("binance_futures", "http").Hint; !strings.Contains(hint, "tokyo-1, tokyo-2") {
+		t.Errorf("hint %q", hint)
+	}
 	one.SetFault(nil)
 	testkit.Eventually(t, testkit.Patience, "a tunnel", func() bool {
 		_, err := h.open(futures)

@@ -194,7 +194,7 @@ func TestUpstreamIsDrainedByKeyboard(t *testing.T) {
 		t.Errorf("after two statuses the focus is on %q", got)
 	}
 	b.press(" ")
-	b.shows(2*time.Second, "#answer", "in use again")
+	b.shows(2*time.Second, "#answer", "no longer drained")
 }
 
 func TestSilentFeedIsLineOneOfThePage(t *testing.T) {

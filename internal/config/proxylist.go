@@ -24,9 +24,13 @@ const (
 // secret.
 func ParseList(file string, text []byte, scheme Scheme) (proxies []Proxy, urls []string, errs Errors) {
 	l := readList(file, text, scheme)
-	names := map[string]int{}
+	names, times := map[string]int{}, map[Identity]int{}
+	for _, p := range l.proxies {
+		times[IdentityOf(p)]++
+	}
 	for i := range l.proxies {
 		p := &l.proxies[i]
+		p.Apart = times[IdentityOf(*p)] > 1
 		p.Name = p.URL.Authority()
 		if names[p.Name]++; names[p.Name] > 1 {
 			p.Name += "#" + strconv.Itoa(names[p.Name])

@@ -31,6 +31,14 @@ func TestParseList(t *testing.T) {
 	}
 }
 
+// Sessions at a gateway may differ in the password alone: each is a proxy.
+func TestParseListSessions(t *testing.T) {
+	proxies, urls, errs := ParseList("list.txt", []byte("g.example:1:bob:x_1\ng.example:1:bob:x_2\ng.example:1:bob:x_1\n"), SchemeSOCKS5)
+	if len(errs) > 0 || len(proxies) != 2 || len(urls) != 2 || proxies[0].Name != "g.example:1" || proxies[1].Name != "g.example:1#2" || IdentityOf(proxies[0]) == IdentityOf(proxies[1]) {
+		t.Errorf("%v, %v, %v", proxies, urls, errs)
+	}
+}
+
 // Many lists have user and password behind the port. Such a line is no URL, and
 // what it has there is in no error.
 func TestParseListHostPortUserPassword(t *testing.T) {

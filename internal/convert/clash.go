@@ -13,10 +13,12 @@ import (
 // clash is a Clash or mihomo configuration.
 type clash struct {
 	*document
-	proxies map[string]*clashProxy
-	groups  map[string]*clashGroup
-	order   []string // of the proxies
-	nested  int      // how deep the groups that are being read lie in each other
+	proxies   map[string]*clashProxy
+	groups    map[string]*clashGroup
+	order     []string      // of the proxies
+	masked    []*clashProxy // whose names hold a credential
+	providers bool          // there are lists to be downloaded
+	nested    int           // how deep the groups that are being read lie in each other
 }
 
 // clashProxy is an entry of proxies.
@@ -39,6 +41,7 @@ func (d *document) clash(s Source) error {
 		return err
 	}
 	c := &clash{document: d, proxies: map[string]*clashProxy{}, groups: map[string]*clashGroup{}}
+	c.providers = len(keys(get(root, "proxy-providers"))) > 0
 	for _, n := range items(root, "proxies") {
 		c.proxy(n)
 	}
@@ -109,6 +112,7 @@ func (c *clash) proxy(n *yaml.Node) {
 	x := &clashProxy{name: name, label: name, line: n.Line, via: text(n, "dialer-proxy")}
 	if namesSecret(n, name) {
 		x.label = fmt.Sprintf("proxy %d", len(c.order)+1)
+		c.masked = append(c.masked, x)
 	}
 	c.proxies[name], c.order = x, append(c.order, name)
 	lost := func(format string, args ...any) {
@@ -142,7 +146,7 @@ func (c *clash) proxy(n *yaml.Node) {
 		lost("%s", why)
 		return
 	}
-	m := &member{name: freeName(x.label, "proxy", c.members), url: u}
+	m := &member{name: c.members.free(x.label, "proxy"), url: u}
 	if clean(x.label) != m.name {
 		m.note = clean(x.label)
 	}
@@ -179,10 +183,8 @@ func namesSecret(n *yaml.Node, name string) bool {
 // show returns text of the file for a comment, with the labels of proxies in place of
 // names that hold a credential.
 func (c *clash) show(text string) string {
-	for _, x := range c.proxies {
-		if x.label != x.name {
-			text = strings.ReplaceAll(text, x.name, x.label)
-		}
+	for _, x := range c.masked {
+		text = strings.ReplaceAll(text, x.name, x.label)
 	}
 	return text
 }

@@ -59,7 +59,7 @@ func (c *clash) group(g *clashGroup) {
 	g.state = 1
 	c.nested++
 	defer func() { g.state, c.nested = 2, c.nested-1 }()
-	if len(words(g.node, "use")) > 0 || truth(g.node, "include-all") || truth(g.node, "include-all-providers") {
+	if len(words(g.node, "use")) > 0 || c.providers && (truth(g.node, "include-all") || truth(g.node, "include-all-providers")) {
 		c.poolComment(c.lose(g.node.Line, "group %s: what its providers download; save it as a list, and name it as the pool's list", quote(g.name)))
 	}
 	strategy := ""
@@ -173,7 +173,7 @@ func (c *clash) poolGroup(g *clashGroup, strategy string) {
 		c.poolComment(c.lose(g.node.Line, "group %s: none of its proxies is usable", quote(g.name)))
 		return
 	}
-	p.name = freeName(g.name, "group", c.document.names)
+	p.name = c.document.names.free(g.name, "group")
 	if p.name != clean(g.name) {
 		p.notes = append(p.notes, clean(g.name)+" ("+text(g.node, "type")+")")
 	}

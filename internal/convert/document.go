@@ -25,8 +25,8 @@ type document struct {
 	lost     map[Loss]bool
 	notes    []string
 	vars     variables
-	names    map[string]bool // of pools
-	members  map[string]bool // of members
+	names    taken // of pools
+	members  taken // of members
 }
 
 // pool is a set of members, with comments in between.
@@ -67,7 +67,7 @@ type route struct {
 }
 
 func newDocument(s Source, kind proxylist.Kind) *document {
-	d := &document{lost: map[Loss]bool{}, names: map[string]bool{"direct": true, "reject": true}, members: map[string]bool{}, vars: newVariables()}
+	d := &document{lost: map[Loss]bool{}, names: taken{"direct": 1, "reject": 1}, members: taken{}, vars: newVariables()}
 	d.source = clean(s.Name)
 	d.head = []string{fmt.Sprintf("Made by proxyd import from %s (%s).", d.source, kind)}
 	return d
@@ -113,7 +113,7 @@ func (d *document) note(format string, args ...any) {
 
 // newPool adds a pool that is called like source, or nearly so.
 func (d *document) newPool(source, strategy string) *pool {
-	p := &pool{doc: d, name: freeName(source, "pool", d.names), strategy: strategy}
+	p := &pool{doc: d, name: d.names.free(source, "pool"), strategy: strategy}
 	d.pools = append(d.pools, p)
 	return p
 }
@@ -123,19 +123,23 @@ func (d *document) poolComment(s string) {
 	d.pools = append(d.pools, &pool{doc: d, notes: []string{s}})
 }
 
-// freeName returns a name that is like source and not taken, and takes it: letters and
+// taken are the names that are in use, and how many names each has led to.
+type taken map[string]int
+
+// free returns a name that is like source and not taken, and takes it: letters and
 // digits with single separators between them; base if nothing of source is left.
-func freeName(source, base string, taken map[string]bool) string {
+func (t taken) free(source, base string) string {
 	name := strings.Trim(notName.ReplaceAllString(strings.ToLower(source), "-"), "-._")
 	name = separators.ReplaceAllStringFunc(name, func(s string) string { return s[:1] })
 	if name == "" {
 		name = base
 	}
 	free := name
-	for n := 2; taken[free]; n++ {
-		free = fmt.Sprintf("%s-%d", name, n)
+	for t[free] > 0 {
+		t[name]++
+		free = fmt.Sprintf("%s-%d", name, t[name])
 	}
-	taken[free] = true
+	t[free] = 1
 	return free
 }
 

@@ -73,7 +73,7 @@ func (d *document) chain(c chain) (out string) {
 				name = fmt.Sprintf("%s-hop-%d", c.name, i+1)
 			}
 		}
-		p.name = freeName(name, "chain", d.names)
+		p.name = d.names.free(name, "chain")
 		d.pools = append(d.pools, p)
 		via = p.name
 	}

@@ -122,7 +122,7 @@ func (d *document) gostYAMLNode(n *yaml.Node, h *hop, lost func(int, string, ...
 	}
 	m := member{url: u}
 	if s := text(n, "name"); s != "" {
-		m.name = freeName(s, "node", d.members)
+		m.name = d.members.free(s, "node")
 	}
 	if scheme == "https" {
 		tls := get(dialer, "tls")

@@ -45,7 +45,7 @@ func (d *document) nameMembers() {
 	for _, at := range order {
 		for i, u := range sessions[at] {
 			if len(sessions[at]) > 1 && names[u] == "" {
-				names[u] = freeName(fmt.Sprintf("%s-%d", u.Host, i+1), "proxy", d.members)
+				names[u] = d.members.free(fmt.Sprintf("%s-%d", u.Host, i+1), "proxy")
 			}
 		}
 	}

@@ -126,6 +126,10 @@ func (q *squid) line(n int, words []string) {
 var squidKnown = strings.Fields("name login default round-robin weighted-round-robin carp userhash sourcehash weight max-conn tls ssl sslflags tls-default-ca ssldomain tls-domain " +
 	"no-query no-digest no-netdb-exchange no-delay proxy-only allow-miss connect-timeout connect-fail-limit background-ping closest-only standby basetime ttl htcp forceddomain no-tproxy auth-no-keytab")
 
+// squidOptions are others.
+var squidOptions = strings.Fields("sslcert sslkey sslversion sslcipher ssloptions sslcafile sslcapath sslcrlfile tls-cert tls-key tls-cafile tls-capath tls-crlfile tls-min-version tls-cipher tls-options " +
+	"front-end-https connection-auth multicast-responder multicast-siblings digest-url monitorurl monitorsize monitorinterval monitortimeout htcp-oldsquid no-netdb")
+
 // peer reads a cache_peer: host, type, port, ICP port, options.
 func (q *squid) peer(n int, args []string) {
 	lost := func(format string, a ...any) { q.poolComment(q.lose(n, "cache_peer: "+format, a...)) }
@@ -135,12 +139,12 @@ func (q *squid) peer(n int, args []string) {
 	}
 	p := &squidPeer{line: n, name: args[0], options: map[string]string{}}
 	for _, o := range args[4:] {
-		key, value, assigned := strings.Cut(o, "=")
+		key, value, _ := strings.Cut(o, "=")
 		p.options[key] = value
 		switch {
 		case slices.Contains(squidKnown, key), key == "originserver":
-		case assigned:
-			lost("its option %s", clean(schemeWord.FindString(key)))
+		case slices.Contains(squidOptions, key):
+			lost("its option %s", key)
 		default: // it may be a credential in the wrong place
 			lost("one of its options")
 		}
@@ -159,7 +163,7 @@ func (q *squid) peer(n int, args []string) {
 	user, password, why := squidLogin(p.options["login"])
 	switch {
 	case args[1] != "parent":
-		lost("it is a %s, no parent", args[1])
+		lost("it is no parent")
 		return
 	case origin:
 		lost("it is a server, no proxy")
@@ -177,7 +181,7 @@ func (q *squid) peer(n int, args []string) {
 		p.member.most = strconv.Itoa(most)
 	}
 	if p.options["name"] != "" {
-		p.member.name = freeName(p.name, "peer", q.members)
+		p.member.name = q.members.free(p.name, "peer")
 	}
 	switch w, err := strconv.Atoi(p.options["weight"]); {
 	case err == nil && w > 100:

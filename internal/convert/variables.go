@@ -11,11 +11,11 @@ import (
 type variables struct {
 	list   []Variable
 	byText map[string]string
-	taken  map[string]bool
+	last   map[string]int // the number that a base was last given
 }
 
 func newVariables() variables {
-	return variables{byText: map[string]string{}, taken: map[string]bool{}}
+	return variables{byText: map[string]string{}, last: map[string]int{}}
 }
 
 // ref returns the reference to a credential of the upstream that is called label.
@@ -25,10 +25,11 @@ func (v *variables) ref(label, part string, s config.Secret) string {
 	}
 	base := variableName(label) + "_" + part
 	name := base
-	for n := 2; v.taken[name]; n++ {
-		name = fmt.Sprintf("%s_%d", base, n)
+	for v.last[name] > 0 {
+		v.last[base]++
+		name = fmt.Sprintf("%s_%d", base, v.last[base])
 	}
-	v.taken[name], v.byText[s.Reveal()] = true, name
+	v.last[name], v.byText[s.Reveal()] = 1, name
 	v.list = append(v.list, Variable{name, s})
 	return "${" + name + "}"
 }

@@ -159,7 +159,6 @@ func (q *squid) peer(n int, args []string) {
 	if tls || ssl {
 		scheme = "https"
 	}
-	ok := true
 	user, password, why := squidLogin(p.options["login"])
 	switch {
 	case args[1] != "parent":
@@ -191,6 +190,7 @@ func (q *squid) peer(n int, args []string) {
 	}
 	if scheme == "https" {
 		p.member.insecure = strings.Contains(p.options["sslflags"], "DONT_VERIFY_PEER")
+		var ok bool
 		if p.member.server, ok = serverName(p.options["ssldomain"]); !ok {
 			lost("its ssldomain, which is no host name")
 		}

@@ -20,7 +20,7 @@ func TestSilenceInTheProcessBefore(t *testing.T) {
 	}}}
 	rows := withOlder([]feed.Exchange{
 		{Exchange: "binance", Kind: "http", State: feed.NoTraffic, Text: "no traffic yet"},
-		{Exchange: "bybit", Kind: "websocket", State: feed.Lost, Text: "0 tunnels"},
+		{Exchange: "bybit", Kind: "websocket", State: feed.Lost, Lost: 5, Text: "0 tunnels"},
 		{Exchange: "okx", Kind: "websocket", State: feed.NoTraffic, Text: "no traffic yet"},
 	}, older)
 	var got []string

@@ -249,7 +249,7 @@ func (d *Daemon) sendProgress(child *handover.Child, moving bool) error {
 func (d *Daemon) processes() []admin.Process {
 	self := admin.Process{Generation: d.generation, PID: os.Getpid(), Tunnels: d.handler.Active(), Since: d.upgrade.leaving, Seen: time.Now()}
 	for _, e := range d.feeds.Exchanges() {
-		if e.State == feed.Silent {
+		if e.State == feed.Silent && e.Tunnels > 0 { // what has closed them opens others in the next process
 			self.Silent = append(self.Silent, e)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 var hints = map[failure.Class]string{
 	failure.UpstreamDenied:      "ask the provider of UPSTREAM, or use another upstream; proxyd probe EXCHANGE tries each",
 	failure.UpstreamAuth:        "check the credentials of UPSTREAM in FILE, then: proxyd reload",
-	failure.UpstreamRefused:     "nothing listens at UPSTREAM: start the proxy, or correct its port in FILE; proxyd probe EXCHANGE tries each upstream",
+	failure.UpstreamRefused:     "nothing listens at UPSTREAM: start the proxy, or correct the port in FILE; proxyd probe EXCHANGE tries each upstream",
 	failure.UpstreamUnreachable: "check the network between this machine and UPSTREAM; proxyd probe EXCHANGE tries each upstream",
 	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another upstream; proxyd probe EXCHANGE tries each",
 	failure.UpstreamDNS:         "no address is found for UPSTREAM: check the URL in FILE, and this machine's name servers",
@@ -51,7 +51,7 @@ func (t *Table) hint(p *pair) string {
 		return ""
 	}
 	causes := p.recent()
-	if len(causes) == 0 {
+	if len(causes) == 0 || p.refusedForWant() {
 		if i := slices.IndexFunc(p.noMember, func(u upstream.Unavailable) bool { return u.Drained != "" }); i >= 0 {
 			return "to end the drain: proxyd resume " + p.noMember[i].Drained
 		}

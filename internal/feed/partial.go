@@ -28,6 +28,8 @@ const (
 	partlyShare = 20              // one in so many requests at least
 	churnTimes  = 2               // as often is each tunnel ended in half a minute to a minute
 	churnLeast  = 6               // tunnels
+
+	desertedAfter = 30 * time.Second // clients that come back have done so, or tried to
 )
 
 // relapse notes that a request failed after one that had succeeded.
@@ -66,8 +68,12 @@ func (p *pair) churning(now time.Time) bool {
 // unwell returns what is wrong with a pair that is in use and not lost, and the cause of it;
 // "" if nothing is.
 func (t *Table) unwell(p *pair, now time.Time) (text, why string) {
-	if p.state != OK || p.key.exchange == "" {
+	if p.state != OK && p.state != Idle || p.key.exchange == "" {
 		return "", ""
+	}
+	if p.deserted(now) {
+		c := causeWords([]cause{{by: tunnel.ByUpstream, upstream: p.cutBy}})
+		return fmt.Sprintf("%s, and not opened again: %s", p.openWords(now), c), c
 	}
 	if p.partial.relapsing(now) && p.failsOften(t.sec) {
 		c := causeWords([]cause{{class: failure.Class(p.lastFailed.Class), upstream: p.lastFailed.Upstream}})
@@ -81,6 +87,13 @@ func (t *Table) unwell(p *pair, now time.Time) (text, why string) {
 		return fmt.Sprintf("%s, %d reconnects in 1 min: %s", plural(p.live, "tunnel", "tunnels"), p.reconnects(t.sec), c), c
 	}
 	return "", ""
+}
+
+// deserted reports whether an upstream has ended the last tunnels of a pair, and its
+// clients have not come back for them.
+func (p *pair) deserted(now time.Time) bool {
+	gone := now.Sub(p.ended)
+	return p.state == Idle && p.key.kind == catalog.KindWebsocket && p.lastClose.By == tunnel.ByUpstream && gone > desertedAfter && gone < keepFor
 }
 
 // failsOften reports whether at least one in partlyShare requests of the last minute

@@ -174,6 +174,55 @@ func TestCausesAndHints(t *testing.T) {
 	}
 }
 
+// What clients miss comes before what no client has asked for.
+func TestWhatClientsMissComesFirst(t *testing.T) {
+	t.Parallel()
+	onClock(t, strings.ReplaceAll(twoUpstreams, "kraken: {websocket: reject}", "aevo: {websocket: asia, http: asia}"), func(r *records) {
+		for _, u := range r.router.Load().Set().Upstreams() {
+			u.SetDrained("", true)
+		}
+		for range 3 {
+			r.refuse(ws, failure.NoUpstream, func(rec *tunnel.Record) { rec.Upstream = "" })
+		}
+		rows := r.table.Report().Exchanges
+		if len(rows) != 4 || rows[0].Exchange != "okx" || rows[0].Kind != "websocket" || rows[3].State != feed.Lost {
+			t.Errorf("%+v", rows)
+		}
+	})
+}
+
+// Until when an exchange had its tunnels does not change while those that its clients open
+// again end at once.
+func TestUntilWhenTunnelsWereOpen(t *testing.T) {
+	t.Parallel()
+	onClock(t, twoUpstreams, func(r *records) {
+		var ends []func(string, int64, int64)
+		open := func() {
+			for range 5 {
+				ends = append(ends, r.open(ws))
+			}
+		}
+		end := func() {
+			for _, end := range ends {
+				end("exchange", 900, 6000)
+			}
+			ends = nil
+		}
+		open()
+		time.Sleep(time.Minute)
+		for range 10 {
+			end()
+			time.Sleep(time.Second)
+			open()
+			time.Sleep(time.Second)
+		}
+		end()
+		if row := r.row("okx", "websocket"); withoutDay(row.Text) != "0 tunnels (5 until 00:01:00), 50 ended within 5 s since 00:01:02: closed by the exchange through tokyo-1" {
+			t.Errorf("%s", row.Text)
+		}
+	})
+}
+
 // Requests in connections of their own are in use between two of them, as plain ones are.
 func TestShortConnectionsOfREST(t *testing.T) {
 	t.Parallel()
@@ -226,6 +275,36 @@ func TestTunnelsThatAreEndedOverAndOver(t *testing.T) {
 			time.Sleep(9 * time.Second)
 			if row := r.row("okx", "websocket"); row.Text != "" {
 				t.Errorf("%s, 9 s later: %s", by, row.Text)
+			}
+		})
+	}
+}
+
+// Tunnels that an upstream has ended, and that no client opens again, are worth a line: a bot
+// that was stopped is not.
+func TestTunnelsThatNoClientOpensAgain(t *testing.T) {
+	t.Parallel()
+	for by, want := range map[string]string{
+		"upstream": "0 tunnels (2 until 00:10:00), and not opened again: closed by the upstream through tokyo-1",
+		"client":   "idle since 00:10:00: last closed by the client",
+		"exchange": "idle since 00:10:00: last closed by the exchange", // as it answers a client's close frame
+	} {
+		onClock(t, twoUpstreams, func(r *records) {
+			one, two := r.open(ws), r.open(ws)
+			time.Sleep(10 * time.Minute)
+			one(by, 900, 1<<20)
+			two(by, 900, 1<<20)
+			if row := r.row("okx", "websocket"); row.Cause != "" {
+				t.Errorf("%s, at once: %s", by, row.Text)
+			}
+			time.Sleep(time.Minute)
+			row := r.row("okx", "websocket")
+			if row.State != feed.Idle || withoutDay(row.Text) != want || (row.Cause != "") != (by == "upstream") {
+				t.Errorf("%s: %s: %s (%s)", by, row.State, row.Text, row.Cause)
+			}
+			time.Sleep(time.Hour)
+			if row := r.row("okx", "websocket"); row.Cause != "" {
+				t.Errorf("%s, an hour later: %s", by, row.Text)
 			}
 		})
 	}

@@ -182,6 +182,7 @@ func (t *Table) ended(p *pair, r *tunnel.Record, now time.Time) {
 	t.leave(e, endOf(r, now))
 	f.close(t.sec, r, now)
 	p.close(t.sec, r, now)
+	p.cutBy = r.Upstream
 	p.partial.ended(r, now)
 	if r.Kind != catalog.KindWebsocket && wasServed(r) { // a request in a connection of its own
 		p.answered = latest(p.answered, endOf(r, now))

@@ -83,17 +83,20 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 func Sort(rows []Exchange) { slices.SortFunc(rows, worse) }
 
 // worse sorts the rows of exchanges: those that are lost first, with the most
-// tunnels lost first among them.
+// tunnels lost first among them, and those that no client misses behind silent ones.
 func worse(a, b Exchange) int {
 	rank := func(e *Exchange) int {
 		switch e.State {
 		case Lost:
+			if e.Lost == 0 && e.Failed == 0 && e.TunnelsMax == 0 { // no client has asked for it
+				return 2
+			}
 			return 0
 		case Silent:
 			return 1
 		case OK, Idle, NoTraffic:
 		}
-		return 2
+		return 3
 	}
 	return cmp.Or(rank(&a)-rank(&b), b.Lost-a.Lost, strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Kind, b.Kind))
 }

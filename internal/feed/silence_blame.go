@@ -78,11 +78,11 @@ func (s *scene) exchanges() int {
 	return len(seen)
 }
 
-// oneGoesOn reports whether all that is known of an upstream goes on: then this
+// oneGoesOn reports whether most of what an upstream carries goes on: then this
 // machine's network does.
 func (s *scene) oneGoesOn() bool {
 	for _, t := range s.upstreams {
-		if t.going > 0 && t.silent == 0 {
+		if t.going > t.silent {
 			return true
 		}
 	}
@@ -112,7 +112,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	case pair.silent > 1:
 		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "look at the exchange's status page"}
 	case through.going > own.going:
-		return blame{blameExchange, fmt.Sprintf("others through it go on: %s, or how it treats %s", x, up), "look at the exchange's status page, or try another upstream"}
+		return blame{blameExchange, fmt.Sprintf("others go on: %s, or how %s treats it", x, up), "look at the exchange's status page, or try another upstream"}
 	case direct:
 		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from this machine's network: no other exchange carries directly", x), "proxyd probe " + f.exchange + " asks it"}
 	default:

@@ -49,6 +49,7 @@ type pair struct {
 	carrying  time.Time // when it began to work: a tunnel opened, or a request was answered
 	answered  time.Time // when a plain request was last answered
 	ended     time.Time // when its last tunnel ended
+	cutBy     string    // the upstream through which that went
 }
 
 // cause is one of the causes of failures.
@@ -74,7 +75,7 @@ const (
 // rose notes that a tunnel has opened.
 func (p *pair) rose(now time.Time) {
 	p.carrying = cmp.Or(p.carrying, now)
-	if p.live >= p.high {
+	if p.live > p.high || p.live == p.high && p.fell.IsZero() {
 		p.high, p.fell = p.live, time.Time{}
 	}
 	if p.shorts == 0 {
@@ -93,6 +94,9 @@ func (p *pair) succeeded(now time.Time) {
 // lasted notes that a tunnel which opened at a time has shown that it is served.
 func (p *pair) lasted(opened time.Time) {
 	p.served = latest(p.served, opened)
+	if p.live >= p.high { // as many as before: those that open and end at once are not
+		p.high, p.fell = p.live, time.Time{}
+	}
 	if opened.After(p.failedLast) || p.failures == 0 && p.byClient {
 		p.worked()
 	}
@@ -260,12 +264,12 @@ func (t *Table) settle(p *pair, now time.Time) {
 
 // announceAfter is how long an exchange is lost before there is an event of it: the
 // records of tunnels that have ended come up to 350 ms after their end, and the
-// event gives the number of them.
+// event gives the number of them. That of one which no client has asked for is not news.
 const announceAfter = 400 * time.Millisecond
 
 // announce emits that an exchange is lost, once.
 func (t *Table) announce(p *pair, now time.Time) {
-	if p.state != Lost || p.announced || now.Sub(p.turned) < announceAfter {
+	if p.state != Lost || p.announced || p.used.IsZero() || now.Sub(p.turned) < announceAfter {
 		return
 	}
 	p.announced = true

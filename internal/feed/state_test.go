@@ -327,8 +327,8 @@ func TestRowOfADeletedEntry(t *testing.T) {
 	})
 }
 
-// A pool without a member that can be used is a loss, also before any traffic; while
-// tunnels go on it is said beside them.
+// A pool without a member that can be used is a loss, also before any traffic, but an
+// event only once a client has asked; while tunnels go on it is said beside them.
 func TestPoolWithoutUsableMemberIsLost(t *testing.T) {
 	t.Parallel()
 	onClock(t, twoUpstreams, func(r *records) {
@@ -349,7 +349,19 @@ func TestPoolWithoutUsableMemberIsLost(t *testing.T) {
 		if row := r.row("okx", "websocket"); row.State != feed.NoTraffic {
 			t.Errorf("%+v", row)
 		}
-		if got := r.types(); len(got) != 2 {
+		if got := r.types(); len(got) != 0 { // no client wants it
+			t.Errorf("events %v", got)
+		}
+		set.Upstream("tokyo-1").SetDrained("", true)
+		for range 3 {
+			r.refuse(ws, failure.NoUpstream, func(rec *tunnel.Record) { rec.Upstream = "" })
+		}
+		row = r.row("okx", "websocket")
+		if !strings.HasSuffix(row.Text, ": no upstream can be used: tokyo-1 is drained, tokyo-2 is drained for okx") || row.Hint != "to end the drain: proxyd resume tokyo-1" {
+			t.Errorf("%s; %s", row.Text, row.Hint)
+		}
+		time.Sleep(2 * time.Second)
+		if got := r.types(); len(got) != 1 || got[0] != event.ExchangeLost {
 			t.Errorf("events %v", got)
 		}
 	})

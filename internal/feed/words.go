@@ -41,6 +41,9 @@ func (t *Table) words(p *pair, now time.Time) string {
 		text, _ := t.unwell(p, now)
 		return text
 	case Idle:
+		if text, _ := t.unwell(p, now); text != "" {
+			return text
+		}
 		if by := p.lastClose.By; !p.answered.After(p.ended) && by != "" {
 			return "idle since " + printable.Clock(p.ended, now) + ": last closed by " + who(by)
 		}
@@ -92,13 +95,19 @@ func (t *Table) failedWords(p *pair, now time.Time) string {
 // tokyo-2".
 func (p *pair) cause() string {
 	causes := p.recent()
-	if len(causes) == 0 {
+	if len(causes) == 0 || p.refusedForWant() {
 		if p.noMember != nil {
 			return "no upstream can be used: " + unavailableWords(p.noMember)
 		}
 		return ""
 	}
 	return causeWords(causes)
+}
+
+// refusedForWant reports whether requests failed for want of a member alone, and still
+// would: why none can be used says more.
+func (p *pair) refusedForWant() bool {
+	return p.noMember != nil && !slices.ContainsFunc(p.recent(), func(c cause) bool { return c.class != failure.NoUpstream })
 }
 
 // causeWords returns causes in words, each once with all of its upstreams.

@@ -93,6 +93,7 @@ func New(o Options) *Server {
 		WriteTimeout:      answerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headLimit,
+		ConnContext:       withConn,
 		ErrorLog:          log.New(io.Discard, "", 0),
 		ConnState: func(c net.Conn, state http.ConnState) {
 			s.conns.changed(c, state)

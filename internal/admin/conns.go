@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
@@ -81,4 +82,11 @@ func (c *conns) takeLongest() (victim net.Conn) {
 	}
 	delete(c.open, victim)
 	return victim
+}
+
+// connKey is of a request's connection in its context.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
 }

@@ -1,6 +1,12 @@
 package admin
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // private sets the mode of a socket before its file exists, so that no other
 // process can connect between bind and chmod (unix(7); Linux takes the file's
@@ -11,4 +17,18 @@ func private(_, _ string, c syscall.RawConn) error {
 		return controlErr
 	}
 	return err
+}
+
+// giveUpAfter ends a TCP connection whose other end has taken nothing of what was
+// sent for so long: it has gone, or does not read (tcp(7), TCP_USER_TIMEOUT).
+func giveUpAfter(conn net.Conn, d time.Duration) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil { // without it the kernel waits for longer
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+		})
+	}
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ const (
 	maxStreams  = 16
 	streamWrite = 5 * time.Second  // a viewer may take so long for one write
 	commentTime = 15 * time.Second // between two signs of life
+	deadViewer  = 20 * time.Second // after which one that acknowledges nothing is closed
 	reconnect   = time.Second      // after which a viewer is to come back
 )
 
@@ -25,6 +27,7 @@ const (
 type streams struct {
 	slots   chan struct{}
 	alive   time.Duration // between two signs of life
+	dead    time.Duration // without an acknowledgement of the viewer's machine
 	stopped chan struct{}
 	once    sync.Once
 	latest  latestStatus
@@ -33,7 +36,7 @@ type streams struct {
 // newStreams leaves room for other requests where conns, the limit of connections,
 // is low.
 func newStreams(conns int) *streams {
-	return &streams{slots: make(chan struct{}, max(1, min(maxStreams, conns/2))), alive: commentTime, stopped: make(chan struct{})}
+	return &streams{slots: make(chan struct{}, max(1, min(maxStreams, conns/2))), alive: commentTime, dead: deadViewer, stopped: make(chan struct{})}
 }
 
 // stop ends all streams, and those that begin later at once.
@@ -71,6 +74,9 @@ func (s *streams) open(w http.ResponseWriter, r *http.Request, run func(st *stre
 			header: [2]string{"Retry-After", "5"},
 		}).write(w, r)
 		return
+	}
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		giveUpAfter(conn, s.dead)
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // for an nginx in front

@@ -184,9 +184,8 @@ type DialQueue struct {
 	Waiting, Dialling int
 }
 
-// DialQueues returns the pools of which some connections wait, by name.
-func (h *Handler) DialQueues() (list []DialQueue) {
-	d := &h.dials
+// queues returns the pools of which some connections wait, by name.
+func (d *dialSlots) queues() (list []DialQueue) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	pools := map[string]DialQueue{}

@@ -1,11 +1,13 @@
 package child
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // StartError is a command that could not be started.
@@ -58,4 +60,22 @@ func start(args, environ []string) (*exec.Cmd, error) {
 		return nil, &StartError{args[0], err}
 	}
 	return cmd, nil
+}
+
+//go:embed python/sitecustomize.py
+var sitecustomize []byte
+
+// PythonDir writes the sitecustomize.py that makes Python programs use the proxy of
+// their environment, and returns its directory: private, for PYTHONPATH. The caller
+// removes it.
+func PythonDir() (string, error) {
+	dir, err := os.MkdirTemp("", "proxyd-exec-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sitecustomize.py"), sitecustomize, 0o600); err != nil {
+		_ = os.RemoveAll(dir) // what is wrong is known already
+		return "", err
+	}
+	return dir, nil
 }

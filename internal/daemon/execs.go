@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -109,10 +108,4 @@ func (e *execs) rows() []admin.Exec {
 		list = append(list, row)
 	}
 	return list
-}
-
-// Own returns where a daemon for one command (Options.Own) listens, and what has
-// come from the command so far.
-func (d *Daemon) Own() (net.Addr, admin.Exec) {
-	return d.listening.Load().clients()[0].ln.Addr(), d.execs.rows()[0]
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -126,6 +127,12 @@ func (d *Daemon) observeProbe(p health.Pair, found health.Result) {
 	if r, _, _ := p.Apply(found); r.Verdict == health.Unknown {
 		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))
 	}
+}
+
+// Own returns where a daemon for one command (Options.Own) listens, and what has
+// come from the command so far.
+func (d *Daemon) Own() (net.Addr, admin.Exec) {
+	return d.listening.Load().clients()[0].ln.Addr(), d.execs.rows()[0]
 }
 
 func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {

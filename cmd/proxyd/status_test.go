@@ -85,7 +85,7 @@ func illStatus(now time.Time) admin.Status {
 	s.Headlines = []string{"BAD: binance_futures websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2"}
 	s.Exchanges = []feed.Exchange{
 		{
-			Exchange: "binance_futures", Kind: "websocket", Configured: true, State: feed.Lost, Since: now.Add(-time.Minute),
+			Exchange: "binance_futures", Kind: "websocket", Configured: true, State: feed.Lost, Lost: 40, Since: now.Add(-time.Minute),
 			Text: "0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2",
 			Hint: "tokyo-1, tokyo-2 refuse this exchange: ask the provider, or use another upstream; proxyd probe binance_futures tries each",
 		},
@@ -128,6 +128,31 @@ func TestStatusFits80Columns(t *testing.T) {
 	}
 }
 
+// Exchanges that are lost, and that no client has asked for, take a line together.
+func TestStatusOfLossesThatNoClientMisses(t *testing.T) {
+	s := admin.Status{Headlines: []string{"BAD: ..."}}
+	for _, name := range []string{"aevo", "alpaca", "okx"} {
+		for _, kind := range []string{"http", "websocket"} {
+			e := feed.Exchange{Exchange: name, Kind: kind, State: feed.Lost, Since: time.Now(), Text: "0 tunnels, since 10:17:56: no upstream", Cause: "no upstream"}
+			if name == "okx" && kind == "http" {
+				e.Failed = 7
+			}
+			s.Exchanges = append(s.Exchanges, e)
+		}
+	}
+	v := statusView{width: 80, now: time.Now()}
+	v.status(s)
+	out := v.String()
+	for _, want := range []string{"  okx http: 0 tunnels, since 10:17:56\n", "  not asked for: aevo, alpaca, okx websocket\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if n := strings.Count(out, "aevo"); n != 1 {
+		t.Errorf("aevo stands %d times in\n%s", n, out)
+	}
+}
+
 // Exchanges that are lost for one cause share a paragraph, with what to do once; what
 // line 1 says in full is not said again.
 func TestStatusJoinsLossesOfOneCause(t *testing.T) {
@@ -136,7 +161,7 @@ func TestStatusJoinsLossesOfOneCause(t *testing.T) {
 	s := well()
 	lost := func(id, cause string) feed.Exchange {
 		return feed.Exchange{
-			Exchange: id, Kind: "websocket", State: feed.Lost, Since: now, Cause: cause,
+			Exchange: id, Kind: "websocket", State: feed.Lost, Lost: 6, Since: now, Cause: cause,
 			Text: "0 tunnels (6 until 10:17:56), 18 refused in 1 min: " + cause, Hint: "proxyd probe " + id,
 		}
 	}

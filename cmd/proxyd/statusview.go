@@ -102,8 +102,16 @@ func (v *statusView) lost(s admin.Status) {
 			}
 		default:
 			v.wrapped(strings.ToUpper(string(e.State))+" ", strings.TrimSpace(since)+": "+e.Cause)
+			var quiet []*feed.Exchange
 			for _, e := range rows {
+				if e.State == feed.Lost && !e.Asked() {
+					quiet = append(quiet, e)
+					continue
+				}
 				v.wrapped("  "+v.rowName(e)+": ", strings.TrimRight(strings.TrimSuffix(e.Text, e.Cause), ":; "))
+			}
+			if len(quiet) > 0 {
+				v.wrapped("  not asked for: ", quietWords(quiet))
 			}
 		}
 		if e.Hint != "" {
@@ -157,8 +165,12 @@ func (v *statusView) feeds(s admin.Status) {
 		k := key{e.Exchange, e.Kind}
 		list := through[k]
 		delete(through, k)
-		if e.State == feed.NoTraffic && len(list) == 0 {
+		switch {
+		case len(list) > 0:
+		case e.State == feed.NoTraffic:
 			quiet = append(quiet, e)
+			continue
+		case e.State == feed.Lost && !e.Asked(): // it stands above
 			continue
 		}
 		v.exchange(&g, e, list)

@@ -88,7 +88,7 @@ func worse(a, b Exchange) int {
 	rank := func(e *Exchange) int {
 		switch e.State {
 		case Lost:
-			if e.Lost == 0 && e.Failed == 0 && e.TunnelsMax == 0 { // no client has asked for it
+			if !e.Asked() {
 				return 2
 			}
 			return 0

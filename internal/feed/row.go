@@ -43,6 +43,12 @@ type Exchange struct {
 	Counts
 }
 
+// Asked reports whether a client has asked for it in the last hour, or had tunnels when
+// it was lost.
+func (e *Exchange) Asked() bool {
+	return e.Lost > 0 || e.Failed > 0 || e.Opened > 0 || e.TunnelsMax > 0
+}
+
 // Feed is the row of the tunnels of one exchange and kind through one upstream.
 type Feed struct {
 	Exchange string   `json:"exchange"`

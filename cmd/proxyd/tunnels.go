@@ -49,6 +49,7 @@ read) or "half" (one side has ended).`,
 				return printJSON(cmd.OutOrStdout(), list)
 			}
 			writeTunnels(cmd.OutOrStdout(), list, time.Now())
+			noteOlder(cmd)
 			return nil
 		},
 	}
@@ -100,6 +101,23 @@ func askTunnels(cmd *cobra.Command, f admin.Filter) ([]admin.Tunnel, error) {
 	ctx, cancel := withTimeout(cmd, requestTimeout)
 	defer cancel()
 	return client.Tunnels(ctx, f)
+}
+
+// noteOlder says which tunnels an upgrade has left in processes that are not asked.
+func noteOlder(cmd *cobra.Command) {
+	client, err := adminClient(cmd)
+	if err != nil {
+		return
+	}
+	s, err := askStatus(cmd, client)
+	if err != nil {
+		return
+	}
+	for _, p := range s.Older {
+		if p.Tunnels > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "not listed, and not to be closed here: %d of process %d, generation %d, which an upgrade has left\n", p.Tunnels, p.PID, p.Generation)
+		}
+	}
 }
 
 // tunnelColumns is what a line of the table has at most.
@@ -245,9 +263,9 @@ func closeTunnels(cmd *cobra.Command, f admin.Filter, over time.Duration, dryRun
 		}
 	}
 	reply, err := client.Close(ctx, f, over, dryRun)
-	if err != nil {
-		return err
+	if err == nil {
+		fmt.Fprintln(cmd.OutOrStdout(), reply)
 	}
-	fmt.Fprintln(cmd.OutOrStdout(), reply)
-	return nil
+	noteOlder(cmd)
+	return err
 }

@@ -44,6 +44,11 @@ func TestTunnelsAndClosePassTheirFiltersOn(t *testing.T) {
 	var asked admin.Filter
 	var spread time.Duration
 	_, path := running(t, "127.0.0.1:0", func(o *admin.Options) {
+		o.Status = func() admin.Status {
+			s := well()
+			s.Older = []admin.Process{{Generation: 1, PID: 41, Tunnels: 9}, {Generation: 2, PID: 43}}
+			return s
+		}
 		o.Tunnels = func(f admin.Filter, _ int) ([]admin.Tunnel, error) {
 			if asked = f; f.Upstream == "osaka" {
 				return nil, errors.New(`there is no upstream "osaka"; there are: direct, tokyo-1`)
@@ -99,6 +104,11 @@ func TestTunnelsAndClosePassTheirFiltersOn(t *testing.T) {
 		}
 		if asked != c.want || spread != c.over {
 			t.Errorf("%s asks for %+v, spread over %s", c.args, asked, spread)
+		}
+	}
+	for _, args := range []string{"tunnels", "close --id x", "close --upstream direct"} {
+		if _, errOut, _ := call(append(strings.Fields(args), "-c", path)...); !strings.Contains(errOut, "not listed, and not to be closed here: 9 of process 41, generation 1") {
+			t.Errorf("%s: %s", args, errOut)
 		}
 	}
 	out, _, code := call("tunnels", "--format", "json", "-c", path)

@@ -4,8 +4,6 @@ import (
 	"net"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // private sets the mode of a socket before its file exists, so that no other
@@ -19,6 +17,8 @@ func private(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
+const tcpUserTimeout = 18 // linux/tcp.h, on every architecture
+
 // giveUpAfter ends a TCP connection whose other end has taken nothing of what was
 // sent for so long: it has gone, or does not read (tcp(7), TCP_USER_TIMEOUT).
 func giveUpAfter(conn net.Conn, d time.Duration) {
@@ -28,7 +28,7 @@ func giveUpAfter(conn net.Conn, d time.Duration) {
 	}
 	if raw, err := tcp.SyscallConn(); err == nil { // without it the kernel waits for longer
 		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.Milliseconds()))
 		})
 	}
 }

@@ -5,10 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
-	"time"
 )
 
 // upstream is a fake upstream proxy: HTTP CONNECT, to the demo's exchanges only.
@@ -26,14 +27,24 @@ type upstream struct {
 
 // start listens until ctx ends.
 func (u *upstream) start(ctx context.Context, running *sync.WaitGroup) error {
-	u.live, u.running, u.address, u.conns = ctx, running, loopback, map[net.Conn]struct{}{}
-	if err := u.up(); err != nil {
-		return err
+	u.live, u.running, u.conns = ctx, running, map[net.Conn]struct{}{}
+	var err error
+	for range 50 { // other programs may have some of the ports
+		u.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(lowPort+rand.IntN(lowPorts))) //nolint:gosec // no secret
+		if err = u.up(); err == nil {
+			context.AfterFunc(ctx, u.down)
+			return nil
+		}
 	}
-	u.address = u.ln.Addr().String()
-	context.AfterFunc(ctx, u.down)
-	return nil
+	return err
 }
+
+// The ports of upstreams are below those that systems give away, so that no other
+// program gets one while its upstream is down.
+const (
+	lowPort  = 20000
+	lowPorts = 10000
+)
 
 // up makes it accept connections, at the address that it had before.
 func (u *upstream) up() error {
@@ -42,14 +53,7 @@ func (u *upstream) up() error {
 	if u.ln != nil || u.live.Err() != nil {
 		return nil
 	}
-	var ln net.Listener
-	var err error
-	for range 20 { // an outgoing connection may have the port for a moment
-		if ln, err = net.Listen("tcp", u.address); err == nil {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	ln, err := net.Listen("tcp", u.address)
 	if err != nil {
 		return fmt.Errorf("%w; another program has taken the port: start the demo again", err)
 	}

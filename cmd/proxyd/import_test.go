@@ -140,3 +140,36 @@ func TestForeignConfigurationNamesImport(t *testing.T) {
 		}
 	}
 }
+
+// Promise (security): the two commands of a newcomer, proxyd import and proxyd check,
+// work for files as people have them, and neither shows a credential.
+func TestImportOfRealShapesPassesCheck(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the file of credentials is read by a shell")
+	}
+	files, err := filepath.Glob("../../internal/convert/testdata/*.*")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			env := filepath.Join(t.TempDir(), "proxyd.env")
+			out, errOut, code := call("import", "--partial", "--env-file", env, path)
+			if code != 0 || strings.Contains(out+errOut, "hunter2") || strings.Contains(out, "../") {
+				t.Fatalf("exit code %d\n%s%s", code, out, errOut)
+			}
+			set, err := shell("env -i sh -c 'set -a; . " + env + "; env'")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(set) {
+				if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok && (strings.Contains(name, "_USER") || strings.Contains(name, "_PASSWORD")) {
+					t.Setenv(name, value)
+				}
+			}
+			if said, _, code := call("check", "-c", file(t, out)); code != 0 || strings.Contains(said, "hunter2") {
+				t.Errorf("exit code %d\n%s%s", code, said, out)
+			}
+		})
+	}
+}

@@ -7,7 +7,10 @@
 package proxylist
 
 import (
+	"bytes"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 )
 
@@ -88,17 +91,21 @@ type line struct {
 	text   string
 }
 
-// contentLines returns the lines that are not empty, without comments. In a CSV file
-// a # in quotes begins none.
-func contentLines(text []byte, quotes bool) (list []line) {
-	n := 0
-	for s := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
-		n++
-		if s = strings.TrimSpace(withoutComment(s, quotes)); s != "" {
-			list = append(list, line{n, s})
+// contentLines returns the lines of eachLine.
+func contentLines(text []byte, quotes bool) []line { return slices.Collect(eachLine(text, quotes)) }
+
+// eachLine yields the lines that are not empty, without comments. In a CSV file a # in
+// quotes begins none.
+func eachLine(text []byte, quotes bool) iter.Seq[line] {
+	return func(yield func(line) bool) {
+		n := 0
+		for raw := range bytes.Lines(bytes.TrimPrefix(text, []byte("\ufeff"))) {
+			n++
+			if s := strings.TrimSpace(withoutComment(string(raw), quotes)); s != "" && !yield(line{n, s}) {
+				return
+			}
 		}
 	}
-	return list
 }
 
 // withoutComment cuts a line at a # that is its first character, or follows white

@@ -3,6 +3,7 @@ package proxylist
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -40,43 +41,109 @@ func (k Kind) String() string {
 }
 
 var (
-	clashFile  = regexp.MustCompile(`(?m)^(proxy-groups|proxy-providers|rule-providers|mixed-port|socks-port|redir-port|external-controller) *:`)
-	clashNodes = regexp.MustCompile(`(?m)^"?proxies"? *:`)
-	clashNode  = regexp.MustCompile(`(?m)^[^#\n]*\bserver"? *:`)
-	squidFile  = regexp.MustCompile(`(?m)^(http_port|cache_peer|http_access|acl|never_direct) +\S`)
-	envFile    = regexp.MustCompile(`(?m)^\s*(export\s+)?[A-Za-z_][A-Za-z0-9_]*_(?i:proxy)=`)
-	gostFile   = regexp.MustCompile(`(?m)^(services|chains|hops) *:|"?(ServeNodes|ChainNodes)"? *:`)
-	gostParts  = regexp.MustCompile(`(?m)^[^#\n]*\b(connector|handler|dialer|nodes|hops|addr|ServeNodes|ChainNodes)"? *:`)
-	gostFlags  = regexp.MustCompile(`(?m)^([^#\n]*[\s/=])?gost\s([^\n]*\s)?-[FL][= ]|^\s*-F[= ]?\S+`)
+	clashKeys  = []string{"proxy-groups", "proxy-providers", "rule-providers", "mixed-port", "socks-port", "redir-port", "external-controller"}
+	squidWords = []string{"http_port", "cache_peer", "http_access", "acl", "never_direct"}
+	gostKeys   = []string{"services", "chains", "hops"}
+
+	// These are for lines that hold one of their words: they are slow on long files.
+	clashNode = regexp.MustCompile(`^[^#\n]*\bserver"? *:`)
+	gostParts = regexp.MustCompile(`^[^#\n]*\b(connector|handler|dialer|nodes|hops|addr|ServeNodes|ChainNodes)"? *:`)
+	gostFlags = regexp.MustCompile(`^([^#\n]*[\s/=])?gost\s([^\n]*\s)?-[FL][= ]|^\s*-F[= ]?\S+`)
 )
 
 // Recognise returns what a file is that is none of proxyd's. A list is one in which
 // every line fits a form.
 func Recognise(text []byte) Kind {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	var s signs
+	for line := range bytes.Lines(text) {
+		if s.look(line); s.clash {
+			return Clash
+		}
+	}
 	switch {
-	case clashFile.Match(text), clashNodes.Match(text) && clashNode.Match(text):
-		return Clash
-	case squidFile.Match(text):
+	case s.squid:
 		return Squid
-	case gostFile.Match(text) && gostParts.Match(text), gostFlags.Match(text):
+	case s.gost:
 		return Gost
-	case envFile.Match(text):
+	case s.env:
 		return Env
 	}
-	lines := contentLines(text, false)
-	if len(lines) == 0 {
-		return Unknown
+	return recogniseList(text)
+}
+
+// signs are what the lines of a file have shown.
+type signs struct {
+	clash, squid, gost, env bool
+	proxies, nodes          bool // a top-level key of Clash, of gost, that needs more beside it
+}
+
+// look takes the next line.
+func (s *signs) look(line []byte) {
+	key := topKey(line)
+	switch {
+	case key == "":
+	case slices.Contains(clashKeys, key):
+		s.clash = true
+	case key == "proxies":
+		s.proxies = true
+	case slices.Contains(gostKeys, key):
+		s.nodes = true
 	}
-	if _, ok := csvHeader(lines[0].text); ok {
-		return Lines
+	if bytes.Contains(line, []byte("Nodes")) && (bytes.Contains(line, []byte("ServeNodes")) || bytes.Contains(line, []byte("ChainNodes"))) {
+		s.nodes = true
 	}
-	for _, l := range lines {
+	s.clash = s.clash || s.proxies && bytes.Contains(line, []byte("server")) && clashNode.Match(line)
+	s.gost = s.gost || s.nodes && gostParts.Match(line)
+	word, _, more := bytes.Cut(line, []byte(" "))
+	s.squid = s.squid || more && slices.Contains(squidWords, string(word)) && len(bytes.TrimSpace(line)) > len(word)
+	trimmed := bytes.TrimSpace(line)
+	if bytes.Contains(line, []byte("gost")) || bytes.HasPrefix(trimmed, []byte("-F")) {
+		s.gost = s.gost || gostFlags.Match(line)
+	}
+	s.env = s.env || isProxyVariable(trimmed)
+}
+
+// topKey returns the key of a YAML line that is not indented, "" for none.
+func topKey(line []byte) string {
+	if len(line) == 0 || line[0] != '"' && (line[0] < 'a' || line[0] > 'z') {
+		return ""
+	}
+	key, _, ok := bytes.Cut(line, []byte(":"))
+	if !ok {
+		return ""
+	}
+	return string(bytes.Trim(key, "\" "))
+}
+
+// isProxyVariable reports whether a line sets a variable whose name ends in _PROXY.
+func isProxyVariable(line []byte) bool {
+	name, _, ok := bytes.Cut(line, []byte("="))
+	if rest, export := bytes.CutPrefix(name, []byte("export")); export && len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
+		name = bytes.TrimSpace(rest)
+	}
+	return ok && len(name) > len("_proxy") && bytes.EqualFold(name[len(name)-len("_proxy"):], []byte("_proxy")) && !bytes.ContainsFunc(name, func(r rune) bool {
+		return r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	})
+}
+
+// recogniseList returns Lines if every line of a text fits a form, or if the first is
+// the header of a CSV file.
+func recogniseList(text []byte) Kind {
+	kind, first := Unknown, true
+	for l := range eachLine(text, false) {
+		if first {
+			if _, ok := csvHeader(l.text); ok {
+				return Lines
+			}
+			first = false
+		}
 		if !fits(l.text) {
 			return Unknown
 		}
+		kind = Lines
 	}
-	return Lines
+	return kind
 }
 
 // fits reports whether a line has one of the forms.

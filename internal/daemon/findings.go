@@ -239,6 +239,9 @@ func budgetFindings(snap *router.Router, now time.Time) (list []finding) {
 		}
 		f := finding{key: name, severity: event.Warn, text: text, hint: "spread over more exits, or open fewer connections"}
 		if r.Limits.Watch {
+			if r.Limits.Per <= watchedBurst { // clients that reconnect together use it up for a moment
+				f.after = watchedAfter
+			}
 			f.hint = "the exchange publishes this limit, and may ban the exit; to enforce it: limits: published"
 		}
 		if r.Queued > 0 {
@@ -248,6 +251,13 @@ func budgetFindings(snap *router.Router, now time.Time) (list []finding) {
 	}
 	return list
 }
+
+// A limit of a short window that is only watched is news once it is used up for longer
+// than a moment; the journal has each time.
+const (
+	watchedBurst = 10 * time.Second
+	watchedAfter = 5 * time.Second
+)
 
 // budgetWords returns a budget's name: "okx websocket budget 300/5m at exit tokyo".
 func budgetWords(r limit.Row) string {

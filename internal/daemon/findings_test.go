@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/event"
 	"proxyd/internal/failure"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
@@ -159,4 +160,44 @@ exchanges: {okx: {websocket: {pool: asia, limits: {connects: 2/5m}}}}
 	}
 	wantTexts(t, budgetFindings(snap, time.Now()),
 		`okx websocket budget 2/5m at exit tokyo is used up until [-0-9: ]+ \| spread over more exits, or open fewer connections`)
+}
+
+// A watched limit of a second that clients use up as they reconnect together is no news;
+// one that they go on using up is, and so is one that holds connections back.
+func TestMomentsOfWatchedLimitsAreNoNews(t *testing.T) {
+	t.Parallel()
+	for limits, want := range map[string][2]int{
+		"{connects: 3/1s}": {1, 1},
+		"published":        {0, 1},
+	} {
+		server := testkit.NewTCP(t, testkit.Echo)
+		proxy := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": server.Addr}})
+		text := "default: direct\npools: {asia: {proxies: [{name: a, exit: tokyo, url: \"" + proxy.URL() + "\"}]}}\nexchanges: {okx: {websocket: {pool: asia"
+		if limits != "published" { // which okx has, and which is watched
+			text += ", limits: " + limits
+		}
+		snap, err := Snapshot(testkit.Config(t, text+"}}}\n"), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			conn, err := snap.Set().Pool("asia").Dial(t.Context(), upstream.Target{Host: "ws.okx.com", Port: 443, Exchange: "okx", Kind: catalog.KindWebsocket})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.Conn.Close()
+			conn.Release()
+		}
+		found := budgetFindings(snap, time.Now())
+		if len(found) != 1 {
+			t.Fatalf("%s: %+v", limits, found)
+		}
+		alarms, now := alarms{add: func(event.Event) {}}, time.Now()
+		if got := len(alarms.update(now, found)); got != want[0] {
+			t.Errorf("%s: %d lines at once, want %d", limits, got, want[0])
+		}
+		if got := len(alarms.update(now.Add(6*time.Second), found)); got != want[1] {
+			t.Errorf("%s: %d lines after 6 s, want %d", limits, got, want[1])
+		}
+	}
 }

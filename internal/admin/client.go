@@ -316,6 +316,7 @@ func (c *Client) send(ctx context.Context, method, path, accept, nonce string) (
 		_ = resp.Body.Close()
 		return nil, &UnreachableError{Address: c.address, Err: errors.New("something else listens there")}
 	}
+	resp.Body = newHarmless(resp.Body)
 	return resp, nil
 }
 

@@ -168,20 +168,36 @@ func TestStatusJoinsLossesOfOneCause(t *testing.T) {
 	s.Headlines = []string{"BAD: bybit websocket, okx websocket: 0 tunnels, 12 lost, since 10:17:56: upstream_refused by paris-1"}
 	s.Exchanges = []feed.Exchange{lost("bybit", "upstream_refused by paris-1"), lost("okx", "upstream_refused by paris-1")}
 	at := " since " + localTime(now, now)
-	for name, want := range map[string]string{
-		"two": "\nLOST" + at + ": upstream_refused by paris-1\n  bybit websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n" +
+	for _, want := range []string{ // two, then one
+		"\nLOST" + at + ": upstream_refused by paris-1\n  bybit websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n" +
 			"  okx websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n  what to do: proxyd probe bybit\n",
-		"one": "\nLOST bybit websocket" + at + "\n  what to do: proxyd probe bybit\n",
+		"\nLOST bybit websocket" + at + "\n  what to do: proxyd probe bybit\n",
 	} {
-		if name == "one" {
-			s.Exchanges = s.Exchanges[:1]
-			s.Headlines = []string{"BAD: bybit websocket: " + s.Exchanges[0].Text}
-		}
 		v := statusView{width: 80, now: now}
 		v.lost(s)
 		if v.String() != want {
-			t.Errorf("%s: %q, want %q", name, v.String(), want)
+			t.Errorf("%q, want %q", v.String(), want)
 		}
+		s.Exchanges = s.Exchanges[:1]
+		s.Headlines = []string{"BAD: bybit websocket: " + s.Exchanges[0].Text}
+	}
+}
+
+// Of an exchange that is silent through one upstream, the feed through another one
+// that goes on is not called silent.
+func TestStatusCallsOnlySilentFeedsSilent(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := well()
+	s.Exchanges = []feed.Exchange{{Exchange: "okx", Kind: "websocket", State: feed.Silent, Counts: feed.Counts{Tunnels: 6}}}
+	s.Tunnels = []admin.Count{
+		{Exchange: "okx", Kind: "websocket", Upstream: "paris-1", Tunnels: 3},
+		{Exchange: "okx", Kind: "websocket", Upstream: "paris-2", Tunnels: 3, Silent: true},
+	}
+	v := statusView{width: 80, now: now}
+	v.feeds(s)
+	if text := v.String(); !strings.Contains(text, "\nok     okx      websocket paris-1") || !strings.Contains(text, "\nsilent okx      websocket paris-2") {
+		t.Error(text)
 	}
 }
 

@@ -236,8 +236,11 @@ func (v *statusView) exchange(g *grid, e *feed.Exchange, list []admin.Count) {
 	}
 	for _, c := range list {
 		state := string(e.State)
-		if c.Silent {
+		switch {
+		case c.Silent:
 			state = string(feed.Silent)
+		case e.State == feed.Silent: // another feed of it is
+			state = string(feed.OK)
 		}
 		row(state, c.Upstream, c.Tunnels, c.Down.Second, c.LastByte, c.Failed)
 	}

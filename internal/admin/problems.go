@@ -178,11 +178,15 @@ func together(group []*feed.Exchange, now time.Time) string {
 
 // silentTogether returns what rows have in common whose silence is blamed on the same.
 func silentTogether(group []*feed.Exchange, now time.Time) string {
-	open := 0
+	open, silent := 0, 0
 	for _, e := range group {
-		open += e.Tunnels
+		open, silent = open+e.Tunnels, silent+e.Silent
 	}
-	return fmt.Sprintf("silent since %s, %d tunnels: %s", printable.Clock(earliest(group), now), open, group[0].Cause)
+	count := fmt.Sprint(silent)
+	if open > silent {
+		count = fmt.Sprintf("%d of %d", silent, open)
+	}
+	return fmt.Sprintf("silent since %s, %s tunnels: %s", printable.Clock(earliest(group), now), count, group[0].Cause)
 }
 
 // earliest returns when the first of rows got its state.

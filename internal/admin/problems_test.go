@@ -104,6 +104,29 @@ func TestOrderOfProblems(t *testing.T) {
 	}
 }
 
+// Feeds whose silence is blamed on the same share a line, with how many of their
+// tunnels are silent, and not with those that go on.
+func TestSilentFeedsShareALineWithTheirTunnelsThatAreSilent(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 30, 10, 17, 56, 0, time.Local)
+	row := func(id string, silent int) feed.Exchange {
+		return feed.Exchange{
+			Exchange: id, Kind: "websocket", State: feed.Silent, Since: at, Silent: silent, Counts: feed.Counts{Tunnels: 6},
+			Cause: "all feeds through paris-2 are silent: paris-2", Text: "4 of 4 tunnels through paris-2; all feeds through paris-2 are silent: paris-2",
+		}
+	}
+	for _, c := range []struct {
+		of   [2]int
+		want string
+	}{{[2]int{4, 3}, "7 of 12 tunnels"}, {[2]int{6, 6}, "12 tunnels"}} {
+		s := Status{Time: at, State: StateReady, Config: Config{InForce: true}, Exchanges: []feed.Exchange{row("bybit", c.of[0]), row("okx", c.of[1])}}
+		want := "BAD: bybit websocket, okx websocket: silent since 10:17:56, " + c.want + ": all feeds through paris-2 are silent: paris-2"
+		if got := s.Problems(); len(got) != 1 || got[0] != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // The rows of feeds, and those that a query asks for; what names nothing is refused.
 func TestFeedsAnswerFiltersAndRefusesUnknownNames(t *testing.T) {
 	t.Parallel()

@@ -46,6 +46,9 @@ const (
 func (t *Table) hint(p *pair) string {
 	switch {
 	case p.state == Silent:
+		if s := p.silence(); s != nil && s.hint != "" {
+			return s.hint
+		}
 		return t.expand(p, hintSilent)
 	case p.state != Lost:
 		return ""

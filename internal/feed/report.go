@@ -65,7 +65,7 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		if p.state == Lost || p.noMember != nil {
 			row.Cause = p.cause()
 		} else if s := p.silence(); s != nil && p.state == Silent {
-			row.Cause = s.why
+			row.Cause, row.Silent = s.why, p.silentTunnels()
 		} else {
 			_, row.Cause = t.unwell(p, now)
 		}

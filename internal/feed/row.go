@@ -34,12 +34,13 @@ type Exchange struct {
 	Configured bool      `json:"configured"`         // the configuration has an entry for it
 	Outbound   string    `json:"outbound,omitempty"` // a pool's name, "direct" or "reject"
 	State      State     `json:"state"`
-	Since      time.Time `json:"since,omitzero"`    // when the state began
-	Text       string    `json:"text,omitempty"`    // what is wrong, without the exchange's name
-	Cause      string    `json:"cause,omitempty"`   // of a loss: "upstream_denied by tokyo-1, tokyo-2"; of a silence, whom it blames
-	Hint       string    `json:"hint,omitempty"`    // what to do
-	Lost       int       `json:"lost,omitempty"`    // tunnels that were open before, and are not
-	History    []int64   `json:"history,omitempty"` // bytes from the exchange in each of the last 60 s, the oldest first
+	Since      time.Time `json:"since,omitzero"`           // when the state began
+	Text       string    `json:"text,omitempty"`           // what is wrong, without the exchange's name
+	Cause      string    `json:"cause,omitempty"`          // of a loss: "upstream_denied by tokyo-1, tokyo-2"; of a silence, whom it blames
+	Hint       string    `json:"hint,omitempty"`           // what to do
+	Lost       int       `json:"lost,omitempty"`           // tunnels that were open before, and are not
+	Silent     int       `json:"silent_tunnels,omitempty"` // tunnels that are silent, while the state is
+	History    []int64   `json:"history,omitempty"`        // bytes from the exchange in each of the last 60 s, the oldest first
 	Counts
 }
 
@@ -104,7 +105,8 @@ type Silence struct {
 	Blame   string    `json:"blame"`   // subscription, upstream, exchange, unknown or network
 	Text    string    `json:"text"`    // in words
 
-	why string // the part of Text that says whom it blames
+	why  string // the part of Text that says whom it blames
+	hint string // what to do
 }
 
 // Tunnel is what is sampled of one live tunnel.

@@ -96,6 +96,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	others := through.feeds - own.feeds
 	silent := through.silent - own.silent
 	direct := up == "direct"
+	again := "proxyd close --exchange " + cmp.Or(f.exchange, "none") + " makes the clients reconnect"
 	switch {
 	case s.all.silent >= 3 && s.all.silent*2 > s.all.feeds && len(s.upstreams) > 1 && s.exchanges() > 1 && !s.oneGoesOn():
 		return blame{blameNetwork, fmt.Sprintf("%d of %d feeds are silent at once: this machine's network", s.all.silent, s.all.feeds), "look at this machine's own connection"}
@@ -110,13 +111,13 @@ func (s *scene) blameFor(f *feedSilence) blame {
 		}
 		return blame{blameUpstream, why, fmt.Sprintf("proxyd drain %s, then proxyd close --upstream %s: the clients reconnect through others", up, up)}
 	case pair.silent > 1:
-		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "look at the exchange's status page"}
+		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "see the exchange's status page; " + again}
 	case through.going > own.going:
-		return blame{blameExchange, fmt.Sprintf("others go on: %s, or how %s treats it", x, up), "look at the exchange's status page, or try another upstream"}
+		return blame{blameExchange, fmt.Sprintf("others go on: %s, or how %s treats it", x, up), "see the exchange's status page, or try another upstream; " + again}
 	case direct:
-		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from this machine's network: no other exchange carries directly", x), "proxyd probe " + f.exchange + " asks it"}
+		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from this machine's network: no other exchange carries directly", x), "proxyd probe " + f.exchange + " tests it"}
 	default:
-		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from %s: no other exchange carries through %s", x, up, up), strings.TrimSpace("proxyd probe "+f.exchange) + " asks both"}
+		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from %s: no other exchange carries through %s", x, up, up), strings.TrimSpace("proxyd probe "+f.exchange) + " tests both"}
 	}
 }
 
@@ -175,7 +176,7 @@ func (f *feedSilence) row() *Silence {
 	}
 	return &Silence{
 		Since: f.at, Tunnels: max(f.silent, min(f.highest, f.watched)), Rule: f.state,
-		Blame: f.blame.who, Text: f.what() + "; " + f.blame.why, why: f.blame.why,
+		Blame: f.blame.who, Text: f.what() + "; " + f.blame.why, why: f.blame.why, hint: f.blame.hint,
 	}
 }
 

@@ -211,6 +211,16 @@ func (p *pair) failing(now time.Time) bool {
 	return true
 }
 
+// silentTunnels returns how many tunnels of its silent feeds are silent.
+func (p *pair) silentTunnels() (n int) {
+	for _, f := range p.feeds {
+		if s := f.silence.now(); s != nil {
+			n += s.Tunnels
+		}
+	}
+	return n
+}
+
 // judge returns the state of a pair now, and when it began if it is a new one.
 func (p *pair) judge(now time.Time) (State, time.Time) {
 	silence := p.silence()

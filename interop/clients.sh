@@ -45,4 +45,20 @@ if command -v cargo >/dev/null; then
 	export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
 fi
 export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
-exec "${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
+"${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
+
+# Unmodified feeds under proxyd exec, in a network of their own, where a leak detector
+# stands behind every name.
+[ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] || die "the test of proxyd exec needs Linux and root, to make a private network"
+command -v ip >/dev/null || install_packages iproute2
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+"${GO:-go}" build -o "$tmp/proxyd" ./cmd/proxyd
+"${GO:-go}" test -c -tags interop -o "$tmp/interop.test" ./interop
+touch "$tmp/hosts" "$tmp/resolv.conf" "$tmp/nsswitch.conf"
+INTEROP_DIR="$tmp" INTEROP_PROXYD="$tmp/proxyd" unshare --mount --net --pid --fork --mount-proc --kill-child sh -euc '
+	for f in hosts resolv.conf nsswitch.conf; do
+		[ ! -e /etc/$f ] || mount --bind "$INTEROP_DIR/$f" /etc/$f
+	done
+	ip link set lo up
+	exec "$INTEROP_DIR/interop.test" -test.run "^TestExec$" -test.v'

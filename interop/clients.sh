@@ -36,6 +36,8 @@ fetch venv python3 -m venv "$dir/python"
 fetch python "$dir/python/bin/pip" install --quiet --disable-pip-version-check "${python[@]}"
 fetch cryptofeed-venv python3 -m venv "$dir/cryptofeed" # it wants another aiohttp than ccxt
 fetch cryptofeed "$dir/cryptofeed/bin/pip" install --quiet --disable-pip-version-check cryptofeed 'websockets>=15'
+fetch websockets-14-venv python3 -m venv "$dir/websockets-14" # the last that ignores the environment
+fetch websockets-14 "$dir/websockets-14/bin/pip" install --quiet --disable-pip-version-check 'websockets==14.2'
 PATH="$dir/python/bin:$PATH"
 fetch node "$dir/python/bin/npm" install --prefix "$dir/node" --no-audit --no-fund --silent "${node[@]}"
 if command -v cargo >/dev/null; then
@@ -44,7 +46,7 @@ if command -v cargo >/dev/null; then
 	fetch rust-build cargo build --quiet --manifest-path "$dir/rust/Cargo.toml" --target-dir "$dir/rust/target"
 	export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
 fi
-export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
+export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_OLD="$dir/websockets-14/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
 "${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
 
 # Unmodified feeds under proxyd exec, in a network of their own, where a leak detector

@@ -246,7 +246,7 @@ print("three trades")
 `, "api.binance.com /api/v3/exchangeInfo", ""},
 }
 
-// Promise (security): unmodified cryptofeed and ccxt programs reach their exchanges through the upstreams alone under proxyd exec: no name is looked up and no connection made past it, and a default entry of ~/.netrc is sent to no exchange.
+// Promise (security): unmodified cryptofeed and ccxt programs reach their exchanges through the upstreams alone under proxyd exec; no name is looked up, and nothing from ~/.netrc is sent.
 func TestExec(t *testing.T) {
 	if os.Getenv("CLIENTS_PYTHON") == "" {
 		t.Skip("run by interop/clients.sh")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -218,6 +219,21 @@ async def main():
   finally:
     await ex.close()
 asyncio.run(main())`, []string{restHost, streamHost}},
+	"websockets": {"websockets", `import asyncio, websockets
+async def main():
+  async with websockets.connect("wss://stream.binance.com/ticker?n=1") as ws:
+    await ws.recv()
+asyncio.run(main())`, []string{streamHost}},
+	"websockets, sync": {"websockets.sync.client", `import ssl
+from websockets.sync.client import connect
+context = ssl.create_default_context()
+for name in ("ssl", "ssl_context"): # as newer and as older versions call it
+  try:
+    with connect("wss://stream.binance.com/ticker?n=1", **{name: context}) as ws:
+      ws.recv()
+    break
+  except TypeError:
+    continue`, []string{streamHost}},
 	"websockets, legacy client": {"websockets.legacy.client", `import asyncio
 from websockets.legacy.client import connect
 async def main():
@@ -250,10 +266,17 @@ func TestClientsByExec(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(home, ".netrc"), []byte("default login trader password geheim-9\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			w.run(t, snippetProgram{language: "python exec", needs: program.needs, text: program.text}, "", "HOME="+home)
-			for _, host := range program.hosts {
-				if !w.asked(w.upstream, host) {
-					t.Errorf("%s went past proxyd", host)
+			languages := []string{"python exec"}
+			if clientOld != "" && strings.HasPrefix(program.needs, "websockets") {
+				languages = append(languages, "python exec, old")
+			}
+			for _, language := range languages {
+				before := len(w.upstream.Asked())
+				w.run(t, snippetProgram{language: language, needs: program.needs, text: program.text}, "", "HOME="+home)
+				for _, host := range program.hosts {
+					if !slices.ContainsFunc(w.upstream.Asked()[before:], func(a testkit.Asked) bool { return a.Host == host }) {
+						t.Errorf("%s went past proxyd", host)
+					}
 				}
 			}
 			for _, r := range w.exchange.Requests() {

@@ -23,6 +23,7 @@ var (
 	clientsRequired = os.Getenv("CLIENTS") == "required"
 	clientPython    = cmp.Or(os.Getenv("CLIENTS_PYTHON"), "python3")
 	clientFeed      = cmp.Or(os.Getenv("CLIENTS_CRYPTOFEED"), clientPython) // cryptofeed wants another aiohttp than ccxt
+	clientOld       = os.Getenv("CLIENTS_OLD")                              // with websockets before 15
 	clientNode      = cmp.Or(os.Getenv("CLIENTS_NODE"), "node")
 	clientRust      = os.Getenv("CLIENTS_RUST") // a project that depends on reqwest
 )
@@ -168,14 +169,17 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 		tool(t, "curl")
 		tool(t, "sh")
 		cmd = exec.Command("sh", "-c", text) //nolint:gosec // what is under test
-	case "python", "python exec":
+	case "python", "python exec", "python exec, old":
 		python := clientPython
-		if p.needs == "cryptofeed" {
+		switch {
+		case p.needs == "cryptofeed":
 			python = clientFeed
+		case p.language == "python exec, old":
+			python = clientOld
 		}
 		needs(t, p.needs, tool(t, python), "-c", "import "+p.needs)
 		cmd = exec.Command(python, write("app.py", text)) //nolint:gosec // what is under test
-		if p.language == "python exec" {
+		if p.language != "python" {
 			cmd = exec.Command(os.Args[0], "exec", "-c", w.config, "--", python, write("app.py", text)) //nolint:gosec // what is under test
 			environ = append(environ, asProxyd+"=1")
 		}

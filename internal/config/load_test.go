@@ -173,3 +173,25 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// The fingerprint is that of the file's content, wherever it is.
+func TestFingerprintIsOfContent(t *testing.T) {
+	t.Parallel()
+	load := func(text string) *config.Config {
+		c, err := config.Load(write(t, text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, same, other := load("default: direct\n"), load("default: direct\n"), load("default: direct # \n")
+	if a.Fingerprint() != same.Fingerprint() || a.Fingerprint() == other.Fingerprint() || len(a.Fingerprint()) != 32 {
+		t.Errorf("%s, %s, %s", a.Fingerprint(), same.Fingerprint(), other.Fingerprint())
+	}
+	if a.RealPath() == same.RealPath() || a.RealPath() == "" {
+		t.Errorf("%q, %q", a.RealPath(), same.RealPath())
+	}
+	if builtIn, err := config.Load("", nil); err != nil || builtIn.Fingerprint() != "" || builtIn.RealPath() != "" {
+		t.Errorf("the built-in defaults: %v", err)
+	}
+}

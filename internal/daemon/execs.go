@@ -12,7 +12,7 @@ import (
 
 // What is kept: the label comes from the client.
 const (
-	maxExecs        = 32 // labels; the oldest one goes
+	maxExecs        = 32 // labels; the oldest one without tunnels goes
 	maxExecRefusals = 8  // refusals of a label that differ
 )
 
@@ -69,7 +69,8 @@ func (e *execs) row(label string) *admin.Exec {
 		return e.list[i]
 	}
 	if len(e.list) == maxExecs {
-		e.list = slices.Delete(e.list, 0, 1)
+		oldest := max(0, slices.IndexFunc(e.list, func(x *admin.Exec) bool { return x.Open == 0 }))
+		e.list = slices.Delete(e.list, oldest, oldest+1)
 	}
 	e.list = append(e.list, &admin.Exec{Label: label})
 	return e.list[len(e.list)-1]

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"proxyd/internal/admin"
+	"proxyd/internal/tunnel"
+)
+
+// The records of a label that proxyd exec gives are counted; other names are not, and
+// what clients make up cannot grow the table.
+func TestExecsCountByLabel(t *testing.T) {
+	t.Parallel()
+	e := newExecs(false)
+	record := func(event tunnel.Event, label, upstream string) *tunnel.Record {
+		return &tunnel.Record{Event: event, Opening: tunnel.Opening{Label: label, Upstream: upstream}, Up: 2, Down: 3, Text: "closed", Hint: "open it"}
+	}
+	for _, label := range []string{"", "bot-1", "exec-", "exec-x", "exec-12345678901", "exec-7 "} {
+		e.observe(record(tunnel.Opened, label, "tokyo"))
+	}
+	if got := e.rows(); got != nil {
+		t.Errorf("counted: %v", got)
+	}
+	for _, r := range []*tunnel.Record{
+		record(tunnel.Unlisted, "exec-7", "tokyo"), record(tunnel.Opened, "exec-7", "tokyo"), record(tunnel.Opened, "exec-7", "tokyo"),
+		record(tunnel.Ended, "exec-7", "tokyo"), record(tunnel.Served, "exec-7", "direct"), record(tunnel.Refused, "exec-7", ""), record(tunnel.Refused, "exec-7", ""),
+	} {
+		e.observe(r)
+	}
+	want := []admin.Exec{{
+		Label: "exec-7", Open: 1, Refused: 2, Refusals: []admin.ExecRefusal{{Text: "closed", Hint: "open it", Count: 2}},
+		Upstreams: []admin.ExecUpstream{{Upstream: "tokyo", Connections: 2, BytesUp: 2, BytesDown: 3}, {Upstream: "direct", Connections: 1, BytesUp: 2, BytesDown: 3}},
+	}}
+	if diff := cmp.Diff(want, e.rows()); diff != "" {
+		t.Error(diff)
+	}
+	for i := range 100 {
+		r := record(tunnel.Refused, fmt.Sprintf("exec-%d", 1000+i%(maxExecs+5)), "")
+		r.Text = fmt.Sprint(i)
+		e.observe(r)
+	}
+	if n := len(e.rows()); n != maxExecs {
+		t.Errorf("%d rows", n)
+	}
+	for i := range 2 * maxExecRefusals {
+		r := record(tunnel.Refused, "exec-9", "")
+		r.Text = fmt.Sprint(i)
+		e.observe(r)
+	}
+	rows := e.rows()
+	if last := rows[len(rows)-1]; last.Refused != 2*maxExecRefusals || len(last.Refusals) != maxExecRefusals {
+		t.Errorf("%+v", last)
+	}
+	own := newExecs(true)
+	own.observe(record(tunnel.Opened, "bot-1", "tokyo"))
+	own.observe(record(tunnel.Opened, "", "tokyo"))
+	if got := own.rows(); len(got) != 1 || got[0].Open != 2 {
+		t.Errorf("an instance of its own: %+v", got)
+	}
+}

@@ -109,17 +109,36 @@ func (p *pair) failsOften(sec int64) bool {
 
 // cured reports whether what made the requests of a pair fail is seen to be over,
 // though its clients have given up and none of them tries: a member of the pool that
-// was out of use is back, or the configuration does not refuse the exchange any more.
+// was out of use is back, a limit has room again, or the configuration does not refuse
+// the exchange any more.
 func (t *Table) cured(p *pair) bool {
 	return len(p.causes) > 0 && !slices.ContainsFunc(p.causes, func(c cause) bool {
 		switch c.class {
 		case failure.UpstreamRefused, failure.UpstreamUnreachable, failure.UpstreamDNS: // a probe would see the same
 			return p.noMember != nil || p.memberless.Before(p.failedSince)
+		case failure.NoUpstream:
+			return p.noMember != nil
+		case failure.Budget:
+			return t.outOfBudget(p.key.exchange)
 		case failure.Denied:
 			return p.outbound == "" || p.outbound == "reject" || !c.last.Before(t.configured)
 		}
 		return true
 	})
+}
+
+// outOfBudget reports whether a limit that holds back connections to an exchange has no
+// room now.
+func (t *Table) outOfBudget(exchange string) bool {
+	if t.snapshot == nil {
+		return true
+	}
+	for _, r := range t.snapshot.Set().Budgets().Rows() {
+		if !r.Limits.Watch && r.Remaining == 0 && (r.Budget.Exchange == "" || r.Budget.Exchange == exchange) {
+			return true
+		}
+	}
+	return false
 }
 
 // carriers returns the upstreams that carry tunnels of the pair.

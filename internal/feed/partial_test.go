@@ -129,6 +129,21 @@ func TestLossThatClientsHaveGivenUp(t *testing.T) {
 			t.Errorf("refused again: %s: %s", row.State, row.Text)
 		}
 	})
+	onClock(t, twoUpstreams, func(r *records) { // no limit is used up, and a member can be used
+		for _, class := range []failure.Class{failure.Budget, failure.NoUpstream} {
+			for range 3 {
+				r.refuse(ws, class, nil)
+			}
+			time.Sleep(3 * time.Second)
+			if row := r.row("okx", "websocket"); row.State != feed.Lost {
+				t.Errorf("%s: %s: %s", class, row.State, row.Text)
+			}
+			time.Sleep(6 * time.Second)
+			if row := r.row("okx", "websocket"); row.State.Bad() {
+				t.Errorf("%s, 9 s later: %s: %s", class, row.State, row.Text)
+			}
+		}
+	})
 	onClock(t, twoUpstreams, func(r *records) {
 		members := r.router.Load().Set().Upstreams()
 		observe := func(err error, n int) {

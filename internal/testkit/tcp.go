@@ -50,16 +50,6 @@ func Stall(c net.Conn) {
 	}
 }
 
-// Flood sends without end.
-func Flood(c net.Conn) {
-	block := bytes.Repeat([]byte("flood-"), 10_000)
-	for {
-		if _, err := c.Write(block); err != nil {
-			return
-		}
-	}
-}
-
 // Source sends n bytes of Pattern, then a FIN, and waits for the peer's.
 func Source(n int) func(net.Conn) {
 	return func(c net.Conn) {

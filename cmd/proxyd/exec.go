@@ -166,8 +166,14 @@ func ownDaemon(cmd *cobra.Command, path string) (*execProxy, error) {
 	address, _ := d.Own()
 	return &execProxy{
 		address: address.String(),
-		used:    settled(func() (admin.Exec, error) { _, x := d.Own(); return x, nil }),
-		stop:    func() error { cancel(); return <-ended },
+		used: func() (admin.Exec, error) {
+			own := func() (admin.Exec, error) { _, x := d.Own(); return x, nil }
+			_, _ = settled(own, 0) // no error
+			cancel()
+			ended <- <-ended // then all is counted
+			return own()
+		},
+		stop: func() error { cancel(); return <-ended },
 	}, nil
 }
 
@@ -202,14 +208,16 @@ func runningDaemon(cmd *cobra.Command, c *config.Config, label string, say func(
 	say("the running daemon at %s (process %d, %s), as user %s", bound, before.PID, c.File, label)
 	return &execProxy{
 		address: bound, shared: true,
-		used: settled(func() (admin.Exec, error) {
-			s, err := ask()
-			if err == nil && s.PID != before.PID {
-				before = admin.Status{PID: s.PID}
-				say("the daemon was replaced meanwhile; what follows is since then")
-			}
-			return since(execRow(before, label), execRow(s, label)), err
-		}),
+		used: func() (admin.Exec, error) {
+			return settled(func() (admin.Exec, error) {
+				s, err := ask()
+				if err == nil && s.PID != before.PID {
+					before = admin.Status{PID: s.PID}
+					say("the daemon was replaced meanwhile; what follows is since then")
+				}
+				return since(execRow(before, label), execRow(s, label)), err
+			}, 5)
+		},
 		stop: func() error { return nil },
 	}, nil
 }

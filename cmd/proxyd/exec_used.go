@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -13,14 +14,20 @@ import (
 // too: a process that it has left behind may hold some.
 const settledWithin = 2 * time.Second
 
-// settled returns ask, repeated until no tunnel is open.
-func settled(ask func() (admin.Exec, error)) func() (admin.Exec, error) {
-	return func() (admin.Exec, error) {
-		for end := time.Now().Add(settledWithin); ; time.Sleep(20 * time.Millisecond) {
-			x, err := ask()
-			if err != nil || x.Open == 0 || time.Now().After(end) {
-				return x, err
-			}
+// settled asks until no tunnel is open and, so many times, the answer is the same: a
+// plain request is counted just after its client has the answer.
+func settled(ask func() (admin.Exec, error), same int) (x admin.Exec, err error) {
+	seen := 0
+	for end := time.Now().Add(settledWithin); ; time.Sleep(50 * time.Millisecond) {
+		last := x
+		if x, err = ask(); err != nil {
+			return x, err
+		}
+		if seen++; x.Open > 0 || !reflect.DeepEqual(x, last) {
+			seen = 0
+		}
+		if seen >= same && x.Open == 0 || time.Now().After(end) {
+			return x, nil
 		}
 	}
 }

@@ -267,6 +267,7 @@ func TestExec(t *testing.T) {
 		script := file(t, "feed.py", feed.text)
 		program := func(args ...string) *exec.Cmd {
 			cmd := exec.CommandContext(t.Context(), "timeout", append([]string{"60"}, append(args, os.Getenv(feed.python), script)...)...)
+			cmd.Dir = dir // cryptofeed writes a log there
 			cmd.Env = append(os.Environ(), "HOME="+home, "SSL_CERT_FILE="+exchange.ca, "REQUESTS_CA_BUNDLE="+exchange.ca)
 			return cmd
 		}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -80,6 +81,7 @@ func TestExecThroughRunningDaemon(t *testing.T) {
 		t.Skip(err)
 	}
 	p := start(t, nil, "run", "-c", path)
+	p.stuck.Reset(2 * time.Minute) // six commands take their time on a busy machine
 	address := regexp.MustCompile(`"listening","address":"([^"]+)"`).FindStringSubmatch(p.until(t, `"ready"`))[1]
 	for range 2 {
 		_, errOut, code := runExec(t, []string{asClient + "=" + execTargets}, "-c", link, "--", os.Args[0])

@@ -119,7 +119,7 @@ func TestFrozenStreamIsFound(t *testing.T) {
 		frozen              *stream
 	}{
 		{"tunnel_silent", "okx", "1 of 50 tunnels silent while the feed goes on: that subscription", &okx},
-		{"feed_silent", "kraken", fmt.Sprintf(": 1 of 1 tunnel through tokyo-1 (fewer than %d bytes in 5 s); others go on: kraken, or how tokyo-1 treats it", silenceBytes), &kraken},
+		{"feed_silent", "kraken", fmt.Sprintf(": 1 of 1 tunnel through tokyo-1 (fewer than %d bytes in 5 s); other exchanges go on, so it is kraken, or how tokyo-1 treats it", silenceBytes), &kraken},
 	} {
 		var e silenceEvent
 		testkit.Eventually(t, 4*testkit.Patience, c.typ, func() bool {

@@ -113,7 +113,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 	case pair.silent > 1:
 		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "see the exchange's status page; " + again}
 	case through.going > own.going:
-		return blame{blameExchange, fmt.Sprintf("others go on: %s, or how %s treats it", x, up), "see the exchange's status page, or try another upstream; " + again}
+		return blame{blameExchange, fmt.Sprintf("other exchanges go on, so it is %s, or how %s treats it", x, up), "see the exchange's status page, or try another upstream; " + again}
 	case direct:
 		return blame{blameUnknown, fmt.Sprintf("cannot tell %s from this machine's network: no other exchange carries directly", x), "proxyd probe " + f.exchange + " tests it"}
 	default:

@@ -270,7 +270,7 @@ func TestBlameFollowsFromWhatElseIsSilent(t *testing.T) {
 		{"all through the only upstream", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}}, blameUpstream, "tokyo-1, or this machine's network"},
 		{"all direct", []row{{"okx", "direct", true}, {"kraken", "direct", true}}, blameNetwork, "all direct feeds"},
 		{"direct, alone", []row{{"okx", "direct", true}}, blameUnknown, "cannot tell okx from this machine's network"},
-		{"another exchange goes on", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", false}}, blameExchange, "others go on: okx, or how tokyo-1 treats it"},
+		{"another exchange goes on", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", false}}, blameExchange, "other exchanges go on, so it is okx, or how tokyo-1 treats it"},
 		{"both members of a pool", []row{{"okx", "tokyo-1", true}, {"okx", "tokyo-2", true}, {"kraken", "tokyo-1", true}, {"kraken", "tokyo-2", true}, {"bybit", "fra-1", false}}, blameUpstream, "all feeds through tokyo-1"},
 		{"a pool and another exchange", []row{{"okx", "tokyo-1", true}, {"kraken", "tokyo-1", true}, {"deribit", "fra-1", true}, {"bybit", "fra-1", false}, {"gateio", "fra-1", false}}, blameUpstream, "all feeds through tokyo-1"},
 		{"most", []row{{"okx", "tokyo-1", true}, {"kraken", "fra-1", true}, {"bybit", "ams-1", true}, {"gateio", "ams-1", false}}, blameNetwork, "3 of 4 feeds are silent at once"},

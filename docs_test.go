@@ -1,11 +1,14 @@
 package proxyd_test
 
 import (
+	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -30,7 +33,7 @@ func plainDocuments(t *testing.T) map[string]string {
 		t.Fatalf("%v, %v", files, err)
 	}
 	texts := map[string]string{}
-	for _, f := range append(files, "README.md") {
+	for _, f := range append(files, "README.md", "SECURITY.md") {
 		texts[f] = read(t, f)
 	}
 	return texts
@@ -96,5 +99,62 @@ func TestWrongWordsAndLongCellsAreFound(t *testing.T) {
 	}
 	if got := longCells(text); len(got) != 1 || got[0][0] != 'x' {
 		t.Errorf("cells: got %q", got)
+	}
+}
+
+var (
+	links    = regexp.MustCompile(`\]\(([^)\s]*)\)`)
+	headings = regexp.MustCompile(`(?m)^#{1,4} (.+)$`)
+)
+
+// anchors returns the anchors that GitHub gives to the headings of a text.
+func anchors(text string) map[string]bool {
+	found := map[string]bool{}
+	for _, h := range headings.FindAllStringSubmatch(fences.ReplaceAllString(text, ""), -1) {
+		var b strings.Builder
+		for _, r := range strings.ToLower(h[1]) {
+			switch {
+			case r == ' ':
+				b.WriteByte('-')
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				b.WriteRune(r)
+			}
+		}
+		found[b.String()] = true
+	}
+	return found
+}
+
+// Every link of a document to a file or a heading of this repository leads to one.
+func TestLinksBetweenDocumentsLead(t *testing.T) {
+	followed := 0
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && file != "." && (file == "bin" || file[0] == '.') {
+			return fs.SkipDir
+		}
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".md") {
+			return err
+		}
+		text := read(t, file)
+		for _, m := range links.FindAllStringSubmatch(fences.ReplaceAllString(text, ""), -1) {
+			path, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(path, ":") {
+				continue
+			}
+			followed++
+			target := file
+			if path != "" {
+				target = filepath.Join(filepath.Dir(file), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: (%s) leads nowhere: %v", file, m[1], err)
+			} else if anchor != "" && !anchors(read(t, target))[anchor] {
+				t.Errorf("%s: (%s): %s has no heading with that anchor", file, m[1], target)
+			}
+		}
+		return nil
+	})
+	if err != nil || followed < 100 {
+		t.Errorf("%v, and only %d links were followed", err, followed)
 	}
 }

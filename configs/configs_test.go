@@ -4,8 +4,6 @@ package configs_test
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -154,27 +152,5 @@ func properties(node any, keys map[string]bool) {
 		for _, below := range node {
 			properties(below, keys)
 		}
-	}
-}
-
-func TestLinksBetweenDocumentsLead(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".md") {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), l[1])); errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("%s: %s leads nowhere", path, l[1])
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

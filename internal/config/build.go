@@ -85,15 +85,15 @@ func (b *builder) config(f *raw.File) *Config {
 	c.Silence = b.silence("silence", f.Silence)
 	c.Exchanges = b.exchanges(f.Exchanges)
 	b.warnMistypedIDs(c)
-	b.refuseStallAndSilence(c)
+	b.refuseStallAndSilence(c, b.exchangeKey)
 	c.Routes = b.routes(f.Routes)
 	c.Listen = b.listeners(f.Listen)
 	c.Admin = b.admin(f.Admin)
 	c.Pools = append(b.pools, b.inline...)
 	dropDirectHops(c.Pools)
-	b.namePools(c.Pools)
+	b.namePools(c.Pools, b.memberKey)
 	b.mergeDuplicates(c)
-	b.refuseViaCycles(c.Pools)
+	b.refuseViaCycles(c.Pools, b.poolKey)
 	b.refuseOwnAddresses(c)
 	b.adminAmongListeners(adminKey(f.Admin), c)
 	b.adminBehindListeners(c)
@@ -158,6 +158,16 @@ func (b *builder) keysOf(key string) []string {
 		}
 	}
 	return list
+}
+
+// exchangeKey returns the key of an exchange's first entry, as it is written.
+func (b *builder) exchangeKey(id string) string {
+	for _, name := range b.keysOf("exchanges") {
+		if known, ok := b.known.Resolve(name); name == id || ok && known == id {
+			return "exchanges." + name
+		}
+	}
+	return "exchanges." + id
 }
 
 func (b *builder) health(key string, r *raw.Health) Health {

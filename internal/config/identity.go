@@ -104,7 +104,7 @@ type first struct {
 //
 // Members of a list are sessions at a gateway more often than not, and are named by
 // the order of the list.
-func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) {
+func (r *report) separateByPassword(each func(func(string, *Proxy, Identity))) {
 	seen, several := map[Identity]first{}, map[Identity]bool{}
 	each(func(key string, p *Proxy, id Identity) {
 		if f, ok := seen[id]; !ok {
@@ -112,7 +112,7 @@ func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) 
 		} else if f.password.Reveal() != p.URL.Password.Reveal() {
 			several[id] = true
 			if p.Name == "" && !p.Listed {
-				b.errorf(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
+				r.errorf(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
 			}
 		}
 	})
@@ -125,13 +125,13 @@ func (b *builder) separateByPassword(each func(func(string, *Proxy, Identity))) 
 			p.Name = sessions.name(*p, id)
 		}
 		if p.Name == "" && seen[id].key == key {
-			b.errorf(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
+			r.errorf(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
 		}
 		p.Apart = true
 		if f, ok := named[IdentityOf(*p)]; !ok {
 			named[IdentityOf(*p)] = first{p.URL.Password, key}
 		} else if f.password.Reveal() != p.URL.Password.Reveal() && p.Name != "" {
-			b.errorf(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
+			r.errorf(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
 		}
 	})
 }
@@ -161,8 +161,9 @@ func (s sessionNames) name(p Proxy, id Identity) string {
 }
 
 // namePools names every member, one name for each identity, so that logs and
-// metrics have one name for an upstream wherever it is used.
-func (b *builder) namePools(pools []Pool) {
+// metrics have one name for an upstream wherever it is used. memberKey returns the key
+// of a member.
+func (r *report) namePools(pools []Pool, memberKey func(p Pool, i int) string) {
 	byName := map[string]Identity{}
 	names := map[Identity]string{}
 	table := poolsByName(pools)
@@ -170,7 +171,7 @@ func (b *builder) namePools(pools []Pool) {
 		for i := range pools {
 			for j := range pools[i].Proxies {
 				p := &pools[i].Proxies[j]
-				do(b.memberKey(pools[i], j), p, IdentityOf(*p))
+				do(memberKey(pools[i], j), p, IdentityOf(*p))
 			}
 		}
 	}
@@ -179,17 +180,17 @@ func (b *builder) namePools(pools []Pool) {
 			p.Hop = hop(p.Via, table, 0)
 		}
 	})
-	b.separateByPassword(each)
+	r.separateByPassword(each)
 	each(func(key string, p *Proxy, id Identity) { // names that were given come first
 		if p.Name == "" {
 			return
 		}
 		if other, ok := names[id]; ok && other != p.Name {
-			b.errorf(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
+			r.errorf(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
 			return
 		}
 		if other, ok := byName[p.Name]; ok && other != id {
-			b.errorf(key, "give it another name", "another upstream is called %s already", p.Name)
+			r.errorf(key, "give it another name", "another upstream is called %s already", p.Name)
 			return
 		}
 		byName[p.Name], names[id] = id, p.Name
@@ -202,7 +203,7 @@ func (b *builder) namePools(pools []Pool) {
 		if p.Name == "" {
 			base := autoName(*p)
 			if p.Name = freeName(base, byName, last); p.Name != base && !p.Listed {
-				b.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
+				r.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
 			}
 			byName[p.Name], names[id] = id, p.Name
 		}
@@ -227,8 +228,9 @@ func freeName(base string, taken map[string]Identity, last map[string]int) strin
 	}
 }
 
-// refuseViaCycles refuses a chain of hops that leads back to itself.
-func (b *builder) refuseViaCycles(pools []Pool) {
+// refuseViaCycles refuses a chain of hops that leads back to itself. poolKey returns the key
+// of a pool.
+func (r *report) refuseViaCycles(pools []Pool, poolKey func(Pool) string) {
 	table := poolsByName(pools)
 	state := map[string]int{} // 1: being walked, 2: done
 	var walk func(p *Pool, path string)
@@ -241,7 +243,7 @@ func (b *builder) refuseViaCycles(pools []Pool) {
 			hop := table[m.Via.Pool]
 			switch state[hop.Name] {
 			case 1:
-				b.errorf(b.poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
+				r.errorf(poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
 			case 0:
 				walk(hop, path+" → "+hop.Name)
 			}

@@ -124,33 +124,23 @@ func (rep *report) exchangeSilence(key string, e *raw.Exchange) (s ExchangeSilen
 }
 
 // refuseStallAndSilence refuses a window of silence beside tunnel.stall_seconds,
-// which measures the same and closes.
-func (b *builder) refuseStallAndSilence(c *Config) {
+// which measures the same and closes. exchangeKey returns the key of an exchange.
+func (r *report) refuseStallAndSilence(c *Config, exchangeKey func(id string) string) {
 	if c.Tunnel.Stall == 0 {
 		return
 	}
 	refuse := func(key string, s Silence) {
 		if s.Mode == SilenceFixed {
-			b.errorf(key+"silence", "keep one of the two: remove tunnel.stall_seconds and tunnel.stall_bytes, or write silence: auto", "sets a window, and tunnel.stall_seconds sets another for the same bytes")
+			r.errorf(key+"silence", "keep one of the two: remove tunnel.stall_seconds and tunnel.stall_bytes, or write silence: auto", "sets a window, and tunnel.stall_seconds sets another for the same bytes")
 		}
 	}
 	refuse("", c.Silence)
 	for _, x := range c.Exchanges {
-		key := b.exchangeKey(x.ID)
+		key := exchangeKey(x.ID)
 		refuse(key+".", x.Silence.Both)
 		refuse(key+".http.", x.Silence.HTTP)
 		refuse(key+".websocket.", x.Silence.Websocket)
 	}
-}
-
-// exchangeKey returns the key of an exchange's first entry, as it is written.
-func (b *builder) exchangeKey(id string) string {
-	for _, name := range b.keysOf("exchanges") {
-		if known, ok := b.known.Resolve(name); name == id || ok && known == id {
-			return "exchanges." + name
-		}
-	}
-	return "exchanges." + id
 }
 
 func putSilence(o *object, s Silence) {

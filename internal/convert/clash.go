@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,8 +35,8 @@ type clashProxy struct {
 
 const clashDirect, clashReject = "DIRECT", "REJECT"
 
-// clash makes pools of groups, routes of rules, and the default of MATCH.
-func (d *document) clash(s Source) error {
+// convertClash makes pools of groups, routes of rules, and the default of MATCH.
+func convertClash(d *document, s Source) error {
 	root, err := parseYAML(s.Text)
 	if err != nil {
 		return err
@@ -118,46 +119,24 @@ func (c *clash) proxy(n *yaml.Node) {
 	lost := func(format string, args ...any) {
 		c.poolComment(c.lose(n.Line, "proxy %s: %s", quote(x.label), fmt.Sprintf(format, args...)))
 	}
-	scheme := strings.ToLower(text(n, "type"))
-	tls := truth(n, "tls")
-	switch {
-	case scheme == "direct":
-		address := string(config.SchemeDirect)
-		if name := text(n, "interface-name"); name != "" {
-			address = "direct://?interface=" + name
-		}
-		if u, why := parseURL(address); why != "" {
-			lost("%s", why)
-		} else {
-			x.member = &member{url: u}
-		}
-		return
-	case scheme == "http" && tls:
-		scheme = "https"
-	case scheme == "socks5" && tls:
-		lost("socks5 within TLS")
-		return
-	case scheme != "http" && scheme != "socks5":
-		lost("type %s", scheme)
-		return
-	}
-	u, why := proxyURL(scheme, text(n, "server"), text(n, "port"), text(n, "username"), text(n, "password"))
+	u, why := clashURL(n)
 	if why != "" {
 		lost("%s", why)
 		return
 	}
-	m := &member{name: c.members.free(x.label, "proxy"), url: u}
+	m := &member{url: u}
+	x.member = m
+	if u.Scheme == config.SchemeDirect {
+		return
+	}
+	m.name = c.members.free(x.label, "proxy")
 	if clean(x.label) != m.name {
 		m.note = clean(x.label)
 	}
-	if scheme == "https" {
+	if u.Scheme == config.SchemeHTTPS {
 		m.insecure = truth(n, "skip-cert-verify")
-		name := text(n, "sni")
-		if name == "" {
-			name = text(n, "servername")
-		}
 		var ok bool
-		if m.server, ok = serverName(name); !ok {
+		if m.server, ok = serverName(cmp.Or(text(n, "sni"), text(n, "servername"))); !ok {
 			lost("its sni, which is no host name")
 		}
 	}
@@ -166,7 +145,26 @@ func (c *clash) proxy(n *yaml.Node) {
 			lost("its %s", k)
 		}
 	}
-	x.member = m
+}
+
+// clashURL returns the URL of an entry of proxies; why says what of it is not carried over.
+func clashURL(n *yaml.Node) (u config.URL, why string) {
+	scheme, tls := strings.ToLower(text(n, "type")), truth(n, "tls")
+	switch {
+	case scheme == "direct":
+		address := string(config.SchemeDirect)
+		if name := text(n, "interface-name"); name != "" {
+			address = "direct://?interface=" + name
+		}
+		return parseURL(address)
+	case scheme == "http" && tls:
+		scheme = "https"
+	case scheme == "socks5" && tls:
+		return u, "socks5 within TLS"
+	case scheme != "http" && scheme != "socks5":
+		return u, "type " + scheme
+	}
+	return proxyURL(scheme, text(n, "server"), text(n, "port"), text(n, "username"), text(n, "password"))
 }
 
 // clashSecrets are the keys of a proxy that hold credentials.

@@ -75,11 +75,11 @@ func Convert(s Source) (*Result, error) {
 	case proxylist.Env:
 		err = d.environment(s)
 	case proxylist.Clash:
-		err = d.clash(s)
+		err = convertClash(d, s)
 	case proxylist.Squid:
-		err = d.squid(s)
+		err = convertSquid(d, s)
 	case proxylist.Gost:
-		err = d.gost(s)
+		err = convertGost(d, s)
 	default:
 		err = ErrUnknown
 	}

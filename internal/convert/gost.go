@@ -2,7 +2,9 @@ package convert
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -13,19 +15,23 @@ import (
 	"proxyd/internal/config"
 )
 
-// gost makes pools of the chains of a gost command line, of its JSON or of its YAML.
+// gost is a gost command line or configuration.
+type gost struct{ *document }
+
+// convertGost makes pools of the chains of a gost command line, of its JSON or of its YAML.
 // The last hop of a chain has the upstreams, and each is reached via the hop before.
-func (d *document) gost(s Source) error {
+func convertGost(d *document, s Source) error {
+	g := gost{d}
 	var chains []chain
 	if root, err := parseYAML(s.Text); err == nil && (get(root, "services") != nil || get(root, "chains") != nil || get(root, "hops") != nil) {
-		chains = d.gostYAML(root)
+		chains = g.yaml(root)
 	} else if err == nil && (get(root, "ChainNodes") != nil || get(root, "ServeNodes") != nil || get(root, "Routes") != nil) {
-		chains = d.gostJSON(root)
+		chains = g.json(root)
 	} else {
-		chains = d.gostCommands(s.Text)
+		chains = g.commands(s.Text)
 	}
 	for i, c := range chains {
-		out := d.chain(c)
+		out := g.chain(c)
 		switch {
 		case i == 0:
 			d.def = out
@@ -55,15 +61,15 @@ type hop struct {
 
 // chain makes a pool of each hop. A hop without a node that can be carried over makes
 // the whole chain unusable: what it would carry is rejected.
-func (d *document) chain(c chain) (out string) {
+func (g gost) chain(c chain) (out string) {
 	via := ""
 	for i, h := range c.hops {
-		p := &pool{doc: d, strategy: h.strategy, via: via, entries: h.entries}
+		p := &pool{doc: g.document, strategy: h.strategy, via: via, entries: h.entries}
 		if p.members() == 0 {
 			for _, e := range h.entries {
-				d.poolComment(e.comment)
+				g.poolComment(e.comment)
 			}
-			d.defNotes = append(d.defNotes, d.lose(c.line, "chain %s: hop %d has no node that is usable; all is rejected", c.name, i+1))
+			g.defNotes = append(g.defNotes, g.lose(c.line, "chain %s: hop %d has no node that is usable; all is rejected", c.name, i+1))
 			return "reject"
 		}
 		name := h.name
@@ -73,15 +79,15 @@ func (d *document) chain(c chain) (out string) {
 				name = fmt.Sprintf("%s-hop-%d", c.name, i+1)
 			}
 		}
-		p.name = d.names.free(name, "chain")
-		d.pools = append(d.pools, p)
+		p.name = g.names.free(name, "chain")
+		g.pools = append(g.pools, p)
 		via = p.name
 	}
 	return via
 }
 
-// gostCommands reads the -F flags of command lines, and URLs alone on their lines.
-func (d *document) gostCommands(text []byte) (chains []chain) {
+// commands reads the -F flags of command lines, and URLs alone on their lines.
+func (g gost) commands(text []byte) (chains []chain) {
 	var bare hop
 	for _, l := range squidLines([]byte(strings.ReplaceAll(string(text), "\\\r\n", "\\\n"))) {
 		var hops []hop
@@ -101,13 +107,13 @@ func (d *document) gostCommands(text []byte) (chains []chain) {
 				i++
 				node = words[i]
 			}
-			hops = append(hops, d.gostNode(l.number, node))
+			hops = append(hops, g.node(l.number, node))
 		}
 		switch {
 		case len(hops) > 0:
 			chains = append(chains, chain{l.number, "gost", hops})
 		case !command && len(words) == 1 && strings.Contains(words[0], "://"):
-			bare.entries = append(bare.entries, d.gostNode(l.number, words[0]).entries...)
+			bare.entries = append(bare.entries, g.node(l.number, words[0]).entries...)
 		}
 	}
 	if len(bare.entries) > 0 {
@@ -143,11 +149,11 @@ func unquoteWords(words []string) (list []string) {
 	return list
 }
 
-func (d *document) gostJSON(root *yaml.Node) (chains []chain) {
+func (g gost) json(root *yaml.Node) (chains []chain) {
 	read := func(n *yaml.Node) {
 		var hops []hop
 		for _, x := range items(n, "ChainNodes") {
-			hops = append(hops, d.gostNode(x.Line, x.Value))
+			hops = append(hops, g.node(x.Line, x.Value))
 		}
 		if len(hops) > 0 {
 			chains = append(chains, chain{n.Line, "gost", hops})
@@ -190,79 +196,103 @@ func gostProtocol(scheme string) string {
 	return "its protocol " + strings.ToLower(scheme)
 }
 
-// gostNode reads the URL of a node: [scheme://][user:password@]host:port[?options].
-func (d *document) gostNode(line int, text string) (h hop) {
-	lost := func(format string, args ...any) {
-		h.entries = append(h.entries, entry{comment: d.lose(line, "node: "+format, args...)})
-	}
+// gostURL is the URL of a node: [scheme://][user:password@]host:port[?options].
+type gostURL struct {
+	scheme, user, password string
+	address                string
+	addresses              []string // that the option ip gives in its place
+	options                url.Values
+}
+
+// parseGostURL returns the parts of a node's URL; why says what of it is not carried over.
+func parseGostURL(text string) (u gostURL, why string) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		scheme, rest = "", text
 	}
-	known, ok := gostSchemes[strings.ToLower(scheme)]
-	if !ok {
-		lost("%s", gostProtocol(scheme))
-		return h
+	if u.scheme, ok = gostSchemes[strings.ToLower(scheme)]; !ok {
+		return u, gostProtocol(scheme)
 	}
 	rest, query, _ := strings.Cut(rest, "?")
-	auth, address := "", strings.TrimSuffix(rest, "/")
-	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		auth, address = address[:i], address[i+1:]
+	auth := ""
+	u.address = strings.TrimSuffix(rest, "/")
+	if i := strings.LastIndexByte(u.address, '@'); i >= 0 {
+		auth, u.address = u.address[:i], u.address[i+1:]
 	}
 	user, password, _ := strings.Cut(auth, ":")
-	user, err1 := url.PathUnescape(user)
-	password, err2 := url.PathUnescape(password)
-	options, err3 := url.ParseQuery(query)
-	if err1 != nil || err2 != nil || err3 != nil {
-		lost("its URL has a percent sign that is not followed by two hex digits")
+	var errs [3]error
+	u.user, errs[0] = url.PathUnescape(user)
+	u.password, errs[1] = url.PathUnescape(password)
+	u.options, errs[2] = url.ParseQuery(query)
+	if errors.Join(errs[:]...) != nil {
+		return u, "its URL has a percent sign that is not followed by two hex digits"
+	}
+	u.addresses = []string{u.address}
+	return u, ""
+}
+
+// option takes the value of an option, and returns what is not carried over, "" for nothing.
+func (u *gostURL) option(h *hop, key, value string) (lost string) {
+	switch key {
+	case "auth":
+		raw, err := base64.StdEncoding.DecodeString(value)
+		if err != nil {
+			return "its option auth"
+		}
+		u.user, u.password, _ = strings.Cut(string(raw), ":")
+	case "ip":
+		u.addresses = nil
+		for a := range strings.SplitSeq(value, ",") {
+			if _, _, err := net.SplitHostPort(a); err != nil {
+				_, port, _ := net.SplitHostPort(u.address)
+				a = net.JoinHostPort(strings.Trim(a, "[]"), port)
+			}
+			u.addresses = append(u.addresses, a)
+		}
+	case "strategy":
+		if h.strategy = gostStrategies[value]; h.strategy == "" {
+			return "its strategy"
+		}
+	case "secure", "timeout", "max_fails", "fail_timeout", "udp", "notls":
+	default:
+		if !slices.Contains(gostOptions, key) {
+			key = "that proxyd does not know"
+		}
+		return "its option " + key
+	}
+	return ""
+}
+
+// node reads the URL of a node.
+func (g gost) node(line int, text string) (h hop) {
+	lost := func(what string) {
+		h.entries = append(h.entries, entry{comment: g.lose(line, "node: %s", what)})
+	}
+	u, why := parseGostURL(text)
+	if why != "" {
+		lost(why)
 		return h
 	}
-	if known == "https" && options.Get("secure") == "" {
-		d.note("%s", unverified)
+	if u.scheme == "https" && u.options.Get("secure") == "" {
+		g.note("%s", unverified)
 	}
-	addresses := []string{address}
-	for key := range options {
-		value := options.Get(key)
-		switch key {
-		case "auth":
-			if raw, err := base64.StdEncoding.DecodeString(value); err == nil {
-				user, password, _ = strings.Cut(string(raw), ":")
-			} else {
-				lost("its option auth")
-			}
-		case "ip":
-			addresses = nil
-			for a := range strings.SplitSeq(value, ",") {
-				if _, _, err := net.SplitHostPort(a); err != nil {
-					_, port, _ := net.SplitHostPort(address)
-					a = net.JoinHostPort(strings.Trim(a, "[]"), port)
-				}
-				addresses = append(addresses, a)
-			}
-		case "strategy":
-			if h.strategy = gostStrategies[value]; h.strategy == "" {
-				lost("its strategy")
-			}
-		case "secure", "timeout", "max_fails", "fail_timeout", "udp", "notls":
-		default:
-			if !slices.Contains(gostOptions, key) {
-				key = "that proxyd does not know"
-			}
-			lost("its option %s", key)
+	for _, key := range slices.Sorted(maps.Keys(u.options)) {
+		if what := u.option(&h, key, u.options.Get(key)); what != "" {
+			lost(what)
 		}
 	}
-	for _, a := range addresses {
+	for _, a := range u.addresses {
 		host, port, err := net.SplitHostPort(a)
 		if err != nil {
 			lost("it has no host or no port")
 			continue
 		}
-		u, why := proxyURL(known, host, port, user, password)
+		address, why := proxyURL(u.scheme, host, port, u.user, u.password)
 		if why != "" {
-			lost("%s", why)
+			lost(why)
 			continue
 		}
-		h.entries = append(h.entries, entry{member: &member{url: u, insecure: known == "https" && options.Get("secure") == "false"}})
+		h.entries = append(h.entries, entry{member: &member{url: address, insecure: u.scheme == "https" && u.options.Get("secure") == "false"}})
 	}
 	return h
 }

@@ -12,9 +12,9 @@ import (
 // schemeWord is what of a protocol or an option may be repeated.
 var schemeWord = regexp.MustCompile(`^[A-Za-z0-9+_.-]{0,24}`)
 
-// gostYAML reads the chains of a configuration of gost 3, those that services use
+// yaml reads the chains of a configuration of gost 3, those that services use
 // first.
-func (d *document) gostYAML(root *yaml.Node) (chains []chain) {
+func (g gost) yaml(root *yaml.Node) (chains []chain) {
 	byName := map[string]*yaml.Node{}
 	for _, n := range items(root, "chains") {
 		byName[text(n, "name")] = n
@@ -37,7 +37,7 @@ func (d *document) gostYAML(root *yaml.Node) (chains []chain) {
 		}
 		for _, part := range []*yaml.Node{s, h} {
 			if part != nil && (text(part, "bypass") != "" || len(words(part, "bypasses")) > 0) {
-				d.routeComment(d.lose(part.Line, "the bypass of a service"))
+				g.routeComment(g.lose(part.Line, "the bypass of a service"))
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func (d *document) gostYAML(root *yaml.Node) (chains []chain) {
 			if named := hops[text(h, "name")]; named != nil && get(h, "nodes") == nil {
 				h = named
 			}
-			c.hops = append(c.hops, d.gostHop(h))
+			c.hops = append(c.hops, g.yamlHop(h))
 		}
 		if len(c.hops) > 0 {
 			chains = append(chains, c)
@@ -58,15 +58,15 @@ func (d *document) gostYAML(root *yaml.Node) (chains []chain) {
 	}
 	if len(order) == 0 { // hops alone
 		for _, n := range items(root, "hops") {
-			chains = append(chains, chain{n.Line, text(n, "name"), []hop{d.gostHop(n)}})
+			chains = append(chains, chain{n.Line, text(n, "name"), []hop{g.yamlHop(n)}})
 		}
 	}
 	return chains
 }
 
-func (d *document) gostHop(n *yaml.Node) (h hop) {
+func (g gost) yamlHop(n *yaml.Node) (h hop) {
 	lost := func(line int, format string, args ...any) {
-		h.entries = append(h.entries, entry{comment: d.lose(line, format, args...)})
+		h.entries = append(h.entries, entry{comment: g.lose(line, format, args...)})
 	}
 	if s := text(get(n, "selector"), "strategy"); s != "" {
 		if h.strategy = gostStrategies[s]; h.strategy == "" {
@@ -79,14 +79,14 @@ func (d *document) gostHop(n *yaml.Node) (h hop) {
 		}
 	}
 	for _, x := range items(n, "nodes") {
-		d.gostYAMLNode(x, &h, lost)
+		g.yamlNode(x, &h, lost)
 	}
 	return h
 }
 
-// gostYAMLNode reads a node: its address, the connector that speaks with the proxy and
+// yamlNode reads a node: its address, the connector that speaks with the proxy and
 // the dialer that reaches it.
-func (d *document) gostYAMLNode(n *yaml.Node, h *hop, lost func(int, string, ...any)) {
+func (g gost) yamlNode(n *yaml.Node, h *hop, lost func(int, string, ...any)) {
 	if n == nil {
 		return
 	}
@@ -122,7 +122,7 @@ func (d *document) gostYAMLNode(n *yaml.Node, h *hop, lost func(int, string, ...
 	}
 	m := member{url: u}
 	if s := text(n, "name"); s != "" {
-		m.name = d.members.free(s, "node")
+		m.name = g.members.free(s, "node")
 	}
 	if scheme == "https" {
 		tls := get(dialer, "tls")
@@ -132,7 +132,7 @@ func (d *document) gostYAMLNode(n *yaml.Node, h *hop, lost func(int, string, ...
 			lost(n.Line, "node %s: its serverName, which is no host name", name)
 		}
 		if text(tls, "secure") == "" {
-			d.note("%s", unverified)
+			g.note("%s", unverified)
 		}
 		for _, key := range []string{"caFile", "certFile", "keyFile"} {
 			if text(tls, key) != "" {

@@ -1,12 +1,14 @@
 package convert
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	"proxyd/internal/config"
 	"proxyd/internal/target"
 )
 
@@ -47,9 +49,9 @@ type squidRule struct {
 // squidOther are directives that decide where requests go and have no counterpart.
 var squidOther = []string{"cache_peer_domain", "neighbor_type_domain", "tcp_outgoing_address", "tcp_outgoing_tos", "include", "url_rewrite_program", "prefer_direct"}
 
-// squid makes members of peers, and routes of the dstdomain and dst lists that decide
+// convertSquid makes members of peers, and routes of the dstdomain and dst lists that decide
 // which peers may be asked.
-func (d *document) squid(s Source) error {
+func convertSquid(d *document, s Source) error {
 	q := &squid{document: d, acls: map[string]*squidACL{"all": {all: true}}, pools: map[string]string{}}
 	for _, l := range squidLines(s.Text) {
 		q.line(l.number, l.words)
@@ -149,16 +151,8 @@ func (q *squid) peer(n int, args []string) {
 			lost("one of its options")
 		}
 	}
-	if p.options["name"] != "" {
-		p.name = p.options["name"]
-	}
-	_, tls := p.options["tls"]
-	_, ssl := p.options["ssl"]
+	p.name = cmp.Or(p.options["name"], p.name)
 	_, origin := p.options["originserver"]
-	scheme := "http"
-	if tls || ssl {
-		scheme = "https"
-	}
 	user, password, why := squidLogin(p.options["login"])
 	switch {
 	case args[1] != "parent":
@@ -170,32 +164,51 @@ func (q *squid) peer(n int, args []string) {
 	case why != "":
 		lost("%s", why)
 	}
-	u, why := proxyURL(scheme, args[0], args[2], user, password)
+	u, why := proxyURL(p.scheme(), args[0], args[2], user, password)
 	if why != "" {
 		lost("%s", why)
 		return
 	}
 	p.member = member{url: u, label: p.name}
-	if most, err := strconv.Atoi(p.options["max-conn"]); err == nil && most > 0 && most < 1_000_000 {
-		p.member.most = strconv.Itoa(most)
-	}
 	if p.options["name"] != "" {
 		p.member.name = q.members.free(p.name, "peer")
 	}
+	for _, what := range p.settings() {
+		lost("%s", what)
+	}
+	q.peers = append(q.peers, p)
+}
+
+// scheme returns the scheme that a peer's options say.
+func (p *squidPeer) scheme() string {
+	for _, key := range []string{"tls", "ssl"} {
+		if _, ok := p.options[key]; ok {
+			return "https"
+		}
+	}
+	return "http"
+}
+
+// settings takes limit, weight and TLS of the member from the options, and returns what
+// of them is not carried over.
+func (p *squidPeer) settings() (lost []string) {
+	if most, err := strconv.Atoi(p.options["max-conn"]); err == nil && most > 0 && most < 1_000_000 {
+		p.member.most = strconv.Itoa(most)
+	}
 	switch w, err := strconv.Atoi(p.options["weight"]); {
 	case err == nil && w > 100:
-		lost("its weight, which is more than 100")
+		lost = append(lost, "its weight, which is more than 100")
 	case err == nil && w > 1:
 		p.member.weight = strconv.Itoa(w)
 	}
-	if scheme == "https" {
+	if p.member.url.Scheme == config.SchemeHTTPS {
 		p.member.insecure = strings.Contains(p.options["sslflags"], "DONT_VERIFY_PEER")
 		var ok bool
 		if p.member.server, ok = serverName(p.options["ssldomain"]); !ok {
-			lost("its ssldomain, which is no host name")
+			lost = append(lost, "its ssldomain, which is no host name")
 		}
 	}
-	q.peers = append(q.peers, p)
+	return lost
 }
 
 // squidLogin returns the credentials of login=; why says that they are not in the file.

@@ -85,11 +85,11 @@ type progressMsg struct {
 // not start, or another upgrade is running.
 func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) error {
 	if !d.upgrade.running.TryLock() {
-		return handover.ErrUnderWay
+		return handover.ErrRunning
 	}
 	defer d.upgrade.running.Unlock()
 	if d.upgrade.arriving.Load() {
-		return handover.ErrUnderWay
+		return handover.ErrRunning
 	}
 	if err := d.canChange(); err != nil {
 		return err

@@ -42,14 +42,15 @@ const (
 	hintSilent   = "proxyd tunnels --exchange EXCHANGE shows which; proxyd close --exchange EXCHANGE makes the clients reconnect"
 )
 
-// hint returns what to do about a pair's state, "" if nothing is to be done.
-func (t *Table) hint(p *pair) string {
+// hint returns what to do about the pair's state, "" if nothing is to be done. file is
+// the configuration's, "" if it has none.
+func (p *pair) hint(file string) string {
 	switch {
 	case p.state == Silent:
 		if s := p.silence(); s != nil && s.hint != "" {
 			return s.hint
 		}
-		return t.expand(p, hintSilent)
+		return p.expand(file, hintSilent)
 	case p.state != Lost:
 		return ""
 	}
@@ -58,17 +59,17 @@ func (t *Table) hint(p *pair) string {
 		if i := slices.IndexFunc(p.noMember, func(u upstream.Unavailable) bool { return u.Drained != "" }); i >= 0 {
 			return "to end the drain: proxyd resume " + p.noMember[i].Drained
 		}
-		return t.expand(p, cmp.Or(hints[ejectedFor(p.noMember)], hintNoMember))
+		return p.expand(file, cmp.Or(hints[ejectedFor(p.noMember)], hintNoMember))
 	}
 	last := slices.MaxFunc(causes, func(a, b cause) int { return a.last.Compare(b.last) })
 	switch {
 	case last.class != "":
 	case last.by == tunnel.ByUpstream:
-		return t.expand(p, hintUpstream)
+		return p.expand(file, hintUpstream)
 	case last.by == tunnel.ByClient:
-		return t.expand(p, hintClient)
+		return p.expand(file, hintClient)
 	default:
-		return t.expand(p, hintEnded)
+		return p.expand(file, hintEnded)
 	}
 	var names []string // of those that fail so
 	for _, c := range causes {
@@ -77,7 +78,7 @@ func (t *Table) hint(p *pair) string {
 		}
 	}
 	slices.Sort(names)
-	return t.expand(p, cmp.Or(hints[last.class], hintNoMember), names...)
+	return p.expand(file, cmp.Or(hints[last.class], hintNoMember), names...)
 }
 
 // ejectedFor returns the class for which all of some upstreams are ejected, "" for none.
@@ -94,13 +95,9 @@ func ejectedFor(list []upstream.Unavailable) (class failure.Class) {
 }
 
 // expand puts names into a hint: those of upstreams, or of all that p's failures name.
-func (t *Table) expand(p *pair, hint string, upstreams ...string) string {
+func (p *pair) expand(file, hint string, upstreams ...string) string {
 	if len(upstreams) == 0 {
 		upstreams = p.upstreams()
-	}
-	file := ""
-	if t.snapshot != nil {
-		file = t.snapshot.Config().File
 	}
 	names := cmp.Or(namesOf(upstreams), "the upstream")
 	return strings.NewReplacer("UPSTREAM", names, "EXCHANGE", p.key.exchange, "FILE", cmp.Or(file, "the configuration")).Replace(hint)

@@ -7,6 +7,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
+	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 )
 
@@ -65,9 +66,9 @@ func (p *pair) churning(now time.Time) bool {
 	return now.Sub(p.partial.cut) < partlyUntil && n >= churnLeast && n >= churnTimes*max(p.live, p.high)
 }
 
-// unwell returns what is wrong with a pair that is in use and not lost, and the cause of it;
+// unwell returns what is wrong in a second with a pair that is in use and not lost, and the cause of it;
 // "" if nothing is.
-func (t *Table) unwell(p *pair, now time.Time) (text, why string) {
+func (p *pair) unwell(sec int64, now time.Time) (text, why string) {
 	if p.state != OK && p.state != Idle || p.key.exchange == "" {
 		return "", ""
 	}
@@ -75,16 +76,16 @@ func (t *Table) unwell(p *pair, now time.Time) (text, why string) {
 		c := causeWords([]cause{{by: tunnel.ByUpstream, upstream: p.cutBy}})
 		return fmt.Sprintf("%s, and not opened again: %s", p.openWords(now), c), c
 	}
-	if p.partial.relapsing(now) && p.failsOften(t.sec) {
+	if p.partial.relapsing(now) && p.failsOften(sec) {
 		c := causeWords([]cause{{class: failure.Class(p.lastFailed.Class), upstream: p.lastFailed.Upstream}})
-		return fmt.Sprintf("%d refused in 1 min while others succeed: %s", p.failedLately(t.sec), c), c
+		return fmt.Sprintf("%d refused in 1 min while others succeed: %s", p.failedLately(sec), c), c
 	}
 	if p.churning(now) {
 		c := "closed by " + who(p.lastClose.By)
 		if names := p.carriers(); len(names) > 0 {
 			c += " through " + namesOf(names)
 		}
-		return fmt.Sprintf("%s, %d reconnects in 1 min: %s", plural(p.live, "tunnel", "tunnels"), p.reconnects(t.sec), c), c
+		return fmt.Sprintf("%s, %d reconnects in 1 min: %s", plural(p.live, "tunnel", "tunnels"), p.reconnects(sec), c), c
 	}
 	return "", ""
 }
@@ -110,8 +111,8 @@ func (p *pair) failsOften(sec int64) bool {
 // cured reports whether what made the requests of a pair fail is seen to be over,
 // though its clients have given up and none of them tries: a member of the pool that
 // was out of use is back, a limit has room again, or the configuration does not refuse
-// the exchange any more.
-func (t *Table) cured(p *pair) bool {
+// the exchange any more. snap is the configuration in force since configured, nil for none.
+func (p *pair) cured(snap *router.Router, configured time.Time) bool {
 	return len(p.causes) > 0 && !slices.ContainsFunc(p.causes, func(c cause) bool {
 		switch c.class {
 		case failure.UpstreamRefused, failure.UpstreamUnreachable, failure.UpstreamDNS: // a probe would see the same
@@ -119,9 +120,9 @@ func (t *Table) cured(p *pair) bool {
 		case failure.NoUpstream:
 			return p.noMember != nil
 		case failure.Budget:
-			return t.outOfBudget(p.key.exchange)
+			return outOfBudget(snap, p.key.exchange)
 		case failure.Denied:
-			return p.outbound == "" || p.outbound == "reject" || !c.last.Before(t.configured)
+			return p.outbound == "" || p.outbound == "reject" || !c.last.Before(configured)
 		}
 		return true
 	})
@@ -129,11 +130,11 @@ func (t *Table) cured(p *pair) bool {
 
 // outOfBudget reports whether a limit that holds back connections to an exchange has no
 // room now.
-func (t *Table) outOfBudget(exchange string) bool {
-	if t.snapshot == nil {
+func outOfBudget(snap *router.Router, exchange string) bool {
+	if snap == nil {
 		return true
 	}
-	for _, r := range t.snapshot.Set().Budgets().Rows() {
+	for _, r := range snap.Set().Budgets().Rows() {
 		if !r.Limits.Watch && r.Remaining == 0 && (r.Budget.Exchange == "" || r.Budget.Exchange == exchange) {
 			return true
 		}

@@ -57,7 +57,7 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		}
 		row := Exchange{
 			Exchange: p.key.exchange, Kind: p.key.kind.String(), Configured: p.configured, Outbound: p.outbound,
-			State: p.state, Since: p.since, Text: t.words(p, now), Hint: t.hint(p),
+			State: p.state, Since: p.since, Text: p.words(t.sec, now), Hint: p.hint(t.file()),
 		}
 		if p.state.Bad() {
 			row.Lost = max(0, p.high-p.live)
@@ -67,7 +67,7 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		} else if s := p.silence(); s != nil && p.state == Silent {
 			row.Cause, row.Silent = s.why, p.silentTunnels()
 		} else {
-			_, row.Cause = t.unwell(p, now)
+			_, row.Cause = p.unwell(t.sec, now)
 		}
 		if history {
 			row.History = p.history(t.sec)

@@ -29,7 +29,7 @@ type feedSilence struct {
 
 	draining bool // new tunnels do not go through its upstream
 
-	// Of the second under way, counted while the tunnels are sampled.
+	// Of the current second, counted while the tunnels are sampled.
 	down                              int64
 	watched, silent, healthy, stalled int
 	oldest                            int64          // seconds since the first of the silent ones fell silent

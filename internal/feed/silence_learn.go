@@ -56,16 +56,16 @@ type learner struct {
 	age     uint32          // seconds since the beginning
 	last    uint32          // the age when the last byte came
 	since   uint32          // the age when the silence began, as far as is known
-	bytes   uint32          // of the window under way
+	bytes   uint32          // of the current window
 	low     volume          // a window below it is low; 0: none is
 	longest uint16          // of gaps
-	fill    int16           // seconds of the window under way; below 0 it has not begun
+	fill    int16           // seconds of the current window; below 0 it has not begun
 	pos     uint8           // in ring, of the next window
 	full    uint8           // windows that were not empty, at most 255
 	kept    uint8           // windows in ring
 	active  uint8           // seconds of it in which bytes came
 	usual   uint8           // of active: its mean over the windows with data
-	run     uint8           // low windows just before the one under way
+	run     uint8           // low windows just before the current one
 	runs    uint8           // the longest run of low windows in ring
 	quiet   bool            // it is silent
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"proxyd/internal/catalog"
-	"proxyd/internal/event"
 	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
@@ -245,53 +244,4 @@ func latest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// settle brings the state of a pair up to date.
-func (t *Table) settle(p *pair, now time.Time) {
-	if p.failures >= lostAfter && p.shorts == 0 && now.Sub(p.failedLast) > curedAfter && t.cured(p) {
-		p.worked()
-	}
-	state, since := p.judge(now)
-	if state == p.state {
-		return
-	}
-	before, began := p.state, p.since
-	if before.Bad() && state == OK {
-		since = now
-	}
-	p.state, p.since, p.turned = state, since, now
-	if state == Idle || state == NoTraffic {
-		p.carrying = time.Time{}
-	}
-	if before == Lost && p.announced {
-		p.announced = false
-		e := t.event(p, event.ExchangeBack, event.Info, now)
-		e.Text, e.Count = p.backWords(began, now), p.live
-		t.events = append(t.events, e)
-	}
-}
-
-// announceAfter is how long an exchange is lost before there is an event of it: the
-// records of tunnels that have ended come up to 350 ms after their end, and the
-// event gives the number of them. That of one which no client has asked for is not news.
-const announceAfter = 400 * time.Millisecond
-
-// announce emits that an exchange is lost, once.
-func (t *Table) announce(p *pair, now time.Time) {
-	if p.state != Lost || p.announced || p.used.IsZero() || now.Sub(p.turned) < announceAfter {
-		return
-	}
-	p.announced = true
-	e := t.event(p, event.ExchangeLost, event.Error, now)
-	e.Text, e.Hint, e.Count = t.words(p, now), t.hint(p), max(0, p.high-p.live)
-	t.events = append(t.events, e)
-}
-
-func (t *Table) event(p *pair, typ event.Type, s event.Severity, now time.Time) event.Event {
-	e := event.Event{Time: now, Type: typ, Severity: s, Exchange: p.key.exchange, Kind: p.key.kind.String()}
-	if list := p.upstreams(); len(list) == 1 {
-		e.Upstream = list[0]
-	}
-	return e
 }

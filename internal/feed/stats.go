@@ -8,7 +8,7 @@ import (
 // counts are what is counted for a row: an exchange and kind, or one of its feeds.
 type counts struct {
 	live       int
-	up, down   int64 // of the second under way
+	up, down   int64 // of the current second
 	lastByte   time.Time
 	lastClose  Close
 	lastFailed Failure
@@ -25,7 +25,7 @@ func (c *counts) at(sec int64) *stats {
 	return c.stats
 }
 
-// carried counts bytes in the second under way.
+// carried counts bytes in the current second.
 func (c *counts) carried(up, down int64, now time.Time) {
 	c.up += up
 	c.down += down
@@ -44,7 +44,7 @@ func (c *counts) flush(sec int64) {
 	c.up, c.down = 0, 0
 }
 
-// The lengths of the rings. The second under way has a slot beside the last 60.
+// The lengths of the rings. The current second has a slot beside the last 60.
 const (
 	seconds = 64
 	minutes = 60

@@ -27,7 +27,7 @@ type Table struct {
 	start time.Time
 
 	mu         sync.Mutex
-	sec        int64          // the second under way, since start
+	sec        int64          // the current second, since start
 	snapshot   *router.Router // that the rows were made for
 	configured time.Time      // when that was
 	pairs      map[pairKey]*pair
@@ -228,4 +228,61 @@ func (t *Table) forget(now time.Time) {
 	}
 	clear(t.order[len(order):])
 	t.order = order
+}
+
+// settle brings the state of a pair up to date.
+func (t *Table) settle(p *pair, now time.Time) {
+	if p.failures >= lostAfter && p.shorts == 0 && now.Sub(p.failedLast) > curedAfter && p.cured(t.snapshot, t.configured) {
+		p.worked()
+	}
+	state, since := p.judge(now)
+	if state == p.state {
+		return
+	}
+	before, began := p.state, p.since
+	if before.Bad() && state == OK {
+		since = now
+	}
+	p.state, p.since, p.turned = state, since, now
+	if state == Idle || state == NoTraffic {
+		p.carrying = time.Time{}
+	}
+	if before == Lost && p.announced {
+		p.announced = false
+		e := t.event(p, event.ExchangeBack, event.Info, now)
+		e.Text, e.Count = p.backWords(began, now), p.live
+		t.events = append(t.events, e)
+	}
+}
+
+// announceAfter is how long an exchange is lost before there is an event of it: the
+// records of tunnels that have ended come up to 350 ms after their end, and the
+// event gives the number of them. That of one which no client has asked for is not news.
+const announceAfter = 400 * time.Millisecond
+
+// announce emits that an exchange is lost, once.
+func (t *Table) announce(p *pair, now time.Time) {
+	if p.state != Lost || p.announced || p.used.IsZero() || now.Sub(p.turned) < announceAfter {
+		return
+	}
+	p.announced = true
+	e := t.event(p, event.ExchangeLost, event.Error, now)
+	e.Text, e.Hint, e.Count = p.words(t.sec, now), p.hint(t.file()), max(0, p.high-p.live)
+	t.events = append(t.events, e)
+}
+
+func (t *Table) event(p *pair, typ event.Type, s event.Severity, now time.Time) event.Event {
+	e := event.Event{Time: now, Type: typ, Severity: s, Exchange: p.key.exchange, Kind: p.key.kind.String()}
+	if list := p.upstreams(); len(list) == 1 {
+		e.Upstream = list[0]
+	}
+	return e
+}
+
+// file returns the configuration's file, "" if there is none.
+func (t *Table) file() string {
+	if t.snapshot == nil {
+		return ""
+	}
+	return t.snapshot.Config().File
 }

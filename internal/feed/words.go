@@ -15,12 +15,12 @@ import (
 // maxNames is how many upstreams a text names.
 const maxNames = 4
 
-// words returns what is wrong with a pair, or worth a note.
-func (t *Table) words(p *pair, now time.Time) string {
+// words returns what is wrong with a pair in a second, or worth a note.
+func (p *pair) words(sec int64, now time.Time) string {
 	switch p.state {
 	case Lost:
 		text := p.openWords(now)
-		if how := t.failedWords(p, now); how != "" {
+		if how := p.failedWords(sec, now); how != "" {
 			text += ", " + how
 		}
 		if !strings.Contains(text, "until ") && !strings.Contains(text, "since ") {
@@ -38,10 +38,10 @@ func (t *Table) words(p *pair, now time.Time) string {
 		if p.noMember != nil {
 			return "no upstream can be used for new connections: " + unavailableWords(p.noMember)
 		}
-		text, _ := t.unwell(p, now)
+		text, _ := p.unwell(sec, now)
 		return text
 	case Idle:
-		if text, _ := t.unwell(p, now); text != "" {
+		if text, _ := p.unwell(sec, now); text != "" {
 			return text
 		}
 		if by := p.lastClose.By; !p.answered.After(p.ended) && by != "" {
@@ -73,9 +73,9 @@ func (p *pair) openWords(now time.Time) string {
 }
 
 // failedWords returns how many requests failed.
-func (t *Table) failedWords(p *pair, now time.Time) string {
+func (p *pair) failedWords(sec int64, now time.Time) string {
 	var parts []string
-	switch n := p.failedLately(t.sec); {
+	switch n := p.failedLately(sec); {
 	case p.failures == 0:
 	case n > 0:
 		parts = append(parts, fmt.Sprintf("%d refused in 1 min", n))

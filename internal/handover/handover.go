@@ -39,7 +39,7 @@ type Item struct {
 
 // The reasons why an upgrade is not begun or a move does not take place.
 var (
-	ErrUnderWay    = errors.New("an upgrade is already running; wait until it has ended")
+	ErrRunning     = errors.New("an upgrade is already running; wait until it has ended")
 	ErrReplaced    = errors.New("this process has been replaced already and only serves its tunnels to their end; ask the new process")
 	ErrUnsupported = errors.New("this system cannot hand sockets to another process; stop proxyd and start the new one")
 	ErrFormat      = errors.New("the new process does not know how this one writes its tunnels down; they stay here")

@@ -148,11 +148,11 @@ func TestOneUpgradeAtATime(t *testing.T) {
 			t.Errorf("%s: %v, want %v", when, err, want)
 		}
 	}
-	refused("before it is ready", ErrUnderWay)
+	refused("before it is ready", ErrRunning)
 	if err := c.Ready(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	refused("before it serves", ErrUnderWay)
+	refused("before it serves", ErrRunning)
 	if err := c.Go(nil); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func (u *Upgrader) Start(o StartOptions) (*Child, error) {
 	case u.replaced:
 		return nil, ErrReplaced
 	case u.child != nil && !u.child.gone():
-		return nil, ErrUnderWay
+		return nil, ErrRunning
 	}
 	c, err := start(o)
 	if err != nil {

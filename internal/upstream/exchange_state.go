@@ -219,3 +219,8 @@ func (u *Upstream) LastSeen(exchange string, kind catalog.Kind) (opened, carried
 	}
 	return opened, carried
 }
+
+// recordAnswer records that u has answered a plain request for t.
+func (u *Upstream) recordAnswer(t *Target) {
+	u.exchange(t.Exchange, t.Kind).answered.Store(u.shared.elapsed(u.shared.now()))
+}

@@ -197,7 +197,7 @@ func (c *plainConn) failed(err error, req *http.Request, u *Upstream, s *Set, t 
 	if req.Context().Err() == nil {
 		e := answerError(err, u.forwards())
 		if e.ProxyError == proxyNoAnswer && u.forwards() {
-			u.recordUnanswered(&t, waited)
+			recordUnanswered(u, &t, waited)
 		}
 		return e
 	}
@@ -207,7 +207,7 @@ func (c *plainConn) failed(err error, req *http.Request, u *Upstream, s *Set, t 
 	}
 	u.state.failed(left.Class)
 	if u.forwards() {
-		u.recordUnanswered(&t, waited)
+		recordUnanswered(u, &t, waited)
 	}
 	return left
 }

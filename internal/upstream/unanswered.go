@@ -53,7 +53,7 @@ func bodiless(req *http.Request) bool { return req.Body == nil || req.Body == ht
 
 // recordUnanswered counts a request to t that was sent waited ago and has no answer.
 // As many as eject.after in a row eject u, if the failure is seen to be its own.
-func (u *Upstream) recordUnanswered(t *Target, waited time.Duration) {
+func recordUnanswered(u *Upstream, t *Target, waited time.Duration) {
 	now, pair := u.shared.now(), pairKey{t.Exchange, t.Kind}
 	st := u.state
 	st.mu.Lock()
@@ -66,14 +66,14 @@ func (u *Upstream) recordUnanswered(t *Target, waited time.Duration) {
 	u.mark(markStreak, true)
 	n, several, since := q.n, q.several, u.shared.elapsed(q.since)
 	st.mu.Unlock()
-	if n >= u.rules.After && (several || u.othersAnswer(t, since)) {
+	if n >= u.rules.After && (several || othersAnswer(u, t, since)) {
 		u.recordUpstreamError(failure.UpstreamTimeout, 1)
 	}
 }
 
 // othersAnswer reports whether another member of u's pools has answered for t's
 // exchange, or opened a connection to it, since a time on shared's clock.
-func (u *Upstream) othersAnswer(t *Target, since int64) bool {
+func othersAnswer(u *Upstream, t *Target, since int64) bool {
 	if t.Exchange == "" {
 		return false
 	}
@@ -86,9 +86,4 @@ func (u *Upstream) othersAnswer(t *Target, since int64) bool {
 		}
 	}
 	return false
-}
-
-// recordAnswer records that u has answered a plain request for t.
-func (u *Upstream) recordAnswer(t *Target) {
-	u.exchange(t.Exchange, t.Kind).answered.Store(u.shared.elapsed(u.shared.now()))
 }

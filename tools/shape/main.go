@@ -36,7 +36,7 @@ type source struct {
 	short      []string                   // files under 40 lines
 	long       []string                   // functions over 60 lines
 	edges      map[string]map[string]bool // package: those of the project that it imports
-	identWay   map[string]bool
+	wayNames   map[string]bool
 	comments   map[string]int // word: how often
 	funcs      int            // with a comment
 	usualForms int            // of them "X returns …", "X reports whether …"
@@ -57,7 +57,7 @@ func run() error {
 	}
 	s := &source{
 		files: map[string]int{}, methods: map[string]map[string]bool{}, edges: map[string]map[string]bool{},
-		identWay: map[string]bool{}, comments: map[string]int{},
+		wayNames: map[string]bool{}, comments: map[string]int{},
 	}
 	for name := range strings.SplitSeq(strings.TrimRight(string(list), "\x00"), "\x00") {
 		text, err := os.ReadFile(name)
@@ -79,7 +79,7 @@ func run() error {
 
 var (
 	wayWord   = regexp.MustCompile(`(?i)\bways?\b`)
-	bothWays  = regexp.MustCompile(`(?i)\bboth ways\b`)
+	inBoth    = regexp.MustCompile(`(?i)\bboth ways\b`)
 	usualForm = regexp.MustCompile(`^\w+ (returns|reports whether)\b`)
 	words     = map[string]*regexp.Regexp{
 		"nobody, somebody":             regexp.MustCompile(`(?i)\b(nobody|somebody)\b`),
@@ -91,7 +91,7 @@ var (
 
 // ways counts the word, "both ways" aside.
 func ways(text string) int {
-	return len(wayWord.FindAllString(text, -1)) - len(bothWays.FindAllString(text, -1))
+	return len(wayWord.FindAllString(text, -1)) - len(inBoth.FindAllString(text, -1))
 }
 
 func (s *source) file(name string, text []byte) error {
@@ -124,7 +124,7 @@ func (s *source) file(name string, text []byte) error {
 	}
 	ast.Inspect(f, func(n ast.Node) bool {
 		if id, ok := n.(*ast.Ident); ok && strings.Contains(id.Name, "Way") {
-			s.identWay[id.Name] = true
+			s.wayNames[id.Name] = true
 		}
 		return true
 	})
@@ -180,7 +180,7 @@ func (s *source) print() {
 	fmt.Printf("files under 40 lines: %d%s\n", len(s.short), names(s.short))
 	fmt.Printf("functions over 60 lines: %d%s\n", len(s.long), names(s.long))
 	fmt.Printf("imports of a package, mean: %.1f\n", float64(edges)/float64(len(s.files)))
-	fmt.Printf("identifiers with Way: %d\n", len(s.identWay))
+	fmt.Printf("identifiers with Way: %d\n", len(s.wayNames))
 	fmt.Printf("\"way\" in comments: %d; in documents: %d\n", s.comments["way"], s.markdown)
 	for _, word := range slices.Sorted(func(yield func(string) bool) {
 		for w := range words {

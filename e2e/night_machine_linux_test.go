@@ -19,6 +19,10 @@ import (
 	"proxyd/internal/testkit"
 )
 
+func init() {
+	nights["disk"], nights["name"], nights["limits"] = nightOfTheDisk, nightOfTheName, nightOfTheLimits
+}
+
 // inNamespace returns a line of shell that runs others in a mount namespace of its
 // own, before it becomes the daemon.
 func inNamespace(t *testing.T, lines ...string) (before string) {
@@ -30,8 +34,7 @@ func inNamespace(t *testing.T, lines ...string) (before string) {
 }
 
 // The disk that the log is on fills up.
-func TestNightOfTheDisk(t *testing.T) {
-	t.Parallel()
+func nightOfTheDisk(t *testing.T) {
 	dir := t.TempDir()
 	d := preparedDesk(t, "")
 	before := inNamespace(t, "mount -t tmpfs -o size=1m none "+dir, "exec 2>>"+dir+"/log")
@@ -140,8 +143,7 @@ func (n *nameServer) answer(question []byte) ([]byte, error) {
 
 // An upstream is gone, with its name. The address that was last found is used for
 // as long as it works.
-func TestNightOfTheName(t *testing.T) {
-	t.Parallel()
+func nightOfTheName(t *testing.T) {
 	dir := t.TempDir()
 	before := inNamespace(t, "mount --bind "+dir+"/resolv.conf /etc/resolv.conf")
 	n := serveNames(t)
@@ -170,8 +172,7 @@ func TestNightOfTheName(t *testing.T) {
 
 // A client leaks connections: tunnels that it never closes, and connections on which
 // it asks for nothing. Descriptors are used up, and with them the tunnels.
-func TestNightOfTheLimits(t *testing.T) {
-	t.Parallel()
+func nightOfTheLimits(t *testing.T) {
 	const files, tunnels = 160, 48 // (160 - 64) / 2
 	d := newDesk(t, 40, fmt.Sprintf("ulimit -n %d", files), "routes: [{hosts: [leak.example], use: frankfurt}]\n")
 	var leak *leakingClient

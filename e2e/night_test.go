@@ -76,11 +76,29 @@ func (d *desk) save(t *testing.T, yaml string) {
 	saving(withListen(yaml))(t, d.File)
 }
 
-// What goes wrong with the file.
-//
+// nights are desks with feeds, and what goes wrong there. They run together, and
+// beside no other test: their feeds use all of a small machine.
+var nights = map[string]func(*testing.T){
+	"file":      nightOfTheFile,
+	"upstreams": nightOfTheUpstreams,
+	"exchanges": nightOfTheExchanges,
+	"silence":   nightOfSilence,
+}
+
 // Promise (data path): a file with an error, or without an entry, changes nothing for feeds that run, and line 1 says so within a second.
-func TestNightOfTheFile(t *testing.T) {
-	t.Parallel()
+//
+// Promise (feeds): whatever goes wrong with the file, an upstream, an exchange or this machine, line 1 names exchange, kind, upstream, cause and since when within a minute, and is ok again within ten seconds of the cure.
+func TestNight(t *testing.T) {
+	for name, night := range nights {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			night(t)
+		})
+	}
+}
+
+// What goes wrong with the file.
+func nightOfTheFile(t *testing.T) {
 	d := newDesk(t, 40, "", "watch: true\n")
 	good := d.config(d.pools(nil), d.entries(""))
 	restore := func(t *testing.T, d *desk) { d.save(t, good) }
@@ -103,8 +121,7 @@ func TestNightOfTheFile(t *testing.T) {
 }
 
 // What goes wrong at an upstream.
-func TestNightOfTheUpstreams(t *testing.T) {
-	t.Parallel()
+func nightOfTheUpstreams(t *testing.T) {
 	d := newDesk(t, 200, "", "")
 	expired := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "https", TLS: d.ca.ExpiredServer(t, "osaka-1.test")})
 	soon := testkit.NewProxy(t, testkit.ProxyOptions{
@@ -165,8 +182,7 @@ func TestNightOfTheUpstreams(t *testing.T) {
 }
 
 // What goes wrong at an exchange: inside TLS, where proxyd sees bytes only.
-func TestNightOfTheExchanges(t *testing.T) {
-	t.Parallel()
+func nightOfTheExchanges(t *testing.T) {
 	d := newDesk(t, 200, "", "watch: true\ndefault: reject\n")
 	says := func(exchange string, r testkit.VenueReply) func(*testing.T, *desk) {
 		return func(_ *testing.T, d *desk) {
@@ -205,8 +221,7 @@ func TestNightOfTheExchanges(t *testing.T) {
 }
 
 // Tunnels stay open and carry nothing but the exchange's answers to pings.
-func TestNightOfSilence(t *testing.T) {
-	t.Parallel()
+func nightOfSilence(t *testing.T) {
 	const window = 5 * time.Second
 	d := newDesk(t, 200, "", "silence: {window_seconds: 5, bytes: 500}\n")
 	frozen := func(exchange string, on bool) {

@@ -55,10 +55,10 @@ func (d *desk) night(t *testing.T, list []trouble) {
 	}
 }
 
-// documented wants the trouble in the table of docs/operations.md, with its words.
+// documented wants the trouble in the table of docs/runbook.md, with its words.
 func documented(t *testing.T, tr trouble) {
 	t.Helper()
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../docs/runbook.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func documented(t *testing.T, tr trouble) {
 	row, _, _ = strings.Cut(row, "\n")
 	for _, w := range tr.words {
 		if !strings.Contains(row, strings.TrimSpace(w)) {
-			t.Errorf("the row of %q in docs/operations.md lacks %q", tr.name, w)
+			t.Errorf("the row of %q in docs/runbook.md lacks %q", tr.name, w)
 		}
 	}
 }

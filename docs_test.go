@@ -125,6 +125,31 @@ func anchors(text string) map[string]bool {
 	return found
 }
 
+// longDocument is the number of lines from which a document has a table of contents.
+const longDocument = 150
+
+// A long document begins with links to all of its sections.
+func TestLongDocumentsHaveContents(t *testing.T) {
+	section := regexp.MustCompile(`(?m)^## (.+)$`)
+	held := 0
+	for file, text := range plainDocuments(t) {
+		if strings.Count(text, "\n") < longDocument {
+			continue
+		}
+		text = fences.ReplaceAllString(text, "")
+		contents, _, _ := strings.Cut(text, "\n## ")
+		for anchor := range anchors(strings.Join(section.FindAllString(text, -1), "\n")) {
+			held++
+			if !strings.Contains(contents, "(#"+anchor+")") {
+				t.Errorf("%s: its contents lack #%s", file, anchor)
+			}
+		}
+	}
+	if held < 50 {
+		t.Errorf("only %d sections were found", held)
+	}
+}
+
 // Every link of a document to a file or a heading of this repository leads to one.
 func TestLinksBetweenDocumentsLead(t *testing.T) {
 	followed := 0

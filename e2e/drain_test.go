@@ -73,7 +73,7 @@ func TestDrainAndResume(t *testing.T) {
 	call(0, "ok\n", "status")
 	call(0, "", "drain", "b", "binance")
 	call(0, "BAD: binance websocket: 0 tunnels, since ", "status")
-	call(0, ": no upstream can be used: a is drained for binance, b is drained for binance\nDEGRADED: binance http: no upstream can be used for new connections: a is drained for binance, b is drained for binance\n", "status")
+	call(0, ": no upstream can be used: a, b are drained for binance\nDEGRADED: binance http: no upstream can be used for new connections: a, b are drained for binance\n", "status")
 	call(1, "no exchange", "drain", "a", "nowhere")
 }
 

@@ -50,7 +50,7 @@ type feedSilence struct {
 	empty   int       // seconds for which no tunnel has been open
 	blame   blame
 	shown   *Silence // what is known of it, for the rows
-	closed  []uint8  // how many seconds ago tunnels were closed, in the last half minute
+	closed  []closes // of the last half minute
 }
 
 // now returns the silence that holds, nil if there is none.

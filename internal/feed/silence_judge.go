@@ -26,6 +26,9 @@ type closing struct {
 	charge bool // it counts against its upstream
 }
 
+// closes is that n of so many watched tunnels of a feed were closed, some seconds ago.
+type closes struct{ age, n, of int }
+
 const (
 	closesASecond = 10 // of one exchange
 	closeTime     = 30 // seconds in which at most half of a feed's tunnels are closed
@@ -214,14 +217,15 @@ func subscription(n int) string {
 // second of an exchange, and half of the feed's in half a minute, one if it has no
 // more.
 func (t *Table) closeSilent(f *feedSilence, s *scene) {
-	keep := 0
-	for _, age := range f.closed {
-		if age++; age < closeTime {
-			f.closed[keep] = age
-			keep++
+	done, of := 0, f.watched // those that have been opened again are no further tunnels
+	keep := f.closed[:0]
+	for _, c := range f.closed {
+		if c.age++; c.age < closeTime {
+			keep = append(keep, c)
+			done, of = done+c.n, max(of, c.of)
 		}
 	}
-	f.closed = f.closed[:keep]
+	f.closed = keep
 	if len(f.closable) == 0 || !f.closes() {
 		return
 	}
@@ -232,7 +236,7 @@ func (t *Table) closeSilent(f *feedSilence, s *scene) {
 	if !ok {
 		left = closesASecond
 	}
-	n := min(len(f.closable), left, max(1, (f.watched+len(f.closed))/2)-len(f.closed))
+	n := min(len(f.closable), left, max(1, of/2)-done)
 	if n <= 0 {
 		return
 	}
@@ -240,8 +244,8 @@ func (t *Table) closeSilent(f *feedSilence, s *scene) {
 	charge := len(s.pairs[pairKey{f.exchange, f.kind}].carry) > 0 && f.state != ""
 	for _, l := range f.closable[:n] {
 		t.silences.closing = append(t.silences.closing, closing{l, charge})
-		f.closed = append(f.closed, 0)
 	}
+	f.closed = append(f.closed, closes{n: n, of: f.watched})
 	text := fmt.Sprintf("%s closed for silence (fewer than %d bytes in %s)", tunnels(n), f.rule.Bytes, printable.Seconds(f.rule.Window))
 	t.emitSilence(f, event.TunnelsClosed, event.Warn, n, text, "their clients reconnect")
 }

@@ -105,6 +105,36 @@ func TestSilentTunnelsAreClosedAFewAtATime(t *testing.T) {
 	}
 }
 
+// Tunnels that their clients have opened again do not raise how many may be closed.
+func TestTunnelsOpenedAgainLetNoMoreBeClosed(t *testing.T) {
+	t.Parallel()
+	q := newQuiet(t, "{window_seconds: 10, bytes: 500, action: close}")
+	var dead []*line
+	for range 40 {
+		l, _ := q.open("ws.kraken.com", steady(300))
+		dead = append(dead, l)
+	}
+	q.pass(20)
+	for _, l := range dead {
+		l.rate = steady(10)
+	}
+	at := []int{0} // how many were closed, after each second
+	for sec := 1; sec <= 60; sec++ {
+		q.pass(1)
+		closed := 40 - q.handler.Active()
+		for range closed {
+			q.open("ws.kraken.com", steady(300))
+		}
+		at = append(at, at[sec-1]+closed)
+		if n := at[sec] - at[max(0, sec-30)]; n > 20 {
+			t.Fatalf("%d of 40 closed within 30 s, after %d s", n, sec)
+		}
+	}
+	if at[60] != 40 {
+		t.Errorf("%d of 40 closed after a minute", at[60])
+	}
+}
+
 // An upstream is not charged when the exchange is silent through the other, too.
 func TestSilenceOfExchangeIsNotCharged(t *testing.T) {
 	t.Parallel()

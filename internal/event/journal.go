@@ -134,10 +134,11 @@ func (e *Event) size() int {
 // state is a journal as it goes along to the next process: in gob, which takes a
 // quarter of the time of JSON, and lets fields come and go.
 type state struct {
-	Name   string
-	Began  time.Time
-	Last   uint64
-	Events []Event // without IDs, the oldest first
+	Name    string
+	Began   time.Time
+	Dropped bool
+	Last    uint64
+	Events  []Event // without IDs, the oldest first
 }
 
 // HandOver returns what the next process goes on with. What happens from now on is
@@ -145,7 +146,7 @@ type state struct {
 func (j *Journal) HandOver() []byte {
 	j.mu.Lock()
 	j.leaving = true
-	s := state{Name: j.name, Began: j.remembersSince(), Last: j.last, Events: make([]Event, j.length)}
+	s := state{Name: j.name, Began: j.remembersSince(), Dropped: j.dropped, Last: j.last, Events: make([]Event, j.length)}
 	for i := range s.Events {
 		s.Events[i] = *j.at(i)
 	}
@@ -199,7 +200,7 @@ func (j *Journal) Import(handedOver []byte) error {
 	for i := range own {
 		own[i] = *j.at(i)
 	}
-	j.name, j.began, j.ring, j.first, j.length, j.bytes, j.dropped = s.Name, s.Began, nil, 0, 0, 0, false
+	j.name, j.began, j.ring, j.first, j.length, j.bytes, j.dropped = s.Name, s.Began, nil, 0, 0, 0, s.Dropped
 	for _, e := range append(s.Events, own...) {
 		j.push(e)
 	}

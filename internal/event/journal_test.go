@@ -89,6 +89,22 @@ func TestAnswerNamesTheGapBeforeIt(t *testing.T) {
 	if a := j.Query(Query{After: ID{j.name, maxEntries + 501}}); a.Gap == nil {
 		t.Fatal("an event that has not happened")
 	}
+	since := j.Query(Query{}).RemembersSince
+	if a := j.Query(Query{Since: since.Add(-time.Hour)}); a.Gap == nil || !strings.Contains(a.Gap.Text, "no longer kept") || len(a.Events) != maxEntries {
+		t.Fatalf("from a time whose events have fallen out: %+v, %d events", a.Gap, len(a.Events))
+	}
+	next := quiet()
+	if err := next.Import(j.HandOver()); err != nil || next.Query(Query{Since: since.Add(-time.Hour)}).Gap == nil {
+		t.Fatalf("the next process does not know that they have: %v", err)
+	}
+	if a := j.Query(Query{Since: since}); a.Gap != nil {
+		t.Fatalf("from a time that is kept: %+v", a.Gap)
+	}
+	few := quiet()
+	add(few, 3)
+	if a := few.Query(Query{Since: since.Add(-time.Hour)}); a.Gap != nil {
+		t.Fatalf("nothing was ever dropped: %+v", a.Gap)
+	}
 }
 
 func TestImportedJournalKeepsItsIDsAndGoesOn(t *testing.T) {

@@ -78,6 +78,8 @@ func (j *Journal) Query(q Query) Answer {
 func (j *Journal) start(q Query) (uint64, *Gap) {
 	oldest, since := j.oldest(), j.remembersSince()
 	switch {
+	case q.After == (ID{}) && j.dropped && !q.Since.IsZero() && q.Since.Before(since):
+		return oldest, &Gap{"what happened before " + since.UTC().Format(time.RFC3339) + " is no longer kept", since}
 	case q.After == (ID{}):
 		return oldest, nil
 	case q.After.Journal != j.name || q.After.N > j.last:

@@ -54,14 +54,15 @@ func TestCountsOfTheLastHour(t *testing.T) {
 func TestPlainRequestsKeepAnExchangeInUse(t *testing.T) {
 	t.Parallel()
 	onClock(t, twoUpstreams, func(r *records) {
+		answered := time.Now()
 		r.table.Observe(r.record(tunnel.Served, rest, func(rec *tunnel.Record) { rec.Up, rec.Down = 10, 5000 }))
 		row := r.row("okx", "http")
 		if row.State != feed.OK || row.Opened != 1 || row.Tunnels != 0 || row.LastByte.IsZero() {
 			t.Errorf("%+v", row)
 		}
 		time.Sleep(2 * time.Minute)
-		if row := r.row("okx", "http"); row.State != feed.Idle {
-			t.Errorf("%+v", row)
+		if row := r.row("okx", "http"); row.State != feed.Idle || !row.Since.Equal(answered) {
+			t.Errorf("%+v, answered at %v", row, answered)
 		}
 		for range 3 {
 			r.table.Observe(r.record(tunnel.Served, rest, func(rec *tunnel.Record) { rec.Class, rec.ClosedBy = failure.TargetProtocol, "exchange" }))

@@ -47,6 +47,10 @@ func TestFeedThatDiesBehindItsHeartbeatsIsSilent(t *testing.T) {
 	if n := len(q.events); n > 0 {
 		t.Errorf("%d more events while it lasts: %+v", n, q.events)
 	}
+	r := q.table.Report()
+	if began := q.now.Add(-721 * time.Second); r.Exchanges[0].State != Silent || r.Exchanges[0].Since.Before(began.Add(-time.Minute)) || r.Exchanges[0].Since.After(began.Add(time.Minute)) {
+		t.Errorf("%s since %s, want about %s", r.Exchanges[0].State, r.Exchanges[0].Since, began)
+	}
 	first.rate = steady(700)
 	q.pass(5)
 	if found := q.emitted(event.FeedBack); len(found) != 1 || found[0].Exchange != "okx" {

@@ -165,6 +165,11 @@ func TestUnwatchedTunnelsAreNotSilent(t *testing.T) {
 	if n := after(f, w, 100, always(Second{}), w.silent); n >= 0 {
 		t.Errorf("off: silent after %d s", n)
 	}
+	f, w = simulated(fixed(10*time.Second, 10), 0)
+	f.draining = true
+	if n := after(f, w, 100, always(Second{}), w.silent); n >= 0 || f.watched != 0 {
+		t.Errorf("its upstream drains: silent after %d s, %d watched", n, f.watched)
+	}
 }
 
 // On a host that serves both kinds, a tunnel is watched from when the exchange keeps
@@ -193,6 +198,18 @@ func TestMixedHostIsWatchedWhileItStreams(t *testing.T) {
 	pass(f, w, Second{Up: 200})
 	if w.silent() || f.watched > 0 {
 		t.Error("it is watched though the client has asked")
+	}
+	for every, want := range map[int]bool{2: true, 3: false} { // bytes in 30 and in 20 of 60 seconds
+		pass(f, w, Second{Up: 200})
+		n := after(f, w, 300, func(sec int) (s Second) {
+			if sec%every == 0 {
+				s.Down = 500
+			}
+			return s
+		}, func() bool { return f.watched > 0 })
+		if n >= 0 != want {
+			t.Errorf("bytes each %d s: watched after %d s", every, n)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -388,5 +389,24 @@ func TestStreamsNeedTheTokenWhereOthersDo(t *testing.T) {
 	var refused *RefusedError
 	if err := follow("another"); !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		t.Errorf("with another token: %v", err)
+	}
+}
+
+// The bounds of streams are those that docs/admin.md names.
+func TestBoundsOfStreamsAreDocumented(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/admin.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("At most %d streams are open at once", maxStreams),
+		fmt.Sprintf("Each %.0f s there is a sign of life", commentTime.Seconds()),
+		fmt.Sprintf("longer than %.0f s for one write", streamWrite.Seconds()),
+		fmt.Sprintf("acknowledges nothing for %.0f s", deadViewer.Seconds()),
+	} {
+		if !strings.Contains(string(doc), want) {
+			t.Errorf("docs/admin.md does not say %q", want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package event
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -227,6 +228,23 @@ func TestParseID(t *testing.T) {
 	for _, text := range []string{"", "1h", "0a1b2c3d", "0a1b2c3d-", "0a1b2c3d--1", "2026-11-30T10:00:00Z", "xxxxxxxx-1", "0a1b2c3d-99999999999999999999"} {
 		if id, ok := ParseID(text); ok {
 			t.Errorf("%q: %v", text, id)
+		}
+	}
+}
+
+// The bounds of a journal are those that the documents name.
+func TestBoundsOfTheJournalAreDocumented(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]string{
+		"operations.md": fmt.Sprintf("the last %d,000 events, at most %d MiB of them", maxEntries/1000, maxBytes>>20),
+		"admin.md":      fmt.Sprintf("more than %d events behind", maxBehind),
+	} {
+		doc, err := os.ReadFile("../../docs/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(doc), want) {
+			t.Errorf("docs/%s does not say %q", file, want)
 		}
 	}
 }

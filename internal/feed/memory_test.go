@@ -60,3 +60,23 @@ func TestStatesGoAlongWithAnUpgrade(t *testing.T) {
 		}
 	})
 }
+
+// An exchange that its clients have left is idle since then, in the next process too.
+func TestIdleGoesAlongWithAnUpgrade(t *testing.T) {
+	t.Parallel()
+	onClock(t, twoUpstreams, func(r *records) {
+		answered := time.Now()
+		r.table.Observe(r.record(tunnel.Served, rest, nil))
+		time.Sleep(5 * time.Minute)
+		if row := r.row("okx", "http"); row.State != feed.Idle {
+			t.Fatalf("%+v", row)
+		}
+		next := feed.New(feed.Options{Snapshot: r.router.Load, Each: func(func(tunnel.Live) bool) {}, Emit: r.emit})
+		next.Import(r.table.Export())
+		time.Sleep(time.Minute)
+		r.table = next
+		if row := r.row("okx", "http"); row.State != feed.Idle || !row.Since.Equal(answered) {
+			t.Errorf("%+v, answered at %v", row, answered)
+		}
+	})
+}

@@ -34,20 +34,20 @@ var arrows = map[string]struct {
 }{
 	"cmd/proxyd":           {may: "printable child daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
 	"internal/demo":        {may: "daemon admin config"},                                                                         // fakes of its own: testkit is for tests
-	"internal/convert":     {may: "config proxylist target", tests: "router upstream catalog"},
+	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router upstream catalog"},
 	"internal/daemon":      {may: "failure printable admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog"},
 	"internal/child":       {},
-	"internal/admin":       {may: "printable event feed router upstream config catalog target"}, // it writes the rows of event and feed as they are
+	"internal/admin":       {may: "printable event feed router upstream config catalog target", tests: "testkit/routertest"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel catalog"},
-	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog", tests: "relay"},
+	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog", tests: "testkit/routertest relay"},
 	"internal/event":       {may: "printable"},
-	"internal/health":      {may: "failure printable router upstream config catalog target"},
+	"internal/health":      {may: "failure printable router upstream config catalog target", tests: "testkit/routertest"},
 	"internal/watch":       {},
-	"internal/handover":    {tests: "tunnel relay router upstream config"},                                          // tunnels that really move
-	"internal/inbound":     {may: "failure printable tunnel router upstream config catalog target", tests: "relay"}, // a tunnel.Handler needs one
-	"internal/tunnel":      {may: "failure printable dialer relay router upstream config catalog"},
+	"internal/handover":    {tests: "tunnel relay router upstream config"},                                                             // tunnels that really move
+	"internal/inbound":     {may: "failure printable tunnel router upstream config catalog target", tests: "testkit/routertest relay"}, // a tunnel.Handler needs one
+	"internal/tunnel":      {may: "failure printable dialer relay router upstream config catalog", tests: "testkit/routertest"},
 	"internal/relay":       {},
-	"internal/router":      {may: "upstream config catalog target"},
+	"internal/router":      {may: "upstream config catalog target", tests: "testkit/routertest"},
 	"internal/upstream":    {may: "proxyclient dialer failure printable limit config catalog target"},
 	"internal/proxyclient": {may: "dialer failure printable config target"},
 	"internal/dialer":      {may: "failure printable target"},
@@ -63,13 +63,14 @@ var arrows = map[string]struct {
 	"internal/config/internal/schema": {may: "config/internal/raw"},
 	"internal/config/gen":             {may: "config/internal/schema"}, // run by go generate
 
-	"internal/testkit": {may: "config"}, // Config, for the tests of all that a configuration makes; it knows nothing else of what it tests
-	"e2e":              {tests: "admin event feed handover daemon"},
-	"interop":          {}, // programs from outside, behind a build tag
-	"configs":          {tests: "config"},
-	"deploy":           {tests: "config"},
-	"bench":            {}, // measures programs from outside
-	".":                {},
+	"internal/testkit":            {may: "config"}, // Config, for the tests of all that a configuration makes; it knows nothing else of what it tests
+	"internal/testkit/routertest": {may: "testkit router upstream config"},
+	"e2e":                         {tests: "admin event feed handover daemon"},
+	"interop":                     {}, // programs from outside, behind a build tag
+	"configs":                     {tests: "config"},
+	"deploy":                      {tests: "config"},
+	"bench":                       {}, // measures programs from outside
+	".":                           {},
 }
 
 // Who may import which module of others.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +15,7 @@ import (
 
 	"proxyd/internal/config"
 	"proxyd/internal/router"
-	"proxyd/internal/testkit"
-	"proxyd/internal/upstream"
+	"proxyd/internal/testkit/routertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,16 +30,7 @@ exchanges: {binance: {http: direct, websocket: asia}, kraken: reject}
 // snapshot builds the router of a configuration.
 func snapshot(t *testing.T, yaml string) *router.Router {
 	t.Helper()
-	c := testkit.Config(t, yaml)
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return routertest.New(t, yaml, nil)
 }
 
 // wellStatus is of a daemon that is fine.

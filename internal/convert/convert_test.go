@@ -3,7 +3,6 @@ package convert
 import (
 	"flag"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/proxylist"
 	"proxyd/internal/router"
-	"proxyd/internal/upstream"
+	"proxyd/internal/testkit/routertest"
 )
 
 // update writes what comes out into testdata/want. Read the difference before you
@@ -41,15 +40,7 @@ func load(t testing.TB, r *Result) *config.Config {
 
 func newRouter(t testing.TB, c *config.Config) *router.Router {
 	t.Helper()
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return routertest.Of(t, c, nil)
 }
 
 // leadsTo returns where a host goes: "reject", "direct", or the members in order with

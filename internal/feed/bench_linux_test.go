@@ -14,8 +14,8 @@ import (
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
+	"proxyd/internal/testkit/routertest"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // manyTunnels are as many as fit beside their far ends in 20,000 descriptors.
@@ -28,15 +28,7 @@ func crowd(b *testing.B, n int) *Table {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || int64(files.Cur) < int64(2*n+100) { //nolint:gosec // small numbers
 		b.Skip("too few descriptors")
 	}
-	c := testkit.Config(b, "default: direct\nroutes: [{hosts: [127.0.0.0/8], use: direct}]\n")
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		b.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		b.Fatal(err)
-	}
+	r := routertest.New(b, "default: direct\nroutes: [{hosts: [127.0.0.0/8], use: direct}]\n", nil)
 	var t *Table
 	h := tunnel.NewHandler(tunnel.Options{Snapshot: func() *router.Router { return r }, Relay: relay.NewEngine(), Record: func(r *tunnel.Record) { t.Observe(r) }})
 	t = New(Options{Snapshot: func() *router.Router { return r }, Each: h.Each, Emit: func(event.Event) {}})
@@ -53,7 +45,7 @@ func crowd(b *testing.B, n int) *Table {
 	b.Cleanup(func() {
 		h.CloseAll()
 		_ = h.Wait(b.Context())
-		set.Close()
+		r.Set().Close()
 	})
 	return t
 }

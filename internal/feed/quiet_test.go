@@ -14,6 +14,7 @@ import (
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
+	"proxyd/internal/testkit/routertest"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -85,23 +86,15 @@ func newQuiet(t *testing.T, silence string) *quiet {
 
 func (q *quiet) reload(silence string) {
 	q.Helper()
-	c := testkit.Config(q.T, fmt.Sprintf(`
+	r := routertest.New(q.T, fmt.Sprintf(`
 pools:
   both: {proxies: [{name: tokyo-1, url: "%s"}, {name: tokyo-2, url: "%s"}]}
   one: {proxies: [{name: tokyo-1, url: "%[1]s"}]}
 exchanges: {okx: {websocket: both}, kraken: {websocket: one}}
 default: reject
 silence: %[3]s
-`, q.urls[0], q.urls[1], silence))
-	set, err := upstream.NewSet(c, q.set, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		q.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		q.Fatal(err)
-	}
-	q.set = set
+`, q.urls[0], q.urls[1], silence), q.set)
+	q.set = r.Set()
 	q.router.Store(r)
 }
 

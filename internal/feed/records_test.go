@@ -2,7 +2,6 @@ package feed_test
 
 import (
 	"fmt"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,9 +13,8 @@ import (
 	"proxyd/internal/failure"
 	"proxyd/internal/feed"
 	"proxyd/internal/router"
-	"proxyd/internal/testkit"
+	"proxyd/internal/testkit/routertest"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 const twoUpstreams = `
@@ -54,16 +52,7 @@ func onClock(t *testing.T, text string, test func(r *records)) {
 }
 
 func (r *records) reload(text string) {
-	c := testkit.Config(r.t, text)
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	made, err := router.New(c, set)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.router.Store(made)
+	r.router.Store(routertest.New(r.t, text, nil))
 }
 
 func (r *records) emit(e event.Event) {

@@ -15,6 +15,7 @@ import (
 	"proxyd/internal/catalog"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
+	"proxyd/internal/testkit/routertest"
 	"proxyd/internal/upstream"
 )
 
@@ -23,16 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // snapshot is the router of a file.
 func snapshot(t testing.TB, text string) *router.Router {
 	t.Helper()
-	c := testkit.Config(t, text)
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return routertest.New(t, text, nil)
 }
 
 // through dials by one upstream, given by its URL.

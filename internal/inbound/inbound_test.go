@@ -22,7 +22,7 @@ import (
 	"proxyd/internal/failure"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
-	"proxyd/internal/testkit"
+	"proxyd/internal/testkit/routertest"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -93,16 +93,8 @@ func (f *front) serve() {
 
 func newFront(t testing.TB, text string) *front {
 	t.Helper()
-	c := testkit.Config(t, text)
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &front{t: t, set: set, listener: config.Listener{Address: "127.0.0.1:0"}}
+	r := routertest.New(t, text, nil)
+	f := &front{t: t, set: r.Set(), listener: config.Listener{Address: "127.0.0.1:0"}}
 	f.handler = tunnel.NewHandler(tunnel.Options{
 		Snapshot: func() *router.Router { return r }, Relay: relay.NewEngine(), Record: f.record,
 	})

@@ -2,14 +2,13 @@ package router_test
 
 import (
 	"errors"
-	"net/netip"
 	"testing"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
-	"proxyd/internal/upstream"
+	"proxyd/internal/testkit/routertest"
 )
 
 // pools is what the tables below name as outbounds.
@@ -28,15 +27,7 @@ func load(t testing.TB, text string) *router.Router {
 
 func build(t testing.TB, c *config.Config) *router.Router {
 	t.Helper()
-	set, err := upstream.NewSet(c, nil, func(netip.AddrPort) bool { return false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := router.New(c, set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return routertest.Of(t, c, nil)
 }
 
 // found is a look-up's outcome as the tables write it: "EXCHANGE KIND POOL",

@@ -15,6 +15,7 @@ import (
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
 	"proxyd/internal/testkit"
+	"proxyd/internal/testkit/routertest"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -58,15 +59,8 @@ func newHost(t testing.TB, text string) *host {
 // reload puts a configuration in force.
 func (h *host) reload(text string) {
 	h.t.Helper()
-	c := testkit.Config(h.t, text)
-	var err error
-	if h.set, err = upstream.NewSet(c, h.set, func(netip.AddrPort) bool { return false }); err != nil {
-		h.t.Fatal(err)
-	}
-	r, err := router.New(c, h.set)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	r := routertest.New(h.t, text, h.set)
+	h.set = r.Set()
 	h.router.Store(r)
 }
 

@@ -34,7 +34,7 @@ var arrows = map[string]struct {
 }{
 	"cmd/proxyd":           {may: "printable child daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
 	"internal/demo":        {may: "daemon admin config"},                                                                         // fakes of its own: testkit is for tests
-	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router upstream catalog"},
+	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router catalog"},
 	"internal/daemon":      {may: "failure printable admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog"},
 	"internal/child":       {},
 	"internal/admin":       {may: "printable event feed router upstream config catalog target", tests: "testkit/routertest"}, // it writes the rows of event and feed as they are

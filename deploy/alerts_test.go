@@ -29,22 +29,8 @@ const soon = 30 * time.Second
 
 // program is a program that the test has started. It ends with the test.
 type program struct {
+	testkit.Output
 	name string
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-// Write implements io.Writer.
-func (p *program) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(b)
-}
-
-func (p *program) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
 }
 
 func startProgram(t *testing.T, name string, args ...string) *program {
@@ -59,7 +45,7 @@ func startProgram(t *testing.T, name string, args ...string) *program {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("%s:\n%s", name, p.output())
+			t.Logf("%s:\n%s", name, p.String())
 		}
 	})
 	return p
@@ -70,7 +56,7 @@ func (p *program) find(t *testing.T, pattern string) (found string) {
 	t.Helper()
 	line := regexp.MustCompile(pattern)
 	testkit.Eventually(t, soon, p.name+" says "+pattern, func() bool {
-		m := line.FindStringSubmatch(p.output())
+		m := line.FindStringSubmatch(p.String())
 		if m != nil {
 			found = m[1]
 		}

@@ -3,13 +3,11 @@
 package interop
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -89,9 +87,8 @@ func newWorld(t *testing.T) *world {
 
 // program is a process whose output is kept.
 type program struct {
+	testkit.Output
 	name string
-	mu   sync.Mutex
-	out  bytes.Buffer
 	done chan struct{} // closed when it has ended
 }
 
@@ -117,24 +114,11 @@ func start(t *testing.T, environ []string, name string, args ...string) *program
 		case <-time.After(time.Second): // a child that left the group holds the output; the end of the namespace takes it
 		}
 		if t.Failed() {
-			lines := strings.Split(strings.TrimSpace(p.text()), "\n")
+			lines := strings.Split(strings.TrimSpace(p.String()), "\n")
 			t.Logf("the last that %s said:\n%s", p.name, strings.Join(lines[max(0, len(lines)-10):], "\n"))
 		}
 	})
 	return p
-}
-
-// Write keeps what the process says.
-func (p *program) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
-func (p *program) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
 }
 
 // file writes a file that programs with a user of their own may read.

@@ -84,7 +84,7 @@ func (w *world) listeners(t *testing.T) {
 // secrets: no password of all this has got into proxyd's log.
 func (w *world) secrets(t *testing.T) {
 	run(t, "no password in proxyd's log", func(t *testing.T) {
-		log := w.proxyd.text()
+		log := w.proxyd.String()
 		for _, secret := range []string{plainPassword, strangePassword, "p%40ss", clientPassword, "wrong-Password-9", "guess-Password-8"} {
 			if strings.Contains(log, secret) {
 				t.Errorf("%q is in the log", secret)

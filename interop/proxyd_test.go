@@ -65,10 +65,10 @@ exchanges:
 	testkit.Eventually(t, testkit.Patience, "proxyd is ready", func() bool {
 		select {
 		case <-p.done:
-			t.Fatalf("proxyd ended:\n%s", p.text())
+			t.Fatalf("proxyd ended:\n%s", p.String())
 		default:
 		}
-		return strings.Contains(p.text(), `"msg":"ready"`)
+		return strings.Contains(p.String(), `"msg":"ready"`)
 	})
 	return p
 }

@@ -110,14 +110,14 @@ func (w *world) startUpstreams(t *testing.T) {
 	t.Helper()
 	tiny := "Listen 127.0.0.1\nPort %s\nAllow 127.0.0.1\nTimeout 60\nMaxClients 50\nLogLevel Info\nConnectPort 443\nFilter %q\nFilterExtended On\n"
 	filter := file(t, "tinyproxy.filter", `^forbidden\.`+"\n")
-	w.upstream("tinyproxy").said = start(t, nil, "tinyproxy", "-d", "-c", file(t, "tinyproxy.conf", fmt.Sprintf(tiny, "8081", filter))).text
+	w.upstream("tinyproxy").said = start(t, nil, "tinyproxy", "-d", "-c", file(t, "tinyproxy.conf", fmt.Sprintf(tiny, "8081", filter))).String
 	w.upstream("tinyproxy-auth").said = start(t, nil, "tinyproxy", "-d", "-c",
-		file(t, "tinyproxy-auth.conf", fmt.Sprintf(tiny, "8082", filter)+"BasicAuth feed "+plainPassword+"\n")).text
+		file(t, "tinyproxy-auth.conf", fmt.Sprintf(tiny, "8082", filter)+"BasicAuth feed "+plainPassword+"\n")).String
 
-	w.upstream("microsocks").said = start(t, nil, "microsocks", "-i", "127.0.0.1", "-p", "1080").text
-	w.upstream("microsocks-auth").said = start(t, nil, "microsocks", "-i", "127.0.0.1", "-p", "1081", "-u", "feed", "-P", strangePassword).text
+	w.upstream("microsocks").said = start(t, nil, "microsocks", "-i", "127.0.0.1", "-p", "1080").String
+	w.upstream("microsocks-auth").said = start(t, nil, "microsocks", "-i", "127.0.0.1", "-p", "1081", "-u", "feed", "-P", strangePassword).String
 
-	dante := start(t, nil, "danted", "-p", filepath.Join(dir, "danted.pid"), "-f", file(t, "danted.conf", danteConf)).text
+	dante := start(t, nil, "danted", "-p", filepath.Join(dir, "danted.pid"), "-f", file(t, "danted.conf", danteConf)).String
 	w.upstream("dante").said, w.upstream("dante-socks4").said = dante, dante
 
 	log := w.startSquid(t)

@@ -3,14 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +23,7 @@ const patience = time.Minute
 type demoProcess struct {
 	*exec.Cmd
 	environ []string
-	mu      sync.Mutex
-	text    strings.Builder
+	text    testkit.Output
 }
 
 // startDemo runs proxyd demo until the test ends. Its files are below temp.
@@ -35,43 +32,25 @@ func startDemo(t *testing.T, temp string) *demoProcess {
 	d := &demoProcess{Cmd: exec.Command(os.Args[0], "demo"), environ: []string{asProxyd + "=1", "TMPDIR=" + temp, "PATH=" + os.Getenv("PATH"), "HOME=" + temp}} //nolint:gosec // this test's own binary
 	d.Env = d.environ
 	d.Stderr = os.Stderr
-	out, err := d.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	d.Stdout = &d.text
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
 	stuck := time.AfterFunc(2*time.Minute, func() { _ = d.Process.Kill() })
-	var reading sync.WaitGroup
-	reading.Go(func() { // ends with the process
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			d.mu.Lock()
-			d.text.WriteString(lines.Text() + "\n")
-			d.mu.Unlock()
-		}
-	})
 	t.Cleanup(func() {
 		stuck.Stop()
 		_ = d.Process.Kill()
-		reading.Wait()
 		_ = d.Wait()
 	})
 	return d
 }
 
-func (d *demoProcess) printed() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.text.String()
-}
-
 // try runs the line to try that has text in it, and returns what it prints.
 func (d *demoProcess) try(t *testing.T, text string) string {
 	t.Helper()
-	line := regexp.MustCompile(`(?m)^    (.*` + regexp.QuoteMeta(text) + `.*)$`).FindStringSubmatch(d.printed())
+	line := regexp.MustCompile(`(?m)^    (.*` + regexp.QuoteMeta(text) + `.*)$`).FindStringSubmatch(d.text.String())
 	if line == nil {
-		t.Fatalf("no line to try has %q in it:\n%s", text, d.printed())
+		t.Fatalf("no line to try has %q in it:\n%s", text, d.text.String())
 	}
 	sh := exec.Command("sh", "-c", line[1]) //nolint:gosec // the line that the demo printed
 	sh.Env = d.environ
@@ -105,7 +84,7 @@ func TestDemoLinesShowFailoverLossAndSilence(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
 	d := startDemo(t, temp)
-	testkit.Eventually(t, patience, "the demo prints its lines", func() bool { return strings.Contains(d.printed(), "Ctrl-C ends all of it") })
+	testkit.Eventually(t, patience, "the demo prints its lines", func() bool { return strings.Contains(d.text.String(), "Ctrl-C ends all of it") })
 	has := func(words ...string) func(string) bool {
 		return func(line string) bool {
 			for _, w := range words {
@@ -143,8 +122,8 @@ func TestDemoLinesShowFailoverLossAndSilence(t *testing.T) {
 	d.try(t, "/exchanges/bitget/thaw")
 	d.line1(t, "bitget sends again", fine)
 	for _, want := range []string{"  ok\n", "  DEGRADED: tokyo-1 ejected", "  BAD: bitget websocket: silent"} {
-		if !strings.Contains(d.printed(), want) {
-			t.Errorf("the demo itself did not print %q:\n%s", want, d.printed())
+		if !strings.Contains(d.text.String(), want) {
+			t.Errorf("the demo itself did not print %q:\n%s", want, d.text.String())
 		}
 	}
 	d.end(t, temp)

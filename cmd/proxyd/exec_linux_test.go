@@ -1,10 +1,10 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,21 +27,9 @@ func onTerminal(t *testing.T, name string, args ...string) (keys func(string), s
 	_ = terminal.Close()
 	stuck := time.AfterFunc(testkit.Patience, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	t.Cleanup(func() { stuck.Stop(); _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	var mu sync.Mutex
-	var text strings.Builder
-	go func() { // ends when the last process has closed the terminal
-		buf := make([]byte, 4096)
-		for {
-			n, err := far.Read(buf)
-			mu.Lock()
-			text.Write(buf[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return func(s string) { _, _ = far.WriteString(s) }, func() string { mu.Lock(); defer mu.Unlock(); return text.String() }, cmd
+	var text testkit.Output
+	go func() { _, _ = io.Copy(&text, far) }() // ends when the last process has closed the terminal
+	return func(s string) { _, _ = far.WriteString(s) }, text.String, cmd
 }
 
 // Ctrl-C on a terminal reaches the command once: by the terminal.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -53,26 +54,10 @@ func TestStatusWatchOnATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = screen.Close()
-	var mu sync.Mutex
-	var shown strings.Builder
+	var shown testkit.Output
 	var reading sync.WaitGroup
-	reading.Go(func() { // ends when the command has
-		buf := make([]byte, 4096)
-		for {
-			n, err := far.Read(buf)
-			mu.Lock()
-			shown.Write(buf[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	})
-	text := func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return shown.String()
-	}
+	reading.Go(func() { _, _ = io.Copy(&shown, far) }) // ends when the command has
+	text := shown.String
 	testkit.Eventually(t, testkit.Patience, "two frames", func() bool { return strings.Count(text(), "\x1b[H") >= 2 })
 	_ = cmd.Process.Signal(os.Interrupt)
 	if err := cmd.Wait(); err != nil {

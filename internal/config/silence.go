@@ -125,13 +125,13 @@ func (rep *report) exchangeSilence(key string, e *raw.Exchange) (s ExchangeSilen
 
 // refuseStallAndSilence refuses a window of silence beside tunnel.stall_seconds,
 // which measures the same and closes. exchangeKey returns the key of an exchange.
-func (r *report) refuseStallAndSilence(c *Config, exchangeKey func(id string) string) {
+func (rep *report) refuseStallAndSilence(c *Config, exchangeKey func(id string) string) {
 	if c.Tunnel.Stall == 0 {
 		return
 	}
 	refuse := func(key string, s Silence) {
 		if s.Mode == SilenceFixed {
-			r.errorf(key+"silence", "keep one of the two: remove tunnel.stall_seconds and tunnel.stall_bytes, or write silence: auto", "sets a window, and tunnel.stall_seconds sets another for the same bytes")
+			rep.errorf(key+"silence", "keep one of the two: remove tunnel.stall_seconds and tunnel.stall_bytes, or write silence: auto", "sets a window, and tunnel.stall_seconds sets another for the same bytes")
 		}
 	}
 	refuse("", c.Silence)

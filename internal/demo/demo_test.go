@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -21,30 +20,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// output is what a demo prints; it is safe for concurrent use.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write takes what is printed.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // running starts a demo; end ends it, and returns the error of Run.
-func running(t *testing.T) (out *output, end func() error) {
+func running(t *testing.T) (out *testkit.Output, end func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	out = &output{}
+	out = &testkit.Output{}
 	done := make(chan error, 1)
 	go func() { // ends with ctx
 		done <- Run(ctx, Options{Out: out, Program: "proxyd", Quote: func(w []string) string { return strings.Join(w, " ") }, Curl: []string{"curl"}})

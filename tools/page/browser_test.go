@@ -19,13 +19,15 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"proxyd/internal/testkit"
 )
 
 // browser is one Chromium for all tests; each test has a tab, and its cookies and
 // passwords, of its own.
 var (
 	browser    context.Context
-	browserLog output
+	browserLog testkit.Output
 )
 
 func TestMain(m *testing.M) {

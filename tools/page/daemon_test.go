@@ -1,7 +1,6 @@
 package page
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -53,31 +52,13 @@ func removeBinary() {
 	}
 }
 
-// output is a log that can be read while it is written.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // daemon is the real program with a real configuration file.
 type daemon struct {
 	t    testing.TB
 	file string
 	Addr string // of its listener
 	Page string // http://…/
-	log  *output
+	log  *testkit.Output
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -90,7 +71,7 @@ var (
 // launch starts proxyd with this configuration on free ports.
 func launch(t testing.TB, yaml string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, file: filepath.Join(t.TempDir(), "proxyd.yaml"), log: &output{}, done: make(chan struct{})}
+	d := &daemon{t: t, file: filepath.Join(t.TempDir(), "proxyd.yaml"), log: &testkit.Output{}, done: make(chan struct{})}
 	d.save("listen: 127.0.0.1:0\n" + yaml)
 	d.cmd = exec.Command(binary(t), "run", "-c", d.file)
 	d.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}

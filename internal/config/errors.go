@@ -65,9 +65,9 @@ type report struct {
 }
 
 // position returns where a key was written, or else the nearest key around it.
-func (r *report) position(key string) position {
+func (rep *report) position(key string) position {
 	for k := key; k != ""; {
-		if p, ok := r.at[k]; ok {
+		if p, ok := rep.at[k]; ok {
 			return p
 		}
 		if name, ok := strings.CutSuffix(k, nameItself); ok { // from a variable
@@ -80,46 +80,46 @@ func (r *report) position(key string) position {
 		}
 		k = k[:i]
 	}
-	return position{file: r.path}
+	return position{file: rep.path}
 }
 
 // errorf adds an error about a value, unless its shape is wrong, which is
 // already reported.
-func (r *report) errorf(key, hint, format string, args ...any) {
-	if slices.ContainsFunc(r.shaped, func(f Error) bool { return f.Key == key }) {
+func (rep *report) errorf(key, hint, format string, args ...any) {
+	if slices.ContainsFunc(rep.shaped, func(f Error) bool { return f.Key == key }) {
 		return
 	}
-	r.errs = append(r.errs, r.position(key).error(key, fmt.Sprintf(format, args...), hint))
+	rep.errs = append(rep.errs, rep.position(key).error(key, fmt.Sprintf(format, args...), hint))
 }
 
 // missingf adds an error about something missing, unless it is there in a wrong
 // shape.
-func (r *report) missingf(key, hint, format string, args ...any) {
-	for _, f := range r.shaped {
+func (rep *report) missingf(key, hint, format string, args ...any) {
+	for _, f := range rep.shaped {
 		if below, ok := strings.CutPrefix(f.Key, key); ok && (below == "" || below[0] == '.' || below[0] == '[') {
 			return
 		}
 	}
-	r.errorf(key, hint, format, args...)
+	rep.errorf(key, hint, format, args...)
 }
 
 // nameErrorf adds an error about a name itself, not its value.
-func (r *report) nameErrorf(key, hint, format string, args ...any) {
-	r.errs = append(r.errs, r.position(key+nameItself).error(key, fmt.Sprintf(format, args...), hint))
+func (rep *report) nameErrorf(key, hint, format string, args ...any) {
+	rep.errs = append(rep.errs, rep.position(key+nameItself).error(key, fmt.Sprintf(format, args...), hint))
 }
 
-func (r *report) warnf(key, hint, format string, args ...any) {
-	r.warnings = append(r.warnings, r.position(key).error(key, fmt.Sprintf(format, args...), hint))
+func (rep *report) warnf(key, hint, format string, args ...any) {
+	rep.warnings = append(rep.warnings, rep.position(key).error(key, fmt.Sprintf(format, args...), hint))
 }
 
 func toDuration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 
-func (r *report) seconds(key string, v *float64, def, low, high float64) time.Duration {
+func (rep *report) seconds(key string, v *float64, def, low, high float64) time.Duration {
 	if v == nil {
 		return toDuration(def)
 	}
 	if *v != 0 && *v < low || *v > high || *v < 0 || (*v == 0 && low > 0) {
-		r.errorf(key, "", "%s is out of range: must be from %s to %s seconds", plain(*v), plain(low), plain(high))
+		rep.errorf(key, "", "%s is out of range: must be from %s to %s seconds", plain(*v), plain(low), plain(high))
 	}
 	return toDuration(*v)
 }
@@ -127,32 +127,32 @@ func (r *report) seconds(key string, v *float64, def, low, high float64) time.Du
 // plain returns a number without an exponent.
 func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
-func (r *report) number(key string, v *float64, def, low, high float64) float64 {
+func (rep *report) number(key string, v *float64, def, low, high float64) float64 {
 	if v == nil {
 		return def
 	}
 	if *v < low || *v > high {
-		r.errorf(key, "", "%s is out of range: must be from %s to %s", plain(*v), plain(low), plain(high))
+		rep.errorf(key, "", "%s is out of range: must be from %s to %s", plain(*v), plain(low), plain(high))
 	}
 	return *v
 }
 
-func (r *report) whole(key string, v *int, def, low, high int) int {
+func (rep *report) whole(key string, v *int, def, low, high int) int {
 	if v == nil {
 		return def
 	}
 	if *v < low || *v > high {
-		r.errorf(key, "", "%d is out of range: must be from %d to %d", *v, low, high)
+		rep.errorf(key, "", "%d is out of range: must be from %d to %d", *v, low, high)
 	}
 	return *v
 }
 
-func (r *report) prefixes(key string, list []string) []netip.Prefix {
+func (rep *report) prefixes(key string, list []string) []netip.Prefix {
 	var out []netip.Prefix
 	for i, s := range list {
 		p, err := target.ParsePattern(s)
 		if err != nil || p.Kind != target.CIDR {
-			r.errorf(fmt.Sprintf("%s[%d]", key, i), "write it as 10.0.0.0/8 or 10.1.2.3", "%s is not a CIDR or an address", quoted(s))
+			rep.errorf(fmt.Sprintf("%s[%d]", key, i), "write it as 10.0.0.0/8 or 10.1.2.3", "%s is not a CIDR or an address", quoted(s))
 			continue
 		}
 		out = append(out, p.Prefix)

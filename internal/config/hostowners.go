@@ -122,7 +122,7 @@ func movedHosts(c *catalog.Catalog) (list []string) {
 
 // warnMistypedIDs warns of rows of the catalogue's file that make a new exchange whose
 // id is nearly one of proxyd's own, and that has no entry.
-func (r *report) warnMistypedIDs(c *Config) {
+func (rep *report) warnMistypedIDs(c *Config) {
 	if c.CatalogFile == "" {
 		return
 	}
@@ -132,7 +132,7 @@ func (r *report) warnMistypedIDs(c *Config) {
 			continue
 		}
 		if near := nearest(id, known); near != "" {
-			r.warnf("catalog", "correct the id, or give the exchange an entry under exchanges", "has rows of %s, which proxyd's own catalogue does not have; did you mean %s?", id, near)
+			rep.warnf("catalog", "correct the id, or give the exchange an entry under exchanges", "has rows of %s, which proxyd's own catalogue does not have; did you mean %s?", id, near)
 		}
 	}
 }

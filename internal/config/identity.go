@@ -104,7 +104,7 @@ type first struct {
 //
 // Members of a list are sessions at a gateway more often than not, and are named by
 // the order of the list.
-func (r *report) separateByPassword(each func(func(string, *Proxy, Identity))) {
+func (rep *report) separateByPassword(each func(func(string, *Proxy, Identity))) {
 	seen, several := map[Identity]first{}, map[Identity]bool{}
 	each(func(key string, p *Proxy, id Identity) {
 		if f, ok := seen[id]; !ok {
@@ -112,7 +112,7 @@ func (r *report) separateByPassword(each func(func(string, *Proxy, Identity))) {
 		} else if f.password.Reveal() != p.URL.Password.Reveal() {
 			several[id] = true
 			if p.Name == "" && !p.Listed {
-				r.errorf(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
+				rep.errorf(key, "give both a name of their own, or use one password", "is the same upstream as %s, with another password", f.key)
 			}
 		}
 	})
@@ -125,13 +125,13 @@ func (r *report) separateByPassword(each func(func(string, *Proxy, Identity))) {
 			p.Name = sessions.name(*p, id)
 		}
 		if p.Name == "" && seen[id].key == key {
-			r.errorf(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
+			rep.errorf(key, "give both a name of their own, or use one password", "is the same upstream as another, with another password")
 		}
 		p.Apart = true
 		if f, ok := named[IdentityOf(*p)]; !ok {
 			named[IdentityOf(*p)] = first{p.URL.Password, key}
 		} else if f.password.Reveal() != p.URL.Password.Reveal() && p.Name != "" {
-			r.errorf(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
+			rep.errorf(key, "give it another name, or use one password", "is called %s like %s, with another password", p.Name, f.key)
 		}
 	})
 }
@@ -163,7 +163,7 @@ func (s sessionNames) name(p Proxy, id Identity) string {
 // namePools names every member, one name for each identity, so that logs and
 // metrics have one name for an upstream wherever it is used. memberKey returns the key
 // of a member.
-func (r *report) namePools(pools []Pool, memberKey func(p Pool, i int) string) {
+func (rep *report) namePools(pools []Pool, memberKey func(p Pool, i int) string) {
 	byName := map[string]Identity{}
 	names := map[Identity]string{}
 	table := poolsByName(pools)
@@ -180,17 +180,17 @@ func (r *report) namePools(pools []Pool, memberKey func(p Pool, i int) string) {
 			p.Hop = hop(p.Via, table, 0)
 		}
 	})
-	r.separateByPassword(each)
+	rep.separateByPassword(each)
 	each(func(key string, p *Proxy, id Identity) { // names that were given come first
 		if p.Name == "" {
 			return
 		}
 		if other, ok := names[id]; ok && other != p.Name {
-			r.errorf(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
+			rep.errorf(key, "use one name for it", "%s is the same upstream as %s", p.Name, other)
 			return
 		}
 		if other, ok := byName[p.Name]; ok && other != id {
-			r.errorf(key, "give it another name", "another upstream is called %s already", p.Name)
+			rep.errorf(key, "give it another name", "another upstream is called %s already", p.Name)
 			return
 		}
 		byName[p.Name], names[id] = id, p.Name
@@ -203,7 +203,7 @@ func (r *report) namePools(pools []Pool, memberKey func(p Pool, i int) string) {
 		if p.Name == "" {
 			base := autoName(*p)
 			if p.Name = freeName(base, byName, last); p.Name != base && !p.Listed {
-				r.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
+				rep.warnf(key, "give both a name", "another upstream is called %s already: this one is %s in log and metrics", base, p.Name)
 			}
 			byName[p.Name], names[id] = id, p.Name
 		}
@@ -230,7 +230,7 @@ func freeName(base string, taken map[string]Identity, last map[string]int) strin
 
 // refuseViaCycles refuses a chain of hops that leads back to itself. poolKey returns the key
 // of a pool.
-func (r *report) refuseViaCycles(pools []Pool, poolKey func(Pool) string) {
+func (rep *report) refuseViaCycles(pools []Pool, poolKey func(Pool) string) {
 	table := poolsByName(pools)
 	state := map[string]int{} // 1: being walked, 2: done
 	var walk func(p *Pool, path string)
@@ -243,7 +243,7 @@ func (r *report) refuseViaCycles(pools []Pool, poolKey func(Pool) string) {
 			hop := table[m.Via.Pool]
 			switch state[hop.Name] {
 			case 1:
-				r.errorf(poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
+				rep.errorf(poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
 			case 0:
 				walk(hop, path+" → "+hop.Name)
 			}

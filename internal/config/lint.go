@@ -51,20 +51,20 @@ func (r *references) checkListMode(key, path string) {
 
 // warnPastedTimeout warns, once, of outbounds in a pasted block that have no
 // timeout, since cryptofeed and proxyd have different defaults.
-func (r *report) warnPastedTimeout(c *Config, without []string) {
+func (rep *report) warnPastedTimeout(c *Config, without []string) {
 	for _, key := range without {
-		at := r.position(key)
+		at := rep.position(key)
 		if !at.pasted || at.env != "" || !slices.ContainsFunc(c.Pools, func(p Pool) bool { return p.Inline && p.Name == key }) {
 			continue
 		}
-		r.warnf(key, "write timeout_seconds: 30 to keep it, or 4 (many clients give up after 5 s)", "has no timeout_seconds: that is 4 s here, and 30 s in cryptofeed; so for every outbound without one")
+		rep.warnf(key, "write timeout_seconds: 30 to keep it, or 4 (many clients give up after 5 s)", "has no timeout_seconds: that is 4 s here, and 30 s in cryptofeed; so for every outbound without one")
 		return
 	}
 }
 
 // warnAddressRejects warns of routes that reject addresses: most clients send
 // names, and proxyd does not resolve them to compare.
-func (r *report) warnAddressRejects(c *Config) {
+func (rep *report) warnAddressRejects(c *Config) {
 	if !resolvesElsewhere(c) {
 		return
 	}
@@ -74,7 +74,7 @@ func (r *report) warnAddressRejects(c *Config) {
 		}
 		for j, h := range route.Hosts {
 			if h.Kind == target.CIDR {
-				r.warnf(fmt.Sprintf("routes[%d].hosts[%d]", i, j), "refuse its names too",
+				rep.warnf(fmt.Sprintf("routes[%d].hosts[%d]", i, j), "refuse its names too",
 					"%s refuses clients that ask for an address; a name that leads there is resolved by the upstream and passes", h)
 				break
 			}

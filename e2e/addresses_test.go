@@ -10,7 +10,7 @@ import (
 	"proxyd/internal/testkit"
 )
 
-// An address that had to give way to another is open again when the whole is
+// An address that was closed for another one is open again when the whole is
 // rejected for a third one.
 func TestRejectedReloadKeepsOldAddress(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,7 @@ func TestRejectedReloadKeepsOldAddress(t *testing.T) {
 	works(p.tunnel(t, echo.Addr))
 }
 
-// Both built-in addresses give way to one for all, and come back.
+// One address for all replaces both built-in addresses, and they come back.
 func TestAllAddressesOfAPortBecomeOne(t *testing.T) {
 	t.Parallel()
 	echo, port := testkit.NewTCP(t, testkit.Echo), freePort(t)

@@ -120,7 +120,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// Retire ends the streams, and each connection after the answer under way, so that a
+// Retire ends the streams, and each connection after its current answer, so that a
 // client that has kept one finds the process that listens now.
 func (s *Server) Retire() {
 	s.http.SetKeepAlivesEnabled(false)

@@ -23,7 +23,7 @@ type direction struct {
 
 // The values of direction.blocked but 0.
 const (
-	writing uint32 = iota + 1 // a write is under way that may wait
+	writing uint32 = iota + 1 // a write is in progress that may wait
 	waiting                   // there is no room
 )
 

@@ -40,7 +40,7 @@ func unanswered(net.Conn) path { return path{} }
 // cutOff reports false: this system does not say.
 func cutOff(net.Conn) bool { return false }
 
-// writable reports false: this system is not asked, and a write that is under way
+// writable reports false: this system is not asked, and a write in progress
 // is taken for one that waits.
 func writable(net.Conn) bool { return false }
 

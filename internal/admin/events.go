@@ -125,7 +125,7 @@ func (s *Server) upstreamName(name string) (string, error) {
 			names = append(names, u.Name())
 		}
 	}
-	if slices.Contains(append(names, "direct"), name) || s.o.Journal.Has(func(e *event.Event) bool { return e.Upstream == name }) {
+	if slices.Contains(append(names, "direct"), name) || s.o.Journal.Has(func(e *event.Event) bool { return e.Concerns(name) }) {
 		return name, nil
 	}
 	return "", fmt.Errorf("there is no upstream %q%s", name, config.DidYouMean(name, names))

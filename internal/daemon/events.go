@@ -36,6 +36,9 @@ func logEvent(log *zap.Logger, e event.Event) {
 			fields = append(fields, zap.String(f.name, f.value))
 		}
 	}
+	if len(e.Upstreams) > 0 {
+		fields = append(fields, zap.Strings("upstreams", e.Upstreams))
+	}
 	if e.Count > 0 {
 		fields = append(fields, zap.Int("count", e.Count))
 	}

@@ -56,16 +56,16 @@ func (s *sources) refused(r *tunnel.Record, now time.Time) {
 			names = append(names, a.Upstream)
 		}
 	}
+	slices.Sort(names)
 	switch len(names) {
 	case 0:
 	case 1:
 		e.Upstream = names[0]
 	default:
-		e.Upstream = ""
+		e.Upstream, e.Upstreams = "", names
 	}
 	what := string(r.Class)
 	if len(names) > 0 {
-		slices.Sort(names)
 		what += " by " + listed(names, 3)
 	}
 	switch r.Class {
@@ -147,6 +147,9 @@ func (s *sources) finish() {
 
 func (s *sources) ended(b event.Burst, now time.Time) {
 	e := event.Event{Severity: event.Warn, Type: event.TunnelsEnded, Exchange: b.Exchange, Kind: b.Kind, Upstream: b.Upstream, Count: b.Count}
+	if len(b.Upstreams) > 1 {
+		e.Upstreams = b.Upstreams
+	}
 	var how []string
 	for _, h := range b.How {
 		words := "closed by the " + h.By + " (" + h.Reason + ")"

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,35 @@ func summary(events []event.Event) string {
 		lines = append(lines, fmt.Sprintf("%s %s [%s %s %s] %d: %s", e.Severity, e.Type, e.Exchange, e.Kind, e.Upstream, e.Count, e.Text))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// An event of several upstreams is found by the name of each, also of one that joined
+// a group later.
+func TestEventConcernsEachOfItsUpstreams(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	s.record(refusal(failure.UpstreamDenied, "okx", "tokyo-2", "tokyo-1"))
+	for round, through := range [][]string{{"paris-1", "paris-2"}, {"paris-1", "paris-3"}} {
+		for i := range 10 {
+			s.record(ended("bybit", through[i%2], tunnel.ByExchange))
+		}
+		s.look(time.Now().Add(time.Duration(round+1) * 2 * time.Second))
+	}
+	s.finish()
+	concerned := func(typ event.Type, name string) bool {
+		return slices.ContainsFunc(*events, func(e event.Event) bool { return e.Type == typ && e.Concerns(name) })
+	}
+	for name, typ := range map[string]event.Type{
+		"tokyo-1": event.Refused, "tokyo-2": event.Refused,
+		"paris-1": event.TunnelsEnded, "paris-2": event.TunnelsEnded, "paris-3": event.TunnelsEnded,
+	} {
+		if !concerned(typ, name) {
+			t.Errorf("no event %s concerns %s: %+v", typ, name, *events)
+		}
+	}
+	if concerned(event.Refused, "paris-1") {
+		t.Error("a refusal concerns an upstream that had no part in it")
+	}
 }
 
 func TestRefusalsAreGrouped(t *testing.T) {

@@ -23,8 +23,9 @@ type End struct {
 // Burst is what many ends that came within a second have in common.
 type Burst struct {
 	Count                    int
-	Exchange, Kind, Upstream string // "" for several
-	How                      []How  // the most frequent first
+	Exchange, Kind, Upstream string   // "" for several
+	Upstreams                []string // all of them
+	How                      []How    // the most frequent first
 }
 
 // How is a number of ends of a burst.
@@ -102,7 +103,7 @@ func take(ends map[End]int, p part) Burst {
 		}
 		delete(ends, e)
 		if b.Count += n; first {
-			b.Exchange, b.Kind, b.Upstream, first = e.Exchange, e.Kind, e.Upstream, false
+			b.Exchange, b.Kind, first = e.Exchange, e.Kind, false
 		}
 		if b.Exchange != e.Exchange {
 			b.Exchange = ""
@@ -110,10 +111,13 @@ func take(ends map[End]int, p part) Burst {
 		if b.Kind != e.Kind {
 			b.Kind = ""
 		}
-		if b.Upstream != e.Upstream {
-			b.Upstream = ""
+		if !slices.Contains(b.Upstreams, e.Upstream) {
+			b.Upstreams = append(b.Upstreams, e.Upstream)
 		}
 		how[How{By: e.By, Reason: e.Reason}] += n
+	}
+	if slices.Sort(b.Upstreams); len(b.Upstreams) == 1 {
+		b.Upstream = b.Upstreams[0]
 	}
 	for h, n := range how {
 		h.Count = n

@@ -2,7 +2,10 @@
 // what happened to feeds, upstreams and the daemon itself.
 package event
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Severity is how much an event matters.
 type Severity string
@@ -68,7 +71,14 @@ type Event struct {
 	Exchange string    `json:"exchange,omitempty"`
 	Kind     string    `json:"kind,omitempty"`
 	Upstream string    `json:"upstream,omitempty"`
-	Count    int       `json:"count,omitempty"` // of the tunnels or refusals that it groups
-	Text     string    `json:"text"`            // what happened
-	Hint     string    `json:"hint,omitempty"`  // what to do
+	// Upstreams are those that an event of several upstreams concerns; Upstream is "" then.
+	Upstreams []string `json:"upstreams,omitempty"`
+	Count     int      `json:"count,omitempty"` // of the tunnels or refusals that it groups
+	Text      string   `json:"text"`            // what happened
+	Hint      string   `json:"hint,omitempty"`  // what to do
+}
+
+// Concerns reports whether e is about an upstream, by itself or with others.
+func (e *Event) Concerns(upstream string) bool {
+	return e.Upstream == upstream || slices.Contains(e.Upstreams, upstream)
 }

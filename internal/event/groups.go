@@ -1,6 +1,7 @@
 package event
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -52,11 +53,16 @@ func (g *Groups) Note(e Event, sort string, now time.Time, words func(n int, spa
 	g.mu.Lock()
 	known := g.open[key]
 	if known == nil && len(g.open) >= mostGroups {
-		key.upstream, e.Upstream = "", ""
+		key.upstream, e.Upstream, e.Upstreams = "", "", nil
 		known = g.open[key]
 	}
 	if known != nil {
 		known.count += n
+		for _, name := range e.Upstreams {
+			if !slices.Contains(known.event.Upstreams, name) {
+				known.event.Upstreams = append(slices.Clip(known.event.Upstreams), name)
+			}
+		}
 		known.latest, known.words = now, words
 		g.mu.Unlock()
 		return

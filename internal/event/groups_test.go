@@ -91,13 +91,13 @@ func TestBurstsGroupManyEndsOfOneSecond(t *testing.T) {
 	}{
 		"few": {[]map[End]int{end(4, "okx", "tokyo-1", "client", "eof")}, nil},
 		"an upstream": {[]map[End]int{end(40, "okx", "tokyo-1", "upstream", "reset"), end(20, "binance", "tokyo-1", "upstream", "eof")}, []Burst{{
-			60, "", "websocket", "tokyo-1", []How{{"upstream", "reset", 40}, {"upstream", "eof", 20}},
+			60, "", "websocket", "tokyo-1", []string{"tokyo-1"}, []How{{"upstream", "reset", 40}, {"upstream", "eof", 20}},
 		}}},
 		"an exchange": {[]map[End]int{end(30, "okx", "tokyo-1", "exchange", "eof"), end(30, "okx", "tokyo-2", "exchange", "eof")}, []Burst{{
-			60, "okx", "websocket", "", []How{{"exchange", "eof", 60}},
+			60, "okx", "websocket", "", []string{"tokyo-1", "tokyo-2"}, []How{{"exchange", "eof", 60}},
 		}}},
-		"both":             {[]map[End]int{end(5, "okx", "tokyo-1", "exchange", "eof")}, []Burst{{5, "okx", "websocket", "tokyo-1", []How{{"exchange", "eof", 5}}}}},
-		"two, and a third": {[]map[End]int{end(9, "okx", "tokyo-1", "upstream", "reset"), end(6, "kraken", "direct", "exchange", "eof"), end(1, "bybit", "osaka", "client", "eof")}, []Burst{{9, "okx", "websocket", "tokyo-1", []How{{"upstream", "reset", 9}}}, {6, "kraken", "websocket", "direct", []How{{"exchange", "eof", 6}}}}},
+		"both":             {[]map[End]int{end(5, "okx", "tokyo-1", "exchange", "eof")}, []Burst{{5, "okx", "websocket", "tokyo-1", []string{"tokyo-1"}, []How{{"exchange", "eof", 5}}}}},
+		"two, and a third": {[]map[End]int{end(9, "okx", "tokyo-1", "upstream", "reset"), end(6, "kraken", "direct", "exchange", "eof"), end(1, "bybit", "osaka", "client", "eof")}, []Burst{{9, "okx", "websocket", "tokyo-1", []string{"tokyo-1"}, []How{{"upstream", "reset", 9}}}, {6, "kraken", "websocket", "direct", []string{"direct"}, []How{{"exchange", "eof", 6}}}}},
 	} {
 		var b Bursts
 		now := time.Unix(1e9, 0)

@@ -128,7 +128,11 @@ func (j *Journal) remembersSince() time.Time {
 // size returns what e takes in memory, about.
 func (e *Event) size() int {
 	const fixed = 160
-	return fixed + len(e.Severity) + len(e.Type) + len(e.Exchange) + len(e.Kind) + len(e.Upstream) + len(e.Text) + len(e.Hint)
+	n := fixed + len(e.Severity) + len(e.Type) + len(e.Exchange) + len(e.Kind) + len(e.Upstream) + len(e.Text) + len(e.Hint)
+	for _, name := range e.Upstreams {
+		n += len(name) + 16
+	}
+	return n
 }
 
 // state is a journal as it goes along to the next process: in gob, which takes a

@@ -54,18 +54,19 @@ func TestQueryFilters(t *testing.T) {
 	at := time.Now().Add(-time.Hour)
 	j.Add(Event{Time: at, Severity: Info, Type: UpstreamBack, Upstream: "tokyo-1"})
 	j.Add(Event{Severity: Warn, Type: Refused, Exchange: "okx", Kind: "http", Upstream: "tokyo-1"})
-	j.Add(Event{Severity: Error, Type: ExchangeLost, Exchange: "okx", Kind: "websocket"})
+	j.Add(Event{Severity: Error, Type: ExchangeLost, Exchange: "okx", Kind: "websocket", Upstreams: []string{"tokyo-1", "tokyo-2"}})
 	for name, c := range map[string]struct {
 		q    Query
 		want int
 	}{
-		"exchange": {Query{Exchange: "okx"}, 2},
-		"kind":     {Query{Exchange: "okx", Kind: "http"}, 1},
-		"upstream": {Query{Upstream: "tokyo-1"}, 2},
-		"severity": {Query{Severity: Warn}, 2},
-		"type":     {Query{Types: []Type{ExchangeLost, UpstreamBack}}, 2},
-		"since":    {Query{Since: at.Add(time.Minute)}, 2},
-		"all":      {Query{}, 3},
+		"exchange":                 {Query{Exchange: "okx"}, 2},
+		"kind":                     {Query{Exchange: "okx", Kind: "http"}, 1},
+		"upstream":                 {Query{Upstream: "tokyo-1"}, 3},
+		"one of several upstreams": {Query{Upstream: "tokyo-2"}, 1},
+		"severity":                 {Query{Severity: Warn}, 2},
+		"type":                     {Query{Types: []Type{ExchangeLost, UpstreamBack}}, 2},
+		"since":                    {Query{Since: at.Add(time.Minute)}, 2},
+		"all":                      {Query{}, 3},
 	} {
 		if got := len(j.Query(c.q).Events); got != c.want {
 			t.Errorf("%s: %d events, want %d", name, got, c.want)

@@ -40,7 +40,7 @@ func (s Severity) AtLeast(least Severity) bool { return s.rank() >= least.rank()
 
 // matches reports whether e is wanted, whatever its time and number.
 func (q *Query) matches(e *Event) bool {
-	return (q.Exchange == "" || e.Exchange == q.Exchange) && (q.Kind == "" || e.Kind == q.Kind) && (q.Upstream == "" || e.Upstream == q.Upstream) &&
+	return (q.Exchange == "" || e.Exchange == q.Exchange) && (q.Kind == "" || e.Kind == q.Kind) && (q.Upstream == "" || e.Concerns(q.Upstream)) &&
 		e.Severity.AtLeast(q.Severity) && (len(q.Types) == 0 || slices.Contains(q.Types, e.Type)) && !e.Time.Before(q.Since)
 }
 

@@ -273,8 +273,12 @@ func (t *Table) announce(p *pair, now time.Time) {
 
 func (t *Table) event(p *pair, typ event.Type, s event.Severity, now time.Time) event.Event {
 	e := event.Event{Time: now, Type: typ, Severity: s, Exchange: p.key.exchange, Kind: p.key.kind.String()}
-	if list := p.upstreams(); len(list) == 1 {
+	switch list := p.upstreams(); len(list) {
+	case 0:
+	case 1:
 		e.Upstream = list[0]
+	default:
+		e.Upstreams = list
 	}
 	return e
 }

@@ -104,7 +104,7 @@ func TestRefusedExchangeIsLostUntilOneOpens(t *testing.T) {
 	}
 	testkit.Eventually(t, testkit.Patience, "the events", func() bool { return len(h.emitted(event.ExchangeBack)) > 0 })
 	lost, back := h.emitted(event.ExchangeLost), h.emitted(event.ExchangeBack)
-	if len(lost) != 1 || lost[0].Count != 4 || lost[0].Severity != event.Error || lost[0].Text != text || lost[0].Hint == "" {
+	if len(lost) != 1 || lost[0].Count != 4 || lost[0].Severity != event.Error || lost[0].Text != text || lost[0].Hint == "" || !lost[0].Concerns("tokyo-1") || !lost[0].Concerns("tokyo-2") {
 		t.Errorf("lost: %+v", lost)
 	}
 	if len(back) != 1 || back[0].Severity != event.Info || !strings.HasPrefix(back[0].Text, "works again after ") {

@@ -71,6 +71,11 @@ func (j *Journal) keep(e Event) Event {
 		}
 		return e
 	}
+	return j.number(e)
+}
+
+// number gives e the next ID, and keeps it. The caller holds mu.
+func (j *Journal) number(e Event) Event {
 	j.last++
 	j.push(e)
 	e.ID = j.id(j.last)
@@ -177,14 +182,15 @@ func (j *Journal) Holds() bool {
 	return len(j.held) > 0
 }
 
-// Resume goes on after a HandOver that failed.
+// Resume goes on after a HandOver that failed: what was held comes first.
 func (j *Journal) Resume() {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.leaving = false
-	j.mu.Unlock()
-	for _, e := range j.Held() {
-		j.keep(e)
+	for _, e := range j.held {
+		j.number(e)
 	}
+	j.held = nil
 }
 
 // Import goes on with the journal of the process before this one: its events come

@@ -58,9 +58,9 @@ type feedRow struct {
 	silence  feedSilence
 }
 
-// maxFeeds bounds the rows. The tunnels of what comes on top count for the upstream
+// MaxFeeds bounds the rows. The tunnels of what comes on top count for the upstream
 // OtherUpstream.
-const maxFeeds = 2000
+const MaxFeeds = 2000
 
 // OtherUpstream stands for the upstreams that have no row of their own.
 const OtherUpstream = "other"
@@ -185,7 +185,7 @@ func (t *Table) feed(p *pair, name string) *feedRow {
 	if f := t.known[feedKey{p.key, name}]; f != nil {
 		return f
 	}
-	if len(t.feeds) >= maxFeeds {
+	if len(t.feeds) >= MaxFeeds {
 		if f := t.known[feedKey{p.key, OtherUpstream}]; f != nil {
 			return f
 		}

@@ -7,14 +7,15 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
+	"proxyd/internal/feed"
 	"proxyd/internal/tunnel"
 )
 
-// maxFeeds is how many feeds have series of their own. Others of their exchange and
-// kind share those of the upstream otherUpstream.
-const maxFeeds = 2000
-
-const otherUpstream = "other"
+// What is bounded here has the bounds of the rows that status shows.
+const (
+	maxFeeds      = feed.MaxFeeds // that have series of their own; others of their exchange and kind share those of otherUpstream
+	otherUpstream = feed.OtherUpstream
+)
 
 // shownFor is how long the series of a feed without tunnels stay after its last
 // traffic.

@@ -3,9 +3,10 @@ package e2e
 import (
 	"os/exec"
 	"path/filepath"
-	"proxyd/internal/testkit"
 	"strings"
 	"testing"
+
+	"proxyd/internal/testkit"
 )
 
 // Promise (data path): a log that cannot be written, as on a full disk, stops nothing, and status says so.

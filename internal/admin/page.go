@@ -8,11 +8,11 @@ import (
 	"mime"
 	"net/http"
 	"path"
-	"proxyd/internal/printable"
 	"strings"
 	"time"
 
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 )
 
 // The page: page.html is the state when it was asked for, as plain tables; the

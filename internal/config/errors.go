@@ -3,11 +3,12 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"proxyd/internal/target"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"proxyd/internal/target"
 )
 
 // Error is one thing that is wrong, or, as a warning, that deserves attention.

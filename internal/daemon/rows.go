@@ -3,15 +3,16 @@ package daemon
 import (
 	"fmt"
 	"net"
+	"slices"
+	"strings"
+	"time"
+
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
 	"proxyd/internal/limit"
 	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/upstream"
-	"slices"
-	"strings"
-	"time"
 )
 
 func listenerRow(l config.Listener, b boundListener) admin.Listener {

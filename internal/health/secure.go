@@ -5,9 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"proxyd/internal/failure"
 	"strings"
 	"time"
+
+	"proxyd/internal/failure"
 )
 
 // secure speaks TLS with the exchange. The system says which

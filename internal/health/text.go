@@ -3,9 +3,10 @@ package health
 import (
 	"encoding/json"
 	"net/http"
-	"proxyd/internal/printable"
 	"regexp"
 	"strings"
+
+	"proxyd/internal/printable"
 )
 
 // title is the title of an HTML page.

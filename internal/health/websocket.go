@@ -10,10 +10,11 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"proxyd/internal/printable"
 	"strconv"
 	"strings"
 	"time"
+
+	"proxyd/internal/printable"
 )
 
 // How long a feed may be silent after the upgrade. Most greet or answer a ping

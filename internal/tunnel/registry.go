@@ -3,9 +3,10 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"slices"
+
 	"proxyd/internal/relay"
 	"proxyd/internal/upstream"
-	"slices"
 )
 
 // Active returns the number of tunnels that are open.

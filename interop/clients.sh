@@ -5,7 +5,9 @@
 # a directory, by default below the user's cache; what is there is not fetched
 # again.
 #
-#   interop/clients.sh [DIRECTORY]
+#   [CLIENT=name] interop/clients.sh [DIRECTORY]
+#
+# With CLIENT only the programs of interop/clients/NAME.txtar run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,14 +42,23 @@ fetch websockets-14-venv python3 -m venv "$dir/websockets-14" # the last that ig
 fetch websockets-14 "$dir/websockets-14/bin/pip" install --quiet --disable-pip-version-check 'websockets==14.2'
 PATH="$dir/python/bin:$PATH"
 fetch node "$dir/python/bin/npm" install --prefix "$dir/node" --no-audit --no-fund --silent "${node[@]}"
-if command -v cargo >/dev/null; then
+# The matrix: an environment for each list of pinned packages.
+for list in interop/clients/requirements-*.txt; do
+	name=${list#*requirements-}
+	name=${name%.txt}
+	fetch "venv-$name" python3 -m venv "$dir/venv-$name"
+	fetch "venv-$name-$(sha256sum "$list" | cut -c1-16)" "$dir/venv-$name/bin/pip" install --quiet --disable-pip-version-check -r "$list"
+done
+
+if [ -z "${CLIENT:-}" ] && command -v cargo >/dev/null; then
 	[ -e "$dir/rust/Cargo.toml" ] || cargo init --quiet --vcs none --name snippet "$dir/rust"
 	fetch rust cargo add --quiet --manifest-path "$dir/rust/Cargo.toml" reqwest@0.13 --no-default-features --features blocking
 	fetch rust-build cargo build --quiet --manifest-path "$dir/rust/Cargo.toml" --target-dir "$dir/rust/target"
 	export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
 fi
 export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_OLD="$dir/websockets-14/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
-"${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
+export CLIENTS_DIR="$dir" CLIENTS_LANGUAGES="${CLIENTS_LANGUAGES:-curl python node go}"
+[ -n "${CLIENT:-}" ] || "${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
 
 # Unmodified feeds under proxyd exec, in a network of their own, where a leak detector
 # stands behind every name.
@@ -63,4 +74,4 @@ INTEROP_DIR="$tmp" INTEROP_PROXYD="$tmp/proxyd" unshare --mount --net --pid --fo
 		[ ! -e /etc/$f ] || mount --bind "$INTEROP_DIR/$f" /etc/$f
 	done
 	ip link set lo up
-	exec "$INTEROP_DIR/interop.test" -test.run "^TestExec$" -test.v'
+	exec "$INTEROP_DIR/interop.test" -test.run "$1" -test.timeout 20m -test.v' sh "$([ -n "${CLIENT:-}" ] && echo '^TestMatrix$' || echo '^Test(Exec|Matrix)$')"

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if os.Getenv("INTEROP_WORKER") != "" {
+		os.Exit(code)
+	}
 	fmt.Printf("interop: %d cases, %d failed\n", counts.cases, counts.failed)
 	if counts.cases == 0 {
 		code = 1

@@ -1,0 +1,207 @@
+//go:build interop
+
+package interop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"proxyd/internal/testkit"
+)
+
+// cell is one run of one program.
+type cell struct {
+	Client string // its id
+	Kind   string // rest, websocket
+	Column string // environment, line, socks, exec; 502, 403, 504
+}
+
+func (c cell) String() string { return c.Client + ", " + c.Kind + ", " + c.Column }
+
+// The outcomes of a cell, as the tables show them.
+const (
+	works    = "works"
+	fails    = "fails"
+	direct   = "⚠ **direct**"
+	lookedUp = "⚠ looks the name up itself"
+)
+
+// outcome is what came of a cell.
+type outcome struct {
+	Cell    cell
+	Outcome string
+	Error   string // the last line that a human sees
+	Output  string // all of it, for those who look for the reason
+}
+
+const cellTime = 30 * time.Second
+
+// run runs one cell.
+func (w *network) run(t *testing.T, c cell) outcome {
+	t.Helper()
+	client := w.clients[c.Client]
+	part, environ := client.program(c.Kind, c.Column)
+	w.start(t, stateOf(c.Column))
+	in := filepath.Join(dir, "cell")
+	if err := errors.Join(os.RemoveAll(in), os.MkdirAll(in, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	argv, variables := client.command(t, part, in), w.variables(c.Column)
+	if environ {
+		variables = append(variables, w.environ...)
+	}
+	if c.Column == "exec" {
+		argv = append([]string{os.Getenv("INTEROP_PROXYD"), "exec", "-c", w.config, "--"}, argv...)
+	}
+	rest, stream := len(w.rest.Asked()), len(w.stream.Asked())
+	w.detector.taken()
+	w.exchange.taken()
+	p := runProgram(t, in, variables, argv, func() bool { return w.detector.seen() })
+	out := outcome{Cell: c, Error: p.lastLine(client.language), Output: p.all()}
+	_, logins := w.exchange.taken()
+	leaks := strings.Join(w.detector.taken(), ", ")
+	through := len(w.rest.Asked()) > rest
+	if c.Kind == "websocket" {
+		through = len(w.stream.Asked()) > stream
+	}
+	switch {
+	case strings.Contains(leaks, "connected"):
+		out.Outcome = direct
+	case leaks != "":
+		out.Outcome = lookedUp
+	case p.err == nil && through && p.printed(c.Kind) && len(logins) == 0:
+		out.Outcome = works
+	default:
+		out.Outcome = fails
+		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, logins, w.proxyd.out.String())
+	}
+	if c.Column == "exec" && out.Outcome == works && !strings.Contains(p.stderr.String(), "through "+w.upstream(c.Kind).Addr) {
+		out.Outcome = fails
+		out.Output += "\nproxyd exec does not name the upstream"
+	}
+	return out
+}
+
+// variables are the environment of every program, without a proxy.
+func (w *network) variables(column string) []string {
+	home := filepath.Join(dir, "home")
+	if column == "exec" {
+		home = filepath.Join(dir, "home-netrc") // where a default entry waits
+	}
+	ca := w.exchange.ca
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + dir, "LANG=C.UTF-8",
+		"SSL_CERT_FILE=" + ca, "REQUESTS_CA_BUNDLE=" + ca, "CURL_CA_BUNDLE=" + ca, "NODE_EXTRA_CA_CERTS=" + ca}
+}
+
+// ended is what a program has said, and how it ended.
+type ended struct {
+	stdout, stderr testkit.Output
+	err            error
+}
+
+// runProgram runs a program to its end, or soon after leaked reports true.
+func runProgram(t *testing.T, in string, environ, argv []string, leaked func() bool) *ended {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), cellTime, fmt.Errorf("not ended after %v", cellTime))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = in, environ
+	p := &ended{}
+	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel, cmd.WaitDelay = kill, time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // ends with the program
+		p.err = cmd.Wait()
+		close(done)
+	}()
+	var deadline time.Time
+	for {
+		select {
+		case <-done:
+			_ = kill() // what it left behind
+			if ctx.Err() != nil {
+				p.err = context.Cause(ctx)
+			}
+			return p
+		case <-time.After(50 * time.Millisecond):
+		}
+		switch {
+		case !leaked():
+		case deadline.IsZero():
+			deadline = time.Now().Add(time.Second)
+		case time.Now().After(deadline):
+			cancel()
+		}
+	}
+}
+
+// printed reports whether a program has printed what it got: an answer, or three messages.
+func (p *ended) printed(kind string) bool {
+	want := 1
+	if kind == "websocket" {
+		want = 3
+	}
+	return strings.Count(strings.TrimRight(p.stdout.String(), "\n")+"\n", "\n") >= want && strings.TrimSpace(p.stdout.String()) != ""
+}
+
+func (p *ended) all() string { return p.stdout.String() + p.stderr.String() }
+
+var (
+	addresses = regexp.MustCompile(`0x[0-9a-fA-F]{4,}`)
+	ports     = regexp.MustCompile(`(127\.0\.0\.1|localhost):\d{5}\b`)
+	paths     = regexp.MustCompile(`(/[\w.@+-]+){3,}`)
+	jsErrors  = regexp.MustCompile(`(?m)^\s*(\[cause\]: )?(Uncaught )?([A-Za-z]*(Error|Exception)\b.*)$`)
+	javaError = regexp.MustCompile(`(?m)^(Exception in thread .*|Caused by: .*)$`)
+)
+
+// lastLine returns what a human sees last: the line that says what went wrong.
+func (p *ended) lastLine(language string) string {
+	text := p.stderr.String()
+	if strings.TrimSpace(text) == "" {
+		text = p.stdout.String()
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	line := strings.TrimSpace(lines[len(lines)-1])
+	switch language {
+	case "node":
+		if m := jsErrors.FindStringSubmatch(text); m != nil {
+			line = m[3]
+		}
+	case "java":
+		if m := javaError.FindAllString(text, -1); m != nil {
+			line = m[len(m)-1]
+		}
+	}
+	line = addresses.ReplaceAllString(line, "0x…")
+	line = ports.ReplaceAllString(line, "$1:PORT")
+	return shorten(paths.ReplaceAllStringFunc(line, func(path string) string {
+		if strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/ws/") {
+			return path
+		}
+		return "…/" + filepath.Base(path)
+	}))
+}
+
+// shorten takes the middle out of a line, so that it fits into a cell.
+func shorten(line string) string {
+	const most = 180
+	r := []rune(line)
+	if len(r) <= most {
+		return line
+	}
+	return string(r[:most/3]) + " … " + string(r[len(r)-2*most/3+3:])
+}

@@ -91,16 +91,16 @@ func (w *network) start(t *testing.T, state string) {
 	case "403":
 		rest, stream = "reject", "reject"
 	case "504":
-		rest, stream = w.silent.URL(), w.silent.URL()
+		rest = w.silent.URL()
 	}
 	var b strings.Builder
 	b.WriteString("admin: \"\"\ndefault: reject\nexchanges:\n")
 	for _, id := range exchangeIDs {
-		timeout := ""
 		if state == "504" {
-			timeout = ", timeout_seconds: 1"
+			fmt.Fprintf(&b, "  %s: {url: %q, timeout_seconds: 1}\n", id, rest)
+			continue
 		}
-		fmt.Fprintf(&b, "  %s: {http: %q, websocket: %q%s}\n", id, rest, stream, timeout)
+		fmt.Fprintf(&b, "  %s: {http: %q, websocket: %q}\n", id, rest, stream)
 	}
 	w.config, w.state = file(t, "proxyd-"+state+".yaml", b.String()), state
 	w.proxyd = startDaemon(t, w.config)

@@ -172,6 +172,46 @@ func TestAlertsNameWhatToDo(t *testing.T) {
 	}
 }
 
+// Each alert names a section of the runbook that exists, and docs/operations.md
+// lists it with its severity.
+func TestAlertsNameTheirRunbook(t *testing.T) {
+	t.Parallel()
+	var r rules
+	readYAML(t, "prometheus/alerts.yaml", &r)
+	listed, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range r.Groups {
+		for _, a := range g.Rules {
+			file, anchor, _ := strings.Cut(a.Annotations["runbook"], "#")
+			if file != "docs/runbook.md" || anchor == "" {
+				t.Errorf("%s: runbook %q is no section of docs/runbook.md", a.Alert, a.Annotations["runbook"])
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join("..", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Contains(sections(string(text)), anchor) {
+				t.Errorf("%s: docs/runbook.md has no section #%s", a.Alert, anchor)
+			}
+			if !regexp.MustCompile("(?m)^\\|.*`" + a.Alert + "`.*\\| " + a.Labels["severity"] + " \\|").Match(listed) {
+				t.Errorf("docs/operations.md does not list %s as %s", a.Alert, a.Labels["severity"])
+			}
+		}
+	}
+}
+
+// sections returns the anchors that GitHub gives to a document's sections.
+func sections(text string) (anchors []string) {
+	for _, m := range regexp.MustCompile("(?m)^## (.+)$").FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile("[^a-z0-9 _-]").ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(name, " ", "-"))
+	}
+	return anchors
+}
+
 // The examples for Prometheus and Alertmanager name files, jobs, alerts and
 // receivers that exist.
 func TestMonitoringExamplesFitTogether(t *testing.T) {

@@ -122,7 +122,7 @@ func (s *scene) call(t *testing.T, method, path string) (status int, body string
 	return resp.StatusCode, string(b)
 }
 
-// section is what docs/admin.md says of one address.
+// section is what docs/api.md says of one address.
 type section struct {
 	title    string
 	examples []string // JSON
@@ -132,13 +132,13 @@ type section struct {
 
 func adminSections(t *testing.T) (list []section) {
 	t.Helper()
-	doc, err := os.ReadFile("../docs/admin.md")
+	doc, err := os.ReadFile("../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, answers, found := strings.Cut(string(doc), "\n## Answers\n")
 	if !found {
-		t.Fatal("docs/admin.md has no section Answers")
+		t.Fatal("docs/api.md has no section Answers")
 	}
 	answers, _, _ = strings.Cut(answers, "\n## ")
 	for _, text := range strings.Split(answers, "\n### ")[1:] {
@@ -164,12 +164,12 @@ func sectionOf(t *testing.T, list []section, path string) section {
 		return regexp.MustCompile("[` ]" + regexp.QuoteMeta(path) + "[`?]").MatchString(s.title)
 	})
 	if i < 0 {
-		t.Fatalf("docs/admin.md: no section of ## Answers has `%s` in its title", path)
+		t.Fatalf("docs/api.md: no section of ## Answers has `%s` in its title", path)
 	}
 	return list[i]
 }
 
-// The answers that docs/admin.md shows have the keys and types of those that a
+// The answers that docs/api.md shows have the keys and types of those that a
 // daemon gives, and words that the program knows; what they leave out is named.
 func TestDocumentedAnswersAreReal(t *testing.T) {
 	t.Parallel()
@@ -266,7 +266,7 @@ func TestEveryAdminAddressIsDocumented(t *testing.T) {
 	if !found {
 		t.Fatalf("the answer to a wrong address names none: %s", body)
 	}
-	doc, err := os.ReadFile("../docs/admin.md")
+	doc, err := os.ReadFile("../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func (s section) lines() (list []string) {
 // plainNumbers makes texts that differ in their numbers alone the same.
 func plainNumbers(s string) string { return regexp.MustCompile("[0-9]+").ReplaceAllString(s, "0") }
 
-// The answers in words that docs/admin.md shows are those of a daemon.
+// The answers in words that docs/api.md shows are those of a daemon.
 func TestDocumentedTextsAreReal(t *testing.T) {
 	t.Parallel()
 	sections := adminSections(t)
@@ -327,7 +327,7 @@ func TestDocumentedTextsAreReal(t *testing.T) {
 	}
 }
 
-// The stream of events that docs/admin.md shows has the fields of a real one.
+// The stream of events that docs/api.md shows has the fields of a real one.
 func TestDocumentedStreamIsReal(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

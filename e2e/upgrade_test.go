@@ -107,7 +107,7 @@ func TestTunnelsMoveToTheNewProcess(t *testing.T) {
 		}
 		for _, line := range sectionOf(t, adminSections(t), "/-/upgrade").lines() {
 			if said := plainNumbers(strings.ReplaceAll(out, s.path, "/usr/bin/proxyd")); !strings.Contains(said, plainNumbers(line)) {
-				t.Errorf("docs/admin.md shows %q, and the command says\n%s", line, out)
+				t.Errorf("docs/api.md shows %q, and the command says\n%s", line, out)
 			}
 		}
 		done := time.Now()

@@ -392,10 +392,10 @@ func TestStreamsNeedTheTokenWhereOthersDo(t *testing.T) {
 	}
 }
 
-// The bounds of streams are those that docs/admin.md names.
+// The bounds of streams are those that docs/api.md names.
 func TestBoundsOfStreamsAreDocumented(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("../../docs/admin.md")
+	doc, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +406,7 @@ func TestBoundsOfStreamsAreDocumented(t *testing.T) {
 		fmt.Sprintf("acknowledges nothing for %.0f s", deadViewer.Seconds()),
 	} {
 		if !strings.Contains(string(doc), want) {
-			t.Errorf("docs/admin.md does not say %q", want)
+			t.Errorf("docs/api.md does not say %q", want)
 		}
 	}
 }

@@ -238,7 +238,7 @@ func TestBoundsOfTheJournalAreDocumented(t *testing.T) {
 	t.Parallel()
 	for file, want := range map[string]string{
 		"operations.md": fmt.Sprintf("the last %d,000 events, at most %d MiB of them", maxEntries/1000, maxBytes>>20),
-		"admin.md":      fmt.Sprintf("more than %d events behind", maxBehind),
+		"api.md":        fmt.Sprintf("more than %d events behind", maxBehind),
 	} {
 		doc, err := os.ReadFile("../../docs/" + file)
 		if err != nil {

@@ -33,8 +33,8 @@ var collected = []family{
 
 const documentHead = `# Metrics
 
-What ` + "`/metrics`" + ` of the [admin address](admin.md#addresses) shows. This page is generated from the declarations in
-` + "`internal/metrics/families.go`" + ` (` + "`go generate .`" + `); a test fails when it is out of date. How to wire Prometheus, with alerts and a
+What ` + "`/metrics`" + ` of the [admin address](api.md#addresses) shows. This page is generated from the declarations in
+` + "`internal/metrics/families.go`" + ` (` + "`go generate .`" + `); a test fails when it is out of date. How to connect Prometheus, with alerts and a
 dashboard: [operations.md](operations.md#monitoring).
 
 No value of a label comes from a client: they come from the configuration and the catalogue.

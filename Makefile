@@ -89,7 +89,7 @@ page-shots: ## check the page with axe-core, and write its pictures to docs/img 
 	npm install --silent --no-save --ignore-scripts --prefix bin/axe $(AXE)
 	$(GO) -C tools test -timeout 15m -count 1 -run Pictures ./page -shots $(CURDIR)/docs/img -axe $(CURDIR)/bin/axe/node_modules/axe-core/axe.min.js
 
-schema: ## write internal/config/schema.json and configs/proxyd.schema.json again from the types
+schema: ## write internal/config/schema.json, configs/proxyd.schema.json and the key reference again from the types
 	$(GO) generate ./...
 
 schema-check: ## a JSON Schema validator and `check` agree on the examples and on the files below testdata

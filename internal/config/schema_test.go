@@ -37,6 +37,29 @@ func TestSchemaMatchesTypes(t *testing.T) {
 	}
 }
 
+// The key reference in docs/configuration.md is what the types give.
+func TestKeyReferenceMatchesTypes(t *testing.T) {
+	reference, err := schema.Reference("internal/raw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := schema.PutReference(string(doc), reference)
+	if err != nil || fresh != string(doc) {
+		t.Errorf("docs/configuration.md is not what the types give: %v; run: make schema", err)
+	}
+	empty := regexp.MustCompile(`(?m)^\|.*\| *\|$`) // a key without a description
+	if row := empty.FindString(reference); row != "" {
+		t.Errorf("no description: %s", row)
+	}
+	if n := strings.Count(reference, "\n| `"); n < 100 {
+		t.Errorf("only %d keys", n)
+	}
+}
+
 // The bounds of a number are the same in the schema and in what check says.
 func TestSchemaRangesAreThoseOfErrors(t *testing.T) {
 	var schema map[string]any

@@ -14,115 +14,119 @@ const Short = "="
 
 // File is the whole file.
 type File struct {
-	// Where clients connect: an address, or a list of addresses and mappings. Default: 127.0.0.1:8877 and [::1]:8877.
+	// Where clients connect: an address, or a list of addresses and mappings. On a machine without IPv6 the second default is left out. Default: `127.0.0.1:8877` and `[::1]:8877`.
 	Listen []Listener `mapstructure:"listen" shape:"one"`
-	// Where the admin server listens: an address, unix:/path, "" for nowhere, or a mapping. Default: 127.0.0.1:8878.
+	// Where the admin server listens: an address, `unix:/path`, `""` to turn it off, or a mapping. If the default address is in use, proxyd starts without the admin server. Default: 127.0.0.1:8878.
 	Admin *Admin `mapstructure:"admin"`
-	// How the log is written.
+	// The log, which goes to standard error.
 	Log *Log `mapstructure:"log"`
-	// CIDRs that direct connections may reach although they are private.
+	// CIDRs that direct connections may reach although they are private, and that upstreams on this machine may be asked for. Default: none.
 	AllowPrivate []string `mapstructure:"allow_private"`
-	// false: what would go through a proxy goes direct, every reject stays. Default: true.
+	// `false`: what would go through a proxy goes direct, and `reject` still applies. The log warns of it at start. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
-	// The outbound of every host that no route and no exchange serves. Default: direct, with a warning.
+	// The outbound of every connection that no other rule matches. Default: direct, with a warning.
 	Default *Outbounds `mapstructure:"default"`
-	// Sets of upstream proxies, by name.
+	// Named sets of upstreams.
 	Pools map[string]Pool `mapstructure:"pools"`
-	// The outbounds of the exchanges, by id or alias.
+	// The outbounds of exchanges, by id or alias. `proxyd exchanges` lists both. Two names of one exchange are an error, unless both have the same value.
 	Exchanges map[string]Exchange `mapstructure:"exchanges"`
-	// A file with rows of your own for the catalogue of exchanges, in the columns exchange,host,kind,env,sources and, if you like, sessions.
+	// A file with additional rows for the catalogue of exchanges. It is watched and reloaded like this file. Default: none.
 	Catalog *string `mapstructure:"catalog"`
-	// How checks of all exchanges ask.
+	// What probes send.
 	Probe *Asking `mapstructure:"probe"`
-	// Looked at before the exchanges, in this order; the first match wins.
+	// Rules that come before the exchanges. The first that matches applies. Default: none.
 	Routes []Route `mapstructure:"routes"`
-	// How long a stop waits for tunnels. Default: 10.
+	// How long a stop waits for tunnels to end. Default: 10.
 	DrainSeconds *float64 `mapstructure:"drain_seconds" range:"0,86400"`
 	// What happens between the signal to stop and the drain.
 	Stop *Stop `mapstructure:"stop"`
 	// Reload when the file is saved. Default: true.
 	Watch *bool `mapstructure:"watch"`
-	// What becomes of the tunnels of upstreams that a reload has removed: keep or drain. Default: keep.
+	// Tunnels of upstreams that a reload removes: `keep` them, or `drain`, which closes them after `drain_after_seconds`. Default: keep.
 	OnRemoved *string `mapstructure:"on_removed" enum:"keep,drain"`
-	// Time in which on_removed: drain closes them. Default: 60.
+	// With `on_removed: drain`, each tunnel is closed at a random time between this and twice this. Default: 60.
 	DrainAfterSeconds *float64 `mapstructure:"drain_after_seconds" range:"0,86400"`
-	// What becomes of tunnels when the binary is replaced.
+	// What happens to tunnels when the binary is replaced.
 	Upgrade *Upgrade `mapstructure:"upgrade"`
-	// Limits of tunnels in use. Default: none.
+	// Limits of open tunnels.
 	Tunnel *Tunnel `mapstructure:"tunnel"`
-	// When a feed counts as silent: auto, off, or a window. Default: auto.
+	// When a feed counts as silent: `auto`, `off`, or a mapping. Default: auto.
 	Silence *Silence `mapstructure:"silence"`
-	// Most that one attempt may take while other members are left. Default: 1.5.
+	// The longest time of one attempt while other members are left. A slower dial that succeeds counts as a failure. Default: 1.5.
 	AttemptSeconds *float64 `mapstructure:"attempt_seconds" range:"0.05,300"`
-	// Try the next member too when the target refuses. Default: false.
+	// Also try the next member after `target_refused` and other errors of the target. Default: false.
 	RetryTargetErrors *bool `mapstructure:"retry_target_errors"`
-	// Most tunnels at once. Default: (file descriptor limit - 64) / 2.
+	// The most tunnels and plain requests at the same time. Further ones get 503 `overload`. A value above the default is reduced to it, with a warning. Default: (file descriptor limit − 64) / 2.
 	MaxTunnels *int `mapstructure:"max_tunnels" range:"1,10000000"`
-	// Most connections that are being opened at once; more wait. Default: 256.
+	// The most connections that are being opened at the same time. Open tunnels do not count. Further ones wait. Default: 256.
 	MaxDials *int `mapstructure:"max_dials" range:"1,100000"`
-	// Most of them through one pool or, direct, to one target's host. Default: 64.
+	// The most of them through one pool or, for direct connections, to one host. Default: 64.
 	MaxDialsPerHost *int `mapstructure:"max_dials_per_host" range:"1,100000"`
 }
 
 // Listener is where clients connect: an address, or this mapping.
 type Listener struct {
 	Text *string `mapstructure:"="`
-	// host:port; port 0 is any free one.
+	// `HOST:PORT`. Port 0 is any free port, which the log names. An address that other machines can reach needs `auth` or `allow`.
 	Address *string `mapstructure:"address"`
-	// The outbound of all connections that enter here.
+	// The outbound of all connections to this listener.
 	Use *Outbound `mapstructure:"use"`
-	// What happens to what no route and no exchange's entry covers. Default: use.
+	// `reject` refuses every host that no route and no entry of `exchanges` covers, whatever `use` and `default` say. Default: use.
 	Unlisted *string `mapstructure:"unlisted" enum:"use,reject"`
-	// The kind of hosts that serve both kinds or are unknown.
+	// The kind of connections to hosts that serve both kinds or that no exchange has.
 	Kind *string `mapstructure:"kind" enum:"http,websocket"`
-	// Who may connect, by name and password.
+	// Clients must present one of these users. Default: none.
 	Auth *Auth `mapstructure:"auth"`
-	// Client addresses that may connect.
+	// CIDRs of clients that may connect. Default: all.
 	Allow []string `mapstructure:"allow"`
-	// Speak TLS with clients.
+	// Clients speak TLS to this port, and their proxy URL begins with `https://`. Default: off.
 	TLS *ServerTLS `mapstructure:"tls"`
 }
 
 // Auth is who may connect.
 type Auth struct {
+	// The users. Clients present them by Basic authentication or SOCKS5; SOCKS4 is refused.
 	Users []User `mapstructure:"users"`
 }
 
 // User is one client's credentials.
 type User struct {
-	Name     *string `mapstructure:"name"`
+	// The name of the user, without `:`, `+` and `$`.
+	Name *string `mapstructure:"name"`
+	// The password, preferably as `${NAME}` or `${file:/path}`.
 	Password *string `mapstructure:"password"`
 }
 
 // ServerTLS is a listener's certificate.
 type ServerTLS struct {
+	// The certificate, in PEM. A renewed file is loaded automatically.
 	CertFile *string `mapstructure:"cert_file" with:"key_file"`
-	KeyFile  *string `mapstructure:"key_file" with:"cert_file"`
+	// The key of the certificate.
+	KeyFile *string `mapstructure:"key_file" with:"cert_file"`
 }
 
 // Admin is where the admin server listens: an address, or this mapping.
 type Admin struct {
 	Text *string `mapstructure:"="`
-	// host:port, unix:/path, or "" for nowhere.
+	// `HOST:PORT`, `unix:/path`, or `""` to turn the server off. Default: 127.0.0.1:8878.
 	Address *string `mapstructure:"address"`
-	// Who else than this machine may read /metrics, /healthz and /readyz.
+	// CIDRs of other machines that may read `/metrics`, `/healthz` and `/readyz`. Default: none.
 	Allow []string `mapstructure:"allow"`
-	// Names in the Host header that it answers to.
+	// Names in the `Host` header that the server answers to, beside addresses and `localhost`. Default: none.
 	Hosts []string `mapstructure:"hosts"`
-	// Opens everything else from elsewhere than this machine.
+	// The bearer token that gives other machines access to everything else. Preferably as `${NAME}` or `${file:/path}`. Default: none.
 	Token *string `mapstructure:"token"`
-	// Whether this machine itself needs the token, but for /metrics, /healthz and
-	// /readyz. Default: open.
+	// `token`: connections from this machine need the token too, except for `/metrics`, `/healthz` and `/readyz`. Default: open.
 	Local *string `mapstructure:"local" enum:"open,token"`
-	// Serve profiles. Default: false.
+	// Serve the profiles of Go. Default: false.
 	Pprof *bool `mapstructure:"pprof"`
 }
 
 // Log is how the log is written.
 type Log struct {
-	// Default: info.
+	// The least severe level that is written. Default: info.
 	Level *string `mapstructure:"level" enum:"debug,info,warn,error"`
-	// auto is console on a terminal, json otherwise. Default: auto.
+	// `auto` is `console` on a terminal, else `json`. Default: auto.
 	Format *string `mapstructure:"format" enum:"auto,console,json"`
 }
 
@@ -135,26 +139,26 @@ type Outbounds struct {
 	Websocket *Outbound `mapstructure:"websocket" alias:"ws"`
 }
 
-// Outbound is where a connection leaves: direct, reject, a URL, a pool's name, or this mapping.
+// Outbound is where a rule sends a connection: direct, reject, a URL, the name of a pool, or this mapping.
 type Outbound struct {
 	Text *string `mapstructure:"="`
-	// direct, reject, or a proxy's URL.
+	// `direct`, `reject`, or the URL of an upstream.
 	URL *string `mapstructure:"url"`
-	// A pool's name, or a pool.
+	// The name of a pool, or a pool.
 	Pool *PoolRef `mapstructure:"pool" excludes:"url"`
-	// The whole time to the target, all attempts included: 1 to 300. Default: 4.
+	// The time to open the connection to the target, with all attempts. Many clients give up after 5 s and do not see a later answer. Default: 4.
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds" range:"1,300"`
-	// The hop before: how the proxy itself is reached.
+	// The hop before: how the upstream itself is reached.
 	Via *Outbound `mapstructure:"via"`
-	// Budgets of this kind's connections, for an exchange's outbound.
+	// Budgets of this kind. Only on an outbound of an exchange. Default: none.
 	Limits *Limits `mapstructure:"limits"`
-	// When this kind's feeds count as silent, for an exchange's outbound. Default: as at the top.
+	// When feeds of this kind count as silent. Only on an outbound of an exchange. Default: as at the top level.
 	Silence *Silence `mapstructure:"silence"`
-	// The name of the proxy at url. Default: its host:port.
+	// The name of the upstream at `url`. Default: its `host:port`.
 	Name *string `mapstructure:"name"`
-	// Proxies with the same exit share budgets. Default: the name; for direct, its address.
+	// The exit. Upstreams with the same exit share budgets. Default: the name; for a direct one, its address.
 	Exit *string `mapstructure:"exit"`
-	// How an https proxy is verified.
+	// How the certificate of an `https` proxy is verified.
 	TLS *TLS `mapstructure:"tls"`
 }
 
@@ -166,147 +170,150 @@ type PoolRef struct {
 
 // Pool is a set of upstream proxies.
 type Pool struct {
-	// How the first one is chosen. Default: round_robin.
+	// Which usable member of the lowest tier is tried first. Default: round_robin.
 	Strategy *string `mapstructure:"strategy" enum:"round_robin,random,least_connections,lowest_latency,failover,hash"`
-	// What the hash strategy looks at. Default: exchange.
+	// What `hash` keeps on one member: the REST and websocket connections of an `exchange`, or a `host`. Default: exchange.
 	HashOver *string `mapstructure:"hash_over" enum:"host,exchange"`
-	// The members.
+	// The members: URLs, `direct`, or mappings. Required without `list`.
 	Proxies []Proxy `mapstructure:"proxies"`
-	// A file with more members, one a line, relative to this file's folder: URLs, host:port, host:port:user:password, user:password@host:port, user:password:host:port, or CSV with a header.
+	// A file with more members, one a line. A relative path begins at the folder of this file. Default: none.
 	List *string `mapstructure:"list"`
-	// That of lines of list without one. Default: http.
+	// The scheme of lines of `list` that have none. Default: http.
 	Scheme *string `mapstructure:"scheme" enum:"http,https,socks4,socks4a,socks5,socks5h"`
-	// How the members are reached.
+	// The hop before each member that has none of its own.
 	Via *Outbound `mapstructure:"via"`
-	// Budgets of all connections through the pool.
+	// Budgets of all connections through the pool. Default: none.
 	Limits *Limits `mapstructure:"limits"`
-	// Active checks.
+	// Active checks of the members. Default: none.
 	HealthCheck *Health `mapstructure:"health_check"`
-	// When a failing member is taken out of use.
+	// When a failing member is ejected, and for how long.
 	Eject *Eject `mapstructure:"eject"`
 }
 
 // Proxy is a member of a pool: a URL, direct, or this mapping.
 type Proxy struct {
 	Text *string `mapstructure:"="`
-	// The proxy's URL, or direct.
+	// The URL of the upstream, or `direct`. Required.
 	URL *string `mapstructure:"url"`
-	// How it is called in logs and metrics. Default: its host:port.
+	// The name in logs, metrics and answers. One name for two upstreams is an error. Default: `host:port`.
 	Name *string `mapstructure:"name"`
-	// Its share of new connections: a number from 0.1 to 100. Default: 1.
+	// The share of new connections. Default: 1.
 	Weight *float64 `mapstructure:"weight" range:"0.1,100"`
-	// Members of tier 2 are used when none of tier 1 can be. Default: 1.
+	// The priority, 1 first. A higher tier is used only if no member of a lower one is usable. Default: 1.
 	Tier *int `mapstructure:"tier" range:"1,100"`
-	// false: it stays in the file and is not used. Default: true.
+	// `false`: the member is never used. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
-	// Proxies with the same exit share budgets. Default: the name; for direct, its address.
+	// Members with the same exit share budgets. Default: the name; for `direct://ADDR` the address; for `direct` the word.
 	Exit *string `mapstructure:"exit"`
-	// Budgets of all connections through it.
+	// Budgets of all connections through the exit. Default: none.
 	Limits *Limits `mapstructure:"limits"`
-	// How an https proxy is verified.
+	// How the certificate of an `https` proxy is verified.
 	TLS *TLS `mapstructure:"tls"`
-	// How it is reached.
+	// The hop before.
 	Via *Outbound `mapstructure:"via"`
 }
 
 // TLS is how the connection to an https proxy is verified.
 type TLS struct {
-	// Certificates to trust in place of the system's.
+	// Certificates to trust instead of those of the system, in PEM.
 	CAFile *string `mapstructure:"ca_file"`
-	// A certificate to show, with key_file.
+	// A client certificate to present to the proxy, in PEM.
 	CertFile *string `mapstructure:"cert_file" with:"key_file"`
-	KeyFile  *string `mapstructure:"key_file" with:"cert_file"`
-	// The name in the proxy's certificate. Default: the host in the URL.
+	// The key of the client certificate.
+	KeyFile *string `mapstructure:"key_file" with:"cert_file"`
+	// The name in the certificate of the proxy. Default: the host of the URL.
 	ServerName *string `mapstructure:"server_name"`
-	// Accept any certificate. Default: false.
+	// Accept any certificate, with a warning. Default: false.
 	Insecure *bool `mapstructure:"insecure"`
 }
 
 // Limits are budgets: published (the exchange's own limits), or this mapping.
 type Limits struct {
 	Text *string `mapstructure:"=" enum:"published"`
-	// New connections in any window, such as 300/5m.
+	// The most new connections in any window of that length, such as `300/5m`. Up to 1000000, in up to 24 h, with `s`, `m` or `h`; `100/m` is `100/1m`.
 	Connects *string `mapstructure:"connects"`
-	// Connections at once.
+	// The most open connections.
 	MaxConnections *int `mapstructure:"max_connections" range:"1,10000000"`
-	// How long a connection may wait for room. Default: 0.
+	// How long a connection may wait for the budget, within its `timeout_seconds`. Default: 0.
 	QueueSeconds *float64 `mapstructure:"queue_seconds" range:"0,300"`
 }
 
 // Silence is when a feed counts as silent: auto (learned from each tunnel and feed), off, or this mapping.
 type Silence struct {
 	Text *string `mapstructure:"=" enum:"auto,off"`
-	// The length of the window: 5 to 86400.
+	// The length of the window.
 	WindowSeconds *float64 `mapstructure:"window_seconds" range:"5,86400" with:"bytes"`
 	// A tunnel is silent when fewer bytes have come from the exchange in the window.
 	Bytes *int `mapstructure:"bytes" range:"1,2147483647" with:"window_seconds"`
-	// report: an event, and the first line of status; close: end the tunnel too, so that its client reconnects. Default: report.
+	// `report` makes an event and shows it in line 1. `close` also ends the tunnel, so that its client reconnects. Default: report.
 	Action *string `mapstructure:"action" enum:"report,close"`
 }
 
 // Health is how the members of a pool are checked.
 type Health struct {
-	// false: no checks. Default: true.
+	// `false`: no checks. Default: true.
 	Enabled *bool `mapstructure:"enabled"`
-	// tcp: the proxy accepts; connect: it opens a tunnel; exchange: the exchange answers through it. Default: connect.
+	// `tcp`: the proxy accepts a connection. `connect`: it opens a connection to the exchange. `exchange`: the exchange answers a request through it. Default: connect.
 	Method *string `mapstructure:"method" enum:"tcp,connect,exchange"`
-	// Default: 30.
+	// The time between two checks, less a random part of up to a fifth. Default: 30.
 	IntervalSeconds *float64 `mapstructure:"interval_seconds" range:"1,86400"`
-	// Default: 5.
+	// The most time for one check. Default: 5.
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds" range:"0.1,300"`
-	// Good checks in a row that bring a member back. Default: 2.
+	// Successful checks in a row until an ejected member returns. Default: 2.
 	Rise *int `mapstructure:"rise" range:"1,100"`
-	// Bad checks in a row that take it out. Default: 3.
+	// Failed checks in a row until a member is ejected. Default: 3.
 	Fall *int `mapstructure:"fall" range:"1,100"`
 }
 
 // Eject is when a failing member is taken out of use, and for how long.
 type Eject struct {
-	// Failures in a row. Default: 3.
+	// Failures in a row until a member is ejected. Default: 3.
 	After *int `mapstructure:"after" range:"1,1000"`
-	// The first time out. Default: 5.
+	// How long the first ejection lasts. Default: 5.
 	BaseSeconds *float64 `mapstructure:"base_seconds" range:"0.1,86400"`
-	// The longest time out. Default: 300.
+	// How long an ejection may last. Default: 300.
 	MaxSeconds *float64 `mapstructure:"max_seconds" range:"0.1,86400"`
-	// Most of a pool that may be out at once. Default: 100.
+	// The most of a pool that may be ejected at the same time. 0 turns ejection off. Default: 100.
 	MaxPercent *int `mapstructure:"max_percent" range:"0,100"`
 }
 
 // Exchange is an outbound for both kinds, or one for each, and the other settings of an exchange.
 type Exchange struct {
 	Outbounds `mapstructure:",squash"`
-	// Hosts that the catalogue lacks.
+	// More hosts of the exchange: a list for both kinds, or `{http: [HOST], websocket: [HOST]}`. Required for an id that the catalogue does not have.
 	Hosts *Hosts `mapstructure:"hosts"`
-	// Hosts below its domains that the catalogue does not list: follow the exchange, or the default. Default: follow.
+	// Hosts below its domains that are listed nowhere: `follow` the exchange, or use the `default`. Default: follow.
 	UnlistedHosts *string `mapstructure:"unlisted_hosts" enum:"follow,default"`
-	// URLs that checks request, in place of the catalogue's.
+	// The public addresses that probes request. Default: those of the catalogue.
 	Probe *Probe `mapstructure:"probe"`
 }
 
-// Asking is how checks of all exchanges ask.
+// Asking is what the probes of all exchanges send.
 type Asking struct {
-	// The User-Agent that they send. Default: that of a usual HTTP client.
+	// The `User-Agent` of probes. The firewalls of some exchanges refuse agents that they do not know. Default: `Python/3.12 aiohttp/3.12.15`.
 	UserAgent *string `mapstructure:"user_agent"`
 }
 
-// Probe is the public addresses of an exchange that checks ask.
+// Probe is the public addresses of an exchange that probes request.
 type Probe struct {
-	// An https:// (or http://) address that answers 2xx without a key.
+	// An `https://` or `http://` address that answers 2xx without credentials.
 	HTTP *string `mapstructure:"http" alias:"rest"`
-	// A wss:// (or ws://) address that takes an upgrade without a key.
+	// A `wss://` or `ws://` address that accepts an upgrade without credentials.
 	Websocket *string `mapstructure:"websocket" alias:"ws"`
 }
 
 // Hosts is a list of hosts for both kinds, or one list for each.
 type Hosts struct {
-	Both      []string `mapstructure:"="`
-	HTTP      []string `mapstructure:"http" alias:"rest"`
+	Both []string `mapstructure:"="`
+	// Hosts that serve REST.
+	HTTP []string `mapstructure:"http" alias:"rest"`
+	// Hosts that serve websockets.
 	Websocket []string `mapstructure:"websocket" alias:"ws"`
 }
 
 // Route sets the outbound of hosts; routes come before the exchanges.
 type Route struct {
-	// Names, *.names, addresses, CIDRs, or * for all.
+	// Names, `*.names`, addresses, CIDRs, or `*` for all.
 	Hosts []string `mapstructure:"hosts"`
 	// The outbound, for both kinds.
 	Use *Outbound `mapstructure:"use"`
@@ -314,27 +321,28 @@ type Route struct {
 
 // Stop is what happens between the signal to stop and the drain.
 type Stop struct {
-	// How long new connections are still served. Default: 0.
+	// How long a stop continues to accept connections. Default: 0.
 	GraceSeconds *float64 `mapstructure:"grace_seconds" range:"0,86400"`
 }
 
 // Upgrade is what becomes of tunnels when the binary is replaced.
 type Upgrade struct {
-	// drain: the old process serves them to their end; move: the new one takes them. Default: drain.
+	// `drain`: the old process serves its tunnels until they end. `move`: the new process takes them over. Default: drain.
 	Tunnels *string `mapstructure:"tunnels" enum:"drain,move"`
-	// How long the old process serves them. Default: 86400.
+	// How long the old process serves its tunnels. Default: 86400.
 	DrainSeconds *float64 `mapstructure:"drain_seconds" range:"0,2592000"`
 }
 
 // Tunnel is the limits of a tunnel in use; 0 is no limit.
 type Tunnel struct {
-	// Closed when no byte has passed for so long.
+	// Close a tunnel that carried no byte for this long. Default: `0` (off).
 	IdleSeconds *float64 `mapstructure:"idle_seconds" range:"0,2592000"`
-	// Closed so long after one side has ended.
+	// Close a tunnel this long after one side has closed. Default: `0` (off).
 	HalfCloseSeconds *float64 `mapstructure:"half_close_seconds" range:"0,2592000"`
-	// Closed when fewer than stall_bytes have passed in so long.
+	// Close a tunnel on which fewer than `stall_bytes` came from the server in this time. Default: `0` (off).
 	StallSeconds *float64 `mapstructure:"stall_seconds" range:"0,2592000" with:"stall_bytes"`
-	StallBytes   *int     `mapstructure:"stall_bytes" range:"0,2147483647" with:"stall_seconds"`
-	// Most that the kernel keeps of bulk on either side for a reader that has stalled. Default: 0, the kernel's own limits.
+	// The bytes for `stall_seconds`. Default: `0` (off).
+	StallBytes *int `mapstructure:"stall_bytes" range:"0,2147483647" with:"stall_seconds"`
+	// 65536 or more: the most that the kernel buffers on either side for a client that has stopped reading. Linux only. Default: `0` (the limits of the kernel).
 	BufferBytes *int `mapstructure:"buffer_bytes" range:"0,1073741824"`
 }

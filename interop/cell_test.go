@@ -41,6 +41,7 @@ type outcome struct {
 	Outcome string
 	Error   string // the last line that a human sees
 	Output  string // all of it, for those who look for the reason
+	Lives   bool   // the client's file says that it goes on after an outage
 }
 
 const cellTime = 30 * time.Second
@@ -82,7 +83,7 @@ func (w *network) run(t *testing.T, c cell) outcome {
 		out.Outcome = works
 	default:
 		out.Outcome = fails
-		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, logins, w.proxyd.out.String())
+		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, logins, lastLines(w.proxyd.out.String(), 4))
 	}
 	if c.Column == "exec" && out.Outcome == works && !strings.Contains(p.stderr.String(), "through "+w.upstream(c.Kind).Addr) {
 		out.Outcome = fails
@@ -194,6 +195,11 @@ func (p *ended) lastLine(language string) string {
 		}
 		return "…/" + filepath.Base(path)
 	}))
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // shorten takes the middle out of a line, so that it fits into a cell.

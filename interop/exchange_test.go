@@ -166,12 +166,15 @@ func (b *binance) serve(w http.ResponseWriter, r *http.Request) {
 		b.logins = append(b.logins, a+" at "+r.Host)
 	}
 	b.mu.Unlock()
-	switch {
-	case r.Header.Get("Upgrade") != "":
+	if r.Header.Get("Upgrade") != "" {
 		b.stream(w, r)
-	case r.URL.Path == "/api/v3/exchangeInfo":
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch r.URL.Path {
+	case "/api/v3/exchangeInfo":
 		_, _ = w.Write([]byte(exchangeInfo))
-	case r.URL.Path == "/api/v3/time":
+	case "/api/v3/time":
 		_, _ = w.Write([]byte(`{"serverTime":1760000000000}`))
 	default:
 		_, _ = w.Write([]byte(`{"symbols":[]}`))

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,14 +67,15 @@ func (w *network) upstream(kind string) *testkit.Proxy {
 // exchangeIDs are those that the clients ask.
 var exchangeIDs = []string{"binance", "binance_futures", "binance_delivery", "binance_us", "bybit"}
 
+// refusals are what proxyd answers in three states of the upstreams.
+var refusals = []string{"502", "403", "504"}
+
 // stateOf returns the state of the upstreams that a column wants.
 func stateOf(column string) string {
-	switch column {
-	case "502", "403", "504":
+	if slices.Contains(refusals, column) {
 		return column
-	default:
-		return "well"
 	}
+	return "well"
 }
 
 // start makes proxyd run with the configuration of a state. After a refusal it is
@@ -156,7 +158,13 @@ func (d *daemon) stop() {
 	<-d.done
 }
 
-// TestWorker runs the cells that TestMatrix sends on standard input, in a network
+// task is what a worker does next: a cell, or the outage of these clients.
+type task struct {
+	Cell   cell
+	Outage []string
+}
+
+// TestWorker runs the tasks that TestMatrix sends on standard input, in a network
 // of its own; outcomes go to file 3.
 func TestWorker(t *testing.T) {
 	if os.Getenv("INTEROP_WORKER") == "" {
@@ -168,11 +176,17 @@ func TestWorker(t *testing.T) {
 	w := newNetwork(t)
 	cells, outcomes := json.NewDecoder(os.Stdin), json.NewEncoder(os.NewFile(3, "outcomes"))
 	for {
-		var c cell
-		if err := cells.Decode(&c); err != nil {
+		var work task
+		if err := cells.Decode(&work); err != nil {
 			return // TestMatrix has no more
 		}
-		if err := outcomes.Encode(w.run(t, c)); err != nil && !errors.Is(err, net.ErrClosed) {
+		var done []outcome
+		if work.Outage != nil {
+			done = w.outage(t, work.Outage)
+		} else {
+			done = []outcome{w.run(t, work.Cell)}
+		}
+		if err := outcomes.Encode(done); err != nil && !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
 	}

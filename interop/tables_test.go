@@ -1,0 +1,202 @@
+//go:build interop
+
+package interop
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const clientsDocument = "docs/clients.md"
+
+// table is one of the generated tables of docs/clients.md, between markers.
+type table struct {
+	name, head string
+	rows       func(*client, map[cell]outcome) []string
+}
+
+var tables = []table{
+	{"lines", "| client | documented form | SOCKS |\n|---|---|---|\n", (*client).lineRows},
+	{"works", "| client | environment alone | documented form | SOCKS | `proxyd exec` |\n|---|---|---|---|---|\n", (*client).worksRows},
+	{"refusals", "| client | 502 | 403 | 504 |\n|---|---|---|---|\n", (*client).refusalRows},
+	{"outage", "| client | after an outage of 10 s |\n|---|---|\n", (*client).outageRows},
+}
+
+// kindNames are the kinds in the first cells of rows.
+var kindNames = map[string]string{"rest": "REST", "websocket": "websocket"}
+
+// rows returns a row for each kind that a client has; one for both where they are equal.
+func (c *client) rows(cells func(kind string) []string) (list []string) {
+	var kinds []string
+	for _, kind := range []string{"rest", "websocket"} {
+		if c.parts[kind] == "" && c.parts[kind+" line"] == "" {
+			continue
+		}
+		row := strings.Join(cells(kind), " | ")
+		if len(list) > 0 && list[0] == row {
+			kinds[0] += " and " + kindNames[kind]
+			continue
+		}
+		kinds, list = append(kinds, kindNames[kind]), append(list, row)
+	}
+	for i, kind := range kinds {
+		list[i] = fmt.Sprintf("| %s, %s | %s |\n", c.name, kind, list[i])
+	}
+	return list
+}
+
+// marked are the lines of a program that the documents show.
+var marked = regexp.MustCompile(`(?m)^[ \t]*(.*?)[ \t]*(?:#|//) proxyd$`)
+
+// shown returns the lines of a part that differ for proxyd.
+func (c *client) shown(part string) string {
+	var lines []string
+	for _, m := range marked.FindAllStringSubmatch(c.parts[part], -1) {
+		lines = append(lines, "`"+escaped(m[1])+"`")
+	}
+	text := strings.Join(lines, "<br>")
+	if c.environ {
+		return "environment and " + text
+	}
+	return text
+}
+
+func (c *client) lineRows(map[cell]outcome) []string {
+	return c.rows(func(kind string) (cells []string) {
+		for _, form := range []string{kind + " line", kind + " socks"} {
+			switch {
+			case c.parts[form] != "":
+				cells = append(cells, c.shown(form))
+			case c.missing[form] != "":
+				cells = append(cells, "no: "+escaped(c.missing[form]))
+			case form == kind+" line":
+				cells = append(cells, "environment")
+			default:
+				cells = append(cells, "–")
+			}
+		}
+		return cells
+	})
+}
+
+func (c *client) worksRows(outcomes map[cell]outcome) []string {
+	return c.rows(func(kind string) (cells []string) {
+		for _, column := range []string{"environment", "line", "socks", "exec"} {
+			o := outcomes[cell{c.id, kind, column}]
+			if part, _ := c.program(kind, column); column == "line" && part == kind {
+				o = outcomes[cell{c.id, kind, "environment"}]
+			}
+			cells = append(cells, cmp.Or(o.Outcome, "–"))
+		}
+		return cells
+	})
+}
+
+func (c *client) refusalRows(outcomes map[cell]outcome) []string {
+	return c.rows(func(kind string) (cells []string) {
+		for _, column := range refusals {
+			text := "–"
+			switch o := outcomes[cell{c.id, kind, column}]; {
+			case o.Outcome == fails && o.Error != "":
+				text = "`" + escaped(strings.ReplaceAll(o.Error, "`", "'")) + "`"
+			case o.Outcome == fails:
+				text = "nothing"
+			case o.Outcome != "":
+				text = o.Outcome
+			}
+			cells = append(cells, text)
+		}
+		return cells
+	})
+}
+
+func (c *client) outageRows(outcomes map[cell]outcome) []string {
+	o, ok := outcomes[cell{c.id, "websocket", "outage"}]
+	if !ok {
+		return nil
+	}
+	text := o.Outcome
+	if o.Outcome == ends {
+		text += ": `" + escaped(strings.ReplaceAll(o.Error, "`", "'")) + "`"
+	}
+	return []string{fmt.Sprintf("| %s | %s |\n", c.name, text)}
+}
+
+func escaped(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+// compareTables holds docs/clients.md to what was seen of the clients in ran; the
+// rows of all others stay. UPDATE=1 writes the file instead.
+func compareTables(t *testing.T, all, ran []*client, outcomes map[cell]outcome) {
+	t.Helper()
+	before := readFile(t, clientsDocument)
+	after := before
+	for _, table := range tables {
+		begin, end := "<!-- begin "+table.name+", by make clients -->\n", "<!-- end "+table.name+" -->\n"
+		head, rest, ok := strings.Cut(after, begin)
+		old, tail, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Errorf("%s: no markers %s", clientsDocument, begin)
+			continue
+		}
+		text := "\n" + table.head
+		for _, c := range all {
+			if slices.Contains(ran, c) {
+				text += strings.Join(table.rows(c, outcomes), "")
+			} else {
+				text += rowsOf(old, c)
+			}
+		}
+		after = head + begin + text + "\n" + end + tail
+		differences(t, table.name, old, text+"\n")
+	}
+	if os.Getenv("UPDATE") != "" && after != before {
+		if err := os.WriteFile(clientsDocument, []byte(after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// rowsOf returns the rows that a table has of a client.
+func rowsOf(text string, c *client) (rows string) {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "| "+c.name+" |") || strings.HasPrefix(line, "| "+c.name+", ") {
+			rows += line
+		}
+	}
+	return rows
+}
+
+// differences reports each row that is not the same, and cells that are too long.
+func differences(t *testing.T, name, old, text string) {
+	t.Helper()
+	was, is := strings.Split(old, "\n"), strings.Split(text, "\n")
+	for _, line := range is {
+		for cell := range strings.SplitSeq(strings.ReplaceAll(line, `\|`, "/"), "|") {
+			if n := utf8.RuneCountInString(strings.TrimSpace(cell)); n > 200 {
+				t.Errorf("table %s: a cell has %d characters: %s", name, n, cell)
+			}
+		}
+	}
+	if os.Getenv("UPDATE") != "" {
+		return
+	}
+	for _, line := range was {
+		if !slices.Contains(is, line) {
+			t.Errorf("table %s of %s is not what was seen (UPDATE=1 writes it)\n- %s", name, clientsDocument, line)
+		}
+	}
+	for _, line := range is {
+		if !slices.Contains(was, line) {
+			t.Errorf("table %s of %s is not what was seen (UPDATE=1 writes it)\n+ %s", name, clientsDocument, line)
+		}
+	}
+	if !t.Failed() && old != text {
+		t.Errorf("table %s of %s: another order (UPDATE=1 writes it)", name, clientsDocument)
+	}
+}

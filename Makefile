@@ -11,7 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients alerts schema schema-check clean catalog compare profile page page-shots
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients clients-all alerts schema schema-check clean catalog compare profile page page-shots
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,8 +76,11 @@ alerts: build ## the rules, and a real Prometheus and Alertmanager beside bin/pr
 catalog: ## compare the catalogue of exchanges with the newest ccxt, for review (pip; SNAPSHOT=1 keeps what it names for the tests)
 	tools/catalog/run.sh
 
-clients: ## what env --for and docs/clients.md show, run by the real client libraries (fetches them once)
+clients: ## the client libraries against proxyd, as docs/clients.md shows (fetches them once; UPDATE=1 writes its tables; CLIENT=name)
 	GO='$(GO)' interop/clients.sh
+
+clients-all: ## clients, with Rust and Java too
+	GO='$(GO)' CLIENTS_LANGUAGES='curl python node go rust java' interop/clients.sh
 
 page: ## the page of the admin server in a real Chromium (Debian's package)
 	GO='$(GO)' tools/page/run.sh

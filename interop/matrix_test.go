@@ -35,14 +35,14 @@ func cellsOf(c *client) (list []cell) {
 // chosen returns the clients of this run: CLIENT=names, or those of CLIENTS_LANGUAGES.
 func chosen(t *testing.T, all []*client) (list []*client) {
 	t.Helper()
-	spoken := strings.Fields(os.Getenv("CLIENTS_LANGUAGES"))
+	names, spoken := strings.Fields(os.Getenv("CLIENT")), strings.Fields(os.Getenv("CLIENTS_LANGUAGES"))
 	for _, c := range all {
-		if one := os.Getenv("CLIENT"); slices.Contains(strings.Fields(one), c.id) || one == "" && slices.Contains(spoken, c.language) {
+		if slices.Contains(names, c.id) || names == nil && slices.Contains(spoken, c.language) {
 			list = append(list, c)
 		}
 	}
-	if len(list) == 0 {
-		t.Fatalf("no client %q", os.Getenv("CLIENT"))
+	if len(list) == 0 || names != nil && len(list) != len(names) {
+		t.Fatalf("no such client among %q", names)
 	}
 	return list
 }

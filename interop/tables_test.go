@@ -164,8 +164,9 @@ func compareTables(t *testing.T, all, ran []*client, outcomes map[cell]outcome) 
 
 // rowsOf returns the rows that a table has of a client.
 func rowsOf(text string, c *client) (rows string) {
+	own := regexp.MustCompile(`^\| ` + regexp.QuoteMeta(c.name) + `(, (REST|websocket|REST and websocket))? \|`)
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "| "+c.name+" |") || strings.HasPrefix(line, "| "+c.name+", ") {
+		if own.MatchString(line) {
 			rows += line
 		}
 	}

@@ -22,6 +22,9 @@ var dialect = map[string]string{
 	"nobody": "no client, no member, …", "somebody": "the client, the caller, …", "by chance": "at random", "told": "notified, shown",
 	"figure": "number, limit", "figures": "numbers, limits", "fault": "error", "faults": "errors", "heed": "follow", "lest": "so that … not",
 	"thereof": "of it", "hereby": "", "shall": "must", "whilst": "while", "amongst": "among", "hence": "so", "venues": "exchanges",
+	"anew": "again", "cure": "repair", "cured": "repaired", "mend": "repair", "mended": "repaired", "midst": "middle", "mute": "silent",
+	"merely": "only", "whom": "which client, which upstream, …", "likewise": "the same, also", "for ever": "without a limit", "in vain": "without success",
+	"wherein": "in which", "thereby": "so", "upon": "on", "albeit": "although", "notwithstanding": "despite", "forthwith": "immediately", "aforementioned": "",
 	"simply": "", "obviously": "", "please": "", "utilize": "use", "leverage": "use", "seamless": "", "blazing": "",
 }
 

@@ -30,11 +30,30 @@ type promise struct {
 
 var sections = []string{"data path", "plain HTTP", "routing", "security", "feeds"}
 
+// about says what the promises of each section are about.
+var about = map[string]string{
+	"data path":  "A tunnel from the client to the exchange: its bytes, the answers to the client, failover, upgrades and limits.",
+	"plain HTTP": "Requests without TLS, which proxyd reads and passes on one by one.",
+	"routing":    "Where a connection goes, and what a changed file does to that. Nothing goes direct by accident.",
+	"security":   "What proxyd keeps from clients, web pages, other machines and its own output.",
+	"feeds":      "What an operator is shown: which exchange is lost or silent, since when and why.",
+}
+
 const reliabilityHead = `# Reliability
 
-What proxyd promises, and the test that holds each promise. This page is generated from the comments of the tests
-(` + "`go generate .`" + `); a test fails when it is out of date. ` + "`go test ./PACKAGE -run TEST`" + ` runs one.
+What proxyd promises, and the test that holds each promise. The tests use real sockets and real programs, on one machine.
+
+This runs one of them:
+
+` + "```sh\ngo test ./e2e -run 'TestKilledDaemon$' -v\n```" + `
+
+The directory of a test is in its link. To add a promise, write it into the comment of its test, and run ` + "`go generate .`" + `
+([CONTRIBUTING.md](../CONTRIBUTING.md)). This page is generated from these comments, and a test fails when it is out of date.
+
 `
+
+// title returns a section's title.
+func title(section string) string { return strings.ToUpper(section[:1]) + section[1:] }
 
 // docs/reliability.md lists what the tests promise, and nothing else.
 func TestReliabilityDocumentListsThePromises(t *testing.T) {
@@ -45,7 +64,10 @@ func TestReliabilityDocumentListsThePromises(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(reliabilityHead)
 	for _, section := range sections {
-		fmt.Fprintf(&b, "\n## %s%s\n\n| promise | test |\n| --- | --- |\n", strings.ToUpper(section[:1]), section[1:])
+		fmt.Fprintf(&b, "- [%s](#%s)\n", title(section), strings.ReplaceAll(strings.ToLower(section), " ", "-"))
+	}
+	for _, section := range sections {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| promise | test |\n| --- | --- |\n", title(section), about[section])
 		for _, p := range promises {
 			if p.section == section {
 				fmt.Fprintf(&b, "| %s | [%s](../%s) |\n", p.text, p.test, p.file)

@@ -87,7 +87,7 @@ var nights = map[string]func(*testing.T){
 
 // Promise (data path): a file with an error, or without an entry, changes nothing for feeds that run, and line 1 says so within a second.
 //
-// Promise (feeds): whatever goes wrong with the file, an upstream, an exchange or this machine, line 1 names exchange, kind, upstream, cause and since when within a minute, and is ok again within ten seconds of the cure.
+// Promise (feeds): whatever goes wrong with the file, an upstream, an exchange or this machine, line 1 names exchange, kind, upstream, cause and since when within a minute, and is ok ten seconds after its repair.
 func TestNight(t *testing.T) {
 	for name, night := range nights {
 		t.Run(name, func(t *testing.T) {

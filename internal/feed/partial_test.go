@@ -11,7 +11,7 @@ import (
 	"proxyd/internal/upstream"
 )
 
-// Promise (feeds): a client that looks in for a moment beside feeds that go on makes no exchange lost.
+// Promise (feeds): a client that connects for a moment beside feeds that go on makes no exchange lost.
 func TestClientsThatLookInBesideFeeds(t *testing.T) {
 	t.Parallel()
 	onClock(t, twoUpstreams, func(r *records) {

@@ -20,8 +20,8 @@ import (
 
 // A client that stalls in its body hears at once that the far end has gone.
 //
-// Promise (plain HTTP): the far end's end of a connection reaches the client at
-// once, also while the client is silent in the midst of its request.
+// Promise (plain HTTP): when the server ends a connection, the client sees it at
+// once, also while the client pauses in the middle of its request.
 func TestFarEndLeavesWhileTheBodyStalls(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*net.TCPConn){"reset": endInReset, "closed": endInOrder} {

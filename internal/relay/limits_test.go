@@ -138,7 +138,7 @@ func TestLimitClosesBothEnds(t *testing.T) {
 
 // TestLivingPeerStays: who does not read, but whose system answers, is alive.
 //
-// Promise (data path): a client that merely does not read is left alone.
+// Promise (data path): a client that does not read, on a path that works, keeps its tunnel.
 func TestLivingPeerStays(t *testing.T) {
 	t.Parallel()
 	// After 0.7 s the kernel probes and gets no answer, as its answers are half a

@@ -33,7 +33,7 @@ func TestIdleConnectionsEndWithUpstream(t *testing.T) {
 // An answer whose body stands still is given up; while the request's body moves
 // it may be late.
 //
-// Promise (plain HTTP): no body may stand still for ever, in either direction.
+// Promise (plain HTTP): no body may pause without a limit, in either direction.
 func TestPlainLinkGivesUpWhereNothingMoves(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -24,6 +24,8 @@ var dialect = map[string]string{
 	"thereof": "of it", "hereby": "", "shall": "must", "whilst": "while", "amongst": "among", "hence": "so", "venues": "exchanges",
 	"anew": "again", "cure": "repair", "cured": "repaired", "mend": "repair", "mended": "repaired", "midst": "middle", "mute": "silent",
 	"merely": "only", "whom": "which client, which upstream, …", "likewise": "the same, also", "for ever": "without a limit", "in vain": "without success",
+	"afresh": "again", "way": "form, method, path", "ways": "forms, methods, paths", "trouble": "problem", "venue": "exchange", "put in force": "apply",
+	"moreover": "also", "whereby": "by which", "our": "the, proxyd's", "ours": "proxyd's",
 	"wherein": "in which", "thereby": "so", "upon": "on", "albeit": "although", "notwithstanding": "despite", "forthwith": "immediately", "aforementioned": "",
 	"simply": "", "obviously": "", "please": "", "utilize": "use", "leverage": "use", "seamless": "", "blazing": "",
 }

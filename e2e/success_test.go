@@ -218,7 +218,7 @@ func TestRepliesThatComeByteByByte(t *testing.T) {
 // stays open.
 //
 // Promise (data path): an end of one side reaches the other as a half-close,
-// and what is still on its way arrives.
+// and what has already been sent still arrives.
 func TestHalfCloseBothWays(t *testing.T) {
 	bye := &testkit.HalfCloser{Greeting: []byte("the server is done")}
 	server := testkit.NewTCP(t, bye.Handle)

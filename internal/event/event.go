@@ -37,7 +37,7 @@ const (
 	UpstreamVerdict Type = "verdict"          // what an exchange or an upstream says of a pair has changed
 	BudgetExhausted Type = "budget_exhausted" // a budget refuses connections
 	BudgetLow       Type = "budget_low"       // a published limit that is only watched is nearly used up
-	Reloaded        Type = "reload"           // a configuration was put in force, or one of its files read again
+	Reloaded        Type = "reload"           // a configuration was applied, or one of its files read again
 	ReloadRefused   Type = "reload_refused"   // a file was rejected; the configuration in force stays
 	Upgraded        Type = "upgrade"          // a hand-over to a new process: began, succeeded, failed
 	Drained         Type = "drain"            // an operator drained or resumed an upstream

@@ -50,7 +50,7 @@ var families = []family{
 	{"budget_refused_total", counter, "Connections that the budget did not admit in time.", []string{"exchange", "kind", "exit"}},
 
 	{"config_last_reload_successful", gauge, "1 if the configuration last read is in force, 0 if it was rejected.", nil},
-	{"config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last put in force, in Unix time.", nil},
+	{"config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last applied, in Unix time.", nil},
 	{"config_reloads_total", counter, "Reloads of the configuration, by what came of them.", []string{"result"}},
 	{"generation_tunnels", gauge, "Open tunnels of each process of this service that is alive.", []string{"generation"}},
 	{"process_info", gauge, "1; the number of the process that answers in the row of upgrades.", []string{"generation"}},

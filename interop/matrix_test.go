@@ -37,11 +37,11 @@ func chosen(t *testing.T, all []*client) (list []*client) {
 	t.Helper()
 	names, spoken := strings.Fields(os.Getenv("CLIENT")), strings.Fields(os.Getenv("CLIENTS_LANGUAGES"))
 	for _, c := range all {
-		if slices.Contains(names, c.id) || names == nil && slices.Contains(spoken, c.language) {
+		if slices.Contains(names, c.id) || len(names) == 0 && slices.Contains(spoken, c.language) {
 			list = append(list, c)
 		}
 	}
-	if len(list) == 0 || names != nil && len(list) != len(names) {
+	if len(list) == 0 || len(names) > 0 && len(list) != len(names) {
 		t.Fatalf("no such client among %q", names)
 	}
 	return list

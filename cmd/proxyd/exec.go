@@ -231,7 +231,7 @@ func fitting(c *config.Config, s admin.Status) (string, error) {
 	case c.RealPath() != s.Config.RealPath:
 		return "", fmt.Errorf("the running daemon has another file, %s", s.Config.File)
 	case s.Config.Hash != c.Fingerprint():
-		return "", fmt.Errorf("the running daemon has another content of %s in force; see proxyd status", c.File)
+		return "", fmt.Errorf("the running daemon has another content of %s, or of a list that it names, in force; see proxyd status", c.File)
 	case s.State != admin.StateReady:
 		return "", fmt.Errorf("the running daemon is %s", s.State)
 	}

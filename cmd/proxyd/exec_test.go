@@ -109,6 +109,27 @@ func TestExecThroughRunningDaemon(t *testing.T) {
 	}
 }
 
+// A list that was saved and is not in force is another content.
+func TestExecComparesLists(t *testing.T) {
+	t.Parallel()
+	upstream, _ := execWorld(t)
+	path := file(t, "watch: false\npools: {asia: {list: asia.txt}}\ndefault: asia\nlisten: 127.0.0.1:0\nadmin: "+freeAddress(t)+"\n")
+	list := filepath.Join(filepath.Dir(path), "asia.txt")
+	if err := os.WriteFile(list, []byte(upstream.URL()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, nil, "run", "-c", path).until(t, `"ready"`)
+	if _, errOut, code := runExec(t, []string{asClient + "=http://a.example/"}, "-c", path, "--", os.Args[0]); code != 0 || !strings.Contains(errOut, "the running daemon at") {
+		t.Errorf("exit code %d:\n%s", code, errOut)
+	}
+	if err := os.WriteFile(list, []byte(upstream.URL()+"\nhttp://192.0.2.1:9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errOut, code := runExec(t, idle, "-c", path, "--daemon", "required", "--", os.Args[0]); code != 1 || !strings.Contains(errOut, "or of a list that it names, in force") {
+		t.Errorf("another list: exit code %d:\n%s", code, errOut)
+	}
+}
+
 func TestExecDoesNotUseListenerWithPassword(t *testing.T) {
 	t.Parallel()
 	_, yaml := execWorld(t)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"maps"
 	"math"
 	"slices"
@@ -27,15 +28,16 @@ var defaultListen = []string{"127.0.0.1:8877", "[::1]:8877"}
 type builder struct {
 	*references
 	root           *node
-	sum            [32]byte // SHA-256 of the file's text
+	sum            [sha256.Size]byte // of the file's text
 	known          *catalog.Catalog
 	pools          []Pool         // the named ones
 	byName         map[string]int // into pools
 	poolOrder      []string       // their names
 	inline         []Pool
-	members        map[string]string // by an inline pool's name: the key that has its proxies
-	numbers        map[string][]int  // by that key: where its members stand, past those that are wrong
-	lists          map[string]bool   // paths of the lists of pools
+	members        map[string]string            // by an inline pool's name: the key that has its proxies
+	numbers        map[string][]int             // by that key: where its members stand, past those that are wrong
+	lists          map[string][sha256.Size]byte // of the text of each list of a pool, by its path
+	rows           [sha256.Size]byte            // of the text of the file under catalog
 	duplicates     []duplicate
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 }
@@ -44,7 +46,7 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 	r := &report{path: path, at: s.at, shaped: s.errs}
 	return &builder{
 		references: newReferences(r, environ, o.NoSecrets), root: root, sum: s.sum, known: catalog.Embedded(),
-		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string]bool{},
+		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
 	}
 }
 
@@ -52,7 +54,6 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 func (b *builder) config(f *raw.File) *Config {
 	c := &Config{
 		File:              b.path,
-		Sum:               b.sum,
 		Enabled:           orDefault(f.Enabled, true),
 		Drain:             b.seconds("drain_seconds", f.DrainSeconds, defaultDrain, 0, 86400),
 		Watch:             orDefault(f.Watch, true),
@@ -100,8 +101,20 @@ func (b *builder) config(f *raw.File) *Config {
 	b.warnAddressRejects(c)
 	b.warnPastedTimeout(c, b.withoutTimeout)
 	b.checkFileMode()
+	c.Sum = b.content()
 	c.SecretFiles, c.ListFiles = slices.Sorted(maps.Keys(b.files)), slices.Sorted(maps.Keys(b.lists))
 	return c
+}
+
+// content returns the sum of what the configuration is made of: the file, its lists and
+// its rows for the catalogue.
+func (b *builder) content() [sha256.Size]byte {
+	all := slices.Concat(b.sum[:], b.rows[:])
+	for _, path := range slices.Sorted(maps.Keys(b.lists)) {
+		sum := b.lists[path]
+		all = append(all, sum[:]...)
+	}
+	return sha256.Sum256(all)
 }
 
 // namedPools reads the pools, all names first, since one pool may be reached
@@ -224,6 +237,7 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 		b.errorf("catalog", "create the file, or correct the path", "%s cannot be read: %s", filePath(*file), rootCause(err))
 		return *file, b.known
 	}
+	b.rows = sha256.Sum256(text)
 	c, err := catalog.Overlay(text)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {

@@ -18,7 +18,7 @@ import (
 // Config is one complete, valid configuration.
 type Config struct {
 	File              string    // the file it came from; "" for the built-in defaults
-	Sum               [32]byte  // SHA-256 of the text of File; zero for the built-in defaults
+	Sum               [32]byte  // SHA-256 of the texts of File, of its lists and of CatalogFile
 	Enabled           bool      // false: what would go through a proxy goes direct, every reject stays
 	Default           Outbounds // for hosts that no route and no exchange entry serves
 	Pools             []Pool    // the named ones in file order, then the inline ones

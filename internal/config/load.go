@@ -65,9 +65,10 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 	return c, nil
 }
 
-// Fingerprint returns a word that is the same for the same text of File, "" for the
-// built-in defaults. It is slow on purpose, some 10 ms: whoever sees it cannot try
-// out what passwords the file has.
+// Fingerprint returns a word that is the same for the same texts of File, of the lists
+// of its pools and of CatalogFile, "" for the built-in defaults. Files of secrets do not
+// count. It is slow on purpose, some 10 ms: whoever sees it cannot try out what
+// passwords the texts have.
 func (c *Config) Fingerprint() string {
 	if c.File == "" {
 		return ""

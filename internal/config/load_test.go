@@ -174,7 +174,8 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// The fingerprint is that of the file's content, wherever it is.
+// The fingerprint is that of the content of the file, of its lists and of its rows for
+// the catalogue, wherever the file is.
 func TestFingerprintIsOfContent(t *testing.T) {
 	t.Parallel()
 	load := func(text string) *config.Config {
@@ -190,6 +191,35 @@ func TestFingerprintIsOfContent(t *testing.T) {
 	}
 	if a.RealPath() == same.RealPath() || a.RealPath() == "" {
 		t.Errorf("%q, %q", a.RealPath(), same.RealPath())
+	}
+	seen := map[string]string{a.Fingerprint(): "no list"}
+	for _, text := range []string{"192.0.2.1:80\n", "192.0.2.1:80\n192.0.2.2:80\n", "192.0.2.1:80 # x\n"} {
+		path := listed(t, asiaList, text)
+		c, err := config.Load(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := config.LoadWith(path, nil, config.Options{NoSecrets: true}); err != nil || again.Fingerprint() != c.Fingerprint() {
+			t.Errorf("a list's content has two fingerprints, or none: %v", err)
+		}
+		if with := seen[c.Fingerprint()]; with != "" {
+			t.Errorf("%q has the fingerprint of %q", text, with)
+		}
+		seen[c.Fingerprint()] = text
+	}
+	for _, text := range []string{"x,a.example,http,live,docs\n", "x,b.example,http,live,docs\n"} {
+		path := write(t, "catalog: rows.csv\n")
+		rows := filepath.Join(filepath.Dir(path), "rows.csv")
+		save(t, path, "catalog: "+rows+"\n")
+		save(t, rows, "exchange,host,kind,env,sources\n"+text)
+		c, err := config.Load(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if with := seen[c.Fingerprint()]; with != "" {
+			t.Errorf("%q has the fingerprint of %q", text, with)
+		}
+		seen[c.Fingerprint()] = text
 	}
 	if builtIn, err := config.Load("", nil); err != nil || builtIn.Fingerprint() != "" || builtIn.RealPath() != "" {
 		t.Errorf("the built-in defaults: %v", err)

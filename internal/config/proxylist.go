@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -129,16 +130,17 @@ func (b *builder) listed(key string, r raw.Pool, own []Proxy) []Proxy {
 		return nil
 	}
 	path := listPath(b.path, name)
-	b.lists[path] = true
 	text, err := readAtMost(path, maxListSize)
 	if err != nil {
 		if b.missingOK {
 			text = []byte("http://list.invalid:1")
 		} else {
+			b.lists[path] = [sha256.Size]byte{}
 			b.errorf(at, "create the file, or correct the path, which is relative to the configuration's folder", "%s cannot be read: %s", filePath(name), rootCause(err))
 			return nil
 		}
 	}
+	b.lists[path] = sha256.Sum256(text)
 	l := readList(path, text, scheme)
 	switch n := len(l.errs); {
 	case n > 0 && n > len(l.proxies):

@@ -21,7 +21,7 @@ import (
 // Source is what is to be converted.
 type Source struct {
 	Name   string         // of the file, without its folder, for the first comment
-	Text   []byte         // at most 8 MiB are useful
+	Text   []byte         // UTF-8, or UTF-16 with its mark; at most 8 MiB are useful
 	Kind   proxylist.Kind // proxylist.Unknown: what it looks like
 	Scheme string         // of the lines of a list without one, "" for http
 }
@@ -61,6 +61,7 @@ func kindWords() string {
 
 // Convert converts a source. The error says that there is nothing in it to convert.
 func Convert(s Source) (*Result, error) {
+	s.Text = proxylist.UTF8(s.Text)
 	kind := s.Kind
 	if kind == proxylist.Unknown {
 		if kind = proxylist.Recognise(s.Text); kind == proxylist.Unknown && len(proxylist.Parse(s.Text, s.Scheme).Entries) > 0 {

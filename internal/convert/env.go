@@ -24,7 +24,7 @@ func proxyVariables(text []byte) (list []envVariable) {
 	at := map[string]int{}
 	lower := map[string]bool{}
 	n := 0
-	for line := range bytes.Lines(bytes.TrimPrefix(text, []byte("\ufeff"))) {
+	for line := range bytes.Lines(text) {
 		n++
 		m := envLine.FindStringSubmatch(strings.TrimRight(string(line), "\r\n"))
 		if m == nil || !strings.HasSuffix(strings.ToUpper(m[1]), "_PROXY") {

@@ -72,7 +72,7 @@ type squidLine struct {
 // squidLines returns the lines of a configuration in words, continued ones as one.
 func squidLines(text []byte) (list []squidLine) {
 	n, first, joined := 0, 0, ""
-	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
+	for line := range strings.Lines(string(text)) {
 		n++
 		if line = strings.TrimRight(line, "\r\n"); joined == "" {
 			first = n

@@ -16,7 +16,7 @@ const maxNodes = 1_000_000
 // parseYAML returns the mapping that a file holds. The error quotes nothing of it.
 func parseYAML(text []byte) (*yaml.Node, error) {
 	var doc yaml.Node
-	err := yaml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))).Decode(&doc)
+	err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&doc)
 	switch {
 	case err != nil:
 		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {

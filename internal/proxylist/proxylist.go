@@ -47,9 +47,10 @@ type List struct {
 //	USER:PASSWORD:HOST:PORT
 //	CSV with a header        columns such as ip, port, username, password, protocol
 //
-// A # begins a comment at the start of a line or after white space. scheme is that
-// of lines without one; "" means DefaultScheme.
+// A # begins a comment at the start of a line or after white space. The text is UTF-8,
+// or UTF-16 with its mark. scheme is that of lines without one; "" means DefaultScheme.
 func Parse(text []byte, scheme string) List {
+	text = UTF8(text)
 	if scheme == "" {
 		scheme = DefaultScheme
 	}
@@ -64,7 +65,7 @@ func Parse(text []byte, scheme string) List {
 	if f == nil {
 		l := List{}
 		for _, s := range lines {
-			l.Problems = append(l.Problems, Problem{s.number, "is no proxy in a form that proxyd reads", formsHint})
+			l.Problems = append(l.Problems, s.problem("is no proxy in a form that proxyd reads", formsHint))
 		}
 		return l
 	}
@@ -72,7 +73,7 @@ func Parse(text []byte, scheme string) List {
 	for _, s := range lines {
 		p, ok := f.split(s.text)
 		if !ok {
-			l.Problems = append(l.Problems, Problem{s.number, "is not of the form " + f.name + ", which the list has", "write it in that form, or put it into a list of its own"})
+			l.Problems = append(l.Problems, s.problem("is not of the form "+f.name+", which the list has", "write it in that form, or put it into a list of its own"))
 			continue
 		}
 		if p.url == "" {
@@ -91,6 +92,14 @@ type line struct {
 	text   string
 }
 
+// problem returns what is wrong with a line, unless its encoding is.
+func (l line) problem(message, hint string) Problem {
+	if strings.IndexByte(l.text, 0) >= 0 {
+		message, hint = "has a zero byte", "is it a text? save it as UTF-8"
+	}
+	return Problem{l.number, message, hint}
+}
+
 // contentLines returns the lines of eachLine.
 func contentLines(text []byte, quotes bool) []line { return slices.Collect(eachLine(text, quotes)) }
 
@@ -99,7 +108,7 @@ func contentLines(text []byte, quotes bool) []line { return slices.Collect(eachL
 func eachLine(text []byte, quotes bool) iter.Seq[line] {
 	return func(yield func(line) bool) {
 		n := 0
-		for raw := range bytes.Lines(bytes.TrimPrefix(text, []byte("\ufeff"))) {
+		for raw := range bytes.Lines(text) {
 			n++
 			if s := strings.TrimSpace(withoutComment(string(raw), quotes)); s != "" && !yield(line{n, s}) {
 				return

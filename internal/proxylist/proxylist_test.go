@@ -1,10 +1,13 @@
 package proxylist
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
 func TestParse(t *testing.T) {
@@ -51,6 +54,32 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// Windows' Notepad saves lists as "Unicode", too: UTF-16 with its mark.
+func TestParseUTF16(t *testing.T) {
+	t.Parallel()
+	const text = "# ü\r\n192.0.2.1:1080:bob:p\u00e4\U0001F511\r\n192.0.2.2:1080:bob:x\r\n"
+	want := Parse([]byte(text), "")
+	for name, order := range map[string]binary.AppendByteOrder{"little endian": binary.LittleEndian, "big endian": binary.BigEndian} {
+		var wide []byte
+		for _, u := range utf16.Encode([]rune("\ufeff" + text)) {
+			wide = order.AppendUint16(wide, u)
+		}
+		if got := Parse(wide, ""); len(got.Entries) != 2 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+		if got := Recognise(wide); got != Lines {
+			t.Errorf("%s is %q", name, got)
+		}
+		if got := Parse(wide[:len(wide)-1], ""); len(got.Entries) != 2 {
+			t.Errorf("%s, cut off: %v", name, got)
+		}
+		without := Parse(wide[2:], "")
+		if len(without.Entries) > 0 || len(without.Problems) == 0 || !strings.Contains(without.Problems[0].Message, "zero byte") || !strings.Contains(without.Problems[0].Hint, "UTF-8") {
+			t.Errorf("%s without a mark: %v", name, without)
+		}
+	}
+}
+
 func TestRecognise(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Kind{
@@ -85,12 +114,13 @@ func TestRecognise(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"\ufeffa.example:1\r\n", "a.example:1:u:canary\n", "u:canary@a.example:1\n", "u:canary:192.0.2.1:1\n", "http://u:canary@a.example:1\n",
-		"ip,port,username,password\n192.0.2.1,1,u,\"ca,nary\"\n", "[::1]:2:u:canary # x\n", "canary\n", "canary:canary\n",
+		"ip,port,username,password\n192.0.2.1,1,u,\"ca,nary\"\n", "[::1]:2:u:canary # x\n", "canary\n", "canary:canary\n", "\xff\xfea\x00:\x001\x00\n\x00", "a.example\x00:1:u:canary\n",
 	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		l := Parse([]byte(text), "socks5")
+		text = string(UTF8([]byte(text)))
 		seen := map[int]bool{}
 		for _, e := range l.Entries {
 			if seen[e.Line] || e.Line < 1 || e.Line > strings.Count(text, "\n")+1 {

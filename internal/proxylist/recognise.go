@@ -54,7 +54,7 @@ var (
 // Recognise returns what a file is that is none of proxyd's. A list is one in which
 // every line fits a form.
 func Recognise(text []byte) Kind {
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	text = UTF8(text)
 	var s signs
 	for line := range bytes.Lines(text) {
 		if s.look(line); s.clash {

@@ -128,6 +128,9 @@ func (c *client) program(kind, column string) (part string, environ bool) {
 	case "outage":
 		part, environ = "feed", c.environ || c.parts[kind+" line"] == ""
 	default: // the documented form
+		if c.missing[kind+" line"] != "" {
+			return "", false
+		}
 		if part, environ = kind+" line", c.environ; c.parts[part] == "" {
 			part, environ = kind, true
 		}

@@ -39,6 +39,9 @@ func (c *client) rows(cells func(kind string) []string) (list []string) {
 			continue
 		}
 		row := strings.Join(cells(kind), " | ")
+		if row == "" {
+			continue
+		}
 		if len(list) > 0 && list[0] == row {
 			kinds[0] += " and " + kindNames[kind]
 			continue
@@ -100,6 +103,9 @@ func (c *client) worksRows(outcomes map[cell]outcome) []string {
 
 func (c *client) refusalRows(outcomes map[cell]outcome) []string {
 	return c.rows(func(kind string) (cells []string) {
+		if part, _ := c.program(kind, refusals[0]); part == "" {
+			return nil
+		}
 		for _, column := range refusals {
 			text := "–"
 			switch o := outcomes[cell{c.id, kind, column}]; {

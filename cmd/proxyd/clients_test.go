@@ -169,8 +169,8 @@ async def main():
 asyncio.run(asyncio.wait_for(main(), 120))`}, "", append(w.environ(t), "WEBSOCKETS_BACKOFF_INITIAL_DELAY=0.1", "WEBSOCKETS_BACKOFF_MIN_DELAY=0.1")...)
 }
 
-// execPrograms are programs that ask for no proxy, as people have them: only proxyd
-// exec brings them through it.
+// execPrograms are the unusual ones of those that ask for no proxy: only proxyd exec
+// brings them through it. The usual ones are in interop/clients.
 var execPrograms = map[string]struct {
 	needs, text string
 	hosts       []string
@@ -189,12 +189,6 @@ async def main():
     ws = await session.ws_connect("wss://stream.binance.com/ticker?n=1")
     await ws.receive_json()
 asyncio.run(main())`, []string{restHost, streamHost}},
-	"requests": {"requests", `import requests
-requests.get("https://api.binance.com/").raise_for_status()`, []string{restHost}},
-	"ccxt": {"ccxt", `import ccxt, os
-ex = ccxt.binance()
-ex.verify = os.environ['SSL_CERT_FILE']
-ex.fetch("https://api.binance.com/")`, []string{restHost}},
 	"ccxt that asks for no environment": {"ccxt", `import ccxt, os
 ex = ccxt.binance({"requests_trust_env": False})
 ex.verify = os.environ['SSL_CERT_FILE']
@@ -208,22 +202,6 @@ async def main():
   finally:
     await ex.close()
 asyncio.run(main())`, []string{restHost}},
-	"ccxt.pro": {"ccxt", `import asyncio, os, ccxt.pro
-async def main():
-  ex = ccxt.pro.binance()
-  ex.cafile = os.environ['SSL_CERT_FILE']
-  try:
-    await ex.fetch("https://api.binance.com/")
-    client = ex.client("wss://stream.binance.com/ticker?n=1")
-    await client.connect(ex.session, 0)
-  finally:
-    await ex.close()
-asyncio.run(main())`, []string{restHost, streamHost}},
-	"websockets": {"websockets", `import asyncio, websockets
-async def main():
-  async with websockets.connect("wss://stream.binance.com/ticker?n=1") as ws:
-    await ws.recv()
-asyncio.run(main())`, []string{streamHost}},
 	"websockets, sync": {"websockets.sync.client", `import ssl
 from websockets.sync.client import connect
 context = ssl.create_default_context()

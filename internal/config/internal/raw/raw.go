@@ -150,9 +150,9 @@ type Outbound struct {
 	TimeoutSeconds *float64 `mapstructure:"timeout_seconds" range:"1,300"`
 	// The hop before: how the upstream itself is reached.
 	Via *Outbound `mapstructure:"via"`
-	// Budgets of this kind. Only on an outbound of an exchange. Default: none.
+	// Budgets of an exchange, or of one kind of it. Elsewhere an error. Default: none.
 	Limits *Limits `mapstructure:"limits"`
-	// When feeds of this kind count as silent. Only on an outbound of an exchange. Default: as at the top level.
+	// When feeds of an exchange, or of one kind of it, count as silent. Elsewhere an error. Default: as at the top level.
 	Silence *Silence `mapstructure:"silence"`
 	// The name of the upstream at `url`. Default: its `host:port`.
 	Name *string `mapstructure:"name"`

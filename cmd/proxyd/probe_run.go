@@ -15,6 +15,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/health"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 )
 
@@ -69,22 +70,15 @@ func (o *probeOptions) selectPairs() (list []health.Pair) {
 
 // planText returns a line that says what is about to be sent.
 func (o *probeOptions) planText(upstreams, requests, connections, skipped int) string {
-	s := fmt.Sprintf("probing %s for %s: %s", plural(upstreams, "upstream"), strings.Join(o.exchanges, ", "), plural(requests, "request"))
+	s := fmt.Sprintf("probing %s for %s: %s", printable.Count(upstreams, "upstream", "upstreams"), strings.Join(o.exchanges, ", "), printable.Count(requests, "request", "requests"))
 	if connections > 0 {
-		s += fmt.Sprintf(" and %s without a request (no address to probe is known)", plural(connections, "connection"))
+		s += fmt.Sprintf(" and %s without a request (no address to probe is known)", printable.Count(connections, "connection", "connections"))
 	}
 	s += fmt.Sprintf(", at most %d at once", o.concurrency)
 	if skipped > 0 {
 		s += fmt.Sprintf("; %d rate-limited skipped (--force probes them too)", skipped)
 	}
 	return s
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // each calls do for each of the rows, up to concurrency at once, and waits.
@@ -147,7 +141,7 @@ func (o *probeOptions) probeExits(ctx context.Context, cmd *cobra.Command) error
 	for i, p := range list {
 		rows[i], due[i] = newProbeRow(p.Member.Name(), p.Member.URL()), i
 	}
-	o.announce("requesting %s through %s: %s, at most %d at once", to.Host, plural(len(list), "upstream"), plural(len(list), "request"), o.concurrency)
+	o.announce("requesting %s through %s: %s, at most %d at once", to.Host, printable.Count(len(list), "upstream", "upstreams"), printable.Count(len(list), "request", "requests"), o.concurrency)
 	o.each(ctx, due, func(i int) {
 		dial, a := list[i].Ask(o.snapshot.Set(), health.Exchange)
 		a.Target, a.URL, a.Timeout = to, o.exitIP, o.perProbe

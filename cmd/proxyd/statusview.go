@@ -354,7 +354,7 @@ func (v *statusView) process(s admin.Status) {
 		line("warnings", "%d, which proxyd check lists", n)
 	}
 	for _, p := range s.Older {
-		line("older", "generation %d, pid %d, still serves %d tunnels, %s after its hand-over", p.Generation, p.PID, p.Tunnels, printable.Span(v.now.Sub(p.Since)))
+		line("older", "generation %d, pid %d, still serves %s, %s after its hand-over", p.Generation, p.PID, printable.Count(p.Tunnels, "tunnel", "tunnels"), printable.Span(v.now.Sub(p.Since)))
 	}
 	for _, l := range s.Listeners {
 		line("listen", "%s", listenerWords(l))

@@ -43,10 +43,11 @@ var pageFiles = func() map[string][]byte {
 }()
 
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"ago":   func(t time.Time) string { return printable.Span(time.Since(t)) },
-	"bytes": byteWords,
-	"words": func(s feed.State) string { return strings.ReplaceAll(string(s), "_", " ") },
-	"join":  func(list []string) string { return strings.Join(list, ", ") },
+	"tunnels": func(n int) string { return printable.Count(n, "tunnel", "tunnels") },
+	"ago":     func(t time.Time) string { return printable.Span(time.Since(t)) },
+	"bytes":   byteWords,
+	"words":   func(s feed.State) string { return strings.ReplaceAll(string(s), "_", " ") },
+	"join":    func(list []string) string { return strings.Join(list, ", ") },
 }).ParseFS(pageFS, "page/page.html"))
 
 // pagePolicy lets the page use its own style, scripts and icon, and ask this server;

@@ -169,7 +169,7 @@ func together(group []*feed.Exchange, now time.Time) string {
 	for _, e := range group {
 		open, lost = open+e.Tunnels, lost+e.Lost
 	}
-	text := fmt.Sprintf("%d tunnels", open)
+	text := printable.Count(open, "tunnel", "tunnels")
 	if lost > 0 {
 		text += fmt.Sprintf(", %d lost", lost)
 	}

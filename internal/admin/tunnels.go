@@ -216,18 +216,15 @@ func (s *Server) closeTunnels(w http.ResponseWriter, r *http.Request) {
 
 // closedWords says what was done: "closed 40 tunnels of okx websocket through tokyo-1".
 func closedWords(f Filter, n int, over time.Duration, dryRun bool) string {
-	verb, noun, of, spread := "closed", "tunnels", "", ""
+	verb, of, spread := "closed", "", ""
 	if over > 0 {
 		verb, spread = "closing", ", spread over "+printable.Span(over)
 	}
 	if dryRun {
 		verb = "would close"
 	}
-	if n == 1 {
-		noun = "tunnel"
-	}
 	if f.Exchange != "" || f.Kind != catalog.KindUnknown {
 		of = "of "
 	}
-	return fmt.Sprintf("%s %d %s %s%s%s", verb, n, noun, of, f.Words(), spread)
+	return verb + " " + printable.Count(n, "tunnel", "tunnels") + " " + of + f.Words() + spread
 }

@@ -12,6 +12,7 @@ import (
 	"proxyd/internal/admin"
 	"proxyd/internal/event"
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 )
 
@@ -103,7 +104,7 @@ func (d *Daemon) progress() {
 	age := time.Since(oldest.Start).Round(time.Second)
 	d.log().Info("draining", zap.Int("tunnels", n), zap.String("oldest", oldest.ID), zap.String("host", oldest.Host),
 		zap.String("exchange", oldest.Exchange), zap.Float64("age_s", age.Seconds()))
-	notify(fmt.Sprintf("STATUS=draining: %d tunnels are left, the oldest, to %s, for %s", n, oldest.Host, age))
+	notify(fmt.Sprintf("STATUS=draining: %s left, the oldest, to %s, for %s", printable.Count(n, "tunnel is", "tunnels are"), oldest.Host, age))
 }
 
 // retire ends a process that has been replaced: it serves what it has,

@@ -183,11 +183,7 @@ func tunnelsOf(f admin.Filter, n int) string {
 	if f.Exchange != "" || f.Kind != catalog.KindUnknown {
 		words = "of " + words
 	}
-	noun := "tunnels"
-	if n == 1 {
-		noun = "tunnel"
-	}
-	return strings.TrimSpace(fmt.Sprintf("%d %s %s", n, noun, words))
+	return strings.TrimSpace(printable.Count(n, "tunnel", "tunnels") + " " + words)
 }
 
 // spread ends each of list, the first at once and the last shortly before over is

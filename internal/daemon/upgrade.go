@@ -19,6 +19,7 @@ import (
 	"proxyd/internal/feed"
 	"proxyd/internal/handover"
 	"proxyd/internal/limit"
+	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -190,7 +191,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ..
 	silent := d.sendProgress(child, false)
 	d.upgrade.child = child
 	if n := d.handler.Active(); n > 0 {
-		report("%d tunnels stay with the old process until they end, at most %s", n, d.snapshot.Load().Config().Upgrade.Drain)
+		report("%s with the old process until the end, at most %s", printable.Count(n, "tunnel stays", "tunnels stay"), d.snapshot.Load().Config().Upgrade.Drain)
 	}
 	close(d.upgrade.replaced)
 	if silent != nil {
@@ -220,10 +221,10 @@ func (d *Daemon) moveTunnels(ctx context.Context, child *handover.Child, report 
 			break
 		}
 	}
-	report("%d tunnels have moved, the longest pause was %d ms", moved, longest.Milliseconds())
+	report("%s, the longest pause was %d ms", printable.Count(moved, "tunnel has moved", "tunnels have moved"), longest.Milliseconds())
 	d.journal.Add(event.Event{
 		Severity: event.Info, Type: event.Upgraded, Count: moved,
-		Text: fmt.Sprintf("%d tunnels have moved to the new process, %d stay with process %d until they end", moved, d.handler.Active(), os.Getpid()),
+		Text: fmt.Sprintf("%s to the new process, %d stay with process %d until the end", printable.Count(moved, "tunnel has moved", "tunnels have moved"), d.handler.Active(), os.Getpid()),
 	})
 }
 

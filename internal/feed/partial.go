@@ -7,6 +7,7 @@ import (
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 )
@@ -85,7 +86,7 @@ func (p *pair) unwell(sec int64, now time.Time) (text, why string) {
 		if names := p.carriers(); len(names) > 0 {
 			c += " through " + namesOf(names)
 		}
-		return fmt.Sprintf("%s, %d reconnects in 1 min: %s", plural(p.live, "tunnel", "tunnels"), p.reconnects(sec), c), c
+		return fmt.Sprintf("%s, %d reconnects in 1 min: %s", printable.Count(p.live, "tunnel", "tunnels"), p.reconnects(sec), c), c
 	}
 	return "", ""
 }

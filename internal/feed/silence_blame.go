@@ -123,12 +123,12 @@ func (s *scene) blameFor(f *feedSilence) blame {
 
 // what says which tunnels are silent, and by what measure.
 func (f *feedSilence) what() string {
-	which := fmt.Sprintf("%d of %s", f.silent, tunnels(f.watched))
+	which := fmt.Sprintf("%d of %s", f.silent, printable.Count(f.watched, "tunnel", "tunnels"))
 	switch {
 	case f.watched == 0:
-		which = tunnels(f.highest) + ", closed since,"
+		which = printable.Count(f.highest, "tunnel", "tunnels") + ", closed since,"
 	case f.silent == 0:
-		which = tunnels(f.watched) + " together"
+		which = printable.Count(f.watched, "tunnel", "tunnels") + " together"
 	}
 	how := ""
 	switch {
@@ -148,13 +148,6 @@ func (f *feedSilence) filter() string {
 		return "--upstream " + f.upstream
 	}
 	return "--exchange " + f.exchange + " --upstream " + f.upstream
-}
-
-func tunnels(n int) string {
-	if n == 1 {
-		return "1 tunnel"
-	}
-	return fmt.Sprintf("%d tunnels", n)
 }
 
 // size returns a number of bytes with a unit.

@@ -188,13 +188,13 @@ func (t *Table) reportTunnels(f *feedSilence) {
 	f.wait, f.held = groupTime, 0
 	list := "list them: proxyd tunnels " + f.filter() + " --quiet 30s"
 	if n := f.began; n > 0 {
-		t.emitSilence(f, event.TunnelSilent, event.Warn, n, fmt.Sprintf("%d of %s silent while the feed goes on: %s", n, tunnels(f.watched), subscription(n)), list)
+		t.emitSilence(f, event.TunnelSilent, event.Warn, n, fmt.Sprintf("%d of %s silent while the feed goes on: %s", n, printable.Count(f.watched, "tunnel", "tunnels"), subscription(n)), list)
 	}
 	if n := f.ended; n > 0 {
 		t.emitSilence(f, event.TunnelBack, event.Info, n, fmt.Sprintf("%d of the silent tunnels %s again", n, carries(n)), "")
 	}
 	if n := f.unread; n > 0 {
-		t.emitSilence(f, event.ClientStalled, event.Warn, n, "the client of "+tunnels(n)+" does not read: bytes wait for it", "look at the client: it is busy or hangs; "+list)
+		t.emitSilence(f, event.ClientStalled, event.Warn, n, "the client of "+printable.Count(n, "tunnel", "tunnels")+" does not read: bytes wait for it", "look at the client: it is busy or hangs; "+list)
 	}
 	f.began, f.ended, f.unread = 0, 0, 0
 }
@@ -246,7 +246,7 @@ func (t *Table) closeSilent(f *feedSilence, s *scene) {
 		t.silences.closing = append(t.silences.closing, closing{l, charge})
 	}
 	f.closed = append(f.closed, closes{n: n, of: f.watched})
-	text := fmt.Sprintf("%s closed for silence (fewer than %d bytes in %s)", tunnels(n), f.rule.Bytes, printable.Seconds(f.rule.Window))
+	text := fmt.Sprintf("%s closed for silence (fewer than %d bytes in %s)", printable.Count(n, "tunnel", "tunnels"), f.rule.Bytes, printable.Seconds(f.rule.Window))
 	t.emitSilence(f, event.TunnelsClosed, event.Warn, n, text, "their clients reconnect")
 }
 

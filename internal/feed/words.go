@@ -50,7 +50,7 @@ func (p *pair) words(sec int64, now time.Time) string {
 		return "idle since " + printable.Clock(latest(p.ended, p.answered), now)
 	case NoTraffic:
 		if p.inherited > 0 {
-			return "no traffic in this process yet; the one before it had " + plural(p.inherited, "tunnel", "tunnels")
+			return "no traffic in this process yet; the one before it had " + printable.Count(p.inherited, "tunnel", "tunnels")
 		}
 		return "no traffic yet"
 	}
@@ -65,9 +65,9 @@ func (p *pair) openWords(now time.Time) string {
 	}
 	switch {
 	case p.live > 0 && p.failures == 0: // they may end at once, too
-		return plural(p.live, "tunnel", "tunnels") + was
+		return printable.Count(p.live, "tunnel", "tunnels") + was
 	case p.live > 0:
-		return plural(p.live, "tunnel goes on", "tunnels go on") + was
+		return printable.Count(p.live, "tunnel goes on", "tunnels go on") + was
 	}
 	return "0 tunnels" + was
 }
@@ -237,7 +237,7 @@ func (p *pair) backWords(since, now time.Time) string {
 	lost := " after " + printable.Span(now.Sub(since))
 	switch {
 	case p.live > 0:
-		return "works again" + lost + ": " + plural(p.live, "tunnel", "tunnels")
+		return "works again" + lost + ": " + printable.Count(p.live, "tunnel", "tunnels")
 	case p.state == OK:
 		return "works again" + lost
 	case p.state == Silent:
@@ -275,11 +275,4 @@ func namesOf(list []string) string {
 		return strings.Join(list[:maxNames], ", ") + fmt.Sprintf(" and %d more", more)
 	}
 	return strings.Join(list, ", ")
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -37,6 +37,14 @@ func Span(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", s/86400, s%86400/3600)
 }
 
+// Count returns a number with its noun: "1 tunnel", "2 tunnels", "0 tunnels".
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // Clock returns a time as the local time of day, "15:04:05", with the date in front
 // unless now is on the same day.
 func Clock(at, now time.Time) string {

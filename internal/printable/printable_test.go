@@ -20,6 +20,14 @@ func TestCutKeepsWordsWhole(t *testing.T) {
 	}
 }
 
+func TestCountHasOneNounForOne(t *testing.T) {
+	for n, want := range map[int]string{0: "0 tunnels stay", 1: "1 tunnel stays", 2: "2 tunnels stay"} {
+		if got := Count(n, "tunnel stays", "tunnels stay"); got != want {
+			t.Errorf("Count(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestCleanIsOneLineOfASCII(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{" a\r\nb\tc ", "a??b?c"},

@@ -188,3 +188,23 @@ func TestLinksBetweenDocumentsLead(t *testing.T) {
 		t.Errorf("%v, and only %d links were followed", err, followed)
 	}
 }
+
+func TestCodeInClientsDocumentIsThatWhichRuns(t *testing.T) {
+	programs, err := filepath.Glob("interop/clients/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, p := range programs {
+		all.WriteString(read(t, p))
+	}
+	blocks := regexp.MustCompile("(?s)```(?:go|rust|java)\n(.*?)```").FindAllStringSubmatch(read(t, "docs/clients.md"), -1)
+	if len(blocks) == 0 {
+		t.Error("docs/clients.md has no code of a compiled language: remove this test")
+	}
+	for _, b := range blocks {
+		if !strings.Contains(all.String(), b[1]) {
+			t.Errorf("docs/clients.md has code that no program of interop/clients has, so that it is never run:\n%s", b[1])
+		}
+	}
+}

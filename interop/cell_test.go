@@ -164,9 +164,11 @@ func (p *ended) all() string { return p.stdout.String() + p.stderr.String() }
 var (
 	addresses = regexp.MustCompile(`0x[0-9a-fA-F]{4,}`)
 	ports     = regexp.MustCompile(`(127\.0\.0\.1|localhost):\d{5}\b`)
-	paths     = regexp.MustCompile(`(/[\w.@+-]+){3,}`)
+	paths     = regexp.MustCompile(`(^|[\s"'(=])(/[\w.@+-]+){3,}`)
+	silence   = regexp.MustCompile(`silent (.*) for [\d.]+ s`)
+	goTime    = regexp.MustCompile(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
 	jsErrors  = regexp.MustCompile(`(?m)^\s*(\[cause\]: )?(Uncaught )?([A-Za-z]*(Error|Exception)\b.*)$`)
-	javaError = regexp.MustCompile(`(?m)^(Exception in thread .*|Caused by: .*)$`)
+	javaError = regexp.MustCompile(`(?m)^(Exception in thread .*|Caused by: .*|[\w.$]+(Exception|Error)(: .*)?)$`)
 )
 
 // lastLine returns what a human sees last: the line that says what went wrong.
@@ -189,11 +191,14 @@ func (p *ended) lastLine(language string) string {
 	}
 	line = addresses.ReplaceAllString(line, "0x…")
 	line = ports.ReplaceAllString(line, "$1:PORT")
+	line = silence.ReplaceAllString(line, "silent $1 for N s")
+	line = goTime.ReplaceAllString(line, "")
 	return shorten(paths.ReplaceAllStringFunc(line, func(path string) string {
-		if strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/ws/") {
+		before := path[:strings.IndexByte(path, '/')]
+		if strings.HasPrefix(path[len(before):], "/api/") || strings.HasPrefix(path[len(before):], "/ws/") {
 			return path
 		}
-		return "…/" + filepath.Base(path)
+		return before + "…/" + filepath.Base(path)
 	}))
 }
 

@@ -163,6 +163,6 @@ func (c *client) command(t *testing.T, part, in string) (argv []string) {
 	case "curl":
 		return []string{"sh", "-e", write("app.sh")}
 	default: // built before, with all its parts
-		return []string{filepath.Join(home, "built", c.id), part}
+		return []string{filepath.Join(os.Getenv("CLIENTS_BUILT"), c.id), part}
 	}
 }

@@ -49,6 +49,18 @@ for list in interop/clients/requirements-*.txt; do
 	fetch "venv-$name" python3 -m venv "$dir/venv-$name"
 	fetch "venv-$name-$(sha256sum "$list" | cut -c1-16)" "$dir/venv-$name/bin/pip" install --quiet --disable-pip-version-check -r "$list"
 done
+[ -z "${CLIENT:-}" ] || CLIENTS_LANGUAGES=$(sed -n 's/^language: //p' "interop/clients/$CLIENT.txtar")
+export CLIENTS_LANGUAGES=${CLIENTS_LANGUAGES:-curl python node go}
+# The compiled ones are built in the private network, of what is fetched here.
+"${GO:-go}" -C interop/clients/go mod download
+case " $CLIENTS_LANGUAGES " in *" rust "*)
+	fetch "cargo-$(sha256sum interop/clients/rust/Cargo.lock | cut -c1-16)" cargo fetch --quiet --locked --manifest-path interop/clients/rust/Cargo.toml
+esac
+case " $CLIENTS_LANGUAGES " in *" java "*)
+	java=$dir/java-$(sha256sum interop/clients/java/pom.xml | cut -c1-16)
+	fetch "${java##*/}" mvn -q -B -f interop/clients/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$java"
+	export CLIENTS_JAVA="$java"
+esac
 
 if [ -z "${CLIENT:-}" ] && command -v cargo >/dev/null; then
 	[ -e "$dir/rust/Cargo.toml" ] || cargo init --quiet --vcs none --name snippet "$dir/rust"
@@ -57,7 +69,7 @@ if [ -z "${CLIENT:-}" ] && command -v cargo >/dev/null; then
 	export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
 fi
 export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_OLD="$dir/websockets-14/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
-export CLIENTS_DIR="$dir" CLIENTS_LANGUAGES="${CLIENTS_LANGUAGES:-curl python node go}"
+export CLIENTS_DIR="$dir"
 [ -n "${CLIENT:-}" ] || "${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
 
 # Unmodified feeds under proxyd exec, in a network of their own, where a leak detector

@@ -74,10 +74,10 @@ func (c *client) lineRows(map[cell]outcome) []string {
 	return c.rows(func(kind string) (cells []string) {
 		for _, form := range []string{kind + " line", kind + " socks"} {
 			switch {
+			case c.missing[form] != "": // a program may show what comes of it all the same
+				cells = append(cells, "no: "+escaped(c.missing[form]))
 			case c.parts[form] != "":
 				cells = append(cells, c.shown(form))
-			case c.missing[form] != "":
-				cells = append(cells, "no: "+escaped(c.missing[form]))
 			case form == kind+" line":
 				cells = append(cells, "environment")
 			default:

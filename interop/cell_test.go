@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,7 @@ func (c cell) String() string { return c.Client + ", " + c.Kind + ", " + c.Colum
 const (
 	works    = "works"
 	fails    = "fails"
+	tries    = "goes on trying" // a refusal does not end it
 	direct   = "⚠ **direct**"
 	lookedUp = "⚠ looks the name up itself"
 )
@@ -44,7 +46,13 @@ type outcome struct {
 	Lives   bool   // the client's file says that it goes on after an outage
 }
 
-const cellTime = 30 * time.Second
+// How long a cell may take: the second for those that shall fail.
+const (
+	cellTime    = time.Minute
+	refusalTime = 20 * time.Second
+)
+
+var errNotEnded = errors.New("not ended in time")
 
 // run runs one cell.
 func (w *network) run(t *testing.T, c cell) outcome {
@@ -66,7 +74,11 @@ func (w *network) run(t *testing.T, c cell) outcome {
 	rest, stream := len(w.rest.Asked()), len(w.stream.Asked())
 	w.detector.taken()
 	w.exchange.taken()
-	p := runProgram(t, in, variables, argv, func() bool { return w.detector.seen() })
+	limit := cellTime
+	if slices.Contains(refusals, c.Column) {
+		limit = refusalTime
+	}
+	p := runProgram(t, limit, in, variables, argv, func() bool { return w.detector.seen() })
 	out := outcome{Cell: c, Error: p.lastLine(client.language), Output: p.all()}
 	_, logins := w.exchange.taken()
 	leaks := strings.Join(w.detector.taken(), ", ")
@@ -81,6 +93,8 @@ func (w *network) run(t *testing.T, c cell) outcome {
 		out.Outcome = lookedUp
 	case p.err == nil && through && p.printed(c.Kind) && len(logins) == 0:
 		out.Outcome = works
+	case limit == refusalTime && errors.Is(p.err, errNotEnded):
+		out.Outcome = tries
 	default:
 		out.Outcome = fails
 		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, logins, lastLines(w.proxyd.out.String(), 4))
@@ -110,9 +124,9 @@ type ended struct {
 }
 
 // runProgram runs a program to its end, or soon after leaked reports true.
-func runProgram(t *testing.T, in string, environ, argv []string, leaked func() bool) *ended {
+func runProgram(t *testing.T, limit time.Duration, in string, environ, argv []string, leaked func() bool) *ended {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), cellTime, fmt.Errorf("not ended after %v", cellTime))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errNotEnded)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = in, environ

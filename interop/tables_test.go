@@ -107,14 +107,15 @@ func (c *client) refusalRows(outcomes map[cell]outcome) []string {
 			return nil
 		}
 		for _, column := range refusals {
-			text := "–"
-			switch o := outcomes[cell{c.id, kind, column}]; {
-			case o.Outcome == fails && o.Error != "":
-				text = "`" + escaped(strings.ReplaceAll(o.Error, "`", "'")) + "`"
-			case o.Outcome == fails:
+			o := outcomes[cell{c.id, kind, column}]
+			text := o.Outcome
+			switch {
+			case text == fails && o.Error == "":
 				text = "nothing"
-			case o.Outcome != "":
-				text = o.Outcome
+			case text == fails:
+				text = quoted(o.Error)
+			case text == tries && o.Error != "":
+				text += ": " + quoted(o.Error)
 			}
 			cells = append(cells, text)
 		}
@@ -129,10 +130,13 @@ func (c *client) outageRows(outcomes map[cell]outcome) []string {
 	}
 	text := o.Outcome
 	if o.Outcome == ends {
-		text += ": `" + escaped(strings.ReplaceAll(o.Error, "`", "'")) + "`"
+		text += ": " + quoted(o.Error)
 	}
 	return []string{fmt.Sprintf("| %s | %s |\n", c.name, text)}
 }
+
+// quoted returns a line of a program as code in a cell.
+func quoted(line string) string { return "`" + escaped(strings.ReplaceAll(line, "`", "'")) + "`" }
 
 func escaped(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 

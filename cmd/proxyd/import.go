@@ -39,7 +39,8 @@ func importCommand() *cobra.Command {
   list   host:port, host:port:user:password, user:password@host:port,
          user:password:host:port, URLs, or CSV with a header; one form a file
   env    variables whose names end in _PROXY, as in .env or from env
-  clash  proxies, proxy-groups and rules of Clash and mihomo
+  clash  proxies, proxy-groups and rules of Clash and mihomo, and proxy-providers
+         that are files in the folder of FILE
   squid  cache_peer, cache_peer_access with acls of dstdomain and dst
   gost   -F URLs of command lines, and the chains of gost's YAML or JSON
 
@@ -146,6 +147,7 @@ func (o *importOptions) read(stdin io.Reader, path string) (s convert.Source, er
 		}
 		defer f.Close()
 		from, s.Name = f, filepath.Base(path)
+		s.Read = func(name string) ([]byte, error) { return readBeside(filepath.Dir(path), name) }
 	}
 	if o.from != "auto" {
 		s.Kind = proxylist.Kind(o.from)
@@ -160,6 +162,28 @@ func (o *importOptions) read(stdin io.Reader, path string) (s convert.Source, er
 		return s, fmt.Errorf("%s is larger than %d MiB", s.Name, importLimit>>20)
 	}
 	return s, nil
+}
+
+// readBeside returns the text of a file in a folder or below it.
+func readBeside(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("is no file"))
+	}
+	text, err := io.ReadAll(io.LimitReader(f, importLimit+1))
+	if err == nil && len(text) > importLimit {
+		err = fmt.Errorf("is larger than %d MiB", importLimit>>20)
+	}
+	return text, err
 }
 
 // credentials writes the variables to the file for them, or their names to errOut.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,6 +139,34 @@ func TestForeignConfigurationNamesImport(t *testing.T) {
 		out, _, code := call("check", "-c", filepath.Join("../../internal/convert/testdata", name))
 		if code != 1 || !strings.Contains(out, want+filepath.Join("../../internal/convert/testdata", name)+" > proxyd.yaml") || strings.Contains(out, "hunter2") {
 			t.Errorf("%s: exit code %d\n%s", name, code, out)
+		}
+	}
+}
+
+// Files of providers are read in the folder of the source and below it, and nowhere else.
+func TestImportReadsProvidersInItsFolder(t *testing.T) {
+	t.Parallel()
+	const provider = "proxies:\n- {name: %s, type: socks5, server: %[1]s.example, port: 1080}\n"
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"in/clash.yaml": "proxy-providers:\n  below: {type: file, path: ./sub/below.yaml}\n  above: {type: file, path: ../above.yaml}\n  linked: {type: file, path: linked.yaml}\n" +
+			"proxy-groups: [{name: g, type: fallback, use: [below, above, linked]}]\nrules: [\"MATCH,g\"]\n",
+		"in/sub/below.yaml": fmt.Sprintf(provider, "below"), "above.yaml": fmt.Sprintf(provider, "above"),
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../above.yaml", filepath.Join(dir, "in/linked.yaml")); err != nil {
+		t.Skip(err)
+	}
+	out, errOut, code := call("import", filepath.Join(dir, "in/clash.yaml"))
+	if code != 1 || !strings.Contains(out, "socks5://below.example:1080") || strings.Contains(out, "above.example") {
+		t.Errorf("exit code %d\n%s%s", code, out, errOut)
+	}
+	for _, want := range []string{`provider "above": its file, which is not in the folder of the source`, `provider "linked": its file, which cannot be read`} {
+		if !strings.Contains(errOut, want) {
+			t.Errorf("%s is missing in\n%s", want, errOut)
 		}
 	}
 }

@@ -22,6 +22,7 @@ var sources = map[proxylist.Kind][]string{
 		"proxies:\n- {name: a, type: socks5, server: a.example, port: 1, username: \"%s\", password: \"%s\"}\n",
 		"proxies:\n- {name: \"x %[1]s\", type: socks5, server: a.example, port: 1, username: u, password: \"%[1]s\"}\nproxy-groups:\n- {name: g, type: select, proxies: [\"x %[1]s\"]}\nrules:\n- \"DOMAIN,a.example,x %[1]s\"\n- \"GEOIP,CN,x %[1]s\"\n",
 		"proxies:\n- {name: \"%[1]s\", type: ss, server: a.example, port: 1, cipher: x, password: \"%[1]s\"}\n- {name: b, type: http, server: b.example, port: 1}\nproxy-groups:\n- {name: g, type: fallback, proxies: [\"%[1]s\", b]}\nrules:\n- \"MATCH,%[1]s\"\n",
+		"proxy-providers:\n  p: {type: inline, payload: [{name: \"%[1]s\", type: socks5, server: a.example, port: 1, username: u, password: \"%[1]s\"}, {name: x, type: ss, password: \"%[1]s\"}]}\n  q: {type: http, url: \"https://a.example/%[1]s\"}\n  r: {type: file, path: \"%[1]s\"}\nproxy-groups:\n- {name: g, type: fallback, use: [p, q, r]}\n",
 		"proxies:\n- {name: b, type: http, server: b.example, port: 1, tls: true, sni: \"%s\"}\n",
 	},
 	proxylist.Squid: {

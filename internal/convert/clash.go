@@ -18,8 +18,8 @@ type clash struct {
 	groups    map[string]*clashGroup
 	order     []string      // of the proxies
 	masked    []*clashProxy // whose names hold a credential
-	providers bool          // there are lists to be downloaded
-	nested    int           // how deep the groups that are being read lie in each other
+	providers []*clashProvider
+	nested    int // how deep the groups that are being read lie in each other
 }
 
 // clashProxy is an entry of proxies.
@@ -42,10 +42,13 @@ func convertClash(d *document, s Source) error {
 		return err
 	}
 	c := &clash{document: d, proxies: map[string]*clashProxy{}, groups: map[string]*clashGroup{}}
-	c.providers = len(keys(get(root, "proxy-providers"))) > 0
 	for _, n := range items(root, "proxies") {
-		c.proxy(n)
+		if name := text(n, "name"); name != "" && c.proxies[name] == nil {
+			c.proxy(n, name)
+			c.order = append(c.order, name)
+		}
 	}
+	c.readProviders(get(root, "proxy-providers"), s.Read)
 	groups := items(root, "proxy-groups")
 	if len(c.proxies) == 0 && len(groups) == 0 {
 		return errNothing(d.source, d.losses)
@@ -82,7 +85,7 @@ func (c *clash) withoutRules(groups []*yaml.Node) {
 		}
 	}
 	p := c.newPool("proxies", "")
-	for _, name := range c.order {
+	for _, name := range c.all() {
 		c.addTo(p, name, 0)
 	}
 	if c.def = p.name; p.members() == 0 {
@@ -92,7 +95,7 @@ func (c *clash) withoutRules(groups []*yaml.Node) {
 
 // leftOver names the proxies that are in no pool.
 func (c *clash) leftOver() {
-	for _, name := range c.order {
+	for _, name := range c.all() {
 		if x := c.proxies[name]; !x.used && x.member != nil {
 			c.poolComment("No group and no rule uses " + clean(x.label) + ": it is left out.")
 		}
@@ -104,18 +107,14 @@ func (c *clash) leftOver() {
 var clashKnown = strings.Fields("name type server port username password tls skip-cert-verify sni servername udp tfo mptcp ip-version dialer-proxy " +
 	"client-fingerprint benchmark-url benchmark-timeout country")
 
-// proxy reads an entry of proxies.
-func (c *clash) proxy(n *yaml.Node) {
-	name := text(n, "name")
-	if n == nil || name == "" || c.proxies[name] != nil {
-		return
-	}
+// proxy reads an entry of proxies, which is called name here.
+func (c *clash) proxy(n *yaml.Node, name string) {
 	x := &clashProxy{name: name, label: name, line: n.Line, via: text(n, "dialer-proxy")}
 	if namesSecret(n, name) {
-		x.label = fmt.Sprintf("proxy %d", len(c.order)+1)
+		x.label = fmt.Sprintf("proxy %d", len(c.proxies)+1)
 		c.masked = append(c.masked, x)
 	}
-	c.proxies[name], c.order = x, append(c.order, name)
+	c.proxies[name] = x
 	lost := func(format string, args ...any) {
 		c.poolComment(c.lose(n.Line, "proxy %s: %s", quote(x.label), fmt.Sprintf(format, args...)))
 	}

@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -59,9 +60,6 @@ func (c *clash) group(g *clashGroup) {
 	g.state = 1
 	c.nested++
 	defer func() { g.state, c.nested = 2, c.nested-1 }()
-	if len(words(g.node, "use")) > 0 || c.providers && (truth(g.node, "include-all") || truth(g.node, "include-all-providers")) {
-		c.poolComment(c.lose(g.node.Line, "group %s: what its providers download; save it as a list, and name it as the pool's list", quote(g.name)))
-	}
 	strategy := ""
 	switch kind := text(g.node, "type"); kind {
 	case "select":
@@ -80,40 +78,62 @@ func (c *clash) group(g *clashGroup) {
 	c.poolGroup(g, strategy)
 }
 
-// names returns the members of a group.
-func (c *clash) names(g *clashGroup) []string {
-	list := words(g.node, "proxies")
-	if !truth(g.node, "include-all") && !truth(g.node, "include-all-proxies") {
-		return list
+// names returns the members of a group: those that it names, and then those of its
+// providers and of all proxies that pass its filters. lost reports whether some of them
+// are not known here.
+func (c *clash) names(g *clashGroup) (list []string, lost bool) {
+	list = words(g.node, "proxies")
+	var more []string
+	all := truth(g.node, "include-all")
+	if all || truth(g.node, "include-all-proxies") {
+		more = append(more, c.order...)
 	}
-	var filters []*regexp.Regexp
-	for _, part := range strings.Split(text(g.node, "filter"), "`") {
-		re, err := regexp.Compile(part)
-		if err != nil {
-			c.poolComment(c.lose(g.node.Line, "group %s: its filter", quote(g.name)))
-			return list
+	for _, p := range c.used(g, all) {
+		if p.why != "" {
+			lost = true
+			c.poolComment(c.lose(g.node.Line, "group %s: provider %s: %s", quote(g.name), quote(p.name), p.why))
 		}
-		filters = append(filters, re)
+		more = append(more, p.proxies...)
 	}
-	if text(g.node, "exclude-filter") != "" {
-		c.poolComment(c.lose(g.node.Line, "group %s: its exclude-filter", quote(g.name)))
-		return list
+	if len(more) == 0 {
+		return list, lost
 	}
-	for _, re := range filters {
-		for _, name := range c.order {
-			if re.MatchString(name) {
+	wanted, ok := filters(text(g.node, "filter"))
+	unwanted, also := filters(text(g.node, "exclude-filter"))
+	if !ok || !also || text(g.node, "exclude-type") != "" {
+		c.poolComment(c.lose(g.node.Line, "group %s: its filter", quote(g.name)))
+		return list, true
+	}
+	for _, re := range wanted {
+		for _, name := range more {
+			out := func(re *regexp.Regexp) bool { return re.MatchString(name) }
+			if re.MatchString(name) && (text(g.node, "exclude-filter") == "" || !slices.ContainsFunc(unwanted, out)) && !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}
 	}
-	return list
+	return list, lost
+}
+
+// filters returns the expressions of a filter of a group; ok is false if one is none of
+// Go's.
+func filters(text string) (list []*regexp.Regexp, ok bool) {
+	for part := range strings.SplitSeq(text, "`") {
+		re, err := regexp.Compile(part)
+		if err != nil {
+			return nil, false
+		}
+		list = append(list, re)
+	}
+	return list, true
 }
 
 // selectGroup has a group stand for its first usable member. If one before it is lost
 // and it is direct, the group is rejected: nothing goes direct for want of a proxy.
 func (c *clash) selectGroup(g *clashGroup) {
 	lost := ""
-	for _, name := range c.names(g) {
+	names, _ := c.names(g)
+	for _, name := range names {
 		out, ok := c.outbound(name)
 		if !ok {
 			if lost == "" {
@@ -139,7 +159,7 @@ func (c *clash) poolGroup(g *clashGroup, strategy string) {
 	p := &pool{doc: c.document, strategy: strategy}
 	var inner []string // the strategies of groups with several members
 	tiers := 0
-	names := c.names(g)
+	names, lost := c.names(g)
 	for _, name := range names {
 		if s := c.strategyOf(name); s != "" && s != strategy {
 			inner = append(inner, s)
@@ -154,7 +174,6 @@ func (c *clash) poolGroup(g *clashGroup, strategy string) {
 	} else if len(inner) > 0 {
 		p.comment(c.lose(g.node.Line, "group %s: the strategies of the groups within it", quote(g.name)))
 	}
-	lost := false
 	for _, name := range names {
 		if !c.addTo(p, name, tiers) {
 			p.comment("not carried over: " + clean(c.show(name)))

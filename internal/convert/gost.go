@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -30,12 +31,19 @@ func convertGost(d *document, s Source) error {
 	} else {
 		chains = g.commands(s.Text)
 	}
+	first := ""
 	for i, c := range chains {
-		out := g.chain(c)
+		out, before := g.chain(c)
 		switch {
+		case i == 0 && len(before) == len(c.hops):
+			d.def = g.bypassed(c, before, out)
+			first = out
 		case i == 0:
-			d.def = out
-		case out != d.def:
+			d.def, first = out, out
+		case out != first:
+			if slices.ContainsFunc(c.hops, func(h hop) bool { return h.bypass != nil }) {
+				d.defNotes = append(d.defNotes, d.lose(c.line, "the bypass of the second chain %s", out))
+			}
 			d.defNotes = append(d.defNotes, d.lose(c.line, "gost serves a second chain, %s; for a listener of its own: listen: [{address: ..., use: %s}]", out, out))
 		}
 	}
@@ -47,9 +55,10 @@ func convertGost(d *document, s Source) error {
 
 // chain is hops in the order in which they are passed.
 type chain struct {
-	line int
-	name string
-	hops []hop
+	line   int
+	name   string
+	hops   []hop
+	bypass *bypass // of the service
 }
 
 // hop is one step of a chain. Lost nodes leave a comment.
@@ -57,11 +66,13 @@ type hop struct {
 	name     string
 	strategy string
 	entries  []entry
+	bypass   *bypass
 }
 
 // chain makes a pool of each hop. A hop without a node that can be carried over makes
-// the whole chain unusable: what it would carry is rejected.
-func (g gost) chain(c chain) (out string) {
+// the whole chain unusable: what it would carry is rejected. before holds, for each hop,
+// what is reached without it.
+func (g gost) chain(c chain) (out string, before []string) {
 	via := ""
 	for i, h := range c.hops {
 		p := &pool{doc: g.document, strategy: h.strategy, via: via, entries: h.entries}
@@ -70,8 +81,9 @@ func (g gost) chain(c chain) (out string) {
 				g.poolComment(e.comment)
 			}
 			g.defNotes = append(g.defNotes, g.lose(c.line, "chain %s: hop %d has no node that is usable; all is rejected", c.name, i+1))
-			return "reject"
+			return "reject", nil
 		}
+		before = append(before, cmp.Or(via, "direct"))
 		name := h.name
 		if name == "" {
 			name = c.name
@@ -83,80 +95,22 @@ func (g gost) chain(c chain) (out string) {
 		g.pools = append(g.pools, p)
 		via = p.name
 	}
-	return via
-}
-
-// commands reads the -F flags of command lines, and URLs alone on their lines.
-func (g gost) commands(text []byte) (chains []chain) {
-	var bare hop
-	for _, l := range squidLines([]byte(strings.ReplaceAll(string(text), "\\\r\n", "\\\n"))) {
-		var hops []hop
-		command := false
-		words := unquoteWords(l.words)
-		for i := 0; i < len(words); i++ {
-			node, flag := strings.CutPrefix(words[i], "-F")
-			switch {
-			case strings.HasPrefix(words[i], "-L"):
-				command = true
-				continue
-			case !flag:
-				continue
-			}
-			command = true
-			if node = strings.TrimPrefix(node, "="); node == "" && i+1 < len(words) {
-				i++
-				node = words[i]
-			}
-			hops = append(hops, g.node(l.number, node))
-		}
-		switch {
-		case len(hops) > 0:
-			chains = append(chains, chain{l.number, "gost", hops})
-		case !command && len(words) == 1 && strings.Contains(words[0], "://"):
-			bare.entries = append(bare.entries, g.node(l.number, words[0]).entries...)
-		}
-	}
-	if len(bare.entries) > 0 {
-		chains = append(chains, chain{0, "gost", []hop{bare}})
-	}
-	return chains
-}
-
-// unquoteWords joins words that quotes hold together, and removes the quotes.
-func unquoteWords(words []string) (list []string) {
-	open, joined := byte(0), ""
-	for _, w := range words {
-		var out strings.Builder
-		for i := 0; i < len(w); i++ {
-			switch c := w[i]; {
-			case open != 0 && c == open:
-				open = 0
-			case open == 0 && (c == '"' || c == '\''):
-				open = c
-			default:
-				out.WriteByte(c)
-			}
-		}
-		if joined += out.String(); open != 0 {
-			joined += " "
-			continue
-		}
-		list, joined = append(list, joined), ""
-	}
-	if joined != "" {
-		list = append(list, joined)
-	}
-	return list
+	return via, before
 }
 
 func (g gost) json(root *yaml.Node) (chains []chain) {
 	read := func(n *yaml.Node) {
 		var hops []hop
+		for _, x := range items(n, "ServeNodes") {
+			if x != nil && strings.Contains(x.Value, "bypass=") {
+				g.routeComment(g.lose(x.Line, "the bypass of a service"))
+			}
+		}
 		for _, x := range items(n, "ChainNodes") {
 			hops = append(hops, g.node(x.Line, x.Value))
 		}
 		if len(hops) > 0 {
-			chains = append(chains, chain{n.Line, "gost", hops})
+			chains = append(chains, chain{n.Line, "gost", hops, nil})
 		}
 	}
 	read(root)
@@ -277,6 +231,11 @@ func (g gost) node(line int, text string) (h hop) {
 		g.note("%s", unverified)
 	}
 	for _, key := range slices.Sorted(maps.Keys(u.options)) {
+		if key == "bypass" {
+			if h.bypass = g.commandBypass(line, u.options.Get(key)); h.bypass != nil {
+				continue
+			}
+		}
 		if what := u.option(&h, key, u.options.Get(key)); what != "" {
 			lost(what)
 		}

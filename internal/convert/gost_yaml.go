@@ -29,6 +29,7 @@ func (g gost) yaml(root *yaml.Node) (chains []chain) {
 			order = append(order, n)
 		}
 	}
+	var service *bypass
 	for _, s := range items(root, "services") {
 		h := get(s, "handler")
 		use(byName[text(h, "chain")])
@@ -36,8 +37,11 @@ func (g gost) yaml(root *yaml.Node) (chains []chain) {
 			use(byName[name])
 		}
 		for _, part := range []*yaml.Node{s, h} {
-			if part != nil && (text(part, "bypass") != "" || len(words(part, "bypasses")) > 0) {
+			b, lost := g.yamlBypass(root, part)
+			if lost || b != nil && (service != nil || len(items(root, "services")) > 1) {
 				g.routeComment(g.lose(part.Line, "the bypass of a service"))
+			} else if b != nil {
+				service = b
 			}
 		}
 	}
@@ -45,12 +49,12 @@ func (g gost) yaml(root *yaml.Node) (chains []chain) {
 		use(n)
 	}
 	for _, n := range order {
-		c := chain{line: n.Line, name: text(n, "name")}
+		c := chain{line: n.Line, name: text(n, "name"), bypass: service}
 		for _, h := range items(n, "hops") {
 			if named := hops[text(h, "name")]; named != nil && get(h, "nodes") == nil {
 				h = named
 			}
-			c.hops = append(c.hops, g.yamlHop(h))
+			c.hops = append(c.hops, g.yamlHop(root, h))
 		}
 		if len(c.hops) > 0 {
 			chains = append(chains, c)
@@ -58,13 +62,13 @@ func (g gost) yaml(root *yaml.Node) (chains []chain) {
 	}
 	if len(order) == 0 { // hops alone
 		for _, n := range items(root, "hops") {
-			chains = append(chains, chain{n.Line, text(n, "name"), []hop{g.yamlHop(n)}})
+			chains = append(chains, chain{n.Line, text(n, "name"), []hop{g.yamlHop(root, n)}, nil})
 		}
 	}
 	return chains
 }
 
-func (g gost) yamlHop(n *yaml.Node) (h hop) {
+func (g gost) yamlHop(root, n *yaml.Node) (h hop) {
 	lost := func(line int, format string, args ...any) {
 		h.entries = append(h.entries, entry{comment: g.lose(line, format, args...)})
 	}
@@ -73,7 +77,11 @@ func (g gost) yamlHop(n *yaml.Node) (h hop) {
 			lost(n.Line, "hop: its strategy")
 		}
 	}
-	for _, key := range []string{"bypass", "bypasses", "interface", "sockopts", "resolver", "hosts", "reload", "file", "redis", "http", "plugin"} {
+	var without bool
+	if h.bypass, without = g.yamlBypass(root, n); without {
+		lost(n.Line, "hop: its bypass")
+	}
+	for _, key := range []string{"interface", "sockopts", "resolver", "hosts", "reload", "file", "redis", "http", "plugin"} {
 		if v := get(n, key); v != nil {
 			lost(v.Line, "hop: its %s", key)
 		}

@@ -159,6 +159,15 @@ func newBinance(t *testing.T) *binance {
 const exchangeInfo = `{"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT","isSpotTradingAllowed":true,"permissions":["SPOT"],
 "filters":[{"filterType":"PRICE_FILTER","minPrice":"0.01","maxPrice":"1000000","tickSize":"0.01"},{"filterType":"LOT_SIZE","minQty":"0.00001","maxQty":"9000","stepSize":"0.00001"}]}]}`
 
+// answers are what REST asks for, by path.
+var answers = map[string]string{
+	"/api/v3/ping":         `{}`,
+	"/api/v3/time":         `{"serverTime":1760000000000}`,
+	"/api/v3/exchangeInfo": exchangeInfo,
+	"/api/v3/aggTrades":    `[{"a":1,"p":"50000.01","q":"0.5","f":1,"l":1,"T":1760000000000,"m":true,"M":true}]`,
+	"/v5/market/time":      `{"retCode":0,"retMsg":"OK","result":{"timeSecond":"1760000000","timeNano":"1760000000000000000"},"retExtInfo":{},"time":1760000000000}`,
+}
+
 func (b *binance) serve(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.asked = append(b.asked, r.Host+" "+r.URL.Path)
@@ -166,16 +175,15 @@ func (b *binance) serve(w http.ResponseWriter, r *http.Request) {
 		b.logins = append(b.logins, a+" at "+r.Host)
 	}
 	b.mu.Unlock()
-	if r.Header.Get("Upgrade") != "" {
-		b.stream(w, r)
-		return
-	}
 	w.Header().Set("Content-Type", "application/json")
-	switch r.URL.Path {
-	case "/api/v3/exchangeInfo":
-		_, _ = w.Write([]byte(exchangeInfo))
-	case "/api/v3/time":
-		_, _ = w.Write([]byte(`{"serverTime":1760000000000}`))
+	answer, known := answers[r.URL.Path]
+	switch {
+	case r.Header.Get("Upgrade") != "" && strings.HasSuffix(r.Host, "bybit.com"):
+		bybitStream(w, r)
+	case r.Header.Get("Upgrade") != "":
+		b.stream(w, r)
+	case known:
+		_, _ = w.Write([]byte(answer))
 	default:
 		_, _ = w.Write([]byte(`{"symbols":[]}`))
 	}
@@ -195,13 +203,17 @@ func (b *binance) stream(w http.ResponseWriter, r *http.Request) {
 		event = "trade"
 	case combined == "":
 		var ask struct {
-			ID json.Number `json:"id"`
+			ID     json.RawMessage `json:"id"` // a number, or text
+			Params []string        `json:"params"`
 		}
 		if err := wsjson.Read(ctx, c, &ask); err != nil {
 			return
 		}
 		_ = wsjson.Write(ctx, c, map[string]any{"result": nil, "id": ask.ID})
 		event = "trade"
+		if r.URL.Path == "/stream" && len(ask.Params) > 0 {
+			combined = ask.Params[0]
+		}
 	}
 	ctx = c.CloseRead(ctx) // answers pings, and the client's close
 	for i := 1; ; i++ {
@@ -209,7 +221,7 @@ func (b *binance) stream(w http.ResponseWriter, r *http.Request) {
 		trade := map[string]any{"e": event, "E": now, "s": "BTCUSDT", "a": i, "t": i, "p": "50000.01", "q": "0.5", "f": i, "l": i, "T": now, "m": true, "M": true}
 		var message any = trade
 		if combined != "" {
-			message = map[string]any{"stream": "btcusdt@aggTrade", "data": trade}
+			message = map[string]any{"stream": combined, "data": trade}
 		}
 		if err := wsjson.Write(ctx, c, message); err != nil {
 			return

@@ -196,6 +196,8 @@ func (p *ended) lastLine(language string) string {
 	switch language {
 	case "node":
 		line = cmp.Or(nodeError(text), line)
+	case "python":
+		line = cmp.Or(pythonError(text), line)
 	case "java":
 		if m := javaError.FindAllString(text, -1); m != nil {
 			line = m[len(m)-1]

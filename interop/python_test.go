@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"testing"
 )
 
 var (
@@ -27,5 +28,19 @@ func pythonError(text string) string {
 		return last
 	}
 	cause := strings.TrimSuffix(errors[i], ", url='http://127.0.0.1:8877'")
-	return pythonModule.ReplaceAllString(last, "") + " after " + pythonModule.ReplaceAllString(cause, "")
+	return pythonModule.ReplaceAllString(last, "") + "; cause: " + pythonModule.ReplaceAllString(cause, "")
+}
+
+// What a human sees of an uncaught error of Python is its last line, and a cause that says more.
+func TestPythonError(t *testing.T) {
+	for text, want := range map[string]string{
+		"Traceback (most recent call last):\n  File \"a.py\", line 1\nwebsockets.exceptions.InvalidProxyStatus: proxy rejected connection: HTTP 502\n":                                                                                         "websockets.exceptions.InvalidProxyStatus: proxy rejected connection: HTTP 502",
+		"a.b.C_Error: 502, message='proxyd: x: y', url='http://127.0.0.1:8877'\n\nThe above exception was the direct cause of the following exception:\n\nTraceback (most recent call last):\nccxt.base.errors.ExchangeError: binance GET u\n": "ExchangeError: binance GET u; cause: C_Error: 502, message='proxyd: x: y'",
+		"OSError: 502 proxyd: x: y\n\nDuring handling …\n\nrequests.exceptions.ProxyError: OSError('502 proxyd: x: y')\n":                                                                                                                      "requests.exceptions.ProxyError: OSError('502 proxyd: x: y')",
+		"done\n": "",
+	} {
+		if got := pythonError(text); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }

@@ -92,6 +92,7 @@ func illStatus(now time.Time) admin.Status {
 		{Exchange: long, Kind: "websocket", State: feed.OK, Counts: feed.Counts{Tunnels: 12_345}},
 		{Exchange: "okx", Kind: "http", State: feed.Idle},
 		{Exchange: "kraken", Kind: "http", State: feed.NoTraffic}, {Exchange: "kraken", Kind: "websocket", State: feed.NoTraffic},
+		{Kind: "http", State: feed.NoTraffic, Counts: feed.Counts{Failed: 8, LastFailure: &feed.Failure{Class: "denied"}}},
 	}
 	s.Tunnels = []admin.Count{
 		{Exchange: long, Kind: "websocket", Upstream: strings.Repeat("an-upstream-", 9), Tunnels: 12_345, Down: feed.Rate{Second: 123_456_789}, LastByte: now.Add(-26 * time.Hour), Failed: 99_999},
@@ -118,7 +119,7 @@ func TestStatusFits80Columns(t *testing.T) {
 	for _, want := range []string{
 		"BAD: binance_futures websocket: 0 tunnels", "\nLOST binance_futures websocket since ", "  what to do: tokyo-1, tokyo-2 refuse this exchange",
 		"STATE EXCHANGE", "\nlost  binance_futures    websocket -", "\nok    very_long_excha... websocket an-upstream...   12345 123 MB  1d2h  99999\n",
-		"\nidle  okx", "no traffic yet: kraken\n", "UPSTREAM", "\nproxyd    1.2.3",
+		"\nidle  okx", "\nrefused only: hosts of no exchange http (8 in 1 h, denied)\n", "no traffic yet: kraken\n", "UPSTREAM", "\nproxyd    1.2.3",
 	} {
 		i := strings.Index(text[at:], want)
 		if i < 0 {

@@ -151,7 +151,7 @@ const (
 )
 
 // feeds writes a row for each feed, and for each exchange and kind without one. Those
-// without traffic share a line.
+// without traffic share a line, and so do those of which all was refused.
 func (v *statusView) feeds(s admin.Status) {
 	type key struct{ exchange, kind string }
 	through := map[key][]admin.Count{}
@@ -160,6 +160,7 @@ func (v *statusView) feeds(s admin.Status) {
 	}
 	g := grid{head: []string{"STATE", "EXCHANGE", "KIND", "UPSTREAM", "TUNNELS", "DOWN/S", "QUIET", "FAIL/H"}, right: 4}
 	var quiet []*feed.Exchange
+	var refused []string
 	for i := range s.Exchanges {
 		e := &s.Exchanges[i]
 		k := key{e.Exchange, e.Kind}
@@ -167,6 +168,9 @@ func (v *statusView) feeds(s admin.Status) {
 		delete(through, k)
 		switch {
 		case len(list) > 0:
+		case e.State == feed.NoTraffic && e.Failed > 0 && e.LastFailure != nil:
+			refused = append(refused, fmt.Sprintf("%s %s (%d in 1 h, %s)", cmp.Or(e.Exchange, "hosts of no exchange"), e.Kind, e.Failed, e.LastFailure.Class))
+			continue
 		case e.State == feed.NoTraffic:
 			quiet = append(quiet, e)
 			continue
@@ -184,6 +188,10 @@ func (v *statusView) feeds(s admin.Status) {
 	if len(g.rows) > 0 {
 		v.line("")
 		v.grid(g)
+	}
+	if len(refused) > 0 {
+		v.line("")
+		v.wrapped("refused only: ", strings.Join(refused, ", "))
 	}
 	if len(quiet) > 0 {
 		v.line("")

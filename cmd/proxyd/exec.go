@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -68,7 +67,7 @@ It has no effect with python -I, -E or -S. Java gets the proxy by JAVA_TOOL_OPTI
 	cmd.Flags().SetInterspersed(false) // what follows CMD is CMD's
 	cmd.Flags().StringVar(&o.daemon, "daemon", "auto", "`WHICH`: the running daemon if it fits, else an instance of its own (auto); required, or own")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
-	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH and JAVA_TOOL_OPTIONS as they are")
+	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH and the options of Java as they are")
 	return cmd
 }
 
@@ -284,8 +283,8 @@ func (o *execOptions) environ(given []string, address, label string, labelled bo
 			return nil, remove, fmt.Errorf("the directory for PYTHONPATH: %w; set TMPDIR to one that this user may write in, or use --no-shim", err)
 		}
 		remove = func() { _ = os.RemoveAll(dir) }
-		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))},
-			[2]string{"JAVA_TOOL_OPTIONS", before(os.Getenv("JAVA_TOOL_OPTIONS"), " ", javaOptions(p))})
+		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))})
+		set = append(set, javaVariables(p)...)
 		say("Python: aiohttp, ccxt and old websockets use the proxy by %s; Java: by JAVA_TOOL_OPTIONS; --no-shim leaves both out", filepath.Join(dir, "sitecustomize.py"))
 	}
 	for _, s := range set {
@@ -300,17 +299,4 @@ func before(first, separator, second string) string {
 		return first + second
 	}
 	return first + separator + second
-}
-
-// javaOptions are the system properties that Java's clients read.
-func javaOptions(p pointers) string {
-	var direct []string
-	for _, host := range strings.Split(noProxy, ",") {
-		if net.ParseIP(host) != nil && strings.Contains(host, ":") {
-			host = "[" + host + "]"
-		}
-		direct = append(direct, host)
-	}
-	return fmt.Sprintf("-Dhttp.proxyHost=%[1]s -Dhttp.proxyPort=%[2]s -Dhttps.proxyHost=%[1]s -Dhttps.proxyPort=%[2]s -Dhttp.nonProxyHosts=%[3]s",
-		p.host, p.port, strings.Join(direct, "|"))
 }

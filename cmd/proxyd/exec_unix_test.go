@@ -46,6 +46,22 @@ func TestExecEnvironment(t *testing.T) {
 	}
 }
 
+// Promise (security): under proxyd exec no options of the JVM in the environment lead past proxyd.
+func TestExecOverridesProxiesOfJava(t *testing.T) {
+	t.Parallel()
+	path := file(t, "default: direct\n")
+	out, errOut, code := runExec(t, []string{"JDK_JAVA_OPTIONS=-Dhttps.proxyHost=192.0.2.1", "_JAVA_OPTIONS=-Dhttp.nonProxyHosts=*"}, "-c", path, "--", "env")
+	for _, want := range []string{"JAVA_TOOL_OPTIONS=-Dhttp.proxyHost=127.0.0.1 ", "JDK_JAVA_OPTIONS=-Dhttps.proxyHost=192.0.2.1 -Dhttp.proxyHost=127.0.0.1 ", "_JAVA_OPTIONS=-Dhttp.nonProxyHosts=* -Dhttp.proxyHost=127.0.0.1 "} {
+		if !strings.Contains("\n"+out, "\n"+want) {
+			t.Errorf("exit code %d, without %s: %s%s", code, want, out, errOut)
+		}
+	}
+	out, _, _ = runExec(t, []string{"JDK_JAVA_OPTIONS=-Xmx1g"}, "-c", path, "--", "env")
+	if !strings.Contains(out, "\nJDK_JAVA_OPTIONS=-Xmx1g\n") {
+		t.Errorf("options without a proxy are changed: %s", out)
+	}
+}
+
 // Signals reach the command, and its exit code is passed on.
 func TestExecPassesOnSignalsAndExitCodes(t *testing.T) {
 	t.Parallel()

@@ -5,13 +5,15 @@ GO       ?= go
 FUZZTIME ?= 20s
 BENCH    ?= .
 RACE     ?= -race
+# For all targets, so that build and test share what they have compiled.
+export GOFLAGS ?= -trimpath
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Run by `go run`, not `go tool`: as a tool it would put hundreds of modules into go.mod.
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients clients-all alerts schema schema-check clean catalog compare profile page page-shots
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients clients-all alerts schema schema-check clean catalog compare profile page page-shots fresh
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +83,9 @@ clients: ## the client libraries against proxyd, as docs/clients.md shows (fetch
 
 clients-all: ## clients, with Rust and Java too
 	GO='$(GO)' CLIENTS_LANGUAGES='curl python node go rust java' interop/clients.sh
+
+fresh: ## the commands of README.md one by one, and make test, on a fresh machine made by debootstrap (Debian or Ubuntu, root)
+	GO='$(GO)' interop/fresh.sh
 
 page: ## the page of the admin server in a real Chromium (Debian's package)
 	GO='$(GO)' tools/page/run.sh

@@ -20,7 +20,9 @@ func deafen(t *testing.T, c net.Conn) {
 	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K} // keep 0 bytes
 	if err := control(t, c, func(fd int) error {
 		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop})
-	}); err != nil {
+	}); errors.Is(err, unix.EPERM) {
+		t.Skip("only root may set a socket filter here: run this test as root")
+	} else if err != nil {
 		t.Fatal(err)
 	}
 }

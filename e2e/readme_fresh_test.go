@@ -60,6 +60,7 @@ func TestFreshMachine(t *testing.T) {
 	t.Logf("README.md: %d lines in %v", r.ran, time.Since(begin).Round(time.Second))
 	r.first.interrupt(t)
 
+	writeSystemFile(t, "/etc/hosts", localhost)
 	begin = time.Now()
 	tests := newTerminal(t, dir, environ, who)
 	tests.shown = 3000 // each failed test prints the log of its daemon
@@ -116,6 +117,17 @@ func ordinaryUser(t *testing.T) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
+// The hosts file as Debian's installer writes it.
+const localhost = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+
+func writeSystemFile(t *testing.T, name, text string) {
+	t.Helper()
+	_ = os.Remove(name) // it may be a link
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // serveKraken is the one exchange of this machine's network. Its name is in the hosts
 // file, and its CA among those that programs trust; no other name leads anywhere.
 func serveKraken(t *testing.T) {
@@ -127,14 +139,11 @@ func serveKraken(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, text := range map[string]string{
-		"/etc/hosts":       "127.0.0.1 localhost\n::1 localhost\n" + addr + " api.kraken.com\n",
+		"/etc/hosts":       localhost + addr + " api.kraken.com\n",
 		"/etc/resolv.conf": "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n",
 		"/usr/local/share/ca-certificates/fake.crt": string(pem),
 	} {
-		_ = os.Remove(file) // it may be a link
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeSystemFile(t, file, text)
 	}
 	if out, err := exec.Command("update-ca-certificates").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -257,6 +257,9 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	conn, err := (&dialer.Dialer{Source: u.url.Source, Interface: u.url.Interface, History: s.shared.reached}).Dial(ctx, allowed, t.Port)
 	if err != nil {
 		e := dialer.TargetError(err, time.Since(start))
+		if denied != nil && (e.Class == failure.TargetRefused || e.Class == failure.TargetUnreachable) {
+			return nil, denied // localhost is 127.0.0.1, which is proxyd itself, and ::1, where nothing listens
+		}
 		e.Sent = e.Class != failure.TargetUnreachable && e.Class != failure.Local
 		return nil, e
 	}

@@ -251,6 +251,21 @@ func TestDirectDialWithoutDNS(t *testing.T) {
 	}
 }
 
+// On most machines localhost has two addresses. One of them is not reached, and
+// nothing listens at the other: the error is the one of the first.
+func TestDirectDialToATargetWithARefusedAndADeadAddress(t *testing.T) {
+	t.Parallel()
+	dead := netip.MustParseAddrPort(testkit.ClosedPort(t))
+	s := load(t, "default: direct\nallow_private: [127.0.0.1/32]\n", nil)
+	s.shared.resolver = dialer.NewResolver(func(context.Context, string, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("10.0.0.1"), dead.Addr()}, nil
+	})
+	e := denied(t, s.Direct(), Target{Host: "feed.example", Port: dead.Port()}, testkit.Patience, failure.Denied)
+	if !strings.Contains(e.Text, "10.0.0.1 is a private address") {
+		t.Errorf("it says %q", e.Text)
+	}
+}
+
 // failLookups makes every look-up of s end with err.
 func failLookups(s *Set, err error) {
 	s.shared.resolver = dialer.NewResolver(func(context.Context, string, string) ([]netip.Addr, error) { return nil, err })

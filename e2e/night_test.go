@@ -229,7 +229,7 @@ func nightOfSilence(t *testing.T) {
 	}
 	d.night(t, []trouble{
 		{
-			name: "upstream goes mute", within: window + 3*time.Second,
+			name: "upstream passes no data on", within: window + 3*time.Second,
 			happen: func(_ *testing.T, d *desk) { d.gates["frankfurt-1"].hush() },
 			words:  []string{"BAD: ", "bybit websocket", "kraken websocket", "frankfurt-1", "since "}, dated: true,
 			end: func(_ *testing.T, d *desk) { d.gates["frankfurt-1"].speak() },
@@ -241,7 +241,7 @@ func nightOfSilence(t *testing.T) {
 			end: func(*testing.T, *desk) { frozen("binance_futures", false) },
 		},
 		{
-			name: "exchange or its only upstream goes mute", within: window + 3*time.Second,
+			name: "exchange or its only upstream passes no data on", within: window + 3*time.Second,
 			happen: func(*testing.T, *desk) { frozen("okx", true) },
 			words:  []string{"BAD: okx websocket: ", "cannot tell okx from osaka-1", "since "}, dated: true,
 			end: func(*testing.T, *desk) { frozen("okx", false) },

@@ -36,11 +36,11 @@ func TestFreshMachine(t *testing.T) {
 		skipped: map[string]string{"bin/proxyd exec -- py": "needs Python; make clients runs it"},
 		first:   newTerminal(t, dir, environ, who),
 		second:  newTerminal(t, dir, environ, who),
-		third:   newTerminal(t, dir, environ, who),
 	}
+	third := newTerminal(t, dir, environ, who)
 	r.during = func(t *testing.T, line string) {
 		if strings.HasPrefix(line, "bin/proxyd demo") {
-			r.demo(t)
+			r.demo(t, third)
 		}
 	}
 	r.after = func(t *testing.T, line, out string) {
@@ -70,7 +70,7 @@ func TestFreshMachine(t *testing.T) {
 
 // demo runs the lines that the running demo has printed, and waits for the first word
 // of line 1 of the status that it promises.
-func (r *readme) demo(t *testing.T) {
+func (r *readme) demo(t *testing.T, third *terminal) {
 	t.Helper()
 	lines := regexp.MustCompile(`(?m)^  (\S.*)\n    (\S.*)$`).FindAllStringSubmatch(r.first.printed(), -1)
 	if len(lines) < 8 {
@@ -80,7 +80,7 @@ func (r *readme) demo(t *testing.T) {
 		what, line := m[1], m[2]
 		before := len(r.first.printed())
 		if strings.HasSuffix(line, "--follow") {
-			r.third.serve(t, line, "", testkit.Patience)
+			third.serve(t, line, "", testkit.Patience)
 			continue
 		}
 		r.second.enter(t, line)
@@ -93,10 +93,10 @@ func (r *readme) demo(t *testing.T) {
 			})
 		}
 	}
-	if !strings.Contains(r.third.printed(), "tokyo-1") {
+	if !strings.Contains(third.printed(), "tokyo-1") {
 		t.Error("the events do not name the upstream that has died")
 	}
-	r.third.interrupt(t)
+	third.interrupt(t)
 }
 
 // ordinaryUser returns the user that interop/fresh.sh has made.

@@ -46,7 +46,6 @@ type readme struct {
 	skipped map[string]string   // lines that are not run, by their beginning, with the reason
 	first   *terminal           // what runs until Ctrl-C
 	second  *terminal
-	third   *terminal                            // for lines of the demo
 	during  func(t *testing.T, line string)      // is called while a line runs until Ctrl-C; may be nil
 	after   func(t *testing.T, line, out string) // is called after every other line; may be nil
 	ran     int

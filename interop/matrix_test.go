@@ -52,9 +52,6 @@ var exceptions = map[cell]string{
 	{"urllib3", "rest", "exec"}:                "urllib3 takes no proxy from the environment, and exec does not change it",
 	{"gobwas", "websocket", "exec"}:            "gobwas/ws connects by itself, and takes no proxy from the environment",
 	{"tokio-tungstenite", "websocket", "exec"}: "tokio-tungstenite knows of no proxies",
-	{"ws", "websocket", "exec"}:                "ws takes no proxy from the environment, and exec does not change it",
-	{"ccxt-js", "rest", "exec"}:                "ccxt takes no proxy from the environment, and exec does not change it",
-	{"ccxt-js", "websocket", "exec"}:           "ccxt takes no proxy from the environment, and exec does not change it",
 }
 
 // Promise (security): unmodified programs of the client libraries (cryptofeed, ccxt …) reach their exchanges through the upstreams alone under proxyd exec; no name is looked up, and nothing from ~/.netrc is sent.

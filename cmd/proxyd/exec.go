@@ -42,8 +42,9 @@ started. As process 1 of a container, exec takes in orphans.
 
 Python programs get a directory on PYTHONPATH whose sitecustomize.py makes aiohttp,
 ccxt and old versions of websockets use the proxy, which they do not by themselves.
-It has no effect with python -I, -E or -S. Java gets the proxy by JAVA_TOOL_OPTIONS.
---no-shim leaves both out.`,
+It has no effect with python -I, -E or -S. Node loads a file by NODE_OPTIONS that does
+the same for ws and ccxt. Java gets the proxy by JAVA_TOOL_OPTIONS. --no-shim leaves
+all three out.`,
 		Example: `  proxyd exec -- python feed.py
   proxyd exec -c proxyd.yaml --daemon own -- ./bot --symbol BTCUSDT
   proxyd exec --quiet -- node app.js
@@ -67,7 +68,7 @@ It has no effect with python -I, -E or -S. Java gets the proxy by JAVA_TOOL_OPTI
 	cmd.Flags().SetInterspersed(false) // what follows CMD is CMD's
 	cmd.Flags().StringVar(&o.daemon, "daemon", "auto", "`WHICH`: the running daemon if it fits, else an instance of its own (auto); required, or own")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
-	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH and the options of Java as they are")
+	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH, NODE_OPTIONS and the options of Java as they are")
 	return cmd
 }
 
@@ -278,14 +279,16 @@ func (o *execOptions) environ(given []string, address, label string, labelled bo
 		say("removed for the command: %s; proxyd chooses the upstreams", strings.Join(removed, ", "))
 	}
 	if !o.noShim {
-		dir, err := child.PythonDir()
+		dir, err := child.Shims()
 		if err != nil {
-			return nil, remove, fmt.Errorf("the directory for PYTHONPATH: %w; set TMPDIR to one that this user may write in, or use --no-shim", err)
+			return nil, remove, fmt.Errorf("the directory for PYTHONPATH and NODE_OPTIONS: %w; set TMPDIR to one that this user may write in, or use --no-shim", err)
 		}
 		remove = func() { _ = os.RemoveAll(dir) }
-		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))})
+		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))},
+			[2]string{"NODE_OPTIONS", before(child.NodeOptions(dir), " ", os.Getenv("NODE_OPTIONS"))})
 		set = append(set, javaVariables(p)...)
-		say("Python: aiohttp, ccxt and old websockets use the proxy by %s; Java: by JAVA_TOOL_OPTIONS; --no-shim leaves both out", filepath.Join(dir, "sitecustomize.py"))
+		say("Python: aiohttp, ccxt and old websockets use the proxy by %s; Node: ws and ccxt by %s; Java: by JAVA_TOOL_OPTIONS; --no-shim leaves all three out",
+			filepath.Join(dir, child.PythonFile), filepath.Join(dir, child.NodeFile))
 	}
 	for _, s := range set {
 		environ = append(environ, s[0]+"="+s[1]) // the last one of a name counts

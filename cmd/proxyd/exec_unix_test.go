@@ -15,10 +15,11 @@ import (
 func TestExecEnvironment(t *testing.T) {
 	t.Parallel()
 	path := file(t, "default: direct\nexchanges: {bitfinex: {http: direct, websocket: \"http://p.example:1\"}}\n")
-	const script = `echo "$https_proxy|$WSS_PROXY|$NO_PROXY|$NODE_USE_ENV_PROXY|$PYTHONPATH|$JAVA_TOOL_OPTIONS|${CRYPTOFEED_PROXY_REST-none}"; test -r "${PYTHONPATH%%:*}/sitecustomize.py" && ls -ld "${PYTHONPATH%%:*}"`
-	out, errOut, code := runExec(t, []string{"https_proxy=http://192.0.2.1:1", "CRYPTOFEED_PROXY_REST=http://192.0.2.2:1", "PYTHONPATH=/there/before", "JAVA_TOOL_OPTIONS=-Xmx1g"},
+	const script = `echo "$https_proxy|$WSS_PROXY|$NO_PROXY|$NODE_USE_ENV_PROXY|$PYTHONPATH|$JAVA_TOOL_OPTIONS|${CRYPTOFEED_PROXY_REST-none}"; echo "$NODE_OPTIONS"; test -r "${PYTHONPATH%%:*}/sitecustomize.py" && ls -ld "${PYTHONPATH%%:*}"`
+	out, errOut, code := runExec(t, []string{"https_proxy=http://192.0.2.1:1", "CRYPTOFEED_PROXY_REST=http://192.0.2.2:1", "PYTHONPATH=/there/before", "NODE_OPTIONS=--max-old-space-size=99", "JAVA_TOOL_OPTIONS=-Xmx1g"},
 		"-c", path, "sh", "-c", script)
 	line, dir, _ := strings.Cut(out, "\n")
+	node, dir, _ := strings.Cut(dir, "\n")
 	v := strings.Split(line, "|")
 	if code != 0 || len(v) < 7 {
 		t.Fatalf("exit code %d: %s%s", code, out, errOut)
@@ -31,6 +32,9 @@ func TestExecEnvironment(t *testing.T) {
 	if java := strings.Join(v[5:len(v)-1], "|"); !strings.HasPrefix(java, "-Xmx1g -Dhttp.proxyHost=127.0.0.1 ") || !strings.Contains(java, "-Dhttp.nonProxyHosts=localhost|127.0.0.1|[::1]|") {
 		t.Errorf("JAVA_TOOL_OPTIONS: %s", java)
 	}
+	if node != `--require "`+shim+`/proxyd-exec.cjs" --max-old-space-size=99` {
+		t.Errorf("NODE_OPTIONS: %s", node)
+	}
 	if !strings.HasPrefix(dir, "drwx------") {
 		t.Errorf("the directory is not private: %s", dir)
 	}
@@ -40,8 +44,8 @@ func TestExecEnvironment(t *testing.T) {
 	if strings.Count(errOut, "CRYPTOFEED_PROXY_REST") != 1 || strings.Contains(errOut, "192.0.2.2") || !strings.Contains(errOut, shim) {
 		t.Errorf("%s", errOut)
 	}
-	out, errOut, _ = runExec(t, []string{"PYTHONPATH=/there/before", "JAVA_TOOL_OPTIONS="}, "-c", path, "--no-shim", "--", "sh", "-c", `echo "$PYTHONPATH|$JAVA_TOOL_OPTIONS"`)
-	if out != "/there/before|\n" || strings.Contains(errOut, "sitecustomize") {
+	out, errOut, _ = runExec(t, []string{"PYTHONPATH=/there/before", "NODE_OPTIONS=", "JAVA_TOOL_OPTIONS="}, "-c", path, "--no-shim", "--", "sh", "-c", `echo "$PYTHONPATH|$NODE_OPTIONS|$JAVA_TOOL_OPTIONS"`)
+	if out != "/there/before||\n" || strings.Contains(errOut, "sitecustomize") {
 		t.Errorf("--no-shim: %s%s", out, errOut)
 	}
 }

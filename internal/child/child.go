@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // StartError is a command that could not be started.
@@ -62,20 +63,38 @@ func start(args, environ []string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-//go:embed python/sitecustomize.py
-var sitecustomize []byte
+var (
+	//go:embed python/sitecustomize.py
+	sitecustomize []byte
+	//go:embed node/proxyd-exec.cjs
+	preloaded []byte
+)
 
-// PythonDir writes the sitecustomize.py that makes Python programs use the proxy of
-// their environment, and returns its directory: private, for PYTHONPATH. The caller
+// The files of a directory of shims.
+const (
+	PythonFile = "sitecustomize.py"
+	NodeFile   = "proxyd-exec.cjs"
+)
+
+// Shims writes the files that make programs use the proxy of their environment, and
+// returns their directory: private, for PYTHONPATH and NodeOptions. The caller
 // removes it.
-func PythonDir() (string, error) {
+func Shims() (string, error) {
 	dir, err := os.MkdirTemp("", "proxyd-exec-")
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "sitecustomize.py"), sitecustomize, 0o600); err != nil {
-		_ = os.RemoveAll(dir) // what is wrong is known already
-		return "", err
+	for name, text := range map[string][]byte{PythonFile: sitecustomize, NodeFile: preloaded} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			_ = os.RemoveAll(dir) // what is wrong is known already
+			return "", err
+		}
 	}
 	return dir, nil
+}
+
+// NodeOptions returns the part of NODE_OPTIONS that loads the shim of Node from a
+// directory of shims.
+func NodeOptions(dir string) string {
+	return `--require "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(filepath.Join(dir, NodeFile)) + `"`
 }

@@ -40,7 +40,7 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 // runPython runs a program with the shim in front of the files of a directory.
 func runPython(t *testing.T, python string, files map[string]string, program string) string {
 	t.Helper()
-	shim, err := PythonDir()
+	shim, err := Shims()
 	if err != nil {
 		t.Fatal(err)
 	}

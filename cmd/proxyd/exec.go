@@ -201,7 +201,7 @@ func runningDaemon(cmd *cobra.Command, c *config.Config, label string, say func(
 	if err != nil {
 		return nil, err
 	}
-	bound, err := fitting(c, before)
+	bound, err := fitting(c, config.EnvironmentFingerprint(os.Environ()), before)
 	if err != nil {
 		return nil, err
 	}
@@ -223,8 +223,8 @@ func runningDaemon(cmd *cobra.Command, c *config.Config, label string, say func(
 }
 
 // fitting returns where the daemon takes the clients of configuration c, or why it
-// does not.
-func fitting(c *config.Config, s admin.Status) (string, error) {
+// does not. environ is config.EnvironmentFingerprint of the command.
+func fitting(c *config.Config, environ string, s admin.Status) (string, error) {
 	switch {
 	case s.Config.File == "":
 		return "", errors.New("the running daemon has the built-in defaults")
@@ -232,6 +232,8 @@ func fitting(c *config.Config, s admin.Status) (string, error) {
 		return "", fmt.Errorf("the running daemon has another file, %s", s.Config.File)
 	case s.Config.Hash != c.Fingerprint():
 		return "", fmt.Errorf("the running daemon has another content of %s, or of a list that it names, in force; see proxyd status", c.File)
+	case environ != "" && environ != s.Config.Environ:
+		return "", errors.New("this environment sets PROXYD_ variables that the running daemon does not have")
 	case s.State != admin.StateReady:
 		return "", fmt.Errorf("the running daemon is %s", s.State)
 	}

@@ -40,7 +40,7 @@ func execWorld(t *testing.T) (upstream *testkit.Proxy, yaml string) {
 }
 
 // idle makes the command a client of nothing.
-var idle = []string{asClient + "= "}
+var idle = []string{asClient + "= "}[:1:1]
 
 const execTargets = "http://a.example/ http://b.example/ http://closed.example/"
 
@@ -92,6 +92,9 @@ func TestExecThroughRunningDaemon(t *testing.T) {
 	}
 	if _, errOut, _ := runExec(t, idle, "-c", link, "--daemon", "own", "--", os.Args[0]); !strings.Contains(errOut, "an instance of its own at") || !strings.Contains(errOut, "(as asked)") {
 		t.Errorf("--daemon own:\n%s", errOut)
+	}
+	if _, errOut, code := runExec(t, append(idle, "PROXYD_DEFAULT=reject"), "-c", link, "--daemon", "required", "--", os.Args[0]); code != 1 || !strings.Contains(errOut, "sets PROXYD_ variables that the running daemon does not have") {
+		t.Errorf("required, with other variables: exit code %d:\n%s", code, errOut)
 	}
 	if err := os.WriteFile(path, []byte(yaml+"listen: 127.0.0.1:0 # changed\n"), 0o600); err != nil {
 		t.Fatal(err)

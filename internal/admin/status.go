@@ -44,6 +44,7 @@ type Config struct {
 	File     string    `json:"file"`                // "" for the built-in defaults
 	RealPath string    `json:"real_path,omitempty"` // of the file in force: absolute, without symbolic links
 	Hash     string    `json:"hash,omitempty"`      // config.Config.Fingerprint of what is in force
+	Environ  string    `json:"environ,omitempty"`   // config.EnvironmentFingerprint of the process
 	LoadedAt time.Time `json:"loaded_at"`
 	InForce  bool      `json:"in_force"` // the file on disk is the configuration in force
 	Faults   []string  `json:"faults"`   // why it is not, FILE:LINE:COL: ... each

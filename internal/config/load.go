@@ -73,8 +73,32 @@ func (c *Config) Fingerprint() string {
 	if c.File == "" {
 		return ""
 	}
+	return slowly(hex.EncodeToString(c.Sum[:]))
+}
+
+// EnvironmentFingerprint returns a word that is the same for the same variables of a
+// configuration, those of admin and log left out; "" if there are none. It is as slow as
+// Config.Fingerprint.
+func EnvironmentFingerprint(environ []string) string {
+	vars, _ := (&layer{}).variables(environ)
+	var list []string
+	for name, value := range vars {
+		key, ok := strings.CutPrefix(name, envPrefix)
+		if ok && name != "PROXYD_CONFIG" && !serviceLink.MatchString(name) && !strings.HasPrefix(key, "ADMIN") && !strings.HasPrefix(key, "LOG") {
+			list = append(list, strconv.Quote(name+"="+value))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	slices.Sort(list)
+	return slowly(strings.Join(list, " "))
+}
+
+// slowly returns a word for a text which is too slow for whoever would guess the text.
+func slowly(text string) string {
 	const rounds = 1 << 15
-	key, err := pbkdf2.Key(sha256.New, hex.EncodeToString(c.Sum[:]), []byte("proxyd configuration"), rounds, 16)
+	key, err := pbkdf2.Key(sha256.New, text, []byte("proxyd configuration"), rounds, 16)
 	if err != nil { // only where the build forbids such a short key
 		return ""
 	}

@@ -225,3 +225,19 @@ func TestFingerprintIsOfContent(t *testing.T) {
 		t.Errorf("the built-in defaults: %v", err)
 	}
 }
+
+// Of the environment, what sets a key counts, in any order; where the daemon is asked
+// and what it logs does not.
+func TestEnvironmentFingerprint(t *testing.T) {
+	t.Parallel()
+	of := config.EnvironmentFingerprint
+	for _, other := range [][]string{nil, {"HOME=/root", "PROXYD_CONFIG=x", "PROXYD_ADMIN=127.0.0.1:1", "PROXYD_LOG__LEVEL=debug", "PROXYD_SERVICE_HOST=10.0.0.1", "CRYPTOFEED_PROXY_DEFAULT=direct"}} {
+		if got := of(other); got != "" {
+			t.Errorf("%v: %s", other, got)
+		}
+	}
+	a := of([]string{"PROXYD_DEFAULT=reject", "X=1", "PROXYD_WATCH=false"})
+	if a == "" || a != of([]string{"PROXYD_WATCH=false", "proxyd_default=reject"}) || a == of([]string{"PROXYD_DEFAULT=direct", "PROXYD_WATCH=false"}) {
+		t.Error(a)
+	}
+}

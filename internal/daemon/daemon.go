@@ -57,6 +57,7 @@ type Signals struct {
 type Daemon struct {
 	// These live as long as it does.
 	options     Options
+	environ     func() string // config.EnvironmentFingerprint, worked out once
 	started     time.Time
 	generation  int // 1, and one more after each upgrade
 	level       zap.AtomicLevel
@@ -105,6 +106,7 @@ func Snapshot(c *config.Config, prev *upstream.Set, own func(netip.AddrPort) boo
 // configuration has errors.
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{options: o, started: time.Now(), relay: relay.NewEngine(), generation: 1}
+	d.environ = sync.OnceValue(func() string { return config.EnvironmentFingerprint(o.Environ) })
 	d.descriptors = descriptors{limit: raiseFileLimit(), free: d.freeDescriptor}
 	d.upgrade.replaced = make(chan struct{})
 	d.upgrade.program, _ = handover.Program() // without one an upgrade fails, and says so

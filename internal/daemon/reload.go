@@ -46,7 +46,7 @@ func (d *Daemon) configReport() admin.ConfigReport {
 
 func (d *Daemon) configRow(snap *router.Router, file *fileState) admin.Config {
 	return admin.Config{
-		File: snap.Config().File, RealPath: file.real, Hash: file.hash(), LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, FaultsSince: file.since, Warnings: d.warnings(snap),
+		File: snap.Config().File, RealPath: file.real, Hash: file.hash(), Environ: d.environ(), LoadedAt: file.at, InForce: len(file.errors) == 0, Faults: file.errors, FaultsSince: file.since, Warnings: d.warnings(snap),
 	}
 }
 

@@ -1,6 +1,12 @@
 // Package interop runs the built proxyd between real programs: curl as the
-// client; tinyproxy, squid, microsocks and dante as the upstreams. run.sh installs them, makes a private network in which the names
-// of exchanges mean this machine, and starts the tests there.
+// client; tinyproxy, squid, microsocks and dante as the upstreams. run.sh installs
+// them, makes a private network in which the names of exchanges mean this machine,
+// and starts the tests there.
+//
+// clients.sh does the same for the client libraries. A file of clients is one
+// library, with a program for each form in which it can use a proxy; TestMatrix runs
+// them in several networks at once and holds the tables of docs/clients.md to what
+// it sees.
 //
 // The tests have the build tag interop, so that `go test ./...` needs none of
 // these programs. They test no corner that a fake can show better: those are in

@@ -54,7 +54,7 @@ var exceptions = map[cell]string{
 	{"tokio-tungstenite", "websocket", "exec"}: "tokio-tungstenite knows of no proxies",
 }
 
-// Promise (security): unmodified programs of the client libraries (cryptofeed, ccxt …) reach their exchanges through the upstreams alone under proxyd exec; no name is looked up, and nothing from ~/.netrc is sent.
+// Promise (security): unmodified Python programs of cryptofeed, ccxt and other libraries reach their exchanges through the upstreams alone under proxyd exec; no name is looked up, nothing from ~/.netrc is sent.
 func TestMatrix(t *testing.T) {
 	if os.Getenv("CLIENTS_DIR") == "" {
 		t.Skip("run by interop/clients.sh")
@@ -126,7 +126,7 @@ func runTasks(t *testing.T, tasks []task) (list []outcome) {
 	}
 	close(queue)
 	ended.Wait()
-	t.Logf("%d tasks in %v", len(tasks), time.Since(begin).Round(time.Second))
+	fmt.Printf("%d tasks in %v\n", len(tasks), time.Since(begin).Round(time.Second))
 	return slices.Concat(outcomes...)
 }
 

@@ -49,7 +49,7 @@ a new file with mode 600; without it, standard error has the names alone.
 
 What cannot be carried over stands as a comment in its place, and on standard error;
 hosts whose rule leads there are rejected. The exit code is then 1 unless --partial
-is given. Exit code 2 for a wrong call.`,
+is given. Exit code 2 for wrong usage.`,
 		Example: `  proxyd import proxies.txt --scheme socks5 --env-file proxyd.env > proxyd.yaml
   env | proxyd import --from env - > proxyd.yaml
   proxyd import --partial clash.yaml > proxyd.yaml

@@ -40,8 +40,8 @@ func (u usageError) Unwrap() error { return u.error }
 // errReported ends with exit code 1 when the output has said why already.
 var errReported = errors.New("")
 
-// execute runs one command and returns its exit code: 0, 1 for an error, 2 for a
-// wrong call; for exec that of the command.
+// execute runs one command and returns its exit code: 0, 1 for an error, 2 for
+// wrong usage; for exec that of the command.
 func execute(args []string, out, errOut io.Writer) int {
 	return executeRoot(rootCommand(), args, out, errOut)
 }

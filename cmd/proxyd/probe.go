@@ -62,7 +62,7 @@ the exchange was reached, such as upstream_auth. SSL_CERT_FILE names other root 
 
 With --list the proxies come from a file or URL, in the forms that proxyd import
 reads. --ok then prints those that passed, with their passwords, as YAML for a pool.
-Exit code 0 if all are ok, 1 if some are not, 2 for a wrong call.`,
+Exit code 0 if all are ok, 1 if some are not, 2 for wrong usage.`,
 		Example: `  proxyd probe                                        what the configuration uses
   proxyd probe --all binance okx                      every upstream, used or not
   proxyd probe --format json | jq '.[] | select(.verdict != "ok")'

@@ -43,9 +43,10 @@ type builder struct {
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
-	r := &report{path: path, at: s.at, shaped: s.errs}
+	refs := newReferences(&report{path: path, at: s.at, shaped: s.errs}, environ, o.NoSecrets)
+	refs.folder = folderOf(path)
 	return &builder{
-		references: newReferences(r, environ, o.NoSecrets), root: root, sum: s.sum, known: catalog.Embedded(),
+		references: refs, root: root, sum: s.sum, known: catalog.Embedded(),
 		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
 	}
 }
@@ -234,14 +235,14 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	}
 	text, err := readAtMost(*file, maxCatalogSize)
 	if err != nil {
-		b.errorf("catalog", "create the file, or correct the path", "%s cannot be read: %s", filePath(*file), rootCause(err))
+		b.unreadable("catalog", *file, err)
 		return *file, b.known
 	}
 	b.rows = sha256.Sum256(text)
 	c, err := catalog.Overlay(text)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			b.errorf("catalog", "write rows as exchange,host,kind,env,sources, and sessions if you like: see proxyd exchanges", "%s: %s", filePath(*file), strings.TrimSpace(line))
+			b.errorf("catalog", "write rows as exchange,host,kind,env,sources, and sessions if you like: see proxyd exchanges", "%s: %s", b.shown(*file), strings.TrimSpace(line))
 		}
 		return *file, b.known
 	}

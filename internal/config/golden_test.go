@@ -64,7 +64,7 @@ func compare(t *testing.T, path, text, got, want string) {
 func TestInvalid(t *testing.T) {
 	each(t, "testdata/invalid/*.yaml", 80, func(t *testing.T, path string) {
 		text, environ, want := golden(t, path)
-		file := write(t, text)
+		file := withSecret(t, text)
 		_, err := config.Load(file, environ)
 		if err == nil {
 			t.Fatal("it loads")
@@ -78,7 +78,7 @@ func TestInvalid(t *testing.T) {
 func TestValid(t *testing.T) {
 	each(t, "testdata/valid/*.yaml", 15, func(t *testing.T, path string) {
 		text, environ, want := golden(t, path)
-		file := write(t, text)
+		file := withSecret(t, text)
 		c, err := config.Load(file, environ)
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +92,18 @@ func TestValid(t *testing.T) {
 		}
 		compare(t, path, text, withoutDefaults(strings.ReplaceAll(got, file, filepath.Base(path))), want)
 	})
+}
+
+// withSecret writes a configuration, and beside it the secret that some of them name.
+func withSecret(t *testing.T, text string) (path string) {
+	t.Helper()
+	secret, err := os.ReadFile("testdata/secret.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = write(t, text)
+	save(t, filepath.Join(filepath.Dir(path), "secret.txt"), string(secret))
+	return path
 }
 
 // each runs a test for every file of a pattern, which are at least least.

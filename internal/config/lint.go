@@ -101,12 +101,12 @@ func (r *references) certificate(key, certFile, keyFile string) {
 	}
 	cert, err := readAtMost(certFile, maxPEMSize)
 	if err != nil {
-		r.errorf(key+".cert_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(certFile), rootCause(err))
+		r.unreadable(key+".cert_file", certFile, err)
 		return
 	}
 	private, err := readAtMost(keyFile, maxPEMSize)
 	if err != nil {
-		r.errorf(key+".key_file", "create the file, or correct the path", "%s cannot be read: %s", filePath(keyFile), rootCause(err))
+		r.unreadable(key+".key_file", keyFile, err)
 		return
 	}
 	if _, err = tls.X509KeyPair(cert, private); err != nil {
@@ -121,8 +121,8 @@ func (r *references) authorities(key, file string) {
 	}
 	pem, err := readAtMost(file, maxPEMSize)
 	if err != nil {
-		r.errorf(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(file), rootCause(err))
+		r.unreadable(key, file, err)
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		r.errorf(key, "name a file with certificates in PEM", "%s holds no certificate", filePath(file))
+		r.errorf(key, "name a file with certificates in PEM", "%s holds no certificate", r.shown(file))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -56,6 +57,7 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 		return nil, sorted(errs)
 	}
 	b := newBuilder(path, environ, o, s, root)
+	b.resolveKeys(reflect.ValueOf(file))
 	c := b.config(file)
 	errs = append(errs, b.errs...)
 	if len(errs) > 0 {
@@ -235,13 +237,4 @@ func quoted(s string) string {
 		return "the text"
 	}
 	return strconv.Quote(s)
-}
-
-// filePath returns the path of a file for a message, unless it could be a
-// credential in the wrong place.
-func filePath(s string) string {
-	if !filepath.IsAbs(s) && !strings.HasPrefix(s, ".") || strings.ContainsAny(s, "@|;, \t") || strings.Contains(s, "//") || strings.Count(s, ":") > 1 {
-		return "the file"
-	}
-	return s
 }

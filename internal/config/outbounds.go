@@ -210,7 +210,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 		}
 	}
 	if r.List != nil {
-		p.List, p.Scheme = listPath(b.path, *r.List), Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
+		p.List, p.Scheme = *r.List, Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
 		p.Proxies = append(p.Proxies, b.listed(key, r, p.Proxies)...)
 	} else if r.Scheme != nil {
 		b.errorf(key+".scheme", "remove it, or add list: FILE", "has no effect without a list")

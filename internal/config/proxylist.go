@@ -108,35 +108,25 @@ func readList(file string, text []byte, scheme Scheme) (l proxyLines) {
 	return l
 }
 
-// listPath returns the path of a pool's list, which is relative to the folder of
-// the configuration.
-func listPath(config, list string) string {
-	if list == "" || filepath.IsAbs(list) {
-		return list
-	}
-	return filepath.Join(filepath.Dir(config), list)
-}
-
 // listed returns the members that a pool's list has beside its own.
 func (b *builder) listed(key string, r raw.Pool, own []Proxy) []Proxy {
-	at, name := key+".list", *r.List
+	at, path := key+".list", *r.List
 	scheme := Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
 	switch {
-	case name == "":
+	case path == "":
 		b.errorf(at, "name a file, or remove it", "is empty")
 		return nil
-	case strings.Contains(name, "://"):
+	case strings.Contains(path, "://"):
 		b.errorf(at, "write it below proxies; the list of a provider is downloaded into a file", "is a URL, not a file")
 		return nil
 	}
-	path := listPath(b.path, name)
 	text, err := readAtMost(path, maxListSize)
 	if err != nil {
 		if b.missingOK {
 			text = []byte("http://list.invalid:1")
 		} else {
 			b.lists[path] = [sha256.Size]byte{}
-			b.errorf(at, "create the file, or correct the path, which is relative to the configuration's folder", "%s cannot be read: %s", filePath(name), rootCause(err))
+			b.unreadable(at, path, err)
 			return nil
 		}
 	}
@@ -147,7 +137,7 @@ func (b *builder) listed(key string, r raw.Pool, own []Proxy) []Proxy {
 		b.errorf(at, "correct it, or name another file", "more lines of the list are wrong than right (%d to %d): %s", n, len(l.proxies), l.errs[0])
 		return nil
 	case len(l.proxies) == 0 && len(own) == 0:
-		b.errorf(at, "write proxies into it, one a line", "%s has no proxy", filePath(name))
+		b.errorf(at, "write proxies into it, one a line", "%s has no proxy", b.shown(path))
 		return nil
 	}
 	b.warnOfList(at, path, l)

@@ -12,13 +12,15 @@ import (
 type references struct {
 	*report
 	env       map[string]string
-	missingOK bool            // a reference need not resolve, and no other file is read
-	files     map[string]bool // that ${file:...} named
-	literal   []string        // keys of passwords that are written out in the file
+	missingOK bool              // a reference need not resolve, and no other file is read
+	files     map[string]bool   // that ${file:...} named
+	folder    string            // at which relative paths begin, "" for the working directory
+	relative  map[string]string // by the path that they lead to: relative paths as they are written
+	literal   []string          // keys of passwords that are written out in the file
 }
 
 func newReferences(r *report, environ []string, missingOK bool) *references {
-	refs := &references{report: r, env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}}
+	refs := &references{report: r, env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}, relative: map[string]string{}}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok {
 			refs.env[name] = value
@@ -67,16 +69,17 @@ func (r *references) pieces(key, text string) []piece {
 
 func (r *references) secret(key, name string) string {
 	if path, ok := strings.CutPrefix(name, "file:"); ok {
+		path = r.resolve(path)
 		r.files[path] = true
 		raw, err := readAtMost(path, maxSecretSize)
 		if err != nil && !r.missingOK {
-			r.errorf(key, "create the file, or correct the path", "%s cannot be read: %s", filePath(path), rootCause(err))
+			r.unreadable(key, path, err)
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
 		if text == "" && err == nil { // perhaps about to be written; no password is never meant by naming a file
-			r.errorf(key, "write the secret into it", "%s is empty", filePath(path))
+			r.errorf(key, "write the secret into it", "%s is empty", r.shown(path))
 		}
-		r.warnQuotes(key, filePath(path), text)
+		r.warnQuotes(key, r.shown(path), text)
 		return text
 	}
 	value, ok := r.env[name]
@@ -176,6 +179,7 @@ func (m *marked) is(r rune) bool { return r >= firstMark && int(r-firstMark) < l
 // valid or not, so that a watcher notices a missing one when it appears. It
 // reads no more than Load would.
 func NamedFiles(path string) (names []string) {
+	dir := folderOf(path)
 	text, _ := readAtMost(path, maxFileSize) // what could be read counts
 	for rest := text; ; {
 		_, after, found := bytes.Cut(rest, []byte("${file:"))
@@ -184,21 +188,21 @@ func NamedFiles(path string) (names []string) {
 		}
 		end := bytes.IndexAny(after, "}\n")
 		if end > 0 && after[end] == '}' {
-			names = append(names, string(after[:end]))
+			names = append(names, inFolder(dir, string(after[:end])))
 		}
 		rest = after
 	}
 	for line := range bytes.Lines(text) {
 		if len(line) < maxPath {
 			for _, m := range listName.FindAllSubmatch(line, -1) {
-				names = append(names, listPath(path, string(m[1])))
+				names = append(names, inFolder(dir, string(m[1])))
 			}
 		}
 		if !bytes.HasPrefix(line, []byte("catalog:")) {
 			continue
 		}
 		if m := catalogName.FindSubmatch(line[:min(len(line), maxPath)]); m != nil {
-			names = append(names, string(m[1]))
+			names = append(names, inFolder(dir, string(m[1])))
 		}
 	}
 	return names

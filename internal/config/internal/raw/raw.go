@@ -5,7 +5,8 @@
 //
 // It checks nothing: package config checks the values. The tags range, excludes
 // (a key that may not stand beside it) and with (one that must) are for the schema;
-// tests hold it to what package config says.
+// tests hold it to what package config says. The tag names:"file" marks a path, which
+// package config resolves.
 package raw
 
 // Short is the key under which the short spelling of a mapping stands once the
@@ -30,8 +31,8 @@ type File struct {
 	Pools map[string]Pool `mapstructure:"pools"`
 	// The outbounds of exchanges, by id or alias. `proxyd exchanges` lists both. Two names of one exchange are an error, unless both have the same value.
 	Exchanges map[string]Exchange `mapstructure:"exchanges"`
-	// A file with additional rows for the catalogue of exchanges. It is watched and reloaded like this file. Default: none.
-	Catalog *string `mapstructure:"catalog"`
+	// A file with additional rows for the catalogue of exchanges. It is watched and reloaded like this file. A relative path begins at the folder of this file. Default: none.
+	Catalog *string `mapstructure:"catalog" names:"file"`
 	// What probes send.
 	Probe *Asking `mapstructure:"probe"`
 	// Rules that come before the exchanges. The first that matches applies. Default: none.
@@ -99,10 +100,10 @@ type User struct {
 
 // ServerTLS is a listener's certificate.
 type ServerTLS struct {
-	// The certificate, in PEM. A renewed file is loaded automatically.
-	CertFile *string `mapstructure:"cert_file" with:"key_file"`
-	// The key of the certificate.
-	KeyFile *string `mapstructure:"key_file" with:"cert_file"`
+	// The certificate, in PEM. A renewed file is loaded automatically. A relative path begins at the folder of this file.
+	CertFile *string `mapstructure:"cert_file" with:"key_file" names:"file"`
+	// The key of the certificate. A relative path begins at the folder of this file.
+	KeyFile *string `mapstructure:"key_file" with:"cert_file" names:"file"`
 }
 
 // Admin is where the admin server listens: an address, or this mapping.
@@ -177,7 +178,7 @@ type Pool struct {
 	// The members: URLs, `direct`, or mappings. Required without `list`.
 	Proxies []Proxy `mapstructure:"proxies"`
 	// A file with more members, one a line. A relative path begins at the folder of this file. Default: none.
-	List *string `mapstructure:"list"`
+	List *string `mapstructure:"list" names:"file"`
 	// The scheme of lines of `list` that have none. Default: http.
 	Scheme *string `mapstructure:"scheme" enum:"http,https,socks4,socks4a,socks5,socks5h"`
 	// The hop before each member that has none of its own.
@@ -215,12 +216,12 @@ type Proxy struct {
 
 // TLS is how the connection to an https proxy is verified.
 type TLS struct {
-	// Certificates to trust instead of those of the system, in PEM.
-	CAFile *string `mapstructure:"ca_file"`
-	// A client certificate to present to the proxy, in PEM.
-	CertFile *string `mapstructure:"cert_file" with:"key_file"`
-	// The key of the client certificate.
-	KeyFile *string `mapstructure:"key_file" with:"cert_file"`
+	// Certificates to trust instead of those of the system, in PEM. A relative path begins at the folder of this file.
+	CAFile *string `mapstructure:"ca_file" names:"file"`
+	// A client certificate to present to the proxy, in PEM. A relative path begins at the folder of this file.
+	CertFile *string `mapstructure:"cert_file" with:"key_file" names:"file"`
+	// The key of the client certificate. A relative path begins at the folder of this file.
+	KeyFile *string `mapstructure:"key_file" with:"cert_file" names:"file"`
 	// The name in the certificate of the proxy. Default: the host of the URL.
 	ServerName *string `mapstructure:"server_name"`
 	// Accept any certificate, with a warning. Default: false.

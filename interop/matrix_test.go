@@ -52,6 +52,7 @@ var exceptions = map[cell]string{
 	{"urllib3", "rest", "exec"}:                "urllib3 takes no proxy from the environment, and exec does not change it",
 	{"gobwas", "websocket", "exec"}:            "gobwas/ws connects by itself, and takes no proxy from the environment",
 	{"tokio-tungstenite", "websocket", "exec"}: "tokio-tungstenite knows of no proxies",
+	{"apache-httpclient", "rest", "exec"}:      "HttpClients.createDefault() does not read the properties of Java; createSystem() does",
 }
 
 // Promise (security): unmodified Python programs of cryptofeed, ccxt and other libraries reach their exchanges through the upstreams alone under proxyd exec; no name is looked up, nothing from ~/.netrc is sent.

@@ -62,9 +62,11 @@ fetch node env "LIST=$(digest interop/clients/package*.json)" npm ci --prefix "$
 # The compiled ones are built in the private network, of what is fetched here.
 "${GO:-go}" -C interop/clients/go mod download
 case " $CLIENTS_LANGUAGES " in *" rust "*)
+	command -v cargo >/dev/null || die "needs cargo 1.85 or later for the programs in Rust"
 	fetch cargo env "LIST=$(digest interop/clients/rust/Cargo.lock)" cargo fetch --quiet --locked --manifest-path interop/clients/rust/Cargo.toml
 esac
 case " $CLIENTS_LANGUAGES " in *" java "*)
+	need mvn=maven javac=default-jdk-headless
 	java=$dir/java-$(digest interop/clients/java/pom.xml)
 	fetch "${java##*/}" mvn -q -B -f interop/clients/java/pom.xml dependency:copy-dependencies -DoutputDirectory="$java"
 	export CLIENTS_JAVA="$java"

@@ -2,7 +2,7 @@
 package deploy
 
 import (
-	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,12 +21,8 @@ type unit map[string][]string
 
 func readUnit(t *testing.T, file string) unit {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	u, section := unit{}, ""
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(read(t, file)) {
 		line = strings.TrimSpace(line)
 		switch key, value, isSetting := strings.Cut(line, "="); {
 		case line == "" || line[0] == '#':
@@ -51,12 +47,12 @@ func (u unit) seconds(t *testing.T, key string) time.Duration {
 }
 
 func TestService(t *testing.T) {
-	u := readUnit(t, "proxyd.service")
+	u := readUnit(t, "systemd/proxyd.service")
 	for key, want := range map[string]string{
 		"[Service]Type":         "notify",
 		"[Service]NotifyAccess": "main", // of two generations the old one's words do not count
-		"[Service]ExecStart":    "/usr/local/bin/proxyd run -c /etc/proxyd/proxyd.yaml",
-		"[Service]ExecReload":   "/usr/local/bin/proxyd reload -c /etc/proxyd/proxyd.yaml",
+		"[Service]ExecStart":    "/usr/bin/proxyd run -c /etc/proxyd/proxyd.yaml",
+		"[Service]ExecReload":   "/usr/bin/proxyd reload -c /etc/proxyd/proxyd.yaml",
 	} {
 		if got := strings.Join(u[key], " "); got != want {
 			t.Errorf("%s: got %q, want %q", key, got, want)
@@ -84,36 +80,81 @@ func TestSocket(t *testing.T) {
 	for _, l := range c.Listen {
 		want = append(want, l.Address)
 	}
-	if diff := cmp.Diff(want, readUnit(t, "proxyd.socket")["[Socket]ListenStream"]); diff != "" {
+	if diff := cmp.Diff(want, readUnit(t, "systemd/proxyd.socket")["[Socket]ListenStream"]); diff != "" {
 		t.Errorf("(-default +socket)\n%s", diff)
 	}
 }
 
-// systemd itself finds nothing wrong, where there is one.
-func TestUnitsVerify(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
+// analyze runs systemd-analyze and returns what it prints; the test ends where there
+// is none.
+func analyze(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	program, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Log("no systemd-analyze here")
-		return
+		t.Skip("no systemd-analyze here")
 	}
+	out, err := exec.Command(program, args...).CombinedOutput() //nolint:gosec // found above
+	return string(out), err
+}
+
+// systemd finds nothing wrong with the units, nor with a feed's service that has
+// the drop-in.
+func TestUnitsVerify(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"proxyd.service", "proxyd.socket"} {
-		text, err := os.ReadFile(name)
-		if err != nil {
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		text = bytes.ReplaceAll(text, []byte("/usr/local/bin/proxyd"), []byte("/bin/sh")) // it must be there
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		return path
 	}
-	out, err := exec.Command(analyze, "verify", filepath.Join(dir, "proxyd.service"), filepath.Join(dir, "proxyd.socket")).CombinedOutput() //nolint:gosec // found above
-	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "proxyd.") { // there may be faults in the machine's own units
+	args := []string{"verify", "--man=no"}
+	for _, name := range []string{"proxyd.service", "proxyd.socket"} {
+		text := strings.ReplaceAll(read(t, "systemd/"+name), "/usr/bin/proxyd", "/bin/sh") // it must be there
+		args = append(args, write(name, text))
+	}
+	write("feed.service.d/proxyd.conf", read(t, "systemd/feed.conf"))
+	args = append(args, write("feed.service", "[Service]\nExecStart=/bin/sh\n"))
+	out, err := analyze(t, args...)
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "proxyd.") || strings.Contains(line, "feed.") { // the machine's own units may have errors
 			t.Error(line)
 		}
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// The unit's exposure is at most 2.0, as systemd sums it up: 0 is least, 10 most.
+func TestUnitExposure(t *testing.T) {
+	if out, err := analyze(t, "--version"); err != nil || systemdVersion(t, out) < 250 {
+		t.Skip("systemd-analyze has no --offline before version 250")
+	}
+	out, err := analyze(t, "security", "--no-pager", "--offline=yes", "--threshold=20", "systemd/proxyd.service")
+	if err != nil || !strings.Contains(out, "Overall exposure level") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// systemdVersion returns 252 of "systemd 252 (252.38-1)".
+func systemdVersion(t *testing.T, text string) int {
+	t.Helper()
+	var n int
+	if _, err := fmt.Sscanf(text, "systemd %d", &n); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	return n
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

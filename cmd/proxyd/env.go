@@ -28,14 +28,16 @@ var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROX
 // nodeVariable makes Node, from 22.21 and 24 on, read the others.
 const nodeVariable = "NODE_USE_ENV_PROXY"
 
-// shells are the supported syntaxes. fail is what makes the shell fail when there
-// is nothing to print: eval of an empty string succeeds, and the client would then
+// shells are the supported syntaxes: what stands before the variables, and how each
+// is set and unset. fail is what makes the shell, or the unit, fail when there is
+// nothing to print: eval of an empty string succeeds, and the client would then
 // connect directly.
-var shells = map[string]struct{ set, unset, fail string }{
-	"sh":         {"export %s=%s\n", "unset %s\n", "false\n"},
-	"fish":       {"set -gx %s %s\n", "set -e %s\n", "false\n"},
-	"powershell": {"$env:%s = \"%s\"\n", "Remove-Item -ErrorAction SilentlyContinue Env:%s\n", "throw 'proxyd env failed'\n"},
-	"docker":     {"-e %s=%s\n", "", ""},
+var shells = map[string]struct{ begin, set, unset, fail string }{
+	"sh":         {"", "export %s=%s\n", "unset %s\n", "false\n"},
+	"fish":       {"", "set -gx %s %s\n", "set -e %s\n", "false\n"},
+	"powershell": {"", "$env:%s = \"%s\"\n", "Remove-Item -ErrorAction SilentlyContinue Env:%s\n", "throw 'proxyd env failed'\n"},
+	"docker":     {"", "-e %s=%s\n", "", ""},
+	"systemd":    {"[Unit]\nWants=proxyd.service\nAfter=proxyd.service\n\n[Service]\n", "Environment=%s=%s\n", "", "[Service]\nExecStartPre=/bin/false\n"},
 }
 
 // shellNames are other names of the shells above.
@@ -58,13 +60,15 @@ working snippet for one client library.
 
 They point at the first listener without use, password or TLS; --listener names
 another one. Only the key listen of the configuration has to be valid. If nothing
-can be printed, the shell that evaluates the output fails too.
+can be printed, the shell that evaluates the output fails too, and so does the
+service whose drop-in it is.
 
 If a host serves both kinds and they have different outbounds, WS_PROXY and
 WSS_PROXY have +websocket in their user name; --kind-label adds it always.`,
 		Example: `  eval "$(proxyd env)"
   proxyd env --shell fish | source
   vars=$(proxyd env --shell docker) && docker run --network host $vars my-feed
+  proxyd env --shell systemd > /etc/systemd/system/feed.service.d/proxyd.conf
   proxyd env --for ccxt
   eval "$(proxyd env --unset)"`,
 		Args: cobra.ArbitraryArgs,
@@ -95,7 +99,7 @@ WSS_PROXY have +websocket in their user name; --kind-label adds it always.`,
 		return nil
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.shell, "shell", "sh", "`SHELL`: sh (bash, zsh, ksh), fish, powershell or docker")
+	flags.StringVar(&o.shell, "shell", "sh", "`SHELL`: sh (bash, zsh, ksh), fish, powershell, docker, or systemd for a drop-in of a unit")
 	flags.StringVar(&o.client, "for", "", "print the snippet for `CLIENT`: "+strings.Join(clientNames(), ", "))
 	flags.StringVar(&o.listener, "listener", "", "point at the listener `ADDR`, as the configuration writes it")
 	flags.StringVar(&o.user, "user", "", "`NAME[:PASSWORD]` for the listener; without auth the name is a label for the log")
@@ -113,7 +117,7 @@ func (o *envOptions) shellName() string {
 
 // print writes the variables or the snippet.
 func (o *envOptions) print(cmd *cobra.Command) error {
-	if err := oneOf("shell", o.shellName(), "sh", "fish", "powershell", "docker"); err != nil {
+	if err := oneOf("shell", o.shellName(), "sh", "fish", "powershell", "docker", "systemd"); err != nil {
 		return err
 	}
 	if o.unset {
@@ -266,7 +270,11 @@ func variables(p pointers) (list [][2]string) {
 
 // writeEnv prints every variable in the syntax of a shell.
 func writeEnv(out io.Writer, shell string, p pointers) {
+	fmt.Fprint(out, shells[shell].begin)
 	for _, v := range variables(p) {
+		if shell == "systemd" {
+			v[1] = strings.ReplaceAll(v[1], "%", "%%") // which begins a specifier there
+		}
 		fmt.Fprintf(out, shells[shell].set, v[0], v[1])
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ func TestEnvInEveryShell(t *testing.T) {
 		"fish":       "set -gx HTTPS_PROXY http://127.0.0.1:9999\n",
 		"powershell": "$env:WSS_PROXY = \"http://127.0.0.1:9999\"\n",
 		"docker":     "-e ALL_PROXY=http://127.0.0.1:9999\n",
+		"systemd":    "[Service]\nEnvironment=HTTP_PROXY=http://127.0.0.1:9999\n",
 	} {
 		out, _, code := call("env", "-c", path, "--shell", shell)
 		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "169.254.169.254") || strings.Count(out, "\n") < 12 {
@@ -51,6 +53,7 @@ func TestEnvPointsAtAListener(t *testing.T) {
 		"a password":                   {[]string{"-c", all, "--listener", "127.0.0.1:9002"}, "HTTPS_PROXY=http://127.0.0.1:9002\n", "--user NAME:PASSWORD", 0},
 		"a password, for a client":     {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--for", "curl"}, "http://127.0.0.1:9002", "--user NAME:PASSWORD", 0},
 		"a password that is named":     {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot:p@$ '1"}, "HTTPS_PROXY=http://bot:p%40%24%20%271@127.0.0.1:9002\n", "", 0},
+		"a password, for systemd":      {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot:p@$ '1", "--shell", "systemd"}, "HTTPS_PROXY=http://bot:p%%40%%24%%20%%271@127.0.0.1:9002\n", "", 0},
 		"a name alone, and auth":       {[]string{"-c", all, "--listener", "127.0.0.1:9002", "--user", "bot"}, "", "needs a password: NAME:PASSWORD", 2},
 		"a label":                      {[]string{"-c", all, "--user", "bot-1"}, "HTTPS_PROXY=http://bot-1:x@[::1]:9005\n", "", 0},
 		"a label, for a client":        {[]string{"-c", all, "--user", "bot-1", "--for", "websocket-client"}, `http_proxy_auth=("bot-1", "x")`, "", 0},
@@ -103,5 +106,18 @@ func TestEnvAddsKindLabel(t *testing.T) {
 	auth := file(t, "listen: {address: 127.0.0.1:9, auth: {users: [{name: bot, password: pw}]}}\n"+split)
 	if out, _, _ := call("env", "-c", auth); strings.Contains(out, "+websocket") {
 		t.Errorf("a label in place of a user:\n%s", out)
+	}
+}
+
+// The drop-in that is shipped for feeds is what env prints for the default listener.
+func TestEnvIsTheShippedDropIn(t *testing.T) {
+	shipped, err := os.ReadFile("../../deploy/systemd/feed.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	comment := regexp.MustCompile(`(?m)^#.*\n`)
+	want := strings.TrimLeft(comment.ReplaceAllString(string(shipped), ""), "\n")
+	if got, _, _ := call("env", "-c", file(t, "default: direct\n"), "--shell", "systemd"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

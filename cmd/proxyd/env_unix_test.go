@@ -59,7 +59,7 @@ func TestEnvOfFileWithErrorsIsEvaluated(t *testing.T) {
 		}
 	}
 	invalid := file(t, "listen: nowhere\n")
-	for shell, want := range map[string]string{"fish": "false\n", "powershell": "throw 'proxyd env failed'\n", "docker": ""} {
+	for shell, want := range map[string]string{"fish": "false\n", "powershell": "throw 'proxyd env failed'\n", "docker": "", "systemd": "[Service]\nExecStartPre=/bin/false\n"} {
 		if out, _, code := call("env", "-c", invalid, "--shell", shell); out != want || code != 1 {
 			t.Errorf("%s: exit code %d, %q", shell, code, out)
 		}

@@ -72,8 +72,8 @@ func TestDrainAndResume(t *testing.T) {
 	call(0, "", "drain", "a", "binance")
 	call(0, "ok\n", "status")
 	call(0, "", "drain", "b", "binance")
-	call(0, "BAD: binance websocket: 0 tunnels, since ", "status")
-	call(0, ": no upstream can be used: a, b are drained for binance\nDEGRADED: binance http: no upstream can be used for new connections: a, b are drained for binance\n", "status")
+	call(0, "BAD: binance websocket (unused): 0 tunnels, since ", "status")
+	call(0, ": no upstream can be used: a, b are drained for binance\nDEGRADED: binance http: no upstream can be used for new connections: a, b are drained for binance; to end the drain: proxyd resume a binance\n", "status")
 	call(1, "no exchange", "drain", "a", "nowhere")
 }
 

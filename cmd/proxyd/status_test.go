@@ -144,13 +144,33 @@ func TestStatusOfLossesThatNoClientMisses(t *testing.T) {
 	v := statusView{width: 80, now: time.Now()}
 	v.status(s)
 	out := v.String()
-	for _, want := range []string{"  okx http: 0 tunnels, since 10:17:56\n", "  not asked for: aevo, alpaca, okx websocket\n"} {
+	for _, want := range []string{"  okx http: 0 tunnels, since 10:17:56\n", "  unused: aevo, alpaca, okx websocket\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
 	if n := strings.Count(out, "aevo"); n != 1 {
 		t.Errorf("aevo stands %d times in\n%s", n, out)
+	}
+}
+
+// A row whose tunnels are open again, and one that goes on with something wrong, are
+// neither ok nor only lost.
+func TestStatusNamesRowsThatRetryAndThoseThatAreDegraded(t *testing.T) {
+	t.Parallel()
+	s := admin.Status{
+		Exchanges: []feed.Exchange{
+			{Exchange: "okx", Kind: "websocket", State: feed.Lost, Retrying: true, Cause: "x", Counts: feed.Counts{Tunnels: 3, Opened: 3}},
+			{Exchange: "bybit", Kind: "http", State: feed.OK, Cause: "x", Counts: feed.Counts{Opened: 3}},
+		},
+		Tunnels: []admin.Count{{Exchange: "okx", Kind: "websocket", Upstream: "a", Tunnels: 3}, {Exchange: "bybit", Kind: "http", Upstream: "b"}},
+	}
+	v := statusView{width: 80, now: time.Now()}
+	v.status(s)
+	for _, want := range []string{"\nretrying okx      websocket a ", "\ndegraded bybit    http      b "} {
+		if !strings.Contains(v.String(), want) {
+			t.Errorf("no %q in\n%s", want, v.String())
+		}
 	}
 }
 

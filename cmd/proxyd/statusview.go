@@ -111,7 +111,7 @@ func (v *statusView) lost(s admin.Status) {
 				v.wrapped("  "+v.rowName(e)+": ", strings.TrimRight(strings.TrimSuffix(e.Text, e.Cause), ":; "))
 			}
 			if len(quiet) > 0 {
-				v.wrapped("  not asked for: ", quietWords(quiet))
+				v.wrapped("  unused: ", quietWords(quiet))
 			}
 		}
 		if e.Hint != "" {
@@ -121,7 +121,11 @@ func (v *statusView) lost(s admin.Status) {
 }
 
 func (v *statusView) rowName(e *feed.Exchange) string {
-	return cutName(e.Exchange, v.width-44) + " " + e.Kind
+	name := cutName(e.Exchange, v.width-44) + " " + e.Kind
+	if e.State == feed.Lost && !e.Asked() {
+		name += " (unused)"
+	}
+	return name
 }
 
 // sameCause returns the rows that are lost, those of one cause together, in their
@@ -232,6 +236,8 @@ func (v *statusView) exchange(g *grid, e *feed.Exchange, list []admin.Count) {
 	switch {
 	case e.State.Bad():
 		colour = red
+	case e.Degraded():
+		colour = yellow
 	case e.State == feed.Idle:
 		colour = grey
 	}
@@ -240,10 +246,10 @@ func (v *statusView) exchange(g *grid, e *feed.Exchange, list []admin.Count) {
 			fmt.Sprint(tunnels), shortBytes(down), v.since(last), fmt.Sprint(failed))
 	}
 	if len(list) == 0 {
-		row(string(e.State), "", e.Tunnels, e.Down.Second, e.LastByte, e.Failed)
+		row(e.Word(), "", e.Tunnels, e.Down.Second, e.LastByte, e.Failed)
 	}
 	for _, c := range list {
-		state := string(e.State)
+		state := e.Word()
 		switch {
 		case c.Silent:
 			state = string(feed.Silent)

@@ -35,8 +35,12 @@ func (s Status) Problems() []string {
 		news = append(news, "STARTING: takes no connections yet")
 	}
 	for i := range s.Exchanges {
-		if e := &s.Exchanges[i]; !e.State.Bad() && e.Cause != "" {
-			news = append(news, "DEGRADED: "+rowName(e)+": "+e.Text)
+		if e := &s.Exchanges[i]; e.Degraded() {
+			line := "DEGRADED: " + rowName(e) + ": " + e.Text
+			if e.Hint != "" {
+				line += "; " + e.Hint
+			}
+			news = append(news, line)
 		}
 	}
 	for _, r := range s.Reasons {
@@ -45,7 +49,7 @@ func (s Status) Problems() []string {
 	return news
 }
 
-// lineWidth is where the line of the exchanges that are lost is cut.
+// lineWidth is where the line of the exchanges that are lost stops to name them.
 const lineWidth = 160
 
 // loss is one or more exchanges and kinds that are lost for the same cause.
@@ -57,8 +61,8 @@ type loss struct {
 func (l *loss) String() string { return strings.Join(l.names, ", ") + ": " + l.text }
 
 // lostLines returns a line that names every exchange and kind that is lost, the
-// worst first, as far as there is room; and a line each for what it does not tell in
-// full.
+// worst first, as far as there is room, with the words of the first one in full; and a
+// line each for the others.
 func lostLines(rows []feed.Exchange, now time.Time) []string {
 	losses := lossesOf(rows, now)
 	if len(losses) == 0 {
@@ -91,32 +95,29 @@ func headLine(losses []loss) (line string, told int) {
 		}
 		return fmt.Sprintf(" (+%d more)", n)
 	}
-	line, told = "BAD: "+losses[0].String(), 1
-	if room := lineWidth - len(more(len(others))); len(line) > room {
-		names, named, width := losses[0].names, 0, 0
-		for named < len(names) && (named == 0 || width+len(names[named]) < lineWidth/2) {
-			width += len(names[named]) + len(", ")
-			named++
-		}
-		whole := func() string { return "BAD: " + strings.Join(names[:named], ", ") + ": " + losses[0].text }
-		for named > 2 && len(whole()+more(len(names)-named+len(others))) > lineWidth {
-			named-- // the cause says more than a third name
-		}
-		line = whole()
-		rest := more(len(names) - named + len(others))
-		return cutAt(line, lineWidth-len(rest)) + rest, 0
+	names, text := losses[0].names, losses[0].text
+	named := len(names)
+	whole := func() string {
+		return "BAD: " + strings.Join(names[:named], ", ") + ": " + text + more(len(names)-named+len(others))
 	}
+	for named > 2 && len(whole()) > lineWidth {
+		named-- // the cause says more than a third name
+	}
+	if named < len(names) {
+		return whole(), 0
+	}
+	line = "BAD: " + losses[0].String()
 	for i, name := range others {
 		next := line + ", " + name
 		if i == 0 {
-			next = line + "; also " + name
+			next = line + "; lost too: " + name
 		}
 		if len(next)+len(more(len(others)-i-1)) > lineWidth {
-			return line + more(len(others)-i), told
+			return line + more(len(others)-i), 1
 		}
 		line = next
 	}
-	return line, told
+	return line, 1
 }
 
 // lossesOf returns the losses in the order of the rows; those with the same cause
@@ -170,6 +171,9 @@ func together(group []*feed.Exchange, now time.Time) string {
 		open, lost = open+e.Tunnels, lost+e.Lost
 	}
 	text := printable.Count(open, "tunnel", "tunnels")
+	if !slices.ContainsFunc(group, func(e *feed.Exchange) bool { return !e.Retrying }) {
+		return fmt.Sprintf("%s, ok when a new one has lasted 5 s; before, lost since %s: %s", text, printable.Clock(earliest(group), now), group[0].Cause)
+	}
 	if lost > 0 {
 		text += fmt.Sprintf(", %d lost", lost)
 	}
@@ -194,12 +198,10 @@ func earliest(group []*feed.Exchange) time.Time {
 	return slices.MinFunc(group, func(a, b *feed.Exchange) int { return a.Since.Compare(b.Since) }).Since
 }
 
-func rowName(e *feed.Exchange) string { return e.Exchange + " " + e.Kind }
-
-// cutAt returns s with at most limit bytes, "..." included.
-func cutAt(s string, limit int) string {
-	if len(s) <= limit {
-		return s
+// rowName returns an exchange and kind, and whether no client misses it.
+func rowName(e *feed.Exchange) string {
+	if e.State == feed.Lost && !e.Asked() {
+		return e.Exchange + " " + e.Kind + " (unused)"
 	}
-	return s[:limit-3] + "..."
+	return e.Exchange + " " + e.Kind
 }

@@ -19,9 +19,18 @@ func lostRow(exchange string, lost int, cause string) feed.Exchange {
 	}
 }
 
+// retryingRow is one whose tunnels are open again.
+func retryingRow(exchange string, tunnels int) feed.Exchange {
+	e := lostRow(exchange, 0, denied)
+	e.Retrying, e.Tunnels, e.Opened = true, tunnels, tunnels
+	return e
+}
+
 const denied = "upstream_denied by tokyo-1, tokyo-2"
 
-// Promise (feeds): line 1 names every exchange and kind that is lost, the worst first, cut at 160 columns with how many more there are.
+var long = "upstream_refused by " + strings.Repeat("a-long-name, ", 10) + "b"
+
+// Promise (feeds): line 1 names every exchange and kind that is lost, the worst first, and at 160 columns how many more there are; the words of the first one are never cut, and not said twice.
 func TestLineOfLostExchanges(t *testing.T) {
 	t.Parallel()
 	many := func(n int, cause func(i int) string) (rows []feed.Exchange) {
@@ -40,10 +49,24 @@ func TestLineOfLostExchanges(t *testing.T) {
 			[]feed.Exchange{lostRow("binance", 40, denied), lostRow("okx", 9, denied), lostRow("bybit", 1, denied)},
 			[]string{"BAD: binance websocket, okx websocket, bybit websocket: 0 tunnels, 50 lost, since 10:17:56: upstream_denied by tokyo-1, tokyo-2"},
 		},
+		"one cause for two that retry": {
+			[]feed.Exchange{retryingRow("binance", 3), retryingRow("okx", 2)},
+			[]string{"BAD: binance websocket, okx websocket: 5 tunnels, ok when a new one has lasted 5 s; before, lost since 10:17:56: " + denied},
+		},
 		"two causes": {
 			[]feed.Exchange{lostRow("binance", 40, denied), lostRow("okx", 9, "overload")},
-			[]string{"BAD: binance websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2; also okx websocket",
+			[]string{"BAD: binance websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2; lost too: okx websocket",
 				"BAD: okx websocket: 0 tunnels (9 until 10:17:56), 54 refused in 1 min: overload"},
+		},
+		"two causes, both short": {
+			[]feed.Exchange{lostRow("okx", 40, "overload"), lostRow("bybit", 9, denied), {Exchange: "okx", Kind: "http", State: feed.Lost, Cause: "a is drained", Text: "0 tunnels"}},
+			[]string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: overload; lost too: bybit websocket, okx http (unused)",
+				"BAD: bybit websocket: 0 tunnels (9 until 10:17:56), 54 refused in 1 min: upstream_denied by tokyo-1, tokyo-2", "BAD: okx http (unused): 0 tunnels"},
+		},
+		"one with a long cause": {[]feed.Exchange{lostRow("okx", 40, long)}, []string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: " + long}},
+		"the first of two is long": {
+			[]feed.Exchange{lostRow("okx", 40, long), lostRow("bybit", 9, "overload")},
+			[]string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: " + long + " (+1 more)", "BAD: bybit websocket: 0 tunnels (9 until 10:17:56), 54 refused in 1 min: overload"},
 		},
 		"forty with one cause": {many(40, func(int) string { return denied }), []string{
 			"BAD: exchange_00 websocket, exchange_01 websocket, exchange_02 websocket: 0 tunnels, 1600 lost, since 10:17:56: upstream_denied by tokyo-1, tokyo-2 (+37 more)",
@@ -61,7 +84,7 @@ func TestLineOfLostExchanges(t *testing.T) {
 					t.Errorf("line %d:\n got %s\nwant %s", i+1, got[i], want)
 				}
 			}
-			if len(got) > 0 && len(got[0]) > 160 {
+			if len(got) > 0 && len(got[0]) > 160 && !strings.Contains(got[0], long) {
 				t.Errorf("%d columns", len(got[0]))
 			}
 		})
@@ -93,11 +116,11 @@ func TestOrderOfProblems(t *testing.T) {
 		State: StateReady, Reasons: []string{"log lines lost"}, Config: Config{Faults: []string{"proxyd.yaml:1:1: no"}},
 		Exchanges: []feed.Exchange{
 			lostRow("okx", 3, denied),
-			{Exchange: "kraken", Kind: "http", State: feed.OK, Cause: "no upstream can be used: a is drained", Text: "no upstream can be used for new connections: a is drained"},
+			{Exchange: "kraken", Kind: "http", State: feed.OK, Cause: "no upstream can be used: a is drained", Text: "no upstream can be used for new connections: a is drained", Hint: "proxyd resume a"},
 		},
 	}
 	got := s.Problems()
-	for i, want := range []string{"BAD: okx websocket: ", "FILE NOT IN FORCE: proxyd.yaml:1:1: no", "DEGRADED: kraken http: no upstream can be used for new connections: a is drained", "DEGRADED: log lines lost"} {
+	for i, want := range []string{"BAD: okx websocket: ", "FILE NOT IN FORCE: proxyd.yaml:1:1: no", "DEGRADED: kraken http: no upstream can be used for new connections: a is drained; proxyd resume a", "DEGRADED: log lines lost"} {
 		if i >= len(got) || !strings.HasPrefix(got[i], want) {
 			t.Fatalf("line %d of %q, want %q", i+1, got, want)
 		}

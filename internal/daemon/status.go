@@ -77,11 +77,11 @@ func withOlder(rows []feed.Exchange, older []admin.Process) []feed.Exchange {
 	return rows
 }
 
-// tunnelCounts returns the feeds in short: those with live tunnels, or with failures
-// in the last hour.
+// tunnelCounts returns the feeds in short: those with live tunnels, with data in the
+// last minute (plain requests keep no tunnel), or with failures in the last hour.
 func tunnelCounts(r feed.Report) (list []admin.Count) {
 	for i := range r.Feeds {
-		if f := &r.Feeds[i]; f.Tunnels > 0 || f.Failed > 0 {
+		if f := &r.Feeds[i]; f.Tunnels > 0 || f.Failed > 0 || r.Time.Sub(f.LastByte) < time.Minute {
 			list = append(list, admin.Count{
 				Exchange: f.Exchange, Kind: f.Kind, Upstream: f.Upstream, Tunnels: f.Tunnels, Down: f.Down, LastByte: f.LastByte,
 				Opened: f.Opened, Failed: f.Failed, Silent: f.Silence != nil,

@@ -38,3 +38,20 @@ binance no_traffic no traffic yet`
 		t.Errorf("%+v", row)
 	}
 }
+
+// The rows of upstreams are those that carry, or have in the last minute: an exchange
+// that is in use by plain requests alone has one, too.
+func TestCountsNameTheUpstreamsOfPlainRequests(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	row := func(upstream string, tunnels, failed int, last time.Duration) feed.Feed {
+		return feed.Feed{Exchange: "okx", Kind: "http", Upstream: upstream, Counts: feed.Counts{Tunnels: tunnels, Failed: failed, LastByte: now.Add(-last)}}
+	}
+	var got []string
+	for _, c := range tunnelCounts(feed.Report{Time: now, Feeds: []feed.Feed{row("open", 1, 0, time.Hour), row("failed", 0, 1, time.Hour), row("plain", 0, 0, time.Second), row("old", 0, 0, time.Hour), {Upstream: "never"}}}) {
+		got = append(got, c.Upstream)
+	}
+	if want := "open failed plain"; strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}

@@ -14,7 +14,7 @@ import (
 // EXCHANGE for the exchange, FILE for the configuration's.
 var hints = map[failure.Class]string{
 	failure.UpstreamDenied:      "ask the provider of UPSTREAM, or use another upstream; proxyd probe EXCHANGE tries each",
-	failure.UpstreamAuth:        "check the credentials of UPSTREAM in FILE, then: proxyd reload",
+	failure.UpstreamAuth:        "correct the credentials of UPSTREAM in FILE, or in the file that it names for them: either applies when it is saved",
 	failure.UpstreamRefused:     "nothing listens at UPSTREAM: start the proxy, or correct the port in FILE; proxyd probe EXCHANGE tries each upstream",
 	failure.UpstreamUnreachable: "check the network between this machine and UPSTREAM; proxyd probe EXCHANGE tries each upstream",
 	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another upstream; proxyd probe EXCHANGE tries each",
@@ -51,19 +51,19 @@ func (p *pair) hint(file string) string {
 			return s.hint
 		}
 		return p.expand(file, hintSilent)
-	case p.state != Lost:
+	case p.state != Lost && p.noMember == nil:
 		return ""
 	}
 	causes := p.recent()
-	if len(causes) == 0 || p.refusedForWant() {
-		if i := slices.IndexFunc(p.noMember, func(u upstream.Unavailable) bool { return u.Drained != "" }); i >= 0 {
-			return "to end the drain: proxyd resume " + p.noMember[i].Drained
-		}
-		return p.expand(file, cmp.Or(hints[ejectedFor(p.noMember)], hintNoMember))
+	if p.state != Lost || len(causes) == 0 || p.refusedForWant() {
+		return p.memberHint(file)
 	}
 	last := slices.MaxFunc(causes, func(a, b cause) int { return a.last.Compare(b.last) })
+	_, turned := p.verdict(last)
 	switch {
 	case last.class != "":
+	case turned != "":
+		return p.expand(file, turnedHints[turned])
 	case last.by == tunnel.ByUpstream:
 		return p.expand(file, hintUpstream)
 	case last.by == tunnel.ByClient:
@@ -78,7 +78,7 @@ func (p *pair) hint(file string) string {
 		}
 	}
 	slices.Sort(names)
-	return p.expand(file, cmp.Or(hints[last.class], hintNoMember), names...)
+	return withResume(p.drained(), p.expand(file, cmp.Or(hints[last.class], hintNoMember), names...))
 }
 
 // ejectedFor returns the class for which all of some upstreams are ejected, "" for none.

@@ -62,11 +62,14 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		if p.state.Bad() {
 			row.Lost = max(0, p.high-p.live)
 		}
-		if p.state == Lost || p.noMember != nil {
-			row.Cause = p.cause()
-		} else if s := p.silence(); s != nil && p.state == Silent {
+		switch s := p.silence(); {
+		case p.state == Lost:
+			row.Cause, row.Retrying = p.cause(), p.retrying(now)
+		case p.state == Silent && s != nil:
 			row.Cause, row.Silent = s.why, p.silentTunnels()
-		} else {
+		case p.noMember != nil:
+			row.Cause = memberWords(p.noMember, "")
+		default:
 			_, row.Cause = p.unwell(t.sec, now)
 		}
 		if history {

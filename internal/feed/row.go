@@ -39,6 +39,7 @@ type Exchange struct {
 	Cause      string    `json:"cause,omitempty"`          // of a loss: "upstream_denied by tokyo-1, tokyo-2"; of a silence, whom it blames
 	Hint       string    `json:"hint,omitempty"`           // what to do
 	Lost       int       `json:"lost,omitempty"`           // tunnels that were open before, and are not
+	Retrying   bool      `json:"retrying,omitempty"`       // it is lost; tunnels are open since the last failure, and none has lasted
 	Silent     int       `json:"silent_tunnels,omitempty"` // tunnels that are silent, while the state is
 	History    []int64   `json:"history,omitempty"`        // bytes from the exchange in each of the last 60 s, the oldest first
 	Counts
@@ -48,6 +49,20 @@ type Exchange struct {
 // it was lost.
 func (e *Exchange) Asked() bool {
 	return e.Lost > 0 || e.Failed > 0 || e.Opened > 0 || e.TunnelsMax > 0
+}
+
+// Degraded reports whether it is served, and something is wrong with it.
+func (e *Exchange) Degraded() bool { return !e.State.Bad() && e.Cause != "" }
+
+// Word returns the state for people: beside the states "retrying" and "degraded".
+func (e *Exchange) Word() string {
+	switch {
+	case e.Retrying:
+		return "retrying"
+	case e.State == OK && e.Degraded():
+		return "degraded"
+	}
+	return string(e.State)
 }
 
 // Feed is the row of the tunnels of one exchange and kind through one upstream.

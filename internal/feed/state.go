@@ -46,6 +46,7 @@ type pair struct {
 
 	inherited int       // tunnels that the process before this one had
 	carrying  time.Time // when it began to work: a tunnel opened, or a request was answered
+	risen     time.Time // when a tunnel last opened
 	answered  time.Time // when a plain request was last answered
 	ended     time.Time // when its last tunnel ended
 	cutBy     string    // the upstream through which that went
@@ -68,12 +69,13 @@ const (
 	requestsFor = time.Minute      // an exchange without tunnels is in use so long after a request
 	justNow     = time.Second      // requests that have failed since one succeeded so shortly before are no loss yet
 	curedAfter  = 5 * time.Second  // so long after the last failure a cure counts that no client has tried
+	retryAfter  = time.Second      // tunnels that are open so long after the last failure are worth saying
 	doubtFor    = 10 * time.Minute // what its clients closed at once, and did not open again, is no loss then
 )
 
 // rose notes that a tunnel has opened.
 func (p *pair) rose(now time.Time) {
-	p.carrying = cmp.Or(p.carrying, now)
+	p.carrying, p.risen = cmp.Or(p.carrying, now), now
 	if p.live > p.high || p.live == p.high && p.fell.IsZero() {
 		p.high, p.fell = p.live, time.Time{}
 	}
@@ -208,6 +210,13 @@ func (p *pair) failing(now time.Time) bool {
 		return now.Sub(p.used) <= doubtFor
 	}
 	return true
+}
+
+// retrying reports whether tunnels of a pair that is lost have opened since the last
+// failure, and it is to be seen whether they last.
+func (p *pair) retrying(now time.Time) bool {
+	last := p.lastFailure()
+	return p.state == Lost && p.live > 0 && p.failing(now) && !p.risen.Before(last) && now.Sub(last) >= retryAfter
 }
 
 // silentTunnels returns how many tunnels of its silent feeds are silent.

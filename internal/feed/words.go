@@ -9,7 +9,6 @@ import (
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // maxNames is how many upstreams a text names.
@@ -20,6 +19,9 @@ func (p *pair) words(sec int64, now time.Time) string {
 	switch p.state {
 	case Lost:
 		text := p.openWords(now)
+		if p.retrying(now) {
+			text = fmt.Sprintf("%s open, no failure since %s, ok when a new one has lasted 5 s; before", printable.Count(p.live, "tunnel is", "tunnels are"), printable.Clock(p.lastFailure(), now))
+		}
 		if how := p.failedWords(sec, now); how != "" {
 			text += ", " + how
 		}
@@ -36,7 +38,7 @@ func (p *pair) words(sec int64, now time.Time) string {
 		}
 	case OK:
 		if p.noMember != nil {
-			return "no upstream can be used for new connections: " + unavailableWords(p.noMember)
+			return memberWords(p.noMember, " for new connections")
 		}
 		text, _ := p.unwell(sec, now)
 		return text
@@ -92,16 +94,23 @@ func (p *pair) failedWords(sec int64, now time.Time) string {
 }
 
 // cause returns what the failures have in common: "upstream_denied by tokyo-1,
-// tokyo-2".
+// tokyo-2", and what is known of these upstreams: "tokyo-1 is geoblocked by okx".
 func (p *pair) cause() string {
 	causes := p.recent()
 	if len(causes) == 0 || p.refusedForWant() {
 		if p.noMember != nil {
-			return "no upstream can be used: " + unavailableWords(p.noMember)
+			return memberWords(p.noMember, "")
 		}
 		return ""
 	}
-	return causeWords(causes)
+	parts, rest := p.turnedWords(merged(causes))
+	if len(rest) > 0 {
+		parts = append(parts, causeWords(rest))
+	}
+	if drained := p.drained(); len(drained) > 0 {
+		parts = append(parts, unavailableWords(drained))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // refusedForWant reports whether requests failed for want of a member alone, and still
@@ -244,29 +253,6 @@ func (p *pair) backWords(since, now time.Time) string {
 		return "tunnels open again" + lost + ", but silent"
 	}
 	return "can be used again" + lost + "; no client asks for it"
-}
-
-// unavailableWords returns why upstreams cannot be used: "tokyo-1, tokyo-2 are ejected
-// (upstream_refused), osaka-1 is drained".
-func unavailableWords(list []upstream.Unavailable) string {
-	var parts []string
-	for i, u := range list {
-		if slices.ContainsFunc(list[:i], func(have upstream.Unavailable) bool { return have.Why == u.Why }) {
-			continue
-		}
-		names := []string{u.Upstream}
-		for _, other := range list[i+1:] {
-			if other.Why == u.Why {
-				names = append(names, other.Upstream)
-			}
-		}
-		is := " is "
-		if len(names) > 1 {
-			is = " are "
-		}
-		parts = append(parts, strings.Join(names, ", ")+is+u.Why)
-	}
-	return strings.Join(parts, ", ")
 }
 
 // namesOf returns a list of names, cut.

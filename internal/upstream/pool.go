@@ -173,29 +173,31 @@ type Unavailable struct {
 	Drained  string // what an operator has drained, as proxyd resume takes it: "tokyo-1", "tokyo-1 okx"; "": nothing
 	Soon     bool   // it has refused a client's request, and is tried again soon
 	Answers  bool   // it is ejected and, as the last resort, has carried a connection since its last failure
+	Tried    bool   // new connections are tried through it where no other is left
 }
 
 // maxUnavailable bounds what Unavailable returns.
 const maxUnavailable = 5
 
 // Unavailable returns why members may not be used for an exchange and a kind, of
-// the first few that are enabled; of all of them if none is.
+// the first few that are enabled, those that are drained before others; of all of them
+// if none is enabled.
 func (p *Pool) Unavailable(exchange string, kind catalog.Kind) (list []Unavailable) {
 	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
-	for _, enabled := range []bool{true, false} {
+	add := func(most int, which func(m *Member) bool) {
 		for i := range p.members {
-			m := &p.members[i]
-			if at, _ := l.at(m.state); m.Enabled != enabled || enabled && at <= degraded {
-				continue
+			if m := &p.members[i]; len(list) < most && which(m) {
+				list = append(list, m.unavailable(&l))
 			}
-			if len(list) == maxUnavailable {
-				return list
-			}
-			list = append(list, m.unavailable(&l))
 		}
-		if len(list) > 0 {
-			break
-		}
+	}
+	add(maxUnavailable-2, func(m *Member) bool { return m.Enabled && m.Drained(exchange) })
+	add(maxUnavailable, func(m *Member) bool {
+		at, _ := l.at(m.state)
+		return m.Enabled && at > degraded && !m.Drained(exchange)
+	})
+	if len(list) == 0 {
+		add(maxUnavailable, func(m *Member) bool { return !m.Enabled })
 	}
 	return list
 }
@@ -219,6 +221,8 @@ func (m *Member) unavailable(l *selection) Unavailable {
 	default:
 		u.Why = "in use again"
 	}
+	at, _ := l.at(m.state)
+	u.Tried = m.Enabled && at == avoided
 	return u
 }
 

@@ -119,6 +119,22 @@ func (u *Upstream) Verdict(exchange string, kind catalog.Kind) (v Verdict, ok bo
 	return known.Verdict, true
 }
 
+// Turned returns what an exchange was found to say against u, "" for nothing, also
+// while tunnels are open that may show the contrary: those that the exchange ends at once
+// do not.
+func (u *Upstream) Turned(exchange string, kind catalog.Kind) Word {
+	pr := u.known(exchange, kind)
+	if pr == nil {
+		return ""
+	}
+	switch v := pr.verdict.Load(); {
+	case !v.bad(u.shared.now()):
+	case v.Word == WordGeoblocked, v.Word == WordBlocked, v.Word == WordRateLimited:
+		return v.Word
+	}
+	return ""
+}
+
 // holds reports whether a verdict counts now.
 func (u *Upstream) holds(kind catalog.Kind, pr *exchangeState, v *storedVerdict) bool {
 	return v.Word == WordOK || v.bad(u.shared.now()) && !pr.contradicted(kind)

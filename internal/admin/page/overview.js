@@ -1,6 +1,6 @@
 // The first view: what is wrong, then every exchange, upstream and budget.
 import { h, table, sparkline } from './dom.js';
-import { age, bytes, clock, count, exchangeName, isBad, isTime, rate, span, stateWords } from './words.js';
+import { age, bytes, clock, count, exchangeName, isBad, isDegraded, isTime, rate, span, stateWord } from './words.js';
 import { eventTable } from './events.js';
 
 const order = { lost: 0, silent: 1, ok: 2, idle: 3, no_traffic: 4 };
@@ -78,10 +78,11 @@ const rank = (u) => (u.bad ? 2 : u.state ? 1 : 0);
 export function state(e, st, hint = true) {
   const since = isTime(e.since) && e.state !== 'no_traffic' ? `since ${clock(e.since, Date.parse(st.time))}` : '';
   return [
-    h('span', { class: `state ${isBad(e.state) ? 'bad' : e.state === 'ok' ? 'ok' : 'dim'}` }, stateWords[e.state] || e.state),
+    h('span', { class: `state ${isBad(e.state) ? 'bad' : isDegraded(e) ? 'warn' : e.state === 'ok' ? 'ok' : 'dim'}` }, stateWord(e)),
     since && h('span', { class: 'dim' }, ' ', since),
     isBad(e.state) && e.text && h('div', { class: 'bad' }, e.text),
-    hint && isBad(e.state) && e.hint && h('div', { class: 'dim' }, e.hint),
+    isDegraded(e) && h('div', { class: 'warn' }, e.text),
+    hint && (isBad(e.state) || isDegraded(e)) && e.hint && h('div', { class: 'dim' }, e.hint),
   ];
 }
 

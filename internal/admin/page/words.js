@@ -48,8 +48,14 @@ export function later(t, ms) {
 
 export const count = (n, one, many) => `${n} ${n === 1 ? one : many || `${one}s`}`;
 
-export const stateWords = { lost: 'lost', silent: 'silent', ok: 'ok', idle: 'idle', no_traffic: 'no traffic yet' };
+const stateWords = { lost: 'lost', silent: 'silent', ok: 'ok', idle: 'idle', no_traffic: 'no traffic yet' };
 
 export const isBad = (state) => state === 'lost' || state === 'silent';
+
+// isDegraded reports whether an exchange and kind is served, and something is wrong.
+export const isDegraded = (e) => e.state === 'ok' && Boolean(e.cause);
+
+// stateWord returns the state of an exchange and kind in words.
+export const stateWord = (e) => (e.retrying ? 'retrying' : isDegraded(e) ? 'degraded' : stateWords[e.state] || e.state);
 
 export const exchangeName = (id) => id || 'other hosts';

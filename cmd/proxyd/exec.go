@@ -102,13 +102,13 @@ func (o *execOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	environ, remove, err := o.environ(given, p.address, label, snap.SplitsHosts(), say)
+	environ, release, err := o.environ(given, p.address, label, snap.SplitsHosts(), say)
 	if err != nil {
 		_ = p.stop() // it has served nothing
 		return err
 	}
 	code, err := child.Run(args, environ)
-	remove()
+	release()
 	if err == nil && !o.quiet {
 		used, err := p.used()
 		writeUsed(say, used, err, p.shared)
@@ -259,13 +259,13 @@ func fitting(c *config.Config, environ string, s admin.Status) (string, error) {
 	return "", fmt.Errorf("the running daemon does not listen on %s", c.Listen[i].Address)
 }
 
-// environ returns the environment of the command, from what is given, and a function that removes what
-// was written for it.
-func (o *execOptions) environ(given []string, address, label string, labelled bool, say func(string, ...any)) (environ []string, remove func(), err error) {
-	remove = func() {}
+// environ returns the environment of the command, from what is given. release is
+// called when the command has ended.
+func (o *execOptions) environ(given []string, address, label string, labelled bool, say func(string, ...any)) (environ []string, release func(), err error) {
+	release = func() {}
 	p, err := (&envOptions{user: label}).pointers(config.ClientListener{Address: address}, labelled)
 	if err != nil {
-		return nil, remove, err
+		return nil, release, err
 	}
 	set := variables(p)
 	var removed []string
@@ -281,11 +281,10 @@ func (o *execOptions) environ(given []string, address, label string, labelled bo
 		say("removed for the command: %s; proxyd chooses the upstreams", strings.Join(removed, ", "))
 	}
 	if !o.noShim {
-		dir, err := child.Shims()
-		if err != nil {
-			return nil, remove, fmt.Errorf("the directory for PYTHONPATH and NODE_OPTIONS: %w; set TMPDIR to one that this user may write in, or use --no-shim", err)
+		var dir string
+		if dir, release, err = child.Shims(); err != nil {
+			return nil, release, fmt.Errorf("the directory for PYTHONPATH and NODE_OPTIONS: %w; set TMPDIR to another directory, or use --no-shim", err)
 		}
-		remove = func() { _ = os.RemoveAll(dir) }
 		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))},
 			[2]string{"NODE_OPTIONS", before(child.NodeOptions(dir), " ", os.Getenv("NODE_OPTIONS"))})
 		set = append(set, javaVariables(p)...)
@@ -295,7 +294,7 @@ func (o *execOptions) environ(given []string, address, label string, labelled bo
 	for _, s := range set {
 		environ = append(environ, s[0]+"="+s[1]) // the last one of a name counts
 	}
-	return environ, remove, nil
+	return environ, release, nil
 }
 
 // before joins two values, of which one may be empty.

@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,8 +16,17 @@ import (
 func TestExecEnvironment(t *testing.T) {
 	t.Parallel()
 	path := file(t, "default: direct\nexchanges: {bitfinex: {http: direct, websocket: \"http://p.example:1\"}}\n")
-	const script = `echo "$https_proxy|$WSS_PROXY|$NO_PROXY|$NODE_USE_ENV_PROXY|$PYTHONPATH|$JAVA_TOOL_OPTIONS|${CRYPTOFEED_PROXY_REST-none}"; echo "$NODE_OPTIONS"; test -r "${PYTHONPATH%%:*}/sitecustomize.py" && ls -ld "${PYTHONPATH%%:*}"`
-	out, errOut, code := runExec(t, []string{"https_proxy=http://192.0.2.1:1", "CRYPTOFEED_PROXY_REST=http://192.0.2.2:1", "PYTHONPATH=/there/before", "NODE_OPTIONS=--max-old-space-size=99", "JAVA_TOOL_OPTIONS=-Xmx1g"},
+	const script = `echo "$https_proxy|$WSS_PROXY|$NO_PROXY|$NODE_USE_ENV_PROXY|$PYTHONPATH|$JAVA_TOOL_OPTIONS|${CRYPTOFEED_PROXY_REST-none}"; echo "$NODE_OPTIONS"; cd / && ls "${PYTHONPATH%%:*}/sitecustomize.py"`
+	tmp := t.TempDir()
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(wd, tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := runExec(t, []string{"TMPDIR=" + relative, "https_proxy=http://192.0.2.1:1", "CRYPTOFEED_PROXY_REST=http://192.0.2.2:1", "PYTHONPATH=/there/before", "NODE_OPTIONS=--max-old-space-size=99", "JAVA_TOOL_OPTIONS=-Xmx1g"},
 		"-c", path, "sh", "-c", script)
 	line, dir, _ := strings.Cut(out, "\n")
 	node, dir, _ := strings.Cut(dir, "\n")
@@ -35,11 +45,11 @@ func TestExecEnvironment(t *testing.T) {
 	if node != `--require "`+shim+`/proxyd-exec.cjs" --max-old-space-size=99` {
 		t.Errorf("NODE_OPTIONS: %s", node)
 	}
-	if !strings.HasPrefix(dir, "drwx------") {
-		t.Errorf("the directory is not private: %s", dir)
+	if filepath.Dir(shim) != tmp || dir != shim+"/sitecustomize.py\n" {
+		t.Errorf("TMPDIR=%s: %q", relative, dir)
 	}
-	if _, err := os.Stat(shim); !os.IsNotExist(err) {
-		t.Errorf("%s is left: %v", shim, err)
+	if _, err := os.Stat(filepath.Join(shim, "sitecustomize.py")); err != nil {
+		t.Errorf("a Python that the command has left behind would connect directly: %v", err)
 	}
 	if strings.Count(errOut, "CRYPTOFEED_PROXY_REST") != 1 || strings.Contains(errOut, "192.0.2.2") || !strings.Contains(errOut, shim) {
 		t.Errorf("%s", errOut)

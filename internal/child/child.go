@@ -1,14 +1,11 @@
 package child
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 )
 
 // StartError is a command that could not be started.
@@ -22,6 +19,8 @@ func (e *StartError) Error() string {
 	switch {
 	case errors.Is(e.Err, exec.ErrDot):
 		return fmt.Sprintf("%s is in this directory alone; to run it from here, write its path: ./%s", e.Name, e.Name)
+	case e.notFound() && Find(e.Name) == nil:
+		return fmt.Sprintf("%s is there, but not the interpreter that its first line names, or its loader", e.Name)
 	case e.notFound():
 		return fmt.Sprintf("%s: no such command; check its name, and PATH", e.Name)
 	case errors.Is(e.Err, fs.ErrPermission):
@@ -61,40 +60,4 @@ func start(args, environ []string) (*exec.Cmd, error) {
 		return nil, &StartError{args[0], err}
 	}
 	return cmd, nil
-}
-
-var (
-	//go:embed python/sitecustomize.py
-	sitecustomize []byte
-	//go:embed node/proxyd-exec.cjs
-	preloaded []byte
-)
-
-// The files of a directory of shims.
-const (
-	PythonFile = "sitecustomize.py"
-	NodeFile   = "proxyd-exec.cjs"
-)
-
-// Shims writes the files that make programs use the proxy of their environment, and
-// returns their directory: private, for PYTHONPATH and NodeOptions. The caller
-// removes it.
-func Shims() (string, error) {
-	dir, err := os.MkdirTemp("", "proxyd-exec-")
-	if err != nil {
-		return "", err
-	}
-	for name, text := range map[string][]byte{PythonFile: sitecustomize, NodeFile: preloaded} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			_ = os.RemoveAll(dir) // what is wrong is known already
-			return "", err
-		}
-	}
-	return dir, nil
-}
-
-// NodeOptions returns the part of NODE_OPTIONS that loads the shim of Node from a
-// directory of shims.
-func NodeOptions(dir string) string {
-	return `--require "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(filepath.Join(dir, NodeFile)) + `"`
 }

@@ -4,6 +4,7 @@ package child
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -82,4 +83,21 @@ func fromTerminal(s os.Signal) bool {
 	defer tty.Close()
 	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
+}
+
+// own reports whether a file is this user's, and no other may write in it.
+func own(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o022 == 0
+}
+
+// hold takes a lock of a directory that systemd-tmpfiles respects, until the returned
+// function is called.
+func hold(dir string) (release func()) {
+	f, err := os.Open(dir) //nolint:gosec // written by this process
+	if err != nil {
+		return func() {}
+	}
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) // some file systems have no locks
+	return func() { _ = f.Close() }
 }

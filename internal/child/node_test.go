@@ -28,11 +28,11 @@ func runNode(t *testing.T, name, program string, files map[string]string, enviro
 	if err != nil {
 		t.Skip("no Node on this machine")
 	}
-	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), `it's "here" \ now`))
-	if err := os.MkdirAll(os.Getenv("TMPDIR"), 0o700); err != nil {
+	base := filepath.Join(t.TempDir(), `it's "here" \ now`)
+	if err := os.MkdirAll(base, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	shims, err := Shims()
+	shims, err := writeShims(base)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,11 +40,10 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 // runPython runs a program with the shim in front of the files of a directory.
 func runPython(t *testing.T, python string, files map[string]string, program string) string {
 	t.Helper()
-	shim, err := Shims()
+	shim, err := writeShims(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(shim) })
 	dir := t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(dir, name)

@@ -25,10 +25,10 @@ func tunnelsCommand() *cobra.Command {
 		Long: `List the live tunnels of the running daemon, those on which the exchange has sent
 nothing for longest first. Filters are combined: what is listed matches all of them.
 
-QUIET is the time since the last byte from the exchange, OPEN since the tunnel was
-opened, DOWN/S what the exchange sent in the last second. STATE is "silent" (it
-carries next to nothing, and used to or should), "stalled" (the client does not
-read) or "half" (one side has ended).`,
+QUIET is the time since the last byte from the exchange, heartbeats too; OPEN since
+the tunnel was opened, DOWN/S what the exchange sent in the last second. STATE is
+"silent" (it carries next to nothing but heartbeats, and used to or should carry
+more), "stalled" (the client does not read) or "half" (one side has ended).`,
 		Example: `  proxyd tunnels
   proxyd tunnels --exchange okx --quiet 30s
   proxyd tunnels --upstream tokyo-1 --format json | jq length`,

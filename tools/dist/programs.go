@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+)
+
+// allTargets are the systems of a release.
+const allTargets = "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64"
+
+// target is a system to build for.
+type target struct{ os, arch string }
+
+func (t target) dir() string { return t.os + "_" + t.arch }
+
+// program returns the file name of the program.
+func (t target) program() string {
+	if t.os == "windows" {
+		return "proxyd.exe"
+	}
+	return "proxyd"
+}
+
+// parseTargets reads OS/ARCH,…; go build refuses what it does not know.
+func parseTargets(list string) (targets []target, _ error) {
+	for one := range strings.SplitSeq(list, ",") {
+		goos, arch, ok := strings.Cut(one, "/")
+		if !ok || goos == "" || arch == "" || strings.Contains(arch, "/") {
+			return nil, fmt.Errorf("--targets: %q is not OS/ARCH, such as linux/amd64", one)
+		}
+		targets = append(targets, target{goos, arch})
+	}
+	return targets, nil
+}
+
+// programs builds build/OS_ARCH/proxyd for each target.
+func (r *release) programs(ctx context.Context) error {
+	for _, t := range r.targets {
+		r.progress("building for %s/%s", t.os, t.arch)
+		if err := r.build(ctx, t, r.path("build", t.dir(), t.program())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// build builds one program. Its flags are those of `make build`, so that both give
+// the same bytes.
+func (r *release) build(ctx context.Context, t target, file string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+r.version, "-o", file, "./cmd/proxyd")
+	cmd.Dir = r.root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+t.os, "GOARCH="+t.arch)
+	_, err := output(cmd)
+	return err
+}
+
+// native returns a program that runs here: that of a target, else one that is built
+// for it.
+func (r *release) native(ctx context.Context) (string, error) {
+	here := target{runtime.GOOS, runtime.GOARCH}
+	file := r.path("build", here.dir(), here.program())
+	for _, t := range r.targets {
+		if _, err := os.Stat(file); err == nil && t == here {
+			return file, nil
+		}
+	}
+	file = r.path("build", "native", here.program())
+	return file, r.build(ctx, here, file)
+}

@@ -145,6 +145,7 @@ func writeRoute(out io.Writer, w admin.Route) {
 	}
 	if w.Refused != "" {
 		line("refused", w.Refused)
+		line("do", w.Hint)
 		return
 	}
 	line("pool", w.Pool)

@@ -63,8 +63,8 @@ func TestRouteLive(t *testing.T) {
 	if live != still {
 		t.Errorf("live:\n%s\nnot live:\n%s", live, still)
 	}
-	if _, _, code := call("route", "--live", "-c", path, "api.kraken.com"); code != 1 {
-		t.Errorf("a refused host: exit code %d", code)
+	if out, _, code := call("route", "--live", "-c", path, "api.kraken.com"); code != 1 || !strings.Contains(out, "\n  do        ") {
+		t.Errorf("a refused host: exit code %d\n%s", code, out)
 	}
 	if _, errOut, code := call("route", "--live", "-c", path, "--listener", "127.0.0.1:1", "a.example"); code != 2 || !strings.Contains(errOut, "127.0.0.1:8877") {
 		t.Errorf("a strange listener: exit code %d: %s", code, errOut)

@@ -119,7 +119,7 @@ func TestStatusFits80Columns(t *testing.T) {
 	for _, want := range []string{
 		"BAD: binance_futures websocket: 0 tunnels", "\nLOST binance_futures websocket since ", "  what to do: tokyo-1, tokyo-2 refuse this exchange",
 		"STATE EXCHANGE", "\nlost  binance_futures    websocket -", "\nok    very_long_excha... websocket an-upstream...   12345 123 MB  1d2h  99999\n",
-		"\nidle  okx", "\nrefused only: hosts of no exchange http (8 in 1 h, denied)\n", "no traffic yet: kraken\n", "UPSTREAM", "\nproxyd    1.2.3",
+		"\nidle  okx", "\nrefused only: hosts of no exchange http (8 in 1 h, denied); proxyd's log names\n", "no traffic yet: kraken\n", "UPSTREAM", "\nproxyd    1.2.3",
 	} {
 		i := strings.Index(text[at:], want)
 		if i < 0 {

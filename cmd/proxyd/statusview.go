@@ -195,7 +195,7 @@ func (v *statusView) feeds(s admin.Status) {
 	}
 	if len(refused) > 0 {
 		v.line("")
-		v.wrapped("refused only: ", strings.Join(refused, ", "))
+		v.wrapped("refused only: ", strings.Join(refused, ", ")+"; proxyd's log names the hosts")
 	}
 	if len(quiet) > 0 {
 		v.line("")

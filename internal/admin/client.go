@@ -32,6 +32,7 @@ type Client struct {
 type UnreachableError struct {
 	Address string
 	Refused bool // nothing listens there; else it may be slow, or something else
+	Denied  bool // a socket that this user may not connect to
 	Err     error
 }
 
@@ -39,6 +40,9 @@ type UnreachableError struct {
 func (e *UnreachableError) Error() string {
 	if e.Refused {
 		return fmt.Sprintf("nothing answers at the admin address %s: is proxyd running? start it with: proxyd run; or name its address: --admin ADDR", e.Address)
+	}
+	if e.Denied {
+		return fmt.Sprintf("the admin address %s is for the user that proxyd runs as (%v): run this as that user, or give all users of this machine a port: admin: 127.0.0.1:8878 in its file, which applies when it is saved", e.Address, e.Err)
 	}
 	return fmt.Sprintf("no answer from a proxyd at the admin address %s: %v; name its address: --admin ADDR", e.Address, e.Err)
 }
@@ -326,11 +330,9 @@ func (c *Client) unreachable(err error) error {
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w; run this as the user that proxyd runs as", err)
-	}
+	denied := errors.Is(err, fs.ErrPermission) && strings.HasPrefix(c.address, "unix:")
 	refused := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
-	return &UnreachableError{Address: c.address, Refused: refused, Err: err}
+	return &UnreachableError{Address: c.address, Refused: refused, Denied: denied, Err: err}
 }
 
 const maxAnswer = 256 << 20

@@ -6,10 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -288,6 +291,21 @@ func TestClientErrorsWithoutADaemon(t *testing.T) {
 		var unreachable *UnreachableError
 		if !errors.As(err, &unreachable) || unreachable.Refused != c.refused || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A socket of another user is no unknown address: the error says whom it is for, and
+// what lets others in.
+func TestClientErrorAtASocketOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"unix:/run/proxyd/admin.sock": "the admin address unix:/run/proxyd/admin.sock is for the user that proxyd runs as (connect: permission denied): run this as that user, or give all users of this machine a port: admin: 127.0.0.1:8878 in its file, which applies when it is saved",
+		"127.0.0.1:8878":              "no answer from a proxyd at the admin address 127.0.0.1:8878: connect: permission denied; name its address: --admin ADDR",
+	} {
+		err := NewClient(address, config.Secret{}).unreachable(&url.Error{Op: "Get", URL: "http://x", Err: os.NewSyscallError("connect", syscall.EACCES)})
+		if err.Error() != want {
+			t.Errorf("%s: %v", address, err)
 		}
 	}
 }

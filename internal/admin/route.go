@@ -22,6 +22,7 @@ type Route struct {
 	Rule     string        `json:"rule,omitempty"`
 	Warnings []string      `json:"warnings"`
 	Refused  string        `json:"refused,omitempty"` // why; the rest is then missing
+	Hint     string        `json:"hint,omitempty"`    // what to do about that, where the configuration refuses it
 	Pool     string        `json:"pool,omitempty"`
 	Members  []RouteMember `json:"members,omitempty"`
 	Timeout  float64       `json:"timeout_seconds,omitempty"`
@@ -62,6 +63,9 @@ func Explain(r *router.Router, hostport string, hint router.Hint, outlook func(*
 	}
 	if x.Err != nil {
 		answer.Refused = x.Err.Error()
+		if no, ok := errors.AsType[*router.Denied](x.Err); ok {
+			answer.Hint = no.Hint
+		}
 		return answer
 	}
 	answer.Pool, answer.Timeout = x.Route.Pool.Name(), x.Route.Timeout.Seconds()

@@ -7,6 +7,21 @@ import (
 	"proxyd/internal/router"
 )
 
+// A refused host has what to do beside it: for one of no exchange, the entry to add.
+func TestRouteSaysWhatToDoAboutARefusal(t *testing.T) {
+	t.Parallel()
+	r := snapshot(t, "default: reject\npools: {asia: {proxies: [\"http://proxy.example:3128\"]}}\nexchanges: {kraken: asia}\n")
+	for host, want := range map[string]string{
+		"ws.newvenue.example": "list it under exchanges, such as my_venue: {hosts: [HOST], pool: asia}, or under routes",
+		"ws.okx.com":          `add "okx: direct" (or a pool, or a proxy's URL) under exchanges`,
+		"api.kraken.com":      "",
+	} {
+		if got := Explain(r, host, router.Hint{}, nil); got.Hint != want || (got.Refused == "") != (want == "") {
+			t.Errorf("%s: %q, %q, want %q", host, got.Refused, got.Hint, want)
+		}
+	}
+}
+
 // What no member will be asked for is shown as refused, with the line that lets
 // it through.
 func TestRouteShowsWhatTheGuardRefuses(t *testing.T) {

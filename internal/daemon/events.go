@@ -121,9 +121,12 @@ func drainEvent(upstream, exchange string, on bool) event.Event {
 // lowEvent warns of a limit that an exchange publishes and that the configuration does
 // not set.
 func lowEvent(r limit.Row) event.Event {
+	text := fmt.Sprintf("budget nearly used up: %d of %s left for %s", r.Remaining, limitWords(r.Limits), r.Budget.Exit)
+	if r.Remaining == 0 {
+		text = fmt.Sprintf("budget used up: nothing of %s left for %s", limitWords(r.Limits), r.Budget.Exit)
+	}
 	return event.Event{
-		Severity: event.Warn, Type: event.BudgetLow, Exchange: r.Budget.Exchange, Kind: r.Budget.Kind,
-		Text: fmt.Sprintf("budget nearly used up: %d of %s left for %s", r.Remaining, limitWords(r.Limits), r.Budget.Exit),
+		Severity: event.Warn, Type: event.BudgetLow, Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Text: text,
 		Hint: "the exchange publishes this limit, and bans clients that exceed it; to enforce it: limits: published",
 	}
 }

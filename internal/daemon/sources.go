@@ -108,7 +108,7 @@ func listed(names []string, most int) string {
 var classHints = map[failure.Class]string{
 	failure.BadRequest:          "correct the client; the log has its requests",
 	failure.Auth:                "give the client a user and password of the listener",
-	failure.Denied:              "if it is not meant: proxyd route HOST",
+	failure.Denied:              `the "refused" lines of the log name the hosts; proxyd route --live HOST says why and what to do`,
 	failure.NoUpstream:          "see which members can be used: proxyd status",
 	failure.Budget:              "see what is left: proxyd status; use more exits, or fewer connections",
 	failure.UpstreamDNS:         "correct the upstream's host name, or this machine's resolver",

@@ -36,7 +36,7 @@ const (
 	UpstreamBack    Type = "upstream_back"    // in use again
 	UpstreamVerdict Type = "verdict"          // what an exchange or an upstream says of a pair has changed
 	BudgetExhausted Type = "budget_exhausted" // a budget refuses connections
-	BudgetLow       Type = "budget_low"       // a published limit that is only watched is nearly used up
+	BudgetLow       Type = "budget_low"       // a published limit that is only watched is nearly used up; one of 10 s or less, exceeded
 	Reloaded        Type = "reload"           // a configuration was applied, or one of its files read again
 	ReloadRefused   Type = "reload_refused"   // a file was rejected; the configuration in force stays
 	Upgraded        Type = "upgrade"          // a hand-over to a new process: began, succeeded, failed

@@ -338,7 +338,7 @@ func withoutHost(text, host string) string {
 		if at < 0 {
 			break
 		}
-		b.WriteString(text[:at])
+		b.WriteString(strings.TrimSuffix(text[:at], "target ")) // "the host is refused"
 		b.WriteString("the host")
 		text, lower = text[at+len(host):], lower[at+len(host):]
 	}

@@ -148,6 +148,12 @@ func TestFailuresNameNoHost(t *testing.T) {
 		if got := r.row("okx", "websocket").LastFailure; got == nil || got.Text != "the host was not found (the host)?[31m" {
 			t.Errorf("%+v", got)
 		}
+		r.refuse(ws, failure.Denied, func(rec *tunnel.Record) {
+			rec.Host, rec.Text = "secret.okx.com", "target secret.okx.com is refused: default is reject"
+		})
+		if got := r.row("okx", "websocket").LastFailure; got == nil || got.Text != "the host is refused: default is reject" {
+			t.Errorf("%+v", got)
+		}
 	})
 }
 

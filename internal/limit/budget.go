@@ -125,13 +125,23 @@ func (b *Budget) configure(l Limits, now int64) {
 	}
 }
 
-// warns reports whether 80 % of a watched limit are used for the first time.
+// burst is the longest window that a few clients use up when they connect at the same
+// time, as at a start: there 80 % of it say nothing.
+const burst = 10 * time.Second
+
+// warns reports whether 80 % of a watched limit are used for the first time; of a short
+// window, whether it is exceeded.
 func (b *Budget) warns(now int64) bool {
 	l := &b.limits
 	if !l.Watch || !b.on || b.warned {
 		return false
 	}
-	b.warned = l.Connects > 0 && 5*b.used(now) >= 4*l.Connects ||
+	used := b.used(now)
+	low := 5*used >= 4*l.Connects
+	if l.Per <= burst {
+		low = used > l.Connects
+	}
+	b.warned = l.Connects > 0 && low ||
 		l.MaxConnections > 0 && 5*(b.open+b.remote) >= 4*l.MaxConnections
 	return b.warned
 }

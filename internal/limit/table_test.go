@@ -251,6 +251,33 @@ func TestWatchedBudgetHoldsNothingBack(t *testing.T) {
 	})
 }
 
+// Clients that connect at the same time, as at a start, may use up a watched limit of a
+// second: only what exceeds it is reported.
+func TestWatchedBudgetOfASecondIsReportedOnceExceeded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		warned := 0
+		table := NewTable(func(Row) { warned++ })
+		k := Key{"okx", "websocket", "tokyo-1"}
+		b := []*Budget{table.Budget(k)}
+		configure(table, map[Key]Limits{k: {Connects: 3, Per: time.Second, Watch: true}})
+		for range 3 {
+			must(t, table, b)
+		}
+		time.Sleep(2 * time.Second)
+		for range 3 {
+			must(t, table, b)
+		}
+		if warned != 0 {
+			t.Errorf("%d warnings of a limit that is kept", warned)
+		}
+		must(t, table, b)
+		if warned != 1 {
+			t.Errorf("%d warnings of one that is exceeded", warned)
+		}
+	})
+}
+
 // A zero grant, and one of no budgets, cost nothing and do nothing.
 func TestAcquireWithoutBudgets(t *testing.T) {
 	t.Parallel()

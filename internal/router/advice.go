@@ -13,7 +13,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 	entry := b.entries[exchange]
 	switch {
 	case exchange == "":
-		return "list the host under routes, or under the hosts of an exchange"
+		return "list it under exchanges, such as my_venue: {hosts: [HOST], pool: " + b.firstPool() + "}, or under routes"
 	case entry != nil: // it may have hosts alone; the same key twice would be an error
 		word := "direct"
 		if w, ok := outboundWord(b.config, entry.Outbounds.Of(otherKind(k))); ok && w != "reject" {
@@ -33,6 +33,16 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 		return "add " + exchange + " under exchanges, with the outbound that " + peer + ", of the same family, has"
 	}
 	return `add "` + exchange + `: direct" (or a pool, or a proxy's URL) under exchanges`
+}
+
+// firstPool returns the name of the first pool of the file, for an example.
+func (b *builder) firstPool() string {
+	for i := range b.config.Pools {
+		if !b.config.Pools[i].Inline {
+			return b.config.Pools[i].Name
+		}
+	}
+	return "POOL"
 }
 
 // outboundWord returns an outbound as it is written. It reports false for one

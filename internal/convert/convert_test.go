@@ -184,6 +184,49 @@ func TestImportOfGostBypass(t *testing.T) {
 	}
 }
 
+// Promise (routing): where rules of squid are lost, proxyd import sends nothing direct that squid asks a peer for.
+func TestImportOfLostRulesOfSquid(t *testing.T) {
+	t.Parallel()
+	const p, other = "round_robin http://:@p.example:1", "other.example"
+	const peers = "cache_peer p.example parent 1 0 name=p\ncache_peer q.example parent 2 0 name=q\nacl ex dstdomain x.example\nacl net src 10.0.0.0/8\nacl CONNECT method CONNECT\nacl re dstdom_regex okx\ncache_peer_access q deny all\n"
+	for name, c := range map[string]struct {
+		rules  string
+		losses int
+		hosts  map[string]string
+	}{
+		"of clients":           {"cache_peer_access p allow net\ncache_peer_access p deny all\nnever_direct allow net\n", 2, map[string]string{other: p}},
+		"of clients alone":     {"cache_peer_access p allow net\n", 1, map[string]string{other: p}},
+		"of methods":           {"cache_peer_access p allow CONNECT ex\ncache_peer_access p deny all\n", 1, map[string]string{"x.example": p, other: "direct"}},
+		"not of clients":       {"cache_peer_access p allow !net ex\n", 1, map[string]string{"x.example": p, other: "direct"}},
+		"of names":             {"cache_peer_access p allow re\ncache_peer_access p deny all\n", 1, map[string]string{other: "reject"}},
+		"of names, and a peer": {"acl y dstdomain y.example\ncache_peer_access p deny y\ncache_peer_access p allow re\ncache_peer r.example parent 3 0 name=r\n", 1, map[string]string{other: "round_robin http://:@r.example:3"}},
+		"not defined":          {"cache_peer_access p allow what\n", 1, map[string]string{other: "reject"}},
+		"denied":               {"cache_peer_access p deny re\n", 1, map[string]string{other: p}},
+		"always direct":        {"always_direct allow re\n", 1, map[string]string{other: p}},
+		"denied always":        {"always_direct deny re\n", 1, map[string]string{other: p}},
+		"never direct":         {"cache_peer_access p allow ex\nnever_direct allow net\n", 1, map[string]string{"x.example": p, other: "reject"}},
+		"all as in squid 2":    {"acl all src 0.0.0.0/0.0.0.0\ncache_peer_access p allow ex\ncache_peer_access p deny all\nnever_direct allow all\n", 0, map[string]string{"x.example": p, other: "reject"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, err := Convert(Source{Name: "squid.conf", Text: []byte(peers + c.rules)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Losses) != c.losses {
+				t.Errorf("%d losses: %v", len(r.Losses), r.Losses)
+			}
+			loaded := load(t, r)
+			to := newRouter(t, loaded)
+			for host, want := range c.hosts {
+				if got := leadsTo(loaded, to, host); got != want {
+					t.Errorf("%s leads to %s, want %s\n%s", host, got, want, r.YAML)
+				}
+			}
+		})
+	}
+}
+
 // covers reports whether a host is one that a pattern of a rule names.
 func covers(pattern, host string) bool {
 	if rest, ok := strings.CutPrefix(pattern, "*"); ok {

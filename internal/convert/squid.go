@@ -36,6 +36,7 @@ type squidACL struct {
 	patterns []target.Pattern
 	all      bool // it matches everything
 	unknown  bool // it asks what proxyd does not know
+	named    bool // and that is, in part, of the target
 }
 
 // squidRule is a line of an access list.
@@ -244,13 +245,13 @@ func (q *squid) acl(n int, name, kind string, values []string) {
 		case strings.HasPrefix(v, "-"):
 			continue
 		case strings.HasPrefix(v, `"`):
-			a.unknown = true
+			a.unknown, a.named = true, a.named || squidNames(kind)
 			continue
 		case kind == "dstdomain" && strings.HasPrefix(v, "."):
 			p, err = target.ParsePattern("*" + v)
 		case kind == "dstdomain":
 			p, err = target.ParsePattern(v)
-		case kind == "dst" && v == "all":
+		case kind == "dst" && v == "all", kind == "src" && slices.Contains(squidEverybody, v):
 			a.all = true
 			continue
 		case kind == "dst":
@@ -259,19 +260,29 @@ func (q *squid) acl(n int, name, kind string, values []string) {
 			}
 			p, err = target.ParsePattern(v)
 			if err == nil && p.Kind != target.CIDR {
-				a.unknown = true
+				a.unknown, a.named = true, true
 				continue
 			}
 		default:
-			a.unknown = true
+			a.unknown, a.named = true, a.named || squidNames(kind)
 			return
 		}
 		if err != nil {
-			a.unknown = true
+			a.unknown, a.named = true, true
 			continue
 		}
 		a.patterns = append(a.patterns, p)
 	}
+}
+
+// squidEverybody are the values of an acl src that all clients match.
+var squidEverybody = []string{"all", "0/0", "0.0.0.0/0", "0.0.0.0/0.0.0.0", "::/0"}
+
+// squidNames reports whether acls of a kind ask for the target, not for the client, the
+// method or the time alone.
+func squidNames(kind string) bool {
+	return !slices.Contains([]string{"src", "srcdomain", "srcdom_regex", "arp", "eui64", "myip", "myport", "myportname", "localip", "localport", "peername", "port", "proto", "method", "time", "browser", "referer_regex",
+		"proxy_auth", "proxy_auth_regex", "ident", "ident_regex", "maxconn", "max_user_ip", "ext_user", "random", "req_header", "user_cert"}, kind)
 }
 
 // rule reads "allow|deny ACL…". One with an acl that proxyd does not know is lost.

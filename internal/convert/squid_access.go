@@ -36,11 +36,12 @@ func (q *squid) patterns() (list []target.Pattern) {
 		rules = append(rules, p.access...)
 	}
 	for _, r := range rules {
-		if r.lost {
-			continue
-		}
 		for _, name := range r.acls {
-			for _, p := range q.acls[strings.TrimPrefix(name, "!")].patterns {
+			a := q.acls[strings.TrimPrefix(name, "!")]
+			if a == nil {
+				continue
+			}
+			for _, p := range a.patterns {
 				if !slices.Contains(list, p) {
 					list = append(list, p)
 				}
@@ -62,38 +63,61 @@ func narrowness(p target.Pattern) int {
 	return p.Prefix.Bits()
 }
 
-// outbound returns where the targets of a pattern go, those of none for nil.
+// outbound returns where the targets of a pattern go, those of none for nil. Where no
+// peer is left because rules are lost, they do not go direct: they go to the peers whose
+// lost rules ask for the client alone, else are rejected.
 func (q *squid) outbound(p *target.Pattern) string {
-	if allowed(q.always, q.acls, p, false) {
+	// A list of lost denials alone would mean that the rest goes direct.
+	if always := slices.DeleteFunc(slices.Clone(q.always), func(r squidRule) bool { return r.lost && !r.allow }); q.allowed(always, p, false, nothing) {
 		return "direct"
 	}
-	var peers []*squidPeer
-	for _, peer := range q.peers {
-		if allowed(peer.access, q.acls, p, true) {
-			peers = append(peers, peer)
+	peers := func(l leniency) (list []*squidPeer) {
+		for _, peer := range q.peers {
+			if q.allowed(peer.access, p, true, l) {
+				list = append(list, peer)
+			}
 		}
+		return list
+	}
+	list := peers(nothing)
+	if len(list) == 0 {
+		list = peers(clients)
 	}
 	switch {
-	case len(peers) > 0:
-		return q.pool(peers)
-	case allowed(q.never, q.acls, p, false):
+	case len(list) > 0:
+		return q.pool(list)
+	case len(peers(everything)) > 0, q.allowed(q.never, p, false, everything):
 		return "reject"
 	}
 	return "direct"
 }
 
+// leniency is which acls that proxyd does not know are taken to match in a rule that
+// allows. A lost rule that denies never matches.
+type leniency int
+
+const (
+	nothing leniency = iota
+	clients          // those that do not ask for the target
+	everything
+)
+
 // allowed returns what an access list says: the first rule that matches, else the
 // opposite of the last one, else what holds without a list.
-func allowed(rules []squidRule, acls map[string]*squidACL, p *target.Pattern, without bool) bool {
+func (q *squid) allowed(rules []squidRule, p *target.Pattern, without bool, l leniency) bool {
 	last := !without
 	for _, r := range rules {
-		if r.lost {
+		last = r.allow
+		if r.lost && (l == nothing || !r.allow) {
 			continue
 		}
-		last = r.allow
 		if !slices.ContainsFunc(r.acls, func(name string) bool {
 			plain, not := strings.CutPrefix(name, "!")
-			return acls[plain].holds(p) == not
+			a := q.acls[plain]
+			if a == nil || a.unknown {
+				return l != everything && (a == nil || a.named)
+			}
+			return a.holds(p) == not
 		}) {
 			return r.allow
 		}

@@ -221,7 +221,10 @@ func envQuote(s string) string {
 	if plainValue.MatchString(s) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	if !strings.Contains(s, "'") {
+		return "'" + s + "'"
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"` // systemd reads '\'' as two quotes
 }
 
 // writeNew writes a file that only its owner may read. One that is there is never

@@ -58,6 +58,40 @@ func TestImportThenCheck(t *testing.T) {
 	}
 }
 
+// A shell and systemd read the same from the file for credentials.
+func TestEnvFileIsTheSameForShellAndSystemd(t *testing.T) {
+	t.Parallel()
+	const secret = "a'b\"c$d`e\\f ${HOME}'' #g"
+	line := "SECRET=" + envQuote(secret)
+	if strings.Contains(line, `'\''`) {
+		t.Errorf("systemd reads two quotes in %s", line)
+	}
+	if got, err := shell(line + "\nprintf %s \"$SECRET\""); runtime.GOOS != "windows" && (err != nil || got != secret) {
+		t.Errorf("a shell reads %q from %s (%v)", got, line, err)
+	}
+	const generator = "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator" // it has systemd's own reader
+	if _, err := os.Stat(generator); err != nil {
+		t.Skip("no systemd on this machine")
+	}
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "environment.d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const plain = "a'b\"c`e\\f'' #g" // the generator expands variables, which EnvironmentFile= does not
+	if err := os.WriteFile(filepath.Join(dir, "environment.d", "a.conf"), []byte("SECRET="+envQuote(plain)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(generator)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := shell(string(out) + "\nprintf %s \"$SECRET\""); err != nil || got != plain {
+		t.Errorf("systemd reads %q (%v)", got, err)
+	}
+}
+
 // The file for credentials is never overwritten; a second run with the same result
 // leaves it as it is.
 func TestImportNeverOverwritesEnvFile(t *testing.T) {

@@ -303,3 +303,37 @@ func TestLostEntryDoesNotFallToDirect(t *testing.T) {
 		t.Errorf("not applied with a warning:\n%s", p.Log)
 	}
 }
+
+// Open tunnels keep the upstream of before: a reload that gives their exchange another
+// one says how many, and what moves them; those that keep their route are not meant.
+func TestReloadNamesTheTunnelsThatKeepAnotherRoute(t *testing.T) {
+	t.Parallel()
+	_, a, b := twoWays(t)
+	text := func(kraken string) string {
+		return loopback + fmt.Sprintf("watch: true\ndefault: reject\npools:\n  one: {proxies: [{name: tokyo-1, url: %q}]}\n  two: {proxies: [{name: paris-1, url: %q}]}\nexchanges: {okx: one, kraken: %s}\n", a.URL(), b.URL(), kraken)
+	}
+	p := start(t, text("one"))
+	for _, host := range []string{"ws.kraken.com:443", "ws.kraken.com:443", "ws.okx.com:443"} {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: host})
+		if !reply.OK {
+			t.Fatal(reply)
+		}
+		defer c.Close()
+	}
+	saving(withListen(text("two")))(t, p.File)
+	testkit.Eventually(t, testkit.Patience, "the event of the reload", func() bool { return strings.Contains(p.Log.String(), "kraken: one → two; ") })
+	for _, want := range []string{"kraken: one → two; 2 tunnels of kraken still go through tokyo-1\"", `"hint":"to move them: proxyd close --exchange kraken --upstream tokyo-1 --over 60"`} {
+		if !strings.Contains(p.Log.String(), want) {
+			t.Errorf("no %s in\n%s", want, p.Log)
+		}
+	}
+	saving(withListen(text("one")))(t, p.File)
+	testkit.Eventually(t, testkit.Patience, "the event of the reload back", func() bool { return strings.Contains(p.Log.String(), "kraken: two → one") })
+	saving(withListen(strings.Replace(text("one"), "kraken: one", "kraken: direct", 1)))(t, p.File)
+	testkit.Eventually(t, testkit.Patience, "the event of the reload to direct", func() bool {
+		return strings.Contains(p.Log.String(), "kraken: one → direct; 2 tunnels of kraken still go")
+	})
+	if n := strings.Count(p.Log.String(), "still go"); n != 4 { // each reload has an event, and a warning
+		t.Errorf("said %d times\n%s", n, p.Log)
+	}
+}

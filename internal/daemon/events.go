@@ -67,8 +67,8 @@ func noAdminEvent(why string) event.Event {
 }
 
 // reloadEvent returns the outcome of a reload of file. held reports whether the file is
-// valid, and only held back.
-func reloadEvent(file, by string, took time.Duration, r admin.Report, held bool) event.Event {
+// valid, and only held back; left are the tunnels that keep a route of before.
+func reloadEvent(file, by string, took time.Duration, r admin.Report, held bool, left []leftTunnels) event.Event {
 	if !r.Applied {
 		hint := "correct the file, and see that it is valid: proxyd check"
 		if held {
@@ -83,10 +83,18 @@ func reloadEvent(file, by string, took time.Duration, r admin.Report, held bool)
 	if len(r.Changes) > 0 {
 		changes = strings.Join(r.Changes, "; ")
 	}
-	return event.Event{
+	e := event.Event{
 		Severity: event.Info, Type: event.Reloaded,
 		Text: fmt.Sprintf("reloaded %s (%s) in %d ms: %s", file, by, took.Milliseconds(), changes),
 	}
+	if len(left) > 0 {
+		e.Hint = left[0].hint()
+		e.Text += "; " + left[0].String()
+		if more := len(left) - 1; more > 0 {
+			e.Text += fmt.Sprintf(" (+%d more)", more)
+		}
+	}
+	return e
 }
 
 // listenerEvents returns what a reload has opened and closed. before is why there was

@@ -112,7 +112,14 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	if !dryRun {
 		report.Applied = err == nil
 		_, held := errors.AsType[heldBack](err)
-		d.reloaded(by, start, report, held)
+		var left []leftTunnels
+		if report.Applied && len(report.Changes) > 0 {
+			left = leftBy(prev, next, d.handler.Each)
+		}
+		for _, l := range left[:min(len(left), maxLines)] {
+			report.Warnings = append(report.Warnings, l.String()+"; "+l.hint())
+		}
+		d.reloaded(by, start, report, held, left)
 	}
 	return report
 }
@@ -131,20 +138,20 @@ func (d *Daemon) candidate(prev *router.Router, o config.Options) (next *router.
 }
 
 // reloaded keeps and logs the outcome of a reload. held reports whether the file is
-// valid, and only held back.
-func (d *Daemon) reloaded(by string, start time.Time, r admin.Report, held bool) {
+// valid, and only held back; left are the tunnels that keep a route of before.
+func (d *Daemon) reloaded(by string, start time.Time, r admin.Report, held bool, left []leftTunnels) {
 	last := &admin.LastReload{Time: time.Now(), By: by, Report: r}
 	if !r.Applied {
 		before := d.file.Load()
 		d.file.Store(&fileState{at: before.at, errors: r.Faults, since: cmp.Or(before.since, last.Time), last: last, real: before.real, hash: before.hash})
 		d.metrics.Reloaded("refused", false, time.Now())
-		d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held))
+		d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held, left))
 		return
 	}
 	c := d.snapshot.Load().Config()
 	d.file.Store(&fileState{at: last.Time, last: last, real: c.RealPath(), hash: sync.OnceValue(c.Fingerprint)})
 	d.metrics.Reloaded("applied", true, time.Now())
-	d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held))
+	d.journal.Add(reloadEvent(d.fileName(), by, time.Since(start), r, held, left))
 	d.warn(r.Warnings)
 }
 

@@ -1,14 +1,19 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
+	"proxyd/internal/upstream"
 )
 
 // removedTunnels closes the tunnels whose upstream a reload has taken out of the
@@ -84,4 +89,62 @@ func (r *removedTunnels) closeDue(now time.Time, after time.Duration) time.Time 
 	}
 	r.due = due
 	return next
+}
+
+// leftTunnels are the tunnels of an exchange that go on through an upstream to which new
+// connections of theirs do not go any more.
+type leftTunnels struct {
+	exchange, upstream string
+	tunnels            int
+}
+
+// String returns them in words.
+func (l leftTunnels) String() string {
+	words := "%d tunnels of %s still go through %s"
+	if l.tunnels == 1 {
+		words = "%d tunnel of %s still goes through %s"
+	}
+	return fmt.Sprintf(words, l.tunnels, cmp.Or(l.exchange, "no exchange"), l.upstream)
+}
+
+// hint returns the command that moves them.
+func (l leftTunnels) hint() string {
+	return "to move them: proxyd close --exchange " + cmp.Or(l.exchange, "none") + " --upstream " + l.upstream + " --over 60"
+}
+
+// leftBy returns what a reload has given another route, and goes on along the one before:
+// open tunnels keep theirs. Those that a listener's use has routed are not among them.
+func leftBy(prev, next *router.Router, each func(func(tunnel.Live) bool)) (list []leftTunnels) {
+	type host struct {
+		name string
+		port uint16
+		kind catalog.Kind
+	}
+	pools := map[host][2]*upstream.Pool{}
+	each(func(t tunnel.Live) bool {
+		if t.Member == nil || next.Config().OnRemoved == "drain" && !next.Set().Has(t.Member) { // which closes it
+			return true
+		}
+		h := host{t.Host, t.Port, t.Kind}
+		both, known := pools[h]
+		if !known {
+			for i, r := range []*router.Router{prev, next} {
+				if route, err := r.Route(h.name, h.port, router.Hint{Kind: h.kind}); err == nil {
+					both[i] = route.Pool
+				}
+			}
+			pools[h] = both
+		}
+		if !prev.Set().Carries(both[0], t.Member) || next.Set().Carries(both[1], t.Member) {
+			return true
+		}
+		i := slices.IndexFunc(list, func(l leftTunnels) bool { return l.exchange == t.Exchange && l.upstream == t.Upstream })
+		if i < 0 {
+			i, list = len(list), append(list, leftTunnels{exchange: t.Exchange, upstream: t.Upstream})
+		}
+		list[i].tunnels++
+		return true
+	})
+	slices.SortFunc(list, func(a, b leftTunnels) int { return cmp.Or(b.tunnels-a.tunnels, cmp.Compare(a.String(), b.String())) })
+	return list
 }

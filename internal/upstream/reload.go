@@ -93,6 +93,12 @@ func (s *Set) Close() { s.shared.idle.only(func(idleKey) bool { return false }) 
 // not.
 func (s *Set) Has(u *Upstream) bool { return s.upstreams[u.id] != nil }
 
+// Carries reports whether u's identity is an enabled member of p, a pool of s.
+func (s *Set) Carries(p *Pool, u *Upstream) bool {
+	now := s.upstreams[u.id]
+	return now != nil && slices.Contains(now.pools, p)
+}
+
 // CloseIdle closes all idle connections of plain HTTP, for their
 // descriptors, and reports whether there were any.
 func (s *Set) CloseIdle() bool {

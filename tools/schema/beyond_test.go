@@ -19,7 +19,7 @@ var beyond = map[string][]string{
 		"limits-published-of-a-pool", "limits-without-an-outbound", "listen-open", "listen-twice", "member-is-a-pool",
 		"member-is-proxyd-itself", "member-is-the-admin-server", "member-one-name-two-upstreams",
 		"member-other-password", "member-two-names-one-upstream", "outbound-inline-pool-empty", "outbound-names-none",
-		"outbound-pool-under-url", "outbound-unknown-pool", "outbound-url-under-pool", "pool-name-taken",
+		"outbound-pool-under-url", "outbound-unknown-pool", "outbound-url-under-pool", "outbound-word-under-pool", "pool-name-taken",
 		"proxy-block-and-the-same-key-beside", "silence-and-stall", "tls-not-https", "via-circle", "via-itself",
 		"via-of-direct", "via-unknown",
 	},

@@ -4,10 +4,7 @@ package interop
 
 import (
 	"crypto/tls"
-	"encoding/binary"
 	"encoding/json"
-	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,111 +18,6 @@ import (
 
 	"proxyd/internal/testkit"
 )
-
-// detector stands behind every name that this network knows: whoever looks one up, or
-// connects, has gone past proxyd.
-type detector struct {
-	mu    sync.Mutex
-	leaks []string
-}
-
-const detectorAddr = "127.0.0.66"
-
-func (d *detector) leak(format string, args ...any) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.leaks = append(d.leaks, fmt.Sprintf(format, args...))
-}
-
-// taken returns the leaks so far, and forgets them.
-func (d *detector) taken() (leaks []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	leaks, d.leaks = d.leaks, nil
-	return leaks
-}
-
-// detectNames makes programs ask the detector for every name.
-func detectNames(t *testing.T) {
-	t.Helper()
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay(t, "hosts", "127.0.0.1 localhost "+host+"\n")
-	overlay(t, "resolv.conf", "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
-	overlay(t, "nsswitch.conf", "hosts: files dns\n")
-}
-
-// seen reports whether there are leaks.
-func (d *detector) seen() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.leaks) > 0
-}
-
-// newDetector answers every name with its own address, and listens there.
-func newDetector(t *testing.T) *detector {
-	t.Helper()
-	d := &detector{}
-	dns, err := net.ListenPacket("udp", "127.0.0.1:53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ended sync.WaitGroup
-	t.Cleanup(func() { _ = dns.Close(); ended.Wait() })
-	ended.Go(func() { // ends when dns is closed
-		block := make([]byte, 4096)
-		for {
-			n, from, err := dns.ReadFrom(block)
-			if err != nil {
-				return
-			}
-			name, answer := answerTo(block[:n])
-			d.leak("looked up %s", name)
-			_, _ = dns.WriteTo(answer, from)
-		}
-	})
-	for _, port := range []string{"80", "443", "9443"} {
-		ln, err := net.Listen("tcp", detectorAddr+":"+port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = ln.Close() })
-		ended.Go(func() { // ends when ln is closed
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				d.leak("connected to port %s", port)
-				_ = c.Close()
-			}
-		})
-	}
-	return d
-}
-
-// answerTo returns the name that a DNS question asks for, and an answer: for A that
-// of the detector, for all else none.
-func answerTo(question []byte) (name string, answer []byte) {
-	if len(question) < 17 {
-		return "?", nil
-	}
-	at := 12
-	for at < len(question)-5 && question[at] != 0 {
-		end := min(at+1+int(question[at]), len(question)-5)
-		name += string(question[at+1:end]) + "."
-		at = end
-	}
-	answer = append(append([]byte{}, question[:2]...), 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0)
-	answer = append(answer, question[12:at+5]...)
-	if binary.BigEndian.Uint16(question[at+1:]) == 1 {
-		answer[7] = 1
-		answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 66)
-	}
-	return name, answer
-}
 
 // binance is as much of an exchange as cryptofeed and ccxt ask for trades of BTC-USDT.
 type binance struct {

@@ -17,7 +17,10 @@ import (
 
 var (
 	dir    = os.Getenv("INTEROP_DIR") // of run.sh; its end removes it
-	counts struct{ cases, failed int }
+	counts struct {
+		cases  int
+		failed []string
+	}
 )
 
 func TestMain(m *testing.M) {
@@ -29,9 +32,15 @@ func TestMain(m *testing.M) {
 	if os.Getenv("INTEROP_WORKER") != "" {
 		os.Exit(code)
 	}
-	fmt.Printf("interop: %d cases, %d failed\n", counts.cases, counts.failed)
-	if counts.cases == 0 {
+	for _, name := range counts.failed { // again, as the last lines
+		fmt.Println("FAIL", name)
+	}
+	fmt.Printf("interop: %d cases, %d failed\n", counts.cases, len(counts.failed))
+	switch {
+	case counts.cases == 0:
 		code = 1
+	case code != 0 && counts.failed == nil:
+		fmt.Println("interop: what failed is none of the cases, see above")
 	}
 	os.Exit(code)
 }
@@ -63,7 +72,7 @@ func run(t *testing.T, name string, do func(t *testing.T)) {
 	case ok:
 		fmt.Println("ok  ", name)
 	default:
-		counts.failed++
+		counts.failed = append(counts.failed, name)
 		fmt.Println("FAIL", name)
 	}
 	counts.cases++

@@ -3,20 +3,11 @@
 package interop
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
-
-	"proxyd/internal/testkit"
 )
 
 // cellsOf returns the cells that a client has.
@@ -65,7 +56,13 @@ func TestMatrix(t *testing.T) {
 	ran := chosen(t, all)
 	buildClients(t, ran)
 	outcomes := map[cell]outcome{}
-	for _, o := range runTasks(t, tasksOf(ran)) {
+	seen, workers := runTasks(tasksOf(ran))
+	run(t, "the networks start and end", func(t *testing.T) {
+		if workers != nil {
+			t.Error(workers)
+		}
+	})
+	for _, o := range seen {
 		outcomes[o.Cell] = o
 		run(t, o.Cell.String()+": "+o.Outcome, func(t *testing.T) { o.check(t) })
 	}
@@ -92,107 +89,21 @@ func tasksOf(clients []*client) []task {
 
 // check fails what must work and does not; all else is for the tables.
 func (o outcome) check(t *testing.T) {
+	if o.Again != "" {
+		fmt.Println("     the second attempt; the first took too long: " + o.Again)
+	}
 	must := o.Cell.Column == "line" || o.Cell.Column == "exec" || o.Cell.Column == "outage"
 	reason, excepted := exceptions[o.Cell]
 	switch {
 	case excepted && o.Outcome == works:
 		t.Errorf("works: remove the exception: %s", reason)
-	case must && !excepted && !slices.Contains([]string{works, goesOn, ends, hangs}, o.Outcome), o.Outcome == "not run":
+	case must && !excepted && !slices.Contains([]string{works, goesOn, ends, hangs}, o.Outcome), o.Outcome == notRun:
 		t.Error(o.Output)
 	case o.Lives && o.Outcome != goesOn:
 		t.Errorf("should go on\n%s", o.Output)
+	case o.Outcome == fails && !slices.Contains(refusals, o.Cell.Column):
+		fmt.Println(lastLines(o.Output, 30))
 	case o.Outcome == fails || os.Getenv("CLIENT") != "":
 		fmt.Println("     " + o.Error)
-	}
-}
-
-// runTasks gives the tasks to workers, and returns the outcomes in their order.
-func runTasks(t *testing.T, tasks []task) (list []outcome) {
-	t.Helper()
-	outcomes := make([][]outcome, len(tasks))
-	queue := make(chan int)
-	var ended sync.WaitGroup
-	for i := range min(len(tasks), runtime.GOMAXPROCS(0)+1) {
-		ended.Go(func() { // ends when the queue is closed
-			w := startWorker(t, i)
-			defer w.stop()
-			for n := range queue {
-				outcomes[n] = w.run(tasks[n])
-			}
-		})
-	}
-	begin := time.Now()
-	for n := range tasks {
-		queue <- n
-	}
-	close(queue)
-	ended.Wait()
-	fmt.Printf("%d tasks in %v\n", len(tasks), time.Since(begin).Round(time.Second))
-	return slices.Concat(outcomes...)
-}
-
-// worker is a process with a network of its own.
-type worker struct {
-	t        *testing.T
-	cmd      *exec.Cmd
-	tasks    *json.Encoder
-	outcomes *json.Decoder
-	close    func()
-	log      testkit.Output
-}
-
-func startWorker(t *testing.T, number int) *worker {
-	w := &worker{t: t}
-	own := filepath.Join(dir, fmt.Sprint("worker-", number))
-	if err := os.MkdirAll(own, 0o755); err != nil {
-		t.Error(err)
-		return w
-	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Error(err)
-		return w
-	}
-	w.cmd = exec.Command(os.Args[0], "-test.run", "^TestWorker$", "-test.timeout", "20m")
-	w.cmd.Env = append(os.Environ(), "INTEROP_WORKER=1", "INTEROP_DIR="+own)
-	w.cmd.ExtraFiles = []*os.File{write}
-	w.cmd.Stdout, w.cmd.Stderr = &w.log, &w.log
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	stdin, err := w.cmd.StdinPipe()
-	if err == nil {
-		err = w.cmd.Start()
-	}
-	_ = write.Close()
-	if err != nil {
-		t.Error(err)
-		w.cmd = nil
-		return w
-	}
-	w.tasks, w.outcomes = json.NewEncoder(stdin), json.NewDecoder(read)
-	w.close = func() { _ = stdin.Close(); _ = read.Close() }
-	return w
-}
-
-func (w *worker) run(work task) (list []outcome) {
-	err := fmt.Errorf("no worker")
-	if w.cmd != nil {
-		if err = w.tasks.Encode(work); err == nil {
-			err = w.outcomes.Decode(&list)
-		}
-	}
-	if err != nil {
-		w.t.Errorf("%v: %v\n%s", work, err, w.log.String())
-		return []outcome{{Cell: work.Cell, Outcome: "not run", Output: err.Error()}}
-	}
-	return list
-}
-
-func (w *worker) stop() {
-	if w.cmd == nil {
-		return
-	}
-	w.close()
-	if err := w.cmd.Wait(); err != nil {
-		w.t.Errorf("worker: %v\n%s", err, w.log.String())
 	}
 }

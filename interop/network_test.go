@@ -142,7 +142,7 @@ func startDaemon(t *testing.T, config string) *daemon {
 		_ = d.cmd.Wait()
 		close(d.done)
 	}()
-	testkit.Eventually(t, testkit.Patience, "proxyd is ready", func() bool {
+	testkit.Eventually(t, cellTime, "proxyd is ready", func() bool {
 		select {
 		case <-d.done:
 			t.Fatalf("proxyd ended:\n%s", d.out.String())

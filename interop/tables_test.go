@@ -163,7 +163,11 @@ func compareTables(t *testing.T, all, ran []*client, outcomes map[cell]outcome) 
 			}
 		}
 		after = head + begin + text + "\n" + end + tail
-		differences(t, table.name, old, text+"\n")
+		run(t, "table "+table.name+" of "+clientsDocument, func(t *testing.T) {
+			for _, d := range differences(old, text+"\n", os.Getenv("UPDATE") != "") {
+				t.Error(d)
+			}
+		})
 	}
 	if os.Getenv("UPDATE") != "" && after != before {
 		if err := os.WriteFile(clientsDocument, []byte(after), 0o644); err != nil {
@@ -183,31 +187,56 @@ func rowsOf(text string, c *client) (rows string) {
 	return rows
 }
 
-// differences reports each row that is not the same, and cells that are too long.
-func differences(t *testing.T, name, old, text string) {
-	t.Helper()
+// differences returns each row that is not the same in both, or not as often, and
+// those with a cell that is too long. With update, only the latter.
+func differences(old, text string, update bool) (list []string) {
 	was, is := strings.Split(old, "\n"), strings.Split(text, "\n")
+	more := map[string]int{} // how often a line is in text more than in old
 	for _, line := range is {
+		more[line]++
 		for cell := range strings.SplitSeq(strings.ReplaceAll(line, `\|`, "/"), "|") {
 			if n := utf8.RuneCountInString(strings.TrimSpace(cell)); n > 200 {
-				t.Errorf("table %s: a cell has %d characters: %s", name, n, cell)
+				list = append(list, fmt.Sprintf("a cell has %d characters: %s", n, cell))
 			}
 		}
 	}
-	if os.Getenv("UPDATE") != "" {
-		return
+	if update {
+		return list
 	}
 	for _, line := range was {
-		if !slices.Contains(is, line) {
-			t.Errorf("table %s of %s is not what was seen (UPDATE=1 writes it)\n- %s", name, clientsDocument, line)
+		if more[line]--; more[line] < 0 {
+			list = append(list, "not what was seen (UPDATE=1 writes it)\n- "+line)
 		}
 	}
 	for _, line := range is {
-		if !slices.Contains(was, line) {
-			t.Errorf("table %s of %s is not what was seen (UPDATE=1 writes it)\n+ %s", name, clientsDocument, line)
+		if more[line] > 0 {
+			more[line]--
+			list = append(list, "not what was seen (UPDATE=1 writes it)\n+ "+line)
 		}
 	}
-	if !t.Failed() && old != text {
-		t.Errorf("table %s of %s: another order (UPDATE=1 writes it)", name, clientsDocument)
+	if list == nil && old != text {
+		list = append(list, "the rows are in another order (UPDATE=1 writes it)")
+	}
+	return list
+}
+
+// A row that is there twice, which a merge can bring, is a difference too.
+func TestDifferences(t *testing.T) {
+	const a, b = "| a | works |", "| b | fails |"
+	for _, c := range []struct {
+		old, text string
+		update    bool
+		want      int
+	}{
+		{a + "\n" + b, a + "\n" + b, false, 0},
+		{a + "\n" + b, b + "\n" + a, false, 1},
+		{a + "\n" + a + "\n" + b, a + "\n" + b, false, 1},
+		{a, b, false, 2},
+		{a, b, true, 0},
+		{a, a + strings.Repeat("x", 201), true, 1},
+	} {
+		if got := differences(c.old, c.text, c.update); len(got) != c.want {
+			t.Errorf("%q, %q: %d differences, want %d: %q", c.old, c.text, len(got), c.want, got)
+		}
 	}
 }

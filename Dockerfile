@@ -1,4 +1,4 @@
-# docker build --build-arg VERSION="$(git describe --tags --always)" -t proxyd .
+# docker build --build-arg VERSION="$(git describe --tags --always)" --build-arg REVISION="$(git rev-parse HEAD)" -t proxyd .
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -11,6 +11,14 @@ RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.ver
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /proxyd /usr/bin/proxyd
+# From here on as in Dockerfile.release.
+ARG VERSION=dev
+ARG REVISION=
+LABEL org.opencontainers.image.title="proxyd" \
+      org.opencontainers.image.description="A local forward proxy for clients of crypto exchanges" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 USER 65534:65534
 # Without a configuration proxyd listens on 127.0.0.1 inside the container: right for a sidecar that
 # shares its network (a pod, --network container:…, --network host). To be reached through a published

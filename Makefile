@@ -13,7 +13,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients clients-all alerts schema schema-check clean catalog compare profile page page-shots fresh packages packages-check
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop clients clients-all alerts schema schema-check clean catalog compare profile page page-shots fresh packages packages-check image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,8 +107,12 @@ schema-check: ## a JSON Schema validator and `check` agree on the examples and o
 packages: ## dist/: what a release consists of: archives, checksums, SBOMs (TARGETS=os/arch,…)
 	$(GO) -C tools run ./dist --version $(VERSION) $(if $(TARGETS),--targets $(TARGETS))
 
-packages-check: packages ## packages, and the tests of what they hold (Debian or Ubuntu, root)
+packages-check: packages build ## packages, and the tests of what they hold (Debian or Ubuntu, root)
 	GO='$(GO)' tools/dist/check.sh
+	GO='$(GO)' deploy/check.sh
+
+image: build ## a container image of bin/proxyd, by docker, podman or buildah (BUILDER)
+	GO='$(GO)' deploy/image.sh
 
 clean: ## remove what was built
 	rm -rf bin dist

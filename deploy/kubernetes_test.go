@@ -1,8 +1,7 @@
 package deploy
 
 import (
-	"errors"
-	"io"
+	"fmt"
 	"net/netip"
 	"os"
 	"path"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"proxyd/internal/config"
@@ -20,16 +20,17 @@ import (
 
 // An object is what the test looks at of a Kubernetes object.
 type object struct {
-	Kind string
-	Data map[string]string
 	Spec struct {
 		Template struct{ Spec pod }
 	}
 }
 
 type pod struct {
-	Grace   float64     `yaml:"terminationGracePeriodSeconds"`
-	Init    []container `yaml:"initContainers"`
+	Grace    float64     `yaml:"terminationGracePeriodSeconds"`
+	Init     []container `yaml:"initContainers"`
+	Security struct {
+		Group int `yaml:"fsGroup"`
+	} `yaml:"securityContext"`
 	Volumes []struct {
 		Name      string
 		ConfigMap *struct{ Name string } `yaml:"configMap"`
@@ -51,7 +52,10 @@ type container struct {
 	Readiness probe     `yaml:"readinessProbe"`
 	Liveness  probe     `yaml:"livenessProbe"`
 	Lifecycle yaml.Node // absent
-	Mounts    []struct {
+	Security  struct {
+		User int `yaml:"runAsUser"`
+	} `yaml:"securityContext"`
+	Mounts []struct {
 		Name string
 		Path string `yaml:"mountPath"`
 		Sub  string `yaml:"subPath"`
@@ -62,28 +66,17 @@ type probe struct {
 	Get struct{ Path, Port string } `yaml:"httpGet"`
 }
 
-// sidecar reads the manifest: the configuration in it, and the pod.
+// sidecar reads the base: what its ConfigMap is made of, and the pod. tools/manifests
+// tests what kustomize makes of base and overlays.
 func sidecar(t *testing.T) (configMap string, p pod) {
 	t.Helper()
-	f, err := os.Open("kubernetes/sidecar.yaml")
+	text, err := os.ReadFile("kubernetes/base/proxyd.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	for d := yaml.NewDecoder(f); ; {
-		var o object
-		if err := d.Decode(&o); errors.Is(err, io.EOF) {
-			return configMap, p
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		switch o.Kind {
-		case "ConfigMap":
-			configMap = o.Data["proxyd.yaml"]
-		case "Deployment":
-			p = o.Spec.Template.Spec
-		}
-	}
+	var o object
+	readYAML(t, "kubernetes/base/deployment.yaml", &o)
+	return string(text), o.Spec.Template.Spec
 }
 
 func TestSidecar(t *testing.T) {
@@ -153,5 +146,36 @@ func TestSidecarMounts(t *testing.T) {
 		if from[path.Dir(s[1])] != "Secret proxyd" {
 			t.Errorf("%s is not in a mounted Secret", s[1])
 		}
+	}
+}
+
+// The pods run as the user of the image.
+func TestSidecarUserIsTheImages(t *testing.T) {
+	_, p := sidecar(t)
+	text, err := os.ReadFile("../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user := fmt.Sprintf("\nUSER %d:%d\n", p.Init[0].Security.User, p.Security.Group); !strings.Contains(string(text), user) {
+		t.Errorf("Dockerfile has no %q", user)
+	}
+}
+
+// Both images are the same, but for where their files come from.
+func TestImagesAreAlike(t *testing.T) {
+	var settings []string
+	for _, file := range []string{"../Dockerfile", "../Dockerfile.release"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, same, found := strings.Cut(string(text), "\nARG VERSION=dev\nARG REVISION=\n")
+		if !found || !strings.Contains(string(text), "\nFROM scratch\n") {
+			t.Errorf("%s: no settings, or not from scratch", file)
+		}
+		settings = append(settings, same)
+	}
+	if diff := cmp.Diff(settings[0], settings[1]); diff != "" {
+		t.Errorf("(-Dockerfile +Dockerfile.release)\n%s", diff)
 	}
 }

@@ -2,6 +2,7 @@ package child
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,6 +118,45 @@ print(c._environment_proxy('https', 'a.example'), c._environment_proxy('wss', 'a
 		} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s: %s", python, got)
+			}
+		}
+	})
+}
+
+// Before 9, websockets had what became its legacy client in another module.
+func TestPythonShimTunnelsOldWebsockets(t *testing.T) {
+	const connect = `import asyncio, functools
+class Connect:
+    def __init__(self, uri, **kwargs):
+        loop = asyncio.get_event_loop()
+        self._create_connection = functools.partial(loop.create_connection, asyncio.Protocol, 'a.example', 80)
+    def __await__(self):
+        return self._create_connection().__await__()
+connect = Connect
+`
+	layouts := map[string]map[string]string{
+		"8.1": {"websockets/client.py": connect},
+		"9.1": {"websockets/legacy/__init__.py": "", "websockets/legacy/client.py": connect, "websockets/client.py": "from .legacy.client import *\n"},
+	}
+	eachPython(t, func(t *testing.T, python string) {
+		for version, files := range layouts {
+			files = maps.Clone(files)
+			files["websockets/__init__.py"] = "from .client import connect\n"
+			got := runPython(t, python, files, `import asyncio, os, socket, threading, websockets
+proxy = socket.socket(); proxy.bind(('127.0.0.1', 0)); proxy.listen(2)
+os.environ['http_proxy'] = 'http://exec-1:x@127.0.0.1:%d' % proxy.getsockname()[1]
+def serve():
+    c = proxy.accept()[0]
+    print(c.recv(4096).split(b'\r\n')[0])
+    c.sendall(b'HTTP/1.1 200 OK\r\n\r\n')
+threading.Thread(target=serve, daemon=True).start()
+async def main():
+    transport, _ = await websockets.connect('ws://a.example/')
+    print(transport.get_extra_info('peername')[1] == proxy.getsockname()[1])
+    transport.abort()
+asyncio.run(main())`)
+			if got != "b'CONNECT a.example:80 HTTP/1.1'\nTrue" {
+				t.Errorf("websockets %s, %s: %s", version, python, got)
 			}
 		}
 	})

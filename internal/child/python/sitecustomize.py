@@ -212,6 +212,12 @@ def _websockets_legacy(module):
     connect.__init__ = __init__
 
 
+def _websockets_before_9(module):
+    # Later ones have the legacy client here under another name.
+    if getattr(vars(module).get("Connect"), "__module__", None) == module.__name__:
+        _websockets_legacy(module)
+
+
 def _websockets_before_15():
     version = sys.modules.get("websockets.version")
     return version is not None and int(version.version.split(".")[0]) < 15
@@ -268,6 +274,7 @@ _changes = {
     "ccxt.base.exchange": _ccxt,
     "requests.sessions": _requests_sessions,
     "websockets.asyncio.client": _websockets_asyncio,
+    "websockets.client": _websockets_before_9,
     "websockets.legacy.client": _websockets_legacy,
     "websockets.sync.client": _websockets_sync,
 }

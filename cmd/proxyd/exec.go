@@ -98,6 +98,9 @@ func (o *execOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if name := daemon.ProxyVariable(given, c); c.File == "" && name != "" { // proxyd would replace it
+		return fmt.Errorf("%s is set, and there is no configuration: CMD would connect directly, and not through that proxy; name the file with -c, or make one: env | proxyd import --from env - > proxyd.yaml; to connect directly, unset the variable", name)
+	}
 	p, err := o.proxy(cmd, c, label, say)
 	if err != nil {
 		return err
@@ -130,6 +133,9 @@ func (o *execOptions) proxy(cmd *cobra.Command, c *config.Config, label string, 
 	file := c.File
 	if file == "" {
 		file = "the built-in defaults"
+	}
+	if c.File == "" && c.Default == (config.Outbounds{}) {
+		file += ", by which everything goes direct"
 	}
 	why := "as asked"
 	if o.daemon != "own" {

@@ -60,6 +60,33 @@ func TestExecEnvironment(t *testing.T) {
 	}
 }
 
+// Promise (security): without a configuration, proxyd exec does not take away the proxy that the environment names.
+func TestExecWithoutConfiguration(t *testing.T) {
+	t.Parallel()
+	dir, none := t.TempDir(), []string{"HTTPS_PROXY=", "https_proxy=", "HTTP_PROXY=", "http_proxy=", "ALL_PROXY=", "all_proxy=", "WSS_PROXY=", "wss_proxy="}
+	run := func(environ ...string) (string, string, int) {
+		cmd := exec.Command(os.Args[0], "exec", "--", "echo", "ran") //nolint:gosec // this test's own binary
+		cmd.Dir, cmd.Env = dir, append(append(append(os.Environ(), asProxyd+"=1", "TMPDIR="+dir), none...), environ...)
+		var out, errOut strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		_ = cmd.Run() // the exit code is below
+		return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+	}
+	for _, set := range []string{"HTTPS_PROXY=http://u:geheim-8@p.example:3128", "all_proxy=socks5h://p.example:1080", "https_proxy=http://127.0.0.1:8877"} {
+		name, _, _ := strings.Cut(set, "=")
+		out, errOut, code := run(set)
+		if code != 1 || out != "" || !strings.Contains(errOut, name+" is set, and there is no configuration: CMD would connect directly") || !strings.Contains(errOut, "proxyd import --from env") || strings.Contains(errOut, "geheim-8") {
+			t.Errorf("%s: exit code %d: %s%s", name, code, out, errOut)
+		}
+	}
+	if out, errOut, code := run("HTTPS_PROXY=http://p.example:3128", "PROXYD_DEFAULT=http://p.example:3128"); code != 0 || out != "ran\n" || strings.Contains(errOut, "goes direct") {
+		t.Errorf("with PROXYD_DEFAULT: exit code %d: %s%s", code, out, errOut)
+	}
+	if out, errOut, code := run(); code != 0 || out != "ran\n" || !strings.Contains(errOut, "the built-in defaults, by which everything goes direct") {
+		t.Errorf("without a proxy: exit code %d: %s%s", code, out, errOut)
+	}
+}
+
 // Promise (security): under proxyd exec no options of the JVM in the environment lead past proxyd.
 func TestExecOverridesProxiesOfJava(t *testing.T) {
 	t.Parallel()

@@ -236,13 +236,22 @@ func (w *lineWriter) write(batch []byte, torn bool) bool {
 // configuration: it is for clients, as proxyd itself uses no such variable. One that
 // leads to proxyd is none.
 func unusedProxy(o Options, c *config.Config) string {
-	if o.ConfigPath != "" || c.Default != (config.Outbounds{}) {
+	if o.ConfigPath != "" {
+		return ""
+	}
+	return ProxyVariable(o.Environ, c, c.Listen...)
+}
+
+// ProxyVariable returns the variable that names a proxy, if configuration c, of no file,
+// sends direct what clients ask for. One that leads to a listener is none.
+func ProxyVariable(environ []string, c *config.Config, listeners ...config.Listener) string {
+	if c.Default != (config.Outbounds{}) {
 		return ""
 	}
 	for _, want := range []string{"HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY", "WSS_PROXY"} {
-		for _, kv := range o.Environ {
+		for _, kv := range environ {
 			name, value, _ := strings.Cut(kv, "=")
-			if !strings.EqualFold(name, want) || value == "" || slices.ContainsFunc(c.Listen, func(l config.Listener) bool { return strings.HasSuffix(strings.TrimSuffix(value, "/"), l.Address) }) {
+			if !strings.EqualFold(name, want) || value == "" || slices.ContainsFunc(listeners, func(l config.Listener) bool { return strings.HasSuffix(strings.TrimSuffix(value, "/"), l.Address) }) {
 				continue
 			}
 			return name

@@ -100,7 +100,7 @@ var upstreamHints = map[failure.Class]string{
 	failure.UpstreamUnreachable: "is its host up, is there a route to it?",
 	failure.UpstreamTimeout:     "is its host up, is it overloaded?",
 	failure.UpstreamDNS:         "correct its name, or see this machine's name server",
-	failure.UpstreamAuth:        "correct the user and password in its URL",
+	failure.UpstreamAuth:        "correct the user and password in its URL, or in the file that this names",
 	failure.UpstreamTLS:         "see its certificate: proxyd probe shows the error",
 	failure.UpstreamProtocol:    "check the scheme and the port in its URL",
 }

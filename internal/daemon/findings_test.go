@@ -76,7 +76,7 @@ func TestReasonsNameEjectedUpstreams(t *testing.T) {
 	eject(snap.Set().Upstream("tokyo-3"), failure.UpstreamAuth)
 	wantTexts(t, upstreamFindings(snap, time.Now()),
 		`tokyo-1 ejected since `+clockPattern+` \(upstream_refused\), 1 of 3 members of asia left \| is the proxy up, is its port right\?`,
-		`tokyo-3 ejected since `+clockPattern+` \(upstream_auth\), 1 of 3 members of asia left \| correct the user and password in its URL`)
+		`tokyo-3 ejected since `+clockPattern+` \(upstream_auth\), 1 of 3 members of asia left \| correct the user and password in its URL, or in the file that this names`)
 
 	snap = asiaOf(t, 120)
 	for i := range 100 {
@@ -97,7 +97,7 @@ func TestReasonsNameRejectedCredentials(t *testing.T) {
 	u := snap.Set().Upstream("tokyo-1")
 	u.Observe(upstream.Result{Err: failure.New(failure.UpstreamAuth, "no").With(errors.New("no"), "")})
 	wantTexts(t, upstreamFindings(snap, time.Now()),
-		`tokyo-1 rejects its credentials since `+clockPattern+` \(upstream_auth\) \| correct the user and password in its URL`)
+		`tokyo-1 rejects its credentials since `+clockPattern+` \(upstream_auth\) \| correct the user and password in its URL, or in the file that this names`)
 	since := upstreamFindings(snap, time.Now())[0].since
 	time.Sleep(2 * time.Millisecond)
 	u.Observe(upstream.Result{Err: failure.New(failure.UpstreamAuth, "no").With(errors.New("no"), "")})

@@ -116,7 +116,7 @@ var classHints = map[failure.Class]string{
 	failure.UpstreamRefused:     "see whether the upstream runs, and its port",
 	failure.UpstreamTLS:         "check the upstream's certificate and its tls settings",
 	failure.UpstreamProtocol:    "check the upstream's scheme; test it: proxyd probe",
-	failure.UpstreamAuth:        "correct the user and password in the upstream's URL",
+	failure.UpstreamAuth:        "correct the user and password in the upstream's URL, or in the file that this names",
 	failure.UpstreamDenied:      "ask the upstream's operator to allow the exchange, or use another one",
 	failure.UpstreamTimeout:     "test the upstream: proxyd probe; drain it if it stays slow",
 	failure.TargetRefused:       "see the exchange's status page; test it: proxyd probe",

@@ -27,9 +27,9 @@ var hints = map[failure.Class]string{
 	failure.TargetDNS:           "the name that the client asks for is not found: check it in the client, or the upstream's name servers",
 	failure.TargetProtocol:      "the exchange's answers are not whole; proxyd probe EXCHANGE tries each upstream",
 	failure.NoUpstream:          "no member of the pool may be used: proxyd status lists why, proxyd resume ends a drain",
-	failure.Budget:              "the limit on new connections is used up: wait, add an exit, or raise it under limits",
+	failure.Budget:              "the limit on new connections is used up: wait, add an exit, or raise it under limits in FILE (limits: published takes what the exchange publishes)",
 	failure.Denied:              "FILE rejects it: was the entry of EXCHANGE removed? put it back, or add one; proxyd route HOST names the rule",
-	failure.Overload:            "raise max_tunnels, and the limit of open files with it",
+	failure.Overload:            "raise max_tunnels in FILE and save it; if it is not set there, raise the limit of open files (LimitNOFILE=) and restart",
 	failure.Local:               "this machine lacks something: see the log; often file descriptors, ports or the source address",
 	failure.ClientGone:          "clients gave up waiting for a connection; proxyd probe EXCHANGE tries each upstream",
 }

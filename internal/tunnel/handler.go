@@ -150,7 +150,7 @@ func (h *Handler) refuseFull(r Request, route router.Route, start time.Time, lim
 	return h.refuse(r, start, "limit", Refusal{
 		Class: failure.Overload, Target: route.Target, Rule: route.Rule, RetryAfter: time.Second,
 		Text: fmt.Sprintf("%d tunnels are open or being opened, which is the limit", limit),
-		Hint: "raise max_tunnels, and the limit of open files with it",
+		Hint: "raise max_tunnels; where it is not set, the limit of open files",
 	})
 }
 

@@ -12,7 +12,7 @@ func TestRouteSaysWhatToDoAboutARefusal(t *testing.T) {
 	t.Parallel()
 	r := snapshot(t, "default: reject\npools: {asia: {proxies: [\"http://proxy.example:3128\"]}}\nexchanges: {kraken: asia}\n")
 	for host, want := range map[string]string{
-		"ws.newvenue.example": "list it under exchanges, such as my_venue: {hosts: [HOST], pool: asia}, or under routes",
+		"ws.newvenue.example": "list it under exchanges, as http or websocket, such as my_venue: {hosts: {websocket: [HOST]}, pool: asia}, or under routes",
 		"ws.okx.com":          `add "okx: direct" (or a pool, or a proxy's URL) under exchanges`,
 		"api.kraken.com":      "",
 	} {

@@ -13,7 +13,7 @@ func (b *builder) howToList(exchange string, k catalog.Kind) string {
 	entry := b.entries[exchange]
 	switch {
 	case exchange == "":
-		return "list it under exchanges, such as my_venue: {hosts: [HOST], pool: " + b.firstPool() + "}, or under routes"
+		return "list it under exchanges, as http or websocket, such as my_venue: {hosts: {websocket: [HOST]}, pool: " + b.firstPool() + "}, or under routes"
 	case entry != nil: // it may have hosts alone; the same key twice would be an error
 		word := "direct"
 		if w, ok := outboundWord(b.config, entry.Outbounds.Of(otherKind(k))); ok && w != "reject" {

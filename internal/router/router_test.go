@@ -190,7 +190,7 @@ func TestMailPort(t *testing.T) {
 // What a refused client is advised to do.
 func TestDeniedHint(t *testing.T) {
 	for _, c := range []struct{ name, file, host, rule, want string }{
-		{"a host of no exchange", "default: reject", "x.example", "default", "list it under exchanges, such as my_venue: {hosts: [HOST], pool: asia}, or under routes"},
+		{"a host of no exchange", "default: reject", "x.example", "default", "list it under exchanges, as http or websocket, such as my_venue: {hosts: {websocket: [HOST]}, pool: asia}, or under routes"},
 		{"an exchange", "default: reject", httpHost, "default (exchange binance has no entry)", `add "binance: direct" (or a pool, or a proxy's URL) under exchanges`},
 		{"an exchange whose family has an outbound", "default: reject\nexchanges: {binance: asia}", "fapi.binance.com", "default (exchange binance_futures has no entry)",
 			`add "binance_futures: asia" under exchanges: binance, of the same family, has it`},

@@ -19,7 +19,7 @@ import (
 // documents name files of deploy and configs. What tests them or makes packages stays
 // out.
 var tracked = []string{
-	"LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "SECURITY.md", "docs", "configs", "deploy",
+	"LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "configs", "deploy",
 	":(exclude)*.go", ":(exclude)*_test.*", ":(exclude)*.sh", ":(exclude)*/testdata/*", ":(exclude)deploy/packages",
 }
 
@@ -30,9 +30,63 @@ type entry struct {
 	mode fs.FileMode
 }
 
-// archives writes proxyd_VERSION_OS_ARCH.tar.gz, or .zip for windows.
-func (r *release) archives(ctx context.Context) error {
-	common, err := r.commonFiles(ctx)
+// commonFiles writes build/files, what every archive has beside the program. Of the
+// modes only the right to execute remains: the rest is the umask of whoever checked
+// the files out.
+func (r *release) commonFiles(ctx context.Context) error {
+	list, err := r.git(ctx, append([]string{"ls-files", "-z", "--"}, tracked...)...)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(r.path("build", "files")); err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
+		if err := r.common(filepath.Join(r.root, name), name); err != nil {
+			return err
+		}
+	}
+	for _, glob := range []struct{ files, dir string }{
+		{"LICENSES.txt", ""}, {"completions/*", "completions"}, {"man/*.1", "man/man1"}, {"man/*.5", "man/man5"},
+	} {
+		files, err := filepath.Glob(r.path("build", glob.files))
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			if err := r.common(file, filepath.Join(glob.dir, filepath.Base(file))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// common copies a file to build/files.
+func (r *release) common(file, name string) error {
+	st, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	to := r.path("build", "files", name)
+	if err := write(to, text); err != nil {
+		return err
+	}
+	mode := fs.FileMode(0o644)
+	if st.Mode()&0o100 != 0 {
+		mode = 0o755
+	}
+	return os.Chmod(to, mode)
+}
+
+// archives writes proxyd_VERSION_OS_ARCH.tar.gz, or .zip for windows, of build/files
+// and the program.
+func (r *release) archives(context.Context) error {
+	common, err := readEntries(r.path("build", "files"))
 	if err != nil {
 		return err
 	}
@@ -59,50 +113,22 @@ func (r *release) archives(ctx context.Context) error {
 	return nil
 }
 
-// commonFiles returns what every archive has beside the program.
-func (r *release) commonFiles(ctx context.Context) (entries []entry, _ error) {
-	list, err := r.git(ctx, append([]string{"ls-files", "-z", "--"}, tracked...)...)
-	if err != nil {
-		return nil, err
-	}
-	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
-		e, err := readEntry(filepath.Join(r.root, name), name)
+// readEntries returns the files below dir.
+func readEntries(dir string) (entries []entry, _ error) {
+	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := d.Info()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		entries = append(entries, e)
-	}
-	for _, glob := range []struct{ files, dir string }{
-		{"LICENSES.txt", ""}, {"completions/*", "completions"}, {"man/*.1", "man/man1"}, {"man/*.5", "man/man5"},
-	} {
-		files, err := filepath.Glob(r.path("build", glob.files))
-		if err != nil {
-			return nil, err
-		}
-		for _, file := range files {
-			e, err := readEntry(file, path.Join(glob.dir, filepath.Base(file)))
-			if err != nil {
-				return nil, err
-			}
-			entries = append(entries, e)
-		}
-	}
-	return entries, nil
-}
-
-// readEntry returns a file as an entry. Of its mode only the right to execute
-// remains: the rest is the umask of whoever checked it out.
-func readEntry(file, name string) (entry, error) {
-	st, err := os.Stat(file)
-	if err != nil {
-		return entry{}, err
-	}
-	text, err := os.ReadFile(file)
-	mode := fs.FileMode(0o644)
-	if st.Mode()&0o100 != 0 {
-		mode = 0o755
-	}
-	return entry{name, text, mode}, err
+		text, err := os.ReadFile(file)
+		name := filepath.ToSlash(strings.TrimPrefix(file, dir+string(filepath.Separator)))
+		entries = append(entries, entry{name, text, st.Mode().Perm()})
+		return err
+	})
+	return entries, err
 }
 
 // tarGz returns an archive of the entries below one directory, owned by root.

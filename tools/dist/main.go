@@ -12,6 +12,7 @@
 //	build/completions/                proxyd.bash, _proxyd (zsh), proxyd.fish, proxyd.ps1
 //	build/man/                        proxyd.1, proxyd-check.1 …, proxyd.yaml.5; each also as .gz
 //	build/LICENSES.txt                the licences of the modules in the program
+//	build/files/                      what every archive has, beside the program
 //
 // VERSION is the version without the v before it. The same commit and the same release
 // of Go give the same bytes, in any directory: files have the time of the commit, or
@@ -53,11 +54,12 @@ type step struct {
 	run  func(*release, context.Context) error
 }
 
-// steps are done in this order. Those after "texts" use what "programs" and "texts"
-// have written.
+// steps are done in this order. Those after "files" use what the first three have
+// written.
 var steps = []step{
 	{"programs", (*release).programs},
 	{"texts", (*release).texts},
+	{"files", (*release).commonFiles},
 	{"archives", (*release).archives},
 	{"sboms", (*release).sboms},
 	{"checksums", (*release).checksums},

@@ -41,7 +41,7 @@ func commandPage(commands []command, i int, version string, date time.Time) []by
 		r.item(term, inline(o.text))
 	}
 	if i == 0 {
-		r.common()
+		r.forAll()
 	}
 	if c.examples != "" {
 		r.section("Examples")
@@ -56,8 +56,8 @@ func commandPage(commands []command, i int, version string, date time.Time) []by
 	return r.Bytes()
 }
 
-// common writes what holds for all commands.
-func (r *roff) common() {
+// forAll writes what holds for all commands.
+func (r *roff) forAll() {
 	r.section("Environment")
 	r.item(bold("PROXYD_CONFIG"), inline("The configuration file, if there is no `--config`."))
 	r.section("Files")

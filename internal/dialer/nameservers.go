@@ -81,7 +81,9 @@ func (n *nameservers) lookup(ctx context.Context, network, host string) ([]netip
 	switch {
 	case first.err == nil && first.v6 && !reachesV6(first.addrs[0]), first.err != nil && !isNotFound(first.err):
 		return n.both(first, <-results)
-	case first.err != nil: // most likely there is no such name, and the other question was dropped
+	// Without an answer, most likely there is no such name, and the other question was
+	// dropped. With IPv6 alone, a target that listens on IPv4 alone would be lost.
+	case first.err != nil, first.v6:
 		patience = serverRounds * nextServer
 	}
 	timer := time.NewTimer(patience)

@@ -170,6 +170,19 @@ func TestLookupWaitsBrieflyForOtherFamily(t *testing.T) {
 	}
 }
 
+// Promise (data path): a name whose IPv6 address is known first keeps its IPv4 one,
+// which may be the only one that the target listens on.
+func TestLookupThatKnowsIPv6FirstWaitsForIPv4(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	n := asking(newNameServer(t, func(q dnsmessage.Type) (dnsmessage.RCode, bool) {
+		return dnsmessage.RCodeSuccess, q != dnsmessage.TypeA || asked.Add(1) > 1 // the first question is lost
+	}))
+	if got, took, err := looked(t, n, testkit.Patience); !strings.Contains(got, "127.0.0.1") || err != nil {
+		t.Errorf("%q, %v after %v", got, err, took)
+	}
+}
+
 // A question that was lost is asked again, of one server too.
 func TestLookupRepeatsLostQuestion(t *testing.T) {
 	t.Parallel()

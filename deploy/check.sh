@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What is below deploy/ for containers: the manifests for Kubernetes and compose beside
 # their schemas and tools, then the image of Dockerfile.release, built by buildah and
-# run in a chroot. What is missing is installed from Debian's or Ubuntu's packages and
+# run in a chroot and by podman. What is missing is installed from Debian's or Ubuntu's packages and
 # Python's; that is kept below the user's cache. Linux, as root or with sudo.
 #
 #   deploy/check.sh [-test.run NAME] [-test.v]
@@ -13,7 +13,7 @@ PURPOSE=packages-check
 
 [ "$(uname -s)" = Linux ] || die "needs Linux"
 "${root[@]}" true 2>/dev/null || die "needs root, to build an image and to make a private network: run it as root, or where sudo asks for no password"
-need buildah=buildah prometheus=prometheus ip=iproute2 unshare=util-linux
+need buildah=buildah podman=podman runc=runc prometheus=prometheus ip=iproute2 unshare=util-linux
 [ -x bin/proxyd ] || die "no bin/proxyd: make build"
 python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
 
@@ -47,12 +47,18 @@ made=$("${buildah[@]}" buildah from proxyd:check)
 printf '127.0.0.1 localhost\n172.18.0.2 proxyd\n' >"$dir/hosts"
 "${root[@]}" unshare --mount --net true 2>/dev/null ||
 	die "this root may not make namespaces; in a container: --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
+podman=("${buildah[@]}" podman --cgroup-manager=cgroupfs --runtime=runc)
+works=yes
+"${podman[@]}" run --rm --network=none --no-healthcheck --ulimit=nofile=1024:1024 --ulimit=nproc=1000:1000 localhost/proxyd:check version >"$dir/out" 2>&1 ||
+	{ works=; echo "$PURPOSE: podman runs no containers here, so the image is only run in a chroot: $(tail -1 "$dir/out")"; }
 
 # The end of the first process in its PID namespace ends all others there.
 cd deploy
-"${root[@]}" env "PATH=$PATH" IMAGE_DIR="$dir" unshare --mount --net --pid --fork --mount-proc --kill-child sh -euc '
+"${root[@]}" env "PATH=$PATH" IMAGE_DIR="$dir" IMAGE_PODMAN="$works" CONTAINERS_STORAGE_CONF="$dir/storage.conf" \
+	unshare --mount --net --pid --fork --mount-proc --kill-child sh -euc '
 	mount --bind "$IMAGE_DIR/hosts" /etc/hosts
 	ip link set lo up
 	ip address add 10.1.2.3/32 dev lo
 	ip address add 172.18.0.2/32 dev lo
+	ip address add 203.0.113.200/32 dev lo
 	exec "$IMAGE_DIR/image.test" -test.run Image -test.timeout 5m "$@"' sh "$@"

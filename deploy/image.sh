@@ -27,9 +27,10 @@ cp -L "$roots" "$context/ca-certificates.crt"
 chmod 644 "$context/ca-certificates.crt"
 
 git=(git -c safe.directory="$PWD") # root may build what a user has checked out
+version=$(bin/proxyd version 2>/dev/null | sed -n '1s/^proxyd //p') || true # not if it is for another machine
+[ -n "$version" ] || version=$("${git[@]}" describe --tags --always --dirty 2>/dev/null || echo dev)
 build=(-f Dockerfile.release -t "${1:-proxyd:latest}" --platform "$platform" --build-arg TARGETPLATFORM="$platform"
-	--build-arg VERSION="$("${git[@]}" describe --tags --always --dirty 2>/dev/null || echo dev)"
-	--build-arg REVISION="$("${git[@]}" rev-parse HEAD 2>/dev/null || true)" "$context")
+	--build-arg VERSION="$version" --build-arg REVISION="$("${git[@]}" rev-parse HEAD 2>/dev/null || true)" "$context")
 if [ -z "${BUILDER:-}" ]; then
 	if docker info >/dev/null 2>&1; then BUILDER=docker # a client, and its daemon
 	elif command -v podman >/dev/null; then BUILDER=podman

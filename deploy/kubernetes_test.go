@@ -26,9 +26,10 @@ type object struct {
 }
 
 type pod struct {
-	Grace    float64     `yaml:"terminationGracePeriodSeconds"`
-	Init     []container `yaml:"initContainers"`
-	Security struct {
+	Grace      float64     `yaml:"terminationGracePeriodSeconds"`
+	Init       []container `yaml:"initContainers"`
+	Containers []container
+	Security   struct {
 		Group int `yaml:"fsGroup"`
 	} `yaml:"securityContext"`
 	Volumes []struct {

@@ -13,13 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"proxyd/internal/testkit"
 )
 
 // Addresses of this test's network that are not loopback (deploy/check.sh).
 const (
 	podAddress     = "10.1.2.3"
-	composeAddress = "172.18.0.2" // and the name proxyd leads there
+	composeAddress = "172.18.0.2"    // and the name proxyd leads there
+	publicAddress  = "203.0.113.200" // one that no cluster gives to a pod
 )
 
 // get returns the status and the body of a request from a machine's own address.
@@ -59,6 +62,48 @@ func TestImageAsSidecar(t *testing.T) {
 	for host, want := range map[string]string{"not-listed.example:443": "denied", "api.binance.com:443": "tokyo-2.example"} {
 		if _, r := testkit.Open(t, "127.0.0.1:8877", testkit.Ask{Protocol: testkit.CONNECT11, Target: host}); !strings.Contains(r.Reason, want) {
 			t.Errorf("%s: got %v, want %s", host, r, want)
+		}
+	}
+}
+
+// The gateway serves pods, and not other addresses. Its admin address wants a token
+// for more than probes and metrics, on the pod itself too.
+func TestImageAsGateway(t *testing.T) {
+	dir := "kubernetes/overlays/gateway/"
+	text, err := os.ReadFile(dir + "proxyd.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(dir + "proxyd-deployment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, deployment, _ := strings.Cut(string(file), "\n---\n")
+	var o object
+	if err := yaml.Unmarshal([]byte(deployment), &o); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{ // by name of the volume
+		"proxyd-config":  directory(t, map[string]string{"proxyd.yaml": string(text)}),
+		"proxyd-secrets": directory(t, map[string]string{"asia": "secret-of-asia"}),
+		"proxyd-admin":   directory(t, map[string]string{"token": "secret-of-the-admin-address"}),
+	}
+	c, mounts := o.Spec.Template.Spec.Containers[0], map[string]string{}
+	for _, m := range c.Mounts {
+		mounts[m.Path] = files[m.Name]
+	}
+	newBox(t, readImage(t), mounts).start(t, nil, c.Args...)
+	for url, want := range map[string]int{
+		podAddress + ":8878" + c.Startup.Get.Path: 200, podAddress + ":8878" + c.Liveness.Get.Path: 200, podAddress + ":8878/metrics": 200,
+		podAddress + ":8878/api/v1/status": 401, "127.0.0.1:8878/api/v1/status": 401, publicAddress + ":8878/metrics": 401,
+	} {
+		if got, body := get(t, "http://"+url); got != want {
+			t.Errorf("%s: got %d %s, want %d", url, got, body, want)
+		}
+	}
+	for from, want := range map[string]string{podAddress: "tokyo-2.example", publicAddress: "denied"} {
+		if _, r := testkit.Open(t, from+":8877", testkit.Ask{Protocol: testkit.CONNECT11, Target: "api.binance.com:443"}); !strings.Contains(r.Reason, want) {
+			t.Errorf("from %s: got %v, want %s", from, r, want)
 		}
 	}
 }

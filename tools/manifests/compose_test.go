@@ -89,7 +89,7 @@ func TestComposeFileIsValid(t *testing.T) {
 	if _, err := project(t, composeFile(t), nil); err == nil || !strings.Contains(err.Error(), "ASIA_PASSWORD") {
 		t.Errorf("without a password: %v", err)
 	}
-	wrong := strings.Replace(string(composeFile(t)), "read_only:", "read_onyl:", 1)
+	wrong := strings.Replace(string(composeFile(t)), "read_only:", "readonly:", 1)
 	if _, err := project(t, []byte(wrong), types.Mapping{"ASIA_PASSWORD": "secret"}); err == nil {
 		t.Error("a misspelled key is taken")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -165,4 +166,42 @@ func rootCause(err error) string {
 		}
 		err = next
 	}
+}
+
+// folderOf returns the folder at which the relative paths of a configuration begin:
+// that of its file, absolute. It is "", the working directory, for the built-in
+// defaults and for what comes through a pipe or a descriptor.
+func folderOf(config string) string {
+	if config == "" {
+		return ""
+	}
+	dir := filepath.Dir(config)
+	if st, err := os.Stat(config); err == nil && !st.Mode().IsRegular() || descriptors.MatchString(dir) {
+		return ""
+	}
+	if absolute, err := filepath.Abs(dir); err == nil {
+		return absolute
+	}
+	return dir
+}
+
+// descriptors matches the folders of /dev/stdin and of a shell's <(command).
+var descriptors = regexp.MustCompile(`^/(dev|dev/fd|proc/[^/]+/fd)$`)
+
+// inFolder returns a path, which begins at dir if it is relative. What is no path
+// stays as it is.
+func inFolder(dir, path string) string {
+	if dir == "" || path == "" || filepath.IsAbs(path) || os.IsPathSeparator(path[0]) || strings.Contains(path, "://") {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// filePath returns the path of a file for a message, unless it could be a
+// credential in the wrong place.
+func filePath(s string) string {
+	if !filepath.IsAbs(s) && !strings.HasPrefix(s, ".") || strings.ContainsAny(s, "@|;, \t") || strings.Contains(s, "//") || strings.Count(s, ":") > 1 {
+		return "the file"
+	}
+	return s
 }

@@ -2,7 +2,10 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"net/url"
+	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 )
@@ -244,3 +247,58 @@ func (s Secret) GoString() string { return s.String() }
 
 // MarshalText masks like String.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// resolve is inFolder for the configuration, and remembers what was written.
+func (r *references) resolve(path string) string {
+	full := inFolder(r.folder, path)
+	if full != path {
+		r.relative[full] = path
+	}
+	return full
+}
+
+// resolveKeys resolves the paths of a raw value's keys that have the tag names:"file".
+func (r *references) resolveKeys(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			r.resolveKeys(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			r.resolveKeys(v.Index(i))
+		}
+	case reflect.Map:
+		for _, k := range v.MapKeys() {
+			r.resolveKeys(v.MapIndex(k))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Field(i)
+			if v.Type().Field(i).Tag.Get("names") != "file" {
+				r.resolveKeys(f)
+			} else if !f.IsNil() {
+				f.Elem().SetString(r.resolve(f.Elem().String()))
+			}
+		}
+	default:
+	}
+}
+
+// shown returns the path of a file for a message, as it is written, unless it could
+// be a credential in the wrong place.
+func (r *references) shown(path string) string {
+	return filePath(cmp.Or(r.relative[path], path))
+}
+
+// unreadable reports a file that cannot be read.
+func (r *references) unreadable(key, path string, err error) {
+	hint := "create the file, or correct the path"
+	switch {
+	case r.relative[path] != "":
+		hint += ", which begins at the folder of the configuration"
+	case r.folder == "" && !filepath.IsAbs(path):
+		hint += ", which begins at the working directory"
+	}
+	r.errorf(key, hint, "%s cannot be read: %s", r.shown(path), rootCause(err))
+}

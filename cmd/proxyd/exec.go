@@ -293,7 +293,7 @@ func (o *execOptions) environ(given []string, address, label string, labelled bo
 		}
 		set = append(set, [2]string{"PYTHONPATH", before(dir, string(os.PathListSeparator), os.Getenv("PYTHONPATH"))},
 			[2]string{"NODE_OPTIONS", before(child.NodeOptions(dir), " ", os.Getenv("NODE_OPTIONS"))})
-		set = append(set, javaVariables(p)...)
+		set = append(set, child.JavaVariables(p.host, p.port, noProxy)...)
 		say("Python: aiohttp, ccxt and old websockets use the proxy by %s; Node: ws and ccxt by %s; Java: by JAVA_TOOL_OPTIONS; --no-shim leaves all three out",
 			filepath.Join(dir, child.PythonFile), filepath.Join(dir, child.NodeFile))
 	}

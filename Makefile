@@ -104,7 +104,7 @@ schema-check: ## a JSON Schema validator and `check` agree on the examples and o
 	$(GO) -C tools vet ./schema
 	$(GO) -C tools test -count 1 ./schema
 
-packages: ## dist/: what a release consists of: archives, checksums, SBOMs (TARGETS=os/arch,…)
+packages: ## dist/: what a release consists of: archives, .deb and .rpm, checksums, SBOMs (TARGETS=os/arch,…)
 	$(GO) -C tools run ./dist --version $(VERSION) $(if $(TARGETS),--targets $(TARGETS))
 
 packages-check: packages build ## packages, and the tests of what they hold (Debian or Ubuntu, root)

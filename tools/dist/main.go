@@ -6,6 +6,8 @@
 //
 //	proxyd_VERSION_OS_ARCH.tar.gz     an archive for each target; .zip for windows
 //	proxyd_VERSION_OS_ARCH.cdx.json   what its program contains (CycloneDX 1.6)
+//	proxyd_VERSION_ARCH.deb           packages for each Linux target; see [packageVersion]
+//	proxyd-VERSION-1.ARCH.rpm
 //	checksums.txt                     SHA-256 of each file beside it
 //	build/                            what the files above are made of:
 //	build/OS_ARCH/proxyd              the programs; proxyd.exe for windows
@@ -62,6 +64,7 @@ var steps = []step{
 	{"files", (*release).commonFiles},
 	{"archives", (*release).archives},
 	{"sboms", (*release).sboms},
+	{"packages", (*release).packages},
 	{"checksums", (*release).checksums},
 }
 

@@ -39,6 +39,11 @@ buildah=("${root[@]}" env "PATH=$PATH" CONTAINERS_STORAGE_CONF="$dir/storage.con
 quiet() { "$@" >"$dir/out" 2>&1 || { cat "$dir/out" >&2; die "failed: $*"; }; }
 quiet "${buildah[@]}" BUILDER=buildah GO="$go" deploy/image.sh proxyd:check
 "${buildah[@]}" buildah inspect --type image proxyd:check >"$dir/inspect.json"
+other=dist/build/linux_arm64/proxyd # of make packages
+if [ -e $other ] && [ "$("$go" env GOARCH)" != arm64 ]; then
+	quiet "${buildah[@]}" BUILDER=buildah GO="$go" PROGRAM=$other deploy/image.sh proxyd:arm64
+	quiet grep -q '"Architecture": "arm64"\|"architecture": "arm64"' <("${buildah[@]}" buildah inspect --type image proxyd:arm64)
+fi
 made=$("${buildah[@]}" buildah from proxyd:check)
 "${root[@]}" cp -a "$("${buildah[@]}" buildah mount "$made")" "$dir/root"
 

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# A container image of bin/proxyd (make build) and of this machine's CA roots, by docker, podman or
-# buildah: the first that is here, or BUILDER. It needs no registry.
+# A container image of bin/proxyd (make build), or of PROGRAM, and of this machine's CA roots, by docker,
+# podman or buildah: the first that is here, or BUILDER. It needs no registry.
 #
-#   [BUILDER=buildah] deploy/image.sh [NAME:TAG]      proxyd:latest
+#   [BUILDER=buildah] [PROGRAM=dist/build/linux_arm64/proxyd] deploy/image.sh [NAME:TAG]      proxyd:latest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PURPOSE=image
 . .ci/packages
 
-[ -x bin/proxyd ] || die "no bin/proxyd: make build"
-platform=$("${GO:-go}" version -m bin/proxyd | sed -n 's/.*GOOS=//p')/$("${GO:-go}" version -m bin/proxyd | sed -n 's/.*GOARCH=//p')
-[ "${platform%/*}" = linux ] || die "bin/proxyd is for $platform: GOOS=linux make build"
+program=${PROGRAM:-bin/proxyd}
+[ -x "$program" ] || die "no $program: make build, or make packages"
+platform=$("${GO:-go}" version -m "$program" | sed -n 's/.*GOOS=//p')/$("${GO:-go}" version -m "$program" | sed -n 's/.*GOARCH=//p')
+[ "${platform%/*}" = linux ] || die "$program is for $platform: GOOS=linux make build"
 
 # Where Go looks, too.
 for roots in ${CA_ROOTS:-/etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem}; do
@@ -22,12 +23,12 @@ done
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 mkdir -p "$context/$platform"
-cp bin/proxyd "$context/$platform/proxyd"
+cp "$program" "$context/$platform/proxyd"
 cp -L "$roots" "$context/ca-certificates.crt"
 chmod 644 "$context/ca-certificates.crt"
 
 git=(git -c safe.directory="$PWD") # root may build what a user has checked out
-version=$(bin/proxyd version 2>/dev/null | sed -n '1s/^proxyd //p') || true # not if it is for another machine
+version=$("$program" version 2>/dev/null | sed -n '1s/^proxyd //p') || true # not if it is for another machine
 [ -n "$version" ] || version=$("${git[@]}" describe --tags --always --dirty 2>/dev/null || echo dev)
 build=(-f Dockerfile.release -t "${1:-proxyd:latest}" --platform "$platform" --build-arg TARGETPLATFORM="$platform"
 	--build-arg VERSION="$version" --build-arg REVISION="$("${git[@]}" rev-parse HEAD 2>/dev/null || true)" "$context")

@@ -154,7 +154,7 @@ func (b *box) start(t *testing.T, environ []string, args ...string) (stop func()
 		}
 	}
 	t.Cleanup(stop)
-	testkit.Eventually(t, testkit.Patience, "the health check is content", func() bool { return b.healthy(t) == nil })
+	testkit.Eventually(t, patience, "the health check is content", func() bool { return b.healthy(t) == nil })
 	return stop
 }
 

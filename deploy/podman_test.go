@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"proxyd/internal/testkit"
 )
@@ -27,6 +28,9 @@ func containerArgs(network string, more ...string) []string {
 		"--no-healthcheck", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"}
 	return append(args, more...)
 }
+
+// patience is how long a program may take on a busy machine.
+const patience = time.Minute
 
 const checkImage = "localhost/proxyd:check"
 
@@ -60,7 +64,7 @@ func TestImageUnderPodman(t *testing.T) {
 		_, _ = podman("rm", "-f", "proxyd")
 	})
 	check := readImage(t).Healthcheck.Test[1:]
-	testkit.Eventually(t, testkit.Patience, "the health check is content", func() bool {
+	testkit.Eventually(t, patience, "the health check is content", func() bool {
 		_, err := podman(append([]string{"exec", "proxyd"}, check...)...)
 		return err == nil
 	})
@@ -75,7 +79,7 @@ func TestImageUnderPodman(t *testing.T) {
 	if err := os.Rename(saved, filepath.Join(conf, "proxyd.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, testkit.Patience, "the saved file applies", func() bool {
+	testkit.Eventually(t, patience, "the saved file applies", func() bool {
 		return strings.Contains(run("exec", "proxyd", "/usr/bin/proxyd", "status"), "osaka-1")
 	})
 

@@ -51,6 +51,9 @@ func TestImageAsSidecar(t *testing.T) {
 		"/etc/proxyd/secrets": directory(t, map[string]string{"asia": "secret-of-asia"}),
 	})
 	b.start(t, nil, c.Args...)
+	if out, err := b.command(t, "/usr/bin/proxyd", "status").CombinedOutput(); err != nil || !strings.Contains(string(out), "tokyo-1") {
+		t.Errorf("status: %v\n%s", err, out)
+	}
 	for path, want := range map[string]int{
 		c.Startup.Get.Path: 200, c.Readiness.Get.Path: 200, c.Liveness.Get.Path: 200, "/metrics": 200,
 		"/api/v1/status": 403, "/api/v1/config": 403,
@@ -92,7 +95,12 @@ func TestImageAsGateway(t *testing.T) {
 	for _, m := range c.Mounts {
 		mounts[m.Path] = files[m.Name]
 	}
-	newBox(t, readImage(t), mounts).start(t, nil, c.Args...)
+	b := newBox(t, readImage(t), mounts)
+	b.start(t, nil, c.Args...)
+	status := append([]string{"/usr/bin/proxyd", "status"}, c.Args[1:]...) // -c, the file that has the token
+	if out, err := b.command(t, status...).CombinedOutput(); err != nil || !strings.Contains(string(out), "tokyo-1") {
+		t.Errorf("%q: %v\n%s", status, err, out)
+	}
 	for url, want := range map[string]int{
 		podAddress + ":8878" + c.Startup.Get.Path: 200, podAddress + ":8878" + c.Liveness.Get.Path: 200, podAddress + ":8878/metrics": 200,
 		podAddress + ":8878/api/v1/status": 401, "127.0.0.1:8878/api/v1/status": 401, publicAddress + ":8878/metrics": 401,

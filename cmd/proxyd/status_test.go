@@ -92,6 +92,7 @@ func illStatus(now time.Time) admin.Status {
 		{Exchange: long, Kind: "websocket", State: feed.OK, Counts: feed.Counts{Tunnels: 12_345}},
 		{Exchange: "okx", Kind: "http", State: feed.Idle},
 		{Exchange: "kraken", Kind: "http", State: feed.NoTraffic}, {Exchange: "kraken", Kind: "websocket", State: feed.NoTraffic},
+		{Kind: "websocket", State: feed.NoTraffic}, // as after an upgrade: nothing is expected of hosts of no exchange
 		{Kind: "http", State: feed.NoTraffic, Counts: feed.Counts{Failed: 8, LastFailure: &feed.Failure{Class: "denied"}}},
 	}
 	s.Tunnels = []admin.Count{

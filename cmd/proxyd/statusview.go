@@ -175,6 +175,8 @@ func (v *statusView) feeds(s admin.Status) {
 		case e.State == feed.NoTraffic && e.Failed > 0 && e.LastFailure != nil:
 			refused = append(refused, fmt.Sprintf("%s %s (%d in 1 h, %s)", cmp.Or(e.Exchange, "hosts of no exchange"), e.Kind, e.Failed, e.LastFailure.Class))
 			continue
+		case e.State == feed.NoTraffic && e.Exchange == "": // of hosts of no exchange none is expected
+			continue
 		case e.State == feed.NoTraffic:
 			quiet = append(quiet, e)
 			continue

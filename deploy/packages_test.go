@@ -35,6 +35,10 @@ func packageContents(t *testing.T) []packaged {
 func TestPackageContents(t *testing.T) {
 	modes := map[string]uint32{"/usr/bin/proxyd": 0o755, "/etc/proxyd/env": 0o600}
 	var kept []string
+	installed := map[string]bool{}
+	for _, c := range packageContents(t) {
+		installed[c.Dst] = true
+	}
 	for _, c := range packageContents(t) {
 		if c.Expand != strings.Contains(c.Src, "$") {
 			t.Errorf("%s: expand is %v", c.Src, c.Expand)
@@ -45,6 +49,9 @@ func TestPackageContents(t *testing.T) {
 		want, special := modes[c.Dst]
 		switch {
 		case c.Type == "symlink":
+			if target := filepath.Join(filepath.Dir(c.Dst), c.Src); !installed[target] {
+				t.Errorf("%s leads to %s, which is not installed", c.Dst, target)
+			}
 			continue
 		case c.Type == "dir":
 			want = 0o755

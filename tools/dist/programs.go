@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -48,10 +49,15 @@ func (r *release) programs(ctx context.Context) error {
 	return nil
 }
 
-// build builds one program. Its flags are those of `make build`, so that both give
-// the same bytes.
+// buildFlags are those of `make build` and of .goreleaser.yaml, so that all give the
+// same bytes.
+func buildFlags(version string) []string {
+	return []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=" + version}
+}
+
+// build builds one program.
 func (r *release) build(ctx context.Context, t target, file string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+r.version, "-o", file, "./cmd/proxyd")
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build"}, buildFlags(r.version), []string{"-o", file, "./cmd/proxyd"})...)
 	cmd.Dir = r.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+t.os, "GOARCH="+t.arch)
 	_, err := output(cmd)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/printable"
 )
 
 // settledWithin is how long the tunnels of a command that has ended may take to end
@@ -82,7 +83,7 @@ func writeUsed(say func(string, ...any), x admin.Exec, err error, shared bool) {
 	}
 	var parts []string
 	for _, u := range x.Upstreams {
-		parts = append(parts, fmt.Sprintf("%s through %s (%s up, %s down)", count(u.Connections, "connection"), u.Upstream, shortBytes(float64(u.BytesUp)), shortBytes(float64(u.BytesDown))))
+		parts = append(parts, fmt.Sprintf("%s through %s (%s up, %s down)", printable.Count(u.Connections, "connection", "connections"), u.Upstream, shortBytes(float64(u.BytesUp)), shortBytes(float64(u.BytesDown))))
 	}
 	if x.Open > 0 {
 		parts = append(parts, fmt.Sprintf("%d still open", x.Open))
@@ -92,18 +93,10 @@ func writeUsed(say func(string, ...any), x admin.Exec, err error, shared bool) {
 		if r.Hint != "" {
 			text += "; " + r.Hint
 		}
-		say("refused, %s: %s", count(r.Count, "time"), text)
+		say("refused, %s: %s", printable.Count(r.Count, "time", "times"), text)
 	}
 	if x.Refused > 0 {
 		parts = append(parts, fmt.Sprintf("%d refused", x.Refused))
 	}
 	say("%s", strings.Join(parts, ", "))
-}
-
-// count returns a number with its noun.
-func count(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }

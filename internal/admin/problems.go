@@ -75,16 +75,16 @@ func lostLines(rows []feed.Exchange, now time.Time) []string {
 	if line := "BAD: " + strings.Join(all, "; "); len(line) <= lineWidth {
 		return []string{line}
 	}
-	first, told := headLine(losses)
+	first, full := headLine(losses)
 	lines := []string{first}
-	for _, text := range all[told:] {
+	for _, text := range all[full:] {
 		lines = append(lines, "BAD: "+text)
 	}
 	return lines
 }
 
-// headLine returns the first line, and how many losses it tells in full.
-func headLine(losses []loss) (line string, told int) {
+// headLine returns the first line, and how many losses it says in full.
+func headLine(losses []loss) (line string, full int) {
 	var others []string
 	for i := range losses[1:] {
 		others = append(others, losses[i+1].names...)

@@ -28,6 +28,7 @@ func retryingRow(exchange string, tunnels int) feed.Exchange {
 
 const denied = "upstream_denied by tokyo-1, tokyo-2"
 
+// long is a cause that line 1 does not cut.
 var long = "upstream_refused by " + strings.Repeat("a-long-name, ", 10) + "b"
 
 // Promise (feeds): line 1 names every exchange and kind that is lost, the worst first, and at 160 columns how many more there are; the words of the first one are never cut, and not said twice.

@@ -20,7 +20,7 @@ func (e *StartError) Error() string {
 	case errors.Is(e.Err, exec.ErrDot):
 		return fmt.Sprintf("%s is in this directory alone; to run it from here, write its path: ./%s", e.Name, e.Name)
 	case e.notFound() && Find(e.Name) == nil:
-		return fmt.Sprintf("%s is there, but not the interpreter that its first line names, or its loader", e.Name)
+		return fmt.Sprintf("%s is there, but not the interpreter that its first line names, or its loader; correct that line, or install what it names", e.Name)
 	case e.notFound():
 		return fmt.Sprintf("%s: no such command; check its name, and PATH", e.Name)
 	case errors.Is(e.Err, fs.ErrPermission):

@@ -22,7 +22,9 @@ func Run(args, environ []string) (int, error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// own is for systems whose directory of temporary files many users share.
+// own reports whether a file is this user's: always here, where each user has a
+// directory of temporary files.
 func own(fs.FileInfo) bool { return true }
 
+// hold does nothing: no program cleans up these directories on a schedule.
 func hold(string) (release func()) { return func() {} }

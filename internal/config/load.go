@@ -97,7 +97,8 @@ func EnvironmentFingerprint(environ []string) string {
 	return slowly(strings.Join(list, " "))
 }
 
-// slowly returns a word for a text which is too slow for whoever would guess the text.
+// slowly returns a word that is the same for the same text. It takes so long that the
+// text cannot be found by trying out guesses.
 func slowly(text string) string {
 	const rounds = 1 << 15
 	key, err := pbkdf2.Key(sha256.New, text, []byte("proxyd configuration"), rounds, 16)

@@ -209,9 +209,7 @@ func TestFingerprintIsOfContent(t *testing.T) {
 	}
 	for _, text := range []string{"x,a.example,http,live,docs\n", "x,b.example,http,live,docs\n"} {
 		path := write(t, "catalog: rows.csv\n")
-		rows := filepath.Join(filepath.Dir(path), "rows.csv")
-		save(t, path, "catalog: "+rows+"\n")
-		save(t, rows, "exchange,host,kind,env,sources\n"+text)
+		save(t, filepath.Join(filepath.Dir(path), "rows.csv"), "exchange,host,kind,env,sources\n"+text)
 		c, err := config.Load(path, nil)
 		if err != nil {
 			t.Fatal(err)

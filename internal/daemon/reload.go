@@ -251,7 +251,7 @@ func (d *Daemon) rollback(change *listenerChange) {
 	d.serve(change.restored)
 }
 
-// heldBack is why a file that was saved is not put in force, although it is valid.
+// heldBack is why a file that was saved is not applied, although it is valid.
 type heldBack struct{ error }
 
 // Unwrap returns the cause.

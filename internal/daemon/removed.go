@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"proxyd/internal/catalog"
+	"proxyd/internal/printable"
 	"proxyd/internal/router"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
@@ -100,11 +100,8 @@ type leftTunnels struct {
 
 // String returns them in words.
 func (l leftTunnels) String() string {
-	words := "%d tunnels of %s still go through %s"
-	if l.tunnels == 1 {
-		words = "%d tunnel of %s still goes through %s"
-	}
-	return fmt.Sprintf(words, l.tunnels, cmp.Or(l.exchange, "no exchange"), l.upstream)
+	of := " of " + cmp.Or(l.exchange, "no exchange") + " still "
+	return printable.Count(l.tunnels, "tunnel"+of+"goes", "tunnels"+of+"go") + " through " + l.upstream
 }
 
 // hint returns the command that moves them.

@@ -45,8 +45,12 @@ func TestShimsAreReadableByOtherUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{dir: "drwxr-xr-x", filepath.Join(dir, PythonFile): "-rw-r--r--", filepath.Join(dir, NodeFile): "-rw-r--r--"} {
-		if info, err := os.Stat(path); err != nil || info.Mode().String() != want {
-			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().String(); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
 		}
 	}
 }

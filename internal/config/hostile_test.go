@@ -266,3 +266,18 @@ func TestLoadLastKeyWithoutValue(t *testing.T) {
 		})
 	}
 }
+
+// A key may be a credential that a stray colon has turned into one. A word of up to 60
+// characters is shown, in any script.
+func TestKeysThatMayBeShown(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]string{
+		strings.Repeat("é", 60): strings.Repeat("é", 60), strings.Repeat("é", 61): "***", strings.Repeat("k", 61): "***",
+		"user_name-1.x": "user_name-1.x", "p@ssword": "***", "a b": "***",
+	} {
+		_, err := config.Load(write(t, "pools: {asia: {\""+key+"\": {x: 1}}}\n"), nil)
+		if err == nil || !strings.Contains(err.Error(), "pools.asia."+want+": ") {
+			t.Errorf("%s: got %v", key, err)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 )
 
 // title is the title of an HTML page.
-var title = regexp.MustCompile(`(?is)<title[^>]*>(.{1,300}?)</title>`)
+var title = regexp.MustCompile(`(?is)<title[^>]*>(.+?)</title>`)
 
 // excerpt returns what an answer's body says, for people: the message of JSON, the
 // title of a page, or its beginning; "" or led by a colon.

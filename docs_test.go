@@ -208,3 +208,39 @@ func TestCodeInClientsDocumentIsThatWhichRuns(t *testing.T) {
 		}
 	}
 }
+
+// CHANGELOG.md is in the form of Keep a Changelog: each entry stands once, below its
+// subject, and is short.
+func TestChangelogIsTidy(t *testing.T) {
+	kinds := []string{"### Added", "### Changed", "### Deprecated", "### Removed", "### Fixed", "### Security"}
+	here, entries, lines, subject := map[string]bool{}, map[string]bool{}, 0, false
+	for i, line := range strings.Split(read(t, "CHANGELOG.md"), "\n") {
+		wrong := func(what string) { t.Errorf("CHANGELOG.md:%d: %s: %s", i+1, what, line) }
+		switch {
+		case strings.HasPrefix(line, "## "):
+			clear(here)
+		case strings.HasPrefix(line, "### "):
+			if subject = false; here[line] || !slices.Contains(kinds, line) {
+				wrong("a heading that is there twice, or none of Keep a Changelog")
+			}
+			here[line] = true
+		case strings.HasPrefix(line, "#### "):
+			subject = true
+		case strings.HasPrefix(line, "- "):
+			if lines = 1; !subject || entries[line] || strings.HasPrefix(line, "- **Changed") {
+				wrong("an entry without a subject above it, there twice, or under the wrong heading")
+			}
+			entries[line] = true
+		case strings.HasPrefix(line, "  "):
+			if lines++; lines > 2 {
+				wrong("an entry of more than two lines")
+			}
+		}
+		if utf8.RuneCountInString(line) > 150 {
+			wrong("more than 150 characters")
+		}
+	}
+	if len(entries) < 100 {
+		t.Errorf("only %d entries", len(entries))
+	}
+}

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,9 @@ func TestPackageContents(t *testing.T) {
 		if c.Type == "config|noreplace" {
 			kept = append(kept, c.Dst)
 		}
+		if dir := filepath.Dir(c.Dst); strings.Contains(dir, "/share/") && strings.Contains(dir, "/proxyd") && !installed[dir] {
+			t.Errorf("%s: rpm would leave %s behind, which is not an entry", c.Dst, dir)
+		}
 		want, special := modes[c.Dst]
 		switch {
 		case c.Type == "symlink":
@@ -71,6 +75,27 @@ func TestPackageContents(t *testing.T) {
 	slices.Sort(kept)
 	if diff := cmp.Diff([]string{"/etc/proxyd/env", "/etc/proxyd/proxyd.yaml"}, kept); diff != "" {
 		t.Errorf("kept on upgrade (-want +got)\n%s", diff)
+	}
+}
+
+// What is for compose and Kubernetes is in the packages, all of it.
+func TestPackagesHaveManifests(t *testing.T) {
+	for _, dir := range []string{"compose", "kubernetes"} {
+		err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			if !slices.ContainsFunc(packageContents(t), func(c packaged) bool {
+				ok, err := filepath.Match(c.Src, filepath.Join("deploy", name))
+				return ok && err == nil
+			}) {
+				t.Errorf("no entry has deploy/%s", name)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

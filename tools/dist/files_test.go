@@ -14,7 +14,13 @@ var (
 
 // A document in an archive links to what the archive has, or to the source.
 func TestLinksOfArchivedDocuments(t *testing.T) {
-	dir := filepath.Join(built(t), "build", "files")
+	checkLinks(t, filepath.Join(built(t), "build", "files"))
+}
+
+// checkLinks compares the links of the documents in dir and dir/docs with the files
+// that are there.
+func checkLinks(t *testing.T, dir string) {
+	t.Helper()
 	checked := 0
 	for _, glob := range []string{"*.md", "docs/*.md"} {
 		names, err := filepath.Glob(filepath.Join(dir, glob))
@@ -32,7 +38,7 @@ func TestLinksOfArchivedDocuments(t *testing.T) {
 				}
 				checked++
 				if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
-					t.Errorf("%s links to %s, which the archive does not have", filepath.Base(name), m[1])
+					t.Errorf("%s links to %s, which is not there", filepath.Base(name), m[1])
 				}
 			}
 		}

@@ -51,9 +51,9 @@ func TestPackageVersionOrder(t *testing.T) {
 	}
 }
 
-// The packages of a release install what deploy/packages says, readable by those who
-// need it, whatever the modes in the checkout.
-func TestDebOfRelease(t *testing.T) {
+// debOfRelease returns a .deb and the program that reads it.
+func debOfRelease(t *testing.T) (deb, dpkg string) {
+	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("packages are made of Linux targets")
 	}
@@ -61,7 +61,23 @@ func TestDebOfRelease(t *testing.T) {
 	if err != nil {
 		t.Skip("no dpkg-deb here")
 	}
-	deb := filepath.Join(built(t), "proxyd_1.2.3_"+runtime.GOARCH+".deb")
+	return filepath.Join(built(t), "proxyd_1.2.3_"+runtime.GOARCH+".deb"), dpkg
+}
+
+// A document in a package links to what the package installs, or to the source.
+func TestLinksOfPackagedDocuments(t *testing.T) {
+	deb, dpkg := debOfRelease(t)
+	root := t.TempDir()
+	if _, err := output(exec.Command(dpkg, "--extract", deb, root)); err != nil { //nolint:gosec // found above
+		t.Fatal(err)
+	}
+	checkLinks(t, filepath.Join(root, "usr", "share", "doc", "proxyd"))
+}
+
+// The packages of a release install what deploy/packages says, readable by those who
+// need it, whatever the modes in the checkout.
+func TestDebOfRelease(t *testing.T) {
+	deb, dpkg := debOfRelease(t)
 	ask := func(args ...string) string {
 		cmd := exec.Command(dpkg, append(args, deb)...) //nolint:gosec // found above
 		cmd.Env = append(os.Environ(), "TZ=UTC")

@@ -109,6 +109,7 @@ packages: ## dist/: what a release consists of: archives, .deb and .rpm, checksu
 
 packages-check: packages build ## packages, and the tests of what they hold (Debian or Ubuntu, root)
 	GO='$(GO)' tools/dist/check.sh
+	GO='$(GO)' deploy/packages/check.sh
 	GO='$(GO)' deploy/check.sh
 
 image: build ## a container image of bin/proxyd, by docker, podman or buildah (BUILDER)

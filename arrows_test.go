@@ -69,6 +69,7 @@ var arrows = map[string]struct {
 	"interop":                     {}, // programs from outside, behind a build tag
 	"configs":                     {tests: "config"},
 	"deploy":                      {tests: "config"},
+	"deploy/packages":             {}, // packages on machines of their own, behind a build tag
 	"bench":                       {}, // measures programs from outside
 	".":                           {},
 }
@@ -92,7 +93,7 @@ var modules = map[string]struct {
 	"golang.org/x/net/idna":               {by: "target"},
 	"golang.org/x/net/publicsuffix":       {tests: true},      // catalog: what a registrable domain is; 300 KB that the binary need not have
 	"golang.org/x/net/dns/dnsmessage":     {by: "dialer e2e"}, // the name servers of its tests
-	"github.com/coder/websocket":          {by: "testkit e2e interop"},
+	"github.com/coder/websocket":          {by: "testkit e2e interop deploy/packages"},
 	"github.com/google/go-cmp":            {tests: true},
 	"go.uber.org/goleak":                  {tests: true},
 }

@@ -162,7 +162,7 @@ func TestBudgetsThroughAReload(t *testing.T) {
 	t.Parallel()
 	exchange := newArrivals(t)
 	var members []string
-	for _, m := range []string{"a, exit: tokyo", "b, exit: tokyo", "c"} {
+	for _, m := range []string{"a, exit: tokyo", "b, exit: tokyo, tier: 2", "c, tier: 3"} {
 		members = append(members, fmt.Sprintf("{url: %q, name: %s}", exchange.upstream(t), m))
 	}
 	p := start(t, venueWith("{connects: 2/1h}", 5, "", members...))

@@ -161,11 +161,11 @@ func TestFailoverOfTheFirstHop(t *testing.T) {
 	exchange := testkit.NewTCP(t, testkit.Echo)
 	second := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": exchange.Addr}})
 	first := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"second.example:1080": second.Addr}})
-	p := start(t, "attempt_seconds: 0.3\npools: {corp: {strategy: failover, proxies: [\"http://"+testkit.ClosedPort(t)+"\", \"socks5://"+testkit.SilentListener(t)+
+	p := start(t, "attempt_seconds: 1\npools: {corp: {strategy: failover, proxies: [\"http://"+testkit.ClosedPort(t)+"\", \"socks5://"+testkit.SilentListener(t)+
 		"\", \""+first.URL()+"\"]}}\nexchanges: {binance: {http: {url: \"socks5://second.example:1080\", via: corp, timeout_seconds: 20}}}\n")
 	for _, protocol := range asking {
 		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target})
-		if !reply.OK || reply.Took > soon {
+		if !reply.OK || reply.Took > 2*soon {
 			t.Fatalf("%s: %v after %v", protocol, reply, reply.Took)
 		}
 		echoes(t, c, 1000)

@@ -39,7 +39,7 @@ func TestAClientThatLeavesStopsTheDial(t *testing.T) {
 					}
 					testkit.Eventually(t, testkit.Patience, "the upstream is dialled", func() bool { return up.Open() == 1 })
 					leave(c)
-					testkit.Eventually(t, soon, "the upstream sees the end", func() bool { return up.Open() == 0 })
+					testkit.Eventually(t, 2*soon, "the upstream sees the end", func() bool { return up.Open() == 0 })
 					if p.waitLine("client_gone") == "" {
 						t.Errorf("nothing in the log:\n%s", p.Log)
 					}
@@ -67,7 +67,7 @@ func TestAClientThatLeavesATunnelEndsIt(t *testing.T) {
 				t.Fatal(reply)
 			}
 			leave(c)
-			testkit.Eventually(t, soon, name+": the server sees the end", func() bool { return server.Open() == 0 })
+			testkit.Eventually(t, testkit.Patience, name+": the server sees the end", func() bool { return server.Open() == 0 })
 		}
 	}
 }

@@ -26,7 +26,7 @@ func TestDrainAndResume(t *testing.T) {
 	to := map[string]string{"*": echo.Addr}
 	a, b := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to}), testkit.NewProxy(t, testkit.ProxyOptions{Hosts: to})
 	socket := t.TempDir() + "/admin"
-	p := launch(t, "", fmt.Sprintf("admin: unix:%s\npools: {asia: {strategy: failover, proxies: [{name: a, url: %q}, {name: b, url: %q}]}}\nexchanges: {binance: asia, kraken: asia}\ndefault: reject\n", socket, a.URL(), b.URL()))
+	p := launch(t, "", fmt.Sprintf("admin: unix:%s\npools: {asia: {strategy: failover, proxies: [{name: a, url: %q}, {name: b, tier: 2, url: %q}]}}\nexchanges: {binance: asia, kraken: asia}\ndefault: reject\n", socket, a.URL(), b.URL()))
 	live := p.tunnel(t, "api.binance.com:443")
 	leaves := func(host, want string) {
 		t.Helper()
@@ -216,7 +216,7 @@ func TestDrainTakesNamesAsTheFileHasThem(t *testing.T) {
 			t.Errorf("proxyd %s: %d, %s", args, code, out)
 		}
 	}
-	if out, _ := p.command(t, "status"); !strings.Contains(out, "drained for binance") || strings.Contains(out, "for myvenue") {
+	if out, _ := p.command(t, "status"); !strings.Contains(inOneLine(out), "drained for binance") || strings.Contains(inOneLine(out), "for myvenue") {
 		t.Errorf("status: %s", out)
 	}
 }

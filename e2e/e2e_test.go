@@ -127,7 +127,7 @@ next:
 // waitLine is line for one that may still be on its way: the log is written
 // behind the answers.
 func (p *proxyd) waitLine(what ...string) string {
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testkit.Patience); ; time.Sleep(5 * time.Millisecond) {
 		if l := p.line(what...); l != "" || time.Now().After(end) {
 			return l
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,10 +58,10 @@ func TestTheNextMemberIsTriedInsideOneRequest(t *testing.T) {
 				addr = testkit.NewProxy(t, testkit.ProxyOptions{Scheme: strings.TrimSuffix(tc.scheme, "s"), Fault: tc.fault}).Addr
 			}
 			kind, second := member(t, "kind", "socks5", exchange.HTTP, nil)
-			p := start(t, pool(20, "attempt_seconds: 0.3\n", "{name: bad, url: \""+tc.scheme+"://"+addr+"\"}", second))
+			p := start(t, pool(20, "attempt_seconds: 1\n", "{name: bad, url: \""+tc.scheme+"://"+addr+"\"}", second))
 			for _, protocol := range asking {
 				c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: protocol, Target: target, Early: "GET / HTTP/1.1\r\nHost: a\r\n\r\n"})
-				if !reply.OK || reply.Took > soon {
+				if !reply.OK || reply.Took > 2*soon {
 					t.Fatalf("%s: %v after %v", protocol, reply, reply.Took)
 				}
 				if got := c.ReadHTTP("GET"); got.Body != "ok" {
@@ -138,10 +139,10 @@ func TestOneBudgetForAllAttempts(t *testing.T) {
 			t.Run(scheme+" "+string(protocol), func(t *testing.T) {
 				t.Parallel()
 				var members []string
-				for _, name := range []string{"a", "b", "c", "d"} {
+				for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
 					members = append(members, fmt.Sprintf("{name: %s, url: \"%s://%s\"}", name, scheme, testkit.SilentListener(t)))
 				}
-				p := start(t, pool(2, "attempt_seconds: 0.6\n", members...))
+				p := start(t, pool(3, "attempt_seconds: 0.6\n", members...))
 				want := map[string]outcome{"http": slowTarget, "socks5": slowUpstream}[scheme]
 				from := time.Now()
 				var reply testkit.Reply
@@ -154,11 +155,12 @@ func TestOneBudgetForAllAttempts(t *testing.T) {
 				}
 				took := time.Since(from)
 				holds(t, protocol, reply, want)
-				if took < 1200*time.Millisecond || took > soon+500*time.Millisecond {
-					t.Errorf("answered after %v, the budget is 2 s and an attempt's 0.6 s", took)
+				if took < 1200*time.Millisecond || took > 2*soon {
+					t.Errorf("answered after %v, the budget is 3 s and an attempt's 0.6 s", took)
 				}
-				if p.waitLine(`"msg":"refused"`, `"attempts":2,`) == "" && p.waitLine(`"msg":"refused"`, `"attempts":3,`) == "" {
-					t.Errorf("not two or three attempts:\n%s", p.Log)
+				line := p.waitLine(`"msg":"refused"`)
+				if !slices.ContainsFunc([]string{`"attempts":2,`, `"attempts":3,`, `"attempts":4,`}, func(n string) bool { return strings.Contains(line, n) }) {
+					t.Errorf("not two to four attempts:\n%s", p.Log) // four fit in, fewer on a busy machine
 				}
 			})
 		}

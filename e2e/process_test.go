@@ -96,7 +96,7 @@ func TestSIGTERMDrains(t *testing.T) {
 			works(c)
 			c.CloseWrite()
 			c.ExpectEOF()
-			if code := p.ended(t, 3*time.Second); code != 0 {
+			if code := p.ended(t, 8*time.Second); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
 			if !strings.Contains(p.Log.String(), `"msg":"stopped"`) {
@@ -111,9 +111,9 @@ func TestADrainEnds(t *testing.T) {
 	echo := testkit.NewTCP(t, testkit.Echo)
 	p := launch(t, "", loopback+"drain_seconds: 0.7\n")
 	c := p.tunnel(t, echo.Addr)
-	p.signal(t, syscall.SIGTERM, stopping)
 	from := time.Now()
-	if code := p.ended(t, 4*time.Second); code != 0 {
+	p.signal(t, syscall.SIGTERM, stopping)
+	if code := p.ended(t, 8*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if took := time.Since(from); took < 500*time.Millisecond {
@@ -134,7 +134,7 @@ func TestASecondSignalClosesAtOnce(t *testing.T) {
 	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.ended(t, soon); code != 0 {
+	if code := p.ended(t, testkit.Patience/2); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	_, _ = c.ReadAll()
@@ -350,7 +350,7 @@ func TestADrainWaitsForRequests(t *testing.T) {
 	if r := d.ReadHTTP("CONNECT"); r.Status != 504 {
 		t.Errorf("the dial: %v", r)
 	}
-	p.ended(t, 3*time.Second)
+	p.ended(t, 8*time.Second)
 }
 
 // Every tunnel has its line, also those that a stop closes.

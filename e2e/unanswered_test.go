@@ -20,9 +20,9 @@ func TestFrozenUpstreamOfPlainRequests(t *testing.T) {
 	a, b := testkit.NewProxy(t, o), testkit.NewProxy(t, o)
 	a.SetFault(testkit.On(testkit.AtRequest, testkit.Hang))
 	socket := t.TempDir() + "/admin"
-	p := launch(t, "", fmt.Sprintf("admin: unix:%s\nattempt_seconds: 0.1\npools: {asia: {proxies: [{name: a, url: %q}, {name: b, url: %q}]}}\nexchanges: {binance: asia}\ndefault: reject\n", socket, a.URL(), b.URL()))
+	p := launch(t, "", fmt.Sprintf("admin: unix:%s\nattempt_seconds: 0.5\npools: {asia: {proxies: [{name: a, url: %q}, {name: b, url: %q}]}}\nexchanges: {binance: asia}\ndefault: reject\n", socket, a.URL(), b.URL()))
 	client := &http.Client{
-		Timeout:   time.Second,
+		Timeout:   2 * time.Second,
 		Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: p.Addr}), DisableKeepAlives: true},
 	}
 	ok := 0

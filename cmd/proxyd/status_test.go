@@ -87,7 +87,7 @@ func illStatus(now time.Time) admin.Status {
 		{
 			Exchange: "binance_futures", Kind: "websocket", Configured: true, State: feed.Lost, Lost: 40, Since: now.Add(-time.Minute),
 			Text: "0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2",
-			Hint: "tokyo-1, tokyo-2 refuse this exchange: ask the provider, or use another upstream; proxyd probe --all binance_futures tries each",
+			Hint: "tokyo-1, tokyo-2 refuse this exchange: ask the provider, or use another upstream; proxyd probe binance_futures tries each",
 		},
 		{Exchange: long, Kind: "websocket", State: feed.OK, Counts: feed.Counts{Tunnels: 12_345}},
 		{Exchange: "okx", Kind: "http", State: feed.Idle},

@@ -13,32 +13,32 @@ import (
 // hints are what to do about a class of failures; UPSTREAM stands for the names,
 // EXCHANGE for the exchange, FILE for the configuration's.
 var hints = map[failure.Class]string{
-	failure.UpstreamDenied:      "ask the provider of UPSTREAM, or use another upstream; proxyd probe --all EXCHANGE tries each",
+	failure.UpstreamDenied:      "ask the provider of UPSTREAM, or use another upstream; proxyd probe EXCHANGE tries each",
 	failure.UpstreamAuth:        "correct the credentials of UPSTREAM in FILE, or in the file that it names for them: either applies when it is saved",
-	failure.UpstreamRefused:     "nothing listens at UPSTREAM: start the proxy, or correct the port in FILE; proxyd probe --all EXCHANGE tries every upstream",
-	failure.UpstreamUnreachable: "check the network between this machine and UPSTREAM; proxyd probe --all EXCHANGE tries every upstream",
-	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another upstream; proxyd probe --all EXCHANGE tries each",
+	failure.UpstreamRefused:     "nothing listens at UPSTREAM: start the proxy, or correct the port in FILE; proxyd probe EXCHANGE tries each upstream",
+	failure.UpstreamUnreachable: "check the network between this machine and UPSTREAM; proxyd probe EXCHANGE tries each upstream",
+	failure.UpstreamTimeout:     "no answer from UPSTREAM: restart the proxy, or use another upstream; proxyd probe EXCHANGE tries each",
 	failure.UpstreamDNS:         "no address is found for UPSTREAM: check the URL in FILE, and this machine's name servers",
 	failure.UpstreamTLS:         "check the certificate of UPSTREAM, and the tls keys in FILE",
 	failure.UpstreamProtocol:    "an answer in another protocol than the URL says, or none: check the scheme of UPSTREAM in FILE, and the proxy",
-	failure.TargetRefused:       "the exchange refuses connections from this exit; proxyd probe --all EXCHANGE tries every upstream",
-	failure.TargetUnreachable:   "the exchange cannot be reached from this exit; proxyd probe --all EXCHANGE tries every upstream",
-	failure.TargetTimeout:       "the exchange does not answer through this exit; proxyd probe --all EXCHANGE tries every upstream",
+	failure.TargetRefused:       "the exchange refuses connections from this exit; proxyd probe EXCHANGE tries each upstream",
+	failure.TargetUnreachable:   "the exchange cannot be reached from this exit; proxyd probe EXCHANGE tries each upstream",
+	failure.TargetTimeout:       "the exchange does not answer through this exit; proxyd probe EXCHANGE tries each upstream",
 	failure.TargetDNS:           "the name that the client asks for is not found: check it in the client, or the upstream's name servers",
-	failure.TargetProtocol:      "the exchange's answers are not whole; proxyd probe --all EXCHANGE tries every upstream",
+	failure.TargetProtocol:      "the exchange's answers are not whole; proxyd probe EXCHANGE tries each upstream",
 	failure.NoUpstream:          "no member of the pool may be used: proxyd status lists why, proxyd resume ends a drain",
 	failure.Budget:              "the limit on new connections is used up: wait, add an exit, or raise it under limits in FILE (limits: published takes what the exchange publishes)",
 	failure.Denied:              "FILE rejects it: was the entry of EXCHANGE removed? put it back, or add one; proxyd route HOST names the rule",
 	failure.Overload:            "raise max_tunnels in FILE and save it; if it is not set there, raise the limit of open files (LimitNOFILE=) and restart",
 	failure.Local:               "this machine lacks something: see the log; often file descriptors, ports or the source address",
-	failure.ClientGone:          "clients gave up waiting for a connection; proxyd probe --all EXCHANGE tries every upstream",
+	failure.ClientGone:          "clients gave up waiting for a connection; proxyd probe EXCHANGE tries each upstream",
 }
 
 const (
 	hintEnded    = "perhaps the exchange turns this exit away; run: proxyd probe EXCHANGE"
-	hintUpstream = "UPSTREAM: see the log of the proxy, or use another upstream; proxyd probe --all EXCHANGE tries each"
+	hintUpstream = "UPSTREAM: see the log of the proxy, or use another upstream; proxyd probe EXCHANGE tries each"
 	hintClient   = "see in the client's log what the exchange answers; proxyd probe EXCHANGE asks it, too"
-	hintNoMember = "proxyd probe --all EXCHANGE tries every upstream"
+	hintNoMember = "proxyd probe EXCHANGE tries each upstream"
 	hintSilent   = "proxyd tunnels --exchange EXCHANGE shows which; proxyd close --exchange EXCHANGE makes the clients reconnect"
 )
 

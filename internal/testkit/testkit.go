@@ -19,8 +19,9 @@ import (
 )
 
 // Patience is how long the helpers wait for what must happen. It is far more
-// than anything takes, so that a busy machine fails no test.
-const Patience = 10 * time.Second
+// than anything takes, so that a busy machine fails no test: more than the 30 s too
+// for which a member is degraded after a dial that such a machine has delayed.
+const Patience = time.Minute
 
 // Eventually polls until done reports true, and fails the test when that takes
 // longer than d.

@@ -190,7 +190,7 @@ default: p
 	s = with("direct://127.0.0.2") // silent too: no member is charged
 	stopped(s)
 	for range 4 {
-		_, err := only(t, s).Dial(budget(t, testkit.Patience/4), hole)
+		_, err := only(t, s).Dial(budget(t, testkit.Patience/24), hole)
 		if err == nil || !strings.Contains(err.Error(), "2 tried") {
 			t.Fatal(err)
 		}

@@ -85,12 +85,12 @@ func (r *release) common(file, name string) error {
 
 // archives writes proxyd_VERSION_OS_ARCH.tar.gz, or .zip for windows, of build/files
 // and the program.
-func (r *release) archives(context.Context) error {
+func (r *release) archives(ctx context.Context) error {
 	common, err := readEntries(r.path("build", "files"))
 	if err != nil {
 		return err
 	}
-	for _, t := range r.targets {
+	return each(ctx, r.targets, func(_ context.Context, t target) error {
 		r.progress("archive for %s/%s", t.os, t.arch)
 		program, err := os.ReadFile(r.path("build", t.dir(), t.program()))
 		if err != nil {
@@ -106,11 +106,8 @@ func (r *release) archives(context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := write(r.path(r.base(t)+ext), text); err != nil {
-			return err
-		}
-	}
-	return nil
+		return write(r.path(r.base(t)+ext), text)
+	})
 }
 
 // readEntries returns the files below dir.
@@ -134,10 +131,7 @@ func readEntries(dir string) (entries []entry, _ error) {
 // tarGz returns an archive of the entries below one directory, owned by root.
 func (r *release) tarGz(dir string, entries []entry) ([]byte, error) {
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
+	z := gzip.NewWriter(&b) // its best level takes three times as long, for 1 % less
 	w := tar.NewWriter(z)
 	for _, e := range entries {
 		h := tar.Header{Name: path.Join(dir, e.name), Mode: int64(e.mode), Size: int64(len(e.text)), ModTime: r.time, Uname: "root", Gname: "root"}
@@ -151,7 +145,7 @@ func (r *release) tarGz(dir string, entries []entry) ([]byte, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	err = z.Close()
+	err := z.Close()
 	return b.Bytes(), err
 }
 

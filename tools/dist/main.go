@@ -37,6 +37,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -75,7 +76,8 @@ type release struct {
 	version string // as proxyd version prints it
 	time    time.Time
 	targets []target
-	log     io.Writer
+	logging sync.Mutex
+	log     io.Writer // guarded by logging
 }
 
 // run does the steps that args ask for.
@@ -212,8 +214,10 @@ func (r *release) clean(only []string) error {
 	return nil
 }
 
-// progress writes one line about what is being done.
+// progress writes one line about what is being done. It is safe for concurrent use.
 func (r *release) progress(format string, args ...any) {
+	r.logging.Lock()
+	defer r.logging.Unlock()
 	fmt.Fprintf(r.log, "dist: "+format+"\n", args...)
 }
 

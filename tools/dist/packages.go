@@ -17,9 +17,9 @@ const nfpm = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0"
 // packages writes a .deb and a .rpm for each Linux target, from deploy/packages. It uses
 // what "programs" and "texts" have written. The names are those that dpkg and rpm give.
 func (r *release) packages(ctx context.Context) error {
-	for _, t := range r.targets {
+	return each(ctx, r.targets, func(ctx context.Context, t target) error {
 		if t.os != "linux" {
-			continue
+			return nil
 		}
 		r.progress("packages for %s/%s", t.os, t.arch)
 		for _, kind := range []string{"deb", "rpm"} {
@@ -31,8 +31,8 @@ func (r *release) packages(ctx context.Context) error {
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // described is what git describe prints on a tag and after it: v1.2.3,

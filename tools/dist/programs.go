@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // allTargets are the systems of a release.
@@ -38,15 +40,23 @@ func parseTargets(list string) (targets []target, _ error) {
 	return targets, nil
 }
 
+// each calls f for all targets, for as many at the same time as there are processors.
+// It returns the first error.
+func each(ctx context.Context, targets []target, f func(context.Context, target) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, t := range targets {
+		g.Go(func() error { return f(ctx, t) }) // Wait waits for all
+	}
+	return g.Wait()
+}
+
 // programs builds build/OS_ARCH/proxyd for each target.
 func (r *release) programs(ctx context.Context) error {
-	for _, t := range r.targets {
+	return each(ctx, r.targets, func(ctx context.Context, t target) error {
 		r.progress("building for %s/%s", t.os, t.arch)
-		if err := r.build(ctx, t, r.path("build", t.dir(), t.program())); err != nil {
-			return err
-		}
-	}
-	return nil
+		return r.build(ctx, t, r.path("build", t.dir(), t.program()))
+	})
 }
 
 // buildFlags are those of `make build` and of .goreleaser.yaml, so that all give the

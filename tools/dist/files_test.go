@@ -9,7 +9,7 @@ import (
 
 var (
 	link   = regexp.MustCompile(`\]\(([^)#\s]+)`)
-	source = regexp.MustCompile(`^(\.\./)?(internal|cmd|e2e|interop|bench|tools)/`)
+	source = regexp.MustCompile(`^(\.\./)?((internal|cmd|e2e|interop|bench|tools)/|.*\.go$)`)
 )
 
 // A document in an archive links to what the archive has, or to the source.

@@ -190,7 +190,7 @@ func TestOneThatAlternatesDoesNotFlap(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
 	turns, stays := echoing(t, "socks5", echo.Addr), echoing(t, "socks5", echo.Addr)
-	p := start(t, "pools: {asia: {health_check: {method: connect, interval_seconds: 600, rise: 1}, eject: {base_seconds: 1.3, max_seconds: 60}, proxies: ["+named("turns", turns)+", "+named("stays", stays)+"]}}\n"+
+	p := start(t, "pools: {asia: {health_check: {method: connect, interval_seconds: 600, rise: 1}, eject: {base_seconds: 1.3, max_seconds: 60}, proxies: ["+named("turns", turns)+", {name: stays, tier: 2, url: \""+stays.URL()+"\"}]}}\n"+
 		"exchanges: {binance: {pool: asia, timeout_seconds: 20}}\ndefault: reject\n")
 	f := startFeeds(t, p.Addr, target, 4, 50*time.Millisecond, testkit.SOCKS5)
 	begin := time.Now()

@@ -19,7 +19,7 @@ import (
 func TestAReloadWhileStoppingIsRefused(t *testing.T) {
 	t.Parallel()
 	echo := testkit.NewTCP(t, testkit.Echo)
-	s := startService(t, "drain_seconds: 2\nwatch: false\n")
+	s := startService(t, "drain_seconds: 30\nwatch: false\n")
 	live := s.tunnel(t, echo.Addr)
 	s.signal(t, syscall.SIGTERM, stopping)
 	saving(withListen(loopback+"admin: unix:"+s.socket+"\nlisten: [\"127.0.0.1:0\", \"127.0.0.1:"+freePort(t)+"\"]\n"))(t, s.File)
@@ -30,7 +30,7 @@ func TestAReloadWhileStoppingIsRefused(t *testing.T) {
 	}
 	works(live)
 	_ = live.Close()
-	if code := s.ended(t, 5*time.Second); code != 0 {
+	if code := s.ended(t, 20*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -106,7 +106,7 @@ func TestSIGTERMDuringAnUpgrade(t *testing.T) {
 	if err := s.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := s.ended(t, 5*time.Second); code != 0 {
+	if code := s.ended(t, 20*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	testkit.Eventually(t, testkit.Patience, "no process is left", func() bool { return len(s.pids(t)) == 0 })

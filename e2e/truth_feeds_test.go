@@ -30,7 +30,8 @@ func (tr *truth) feeds(t *testing.T) {
 	}
 	for _, d := range deeds {
 		got, ok := exchanges[[2]string{d.exchange, d.kind}], want(d.exchange, d.kind, "ok")
-		if failed := want(d.exchange, d.kind, "") - ok - want(d.exchange, d.kind, "client_gone"); got.Opened != ok || got.Failed != failed || got.Tunnels != 0 {
+		gone := want(d.exchange, d.kind, "client_gone") // of these, each that a busy machine had wait for half a second has failed
+		if failed := want(d.exchange, d.kind, "") - ok - gone; got.Opened != ok || got.Failed < failed || got.Failed > failed+gone || got.Tunnels != 0 {
 			t.Errorf("feeds has %+v of %s %s; %d were opened, %d failed", got, d.exchange, d.kind, ok, failed)
 		}
 	}

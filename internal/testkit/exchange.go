@@ -23,7 +23,7 @@ import (
 //
 //	/              "ok"
 //	/echo          the body, as it comes; as a websocket: each message
-//	/ticker?n=5    a websocket that sends {"seq":1} … {"seq":n} (for ever without n), every ms= apart
+//	/ticker?n=5    a websocket that sends {"seq":1} … {"seq":n} (for ever without n), every ms= apart, each with pad= spaces behind it
 //	/freeze?n=5    as a websocket: as /ticker, then no message any more, and a ping each 200 ms
 //	/silent        no answer until the client leaves; as a websocket: no message
 //	/slow?ms=50    answers after that long
@@ -265,9 +265,9 @@ func (x *Exchange) websocket(w http.ResponseWriter, r *http.Request) {
 	ctx := context.WithoutCancel(r.Context()) // the end of the connection ends it
 	switch r.URL.Path {
 	case "/ticker", "/freeze":
-		limit, every := query(r, "n", 0), time.Duration(query(r, "ms", 0))*time.Millisecond
+		limit, every, pad := query(r, "n", 0), time.Duration(query(r, "ms", 0))*time.Millisecond, strings.Repeat(" ", query(r, "pad", 0))
 		for i := 1; limit == 0 || i <= limit; i++ {
-			if err := c.Write(ctx, websocket.MessageText, []byte(`{"seq":`+strconv.Itoa(i)+`}`)); err != nil {
+			if err := c.Write(ctx, websocket.MessageText, []byte(`{"seq":`+strconv.Itoa(i)+`}`+pad)); err != nil {
 				return
 			}
 			time.Sleep(every)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -266,12 +267,18 @@ func TestReconnectsAfterAnUpstreamHasDied(t *testing.T) {
 		clients = append(clients, c)
 	}
 	one.Stop()
-	for _, c := range clients {
-		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // it went through the one that died
-			_ = c.Close()
-		}
-	}
+	testkit.Eventually(t, testkit.Patience, "five clients see the end", func() bool {
+		clients = slices.DeleteFunc(clients, func(c *net.TCPConn) bool {
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			_, err := c.Read(make([]byte, 1))
+			ended := err != nil && !errors.Is(err, os.ErrDeadlineExceeded) // it went through the one that died
+			if ended {
+				_ = c.Close()
+			}
+			return ended
+		})
+		return len(clients) == 5
+	})
 	testkit.Eventually(t, testkit.Patience, "five are open no more", func() bool { return h.row("binance_futures", "websocket").Tunnels == 5 })
 	for range 5 {
 		if _, err := h.open(futures); err != nil {

@@ -107,6 +107,6 @@ default: asia
 	if status, body := s.call(t, http.MethodPost, "/-/reload"); status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	testkit.Eventually(t, 20*time.Second, "all to be well", func() bool { return s.problems(t) == "ready\n" })
+	testkit.Eventually(t, testkit.Patience, "all to be well", func() bool { return s.problems(t) == "ready\n" })
 	testkit.Eventually(t, testkit.Patience, "four events", func() bool { return s.happened(t, "certificate") == 4 })
 }

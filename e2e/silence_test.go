@@ -132,7 +132,7 @@ func TestFrozenStreamIsFound(t *testing.T) {
 		if e.Exchange != c.exchange || e.Upstream != "tokyo-1" || e.Count != 1 || !strings.Contains(e.Text, c.text) {
 			t.Errorf("%+v, want %q", e, c.text)
 		}
-		if took := e.Time.Sub(time.Unix(0, c.frozen.last.Load())); took < 0 || took > silenceWindow+soon {
+		if took := e.Time.Sub(time.Unix(0, c.frozen.last.Load())); took < -soon || took > silenceWindow+soon { // a busy client sees the last message late
 			t.Errorf("%s after %v", c.typ, took)
 		}
 	}

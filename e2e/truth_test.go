@@ -104,6 +104,7 @@ func newTruth(t *testing.T) *truth {
 	plain := testkit.NewProxy(t, testkit.ProxyOptions{Hosts: map[string]string{"*": tr.plain.HTTP}})
 	miss := testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": ownHost() + ":443"}}) // where nothing listens
 	m.urls["plain-1"], m.urls["miss-1"] = plain.URL(), miss.URL()
+	patient := func(name string) string { return strings.TrimSuffix(m.member(name), "}") + ", timeout_seconds: 40}" }
 	tr.process = launch(t, "", fmt.Sprintf(`admin: unix:%s
 attempt_seconds: 20 # a busy machine: each tunnel that an exchange sees is one that its client gets
 pools: {line: {proxies: [%s, %s]}}
@@ -117,7 +118,7 @@ exchanges:
   bitmex: {websocket: %s}
   kraken: {http: %s, websocket: %s}
 default: reject
-`, tr.socket, m.member("line-1"), m.member("line-2"), m.member("deny-1"), m.member("miss-1"), m.member("hang-1"), m.member("die-1"), m.member("die-1"), m.member("plain-1"), m.member("stop-1")))
+`, tr.socket, m.member("line-1"), m.member("line-2"), patient("deny-1"), patient("miss-1"), patient("hang-1"), patient("die-1"), patient("die-1"), patient("plain-1"), patient("stop-1")))
 	return tr
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
 	"strconv"
 	"strings"
@@ -49,7 +50,11 @@ func newTerminal(t testing.TB, dir string, environ []string, user *syscall.Crede
 	s.cmd.Stdout, s.cmd.Stderr = s, s
 	s.cmd.ExtraFiles = []*os.File{r}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: user}
+	// A shell that starts with SIGINT ignored, as jobs in the background do, has no Ctrl-C.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
 	err = s.cmd.Start()
+	signal.Stop(interrupts)
 	_ = r.Close()
 	if err != nil {
 		t.Fatal(err)

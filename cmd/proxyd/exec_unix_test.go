@@ -63,7 +63,7 @@ func TestExecEnvironment(t *testing.T) {
 // Promise (security): without a configuration, proxyd exec does not take away the proxy that the environment names.
 func TestExecWithoutConfiguration(t *testing.T) {
 	t.Parallel()
-	dir, none := t.TempDir(), []string{"HTTPS_PROXY=", "https_proxy=", "HTTP_PROXY=", "http_proxy=", "ALL_PROXY=", "all_proxy=", "WSS_PROXY=", "wss_proxy="}
+	dir, none := t.TempDir(), []string{"HTTPS_PROXY=", "https_proxy=", "HTTP_PROXY=", "http_proxy=", "ALL_PROXY=", "all_proxy=", "WSS_PROXY=", "wss_proxy=", "WS_PROXY=", "ws_proxy="}
 	run := func(environ ...string) (string, string, int) {
 		cmd := exec.Command(os.Args[0], "exec", "--", "echo", "ran") //nolint:gosec // this test's own binary
 		cmd.Dir, cmd.Env = dir, append(append(append(os.Environ(), asProxyd+"=1", "TMPDIR="+dir), none...), environ...)

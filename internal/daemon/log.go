@@ -248,7 +248,7 @@ func ProxyVariable(environ []string, c *config.Config, listeners ...config.Liste
 	if c.Default != (config.Outbounds{}) {
 		return ""
 	}
-	for _, want := range []string{"HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY", "WSS_PROXY"} {
+	for _, want := range []string{"HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY", "WSS_PROXY", "WS_PROXY"} {
 		for _, kv := range environ {
 			name, value, _ := strings.Cut(kv, "=")
 			if !strings.EqualFold(name, want) || value == "" || slices.ContainsFunc(listeners, func(l config.Listener) bool { return strings.HasSuffix(strings.TrimSuffix(value, "/"), l.Address) }) {

@@ -191,6 +191,7 @@ func TestUnusedProxyOfTheEnvironment(t *testing.T) {
 	}{
 		"none":            {nil, "", ""},
 		"one":             {[]string{"HTTPS_PROXY=http://u:geheim@px.example:3128"}, "", "HTTPS_PROXY"},
+		"of websockets":   {[]string{"ws_proxy=http://px.example:3128"}, "", "ws_proxy"},
 		"in lower case":   {[]string{"PATH=/bin", "http_proxy=http://px.example:3128"}, "", "http_proxy"},
 		"empty":           {[]string{"HTTPS_PROXY="}, "", ""},
 		"proxyd itself":   {[]string{"HTTPS_PROXY=http://127.0.0.1:8877", "https_proxy=http://127.0.0.1:8877/"}, "", ""},

@@ -16,7 +16,7 @@ import (
 // types on it and what it has shown so far.
 func onTerminal(t *testing.T, name string, args ...string) (keys func(string), shown func() string, cmd *exec.Cmd) {
 	t.Helper()
-	terminal, far := pty(t, 80, 24)
+	terminal, far := testkit.Terminal(t, 80, 24)
 	cmd = exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), asProxyd+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal

@@ -1,52 +1,22 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"proxyd/internal/admin"
 	"proxyd/internal/testkit"
 )
 
-// pty opens a terminal of a size: what is written to it is read from the other end.
-func pty(t *testing.T, width, height uint16) (terminal, far *os.File) {
-	t.Helper()
-	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no terminals here: ", err)
-	}
-	t.Cleanup(func() { _ = far.Close() })
-	if err := unix.IoctlSetPointerInt(int(far.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(far.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(int(far.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height}); err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("no terminals here: ", err)
-	}
-	t.Cleanup(func() { _ = terminal.Close() })
-	return terminal, far
-}
-
 // On a terminal --watch draws in place, in colour and in the size of the terminal;
 // when it is interrupted, the terminal is as it was before.
 func TestStatusWatchOnATerminal(t *testing.T) {
 	_, path := running(t, "127.0.0.1:0", func(o *admin.Options) {})
-	screen, far := pty(t, 80, 8)
+	screen, far := testkit.Terminal(t, 80, 8)
 	cmd := exec.Command(os.Args[0], "status", "--watch", "-c", path) //nolint:gosec // this test's own binary
 	cmd.Env = append(os.Environ(), asProxyd+"=1", "NO_COLOR=")
 	cmd.Stdout = screen

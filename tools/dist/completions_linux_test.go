@@ -13,56 +13,19 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"proxyd/internal/testkit"
 )
 
-// screen is what a terminal shows.
-type screen struct {
-	mu   sync.Mutex
-	text strings.Builder
+// terminal is a command on a terminal of its own.
+type terminal struct {
+	testkit.Output // what it shows
+	keys           io.Writer
 }
 
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-// waitFor waits until text is shown after the first from bytes, and returns how
-// many bytes are shown then.
-func (s *screen) waitFor(t *testing.T, text string, from int) int {
+// newTerminal starts a command, which is killed when the test ends.
+func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		s.mu.Lock()
-		all := s.text.String()
-		s.mu.Unlock()
-		if strings.Contains(all[from:], text) {
-			return len(all)
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the terminal does not show %q:\n%q", text, all)
-		}
-	}
-}
-
-// terminal starts a command on a terminal of its own. It is killed when the test ends.
-func terminal(t *testing.T, env []string, args ...string) (keys *os.File, shown *screen) {
-	t.Helper()
-	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no terminals here: ", err)
-	}
-	if err := unix.IoctlSetPointerInt(int(far.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(far.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	near, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	near, far := testkit.Terminal(t, 80, 24)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
@@ -71,16 +34,40 @@ func terminal(t *testing.T, env []string, args ...string) (keys *os.File, shown 
 		t.Fatal(err)
 	}
 	_ = near.Close()
-	shown = &screen{}
+	s := &terminal{keys: far}
 	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(shown, far) }) // ends when the shell has
+	reading.Go(func() { _, _ = io.Copy(s, far) }) // ends when the shell has
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		reading.Wait()
-		_ = far.Close()
+		if t.Failed() {
+			t.Logf("the terminal: %q", s.String())
+		}
 	})
-	return far, shown
+	return s
+}
+
+// waitFor waits until text is shown after the first from bytes, and returns how
+// many bytes are shown then.
+func (s *terminal) waitFor(t *testing.T, text string, from int) (n int) {
+	t.Helper()
+	testkit.Eventually(t, 30*time.Second, fmt.Sprintf("the terminal shows %q", text), func() bool {
+		all := s.String()
+		n = len(all)
+		return strings.Contains(all[from:], text)
+	})
+	return n
+}
+
+// completes types a command and a tabulator, and waits for the rest of the word.
+func (s *terminal) completes(t *testing.T) {
+	t.Helper()
+	from := s.waitFor(t, "ready> ", 0)
+	if _, err := io.WriteString(s.keys, "proxyd probe binance_f\t"); err != nil {
+		t.Fatal(err)
+	}
+	s.waitFor(t, "binance_futures", from)
 }
 
 // put copies a completion of the release to where a package installs it.
@@ -105,16 +92,6 @@ func withProgram(t *testing.T, home string) []string {
 	}
 }
 
-// completes types a command and a tabulator, and waits for the rest of the word.
-func completes(t *testing.T, keys *os.File, shown *screen) {
-	t.Helper()
-	from := shown.waitFor(t, "ready> ", 0)
-	if _, err := keys.WriteString("proxyd probe binance_f\t"); err != nil {
-		t.Fatal(err)
-	}
-	shown.waitFor(t, "binance_futures", from)
-}
-
 // bash-completion loads the file when the command is first completed.
 func TestBashCompletesAnExchange(t *testing.T) {
 	needs(t, "bash")
@@ -128,8 +105,7 @@ func TestBashCompletesAnExchange(t *testing.T) {
 	if err := write(filepath.Join(home, "rc"), []byte(". "+library+"\nPS1='ready> '\n")); err != nil {
 		t.Fatal(err)
 	}
-	keys, shown := terminal(t, withProgram(t, home), "bash", "--noprofile", "--rcfile", filepath.Join(home, "rc"), "-i")
-	completes(t, keys, shown)
+	newTerminal(t, withProgram(t, home), "bash", "--noprofile", "--rcfile", filepath.Join(home, "rc"), "-i").completes(t)
 }
 
 func TestZshCompletesAnExchange(t *testing.T) {
@@ -141,8 +117,7 @@ func TestZshCompletesAnExchange(t *testing.T) {
 	if err := write(filepath.Join(home, ".zshrc"), []byte(rc)); err != nil {
 		t.Fatal(err)
 	}
-	keys, shown := terminal(t, withProgram(t, home), "zsh", "-i")
-	completes(t, keys, shown)
+	newTerminal(t, withProgram(t, home), "zsh", "-i").completes(t)
 }
 
 // fish itself says what it completes.

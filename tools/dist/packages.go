@@ -3,15 +3,13 @@ package main
 import (
 	"context"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// nfpm is run by `go run`: as a tool of the module it would put its modules into
-// tools/go.mod.
+// nfpm writes the packages.
 const nfpm = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0"
 
 // packages writes a .deb and a .rpm for each Linux target, from deploy/packages. It uses
@@ -22,12 +20,10 @@ func (r *release) packages(ctx context.Context) error {
 			return nil
 		}
 		r.progress("packages for %s/%s", t.os, t.arch)
+		environ := []string{"ARCH=" + t.arch, "BUILD=" + r.path("build"),
+			"VERSION=" + packageVersion(r.version, r.time), "SOURCE_DATE_EPOCH=" + strconv.FormatInt(r.time.Unix(), 10)}
 		for _, kind := range []string{"deb", "rpm"} {
-			cmd := exec.CommandContext(ctx, "go", "run", nfpm, "package", "-f", "deploy/packages/nfpm.yaml", "-p", kind, "-t", r.out+string(os.PathSeparator))
-			cmd.Dir = r.root
-			cmd.Env = append(os.Environ(), "GOWORK=off", "ARCH="+t.arch, "BUILD="+r.path("build"),
-				"VERSION="+packageVersion(r.version, r.time), "SOURCE_DATE_EPOCH="+strconv.FormatInt(r.time.Unix(), 10))
-			if _, err := output(cmd); err != nil {
+			if err := r.goRun(ctx, nfpm, environ, "package", "-f", "deploy/packages/nfpm.yaml", "-p", kind, "-t", r.out+string(os.PathSeparator)); err != nil {
 				return err
 			}
 		}

@@ -79,11 +79,22 @@ func (r *release) build(ctx context.Context, t target, file string) error {
 func (r *release) native(ctx context.Context) (string, error) {
 	here := target{runtime.GOOS, runtime.GOARCH}
 	file := r.path("build", here.dir(), here.program())
-	for _, t := range r.targets {
-		if _, err := os.Stat(file); err == nil && t == here {
-			return file, nil
-		}
+	if _, err := os.Stat(file); err == nil && slices.Contains(r.targets, here) {
+		return file, nil
 	}
 	file = r.path("build", "native", here.program())
 	return file, r.build(ctx, here, file)
+}
+
+// cyclonedx writes the SBOMs.
+const cyclonedx = "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0"
+
+// sboms writes proxyd_VERSION_OS_ARCH.cdx.json: the modules and the standard library
+// of each program, read from the program itself. It has no time and no serial number.
+func (r *release) sboms(ctx context.Context) error {
+	return each(ctx, r.targets, func(ctx context.Context, t target) error {
+		r.progress("SBOM for %s/%s", t.os, t.arch)
+		return r.goRun(ctx, cyclonedx, nil, "bin", "-json", "-std", "-noserial", "-notimestamp",
+			"-version", r.version, "-output", r.path(r.base(t)+".cdx.json"), r.path("build", t.dir(), t.program()))
+	})
 }

@@ -82,15 +82,6 @@ func write(t *testing.T, dir, name, text string, replace ...string) string {
 	return file
 }
 
-func example(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("prometheus", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 // notification is what Alertmanager sends to a webhook.
 type notification struct {
 	Alerts []struct {
@@ -172,11 +163,11 @@ exchanges: {okx: asia, okx_us: asia, okx_eea: asia, kraken: asia, kraken_futures
 	m.admin = proxyd.find(t, `"msg":"admin","address":"([^"]+)"`)
 
 	alertmanager := startProgram(t, "prometheus-alertmanager", "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
-		"--storage.path="+filepath.Join(dir, "alertmanager"), "--config.file="+write(t, dir, "alertmanager.yaml", example(t, "alertmanager.yaml"),
+		"--storage.path="+filepath.Join(dir, "alertmanager"), "--config.file="+write(t, dir, "alertmanager.yaml", read(t, "prometheus/alertmanager.yaml"),
 			`http://127\.0\.0\.1:9094`, receiver.URL, `(group_wait|group_interval): \w+`, "$1: 1s"))
-	write(t, dir, "alerts.yaml", example(t, "alerts.yaml"), `for: \w+`, "for: 1s")
+	write(t, dir, "alerts.yaml", read(t, "prometheus/alerts.yaml"), `for: \w+`, "for: 1s")
 	prometheus := startProgram(t, "prometheus", "--web.listen-address=127.0.0.1:0", "--storage.tsdb.path="+filepath.Join(dir, "prometheus"),
-		"--config.file="+write(t, dir, "prometheus.yaml", example(t, "prometheus.yaml"), `127\.0\.0\.1:8878`, m.admin,
+		"--config.file="+write(t, dir, "prometheus.yaml", read(t, "prometheus/prometheus.yaml"), `127\.0\.0\.1:8878`, m.admin,
 			`127\.0\.0\.1:9093`, alertmanager.find(t, `msg="Listening on" address=(\S+)`), `(scrape_interval|evaluation_interval): \w+`, "$1: 1s"))
 	m.prometheus = prometheus.find(t, `msg="Listening on" address=(\S+)`)
 	return m
@@ -185,7 +176,7 @@ exchanges: {okx: asia, okx_us: asia, okx_eea: asia, kraken: asia, kraken_futures
 // query asks Prometheus, and returns the number of series of the answer.
 func (m *monitored) query(t *testing.T, expr string) int {
 	t.Helper()
-	resp, err := http.Get("http://" + m.prometheus + "/api/v1/query?query=" + url.QueryEscape(expr))
+	resp, err := (&http.Client{Timeout: soon}).Get("http://" + m.prometheus + "/api/v1/query?query=" + url.QueryEscape(expr))
 	if err != nil {
 		t.Fatal(err)
 	}

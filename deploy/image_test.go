@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"io/fs"
@@ -198,12 +197,9 @@ func TestImageHasTheProgramAndRoots(t *testing.T) {
 	if diff := cmp.Diff([]string{rootsFile, "usr/bin/proxyd"}, found); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	text, err := os.ReadFile(filepath.Join(im.root, rootsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(text) || bytes.Count(text, []byte("BEGIN CERTIFICATE")) < 50 {
-		t.Errorf("%s has %d certificates", rootsFile, bytes.Count(text, []byte("BEGIN CERTIFICATE")))
+	text := read(t, filepath.Join(im.root, rootsFile))
+	if n := strings.Count(text, "BEGIN CERTIFICATE"); n < 50 || !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+		t.Errorf("%s has %d certificates", rootsFile, n)
 	}
 	out, err := newBox(t, im, nil).command(t, "/usr/bin/proxyd", "version").CombinedOutput()
 	if version := im.Labels["org.opencontainers.image.version"]; err != nil || version == "" || !strings.Contains(string(out), version) {
@@ -263,15 +259,11 @@ func withRoot(t *testing.T, root, file string) string {
 	if err := os.CopyFS(copied, os.DirFS(root)); err != nil {
 		t.Fatal(err)
 	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	f, err := os.OpenFile(filepath.Join(copied, rootsFile), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write(append([]byte("\n"), pem...)); err != nil {
+	if _, err := f.WriteString("\n" + read(t, file)); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {

@@ -71,13 +71,9 @@ type probe struct {
 // tests what kustomize makes of base and overlays.
 func sidecar(t *testing.T) (configMap string, p pod) {
 	t.Helper()
-	text, err := os.ReadFile("kubernetes/base/proxyd.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var o object
 	readYAML(t, "kubernetes/base/deployment.yaml", &o)
-	return string(text), o.Spec.Template.Spec
+	return read(t, "kubernetes/base/proxyd.yaml"), o.Spec.Template.Spec
 }
 
 func TestSidecar(t *testing.T) {
@@ -153,11 +149,7 @@ func TestSidecarMounts(t *testing.T) {
 // The pods run as the user of the image.
 func TestSidecarUserIsTheImages(t *testing.T) {
 	_, p := sidecar(t)
-	text, err := os.ReadFile("../Dockerfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if user := fmt.Sprintf("\nUSER %d:%d\n", p.Init[0].Security.User, p.Security.Group); !strings.Contains(string(text), user) {
+	if user := fmt.Sprintf("\nUSER %d:%d\n", p.Init[0].Security.User, p.Security.Group); !strings.Contains(read(t, "../Dockerfile"), user) {
 		t.Errorf("Dockerfile has no %q", user)
 	}
 }
@@ -166,12 +158,9 @@ func TestSidecarUserIsTheImages(t *testing.T) {
 func TestImagesAreAlike(t *testing.T) {
 	var settings []string
 	for _, file := range []string{"../Dockerfile", "../Dockerfile.release"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, same, found := strings.Cut(string(text), "\nARG VERSION=dev\nARG REVISION=\n")
-		if !found || !strings.Contains(string(text), "\nFROM scratch\n") {
+		text := read(t, file)
+		_, same, found := strings.Cut(text, "\nARG VERSION=dev\nARG REVISION=\n")
+		if !found || !strings.Contains(text, "\nFROM scratch\n") {
 			t.Errorf("%s: no settings, or not from scratch", file)
 		}
 		settings = append(settings, same)

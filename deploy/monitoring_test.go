@@ -48,22 +48,14 @@ type dashboard struct {
 
 func readYAML(t *testing.T, file string, into any) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.Unmarshal(text, into); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, file)), into); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
 }
 
 func readDashboard(t *testing.T) (d dashboard) {
 	t.Helper()
-	text, err := os.ReadFile("grafana/proxyd.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &d); err != nil {
+	if err := json.Unmarshal([]byte(read(t, "grafana/proxyd.json")), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -73,12 +65,8 @@ func readDashboard(t *testing.T) (d dashboard) {
 // of a histogram under the names of its samples.
 func listedMetrics(t *testing.T) map[string][]string {
 	t.Helper()
-	text, err := os.ReadFile("../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	listed := map[string][]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\| ([^|]*) \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\| ([^|]*) \\|").FindAllStringSubmatch(read(t, "../docs/metrics.md"), -1) {
 		var labels []string
 		for _, l := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(m[3], -1) {
 			labels = append(labels, l[1])
@@ -133,10 +121,7 @@ func TestAlertsNameWhatToDo(t *testing.T) {
 	t.Parallel()
 	var r rules
 	readYAML(t, "prometheus/alerts.yaml", &r)
-	cases, err := os.ReadFile("prometheus/alerts_test.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cases := read(t, "prometheus/alerts_test.yaml")
 	listed := listedMetrics(t)
 	var names []string
 	for _, g := range r.Groups {
@@ -162,7 +147,7 @@ func TestAlertsNameWhatToDo(t *testing.T) {
 			if !strings.Contains(text, "$labels.instance") {
 				t.Errorf("%s does not name the instance", a.Alert)
 			}
-			if fires := regexp.MustCompile(`alertname: ` + a.Alert + `\n +exp_alerts`); !fires.Match(cases) {
+			if fires := regexp.MustCompile(`alertname: ` + a.Alert + `\n +exp_alerts`); !fires.MatchString(cases) {
 				t.Errorf("alerts_test.yaml has no case in which %s fires", a.Alert)
 			}
 		}
@@ -178,10 +163,7 @@ func TestAlertsNameTheirRunbook(t *testing.T) {
 	t.Parallel()
 	var r rules
 	readYAML(t, "prometheus/alerts.yaml", &r)
-	listed, err := os.ReadFile("../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listed, runbook := read(t, "../docs/operations.md"), sections(read(t, "../docs/runbook.md"))
 	for _, g := range r.Groups {
 		for _, a := range g.Rules {
 			file, anchor, _ := strings.Cut(a.Annotations["runbook"], "#")
@@ -189,14 +171,10 @@ func TestAlertsNameTheirRunbook(t *testing.T) {
 				t.Errorf("%s: runbook %q is no section of docs/runbook.md", a.Alert, a.Annotations["runbook"])
 				continue
 			}
-			text, err := os.ReadFile(filepath.Join("..", file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !slices.Contains(sections(string(text)), anchor) {
+			if !slices.Contains(runbook, anchor) {
 				t.Errorf("%s: docs/runbook.md has no section #%s", a.Alert, anchor)
 			}
-			if !regexp.MustCompile("(?m)^\\|.*`" + a.Alert + "`.*\\| " + a.Labels["severity"] + " \\|").Match(listed) {
+			if !regexp.MustCompile("(?m)^\\|.*`" + a.Alert + "`.*\\| " + a.Labels["severity"] + " \\|").MatchString(listed) {
 				t.Errorf("docs/operations.md does not list %s as %s", a.Alert, a.Labels["severity"])
 			}
 		}
@@ -216,10 +194,7 @@ func sections(text string) (anchors []string) {
 // receivers that exist.
 func TestMonitoringExamplesFitTogether(t *testing.T) {
 	t.Parallel()
-	alerts, err := os.ReadFile("prometheus/alerts.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	alerts := read(t, "prometheus/alerts.yaml")
 	var p struct {
 		Files []string `yaml:"rule_files"`
 		Jobs  []struct {
@@ -233,16 +208,12 @@ func TestMonitoringExamplesFitTogether(t *testing.T) {
 		}
 	}
 	for _, j := range p.Jobs {
-		if !strings.Contains(string(alerts), `job="`+j.Name+`"`) {
+		if !strings.Contains(alerts, `job="`+j.Name+`"`) {
 			t.Errorf("no alert looks for the job %s", j.Name)
 		}
 	}
-	text, err := os.ReadFile("prometheus/alertmanager.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range regexp.MustCompile(`Proxyd[A-Z][A-Za-z]+`).FindAllString(string(text), -1) {
-		if !strings.Contains(string(alerts), "alert: "+name+"\n") {
+	for _, name := range regexp.MustCompile(`Proxyd[A-Z][A-Za-z]+`).FindAllString(read(t, "prometheus/alertmanager.yaml"), -1) {
+		if !strings.Contains(alerts, "alert: "+name+"\n") {
 			t.Errorf("alertmanager.yaml names %s, which is no alert", name)
 		}
 	}

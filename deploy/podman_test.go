@@ -41,13 +41,8 @@ func TestImageUnderPodman(t *testing.T) {
 	if os.Getenv("IMAGE_PODMAN") == "" {
 		t.Skip("podman runs no containers here")
 	}
-	files := map[string]string{}
-	text, err := os.ReadFile("compose/proxyd/proxyd.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files["proxyd.yaml"] = string(text)
-	conf := directory(t, files)
+	text := read(t, "compose/proxyd/proxyd.yaml")
+	conf := directory(t, map[string]string{"proxyd.yaml": text})
 	run := func(args ...string) string {
 		out, err := podman(args...)
 		if err != nil {
@@ -73,7 +68,7 @@ func TestImageUnderPodman(t *testing.T) {
 	}
 
 	saved := filepath.Join(conf, "new")
-	if err := os.WriteFile(saved, []byte(strings.ReplaceAll(string(text), "tokyo-1", "osaka-1")), 0o644); err != nil { //nolint:gosec // for the image's user
+	if err := os.WriteFile(saved, []byte(strings.ReplaceAll(text, "tokyo-1", "osaka-1")), 0o644); err != nil { //nolint:gosec // for the image's user
 		t.Fatal(err)
 	}
 	if err := os.Rename(saved, filepath.Join(conf, "proxyd.yaml")); err != nil {

@@ -25,10 +25,11 @@ const (
 	publicAddress  = "203.0.113.200" // one that no cluster gives to a pod
 )
 
+var client = &http.Client{Timeout: 5 * time.Second}
+
 // get returns the status and the body of a request from a machine's own address.
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	client := &http.Client{Timeout: 5 * time.Second}
 	r, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
@@ -73,21 +74,13 @@ func TestImageAsSidecar(t *testing.T) {
 // for more than probes and metrics, on the pod itself too.
 func TestImageAsGateway(t *testing.T) {
 	dir := "kubernetes/overlays/gateway/"
-	text, err := os.ReadFile(dir + "proxyd.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.ReadFile(dir + "proxyd-deployment.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, deployment, _ := strings.Cut(string(file), "\n---\n")
+	_, deployment, _ := strings.Cut(read(t, dir+"proxyd-deployment.yaml"), "\n---\n")
 	var o object
 	if err := yaml.Unmarshal([]byte(deployment), &o); err != nil {
 		t.Fatal(err)
 	}
 	files := map[string]string{ // by name of the volume
-		"proxyd-config":  directory(t, map[string]string{"proxyd.yaml": string(text)}),
+		"proxyd-config":  directory(t, map[string]string{"proxyd.yaml": read(t, dir+"proxyd.yaml")}),
 		"proxyd-secrets": directory(t, map[string]string{"asia": "secret-of-asia"}),
 		"proxyd-admin":   directory(t, map[string]string{"token": "secret-of-the-admin-address"}),
 	}
@@ -124,11 +117,7 @@ func TestImageInCompose(t *testing.T) {
 
 	dir := t.TempDir()
 	for from, to := range map[string]string{"compose/prometheus.yaml": "prometheus.yml", "prometheus/alerts.yaml": "alerts.yaml"} {
-		text, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, to), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, to), []byte(read(t, from)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,7 +142,7 @@ func TestImageInCompose(t *testing.T) {
 		}
 	}
 	ask := func(path string) {
-		r, err := http.Get("http://127.0.0.1:9090/api/v1/" + path)
+		r, err := client.Get("http://127.0.0.1:9090/api/v1/" + path)
 		if err != nil {
 			return // it starts
 		}

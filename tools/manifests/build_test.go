@@ -62,7 +62,6 @@ type podSpec struct {
 }
 
 type container struct {
-	Name  string
 	Ports []struct {
 		Name string
 		Port uint16 `yaml:"containerPort"`

@@ -2,10 +2,8 @@ package manifests
 
 import (
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -89,10 +87,10 @@ func (p peer) is(e end) bool {
 	return p.Namespaces.selects(e.namespace)
 }
 
-// allowed reports whether the policies let a TCP connection pass, by the rules of
+// allowed reports whether the policies let a connection pass, by the rules of
 // networking.k8s.io/v1: a direction of a pod that no policy is for is open; else one
 // rule must allow it.
-func allowed(objects []object, from, to end, port uint16) bool {
+func allowed(objects []object, from, to end, protocol string, port uint16) bool {
 	pass := func(direction string, of, other end, rules func(spec) []rule, peers func(rule) []peer) bool {
 		if of.labels == nil || of.namespace != nil {
 			return true // not a pod of this namespace
@@ -107,7 +105,7 @@ func allowed(objects []object, from, to end, port uint16) bool {
 				isPeer := len(peers(r)) == 0 || slices.ContainsFunc(peers(r), func(p peer) bool { return p.is(other) })
 				isPort := len(r.Ports) == 0
 				for _, p := range r.Ports {
-					isPort = isPort || p.Protocol == "TCP" && p.Port == port
+					isPort = isPort || p.Protocol == protocol && p.Port == port
 				}
 				if isPeer && isPort {
 					return true
@@ -128,6 +126,8 @@ var (
 	stranger   = end{labels: map[string]string{"app": "another"}}
 )
 
+// A connection is a TCP connection. One that is not wanted is not wanted by UDP either,
+// such as QUIC and the questions to DNS.
 type connection struct {
 	what     string
 	from, to end
@@ -138,8 +138,11 @@ type connection struct {
 func checkConnections(t *testing.T, objects []object, list []connection) {
 	t.Helper()
 	for _, c := range list {
-		if got := allowed(objects, c.from, c.to, c.port); got != c.want {
+		if got := allowed(objects, c.from, c.to, "TCP", c.port); got != c.want {
 			t.Errorf("%s: allowed %v, want %v", c.what, got, c.want)
+		}
+		if !c.want && allowed(objects, c.from, c.to, "UDP", c.port) {
+			t.Errorf("%s is allowed by UDP", c.what)
 		}
 	}
 }
@@ -169,24 +172,21 @@ func TestLockedPodReachesUpstreamsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	hosts := map[netip.Addr]bool{}
-	for _, raw := range upstreamURLs(t, objects) {
-		u, err := url.Parse(raw)
-		if err != nil {
-			t.Fatal(err)
+	for _, p := range c.Pools {
+		for _, up := range p.Proxies {
+			addr := up.URL.Host.IP
+			if !addr.IsValid() {
+				t.Fatalf("%s has a name, and the pod has no DNS", up.Name)
+			}
+			hosts[addr] = true
+			checkConnections(t, objects, []connection{
+				{"pod to " + up.Name, pod, end{address: addr}, up.URL.Port, true},
+				{"pod to another port of " + up.Name, pod, end{address: addr}, 443, false},
+			})
 		}
-		port, err := strconv.ParseUint(u.Port(), 10, 16)
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr, err := netip.ParseAddr(u.Hostname())
-		if err != nil {
-			t.Fatalf("a name, and the pod has no DNS: %v", err)
-		}
-		hosts[addr] = true
-		checkConnections(t, objects, []connection{
-			{"pod to " + addr.String(), pod, end{address: addr}, uint16(port), true},
-			{"pod to another port of " + addr.String(), pod, end{address: addr}, 443, false},
-		})
+	}
+	if len(hosts) == 0 {
+		t.Fatal("no upstreams")
 	}
 	for _, r := range one(t, objects, "NetworkPolicy", "feed").Spec.Egress {
 		for _, p := range r.To {
@@ -198,27 +198,6 @@ func TestLockedPodReachesUpstreamsOnly(t *testing.T) {
 	if text := one(t, objects, "ConfigMap", "proxyd").Data["proxyd.yaml"]; strings.Contains(text, ": direct") || len(c.Listen) != 1 {
 		t.Error("a direct route, which the policy breaks")
 	}
-}
-
-// upstreamURLs returns the URLs of the pools in the ConfigMap, without credentials.
-func upstreamURLs(t *testing.T, objects []object) (list []string) {
-	t.Helper()
-	var file struct {
-		Pools map[string]struct{ Proxies []struct{ URL string } }
-	}
-	if err := yaml.Unmarshal([]byte(one(t, objects, "ConfigMap", "proxyd").Data["proxyd.yaml"]), &file); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range file.Pools {
-		for _, u := range p.Proxies {
-			scheme, rest, _ := strings.Cut(u.URL, "://")
-			list = append(list, scheme+"://"+rest[strings.LastIndex(rest, "@")+1:])
-		}
-	}
-	if len(list) == 0 {
-		t.Fatal("no upstreams")
-	}
-	return list
 }
 
 // A feed beside a gateway reaches proxyd's port and nothing else, and only a feed
@@ -243,9 +222,13 @@ func TestFeedReachesTheGatewayOnly(t *testing.T) {
 	if len(spec.Init) > 0 || len(spec.Volumes) > 0 {
 		t.Errorf("the feed still has parts of the sidecar: %+v", spec)
 	}
+	environ := map[string]string{}
 	for _, e := range spec.Containers[0].Env {
-		if strings.HasSuffix(e.Name, "S_PROXY") && e.Value != "http://$(PROXYD_SERVICE_HOST):8877" {
-			t.Errorf("%s=%s", e.Name, e.Value)
+		environ[e.Name] = e.Value
+	}
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
+		if environ[name] != "http://$(PROXYD_SERVICE_HOST):8877" {
+			t.Errorf("%s=%s", name, environ[name])
 		}
 	}
 }

@@ -84,3 +84,16 @@ func (m *machine) purged(t *testing.T, p manager, before tree) {
 	m.run(t, "userdel proxyd") // stays: with the deb because osaka.list is there, with the rpm always
 	left(t, line, m.tree(t), before, names...)
 }
+
+// A user that was there before the package is not its to delete.
+func TestPurgeKeepsTheUserThatWasThere(t *testing.T) {
+	m := withoutSystemd(t)
+	m.run(t, "useradd --system --user-group --no-create-home proxyd")
+	before := m.tree(t)
+	apt.put(t, m, "v0.9.1")
+	apt.put(t, m, "v0.9.2")
+	m.run(t, apt.remove)
+	apt.put(t, m, "v0.9.2")
+	m.run(t, apt.purge)
+	left(t, apt.purge, m.tree(t), before)
+}

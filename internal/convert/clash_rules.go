@@ -25,6 +25,7 @@ type lostRule struct {
 // target cannot be carried over rejects its hosts.
 func (c *clash) rules(list []*yaml.Node) {
 	var lost []lostRule
+	elsewhere := false // a lost rule sends hosts elsewhere than direct
 	for i, n := range list {
 		if n == nil || n.Kind != yaml.ScalarNode {
 			continue
@@ -36,7 +37,7 @@ func (c *clash) rules(list []*yaml.Node) {
 			parts[j] = strings.TrimSpace(parts[j])
 		}
 		if kind == "MATCH" || kind == "FINAL" {
-			c.match(n.Line, parts[0])
+			c.match(n.Line, parts[0], elsewhere)
 			if i+1 < len(list) {
 				c.defNotes = append(c.defNotes, "the rules behind MATCH have no effect")
 			}
@@ -49,6 +50,7 @@ func (c *clash) rules(list []*yaml.Node) {
 		hosts := ruleHosts(kind, parts[0])
 		if hosts == nil {
 			c.routeComment(c.lose(n.Line, "rule %s", c.show(n.Value)))
+			elsewhere = elsewhere || !c.leadsDirect(parts)
 			if m := nameMatcher(kind, parts[0]); m != nil {
 				lost = append(lost, lostRule{n.Line, kind, m, parts[1]})
 			}
@@ -56,16 +58,32 @@ func (c *clash) rules(list []*yaml.Node) {
 		}
 		c.rule(n, hosts, parts[1], lost)
 	}
-	c.def = "direct"
 	c.defNotes = append(c.defNotes, "there is no MATCH: Clash sends the rest directly")
+	c.match(0, clashDirect, elsewhere)
 }
 
-// match sets the default.
-func (c *clash) match(line int, to string) {
+// leadsDirect reports whether the target in the parts of a rule is direct.
+func (c *clash) leadsDirect(parts []string) bool {
+	parts = slices.DeleteFunc(slices.Clone(parts), func(s string) bool { return s == "no-resolve" || s == "src" })
+	if len(parts) == 0 {
+		return false
+	}
+	name := parts[len(parts)-1]
+	g := c.groups[name]
+	return strings.EqualFold(name, clashDirect) || g != nil && g.ok && g.out == "direct"
+}
+
+// match sets the default. If it is direct, and lost rules send hosts elsewhere, those
+// would go direct too: all is rejected that no route names.
+func (c *clash) match(line int, to string, elsewhere bool) {
 	out, ok := c.outbound(to)
 	if !ok {
 		out = "reject"
 		c.defNotes = append(c.defNotes, c.lose(line, "rule MATCH: its target %s; all that it would have is rejected", quote(c.show(to))))
+	}
+	if out == "direct" && elsewhere {
+		out = "reject"
+		c.defNotes = append(c.defNotes, c.lose(line, "rule MATCH: %s; hosts of rules that are not carried over would go direct, so all that no route names is rejected", quote(c.show(to))))
 	}
 	c.def = out
 }

@@ -161,25 +161,17 @@ func TestImportOfGostBypass(t *testing.T) {
 		"ranges":      {"gost -L=:8080 -F=http://a.example:1?bypass=x.example,172.20.0.1-172.30.0.255", 1, map[string]string{"x.example": "direct", "other.example": first}},
 		"a file":      {"gost -L=:8080 -F=http://a.example:1?bypass=hosts.txt", 1, map[string]string{"other.example": first}},
 		"services":    {"gost -L=:8080 -L=:8081?bypass=x.example -F=http://a.example:1", 1, map[string]string{"x.example": first}},
+		"apart":       {"gost -L :8080?bypass=x.example -F http://a.example:1", 0, map[string]string{"x.example": "reject", "other.example": first}},
+		"of JSON":     {`{"ServeNodes": [":8080?bypass=~x.example"], "ChainNodes": ["http://a.example:1"]}`, 0, map[string]string{"x.example": first, "other.example": "reject"}},
+		"of a second": {"gost -L=:8080 -F=http://a.example:1\ngost -L=:8081?bypass=x.example -F=http://b.example:2", 2, map[string]string{"x.example": first}},
+		"white files": {"gost -L=:8080 -F=http://a.example:1?bypass=~hosts.list -F=http://b.example:2?bypass=~conf/hosts", 1, map[string]string{"x.example": both, "hosts.list": both}},
+		"no hosts":    {"gost -L=:8080 -F=http://a.example:1?bypass=~localhost", 1, map[string]string{"other.example": "reject"}},
 		"of YAML":     {"services: [{name: s, addr: ':1', bypass: w, handler: {type: http, chain: c}}]\nchains: [{name: c, hops: [{name: h, bypasses: [b], nodes: [{addr: 'a.example:1', connector: {type: http}}]}]}]\nbypasses: [{name: b, matchers: [x.example]}, {name: w, whitelist: true, matchers: [x.example, y.example]}]\n", 1, map[string]string{"x.example": "reject", "y.example": "reject", "other.example": "reject"}},
 		"unknown":     {"services: [{name: s, addr: ':1', handler: {type: http, chain: c}}]\nchains: [{name: c, hops: [{name: h, bypass: b, nodes: [{addr: 'a.example:1', connector: {type: http}}]}]}]\nbypasses: [{name: b, redis: {addr: ':2'}}]\n", 1, map[string]string{"x.example": first}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, err := Convert(Source{Name: "x", Text: []byte(c.source + "\n")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(r.Losses) != c.losses {
-				t.Errorf("%d losses: %v", len(r.Losses), r.Losses)
-			}
-			loaded := load(t, r)
-			to := newRouter(t, loaded)
-			for host, want := range c.hosts {
-				if got := leadsTo(loaded, to, host); got != want {
-					t.Errorf("%s leads to %s, want %s\n%s", host, got, want, r.YAML)
-				}
-			}
+			leads(t, Source{Name: "x", Text: []byte(c.source + "\n")}, c.losses, c.hosts)
 		})
 	}
 }
@@ -204,26 +196,58 @@ func TestImportOfLostRulesOfSquid(t *testing.T) {
 		"denied":               {"cache_peer_access p deny re\n", 1, map[string]string{other: p}},
 		"always direct":        {"always_direct allow re\n", 1, map[string]string{other: p}},
 		"denied always":        {"always_direct deny re\n", 1, map[string]string{other: p}},
+		"denied, then allowed": {"always_direct deny re\nalways_direct allow all\n", 1, map[string]string{other: p}},
+		"denied for a name":    {"always_direct deny net ex\nalways_direct allow all\n", 1, map[string]string{"x.example": p, other: "direct"}},
 		"never direct":         {"cache_peer_access p allow ex\nnever_direct allow net\n", 1, map[string]string{"x.example": p, other: "reject"}},
 		"all as in squid 2":    {"acl all src 0.0.0.0/0.0.0.0\ncache_peer_access p allow ex\ncache_peer_access p deny all\nnever_direct allow all\n", 0, map[string]string{"x.example": p, other: "reject"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, err := Convert(Source{Name: "squid.conf", Text: []byte(peers + c.rules)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(r.Losses) != c.losses {
-				t.Errorf("%d losses: %v", len(r.Losses), r.Losses)
-			}
-			loaded := load(t, r)
-			to := newRouter(t, loaded)
-			for host, want := range c.hosts {
-				if got := leadsTo(loaded, to, host); got != want {
-					t.Errorf("%s leads to %s, want %s\n%s", host, got, want, r.YAML)
-				}
-			}
+			leads(t, Source{Name: "squid.conf", Text: []byte(peers + c.rules)}, c.losses, c.hosts)
 		})
+	}
+}
+
+// Promise (routing): where rules of Clash are lost, proxyd import sends nothing direct that they send elsewhere, unless another rule names it.
+func TestImportOfLostRulesOfClash(t *testing.T) {
+	t.Parallel()
+	const p, other = "round_robin http://:@p.example:1", "other.example"
+	const head = "proxies: [{name: P, type: http, server: p.example, port: 1}]\nproxy-groups: [{name: Out, type: select, proxies: [DIRECT, P]}]\nrules:\n- DOMAIN,x.example,P\n- DOMAIN,y.example,DIRECT\n"
+	for name, c := range map[string]struct {
+		rules  string
+		losses int
+		hosts  map[string]string
+	}{
+		"to a proxy":           {"- RULE-SET,blocked,P\n- MATCH,DIRECT\n", 2, map[string]string{"x.example": p, "y.example": "direct", other: "reject"}},
+		"to a proxy, by names": {"- DOMAIN-KEYWORD,oth,P\n- MATCH,Out\n", 2, map[string]string{other: "reject"}},
+		"to none":              {"- AND,((NETWORK,tcp),(GEOIP,CN)),REJECT\n- MATCH,DIRECT\n", 2, map[string]string{other: "reject"}},
+		"without MATCH":        {"- GEOIP,JP,P,no-resolve\n", 2, map[string]string{other: "reject"}},
+		"that are direct":      {"- GEOIP,CN,DIRECT,no-resolve\n- RULE-SET,lan,Out\n- MATCH,DIRECT\n", 2, map[string]string{other: "direct"}},
+		"before a proxy":       {"- RULE-SET,blocked,P\n- MATCH,P\n", 1, map[string]string{other: p}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			leads(t, Source{Name: "clash.yaml", Text: []byte(head + c.rules)}, c.losses, c.hosts)
+		})
+	}
+}
+
+// leads converts a source, and sees how much of it is lost and where hosts lead.
+func leads(t *testing.T, s Source, losses int, hosts map[string]string) {
+	t.Helper()
+	r, err := Convert(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Losses) != losses {
+		t.Errorf("%d losses: %v", len(r.Losses), r.Losses)
+	}
+	loaded := load(t, r)
+	to := newRouter(t, loaded)
+	for host, want := range hosts {
+		if got := leadsTo(loaded, to, host); got != want {
+			t.Errorf("%s leads to %s, want %s\n%s", host, got, want, r.YAML)
+		}
 	}
 }
 

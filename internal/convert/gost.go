@@ -35,13 +35,10 @@ func convertGost(d *document, s Source) error {
 	for i, c := range chains {
 		out, before := g.chain(c)
 		switch {
-		case i == 0 && len(before) == len(c.hops):
-			d.def = g.bypassed(c, before, out)
-			first = out
 		case i == 0:
-			d.def, first = out, out
+			d.def, first = g.bypassed(c, before, out), out
 		case out != first:
-			if slices.ContainsFunc(c.hops, func(h hop) bool { return h.bypass != nil }) {
+			if c.bypass != nil || slices.ContainsFunc(c.hops, func(h hop) bool { return h.bypass != nil }) {
 				d.defNotes = append(d.defNotes, d.lose(c.line, "the bypass of the second chain %s", out))
 			}
 			d.defNotes = append(d.defNotes, d.lose(c.line, "gost serves a second chain, %s; for a listener of its own: listen: [{address: ..., use: %s}]", out, out))
@@ -70,8 +67,8 @@ type hop struct {
 }
 
 // chain makes a pool of each hop. A hop without a node that can be carried over makes
-// the whole chain unusable: what it would carry is rejected. before holds, for each hop,
-// what is reached without it.
+// the whole chain unusable: what it would carry is rejected, and before is nil. Else it
+// holds, for each hop, what is reached without it.
 func (g gost) chain(c chain) (out string, before []string) {
 	via := ""
 	for i, h := range c.hops {
@@ -101,16 +98,11 @@ func (g gost) chain(c chain) (out string, before []string) {
 func (g gost) json(root *yaml.Node) (chains []chain) {
 	read := func(n *yaml.Node) {
 		var hops []hop
-		for _, x := range items(n, "ServeNodes") {
-			if x != nil && strings.Contains(x.Value, "bypass=") {
-				g.routeComment(g.lose(x.Line, "the bypass of a service"))
-			}
-		}
 		for _, x := range items(n, "ChainNodes") {
 			hops = append(hops, g.node(x.Line, x.Value))
 		}
 		if len(hops) > 0 {
-			chains = append(chains, chain{n.Line, "gost", hops, nil})
+			chains = append(chains, chain{n.Line, "gost", hops, g.serviceBypass(n.Line, words(n, "ServeNodes"))})
 		}
 	}
 	read(root)

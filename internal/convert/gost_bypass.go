@@ -3,7 +3,7 @@ package convert
 import (
 	"net/netip"
 	"net/url"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,21 +24,31 @@ type bypass struct {
 // commandBypass reads the option bypass of a URL: a list, with a ~ before a whitelist.
 func (g gost) commandBypass(line int, value string) *bypass {
 	value, only := strings.CutPrefix(value, "~")
-	if filepath.Ext(value) == ".txt" || strings.HasPrefix(value, "/") {
-		return nil // gost 2 reads a file
+	if value != "localhost" && bypassFile.MatchString(value) {
+		return nil
 	}
 	b := &bypass{line: line, only: only}
 	g.matchers(b, strings.Split(value, ","))
 	return b
 }
 
-// serviceBypass reads the bypass of a -L flag.
-func (g gost) serviceBypass(line int, query string) (b *bypass) {
-	if options, err := url.ParseQuery(query); err == nil {
-		b = g.commandBypass(line, options.Get("bypass"))
-	}
-	if b == nil {
-		g.routeComment(g.lose(line, "the bypass of a service"))
+// bypassFile matches what gost 2 reads as a file, if there is one of that name.
+var bypassFile = regexp.MustCompile(`^[^,]*\.(txt|conf|cfg|list|lst|csv|dat|ya?ml|json|rules?)$|^\.{0,2}[/\\]|^[^.:,*]+$`)
+
+// serviceBypass reads the bypass of the URLs of services. One of several has no
+// counterpart, since there is one default.
+func (g gost) serviceBypass(line int, services []string) (b *bypass) {
+	for _, s := range services {
+		_, query, _ := strings.Cut(s, "?")
+		if !strings.Contains(query, "bypass=") {
+			continue
+		}
+		if options, err := url.ParseQuery(query); err == nil && len(services) == 1 {
+			b = g.commandBypass(line, options.Get("bypass"))
+		}
+		if b == nil {
+			g.routeComment(g.lose(line, "the bypass of a service"))
+		}
 	}
 	return b
 }
@@ -99,12 +109,14 @@ func (g gost) matchers(b *bypass, list []string) {
 }
 
 // bypassed makes routes of the bypasses of a chain, and returns what is left to be the
-// default. before holds, for each hop, what is reached without it.
+// default. before is that of chain.
 func (g gost) bypassed(c chain, before []string, out string) string {
-	all := []*bypass{c.bypass}
-	to := []string{"reject"}
-	for i, h := range c.hops {
-		all, to = append(all, h.bypass), append(to, before[i])
+	if before == nil {
+		return out
+	}
+	all, to := []*bypass{c.bypass}, append([]string{"reject"}, before...)
+	for _, h := range c.hops {
+		all = append(all, h.bypass)
 	}
 	last := -1
 	for i, b := range all {
@@ -119,10 +131,8 @@ func (g gost) bypassed(c chain, before []string, out string) string {
 			if len(b.hosts) > 0 {
 				g.route(to[i], b.hosts...)
 			}
-		case i == last && !b.partial:
-			if len(b.hosts) > 0 {
-				g.route(out, b.hosts...)
-			}
+		case i == last && !b.partial && len(b.hosts) > 0:
+			g.route(out, b.hosts...)
 			return to[i]
 		default: // the rest would depend on two lists, or would go past the chain
 			g.defNotes = append(g.defNotes, g.lose(b.line, "bypass: its whitelist; all that no route names is rejected"))

@@ -9,38 +9,27 @@ func (g gost) commands(text []byte) (chains []chain) {
 	var bare hop
 	for _, l := range squidLines([]byte(strings.ReplaceAll(string(text), "\\\r\n", "\\\n"))) {
 		var hops []hop
-		var service *bypass
-		services := 0
-		command := false
+		var services []string
 		words := unquoteWords(l.words)
 		for i := 0; i < len(words); i++ {
-			node, flag := strings.CutPrefix(words[i], "-F")
-			switch {
-			case strings.HasPrefix(words[i], "-L"):
-				command = true
-				services++
-				if _, query, _ := strings.Cut(words[i], "?"); strings.Contains(query, "bypass=") {
-					service = g.serviceBypass(l.number, query)
-				}
-				continue
-			case !flag:
+			flag, value := words[i][:min(2, len(words[i]))], ""
+			if flag != "-F" && flag != "-L" {
 				continue
 			}
-			command = true
-			if node = strings.TrimPrefix(node, "="); node == "" && i+1 < len(words) {
+			if value = strings.TrimPrefix(words[i][2:], "="); value == "" && i+1 < len(words) {
 				i++
-				node = words[i]
+				value = words[i]
 			}
-			hops = append(hops, g.node(l.number, node))
-		}
-		if service != nil && services > 1 {
-			service = nil
-			g.routeComment(g.lose(l.number, "the bypass of one of several services"))
+			if flag == "-L" {
+				services = append(services, value)
+			} else {
+				hops = append(hops, g.node(l.number, value))
+			}
 		}
 		switch {
 		case len(hops) > 0:
-			chains = append(chains, chain{l.number, "gost", hops, service})
-		case !command && len(words) == 1 && strings.Contains(words[0], "://"):
+			chains = append(chains, chain{l.number, "gost", hops, g.serviceBypass(l.number, services)})
+		case len(services) == 0 && len(words) == 1 && strings.Contains(words[0], "://"):
 			bare.entries = append(bare.entries, g.node(l.number, words[0]).entries...)
 		}
 	}

@@ -67,13 +67,12 @@ func narrowness(p target.Pattern) int {
 // peer is left because rules are lost, they do not go direct: they go to the peers whose
 // lost rules ask for the client alone, else are rejected.
 func (q *squid) outbound(p *target.Pattern) string {
-	// A list of lost denials alone would mean that the rest goes direct.
-	if always := slices.DeleteFunc(slices.Clone(q.always), func(r squidRule) bool { return r.lost && !r.allow }); q.allowed(always, p, false, nothing) {
+	if q.allowed(q.always, p, false, nothing, everything) {
 		return "direct"
 	}
 	peers := func(l leniency) (list []*squidPeer) {
 		for _, peer := range q.peers {
-			if q.allowed(peer.access, p, true, l) {
+			if q.allowed(peer.access, p, true, l, nothing) {
 				list = append(list, peer)
 			}
 		}
@@ -86,14 +85,14 @@ func (q *squid) outbound(p *target.Pattern) string {
 	switch {
 	case len(list) > 0:
 		return q.pool(list)
-	case len(peers(everything)) > 0, q.allowed(q.never, p, false, everything):
+	case len(peers(everything)) > 0, q.allowed(q.never, p, false, everything, nothing):
 		return "reject"
 	}
 	return "direct"
 }
 
-// leniency is which acls that proxyd does not know are taken to match in a rule that
-// allows. A lost rule that denies never matches.
+// leniency is which acls that proxyd does not know are taken to match in a lost rule.
+// With nothing, such a rule never matches.
 type leniency int
 
 const (
@@ -103,12 +102,16 @@ const (
 )
 
 // allowed returns what an access list says: the first rule that matches, else the
-// opposite of the last one, else what holds without a list.
-func (q *squid) allowed(rules []squidRule, p *target.Pattern, without bool, l leniency) bool {
+// opposite of the last one, else what holds without a list. allow and deny are for lost
+// rules.
+func (q *squid) allowed(rules []squidRule, p *target.Pattern, without bool, allow, deny leniency) bool {
 	last := !without
 	for _, r := range rules {
-		last = r.allow
-		if r.lost && (l == nothing || !r.allow) {
+		l := deny
+		if last = r.allow; r.allow {
+			l = allow
+		}
+		if r.lost && l == nothing {
 			continue
 		}
 		if !slices.ContainsFunc(r.acls, func(name string) bool {

@@ -23,7 +23,7 @@ func (b *builder) outbounds(key string, r *raw.Outbounds) Outbounds {
 	if r.Text != nil || r.URL != nil || r.Pool != nil {
 		w := b.outbound(key, &r.Outbound)
 		out = Outbounds{w, w}
-	} else if r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.TLS != nil {
+	} else if r.TimeoutSeconds != nil || r.Via != nil || r.Name != nil || r.Exit != nil || r.TLS != nil {
 		b.missingf(key, "add url or pool, or put it below http or websocket", "has options, but no outbound")
 	}
 	if r.HTTP != nil {

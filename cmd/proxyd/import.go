@@ -155,23 +155,15 @@ func (o *importOptions) read(stdin io.Reader, path string) (s convert.Source, er
 	if o.schemeSet {
 		s.Scheme = o.scheme
 	}
-	if s.Text, err = io.ReadAll(io.LimitReader(from, importLimit+1)); err != nil {
-		return s, err
-	}
-	if len(s.Text) > importLimit {
-		return s, fmt.Errorf("%s is larger than %d MiB", s.Name, importLimit>>20)
+	if s.Text, err = readAll(from); err != nil {
+		return s, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	return s, nil
 }
 
 // readBeside returns the text of a file in a folder or below it.
 func readBeside(dir, name string) ([]byte, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	f, err := root.Open(name)
+	f, err := os.OpenInRoot(dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +171,11 @@ func readBeside(dir, name string) ([]byte, error) {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, errors.Join(err, errors.New("is no file"))
 	}
+	return readAll(f)
+}
+
+// readAll returns what a file has, which is at most importLimit.
+func readAll(f io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(f, importLimit+1))
 	if err == nil && len(text) > importLimit {
 		err = fmt.Errorf("is larger than %d MiB", importLimit>>20)

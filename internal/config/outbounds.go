@@ -108,22 +108,8 @@ func isURL(s string) bool { return strings.Contains(s, "://") || strings.HasPref
 func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Outbound) *Outbound {
 	name = strings.ToLower(strings.TrimSpace(name))
 	i, ok := b.byName[name]
-	if word := key[strings.LastIndexByte(key, '.')+1:]; !ok && at == key+".pool" {
-		switch {
-		case name == "direct", name == "reject":
-			b.errorf(at, "write "+word+": "+name, "is for a pool; %s is none", name)
-			return nil
-		case isURL(name):
-			b.errorf(at, "write the URL under url, or alone behind "+word+":", "is for a pool, not for a URL")
-			return nil
-		}
-		b.errorf(at, "use a name from pools"+DidYouMean(name, b.poolOrder), "there is no pool of that name")
-		return nil
-	}
 	if !ok {
-		known := append([]string{"direct", "reject"}, b.poolOrder...)
-		hint := "use direct, reject, a URL such as socks5://host:1080, or a name from pools" + DidYouMean(name, known)
-		b.errorf(at, hint, "there is no pool of that name")
+		b.unknownPool(key, at, name)
 		return nil
 	}
 	w.Action, w.Pool = Use, name
@@ -149,6 +135,21 @@ func (b *builder) poolOutbound(key, at string, w *Outbound, name string, via *Ou
 	b.inline = append(b.inline, p)
 	w.Pool = p.Name
 	return w
+}
+
+// unknownPool reports a name that is none of a pool. at is key, or its key pool.
+func (b *builder) unknownPool(key, at, name string) {
+	word := key[strings.LastIndexByte(key, '.')+1:]
+	switch known := append([]string{"direct", "reject"}, b.poolOrder...); {
+	case at == key:
+		b.errorf(at, "use direct, reject, a URL such as socks5://host:1080, or a name from pools"+DidYouMean(name, known), "there is no pool of that name")
+	case name == "direct", name == "reject":
+		b.errorf(at, "write "+word+": "+name, "is for a pool; %s is none", name)
+	case isURL(name):
+		b.errorf(at, "write the URL under url, or alone behind "+word+":", "is for a pool, not for a URL")
+	default:
+		b.errorf(at, "use a name from pools"+DidYouMean(name, b.poolOrder), "there is no pool of that name")
+	}
 }
 
 // via returns the hop before, nil if none is named. A direct one is kept until

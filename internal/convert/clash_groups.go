@@ -99,15 +99,19 @@ func (c *clash) names(g *clashGroup) (list []string, lost bool) {
 		return list, lost
 	}
 	wanted, ok := filters(text(g.node, "filter"))
-	unwanted, also := filters(text(g.node, "exclude-filter"))
+	var unwanted []*regexp.Regexp
+	also := true
+	if x := text(g.node, "exclude-filter"); x != "" {
+		unwanted, also = filters(x)
+	}
 	if !ok || !also || text(g.node, "exclude-type") != "" {
 		c.poolComment(c.lose(g.node.Line, "group %s: its filter", quote(g.name)))
 		return list, true
 	}
 	for _, re := range wanted {
 		for _, name := range more {
-			out := func(re *regexp.Regexp) bool { return re.MatchString(name) }
-			if re.MatchString(name) && (text(g.node, "exclude-filter") == "" || !slices.ContainsFunc(unwanted, out)) && !slices.Contains(list, name) {
+			matches := func(re *regexp.Regexp) bool { return re.MatchString(name) }
+			if matches(re) && !slices.ContainsFunc(unwanted, matches) && !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}
@@ -116,7 +120,7 @@ func (c *clash) names(g *clashGroup) (list []string, lost bool) {
 }
 
 // filters returns the expressions of a filter of a group; ok is false if one is none of
-// Go's.
+// Go's. That of no filter matches every name.
 func filters(text string) (list []*regexp.Regexp, ok bool) {
 	for part := range strings.SplitSeq(text, "`") {
 		re, err := regexp.Compile(part)

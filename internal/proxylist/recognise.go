@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // Kind is what a file is.
@@ -171,15 +170,9 @@ func UTF8(text []byte) []byte {
 	default:
 		return bytes.TrimPrefix(text, []byte("\ufeff"))
 	}
-	out := make([]byte, 0, len(text)/2)
+	units := make([]uint16, 0, len(text)/2)
 	for i := 2; i+1 < len(text); i += 2 {
-		r := rune(order.Uint16(text[i:]))
-		if utf16.IsSurrogate(r) && i+3 < len(text) {
-			if both := utf16.DecodeRune(r, rune(order.Uint16(text[i+2:]))); both != utf8.RuneError {
-				r, i = both, i+2
-			}
-		}
-		out = utf8.AppendRune(out, r)
+		units = append(units, order.Uint16(text[i:]))
 	}
-	return out
+	return []byte(string(utf16.Decode(units)))
 }

@@ -212,7 +212,7 @@ func TestImportOfLostRulesOfSquid(t *testing.T) {
 func TestImportOfLostRulesOfClash(t *testing.T) {
 	t.Parallel()
 	const p, other = "round_robin http://:@p.example:1", "other.example"
-	const head = "proxies: [{name: P, type: http, server: p.example, port: 1}]\nproxy-groups: [{name: Out, type: select, proxies: [DIRECT, P]}]\nrules:\n- DOMAIN,x.example,P\n- DOMAIN,y.example,DIRECT\n"
+	const head = "proxies: [{name: P, type: http, server: p.example, port: 1}]\nproxy-groups: [{name: Out, type: select, proxies: [DIRECT, P]}, {name: Auto, type: fallback, proxies: [P]}]\nrules:\n- DOMAIN,x.example,P\n- DOMAIN,y.example,DIRECT\n"
 	for name, c := range map[string]struct {
 		rules  string
 		losses int
@@ -220,9 +220,11 @@ func TestImportOfLostRulesOfClash(t *testing.T) {
 	}{
 		"to a proxy":           {"- RULE-SET,blocked,P\n- MATCH,DIRECT\n", 2, map[string]string{"x.example": p, "y.example": "direct", other: "reject"}},
 		"to a proxy, by names": {"- DOMAIN-KEYWORD,oth,P\n- MATCH,Out\n", 2, map[string]string{other: "reject"}},
+		"to a group":           {"- RULE-SET,blocked,Auto\n- MATCH,DIRECT\n", 2, map[string]string{other: "reject"}},
 		"to none":              {"- AND,((NETWORK,tcp),(GEOIP,CN)),REJECT\n- MATCH,DIRECT\n", 2, map[string]string{other: "reject"}},
 		"without MATCH":        {"- GEOIP,JP,P,no-resolve\n", 2, map[string]string{other: "reject"}},
 		"that are direct":      {"- GEOIP,CN,DIRECT,no-resolve\n- RULE-SET,lan,Out\n- MATCH,DIRECT\n", 2, map[string]string{other: "direct"}},
+		"of one level":         {"- DOMAIN-REGEX,^[^.]+\\.z\\.example$,DIRECT\n- DOMAIN-SUFFIX,z.example,P\n- MATCH,P\n", 1, map[string]string{"z.example": p, "b.a.z.example": p}},
 		"before a proxy":       {"- RULE-SET,blocked,P\n- MATCH,P\n", 1, map[string]string{other: p}},
 	} {
 		t.Run(name, func(t *testing.T) {

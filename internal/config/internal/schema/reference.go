@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/invopop/jsonschema"
-
 	"proxyd/internal/config/internal/raw"
 )
 
@@ -57,13 +55,9 @@ var plainDefaults = map[string]bool{"": true, "none": true, "all": true, "off": 
 // Reference returns the key reference of docs/configuration.md: the tables of all
 // keys, with the descriptions of the raw types. dir holds their source.
 func Reference(dir string) (string, error) {
-	r := &jsonschema.Reflector{}
-	if err := r.AddGoComments("proxyd/internal/config/internal/raw", dir); err != nil {
+	comments, err := descriptions(dir)
+	if err != nil {
 		return "", err
-	}
-	comments := map[string]string{} // by type and field: File.Listen
-	for k, v := range r.CommentMap {
-		comments[k[strings.LastIndex(k, "/raw.")+len("/raw."):]] = v
 	}
 	var out strings.Builder
 	for _, g := range groups {

@@ -15,18 +15,35 @@ import (
 // ID is the schema's $id. It names the schema and is no address.
 const ID = "urn:proxyd:configuration"
 
+const rawPackage = "proxyd/internal/config/internal/raw"
+
+// descriptions returns the comments of the raw types by type and field, such as
+// File.Listen. dir holds their source.
+func descriptions(dir string) (map[string]string, error) {
+	r := &jsonschema.Reflector{}
+	if err := r.AddGoComments(rawPackage, dir); err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for k, v := range r.CommentMap {
+		if _, name, ok := strings.Cut(k, "/raw."); ok {
+			out[name] = v
+		}
+	}
+	return out, nil
+}
+
 // Generate returns the schema of raw.File. dir holds its source, for the
 // descriptions.
 func Generate(dir string) ([]byte, error) {
-	r := &jsonschema.Reflector{FieldNameTag: "mapstructure", RequiredFromJSONSchemaTags: true, DoNotReference: false}
-	if err := r.AddGoComments("proxyd/internal/config/internal/raw", dir); err != nil {
+	comments, err := descriptions(dir)
+	if err != nil {
 		return nil, err
 	}
-	comments := map[string]string{}
-	for k, v := range r.CommentMap {
-		comments["proxyd/internal/config/internal/raw"+k[strings.LastIndex(k, "/raw")+len("/raw"):]] = v
+	r := &jsonschema.Reflector{FieldNameTag: "mapstructure", RequiredFromJSONSchemaTags: true, DoNotReference: false, CommentMap: map[string]string{}}
+	for name, text := range comments {
+		r.CommentMap[rawPackage+"."+name] = text
 	}
-	r.CommentMap = comments
 	s := r.Reflect(&raw.File{})
 	s.ID = ID
 	s.Title = "proxyd configuration"

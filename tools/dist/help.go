@@ -52,11 +52,8 @@ func readCommands(say func(args ...string) ([]byte, error)) ([]command, error) {
 	return commands, nil
 }
 
-// helpHeads are the lines that begin the parts of a help text.
-const helpHeads = `(?m)^(Usage|Examples|Available Commands|Flags|Global Flags):\n`
-
 var (
-	helpHead    = regexp.MustCompile(helpHeads)
+	helpHead    = regexp.MustCompile(`(?m)^(Usage|Examples|Available Commands|Flags|Global Flags):\n`) // begins a part of a help text
 	helpOption  = regexp.MustCompile(`^ +(-\w, )?(--[a-z][a-z0-9-]*)(?: ([^ ]+))?(?:  +(.*))?$`)
 	helpCommand = regexp.MustCompile(`^  ([a-z]+) +(.*)$`)
 )

@@ -11,9 +11,8 @@ cd "$(dirname "$0")/.."
 PURPOSE=packages-check
 . .ci/packages
 
-[ "$(uname -s)" = Linux ] || die "needs Linux"
-"${root[@]}" true 2>/dev/null || die "needs root, to build an image and to make a private network: run it as root, or where sudo asks for no password"
-need buildah=buildah podman=podman runc=runc prometheus=prometheus ip=iproute2 unshare=util-linux
+need_namespaces
+need buildah=buildah podman=podman runc=runc prometheus=prometheus ip=iproute2
 [ -x bin/proxyd ] || die "no bin/proxyd: make build"
 python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
 
@@ -50,8 +49,6 @@ made=$("${buildah[@]}" buildah from proxyd:check)
 "$go" vet -tags image ./deploy
 "$go" test -c -tags image -o "$dir/image.test" ./deploy
 printf '127.0.0.1 localhost\n172.18.0.2 proxyd\n' >"$dir/hosts"
-"${root[@]}" unshare --mount --net true 2>/dev/null ||
-	die "this root may not make namespaces; in a container: --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
 podman=("${buildah[@]}" podman --cgroup-manager=cgroupfs --runtime=runc)
 works=yes
 "${podman[@]}" run --rm --network=none --no-healthcheck --ulimit=nofile=1024:1024 --ulimit=nproc=1000:1000 localhost/proxyd:check version >"$dir/out" 2>&1 ||

@@ -10,9 +10,8 @@ cd "$(dirname "$0")/.."
 PURPOSE=interop
 . .ci/packages
 
-[ "$(uname -s)" = Linux ] || die "needs Linux"
-"${root[@]}" true 2>/dev/null || die "needs root, to make a private network and to install packages: run it as root, or where sudo asks for no password"
-need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 unshare=util-linux
+need_namespaces
+need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2
 
 dir=$(mktemp -d)
 trap '"${root[@]}" rm -rf "$dir"' EXIT
@@ -25,8 +24,6 @@ ${GO:-go} test -c -tags interop -o "$dir/interop.test" ./interop
 
 # The tests write these three; programs then look names up there and nowhere else.
 touch "$dir/hosts" "$dir/resolv.conf" "$dir/nsswitch.conf"
-"${root[@]}" unshare --mount --net true 2>/dev/null ||
-	die "this root may not make namespaces; in a container: --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
 
 # The end of the first process in its PID namespace ends all others there.
 "${root[@]}" env "PATH=$PATH" INTEROP_DIR="$dir" INTEROP_PROXYD="$dir/proxyd" \

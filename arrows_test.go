@@ -43,8 +43,8 @@ var arrows = map[string]struct {
 	"internal/event":       {may: "printable"},
 	"internal/health":      {may: "failure printable router upstream config catalog target", tests: "testkit/routertest"},
 	"internal/watch":       {},
-	"internal/handover":    {tests: "tunnel relay router upstream config"},                                                             // tunnels that really move
-	"internal/inbound":     {may: "failure printable tunnel router upstream config catalog target", tests: "testkit/routertest relay"}, // a tunnel.Handler needs one
+	"internal/handover":    {tests: "tunnel relay router upstream config"},                                                                         // tunnels that really move
+	"internal/inbound":     {may: "failure printable transparent tunnel router upstream config catalog target", tests: "testkit/routertest relay"}, // a tunnel.Handler needs one
 	"internal/tunnel":      {may: "failure printable dialer relay router upstream config catalog", tests: "testkit/routertest"},
 	"internal/relay":       {},
 	"internal/router":      {may: "upstream config catalog target", tests: "testkit/routertest"},
@@ -52,6 +52,7 @@ var arrows = map[string]struct {
 	"internal/proxyclient": {may: "dialer failure printable config target"},
 	"internal/dialer":      {may: "failure printable target"},
 	"internal/limit":       {},
+	"internal/transparent": {},
 	"internal/config":      {may: "catalog proxylist target config/internal/raw", tests: "config/internal/schema"},
 	"internal/failure":     {},
 	"internal/printable":   {},

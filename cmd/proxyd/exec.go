@@ -245,10 +245,10 @@ func fitting(c *config.Config, environ string, s admin.Status) (string, error) {
 	}
 	i := slices.IndexFunc(c.Listen, func(l config.Listener) bool {
 		loopback := func(p netip.Prefix) bool { return p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) }
-		return l.Use == nil && l.TLSCert == "" && l.Kind == 0 && (len(l.Allow) == 0 || slices.ContainsFunc(l.Allow, loopback))
+		return !l.Transparent && l.Use == nil && l.TLSCert == "" && l.Kind == 0 && (len(l.Allow) == 0 || slices.ContainsFunc(l.Allow, loopback))
 	})
 	if i < 0 {
-		return "", fmt.Errorf("%s has no listener without use, kind and tls", c.File)
+		return "", fmt.Errorf("%s has no listener without use, kind, tls and transparent", c.File)
 	}
 	if len(c.Listen[i].Users) > 0 {
 		return "", fmt.Errorf("the listener %s asks for a password", c.Listen[i].Address)

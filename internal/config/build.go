@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -40,13 +42,14 @@ type builder struct {
 	rows           [sha256.Size]byte            // of the text of the file under catalog
 	duplicates     []duplicate
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
+	system         string   // where it is to run, as GOOS has it
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
 	refs := newReferences(&report{path: path, at: s.at, shaped: s.errs}, environ, o.NoSecrets)
 	refs.folder = folderOf(path)
 	return &builder{
-		references: refs, root: root, sum: s.sum, known: catalog.Embedded(),
+		references: refs, root: root, system: cmp.Or(o.System, runtime.GOOS), sum: s.sum, known: catalog.Embedded(),
 		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
 	}
 }

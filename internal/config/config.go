@@ -277,6 +277,7 @@ type Listener struct {
 	Kind    catalog.Kind // for hosts that serve both kinds
 	// UnlistedReject refuses what no route and no exchange's entry covers.
 	UnlistedReject bool
+	Transparent    bool   // for connections that netfilter has redirected here
 	Users          []User // none: no authentication
 	Allow          []netip.Prefix
 	TLSCert        string

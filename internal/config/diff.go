@@ -198,6 +198,7 @@ func countText(n int) string {
 func (d *differ) listener(a, b Listener) {
 	key := "listen " + b.Address + ": "
 	d.change(key+"written", !a.Default, !b.Default)
+	d.change(key+"transparent", a.Transparent, b.Transparent)
 	d.outbound(key+"use", a.Use, b.Use)
 	d.change(key+"unlisted", unlistedUse(a), unlistedUse(b))
 	d.change(key+"kind", a.Kind, b.Kind)

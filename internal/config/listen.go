@@ -46,6 +46,10 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 	if k, err := catalog.ParseKind(orDefault(r.Kind, "")); err == nil {
 		l.Kind = k
 	}
+	l.Transparent = orDefault(r.Transparent, false)
+	if l.Transparent {
+		b.transparent(key, r)
+	}
 	l.UnlistedReject = orDefault(r.Unlisted, "use") == "reject"
 	if r.Use != nil {
 		l.Use = b.outbound(key+".use", r.Use)
@@ -79,10 +83,29 @@ func (b *builder) listener(key string, r raw.Listener) Listener {
 		l.Address = net.JoinHostPort(ip.String(), port)
 	}
 	if !ip.IsLoopback() && len(l.Users) == 0 && len(l.Allow) == 0 {
-		b.errorf(at, "listen on 127.0.0.1, or add allow: [CIDR] or auth: {users: [{name, password}]}",
-			"%s can be reached from other machines, and would be an open proxy", l.Address)
+		remedy := "listen on 127.0.0.1, or add allow: [CIDR] or auth: {users: [{name, password}]}"
+		if l.Transparent {
+			remedy = "listen on 127.0.0.1, or add allow: [CIDR]"
+		}
+		b.errorf(at, remedy, "%s can be reached from other machines, and would be an open proxy", l.Address)
 	}
 	return l
+}
+
+// transparent refuses what a redirected connection cannot have: its client knows of no
+// proxy, so it speaks no TLS to one and presents no user.
+func (b *builder) transparent(key string, r raw.Listener) {
+	if b.system != "linux" {
+		b.errorf(key+".transparent", "remove it; clients reach proxyd by their proxy settings there", "redirected connections are a feature of Linux, and this is %s", b.system)
+	}
+	for _, bad := range []struct {
+		key string
+		set bool
+	}{{"auth", r.Auth != nil}, {"tls", r.TLS != nil}} {
+		if bad.set {
+			b.errorf(key+"."+bad.key, "remove it, or use a listener without transparent", "is not for a transparent listener: its clients do not know that there is a proxy")
+		}
+	}
 }
 
 func (b *builder) users(key string, list []raw.User) []User {

@@ -24,8 +24,9 @@ import (
 
 // Options change how a configuration is read.
 type Options struct {
-	NoSecrets   bool // treat missing secrets as given (for checks in CI)
-	SkipUnknown bool // leave out keys that this version does not know
+	NoSecrets   bool   // treat missing secrets as given (for checks in CI)
+	SkipUnknown bool   // leave out keys that this version does not know
+	System      string // where it is to run, as GOOS has it; "" is here
 }
 
 // Load reads the file at path ("" for the built-in defaults) and lays environ

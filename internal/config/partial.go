@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"proxyd/internal/config/internal/raw"
@@ -51,10 +52,10 @@ type ClientListener struct {
 	Kind      string // the kind of hosts that serve both kinds, "" where none is written
 }
 
-// ClientListeners reads only the key listen, in file order, so that clients
-// find the daemon even when the rest of the file is invalid. The error concerns
-// addresses; other errors below listen are ignored, since a running daemon
-// keeps its last valid configuration.
+// ClientListeners reads only the key listen, in file order and without transparent
+// listeners, so that clients find the daemon even when the rest of the file is invalid.
+// The error concerns addresses; other errors below listen are ignored, since a running
+// daemon keeps its last valid configuration.
 func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 	root, s, errs := readTree(path, environ, "listen")
 	if root == nil {
@@ -74,6 +75,9 @@ func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 	}
 	all := make([]ClientListener, 0, len(nodes))
 	for _, n := range nodes {
+		if isTransparent(n) {
+			continue
+		}
 		l, ok := clientListener(n)
 		if !ok {
 			s.fail(n, "listen", "must be an address", "write it as 127.0.0.1:8877")
@@ -81,13 +85,34 @@ func ClientListeners(path string, environ []string) ([]ClientListener, error) {
 		}
 		all = append(all, l)
 	}
-	if len(all) == 0 && len(s.errs) == 0 {
+	switch {
+	case len(s.errs) > 0 || len(all) > 0:
+	case len(nodes) == 0:
 		s.fail(n, "listen", "is an empty list", "name an address, such as 127.0.0.1:8877")
+	default:
+		s.fail(n, "listen", "has transparent listeners alone, at which no client can be pointed", "add an address, such as 127.0.0.1:8877")
 	}
 	if len(s.errs) > 0 {
 		return nil, sorted(s.errs)
 	}
 	return all, nil
+}
+
+// isTransparent reports whether a listener is for redirected connections.
+func isTransparent(n *node) bool {
+	if n.kind != mapping {
+		return false
+	}
+	set, err := strconv.ParseBool(textOf(n.child("transparent")))
+	return err == nil && set
+}
+
+// textOf returns the text of a value, "" if there is none.
+func textOf(n *node) string {
+	if n == nil || n.kind != scalar {
+		return ""
+	}
+	return n.text
 }
 
 // clientListener returns one listener. It reports false if there is no valid
@@ -97,9 +122,7 @@ func clientListener(n *node) (l ClientListener, ok bool) {
 	if n.kind == mapping {
 		set := func(key string) bool { c := n.child(key); return c != nil && c.kind != null }
 		l.TLS, l.Auth, l.Use = set("tls"), set("auth"), set("use")
-		if k := n.child("kind"); k != nil && k.kind == scalar {
-			l.Kind = strings.ToLower(k.text)
-		}
+		l.Kind = strings.ToLower(textOf(n.child("kind")))
 		if address = n.address(); address == nil {
 			return l, false
 		}

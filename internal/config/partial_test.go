@@ -104,7 +104,7 @@ func TestAdminOfInvalidFile(t *testing.T) {
 	if a, err := config.AdminOf(path, nil); err != nil || a.Address != "127.0.0.1:8878" || a.Default {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	want := []config.ClientListener{{Address: "127.0.0.1:8877"}, {Address: "[::1]:8877"}, {Address: "127.0.0.1:8879", Use: true, Kind: "websocket", Auth: true}}
+	want := []config.ClientListener{{Address: "127.0.0.1:8877"}, {Address: "[::1]:8877"}, {Address: "127.0.0.1:8880", Use: true, Kind: "websocket", Auth: true}}
 	if got, err := config.ClientListeners(path, nil); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -123,6 +123,8 @@ func TestClientListenersOfInvalidFile(t *testing.T) {
 		"no address":               {"listen: [nowhere]\n", "listen: must be an address"},
 		"one of two has none":      {"listen: [127.0.0.1:9, {use: direct}]\n", "listen: must be an address"},
 		"an empty list":            {"listen: []\n", "listen: is an empty list"},
+		"one is transparent":       {"listen: [{address: 127.0.0.1:9, transparent: TRUE}, 127.0.0.1:8, {address: 127.0.0.1:7, transparent: false}]\n", "127.0.0.1:8 127.0.0.1:7"},
+		"none is for clients":      {"listen: {address: 127.0.0.1:9, transparent: true}\n", "listen: has transparent listeners alone"},
 		"no YAML, and it is there": {"{listen: 127.0.0.1:9, default: [", "did not find expected node content"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +137,19 @@ func TestClientListenersOfInvalidFile(t *testing.T) {
 				t.Errorf("got %s, %v; want %s", text, err, c.want)
 			}
 		})
+	}
+}
+
+// A transparent listener is an error where no connection can be redirected.
+func TestTransparentListenerNeedsLinux(t *testing.T) {
+	path := write(t, "listen: [127.0.0.1:8877, {address: 127.0.0.1:8879, transparent: true}]\n")
+	for system, want := range map[string]string{
+		"linux": "", "windows": "and this is windows", "darwin": "and this is darwin",
+	} {
+		_, err := config.LoadWith(path, nil, config.Options{System: system})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", system, err)
+		}
 	}
 }
 

@@ -180,6 +180,9 @@ func period(d time.Duration) string {
 
 func (p printer) listener(l Listener) *object {
 	o := newObject().put("address", l.Address)
+	if l.Transparent {
+		o.put("transparent", true)
+	}
 	if l.Use != nil {
 		o.put("use", p.outbound(l.Use))
 	}

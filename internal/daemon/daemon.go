@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -356,8 +357,12 @@ func (d *Daemon) next(c *config.Config) string {
 		return `eval "$(proxyd env)"`
 	}
 	chosen := ""
-	if host, port, err := net.SplitHostPort(c.Listen[0].Address); err == nil && port == "0" {
-		if b := d.listening.Load().at(c.Listen[0].Address); b != nil {
+	first := c.Listen[0].Address
+	if i := slices.IndexFunc(c.Listen, func(l config.Listener) bool { return !l.Transparent }); i > 0 {
+		first = c.Listen[i].Address
+	}
+	if host, port, err := net.SplitHostPort(first); err == nil && port == "0" {
+		if b := d.listening.Load().at(first); b != nil {
 			_, port, _ = net.SplitHostPort(b.ln.Addr().String())
 			chosen = net.JoinHostPort(host, port)
 		}

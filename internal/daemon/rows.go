@@ -110,6 +110,9 @@ func audience(l config.Listener, at net.Addr) string {
 		who = "this machine only"
 	}
 	var need []string
+	if l.Transparent {
+		need = append(need, "for redirected connections")
+	}
 	if len(l.Allow) > 0 {
 		nets := make([]string, len(l.Allow))
 		for i, p := range l.Allow {

@@ -28,6 +28,9 @@ func NewGuard(allow []netip.Prefix, own func(netip.AddrPort) bool) *Guard {
 	return &Guard{own: own, allow: allow, names: newLocalNames()}
 }
 
+// IsOwn reports whether proxyd listens at an address.
+func (g *Guard) IsOwn(a netip.AddrPort) bool { return g.own != nil && g.own(a) }
+
 // AllowsSame reports whether g and o allow the same private addresses.
 func (g *Guard) AllowsSame(o *Guard) bool { return slices.Equal(g.allow, o.allow) }
 

@@ -99,6 +99,17 @@ func (r *Resolver) LookupCached(ctx context.Context, host string) ([]netip.Addr,
 	}
 }
 
+// Known returns the addresses that LookupCached last returned for a name, none if
+// they are older than an hour. It looks nothing up. The caller must not modify them.
+func (r *Resolver) Known(host string) []netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.answers[host]; a != nil && r.now().Sub(a.at) < answerStale {
+		return a.addrs
+	}
+	return nil
+}
+
 // Doubt notes that none of the addresses that LookupCached returned could be
 // connected to: the name is looked up again before its next use, answerFailed after
 // the last look-up at the earliest. It reports whether the name servers said in the

@@ -42,6 +42,10 @@ type client struct {
 // serve detects the protocol by the first byte.
 func (c *client) serve() {
 	c.in.conn = c.conn
+	if c.settings.Transparent {
+		c.serveTransparent()
+		return
+	}
 	if !c.allowed() {
 		c.reject()
 		return
@@ -122,10 +126,7 @@ func (c *client) allowed() bool {
 // reject answers a client that may not connect here. It reads no request, only
 // the first byte, for the protocol, and waits for that a short time.
 func (c *client) reject() {
-	f := &refusal{
-		class: failure.Denied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
-		hint: "add it to the listener's allow",
-	}
+	f := c.notAllowed()
 	c.conn.SetReadDeadline(time.Now().Add(lingerTime))
 	err := c.in.fill()
 	switch {
@@ -146,6 +147,13 @@ func (c *client) reject() {
 	}
 }
 
+func (c *client) notAllowed() *refusal {
+	return &refusal{
+		class: failure.Denied, text: "client address " + c.addr.Addr().String() + " is not on this listener's list",
+		hint: "add it to the listener's allow",
+	}
+}
+
 // open opens a tunnel to the target. If the client leaves, the attempt ends.
 func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	if !c.s.stopWaiting(c) {
@@ -156,7 +164,7 @@ func (c *client) open(r tunnel.Request) (*tunnel.Tunnel, *tunnel.Refusal) {
 	}
 	ctx, cancel := context.WithCancel(c.s.ctx)
 	defer cancel()
-	w := startWatch(c.tcp, cancel)
+	w := startWatch(c.tcp, c.settings.Transparent, cancel)
 	t, err := c.s.handler.Open(ctx, r)
 	w.stop()
 	if err != nil {
@@ -194,7 +202,7 @@ func (c *client) wait(d time.Duration) bool {
 	}
 	ctx, cancel := context.WithTimeout(c.s.ctx, d)
 	defer cancel()
-	w := startWatch(c.tcp, cancel)
+	w := startWatch(c.tcp, false, cancel)
 	<-ctx.Done()
 	w.stop()
 	return errors.Is(ctx.Err(), context.DeadlineExceeded)

@@ -13,6 +13,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"proxyd/internal/config"
 	"proxyd/internal/printable"
+	"proxyd/internal/transparent"
 	"proxyd/internal/tunnel"
 )
 
@@ -49,7 +51,7 @@ type Options struct {
 	Panicked func(v any, stack []byte)
 	// Accepted is called once for each connection with what it speaks: "connect" or
 	// "http" by its first request, "socks4", "socks5", "tls" (where it should
-	// not), "unknown" by its first byte; nil drops it.
+	// not), "unknown" by its first byte, "transparent" by its listener; nil drops it.
 	Accepted func(protocol string)
 	// AcceptFailed is called after failed accepts (out of descriptors, say), at most
 	// once a second; Serve goes on.
@@ -63,6 +65,12 @@ type Options struct {
 	OutOfFiles func() bool
 	// Evicted is called for each that was closed so; nil drops it.
 	Evicted func()
+	// Destination returns the address that the client of a redirected connection
+	// connected to; nil: the one that the kernel has kept.
+	Destination func(*net.TCPConn) (netip.AddrPort, error)
+	// NameOf returns the name that a name server of ours has given an address out for,
+	// if it has. It must not block. nil: there is none.
+	NameOf func(netip.Addr) (name string, ok bool)
 }
 
 // Server serves clients on any number of listeners.
@@ -95,6 +103,9 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{handler: o.Handler, opts: o, queue: newConnQueue(), conns: map[*client]struct{}{}, serves: map[*listener]struct{}{}, handshake: handshakeTime, reply: replyTime}
 	// No caller's context lives as long as the Server; Close ends this one.
+	if s.opts.Destination == nil {
+		s.opts.Destination = transparent.OriginalDestination
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.proxy = s.newProxy()
 	s.plainServer = &http.Server{

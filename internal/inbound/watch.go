@@ -13,10 +13,12 @@ const watchAfter = 20 * time.Millisecond
 var longAgo = time.Unix(1, 0)
 
 // watch cancels when a client leaves: an orderly end of its side counts as
-// gone, since it is not yet entitled to send anything, and so does a reset. It
+// gone, since it is not yet entitled to send anything, and so does a reset. That of
+// a redirected client may have sent all that it has to say, so only a reset counts. It
 // takes no byte from the socket.
 type watch struct {
 	tcp    *net.TCPConn
+	mayEnd bool // an orderly end does not count
 	cancel func()
 	timer  *time.Timer
 	done   chan struct{}
@@ -24,8 +26,8 @@ type watch struct {
 
 // startWatch begins to watch; stop must follow, without a read in between. The
 // read deadline is taken off.
-func startWatch(tcp *net.TCPConn, cancel func()) *watch {
-	w := &watch{tcp: tcp, cancel: cancel}
+func startWatch(tcp *net.TCPConn, mayEnd bool, cancel func()) *watch {
+	w := &watch{tcp: tcp, mayEnd: mayEnd, cancel: cancel}
 	if tcp == nil {
 		return w
 	}
@@ -37,7 +39,7 @@ func startWatch(tcp *net.TCPConn, cancel func()) *watch {
 
 func (w *watch) run() {
 	defer close(w.done)
-	if left(w.tcp) {
+	if left(w.tcp, w.mayEnd) {
 		w.cancel()
 	}
 }

@@ -12,7 +12,7 @@ import (
 // left waits until the peer has ended its side or reset the connection. It
 // returns false when the read deadline came first, or bytes wait to be read,
 // behind which the end cannot be seen here.
-func left(c *net.TCPConn) bool {
+func left(c *net.TCPConn, _ bool) bool {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return true

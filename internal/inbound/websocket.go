@@ -76,7 +76,7 @@ func (c *client) passAnswer(t *tunnel.Tunnel, reply []byte) {
 	resp.Close = true
 	body := &endingReader{ReadCloser: resp.Body, conn: conn}
 	resp.Body = body
-	w := startWatch(c.tcp, func() {
+	w := startWatch(c.tcp, false, func() {
 		body.left.Store(true)
 		conn.SetDeadline(longAgo)
 	})
@@ -197,7 +197,7 @@ func (c *client) askServer(t *tunnel.Tunnel, onward []byte) ([]byte, error) {
 	}
 	conn.SetDeadline(limit)
 	gone := make(chan struct{})
-	w := startWatch(c.tcp, func() {
+	w := startWatch(c.tcp, false, func() {
 		close(gone)
 		conn.SetDeadline(longAgo)
 	})

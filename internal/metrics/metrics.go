@@ -57,7 +57,7 @@ var dialSteps = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 // protocols are the words of tunnel.Request.Protocol; what is none of them is
 // "other".
-var protocols = []string{"connect", "http", "socks4", "socks5", "tls", "unknown", "other"}
+var protocols = []string{"connect", "http", "socks4", "socks5", "tls", "transparent", "unknown", "other"}
 
 // New returns the metrics of one process, in a registry of their own.
 func New(o Options) *Metrics {

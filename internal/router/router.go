@@ -8,6 +8,7 @@ package router
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type Hint struct {
 	Listener string       // the listener's Address in the configuration; its `use` is found in the same snapshot
 	Kind     catalog.Kind // from the username's suffix or an Upgrade header; unknown otherwise
+	Nameless string       // why a target is an address, where its client knows of no proxy and could not send a name; "" for others
 }
 
 // Route is the rule that matched a host and where it sends the connection.
@@ -103,6 +105,7 @@ type decision struct {
 	any            bool   // a route for *
 	listed         bool   // by an exchange's entry, for a listed host
 	why, hint      string // of a refusal
+	whyNameless    string // for why, before Hint.Nameless
 }
 
 // Config returns the configuration that the router was built from.
@@ -131,6 +134,7 @@ type finding struct {
 	chosen  *decision
 	trusted bool
 	named   bool
+	why     string // Hint.Nameless
 }
 
 var errPort = errors.New("the target's port is not between 1 and 65535")
@@ -184,7 +188,15 @@ func (r *Router) find(f *finding, host string, port uint16, h Hint) error {
 	}
 	f.trusted = route != nil && route.trusted
 	f.named = route != nil && route.named
+	f.why = h.Nameless
 	return nil
+}
+
+// ListsAddress reports whether a CIDR under routes decides about an address at a
+// listener: of one with a use, only those that refuse do.
+func (r *Router) ListsAddress(ip netip.Addr, listener string) bool {
+	d := r.addresses.match(ip.Unmap())
+	return d != nil && !d.any && (d.pool == nil || r.listeners[listener].use == nil)
 }
 
 // lookup returns the node of a normalised name. Each node was built from all
@@ -218,8 +230,11 @@ func (r *Router) HostKind(host string) catalog.Kind {
 func (f *finding) route(port uint16) (Route, error) {
 	d := f.chosen
 	if d.pool == nil {
-		text := "target " + f.host.Name + " " + d.why
-		return Route{}, &Denied{Target: f.target(port), Rule: d.rule, Text: text, Hint: d.hint, Domain: f.domain()}
+		text, hint := "target "+f.host.Name+" "+d.why, d.hint
+		if d.whyNameless != "" && f.why != "" {
+			text, hint = "target "+f.host.Name+" "+d.whyNameless+f.why, "list the CIDR under routes"
+		}
+		return Route{}, &Denied{Target: f.target(port), Rule: d.rule, Text: text, Hint: hint, Domain: f.domain()}
 	}
 	return Route{Target: f.target(port), Rule: d.rule, Source: d.source, Pool: d.pool, Timeout: d.timeout, Domain: f.domain()}, nil
 }

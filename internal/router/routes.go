@@ -171,12 +171,16 @@ func (b *builder) addressRules() addressRules {
 				rule: orElse(w.Source, "default"),
 				why:  "is refused: no CIDR under routes lists it and " + orElse(w.Source, "default") + " is reject",
 				hint: "use socks5h:// or http:// in the client, so that it sends the name, or list the CIDR under routes",
+
+				whyNameless: "is refused: no CIDR under routes lists it, " + orElse(w.Source, "default") + " is reject, and ",
 			})
 		case b.anyHolds():
 			a.fallbacks[i] = &decision{
 				rule: "an address without a name",
 				why:  "has no name: this client resolved it itself",
 				hint: "use socks5h:// or http://, or list the CIDR under routes",
+
+				whyNameless: "has no name: ",
 			}
 		default:
 			a.fallbacks[i] = b.fallback("", k)

@@ -1,6 +1,12 @@
 package router_test
 
-import "testing"
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"proxyd/internal/router"
+)
 
 // A target that is an address has no name that a rule could be about: only
 // CIDRs under routes, what a listener uses, and a default that is not direct
@@ -51,6 +57,41 @@ func TestRouteAddress(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
+	}
+}
+
+// A redirected client knows of no proxy, so no remedy of its own is named.
+func TestRouteAddressOfRedirectedClient(t *testing.T) {
+	for _, c := range []struct{ name, file, text string }{
+		{"default reject", "default: reject", "target 52.1.2.3 is refused: no CIDR under routes lists it, default is reject, and its client has sent nothing"},
+		{"an exchange holds", "exchanges: {binance: asia}", "target 52.1.2.3 has no name: its client has sent nothing"},
+	} {
+		_, err := load(t, c.file).Route("52.1.2.3", 443, router.Hint{Nameless: "its client has sent nothing"})
+		denied, ok := errors.AsType[*router.Denied](err)
+		if !ok || denied.Text != c.text || denied.Hint != "list the CIDR under routes" {
+			t.Errorf("%s: got %v, want %s", c.name, err, c.text)
+		}
+	}
+}
+
+func TestListsAddress(t *testing.T) {
+	r := load(t, "listen: [127.0.0.1:7000, {address: 127.0.0.1:7001, use: asia}]\nroutes: [{hosts: [52.9.0.0/16], use: reject}, {hosts: [52.0.0.0/8, '2001:db8::/32'], use: direct}, {hosts: ['*'], use: asia}, {hosts: [53.0.0.0/8], use: direct}]")
+	for _, c := range []struct {
+		ip, listener string
+		want         bool
+	}{
+		{"52.1.2.3", "127.0.0.1:7000", true},
+		{"::ffff:52.1.2.3", "127.0.0.1:7000", true},
+		{"2001:db8::1", "127.0.0.1:7000", true},
+		{"52.9.2.3", "127.0.0.1:7000", true},
+		{"53.1.2.3", "127.0.0.1:7000", false}, // * comes first
+		{"9.9.9.9", "127.0.0.1:7000", false},
+		{"52.1.2.3", "127.0.0.1:7001", false}, // its use decides
+		{"52.9.2.3", "127.0.0.1:7001", true},
+	} {
+		if got := r.ListsAddress(netip.MustParseAddr(c.ip), c.listener); got != c.want {
+			t.Errorf("%s at %s: %v, want %v", c.ip, c.listener, got, c.want)
+		}
 	}
 }
 

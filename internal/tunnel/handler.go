@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,6 +116,16 @@ func (h *Handler) Open(ctx context.Context, r Request) (*Tunnel, error) {
 	return t, nil
 }
 
+// ListsAddress reports whether a CIDR under routes decides about an address at a
+// listener (see router.Router).
+func (h *Handler) ListsAddress(ip netip.Addr, listener string) bool {
+	return h.snapshot().ListsAddress(ip, listener)
+}
+
+// Loop returns why a redirected connection between two addresses would go round, ""
+// if it does not.
+func (h *Handler) Loop(from, to netip.AddrPort) string { return h.snapshot().Set().Loop(from, to) }
+
 // relieved reports whether a dial that has failed for want of a descriptor is
 // worth another try.
 func (h *Handler) relieved(ctx context.Context, err error) bool {
@@ -195,7 +206,7 @@ func (h *Handler) refuse(r Request, start time.Time, step string, f Refusal) *Re
 	if f.Target.Host != "" {
 		rec.Host, rec.Exchange, rec.Kind = f.Target.Host, f.Target.Exchange, f.Target.Kind
 	}
-	f.addResolved()
+	f.addResolved(r.Protocol)
 	rec.Event, rec.Step, rec.Class, rec.Text, rec.Hint = Refused, step, f.Class, f.Text, f.Hint
 	rec.Rule, rec.Pool, rec.Upstream, rec.Attempts = f.Rule, f.Pool, f.Upstream, f.Tried
 	rec.Duration = time.Since(start)

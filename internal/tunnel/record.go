@@ -13,7 +13,7 @@ import (
 // Request is what a client asks for.
 type Request struct {
 	Client   netip.AddrPort
-	Protocol string // "connect", "http", "socks5", "socks4"
+	Protocol string // "connect", "http", "socks5", "socks4", Transparent
 	Label    string // the proxy username, "" if none
 	Host     string // as the client wrote it
 	Port     uint16
@@ -21,6 +21,9 @@ type Request struct {
 	Hops     string // the tokens of proxyd processes that it has passed (upstream.Hops)
 	Upgrade  bool   // a plain request that asks for an upgrade
 }
+
+// Transparent is the protocol of a redirected connection, whose client asks for nothing.
+const Transparent = "transparent"
 
 // Event is what a Record reports.
 type Event uint8

@@ -27,8 +27,12 @@ type Refusal struct {
 }
 
 // addResolved adds that the client resolved a name itself, where that may be why:
-// the target is a public address, and not reached. For others it is not known.
-func (r *Refusal) addResolved() {
+// the target is a public address, and not reached. For others it is not known, and a
+// client that knows of no proxy has no choice.
+func (r *Refusal) addResolved(protocol string) {
+	if protocol == Transparent {
+		return
+	}
 	const what, remedy = "this client resolved the name itself", "use socks5h:// or http:// in the client, so that it sends the name"
 	ip := r.Target.IP
 	if !ip.IsValid() || !ip.IsGlobalUnicast() || ip.IsPrivate() {

@@ -24,7 +24,7 @@ func (u *Upstream) open(ctx context.Context, s *Set, t Target) (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Conn{Conn: conn, Member: u.detached, Release: func() {}, local: true}, nil
+		return &Conn{Conn: conn, Member: u.detached, Release: s.track(conn), local: true}, nil
 	}
 	if !t.addr().IsValid() {
 		return nil, failure.New(failure.BadRequest, "the target's name cannot be sent to a proxy")
@@ -125,7 +125,7 @@ func (u *Upstream) connectHop(ctx context.Context, s *Set) (*link, error) {
 		if err != nil {
 			return nil, u.unconnected(s, dialer.UpstreamError(err, time.Since(start)))
 		}
-		return &link{conn: conn, release: func() {}, beside: isBeside(conn)}, nil
+		return &link{conn: conn, release: s.track(conn), beside: isBeside(conn)}, nil
 	}
 	conn, err := u.via.dialHop(ctx, hostOf(u.url))
 	if err == nil {

@@ -27,6 +27,7 @@ type shared struct {
 	resolver *dialer.Resolver
 	idle     *idleConns
 	reached  *dialer.History
+	outgoing dialer.Outgoing // used while there is a transparent listener
 	pairs    *pairs
 	now      func() time.Time // the clock of health and verdicts; tests set it
 	start    time.Time
@@ -67,6 +68,7 @@ type Set struct {
 	upstreams   map[config.Identity]*Upstream
 	names       map[string]*Upstream
 	list        []*Upstream // by name
+	loops       *loopGuard  // nil without a transparent listener
 }
 
 // NewSet builds the set of c. Upstreams that are also in prev (nil at start) keep
@@ -106,6 +108,7 @@ func NewSet(c *config.Config, prev *Set, own func(netip.AddrPort) bool) (*Set, e
 		u.detached = &Upstream{name: u.name, id: u.id, url: u.url, epoch: u.epoch, shared: u.shared, rules: u.rules, state: u.state}
 	}
 	s.list = slices.SortedFunc(maps.Values(s.upstreams), func(a, b *Upstream) int { return strings.Compare(a.name, b.name) })
+	s.loops = s.newLoopGuard(c)
 	s.direct.fillSlots()
 	for _, p := range s.pools {
 		p.fillSlots()

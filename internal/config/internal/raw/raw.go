@@ -76,6 +76,8 @@ type Listener struct {
 	Unlisted *string `mapstructure:"unlisted" enum:"use,reject"`
 	// The kind of connections to hosts that serve both kinds or that no exchange has.
 	Kind *string `mapstructure:"kind" enum:"http,websocket"`
+	// Linux: this port takes connections that netfilter redirects to it, whose clients know of no proxy. Default: false.
+	Transparent *bool `mapstructure:"transparent"`
 	// Clients must present one of these users. Default: none.
 	Auth *Auth `mapstructure:"auth"`
 	// CIDRs of clients that may connect. Default: all.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"proxyd/internal/testkit"
@@ -27,11 +28,20 @@ type answer struct {
 // own default.
 func (w *world) curl(t *testing.T, args ...string) answer {
 	t.Helper()
+	return w.curlAs(t, 0, args...)
+}
+
+// curlAs is curl as another user of the system.
+func (w *world) curlAs(t *testing.T, user uint32, args ...string) answer {
+	t.Helper()
 	cmd := exec.Command("curl", append([]string{"-q", "-sS", "--max-time", "20", "--cacert", w.exchange.CA.File}, args...)...)
 	for _, e := range os.Environ() {
 		if !strings.Contains(strings.ToLower(e), "_proxy=") {
 			cmd.Env = append(cmd.Env, e)
 		}
+	}
+	if user != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 	}
 	var out, words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &words

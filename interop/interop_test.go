@@ -101,6 +101,7 @@ func newWorld(t *testing.T) *world {
 type program struct {
 	testkit.Output
 	name string
+	pid  int
 	done chan struct{} // closed when it has ended
 }
 
@@ -115,6 +116,7 @@ func start(t *testing.T, environ []string, name string, args ...string) *program
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.pid = cmd.Process.Pid
 	go func() { // ends with the process
 		_ = cmd.Wait()
 		close(p.done)

@@ -11,7 +11,7 @@ PURPOSE=interop
 . .ci/packages
 
 need_namespaces
-need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2
+need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables
 
 dir=$(mktemp -d)
 trap '"${root[@]}" rm -rf "$dir"' EXIT

@@ -52,12 +52,9 @@ func Find(name string) error {
 	return nil
 }
 
-// start starts the command with this process's standard files.
-func start(args, environ []string) (*exec.Cmd, error) {
+// command returns the command with this process's standard files.
+func command(args, environ []string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // what the user asks for
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, os.Stdin, os.Stdout, os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, &StartError{args[0], err}
-	}
-	return cmd, nil
+	return cmd
 }

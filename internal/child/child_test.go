@@ -18,10 +18,10 @@ func TestStartErrorNamesWhatIsMissing(t *testing.T) {
 	if err := Find(script); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := start([]string{script}, nil); err == nil || !strings.Contains(err.Error(), "not the interpreter that its first line names") {
+	if _, err := Run([]string{script}, nil); err == nil || !strings.Contains(err.Error(), "not the interpreter that its first line names") {
 		t.Errorf("no interpreter: %v", err)
 	}
-	if _, err := start([]string{script + ".not"}, nil); err == nil || !strings.Contains(err.Error(), "no such command") {
+	if _, err := Run([]string{script + ".not"}, nil); err == nil || !strings.Contains(err.Error(), "no such command") {
 		t.Errorf("no command: %v", err)
 	}
 }

@@ -19,6 +19,17 @@ import (
 // The command is in this process's own group, so that the terminal, its shell's job
 // control and other members of a pipeline are as they would be without this process.
 func Run(args, environ []string) (int, error) {
+	cmd := command(args, environ)
+	return Supervise(cmd, func() error {
+		if err := cmd.Start(); err != nil {
+			return &StartError{args[0], err}
+		}
+		return nil
+	})
+}
+
+// Supervise is Run for a command that begin starts, whose error it returns.
+func Supervise(cmd *exec.Cmd, begin func() error) (int, error) {
 	signals := make(chan os.Signal, 16)
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2} {
 		if !signal.Ignored(s) { // as nohup leaves SIGHUP: the command ignores it too
@@ -27,8 +38,7 @@ func Run(args, environ []string) (int, error) {
 	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else the last lines could end this process
 	defer signal.Stop(signals)
-	cmd, err := start(args, environ)
-	if err != nil {
+	if err := begin(); err != nil {
 		return 0, err
 	}
 	ended, stopped := make(chan struct{}), make(chan struct{})

@@ -267,6 +267,7 @@ type Host struct {
 type Route struct {
 	Hosts    []target.Pattern
 	Outbound Outbound
+	Flag     string // what of a command line it stands for, as messages name it; "" for one of the file
 }
 
 // Listener is where clients connect.

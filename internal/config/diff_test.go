@@ -184,6 +184,8 @@ func noEffect(owner reflect.Value, field string) bool {
 	switch o := owner.Interface().(type) {
 	case config.Config:
 		return field == "File" || field == "Sum" || field == "Warnings" || field == "Catalog" // its rows: TestCatalogFile
+	case config.Route:
+		return field == "Flag" // a command line's
 	case config.Exchange:
 		return field == "Custom" // the catalogue says so
 	case config.Proxy:

@@ -2,10 +2,12 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"proxyd/internal/catalog"
 	"proxyd/internal/config/internal/raw"
@@ -180,4 +182,19 @@ func (b *builder) routes(list []raw.Route) []Route {
 		out = append(out, route)
 	}
 	return out
+}
+
+// DirectRoute returns the route by which a flag of a command line lets a host out
+// directly: a name, *.name, an address or a CIDR. It goes before those of the file.
+func DirectRoute(flag, host string) (Route, error) {
+	p, err := target.ParsePattern(host)
+	if err == nil && p.Kind == target.Any {
+		err = errors.New("* would let everything out directly")
+	}
+	if err != nil {
+		return Route{}, fmt.Errorf("%s %q: %w; write a CIDR, an address, a name or *.name", flag, host, err)
+	}
+	flag += " " + host
+	return Route{Hosts: []target.Pattern{p}, Flag: flag,
+		Outbound: Outbound{Action: Direct, Timeout: time.Duration(defaultTimeout * float64(time.Second)), Source: flag}}, nil
 }

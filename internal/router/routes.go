@@ -45,10 +45,16 @@ type prefixHit struct {
 
 func (b *builder) indexRoutes() routeIndex {
 	x := routeIndex{exact: map[string]*routeHit{}, suffixes: map[string]*routeHit{}, single: map[netip.Addr]*routeHit{}}
+	flags := 0
 	for i := range b.config.Routes {
 		r := &b.config.Routes[i]
+		name := "routes[" + strconv.Itoa(i-flags) + "]"
+		if r.Flag != "" { // those of the file are counted as in the file
+			name = r.Flag
+			flags++
+		}
 		for _, p := range r.Hosts {
-			h := &routeHit{order: i, any: p.Kind == target.Any, decision: b.routeDecision(i, p, &r.Outbound)}
+			h := &routeHit{order: i, any: p.Kind == target.Any, decision: b.routeDecision(name, p, &r.Outbound)}
 			switch p.Kind {
 			case target.Exact:
 				keepFirst(x.exact, p.Name, h)
@@ -107,15 +113,18 @@ func (x *routeIndex) first(name string, below bool) *routeHit {
 	return best
 }
 
-func (b *builder) routeDecision(i int, p target.Pattern, w *config.Outbound) *decision {
-	rule := "routes[" + strconv.Itoa(i) + "] " + p.String()
+func (b *builder) routeDecision(name string, p target.Pattern, w *config.Outbound) *decision {
+	rule := name + " " + p.String()
+	if w.Source == name { // a flag, which has the host already
+		rule = name
+	}
 	return b.decide(w, decision{
 		rule:    rule,
 		trusted: w.Action == config.Direct && p.Kind != target.Any,
 		any:     p.Kind == target.Any,
 		named:   w.Action != config.Reject && p.Kind != target.Any,
 		why:     "is refused: " + rule + " says reject",
-		hint:    "to let it out, change routes[" + strconv.Itoa(i) + "] or put a route before it",
+		hint:    "to let it out, change " + name + " or put a route before it",
 	})
 }
 

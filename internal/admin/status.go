@@ -60,6 +60,14 @@ type Exec struct {
 	Upstreams []ExecUpstream `json:"upstreams,omitempty"`
 	Refused   int            `json:"refused"`
 	Refusals  []ExecRefusal  `json:"refusals,omitempty"` // the first 8 that differ
+	Direct    []ExecDirect   `json:"-"`                  // the first 16 that differ, of an instance of its own
+}
+
+// ExecDirect is a target that an Exec reached directly, the rule that said so, and how
+// often.
+type ExecDirect struct {
+	Target, Rule string
+	Connections  int
 }
 
 // ExecUpstream is what an Exec sent through one upstream.

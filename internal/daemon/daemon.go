@@ -39,13 +39,25 @@ type Options struct {
 	ConfigPath string   // "" for the built-in defaults
 	Environ    []string // "NAME=value" each
 	Stderr     io.Writer
-	Own        bool // for one command: listen on one free loopback port, in place of what listen and admin say
-	Terminal   bool // Stderr is a terminal: the log's format "auto" is then console
+	Own        bool    // for one command: listen on one free loopback port, in place of what listen and admin say
+	Inside     *Inside // of a daemon for one command: open listeners in place of that port; nil for none
+	Terminal   bool    // Stderr is a terminal: the log's format "auto" is then console
 	Version    string
 	Revision   string // of the source, "" if not known
 	// Next gives the line that points a shell's clients here, for the log; listener
 	// is the first listener's address where the daemon chose its port, else "".
 	Next func(listener string) string
+}
+
+// Inside is what was opened in the network namespace of a command, which this process
+// is not in.
+type Inside struct {
+	// Configure makes a configuration, as read, the command's: what it listens on is
+	// Sockets. Its Admin is not used.
+	Configure func(*config.Config)
+	Sockets   map[string]net.Listener // by config.Listener.Address; the first of Listen is what Own returns
+	// NameOf returns the name that an address of the namespace stands for.
+	NameOf func(netip.Addr) (name string, ok bool)
 }
 
 // Signals are what an operator asks of a running daemon. A nil channel never asks.
@@ -139,7 +151,12 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.feeds = feed.New(feed.Options{Snapshot: d.snapshot.Load, Each: d.handler.Each, Emit: d.addFeed})
 	d.tunnels = &liveTunnels{handler: d.handler, feeds: d.feeds, snapshot: d.snapshot.Load, add: d.journal.Add}
+	var nameOf func(netip.Addr) (string, bool)
+	if o.Inside != nil {
+		nameOf = o.Inside.NameOf
+	}
 	d.inbound = inbound.New(inbound.Options{
+		NameOf:   nameOf,
 		Handler:  d.handler,
 		HopToken: d.snapshot.Load().Set().HopToken(),
 		Debug:    func(msg string) { d.log().Debug(msg) },

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -14,6 +16,7 @@ import (
 const (
 	maxExecs        = 32 // labels; the oldest one without tunnels goes
 	maxExecRefusals = 8  // refusals of a label that differ
+	maxExecDirect   = 16 // targets that the one of its own reached directly
 )
 
 // execLabel is the user name that proxyd exec gives the clients of its command.
@@ -47,6 +50,7 @@ func (e *execs) observe(r *tunnel.Record) {
 	case tunnel.Opened:
 		x.Open++
 		upstreamOf(x, r.Upstream).Connections++
+		e.direct(x, r)
 	case tunnel.Ended, tunnel.Moved:
 		x.Open = max(0, x.Open-1)
 		u := upstreamOf(x, r.Upstream)
@@ -54,9 +58,26 @@ func (e *execs) observe(r *tunnel.Record) {
 	case tunnel.Served:
 		u := upstreamOf(x, r.Upstream)
 		u.Connections, u.BytesUp, u.BytesDown = u.Connections+1, u.BytesUp+r.Up, u.BytesDown+r.Down
+		e.direct(x, r)
 	case tunnel.Refused:
 		refusalOf(x, r)
 	case tunnel.Unlisted: // its tunnel counts
+	}
+}
+
+// direct counts a connection of an instance of its own by its target, if no upstream
+// carries it.
+func (e *execs) direct(x *admin.Exec, r *tunnel.Record) {
+	if !e.own || r.Upstream != "direct" {
+		return
+	}
+	at := admin.ExecDirect{Target: net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), Rule: r.Rule, Connections: 1}
+	i := slices.IndexFunc(x.Direct, func(d admin.ExecDirect) bool { return d.Target == at.Target && d.Rule == at.Rule })
+	switch {
+	case i >= 0:
+		x.Direct[i].Connections++
+	case len(x.Direct) < maxExecDirect:
+		x.Direct = append(x.Direct, at)
 	}
 }
 
@@ -105,7 +126,7 @@ func (e *execs) rows() []admin.Exec {
 	var list []admin.Exec
 	for _, x := range e.list {
 		row := *x
-		row.Upstreams, row.Refusals = slices.Clone(x.Upstreams), slices.Clone(x.Refusals)
+		row.Upstreams, row.Refusals, row.Direct = slices.Clone(x.Upstreams), slices.Clone(x.Refusals), slices.Clone(x.Direct)
 		list = append(list, row)
 	}
 	return list

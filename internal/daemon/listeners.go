@@ -168,6 +168,16 @@ func inheritedListeners(c *config.Config, from *handover.Listeners) (list []boun
 	return list
 }
 
+// listeners returns the open sockets that a configuration wants.
+func (in *Inside) listeners(c *config.Config) (list []boundListener) {
+	for _, l := range c.Listen {
+		if ln := in.Sockets[l.Address]; ln != nil {
+			list = append(list, boundListener{l.Address, false, ln})
+		}
+	}
+	return list
+}
+
 // listenerChange is a set of listeners that is bound and not yet in force.
 type listenerChange struct {
 	kept, added []boundListener

@@ -175,6 +175,9 @@ func (d *Daemon) load() error {
 	}
 	c := snap.Config()
 	have := inheritedListeners(c, d.upgrade.inherited)
+	if in := d.options.Inside; in != nil {
+		have = in.listeners(c)
+	}
 	change, err := rebind(c, have)
 	if err != nil {
 		closeAll(have)
@@ -201,6 +204,11 @@ func (d *Daemon) build(prev *upstream.Set, o config.Options) (*router.Router, er
 	c, err := config.LoadWith(d.options.ConfigPath, d.options.Environ, o)
 	if err != nil {
 		return nil, err
+	}
+	if in := d.options.Inside; in != nil {
+		in.Configure(c)
+		c.Admin = config.Admin{}
+		return Snapshot(c, prev, nil) // the same address out here is another's
 	}
 	if d.options.Own {
 		c.Listen, c.Admin = []config.Listener{{Address: "127.0.0.1:0"}}, config.Admin{}

@@ -32,11 +32,12 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
-	"cmd/proxyd":           {may: "printable child daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
-	"internal/demo":        {may: "daemon admin config"},                                                                         // fakes of its own: testkit is for tests
+	"cmd/proxyd":           {may: "printable child isolate daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
+	"internal/demo":        {may: "daemon admin config"},                                                                                 // fakes of its own: testkit is for tests
 	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router catalog"},
 	"internal/daemon":      {may: "failure printable admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog"},
 	"internal/child":       {},
+	"internal/isolate":     {may: "target"},                                                                                  // for what a name is
 	"internal/admin":       {may: "printable event feed router upstream config catalog target", tests: "testkit/routertest"}, // it writes the rows of event and feed as they are
 	"internal/metrics":     {may: "event failure feed tunnel catalog"},
 	"internal/feed":        {may: "event failure printable tunnel router upstream config catalog", tests: "testkit/routertest relay"},
@@ -90,7 +91,10 @@ var modules = map[string]struct {
 	"github.com/go-viper/mapstructure/v2": {by: "config"},                                                       // viper's decoder, made strict
 	"go.yaml.in/yaml/v3":                  {by: "config convert", tests: true},                                  // viper drops the positions of keys
 	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},                                       // not linked into the binary
-	"golang.org/x/sys":                    {by: "relay inbound daemon admin handover child cmd/proxyd testkit"}, // admin: TCP_USER_TIMEOUT; cmd/proxyd: the size of a terminal; child: its foreground group; relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors; testkit: a terminal
+	"golang.org/x/sys":                    {by: "relay inbound daemon admin handover child isolate cmd/proxyd testkit"}, // admin: TCP_USER_TIMEOUT; cmd/proxyd: the size of a terminal; child: its foreground group; relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors; isolate: namespaces, capabilities; testkit: a terminal
+	"github.com/vishvananda/netlink":      {by: "isolate"},
+	"github.com/google/nftables":          {by: "isolate"},
+	"github.com/miekg/dns":                {by: "isolate"},
 	"golang.org/x/net/idna":               {by: "target"},
 	"golang.org/x/net/publicsuffix":       {tests: true},      // catalog: what a registrable domain is; 300 KB that the binary need not have
 	"golang.org/x/net/dns/dnsmessage":     {by: "dialer e2e"}, // the name servers of its tests
@@ -213,7 +217,7 @@ func TestWrongArrowsAreFound(t *testing.T) {
 		{"goproxy", "internal/tunnel/x.go", "github.com/elazarl/goproxy", "that is for inbound alone"},
 		{"go-socks5, a package below", "internal/upstream/x.go", "github.com/things-go/go-socks5/statute", "that is for inbound alone"},
 		{"viper", "cmd/proxyd/x.go", "github.com/spf13/viper", "that is for config alone"},
-		{"x/sys", "internal/upstream/x_linux.go", "golang.org/x/sys/unix", "that is for relay inbound daemon admin handover child cmd/proxyd testkit alone"},
+		{"x/sys", "internal/upstream/x_linux.go", "golang.org/x/sys/unix", "that is for relay inbound daemon admin handover child isolate cmd/proxyd testkit alone"},
 		{"idna", "internal/router/x.go", "golang.org/x/net/idna", "that is for target alone"},
 		{"a test's library outside tests", "internal/target/x.go", "github.com/google/go-cmp/cmp", "that is for tests alone"},
 		{"an unknown module", "internal/target/x.go", "example.org/left/pad", "the table does not know this module"},

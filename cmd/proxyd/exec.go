@@ -23,6 +23,9 @@ import (
 type execOptions struct {
 	daemon        string
 	quiet, noShim bool
+	isolate       bool
+	hostPorts     []uint
+	allow         []string
 }
 
 func execCommand() *cobra.Command {
@@ -44,10 +47,19 @@ Python programs get a directory on PYTHONPATH whose sitecustomize.py makes aioht
 ccxt and old versions of websockets use the proxy, which they do not by themselves.
 It has no effect with python -I, -E or -S. Node loads a file by NODE_OPTIONS that does
 the same for ws and ccxt. Java gets the proxy by JAVA_TOOL_OPTIONS. --no-shim leaves
-all three out.`,
+all three out.
+
+--isolate is for programs that ignore proxies: it gives CMD a network of its own, in
+which every TCP connection comes to an instance of proxyd, names are answered with
+addresses that stand for them, and all else (UDP, QUIC) is refused at once. Loopback
+is the namespace's own; --host-port lets a port of this machine's in, --allow lets
+hosts be reached directly. CMD has no capability and cannot get one. Linux only,
+without root where user namespaces are allowed. See docs/any-program.md.`,
 		Example: `  proxyd exec -- python feed.py
   proxyd exec -c proxyd.yaml --daemon own -- ./bot --symbol BTCUSDT
   proxyd exec --quiet -- node app.js
+  proxyd exec --isolate -- ./bot
+  proxyd exec --isolate --host-port 6379 --allow 10.0.0.0/8 -- python feed.py
   proxyd exec --daemon required -- sh -c 'curl -s https://api.kraken.com/0/public/Time'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" {
@@ -59,6 +71,9 @@ all three out.`,
 			if err := oneOf("daemon", o.daemon, "auto", "required", "own"); err != nil {
 				return err
 			}
+			if err := o.checkIsolate(); err != nil {
+				return err
+			}
 			if err := child.Find(args[0]); err != nil {
 				return err
 			}
@@ -68,6 +83,9 @@ all three out.`,
 	cmd.Flags().SetInterspersed(false) // what follows CMD is CMD's
 	cmd.Flags().StringVar(&o.daemon, "daemon", "auto", "`WHICH`: the running daemon if it fits, else an instance of its own (auto); required, or own")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
+	cmd.Flags().BoolVar(&o.isolate, "isolate", false, "give CMD a network in which proxyd is the only exit (Linux)")
+	cmd.Flags().UintSliceVar(&o.hostPorts, "host-port", nil, "with --isolate: a `PORT` of this machine's loopback that CMD may reach; may be repeated")
+	cmd.Flags().StringSliceVar(&o.allow, "allow", nil, "with --isolate: a `CIDR`, an address or a name that CMD may reach directly; may be repeated")
 	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH, NODE_OPTIONS and the options of Java as they are")
 	return cmd
 }
@@ -80,10 +98,12 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 
 // execProxy is where the command's connections go.
 type execProxy struct {
-	address string
-	shared  bool                       // others use it too
-	used    func() (admin.Exec, error) // what came from the command; waits until that is known
-	stop    func() error
+	address  string
+	shared   bool // others use it too
+	run      func(args, environ []string) (int, error)
+	used     func() (admin.Exec, error) // what came from the command; waits until that is known
+	stop     func() error
+	isolated bool // the command has no other exit
 }
 
 // run runs the command.
@@ -101,7 +121,11 @@ func (o *execOptions) run(cmd *cobra.Command, args []string) error {
 	if name := daemon.ProxyVariable(given, c); c.File == "" && name != "" { // proxyd would replace it
 		return fmt.Errorf("%s is set, and there is no configuration: CMD would connect directly, and not through that proxy; name the file with -c, or make one: env | proxyd import --from env - > proxyd.yaml; to connect directly, unset the variable", name)
 	}
-	p, err := o.proxy(cmd, c, label, say)
+	choose := o.proxy
+	if o.isolate {
+		choose = o.isolated
+	}
+	p, err := choose(cmd, c, label, say)
 	if err != nil {
 		return err
 	}
@@ -110,11 +134,11 @@ func (o *execOptions) run(cmd *cobra.Command, args []string) error {
 		_ = p.stop() // it has served nothing
 		return err
 	}
-	code, err := child.Run(args, environ)
+	code, err := p.run(args, environ)
 	release()
 	if err == nil && !o.quiet {
 		used, err := p.used()
-		writeUsed(say, used, err, p.shared)
+		writeUsed(say, used, err, p)
 	}
 	if stopped := p.stop(); err == nil && stopped != nil {
 		return stopped
@@ -148,7 +172,7 @@ func (o *execOptions) proxy(cmd *cobra.Command, c *config.Config, label string, 
 		}
 		why = unfit.Error()
 	}
-	p, err := ownDaemon(cmd, c.File)
+	p, err := ownDaemon(cmd, c.File, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -156,12 +180,13 @@ func (o *execOptions) proxy(cmd *cobra.Command, c *config.Config, label string, 
 	return p, nil
 }
 
-// ownDaemon starts an instance for this command alone.
-func ownDaemon(cmd *cobra.Command, path string) (*execProxy, error) {
+// ownDaemon starts an instance for this command alone. inside is what is open in the
+// command's network, nil if that is this one.
+func ownDaemon(cmd *cobra.Command, path string, inside *daemon.Inside) (*execProxy, error) {
 	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
 		_ = os.Unsetenv(name) // it is CMD that is ready or alive for systemd
 	}
-	d, err := daemon.New(daemon.Options{ConfigPath: path, Environ: os.Environ(), Stderr: io.Discard, Own: true, Version: version, Revision: revision()})
+	d, err := daemon.New(daemon.Options{ConfigPath: path, Environ: os.Environ(), Stderr: io.Discard, Own: true, Inside: inside, Version: version, Revision: revision()})
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +196,7 @@ func ownDaemon(cmd *cobra.Command, path string) (*execProxy, error) {
 	go func() { ended <- d.Run(ctx, daemon.Signals{Force: force}) }() // ends with ctx; stop waits for it
 	address, _ := d.Own()
 	return &execProxy{
-		address: address.String(),
+		address: address.String(), run: child.Run,
 		used: func() (admin.Exec, error) {
 			own := func() (admin.Exec, error) { _, x := d.Own(); return x, nil }
 			_, _ = settled(own, 0) // no error
@@ -213,7 +238,7 @@ func runningDaemon(cmd *cobra.Command, c *config.Config, label string, say func(
 	}
 	say("the running daemon at %s (process %d, %s), as user %s", bound, before.PID, c.File, label)
 	return &execProxy{
-		address: bound, shared: true,
+		address: bound, shared: true, run: child.Run,
 		used: func() (admin.Exec, error) {
 			return settled(func() (admin.Exec, error) {
 				s, err := ask()
@@ -277,9 +302,11 @@ func (o *execOptions) environ(given []string, address, label string, labelled bo
 	var removed []string
 	for _, v := range given {
 		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(strings.ToUpper(name), "CRYPTOFEED_PROXY_") {
+		switch {
+		case strings.HasPrefix(strings.ToUpper(name), "CRYPTOFEED_PROXY_"):
 			removed = append(removed, name)
-		} else {
+		case o.isolate && (name == "LOCALDOMAIN" || name == "RES_OPTIONS"): // they would change what resolv.conf says
+		default:
 			environ = append(environ, v)
 		}
 	}

@@ -68,15 +68,18 @@ func since(before, now admin.Exec) admin.Exec {
 
 // writeUsed writes the last lines: what went through which upstream, what was
 // refused, or that nothing came.
-func writeUsed(say func(string, ...any), x admin.Exec, err error, shared bool) {
+func writeUsed(say func(string, ...any), x admin.Exec, err error, p *execProxy) {
 	if err != nil {
 		say("what came through proxyd is not known: %v", err)
 		return
 	}
 	if len(x.Upstreams) == 0 && x.Refused == 0 {
 		hint := "the command opened no connection, or connects directly: see proxyd env --for, docs/clients.md"
-		if shared {
+		switch {
+		case p.shared:
 			hint += "; clients that send no user name, such as Java's, are not counted"
+		case p.isolated:
+			hint = "the command opened no connection but to its own loopback"
 		}
 		say("warning: nothing came through proxyd: %s", hint)
 		return
@@ -99,4 +102,9 @@ func writeUsed(say func(string, ...any), x admin.Exec, err error, shared bool) {
 		parts = append(parts, fmt.Sprintf("%d refused", x.Refused))
 	}
 	say("%s", strings.Join(parts, ", "))
+	for _, d := range x.Direct {
+		if strings.HasPrefix(d.Rule, allowFlag+" ") {
+			say("directly, by %s: %s to %s", d.Rule, printable.Count(d.Connections, "connection", "connections"), d.Target)
+		}
+	}
 }

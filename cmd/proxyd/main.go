@@ -5,6 +5,8 @@
 package main
 
 import (
+	_ "embed" // licenses
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,19 +14,26 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/child"
 	"proxyd/internal/config"
+	"proxyd/internal/isolate"
 )
 
 // version is set when a release is built.
 var version = "dev"
 
 func main() {
+	if isolate.IsChild() { // of exec --isolate
+		os.Exit(isolate.Child())
+	}
 	// net/http reports servers that answer out of turn to the standard logger; our
 	// own log has the outcome.
 	log.SetOutput(io.Discard)
@@ -99,7 +108,7 @@ Without a command it runs the daemon.`,
 	root.Args = func(_ *cobra.Command, args []string) error { return unknownCommand(root, args) }
 	root.SetFlagErrorFunc(unknownFlag)
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
-	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), execCommand(), schemaCommand(), versionCommand(), demoCommand())
+	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), execCommand(), nftCommand(), schemaCommand(), versionCommand(), demoCommand())
 	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), eventsCommand(), tunnelsCommand(), closeCommand(), importCommand())
 	root.Version = version
 	root.SetVersionTemplate(versionText())
@@ -202,4 +211,61 @@ func configPath(cmd *cobra.Command) string {
 	flag, _ := cmd.Flags().GetString("config")
 	path, _ := config.FindFile(flag, os.Environ())
 	return path
+}
+
+// licenses are the licences and notices of what is linked; a test writes them.
+//
+//go:generate go test -run LicensesAreThose . -update
+//go:embed licenses.txt
+var licenses string
+
+func versionCommand() *cobra.Command {
+	var format string
+	var texts bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version and the catalogue's date",
+		Example: `  proxyd version --format json
+  proxyd version --licenses`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if texts {
+				_, err := io.WriteString(out, licenses)
+				return err
+			}
+			if format == "json" {
+				return json.NewEncoder(out).Encode(map[string]string{
+					"version": version, "revision": revision(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "catalogue": catalog.Date(),
+				})
+			}
+			_, err := io.WriteString(out, versionText())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&texts, "licenses", false, "print the modules that the program contains, with their licences")
+	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json")
+	return cmd
+}
+
+// versionText returns the version, the catalogue's date and the platform, a line each.
+func versionText() string {
+	return fmt.Sprintf("proxyd %s\ncatalogue %s\n%s %s/%s\n", version, catalog.Date(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// revision returns the commit that the binary was built from, "" if it is not known.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
 }

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"proxyd/internal/child"
+	"proxyd/internal/config"
+	"proxyd/internal/daemon"
+	"proxyd/internal/isolate"
+	"proxyd/internal/printable"
+)
+
+// allowFlag is the flag by which a host is reached directly.
+const allowFlag = "--allow"
+
+// checkIsolate returns a usage error for flags that do not go together.
+func (o *execOptions) checkIsolate() error {
+	switch {
+	case !o.isolate && len(o.hostPorts) > 0:
+		return usageError{errors.New("--host-port is for --isolate; without it CMD reaches every port of this machine")}
+	case !o.isolate && len(o.allow) > 0:
+		return usageError{errors.New("--allow is for --isolate; without it CMD connects as it likes")}
+	case o.isolate && o.daemon == "required":
+		return usageError{errors.New("--isolate has an instance of its own; leave --daemon required out")}
+	}
+	for _, p := range o.hostPorts {
+		if p == 0 || p > 65535 {
+			return usageError{fmt.Errorf("--host-port %d is not a port: write 1 to 65535", p)}
+		}
+	}
+	for _, a := range o.allow {
+		if _, err := config.DirectRoute(allowFlag, a); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+// isolated makes a network of the command's own and starts an instance that serves it.
+func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, say func(string, ...any)) (*execProxy, error) {
+	in := isolate.Options{Listen: []string{ownListener}}
+	for _, l := range c.Listen {
+		if !l.Transparent {
+			in.Listen = append(in.Listen, l.Address)
+		}
+	}
+	for _, p := range o.hostPorts {
+		if slices.ContainsFunc(in.Listen, func(a string) bool { return portIs(a, p) }) {
+			return nil, fmt.Errorf("--host-port %d is the port of a listener of %s; inside it is that listener's", p, orBuiltIn(c.File))
+		}
+		in.Ports = append(in.Ports, uint16(p)) //nolint:gosec // checked
+	}
+	slices.Sort(in.Ports)
+	in.Ports = slices.Compact(in.Ports)
+	names := isolate.NewNames()
+	n, err := isolate.Start(in, names)
+	if err != nil {
+		return nil, fmt.Errorf("--isolate: %w", err)
+	}
+	inside := o.inside(n, names)
+	p, err := ownDaemon(cmd, c.File, inside)
+	if err != nil {
+		n.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	served := make(chan struct{})
+	go func() { defer close(served); n.Serve(ctx) }() // ends with ctx; stop waits for it
+	p.isolated = true
+	begun, stop := false, p.stop
+	p.run = func(args, environ []string) (int, error) {
+		begun = true
+		return child.Supervise(n.Command(), func() error { return started(args[0], n.Run(args, environ)) })
+	}
+	p.stop = func() error {
+		cancel()
+		<-served
+		if !begun {
+			n.Close()
+		}
+		for _, u := range n.Ports() {
+			say("--host-port %d: %s, %d refused", u.Port, printable.Count(u.Connections, "connection", "connections"), u.Refused)
+		}
+		return stop()
+	}
+	say("a network of its own, whose exit is an instance of proxyd with %s; it shares no budgets and health checks with other proxyds", orBuiltIn(c.File))
+	return p, nil
+}
+
+// ownListener is what the instance of proxyd listens on for the command's variables:
+// any free port inside.
+const ownListener = "127.0.0.1:0"
+
+// inside describes a namespace to the daemon that serves it.
+func (o *execOptions) inside(n *isolate.Namespace, names *isolate.Names) *daemon.Inside {
+	in := &daemon.Inside{Sockets: map[string]net.Listener{}, NameOf: names.Name}
+	first := []config.Listener{{Address: ownListener}}
+	for _, l := range n.Transparent {
+		at := l.Addr().String()
+		in.Sockets[at] = l
+		first = append(first, config.Listener{Address: at, Transparent: true})
+	}
+	kept := map[string]config.Listener{} // a listener that the file no longer has goes on: it is open
+	var order []string
+	for address, l := range n.Listeners {
+		in.Sockets[address] = l
+		if address != ownListener {
+			kept[address] = config.Listener{Address: address}
+			order = append(order, address)
+		}
+	}
+	slices.Sort(order)
+	in.Configure = func(c *config.Config) { // one at a time
+		for _, l := range c.Listen {
+			if _, ok := kept[l.Address]; ok {
+				kept[l.Address] = l
+			}
+		}
+		c.Listen = slices.Clone(first)
+		for _, address := range order {
+			c.Listen = append(c.Listen, kept[address])
+		}
+		var allowed []config.Route
+		for _, a := range o.allow {
+			if r, err := config.DirectRoute(allowFlag, a); err == nil { // it was checked
+				allowed = append(allowed, r)
+			}
+		}
+		c.Routes = append(allowed, c.Routes...)
+	}
+	return in
+}
+
+// started returns the error of a command that could not be started.
+func started(name string, err error) error {
+	var failed *isolate.CommandError
+	if errors.As(err, &failed) {
+		return &child.StartError{Name: name, Err: failed.Err}
+	}
+	return err
+}
+
+func portIs(address string, port uint) bool {
+	_, p, err := net.SplitHostPort(address)
+	return err == nil && p == strconv.FormatUint(uint64(port), 10)
+}
+
+func orBuiltIn(file string) string {
+	if file == "" {
+		return "the built-in defaults"
+	}
+	return file
+}

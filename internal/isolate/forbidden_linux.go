@@ -1,0 +1,81 @@
+package isolate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// ForbiddenError is a system that does not allow the namespaces.
+type ForbiddenError struct {
+	What  string // which step was refused, and by what
+	Allow string // what to allow
+	err   error
+}
+
+// Error returns what was refused, and what to allow.
+func (e *ForbiddenError) Error() string {
+	return e.What + "; " + e.Allow + "; in a pod, or for a service, proxyd nft redirects connections without namespaces"
+}
+
+// Unwrap returns the cause.
+func (e *ForbiddenError) Unwrap() error { return e.err }
+
+// explain returns a failed step with what refuses it, as far as the files of /proc
+// below root tell, and what to allow.
+func explain(failed *stageError, root string) error {
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(text))
+	}
+	refused := func(by, allow string) error {
+		return &ForbiddenError{fmt.Sprintf("%s was refused (%s) by %s", failed.Stage, failed.Text, by), allow, failed}
+	}
+	denied := errors.Is(failed, fs.ErrPermission)
+	full := errors.Is(failed, syscall.ENOSPC) || errors.Is(failed, syscall.EUSERS)
+	inPod := read("proc/self/status")
+	switch {
+	case failed.Stage == stageCommand || failed.Stage == stageSockets:
+		return failed
+	case failed.Stage == stageNamespaces && (full || read("proc/sys/user/max_user_namespaces") == "0"):
+		return refused("the limit of user namespaces, "+orNone(read("proc/sys/user/max_user_namespaces")), "raise it: sysctl user.max_user_namespaces=16384")
+	case failed.Stage == stageNamespaces && errors.Is(failed, syscall.EINVAL):
+		return refused("the kernel, which has no user namespaces", "use a kernel with CONFIG_USER_NS")
+	case failed.Stage == stageNamespaces && denied && read("proc/sys/kernel/unprivileged_userns_clone") == "0":
+		return refused("kernel.unprivileged_userns_clone", "set it: sysctl kernel.unprivileged_userns_clone=1; or run this command as root")
+	case denied && read("proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+		return refused("AppArmor, which lets unprivileged programs make user namespaces and gives them no rights in them",
+			"allow it for proxyd, by a profile /etc/apparmor.d/proxyd: abi <abi/4.0>, profile proxyd /usr/bin/proxyd flags=(unconfined) { userns, }; or for all: sysctl kernel.apparmor_restrict_unprivileged_userns=0; or run this command as root")
+	case denied && seccomp(inPod):
+		return refused("a seccomp filter, as container engines set", "run the container with a profile that allows clone and unshare with namespaces and mount, for instance docker run --security-opt seccomp=unconfined")
+	case denied:
+		return refused("the system", "look at the rules of its security module (SELinux, AppArmor: dmesg, or ausearch -m avc), and that this is no chroot")
+	case failed.Stage == stageRules:
+		return &ForbiddenError{fmt.Sprintf("%s failed (%s)", failed.Stage, failed.Text), "the kernel needs nf_tables with nft_redir and nft_reject_inet: modprobe -a nf_tables nft_redir nft_reject_inet nft_ct", failed}
+	}
+	return failed
+}
+
+// seccomp reports whether a process's status shows a filter of system calls.
+func seccomp(status string) bool {
+	for line := range strings.Lines(status) {
+		if mode, ok := strings.CutPrefix(line, "Seccomp:"); ok {
+			return strings.TrimSpace(mode) == "2"
+		}
+	}
+	return false
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "which is 0"
+	}
+	return "user.max_user_namespaces = " + s
+}

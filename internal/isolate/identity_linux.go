@@ -1,0 +1,43 @@
+package isolate
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// identity returns a mapping in which every id is what it is outside. A process that
+// may not map them all maps its own: the others are shown as nobody's.
+func identity(file string, id int) []syscall.SysProcIDMap {
+	one := []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
+	text, err := os.ReadFile(file)
+	if err != nil || !mayMapAll() {
+		return one
+	}
+	var all []syscall.SysProcIDMap
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, size int
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err != nil {
+			return one
+		}
+		all = append(all, syscall.SysProcIDMap{ContainerID: inside, HostID: inside, Size: size})
+	}
+	return all
+}
+
+// mayMapAll reports whether this process may map ids other than its own.
+func mayMapAll() bool {
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &have[0]); err != nil {
+		return false
+	}
+	for _, c := range []uint{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP} {
+		if have[0].Effective&(1<<c) == 0 {
+			return false
+		}
+	}
+	return true
+}

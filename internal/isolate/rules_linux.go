@@ -1,0 +1,113 @@
+package isolate
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// setRules has every TCP connection come to the transparent listener, every query
+// of port 53 to the resolver, and all else refused, except what stays on loopback
+// and what is for local, addresses that the configuration listens on.
+//
+//	table inet proxyd {
+//	    chain redirect {
+//	        type nat hook output priority dstnat
+//	        udp dport 53 redirect to :DNS
+//	        tcp dport 53 redirect to :DNS
+//	        ip daddr { 127.0.0.0/8, OWN } return
+//	        ip6 daddr ::1 return
+//	        ip daddr LOCAL tcp dport PORT return
+//	        meta l4proto tcp redirect to :TRANSPARENT
+//	    }
+//	    chain refuse {
+//	        type filter hook input priority filter
+//	        ct state established,related accept
+//	        (the same addresses) accept
+//	        counter reject with icmpx port-unreachable
+//	    }
+//	}
+//
+// The rejection is at the input hook: all packets come there, by way of loopback, and
+// the sender sees "connection refused", as from a host without that port. At the
+// output hook it would see "operation not permitted".
+func setRules(transparent, resolver uint16, local []netip.AddrPort) error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "proxyd"})
+	redirect := c.AddChain(&nftables.Chain{Name: "redirect", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest})
+	refuse := c.AddChain(&nftables.Chain{Name: "refuse", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
+	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
+		var all []expr.Any
+		for _, p := range parts {
+			all = append(all, p...)
+		}
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: all})
+	}
+	add(redirect, protocol(unix.IPPROTO_UDP), toPort(53), redirectTo(resolver))
+	add(redirect, protocol(unix.IPPROTO_TCP), toPort(53), redirectTo(resolver))
+	add(refuse, established(), verdict(expr.VerdictAccept))
+	for _, p := range []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.PrefixFrom(own, 32)} {
+		add(redirect, toAddress(p), verdict(expr.VerdictReturn))
+		add(refuse, toAddress(p), verdict(expr.VerdictAccept))
+	}
+	for _, l := range local {
+		at := netip.PrefixFrom(l.Addr(), l.Addr().BitLen())
+		add(redirect, toAddress(at), protocol(unix.IPPROTO_TCP), toPort(l.Port()), verdict(expr.VerdictReturn))
+		add(refuse, toAddress(at), protocol(unix.IPPROTO_TCP), toPort(l.Port()), verdict(expr.VerdictAccept))
+	}
+	add(redirect, protocol(unix.IPPROTO_TCP), redirectTo(transparent))
+	add(refuse, []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})
+	return c.Flush()
+}
+
+func protocol(p byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p}}}
+}
+
+// toPort matches the destination's port, of TCP or UDP.
+func toPort(port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
+	}
+}
+
+// toAddress matches the destination's address, of the prefix's family.
+func toAddress(p netip.Prefix) []expr.Any {
+	family, offset, size := byte(unix.NFPROTO_IPV4), uint32(16), uint32(4)
+	if p.Addr().Is6() {
+		family, offset, size = unix.NFPROTO_IPV6, 24, 16
+	}
+	mask := ipNet(p).Mask
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+	}
+}
+
+func established() []expr.Any {
+	state := binary.NativeEndian.AppendUint32(nil, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: state, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+}
+
+func redirectTo(port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
+		&expr.Redir{RegisterProtoMin: 1},
+	}
+}
+
+func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }

@@ -88,9 +88,9 @@ var modules = map[string]struct {
 	"github.com/coreos/go-systemd/v22":    {by: "daemon handover"},
 	"github.com/things-go/go-socks5":      {by: "inbound"},
 	"github.com/spf13/viper":              {by: "config"},
-	"github.com/go-viper/mapstructure/v2": {by: "config"},                                                       // viper's decoder, made strict
-	"go.yaml.in/yaml/v3":                  {by: "config convert", tests: true},                                  // viper drops the positions of keys
-	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},                                       // not linked into the binary
+	"github.com/go-viper/mapstructure/v2": {by: "config"},                                                               // viper's decoder, made strict
+	"go.yaml.in/yaml/v3":                  {by: "config convert", tests: true},                                          // viper drops the positions of keys
+	"github.com/invopop/jsonschema":       {by: "config/internal/schema"},                                               // not linked into the binary
 	"golang.org/x/sys":                    {by: "relay inbound daemon admin handover child isolate cmd/proxyd testkit"}, // admin: TCP_USER_TIMEOUT; cmd/proxyd: the size of a terminal; child: its foreground group; relay: splice, TCP_INFO; inbound: one look at whether a client is still there; daemon: the clock that systemd wants; handover: descriptors; isolate: namespaces, capabilities; testkit: a terminal
 	"github.com/vishvananda/netlink":      {by: "isolate"},
 	"github.com/google/nftables":          {by: "isolate"},

@@ -162,6 +162,35 @@ warn tunnels_ended [okx websocket paris-1] 9: 9 tunnels of okx websocket through
 	}
 }
 
+// What a probe has found against a pair whose feed lives is no event: it does not hold.
+// It is one when the feed has ended.
+func TestStandingsWaitForTheEndOfAFeed(t *testing.T) {
+	t.Parallel()
+	set, err := upstream.NewSet(testkit.Config(t, `{default: direct, pools: {asia: {proxies: [{name: tokyo-1, url: "http://127.0.0.1:1"}]}}}`), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []event.Event
+	s := newStandings(set.Upstreams(), func(e event.Event) { events = append(events, e) })
+	_, end := set.Adopt("asia", "tokyo-1", "okx", catalog.KindWebsocket)
+	for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
+		set.Upstream("tokyo-1").SetVerdict("okx", k, upstream.Verdict{Word: upstream.WordGeoblocked})
+	}
+	s.compare(set.Upstreams())
+	const http = "warn verdict [okx http tokyo-1] 0: okx http through tokyo-1: geoblocked, before: ok"
+	if got := summary(events); got != http {
+		t.Errorf("while the feed lives:\n%s\nwant\n%s", got, http)
+	}
+	end()
+	s.compare(set.Upstreams())
+	_, end = set.Adopt("asia", "tokyo-1", "okx", catalog.KindWebsocket) // which brings none
+	defer end()
+	s.compare(set.Upstreams())
+	if got, want := summary(events), http+"\nwarn verdict [okx websocket tokyo-1] 0: okx websocket through tokyo-1: geoblocked, before: ok"; got != want {
+		t.Errorf("when it has ended:\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestStandingsAddWhatChanges(t *testing.T) {
 	t.Parallel()
 	set, err := upstream.NewSet(testkit.Config(t, `{default: direct, pools: {asia: {proxies: [{name: tokyo-1, url: "http://127.0.0.1:1"}, {name: tokyo-2, url: "http://127.0.0.1:2"}]}}}`), nil, nil)

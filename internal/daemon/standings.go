@@ -45,7 +45,7 @@ var wordHints = map[upstream.Word]string{
 }
 
 // compare adds an event for each upstream and verdict that has changed since it was
-// called before.
+// called before. A verdict that comes while a feed contradicts it is news when it holds.
 func (s *standings) compare(upstreams []*upstream.Upstream) {
 	gone := map[pairName]bool{}
 	for p := range s.verdicts {
@@ -59,7 +59,7 @@ func (s *standings) compare(upstreams []*upstream.Upstream) {
 		}
 		for _, v := range u.Verdicts() {
 			p := pairName{u.Name(), v.Exchange, v.Kind}
-			if delete(gone, p); v.Verdict.Word != s.verdicts[p] && (v.Verdict.Word != upstream.WordOK || s.verdicts[p] != "") {
+			if delete(gone, p); v.Holds && v.Verdict.Word != s.verdicts[p] && (v.Verdict.Word != upstream.WordOK || s.verdicts[p] != "") {
 				s.verdict(p, v.Verdict)
 			}
 		}

@@ -265,6 +265,31 @@ func testUpgradeOfAFileThatLeaks(t *testing.T, watch string) {
 	}
 }
 
+// An upgrade reads the file itself: what a reload has said of it before it was corrected,
+// or spoilt in another manner, counts no more.
+func TestAnUpgradeReadsTheFileThatWasCorrected(t *testing.T) {
+	t.Parallel()
+	s := startService(t, "watch: false\n")
+	before := s.pids(t)
+	file := func(text string) string {
+		return withListen(loopback + "admin: unix:" + s.socket + "\nwatch: false\n" + text)
+	}
+	saving(file("defaults: direct\ndefault: nowhere\n"))(t, s.File)
+	if out, code := s.command(t, "reload"); code != 1 || !strings.Contains(out, "no pool of that name") {
+		t.Fatalf("the reload: exit code %d, %s", code, out)
+	}
+	saving(file("pools: {asia: {}}\n"))(t, s.File)
+	if out := s.upgrade(t, 1); !strings.Contains(out, "not in force") || !strings.Contains(out, "pools.asia") || strings.Contains(out, "default") {
+		t.Errorf("with another error: %s", out)
+	}
+	if after := s.pids(t); !slices.Equal(before, after) {
+		t.Fatalf("processes %v became %v", before, after)
+	}
+	saving(file(""))(t, s.File)
+	s.upgrade(t, 0)
+	testkit.Eventually(t, testkit.Patience, "another process", func() bool { return !slices.Contains(s.pids(t), before[0]) })
+}
+
 // A key that only the next version knows is for that to judge; what would go direct
 // by the rest of the file is not.
 //

@@ -5,7 +5,6 @@ import (
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -126,13 +125,6 @@ func (c *Config) RealPath() string {
 }
 
 func isUnknown(e Error) bool { return e.Message == unknownKey }
-
-// OnlyUnknown reports whether err is an Errors, and nothing but keys that this version
-// does not know are wrong: another version may know them.
-func OnlyUnknown(err error) bool {
-	var list Errors
-	return errors.As(err, &list) && !slices.ContainsFunc(list, func(e Error) bool { return !isUnknown(e) })
-}
 
 // readTree reads the file and lays the environment over it. The tree is nil
 // when it cannot be used. If only is not "", that one key is read even from a

@@ -117,27 +117,21 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	return err
 }
 
-// refuseFile returns why the next process must not begin with the file on disk: it
-// would put that in force, the guard of reload or not. A file with keys that this
-// version does not know is for the next one to judge, as is one that was saved just now.
+// refuseFile returns why the next process must not begin with the file on disk, as it is
+// now: it would put that in force, the guard of reload or not. A file with keys that this
+// version does not know is for the next one to judge, as is the first one with an error
+// that no reload has found yet.
 func (d *Daemon) refuseFile() error {
 	prev := d.snapshot.Load()
 	next, newlyDirect, err := d.candidate(prev, config.Options{SkipUnknown: true})
-	errs := d.file.Load().errors
-	var held []string
-	if err == nil {
-		held = slices.Concat(newlyDirect, config.ShrunkLists(prev.Config(), next.Config()))
-	}
 	switch {
-	case len(held) > 0:
-		errs = errorLines(holdBack(held))
-	case err == nil && len(errs) > 0:
-		if _, _, strict := d.candidate(d.snapshot.Load(), config.Options{}); config.OnlyUnknown(strict) {
-			return nil
-		}
+	case err == nil:
+		err = holdBack(slices.Concat(newlyDirect, config.ShrunkLists(prev.Config(), next.Config())))
+	case len(d.file.Load().errors) == 0:
+		return nil
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; correct it, or run: proxyd reload", errs[0])
+	if err != nil {
+		return fmt.Errorf("the file on disk is not in force, and the new process would begin with it: %s; correct it, or run: proxyd reload", errorLines(err)[0])
 	}
 	return nil
 }

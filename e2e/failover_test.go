@@ -112,29 +112,47 @@ func TestBadMembersAreLeftAlone(t *testing.T) {
 }
 
 // A member that is killed under traffic costs one request a second try, and no
-// request more than that. It has its tier for itself: beside another member one
-// that a busy machine has delayed, and so degraded, is not asked.
+// request more than that.
 func TestAKilledMemberIsOutWithinOneRequest(t *testing.T) {
 	t.Parallel()
-	echo := testkit.NewTCP(t, testkit.Echo)
 	for _, scheme := range []string{"http", "socks5", "socks4a"} {
-		dies, stays := echoing(t, scheme, echo.Addr), echoing(t, scheme, echo.Addr)
-		p := start(t, "pools: {asia: {proxies: ["+named("dies", dies)+", {name: stays, tier: 2, url: \""+stays.URL()+"\"}], eject: {base_seconds: 60}}}\nexchanges: {binance: {pool: asia, timeout_seconds: 20}}\ndefault: reject\n")
-		for range 6 {
-			opened(t, p, testkit.CONNECT11, target)
-		}
-		if d, s := len(dies.Asked()), len(stays.Asked()); d != 6 || s != 0 {
-			t.Fatalf("%s: it was asked %d times, the other one %d times", scheme, d, s)
-		}
-		dies.Stop()
-		for range 20 {
-			opened(t, p, testkit.CONNECT11, target)
-		}
-		testkit.Eventually(t, testkit.Patience, "the log has all", func() bool { return len(lines(p.Log.String(), `"msg":"tunnel open"`)) == 26 })
-		if n := met(p, "dies"); n != 1 {
-			t.Errorf("%s: %d requests met the dead member\n%s", scheme, n, told(p))
+		if before, after, p := killed(t, scheme, ", tier: 2"); before != [2]int{6, 0} || after != 1 {
+			t.Errorf("%s: the two were asked %d times, then %d requests met the dead one\n%s", scheme, before, after, told(p))
 		}
 	}
+}
+
+// So does one beside another of its tier, which had half of the requests.
+func TestAKilledMemberOfATierIsOutWithinOneRequest(t *testing.T) { // not beside the others, which would disturb it
+	for _, scheme := range []string{"http", "socks5", "socks4a"} {
+		undisturbed(t, func() (*proxyd, string) {
+			before, after, p := killed(t, scheme, "")
+			if before != [2]int{3, 3} || after != 1 {
+				return p, fmt.Sprintf("%s: the two were asked %d times, then %d requests met the dead one\n%s", scheme, before, after, told(p))
+			}
+			return p, ""
+		})
+	}
+}
+
+// killed has a member killed between requests. It returns how many of them were asked of
+// it and of the other one before, and how many met it later.
+func killed(t *testing.T, scheme, tierOfOther string) (before [2]int, after int, p *proxyd) {
+	t.Helper()
+	echo := testkit.NewTCP(t, testkit.Echo)
+	dies, stays := echoing(t, scheme, echo.Addr), echoing(t, scheme, echo.Addr)
+	other := strings.TrimSuffix(named("stays", stays), "}") + tierOfOther + "}"
+	p = start(t, "pools: {asia: {proxies: ["+named("dies", dies)+", "+other+"], eject: {base_seconds: 60}}}\nexchanges: {binance: {pool: asia, timeout_seconds: 20}}\ndefault: reject\n")
+	for range 6 {
+		opened(t, p, testkit.CONNECT11, target)
+	}
+	before = [2]int{len(dies.Asked()), len(stays.Asked())}
+	dies.Stop()
+	for range 20 {
+		opened(t, p, testkit.CONNECT11, target)
+	}
+	testkit.Eventually(t, testkit.Patience, "the log has all", func() bool { return len(lines(p.Log.String(), `"msg":"tunnel open"`)) == 26 })
+	return before, met(p, "dies"), p
 }
 
 // A member that is back after a fault is used again when as many probes in a row

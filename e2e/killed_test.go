@@ -28,8 +28,11 @@ func TestKilledDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ExpectEOF()
-	t.Logf("the client saw the end after %v", time.Since(killed))
 	testkit.Eventually(t, testkit.Patience, "the exchange has seen the end", func() bool { return echo.Open() == 0 })
+	took := time.Since(killed)
+	if t.Logf("both saw the end after %v", took); took > soon {
+		t.Error("that is not at once")
+	}
 	<-p.Done
 	if conn, err := net.Dial("tcp", p.Addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a new client gets %v, %v", conn, err)

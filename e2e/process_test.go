@@ -134,7 +134,7 @@ func TestASecondSignalClosesAtOnce(t *testing.T) {
 	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.ended(t, testkit.Patience/2); code != 0 {
+	if code := p.ended(t, 8*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	_, _ = c.ReadAll()

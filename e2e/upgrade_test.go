@@ -111,7 +111,7 @@ func TestTunnelsMoveToTheNewProcess(t *testing.T) {
 			}
 		}
 		done := time.Now()
-		testkit.Eventually(t, testkit.Patience, "the old process is gone", func() bool { return !slices.Contains(s.pids(t), old[0]) })
+		testkit.Eventually(t, 5*time.Second, "the old process is gone", func() bool { return !slices.Contains(s.pids(t), old[0]) })
 		t.Logf("upgrade %d: the old process was gone after %v more", i, time.Since(done))
 		old = s.pids(t)
 		if len(old) != 1 {

@@ -258,14 +258,18 @@ func TestALivingFeedSpeaksForItsExit(t *testing.T) {
 	live = startFeeds(t, g.Addr, "stream.binance.com:443", 1, 50*time.Millisecond, testkit.SOCKS5) // as the last one left
 	g.says(t, "no longer drained", "resume", "second")
 	g.leaves(t, "stream.binance.com", "first")
-	testkit.Eventually(t, testkit.Patience, "no verdict holds against a living feed", func() bool {
-		out, _ := g.command(t, "status") // until the feed is back, it says why it was lost
+	const holds = "binance websocket: blocked (for "
+	if out, _ := g.command(t, "status"); strings.Contains(inOneLine(out), holds) {
+		t.Errorf("a verdict holds against a living feed:\n%s", out)
+	}
+	testkit.Eventually(t, testkit.Patience, "the feed is back", func() bool { // until then status says why it was lost
+		out, _ := g.command(t, "status")
 		return !strings.Contains(out, "blocked")
 	})
 	live.end(t)
 	testkit.Eventually(t, testkit.Patience, "it holds again", func() bool {
 		out, _ := g.command(t, "status")
-		return strings.Contains(inOneLine(out), "binance websocket: blocked (for ")
+		return strings.Contains(inOneLine(out), holds)
 	})
 	g.leaves(t, "stream.binance.com", "second")
 }

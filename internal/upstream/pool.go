@@ -180,22 +180,26 @@ type Unavailable struct {
 const maxUnavailable = 5
 
 // Unavailable returns why members may not be used for an exchange and a kind, of
-// the first few that are enabled, those that are drained before others; of all of them
-// if none is enabled.
+// the first few that are enabled: those that are drained, those that are tried all the
+// same, then others; if none is enabled, of those that are not.
 func (p *Pool) Unavailable(exchange string, kind catalog.Kind) (list []Unavailable) {
 	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
 	add := func(most int, which func(m *Member) bool) {
-		for i := range p.members {
-			if m := &p.members[i]; len(list) < most && which(m) {
+		for i := 0; i < len(p.members) && len(list) < most; i++ {
+			if m := &p.members[i]; which(m) {
 				list = append(list, m.unavailable(&l))
 			}
 		}
 	}
+	enabled := func(want availability) func(m *Member) bool {
+		return func(m *Member) bool {
+			at, _ := l.at(m.state)
+			return m.Enabled && at == want && !m.Drained(exchange)
+		}
+	}
 	add(maxUnavailable-2, func(m *Member) bool { return m.Enabled && m.Drained(exchange) })
-	add(maxUnavailable, func(m *Member) bool {
-		at, _ := l.at(m.state)
-		return m.Enabled && at > degraded && !m.Drained(exchange)
-	})
+	add(maxUnavailable, enabled(avoided))
+	add(maxUnavailable, enabled(never))
 	if len(list) == 0 {
 		add(maxUnavailable, func(m *Member) bool { return !m.Enabled })
 	}

@@ -1,7 +1,10 @@
 package upstream
 
 import (
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -55,4 +58,24 @@ func (p *Pool) Standings(t Target) PoolStatus {
 		s.Members = append(s.Members, MemberStatus{m.name, m.Weight, m.Tier, word})
 	}
 	return s
+}
+
+// The first few members that cannot be used have among them one that is drained and
+// one that is tried all the same, wherever they stand.
+func TestUnavailableNamesADrainAndWhatIsTriedFirst(t *testing.T) {
+	t.Parallel()
+	s := load(t, poolOfMany(12, "failover"), nil)
+	for _, u := range s.Upstreams() {
+		u.SetVerdict("okx", kindHTTP, Verdict{Word: WordRateLimited, Until: time.Now().Add(time.Hour)})
+	}
+	s.Upstream("m10").SetVerdict("okx", kindHTTP, Verdict{Word: WordBlocked})
+	s.Upstream("m11").SetDrained("okx", true)
+	var got []string
+	for _, u := range only(t, s).Unavailable("okx", kindHTTP) {
+		got = append(got, fmt.Sprint(u.Upstream, " ", u.Why, " ", u.Tried))
+	}
+	want := "m11 drained for okx false, m10 blocked true, m0 rate_limited false, m1 rate_limited false, m2 rate_limited false"
+	if text := strings.Join(got, ", "); text != want {
+		t.Errorf("%s, want %s", text, want)
+	}
 }

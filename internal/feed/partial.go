@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -121,7 +122,7 @@ func (p *pair) cured(snap *router.Router, configured time.Time) bool {
 		case failure.NoUpstream:
 			return p.noMember != nil
 		case failure.Budget:
-			return outOfBudget(snap, p.key.exchange)
+			return snap == nil || !p.hasRoom(snap)
 		case failure.Denied:
 			return p.outbound == "" || p.outbound == "reject" || !c.last.Before(configured)
 		}
@@ -129,18 +130,13 @@ func (p *pair) cured(snap *router.Router, configured time.Time) bool {
 	})
 }
 
-// outOfBudget reports whether a limit that holds back connections to an exchange has no
-// room now.
-func outOfBudget(snap *router.Router, exchange string) bool {
-	if snap == nil {
-		return true
+// hasRoom reports whether the limits on the pair's outbound have room for a connection.
+func (p *pair) hasRoom(snap *router.Router) bool {
+	pool := p.pool
+	if p.outbound == "" { // it has no entry
+		_, pool = outboundOf(snap, snap.Config().Default.Of(p.key.kind))
 	}
-	for _, r := range snap.Set().Budgets().Rows() {
-		if !r.Limits.Watch && r.Remaining == 0 && (r.Budget.Exchange == "" || r.Budget.Exchange == exchange) {
-			return true
-		}
-	}
-	return false
+	return cmp.Or(pool, snap.Set().Direct()).HasRoom(p.key.exchange, p.key.kind)
 }
 
 // carriers returns the upstreams that carry tunnels of the pair.

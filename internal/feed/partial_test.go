@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/failure"
 	"proxyd/internal/feed"
 	"proxyd/internal/tunnel"
@@ -142,6 +143,36 @@ func TestLossThatClientsHaveGivenUp(t *testing.T) {
 			if row := r.row("okx", "websocket"); row.State.Bad() {
 				t.Errorf("%s, 9 s later: %s: %s", class, row.State, row.Text)
 			}
+		}
+	})
+	limited := strings.Replace(twoUpstreams, "websocket: asia", "websocket: {pool: asia, limits: {max_connections: 1, queue_seconds: 1}}", 1)
+	limited = strings.Replace(limited, "http: asia", "http: {pool: asia, limits: {max_connections: 1}}", 1)
+	onClock(t, limited, func(r *records) {
+		set := r.router.Load().Set()
+		set.Activate()
+		use := func(upstream string, kind catalog.Kind) (release func()) {
+			_, release = set.Adopt("asia", upstream, "okx", kind)
+			return release
+		}
+		end := use("tokyo-1", ws)
+		use("tokyo-2", ws)
+		use("tokyo-1", rest) // tokyo-2 has room for it
+		for _, kind := range []catalog.Kind{ws, rest} {
+			for range 3 {
+				r.refuse(kind, failure.Budget, nil)
+			}
+		}
+		time.Sleep(time.Minute)
+		if row := r.row("okx", "websocket"); row.State != feed.Lost {
+			t.Errorf("its limits are used up: %s: %s", row.State, row.Text)
+		}
+		if row := r.row("okx", "http"); row.State.Bad() {
+			t.Errorf("one of two exits has room: %s: %s", row.State, row.Text)
+		}
+		end()
+		time.Sleep(2 * time.Second)
+		if row := r.row("okx", "websocket"); row.State.Bad() {
+			t.Errorf("there is room again: %s: %s", row.State, row.Text)
 		}
 	})
 	onClock(t, twoUpstreams, func(r *records) {

@@ -192,6 +192,19 @@ func (p *Pool) BudgetRows(member string, t Target) []limit.Row {
 	return l.shared.limits.RowsOf(p.requirement(i, &l).budgets)
 }
 
+// HasRoom reports whether the limits on some member that is enabled have room for a
+// connection now, for an exchange and a kind.
+func (p *Pool) HasRoom(exchange string, kind catalog.Kind) bool {
+	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
+	full := func(r limit.Row) bool { return !r.Limits.Watch && r.Remaining == 0 }
+	for i := range p.members {
+		if p.members[i].Enabled && !slices.ContainsFunc(l.shared.limits.RowsOf(p.requirement(i, &l).budgets), full) {
+			return true
+		}
+	}
+	return false
+}
+
 // Adopt counts a tunnel that another process has opened and handed over, also in
 // its budgets, until release is called. u is this set's upstream for it; without
 // one of that name both are nil.

@@ -89,7 +89,7 @@ func (v *statusView) lost(s admin.Status) {
 	if len(s.Headlines) > 0 {
 		line1 = s.Headlines[0]
 	}
-	for _, rows := range sameCause(s.Exchanges) {
+	for _, rows := range feed.SameCause(s.Exchanges) {
 		e := rows[0]
 		head := v.paint(red, strings.ToUpper(string(e.State))) + " "
 		since := " since " + localTime(e.Since, v.now)
@@ -104,7 +104,7 @@ func (v *statusView) lost(s admin.Status) {
 			v.wrapped(strings.ToUpper(string(e.State))+" ", strings.TrimSpace(since)+": "+e.Cause)
 			var quiet []*feed.Exchange
 			for _, e := range rows {
-				if e.State == feed.Lost && !e.Asked() {
+				if e.Unused() {
 					quiet = append(quiet, e)
 					continue
 				}
@@ -122,30 +122,10 @@ func (v *statusView) lost(s admin.Status) {
 
 func (v *statusView) rowName(e *feed.Exchange) string {
 	name := cutName(e.Exchange, v.width-44) + " " + e.Kind
-	if e.State == feed.Lost && !e.Asked() {
+	if e.Unused() {
 		name += " (unused)"
 	}
 	return name
-}
-
-// sameCause returns the rows that are lost, those of one cause together, in their
-// order.
-func sameCause(rows []feed.Exchange) (groups [][]*feed.Exchange) {
-	at := map[[2]string]int{}
-	for i := range rows {
-		e := &rows[i]
-		if !e.State.Bad() {
-			continue
-		}
-		key := [2]string{string(e.State), cmp.Or(e.Cause, e.Exchange+" "+e.Kind)}
-		if n, known := at[key]; known {
-			groups[n] = append(groups[n], e)
-			continue
-		}
-		at[key] = len(groups)
-		groups = append(groups, []*feed.Exchange{e})
-	}
-	return groups
 }
 
 // The widths of names in tables.
@@ -180,7 +160,7 @@ func (v *statusView) feeds(s admin.Status) {
 		case e.State == feed.NoTraffic:
 			quiet = append(quiet, e)
 			continue
-		case e.State == feed.Lost && !e.Asked(): // it stands above
+		case e.Unused(): // it stands above
 			continue
 		}
 		v.exchange(&g, e, list)

@@ -122,44 +122,21 @@ func headLine(losses []loss) (line string, full int) {
 
 // lossesOf returns the losses in the order of the rows; those with the same cause
 // are one.
-func lossesOf(rows []feed.Exchange, now time.Time) []loss {
-	type cause struct {
-		state feed.State
-		text  string
-	}
-	same := map[cause][]*feed.Exchange{}
-	var order []cause
-	for i := range rows {
-		e := &rows[i]
-		if !e.State.Bad() {
-			continue
-		}
-		c := cause{e.State, e.Cause}
-		if e.Cause == "" {
-			c.text = e.Text
-		}
-		if same[c] == nil {
-			order = append(order, c)
-		}
-		same[c] = append(same[c], e)
-	}
-	losses := make([]loss, len(order))
-	for i, c := range order {
-		group := same[c]
+func lossesOf(rows []feed.Exchange, now time.Time) (losses []loss) {
+	for _, group := range feed.SameCause(rows) {
+		l := loss{text: group[0].Text}
 		for _, e := range group {
-			losses[i].names = append(losses[i].names, rowName(e))
+			l.names = append(l.names, rowName(e))
 		}
-		switch {
-		case c.state == feed.Silent:
-			losses[i].text = "silent since " + printable.Clock(earliest(group), now) + ": " + group[0].Text
-			if len(group) > 1 {
-				losses[i].text = silentTogether(group, now)
-			}
-		case len(group) > 1 && group[0].Cause != "":
-			losses[i].text = together(group, now)
-		default:
-			losses[i].text = group[0].Text
+		switch silent := group[0].State == feed.Silent; {
+		case silent && len(group) == 1:
+			l.text = "silent since " + printable.Clock(group[0].Since, now) + ": " + l.text
+		case silent:
+			l.text = silentTogether(group, now)
+		case len(group) > 1:
+			l.text = together(group, now)
 		}
+		losses = append(losses, l)
 	}
 	return losses
 }
@@ -186,11 +163,12 @@ func silentTogether(group []*feed.Exchange, now time.Time) string {
 	for _, e := range group {
 		open, silent = open+e.Tunnels, silent+e.Silent
 	}
-	count := fmt.Sprint(silent)
+	count := ""
 	if open > silent {
-		count = fmt.Sprintf("%d of %d", silent, open)
+		count = fmt.Sprint(silent, " of ")
 	}
-	return fmt.Sprintf("silent since %s, %s tunnels: %s", printable.Clock(earliest(group), now), count, group[0].Cause)
+	count += printable.Count(max(open, silent), "tunnel", "tunnels")
+	return fmt.Sprintf("silent since %s, %s: %s", printable.Clock(earliest(group), now), count, group[0].Cause)
 }
 
 // earliest returns when the first of rows got its state.
@@ -200,7 +178,7 @@ func earliest(group []*feed.Exchange) time.Time {
 
 // rowName returns an exchange and kind, and whether no client misses it.
 func rowName(e *feed.Exchange) string {
-	if e.State == feed.Lost && !e.Asked() {
+	if e.Unused() {
 		return e.Exchange + " " + e.Kind + " (unused)"
 	}
 	return e.Exchange + " " + e.Kind

@@ -7,7 +7,6 @@ import (
 
 	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
-	"proxyd/internal/upstream"
 )
 
 // hints are what to do about a class of failures; UPSTREAM stands for the names,
@@ -79,19 +78,6 @@ func (p *pair) hint(file string) string {
 	}
 	slices.Sort(names)
 	return withResume(p.drained(), p.expand(file, cmp.Or(hints[last.class], hintNoMember), names...))
-}
-
-// ejectedFor returns the class for which all of some upstreams are ejected, "" for none.
-func ejectedFor(list []upstream.Unavailable) (class failure.Class) {
-	for i, u := range list {
-		why, ok := strings.CutPrefix(u.Why, "ejected (")
-		why = strings.TrimSuffix(why, ")")
-		if !ok || i > 0 && failure.Class(why) != class {
-			return ""
-		}
-		class = failure.Class(why)
-	}
-	return class
 }
 
 // expand puts names into a hint: those of upstreams, or of all that p's failures name.

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -111,19 +112,22 @@ var turnedHints = map[upstream.Word]string{
 	upstream.WordRateLimited: "open fewer connections, or spread them over more exits",
 }
 
-// memberHint returns what to do about a pool without a healthy member.
+// memberHint returns what to do about a pool without a healthy member: where all that
+// are not drained have one reason, about that.
 func (p *pair) memberHint(file string) string {
-	others := slices.DeleteFunc(slices.Clone(p.noMember), func(u upstream.Unavailable) bool { return u.Drained != "" })
-	hint := hints[ejectedFor(others)]
-	if len(others) > 0 && !slices.ContainsFunc(others, func(u upstream.Unavailable) bool { return u.Why != others[0].Why }) && hint == "" {
-		hint = turnedHints[upstream.Word(others[0].Why)]
+	hint := ""
+	var names, reasons []string
+	for _, u := range p.noMember {
+		if u.Drained == "" {
+			names, reasons = append(names, u.Upstream), append(reasons, u.Why)
+		}
 	}
-	if hint == "" && len(others) > 0 {
+	if len(names) > 0 {
 		hint = hintNoMember
 	}
-	var names []string
-	for _, u := range others {
-		names = append(names, u.Upstream)
+	if reasons = slices.Compact(reasons); len(reasons) == 1 {
+		why := strings.TrimSuffix(strings.TrimPrefix(reasons[0], "ejected ("), ")")
+		hint = cmp.Or(turnedHints[upstream.Word(why)], hints[failure.Class(why)], hint)
 	}
 	return withResume(p.noMember, p.expand(file, hint, names...))
 }

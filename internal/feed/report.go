@@ -57,20 +57,14 @@ func (t *Table) exchanges(now time.Time, history bool) []Exchange {
 		}
 		row := Exchange{
 			Exchange: p.key.exchange, Kind: p.key.kind.String(), Configured: p.configured, Outbound: p.outbound,
-			State: p.state, Since: p.since, Text: p.words(t.sec, now), Hint: p.hint(t.file()),
+			State: p.state, Since: p.since, Hint: p.hint(t.file()), Retrying: p.retrying(now),
 		}
+		row.Text, row.Cause = p.words(t.sec, now)
 		if p.state.Bad() {
 			row.Lost = max(0, p.high-p.live)
 		}
-		switch s := p.silence(); {
-		case p.state == Lost:
-			row.Cause, row.Retrying = p.cause(), p.retrying(now)
-		case p.state == Silent && s != nil:
-			row.Cause, row.Silent = s.why, p.silentTunnels()
-		case p.noMember != nil:
-			row.Cause = memberWords(p.noMember, "")
-		default:
-			_, row.Cause = p.unwell(t.sec, now)
+		if p.state == Silent {
+			row.Silent = p.silentTunnels()
 		}
 		if history {
 			row.History = p.history(t.sec)
@@ -89,17 +83,35 @@ func Sort(rows []Exchange) { slices.SortFunc(rows, worse) }
 // tunnels lost first among them, and those that no client misses behind silent ones.
 func worse(a, b Exchange) int {
 	rank := func(e *Exchange) int {
-		switch e.State {
-		case Lost:
-			if !e.Asked() {
-				return 2
-			}
+		switch {
+		case e.Unused():
+			return 2
+		case e.State == Lost:
 			return 0
-		case Silent:
+		case e.State == Silent:
 			return 1
-		case OK, Idle, NoTraffic:
 		}
 		return 3
 	}
 	return cmp.Or(rank(&a)-rank(&b), b.Lost-a.Lost, strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Kind, b.Kind))
+}
+
+// SameCause returns the rows that are lost or silent, those of one state and cause
+// together, in their order.
+func SameCause(rows []Exchange) (groups [][]*Exchange) {
+	at := map[[2]string]int{}
+	for i := range rows {
+		e := &rows[i]
+		if !e.State.Bad() {
+			continue
+		}
+		key := [2]string{string(e.State), cmp.Or(e.Cause, e.Exchange+" "+e.Kind)}
+		n, known := at[key]
+		if !known {
+			n = len(groups)
+			at[key], groups = n, append(groups, nil)
+		}
+		groups[n] = append(groups[n], e)
+	}
+	return groups
 }

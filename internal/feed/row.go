@@ -45,10 +45,10 @@ type Exchange struct {
 	Counts
 }
 
-// Asked reports whether a client has asked for it in the last hour, or had tunnels when
-// it was lost.
-func (e *Exchange) Asked() bool {
-	return e.Lost > 0 || e.Failed > 0 || e.Opened > 0 || e.TunnelsMax > 0
+// Unused reports whether it is lost and no client misses it: none has asked for it in the
+// last hour, or had tunnels when it was lost.
+func (e *Exchange) Unused() bool {
+	return e.State == Lost && e.Lost == 0 && e.Failed == 0 && e.Opened == 0 && e.TunnelsMax == 0
 }
 
 // Degraded reports whether it is served, and something is wrong with it.

@@ -267,7 +267,8 @@ func (t *Table) announce(p *pair, now time.Time) {
 	}
 	p.announced = true
 	e := t.event(p, event.ExchangeLost, event.Error, now)
-	e.Text, e.Hint, e.Count = p.words(t.sec, now), p.hint(t.file()), max(0, p.high-p.live)
+	e.Text, _ = p.words(t.sec, now)
+	e.Hint, e.Count = p.hint(t.file()), max(0, p.high-p.live)
 	t.events = append(t.events, e)
 }
 

@@ -14,11 +14,12 @@ import (
 // maxNames is how many upstreams a text names.
 const maxNames = 4
 
-// words returns what is wrong with a pair in a second, or worth a note.
-func (p *pair) words(sec int64, now time.Time) string {
+// words returns what is wrong with a pair in a second, or worth a note, and the cause of
+// what is wrong; "" if nothing is.
+func (p *pair) words(sec int64, now time.Time) (text, cause string) {
 	switch p.state {
 	case Lost:
-		text := p.openWords(now)
+		text, cause = p.openWords(now), p.cause()
 		if p.retrying(now) {
 			text = fmt.Sprintf("%s open, no failure since %s, ok when a new one has lasted 5 s; before", printable.Count(p.live, "tunnel is", "tunnels are"), printable.Clock(p.lastFailure(), now))
 		}
@@ -28,35 +29,35 @@ func (p *pair) words(sec int64, now time.Time) string {
 		if !strings.Contains(text, "until ") && !strings.Contains(text, "since ") {
 			text += ", since " + printable.Clock(p.since, now)
 		}
-		if cause := p.cause(); cause != "" {
+		if cause != "" {
 			text += ": " + cause
 		}
-		return text
 	case Silent:
 		if s := p.silence(); s != nil {
-			return s.Text
+			text, cause = s.Text, s.why
 		}
-	case OK:
-		if p.noMember != nil {
-			return memberWords(p.noMember, " for new connections")
+	case OK, Idle:
+		switch text, cause = p.unwell(sec, now); {
+		case p.state == OK && p.noMember != nil:
+			text, cause = memberWords(p.noMember, " for new connections"), memberWords(p.noMember, "")
+		case p.state == Idle && text == "":
+			text = p.idleWords(now)
 		}
-		text, _ := p.unwell(sec, now)
-		return text
-	case Idle:
-		if text, _ := p.unwell(sec, now); text != "" {
-			return text
-		}
-		if by := p.lastClose.By; !p.answered.After(p.ended) && by != "" {
-			return "idle since " + printable.Clock(p.ended, now) + ": last closed by " + who(by)
-		}
-		return "idle since " + printable.Clock(latest(p.ended, p.answered), now)
 	case NoTraffic:
+		text = "no traffic yet"
 		if p.inherited > 0 {
-			return "no traffic in this process yet; the one before it had " + printable.Count(p.inherited, "tunnel", "tunnels")
+			text = "no traffic in this process yet; the one before it had " + printable.Count(p.inherited, "tunnel", "tunnels")
 		}
-		return "no traffic yet"
 	}
-	return ""
+	return text, cause
+}
+
+// idleWords returns since when a pair is idle, and who ended its last tunnel.
+func (p *pair) idleWords(now time.Time) string {
+	if by := p.lastClose.By; !p.answered.After(p.ended) && by != "" {
+		return "idle since " + printable.Clock(p.ended, now) + ": last closed by " + who(by)
+	}
+	return "idle since " + printable.Clock(latest(p.ended, p.answered), now)
 }
 
 // openWords returns how many tunnels are open, and how many were before.

@@ -110,7 +110,7 @@ func headLine(losses []loss) (line string, full int) {
 	for i, name := range others {
 		next := line + ", " + name
 		if i == 0 {
-			next = line + "; lost too: " + name
+			next = line + "; bad too: " + name
 		}
 		if len(next)+len(more(len(others)-i-1)) > lineWidth {
 			return line + more(len(others)-i), 1

@@ -56,13 +56,18 @@ func TestLineOfLostExchanges(t *testing.T) {
 		},
 		"two causes": {
 			[]feed.Exchange{lostRow("binance", 40, denied), lostRow("okx", 9, "overload")},
-			[]string{"BAD: binance websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2; lost too: okx websocket",
+			[]string{"BAD: binance websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: upstream_denied by tokyo-1, tokyo-2; bad too: okx websocket",
 				"BAD: okx websocket: 0 tunnels (9 until 10:17:56), 54 refused in 1 min: overload"},
 		},
 		"two causes, both short": {
 			[]feed.Exchange{lostRow("okx", 40, "overload"), lostRow("bybit", 9, denied), {Exchange: "okx", Kind: "http", State: feed.Lost, Cause: "a is drained", Text: "0 tunnels"}},
-			[]string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: overload; lost too: bybit websocket, okx http (unused)",
+			[]string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: overload; bad too: bybit websocket, okx http (unused)",
 				"BAD: bybit websocket: 0 tunnels (9 until 10:17:56), 54 refused in 1 min: upstream_denied by tokyo-1, tokyo-2", "BAD: okx http (unused): 0 tunnels"},
+		},
+		"a silence behind a loss": {
+			[]feed.Exchange{lostRow("okx", 40, "overload"), {Exchange: "bybit", Kind: "websocket", State: feed.Silent, Silent: 3, Cause: "a", Since: time.Date(2026, 11, 30, 10, 17, 56, 0, time.Local), Text: "3 of 3 tunnels through paris-1 (fewer than 200 bytes in 12 s); a", Counts: feed.Counts{Tunnels: 3}}},
+			[]string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: overload; bad too: bybit websocket",
+				"BAD: bybit websocket: silent since 2026-11-30 10:17:56: 3 of 3 tunnels through paris-1 (fewer than 200 bytes in 12 s); a"},
 		},
 		"one with a long cause": {[]feed.Exchange{lostRow("okx", 40, long)}, []string{"BAD: okx websocket: 0 tunnels (40 until 10:17:56), 240 refused in 1 min: " + long}},
 		"the first of two is long": {

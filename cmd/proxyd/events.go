@@ -15,6 +15,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/event"
+	"proxyd/internal/printable"
 )
 
 func eventsCommand() *cobra.Command {
@@ -219,7 +220,7 @@ func (l *eventLog) print(e event.Event) error {
 	if l.json {
 		return json.NewEncoder(l.out).Encode(e)
 	}
-	v := statusView{width: l.width, colour: l.colour, now: time.Now()}
+	v := layout{width: l.width, colour: l.colour}
 	if l.width < minEventWidth { // a line each
 		line := fmt.Sprintf("%s  %-5s  %s", e.Time.Local().Format(time.DateTime), e.Severity, eventWords(e))
 		if e.Hint != "" {
@@ -227,7 +228,7 @@ func (l *eventLog) print(e event.Event) error {
 		}
 		v.line(v.paint(severityColours[e.Severity], line))
 	} else {
-		head := fmt.Sprintf("%s  %-5s  ", localTime(e.Time, v.now), e.Severity)
+		head := fmt.Sprintf("%s  %-5s  ", printable.Clock(e.Time, time.Now()), e.Severity)
 		v.wrappedIn(severityColours[e.Severity], head, eventWords(e))
 		if e.Hint != "" {
 			v.wrappedIn(grey, strings.Repeat(" ", len(head)), e.Hint)

@@ -112,7 +112,7 @@ func askStatus(cmd *cobra.Command, client *admin.Client) (admin.Status, error) {
 func statusOrError(cmd *cobra.Command, client *admin.Client) func(width int) string {
 	s, err := askStatus(cmd, client)
 	return func(width int) string {
-		v := statusView{width: width, colour: os.Getenv("NO_COLOR") == "", now: time.Now()}
+		v := statusView{layout: layout{width: width, colour: os.Getenv("NO_COLOR") == ""}, now: time.Now()}
 		if err != nil {
 			v.problem("proxyd: " + err.Error())
 		} else {
@@ -134,7 +134,7 @@ func showStatus(cmd *cobra.Command, client *admin.Client, format string, again b
 		}
 		return printJSON(out, s)
 	}
-	v := statusView{width: defaultWidth, now: time.Now()}
+	v := statusView{layout: layout{width: defaultWidth}, now: time.Now()}
 	if file, ok := out.(*os.File); ok && terminal(file) {
 		v.colour = os.Getenv("NO_COLOR") == ""
 		if width, _ := terminalSize(file); width > 0 {
@@ -182,6 +182,59 @@ func frame(text string, height int) string {
 	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\x1b[J"
 }
 
+// layout collects lines of at most width columns, but for the problems: those are for
+// searching and copying, and stay whole.
+type layout struct {
+	strings.Builder
+	width  int
+	colour bool
+}
+
+// The colours, of ECMA-48.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	grey   = "90"
+	bold   = "1"
+)
+
+func (l *layout) paint(colour, text string) string {
+	if !l.colour || colour == "" || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (l *layout) line(text string) { l.WriteString(text + "\n") }
+
+func (l *layout) problem(text string) { l.line(l.paint(red, text)) }
+
+// wrapped writes text behind a head, at most width columns wide.
+func (l *layout) wrapped(head, text string) { l.wrappedIn("", head, text) }
+
+func (l *layout) wrappedIn(colour, head, text string) {
+	for _, part := range wrap(text, l.width-len(head)) {
+		l.line(l.paint(colour, head+part))
+		head = strings.Repeat(" ", len(head))
+	}
+}
+
+// wrap cuts text at spaces, into parts of at most width bytes; a word that is longer
+// is cut.
+func wrap(text string, width int) (parts []string) {
+	width = max(width, 20)
+	for len(text) > width {
+		at := strings.LastIndexByte(text[:width+1], ' ')
+		if at <= 0 {
+			parts, text = append(parts, text[:width]), text[width:]
+			continue
+		}
+		parts, text = append(parts, text[:at]), text[at+1:]
+	}
+	return append(parts, text)
+}
+
 // grid is a table of short cells, with notes below rows.
 type grid struct {
 	head  []string
@@ -203,7 +256,7 @@ func (g *grid) add(colour string, cells ...string) {
 func (g *grid) note(text string) { g.rows[len(g.rows)-1].note = text }
 
 // grid writes a table; what does not fit is wrapped in notes, and cut in rows.
-func (v *statusView) grid(g grid) {
+func (l *layout) grid(g grid) {
 	widths := make([]int, len(g.head))
 	for i, cell := range g.head {
 		widths[i] = len(cell)
@@ -226,16 +279,16 @@ func (v *statusView) grid(g grid) {
 			}
 		}
 		line := strings.TrimRight(b.String(), " ")
-		if len(line) > v.width {
-			line = line[:v.width-3] + "..."
+		if len(line) > l.width {
+			line = line[:l.width-3] + "..."
 		}
-		v.line(v.paint(colour, line))
+		l.line(l.paint(colour, line))
 	}
 	write(bold, g.head)
 	for _, r := range g.rows {
 		write(r.colour, r.cells)
 		if r.note != "" {
-			v.wrapped("    ", r.note)
+			l.wrapped("    ", r.note)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"proxyd/internal/admin"
 	"proxyd/internal/feed"
+	"proxyd/internal/printable"
 )
 
 // --watch goes on, through a time without a daemon too, until it is ended.
@@ -108,7 +109,7 @@ func illStatus(now time.Time) admin.Status {
 func TestStatusFits80Columns(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	v := statusView{width: 80, now: now}
+	v := statusView{layout: layout{width: 80}, now: now}
 	v.status(illStatus(now))
 	text := v.String()
 	for i, line := range strings.Split(text, "\n") {
@@ -142,7 +143,7 @@ func TestStatusOfLossesThatNoClientMisses(t *testing.T) {
 			s.Exchanges = append(s.Exchanges, e)
 		}
 	}
-	v := statusView{width: 80, now: time.Now()}
+	v := statusView{layout: layout{width: 80}, now: time.Now()}
 	v.status(s)
 	out := v.String()
 	for _, want := range []string{"  okx http: 0 tunnels, since 10:17:56\n", "  unused: aevo, alpaca, okx websocket\n"} {
@@ -166,7 +167,7 @@ func TestStatusNamesRowsThatRetryAndThoseThatAreDegraded(t *testing.T) {
 		},
 		Tunnels: []admin.Count{{Exchange: "okx", Kind: "websocket", Upstream: "a", Tunnels: 3}, {Exchange: "bybit", Kind: "http", Upstream: "b"}},
 	}
-	v := statusView{width: 80, now: time.Now()}
+	v := statusView{layout: layout{width: 80}, now: time.Now()}
 	v.status(s)
 	for _, want := range []string{"\nretrying okx      websocket a ", "\ndegraded bybit    http      b "} {
 		if !strings.Contains(v.String(), want) {
@@ -189,13 +190,13 @@ func TestStatusJoinsLossesOfOneCause(t *testing.T) {
 	}
 	s.Headlines = []string{"BAD: bybit websocket, okx websocket: 0 tunnels, 12 lost, since 10:17:56: upstream_refused by paris-1"}
 	s.Exchanges = []feed.Exchange{lost("bybit", "upstream_refused by paris-1"), lost("okx", "upstream_refused by paris-1")}
-	at := " since " + localTime(now, now)
+	at := " since " + printable.Clock(now, now)
 	for _, want := range []string{ // two, then one
 		"\nLOST" + at + ": upstream_refused by paris-1\n  bybit websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n" +
 			"  okx websocket: 0 tunnels (6 until 10:17:56), 18 refused in 1 min\n  what to do: proxyd probe bybit\n",
 		"\nLOST bybit websocket" + at + "\n  what to do: proxyd probe bybit\n",
 	} {
-		v := statusView{width: 80, now: now}
+		v := statusView{layout: layout{width: 80}, now: now}
 		v.lost(s)
 		if v.String() != want {
 			t.Errorf("%q, want %q", v.String(), want)
@@ -216,7 +217,7 @@ func TestStatusCallsOnlySilentFeedsSilent(t *testing.T) {
 		{Exchange: "okx", Kind: "websocket", Upstream: "paris-1", Tunnels: 3},
 		{Exchange: "okx", Kind: "websocket", Upstream: "paris-2", Tunnels: 3, Silent: true},
 	}
-	v := statusView{width: 80, now: now}
+	v := statusView{layout: layout{width: 80}, now: now}
 	v.feeds(s)
 	if text := v.String(); !strings.Contains(text, "\nok     okx      websocket paris-1") || !strings.Contains(text, "\nsilent okx      websocket paris-2") {
 		t.Error(text)

@@ -12,58 +12,10 @@ import (
 	"proxyd/internal/printable"
 )
 
-// statusView writes a status for people, in lines of at most width columns, but for
-// the problems: those are for searching and copying, and stay whole.
+// statusView writes a status for people.
 type statusView struct {
-	strings.Builder
-	width  int
-	colour bool
-	now    time.Time
-}
-
-// The colours, of ECMA-48.
-const (
-	red    = "31"
-	green  = "32"
-	yellow = "33"
-	grey   = "90"
-	bold   = "1"
-)
-
-func (v *statusView) paint(colour, text string) string {
-	if !v.colour || colour == "" || text == "" {
-		return text
-	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
-}
-
-func (v *statusView) line(text string) { v.WriteString(text + "\n") }
-
-func (v *statusView) problem(text string) { v.line(v.paint(red, text)) }
-
-// wrapped writes text behind a head, at most width columns wide.
-func (v *statusView) wrapped(head, text string) { v.wrappedIn("", head, text) }
-
-func (v *statusView) wrappedIn(colour, head, text string) {
-	for _, part := range wrap(text, v.width-len(head)) {
-		v.line(v.paint(colour, head+part))
-		head = strings.Repeat(" ", len(head))
-	}
-}
-
-// wrap cuts text at spaces, into parts of at most width bytes; a word that is longer
-// is cut.
-func wrap(text string, width int) (parts []string) {
-	width = max(width, 20)
-	for len(text) > width {
-		at := strings.LastIndexByte(text[:width+1], ' ')
-		if at <= 0 {
-			parts, text = append(parts, text[:width]), text[width:]
-			continue
-		}
-		parts, text = append(parts, text[:at]), text[at+1:]
-	}
-	return append(parts, text)
+	layout
+	now time.Time
 }
 
 // status writes all of it, the worst first.
@@ -92,7 +44,7 @@ func (v *statusView) lost(s admin.Status) {
 	for _, rows := range feed.SameCause(s.Exchanges) {
 		e := rows[0]
 		head := v.paint(red, strings.ToUpper(string(e.State))) + " "
-		since := " since " + localTime(e.Since, v.now)
+		since := " since " + printable.Clock(e.Since, v.now)
 		v.line("")
 		switch name := v.rowName(e); {
 		case len(rows) == 1:
@@ -370,13 +322,4 @@ func listenerWords(l admin.Listener) string {
 		words = append(words, "kind "+l.Kind)
 	}
 	return strings.Join(words, ", ")
-}
-
-// localTime returns a time of the day here, with the date if it is another one.
-func localTime(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return t.Format(time.TimeOnly)
-	}
-	return t.Format(time.DateTime)
 }

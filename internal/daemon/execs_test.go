@@ -42,8 +42,8 @@ func TestExecsCountByLabel(t *testing.T) {
 		r.Text = fmt.Sprint(i)
 		e.observe(r)
 	}
-	if n := len(e.rows()); n != maxExecs {
-		t.Errorf("%d rows", n)
+	if rows := e.rows(); len(rows) != maxExecs || rows[0].Label != "exec-7" { // it has a tunnel
+		t.Errorf("%d rows, the oldest of %s", len(rows), rows[0].Label)
 	}
 	for i := range 2 * maxExecRefusals {
 		r := record(tunnel.Refused, "exec-9", "")

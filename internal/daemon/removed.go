@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -110,7 +111,7 @@ func (l leftTunnels) hint() string {
 }
 
 // leftBy returns what a reload has given another route, and goes on along the one before:
-// open tunnels keep theirs. Those that a listener's use has routed are not among them.
+// open tunnels keep theirs. Those that a listener has routed are not among them.
 func leftBy(prev, next *router.Router, each func(func(tunnel.Live) bool)) (list []leftTunnels) {
 	type host struct {
 		name string
@@ -119,7 +120,8 @@ func leftBy(prev, next *router.Router, each func(func(tunnel.Live) bool)) (list 
 	}
 	pools := map[host][2]*upstream.Pool{}
 	each(func(t tunnel.Live) bool {
-		if t.Member == nil || next.Config().OnRemoved == "drain" && !next.Set().Has(t.Member) { // which closes it
+		closes := next.Config().OnRemoved == "drain" && t.Member != nil && !next.Set().Has(t.Member)
+		if t.Member == nil || closes || strings.HasPrefix(t.Rule, "listener ") {
 			return true
 		}
 		h := host{t.Host, t.Port, t.Kind}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -67,7 +68,7 @@ func withOlder(rows []feed.Exchange, older []admin.Process) []feed.Exchange {
 			}
 			if row := &rows[i]; !row.State.Bad() {
 				row.State, row.Since, row.Cause = feed.Silent, e.Since, e.Cause
-				row.Tunnels += e.Tunnels
+				row.Tunnels, row.Silent = row.Tunnels+e.Tunnels, cmp.Or(e.Silent, e.Tunnels)
 				row.Text = fmt.Sprintf("%s (in process %d, generation %d)", e.Text, p.PID, p.Generation)
 				row.Hint = fmt.Sprintf("restart the clients, or end that process with its tunnels: kill %d", p.PID)
 			}

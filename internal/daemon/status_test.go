@@ -14,8 +14,8 @@ func TestSilenceInTheProcessBefore(t *testing.T) {
 	t.Parallel()
 	since := time.Now().Add(-time.Minute)
 	older := []admin.Process{{PID: 77, Generation: 1, Silent: []feed.Exchange{
-		{Exchange: "okx", Kind: "websocket", State: feed.Silent, Since: since, Text: "10 of 10 tunnels through paris-1", Cause: "paris-1"},
-		{Exchange: "kraken", Kind: "websocket", State: feed.Silent, Since: since, Text: "1 of 1 tunnel through paris-1"},
+		{Exchange: "okx", Kind: "websocket", State: feed.Silent, Since: since, Silent: 9, Text: "9 of 10 tunnels through paris-1", Cause: "paris-1", Counts: feed.Counts{Tunnels: 10}},
+		{Exchange: "kraken", Kind: "websocket", State: feed.Silent, Since: since, Text: "1 of 1 tunnel through paris-1", Counts: feed.Counts{Tunnels: 1}}, // of a version that does not say how many
 		{Exchange: "bybit", Kind: "websocket", State: feed.Silent, Since: since, Text: "1 of 1 tunnel through paris-1"},
 	}}}
 	rows := withOlder([]feed.Exchange{
@@ -29,10 +29,13 @@ func TestSilenceInTheProcessBefore(t *testing.T) {
 	}
 	want := `bybit lost 0 tunnels
 kraken silent 1 of 1 tunnel through paris-1 (in process 77, generation 1)
-okx silent 10 of 10 tunnels through paris-1 (in process 77, generation 1)
+okx silent 9 of 10 tunnels through paris-1 (in process 77, generation 1)
 binance no_traffic no traffic yet`
 	if strings.Join(got, "\n") != want {
 		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), want)
+	}
+	if rows[1].Silent != 1 || rows[2].Silent != 9 || rows[2].Tunnels != 10 {
+		t.Errorf("%d and %d of %d tunnels are silent", rows[1].Silent, rows[2].Silent, rows[2].Tunnels)
 	}
 	if row := rows[2]; !row.Since.Equal(since) || !strings.HasSuffix(row.Hint, ": kill 77") {
 		t.Errorf("%+v", row)

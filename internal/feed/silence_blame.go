@@ -109,7 +109,7 @@ func (s *scene) blameFor(f *feedSilence) blame {
 		if len(s.upstreams) == 1 {
 			why += ", or this machine's network: nothing leaves by another upstream"
 		}
-		return blame{blameUpstream, why, fmt.Sprintf("proxyd drain %s, then proxyd close --upstream %s: the clients reconnect through others", up, up)}
+		return blame{blameUpstream, why, fmt.Sprintf("if the pool has another member: proxyd drain %s, then proxyd close --upstream %s: the clients reconnect through it", up, up)}
 	case pair.silent > 1:
 		return blame{blameExchange, fmt.Sprintf("silent through %d upstreams: %s", pair.silent, x), "see the exchange's status page; " + again}
 	case through.going > own.going:

@@ -95,9 +95,10 @@ func TestEventsAnswerFilters(t *testing.T) {
 	at := serve(t, o, "")
 	o.Journal.Add(lostEvent("binance"))
 	o.Journal.Add(event.Event{Severity: event.Info, Type: event.UpstreamBack, Upstream: "old-1", Text: "back"})
+	o.Journal.Add(event.Event{Severity: event.Info, Type: event.Refused, Upstreams: []string{"old-2", "old-3"}, Text: "no"})
 	for path, want := range map[string]int{
-		"": 2, "?exchange=BINANCE": 1, "?exchange=okx": 0, "?upstream=old-1": 1, "?upstream=direct": 0, "?severity=warn": 1, "?since=1h": 2, "?kind=http": 0,
-		"?type=upstream_back&type=exchange_lost": 2, "?limit=1": 1, "?since=2020-01-02T03:04:05Z": 2,
+		"": 3, "?exchange=BINANCE": 1, "?exchange=okx": 0, "?upstream=old-1": 1, "?upstream=old-3": 1, "?upstream=direct": 0, "?severity=warn": 1, "?since=1h": 3, "?kind=http": 0,
+		"?type=upstream_back&type=exchange_lost": 2, "?limit=1": 1, "?since=2020-01-02T03:04:05Z": 3,
 	} {
 		var a event.Answer
 		r := get(t, at, "/api/v1/events"+path)

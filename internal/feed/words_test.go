@@ -143,4 +143,17 @@ func TestLossSaysThatTunnelsAreOpenAgain(t *testing.T) {
 			t.Errorf("%v %s", row.Retrying, row.Text)
 		}
 	})
+	onClock(t, twoUpstreams, func(r *records) { // a tunnel that goes on is none that is open again
+		r.open(ws)
+		time.Sleep(time.Minute)
+		for range 3 {
+			end := r.open(ws)
+			time.Sleep(300 * time.Millisecond)
+			end("exchange", 900, 6000)
+		}
+		time.Sleep(2 * time.Second)
+		if row := r.row("okx", "websocket"); row.State != feed.Lost || row.Retrying || row.Tunnels != 1 {
+			t.Errorf("%v %s", row.Retrying, row.Text)
+		}
+	})
 }

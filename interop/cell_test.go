@@ -92,7 +92,7 @@ func (w *network) attempt(t *testing.T, c cell) outcome {
 	w.exchange.taken()
 	p := runProgram(t, in, variables, argv, w.detector)
 	out := outcome{Cell: c, Error: p.lastLine(client.language), Output: p.all()}
-	_, logins := w.exchange.taken()
+	astray, logins := w.exchange.taken()
 	leaks := strings.Join(w.detector.taken(t), ", ")
 	through := len(w.rest.Asked()) > rest
 	if c.Kind == "websocket" {
@@ -103,13 +103,13 @@ func (w *network) attempt(t *testing.T, c cell) outcome {
 		out.Outcome = direct
 	case leaks != "":
 		out.Outcome = lookedUp
-	case p.err == nil && through && p.printed(c.Kind) && len(logins) == 0:
+	case p.err == nil && through && p.printed(c.Kind) && len(astray)+len(logins) == 0:
 		out.Outcome = works
 	case slices.Contains(refusals, c.Column) && errors.Is(p.err, errNotEnded):
 		out.Outcome = tries
 	default:
 		out.Outcome = fails
-		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, logins, lastLines(w.proxyd.out.String(), 4))
+		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; through the other one: %q; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, astray, logins, lastLines(w.proxyd.out.String(), 4))
 	}
 	out.Late = errors.Is(p.err, errNotEnded) && slices.Contains([]string{fails, tries}, out.Outcome)
 	if c.Column == "exec" && out.Outcome == works && !strings.Contains(p.stderr.String(), "through "+w.upstream(c.Kind).Addr) {

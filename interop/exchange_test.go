@@ -21,16 +21,17 @@ import (
 
 // binance is as much of an exchange as cryptofeed and ccxt ask for trades of BTC-USDT.
 type binance struct {
-	addr, ca string
-	mu       sync.Mutex
-	asked    []string // "host path"
-	logins   []string // Authorization headers
+	addrs  map[string]string // by kind: the upstream of the kind leads there
+	ca     string
+	mu     sync.Mutex
+	astray []string // what came through the upstream of the other kind
+	logins []string // Authorization headers
 }
 
 func newBinance(t *testing.T) *binance {
 	t.Helper()
 	ca := testkit.NewCA(t)
-	b := &binance{ca: filepath.Join(dir, "ca.pem")}
+	b := &binance{addrs: map[string]string{}, ca: filepath.Join(dir, "ca.pem")}
 	pem, err := os.ReadFile(ca.File)
 	if err != nil {
 		t.Fatal(err)
@@ -40,15 +41,18 @@ func newBinance(t *testing.T) *binance {
 	// Python's ssl may read in one thread and write in another, as websockets' sync
 	// client does; a ticket that comes at that moment can block both for ever.
 	config.SessionTicketsDisabled = true
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.addr = ln.Addr().String()
-	server := &http.Server{Handler: http.HandlerFunc(b.serve)}
 	var ended sync.WaitGroup
-	ended.Go(func() { _ = server.Serve(ln) }) // ends with Close
-	t.Cleanup(func() { _ = server.Close(); ended.Wait() })
+	t.Cleanup(ended.Wait)
+	for kind := range kindNames {
+		ln, err := tls.Listen("tcp", "127.0.0.1:0", config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.addrs[kind] = ln.Addr().String()
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.serve(w, r, kind) })}
+		ended.Go(func() { _ = server.Serve(ln) }) // ends with Close
+		t.Cleanup(func() { _ = server.Close() })
+	}
 	return b
 }
 
@@ -64,9 +68,12 @@ var answers = map[string]string{
 	"/v5/market/time":      `{"retCode":0,"retMsg":"OK","result":{"timeSecond":"1760000000","timeNano":"1760000000000000000"},"retExtInfo":{},"time":1760000000000}`,
 }
 
-func (b *binance) serve(w http.ResponseWriter, r *http.Request) {
+func (b *binance) serve(w http.ResponseWriter, r *http.Request, kind string) {
+	upgrade := r.Header.Get("Upgrade") != ""
 	b.mu.Lock()
-	b.asked = append(b.asked, r.Host+" "+r.URL.Path)
+	if upgrade != (kind == "websocket") {
+		b.astray = append(b.astray, r.Host+r.URL.Path)
+	}
 	if a := r.Header.Get("Authorization"); a != "" {
 		b.logins = append(b.logins, a+" at "+r.Host)
 	}
@@ -74,9 +81,9 @@ func (b *binance) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	answer, known := answers[r.URL.Path]
 	switch {
-	case r.Header.Get("Upgrade") != "" && strings.HasSuffix(r.Host, "bybit.com"):
+	case upgrade && strings.HasSuffix(r.Host, "bybit.com"):
 		bybitStream(w, r)
-	case r.Header.Get("Upgrade") != "":
+	case upgrade:
 		b.stream(w, r)
 	case known:
 		_, _ = w.Write([]byte(answer))
@@ -126,9 +133,10 @@ func (b *binance) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (b *binance) taken() (asked, logins []string) {
+// taken returns what has gone astray and the logins so far, and forgets them.
+func (b *binance) taken() (astray, logins []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	asked, logins, b.asked, b.logins = b.asked, b.logins, nil, nil
-	return asked, logins
+	astray, logins, b.astray, b.logins = b.astray, b.logins, nil, nil
+	return astray, logins
 }

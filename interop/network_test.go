@@ -39,9 +39,8 @@ func newNetwork(t *testing.T) *network {
 	for _, c := range readClients(t) {
 		w.clients[c.id] = c
 	}
-	hosts := map[string]string{"*": w.exchange.addr}
-	w.rest = testkit.NewProxy(t, testkit.ProxyOptions{User: "feed", Password: "pw-1", Hosts: hosts})
-	w.stream = testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: hosts})
+	w.rest = testkit.NewProxy(t, testkit.ProxyOptions{User: "feed", Password: "pw-1", Hosts: map[string]string{"*": w.exchange.addrs["rest"]}})
+	w.stream = testkit.NewProxy(t, testkit.ProxyOptions{Scheme: "socks5", Hosts: map[string]string{"*": w.exchange.addrs["websocket"]}})
 	w.silent = testkit.NewProxy(t, testkit.ProxyOptions{Fault: testkit.On(testkit.AtRequest, testkit.Hang)})
 	for _, home := range []string{"home", "home-netrc"} {
 		if err := os.MkdirAll(filepath.Join(dir, home), 0o700); err != nil {

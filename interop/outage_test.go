@@ -93,6 +93,7 @@ func (w *network) attemptOutage(t *testing.T, ids []string) (list []outcome) {
 			f.before = -1
 		}
 	}
+	opened := len(w.stream.Asked())
 	for _, p := range []*testkit.Proxy{w.rest, w.stream} {
 		p.SetFault(testkit.On(testkit.AtAccept, testkit.Reset))
 		p.ResetAll()
@@ -123,7 +124,13 @@ func (w *network) attemptOutage(t *testing.T, ids []string) (list []outcome) {
 			o.Outcome = hangs
 		}
 		o.Late = leaks == "" && !f.gone() && o.Outcome != goesOn
+		if o.Outcome == goesOn {
+			opened++
+		}
 		list = append(list, o)
+	}
+	if now := len(w.stream.Asked()); now < opened {
+		t.Errorf("%d tunnels in all, want %d: the outage has not cut those of the feeds that go on", now, opened)
 	}
 	return list
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"proxyd/internal/config"
+	"proxyd/internal/testkit"
 )
 
 // A unit is a unit file of systemd: section and key to values.
@@ -91,7 +92,7 @@ func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	program, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("no systemd-analyze here")
+		testkit.Lacks(t, "systemd-analyze")
 	}
 	out, err := exec.Command(program, args...).CombinedOutput() //nolint:gosec // found above
 	return string(out), err
@@ -132,7 +133,7 @@ func TestUnitsVerify(t *testing.T) {
 // The unit's exposure is at most 2.0, as systemd sums it up: 0 is least, 10 most.
 func TestUnitExposure(t *testing.T) {
 	if out, err := analyze(t, "--version"); err != nil || systemdVersion(t, out) < 250 {
-		t.Skip("systemd-analyze has no --offline before version 250")
+		testkit.Lacks(t, "systemd-analyze with --offline, which version 250 has")
 	}
 	out, err := analyze(t, "security", "--no-pager", "--offline=yes", "--threshold=20", "systemd/proxyd.service")
 	if err != nil || !strings.Contains(out, "Overall exposure level") {

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"proxyd/internal/config"
+	"proxyd/internal/testkit"
 )
 
 // packaged is one entry of contents in nfpm.yaml.
@@ -137,16 +138,19 @@ func TestPackageScripts(t *testing.T) {
 			t.Errorf("%s: must begin with #!/bin/sh, and set -e", name)
 		}
 		for _, shell := range []string{"sh", "dash", "bash", "busybox"} {
-			args := []string{"-n", path}
-			if shell == "busybox" {
-				args = append([]string{"sh"}, args...)
-			}
-			if _, err := exec.LookPath(shell); err != nil {
-				continue
-			}
-			if out, err := exec.Command(shell, args...).CombinedOutput(); err != nil { //nolint:gosec // found above
-				t.Errorf("%s: %s: %v\n%s", shell, name, err, out)
-			}
+			t.Run(name+" by "+shell, func(t *testing.T) {
+				args := []string{"-n", path}
+				if shell == "busybox" {
+					args = append([]string{"sh"}, args...)
+				}
+				program, err := exec.LookPath(shell)
+				if err != nil {
+					testkit.Lacks(t, shell)
+				}
+				if out, err := exec.Command(program, args...).CombinedOutput(); err != nil { //nolint:gosec // found above
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
 		}
 	}
 }

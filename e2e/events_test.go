@@ -156,7 +156,7 @@ func TestDocumentedNotifiers(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"curl", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			testkit.Lacks(t, tool)
 		}
 	}
 	doc, err := os.ReadFile("../docs/operations.md")

@@ -28,7 +28,7 @@ func init() {
 func inNamespace(t *testing.T, lines ...string) (before string) {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-rm", "true").CombinedOutput(); err != nil {
-		t.Skipf("no mount namespace can be made here: %v %s", err, out)
+		testkit.Lacks(t, fmt.Sprintf("a mount namespace of its own: %v %s", err, out))
 	}
 	return `exec unshare -rm sh -c '` + strings.Join(lines, " && ") + ` && exec "$0" run -c "$1"' "$0" "$1"`
 }
@@ -84,7 +84,7 @@ func serveNames(t *testing.T) *nameServer {
 	n := &nameServer{addr: "127.77.53.53", list: map[string][4]byte{}}
 	conn, err := net.ListenPacket("udp", n.addr+":53")
 	if errors.Is(err, syscall.EACCES) {
-		t.Skip("port 53 needs root")
+		testkit.Lacks(t, "the right to serve port 53")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -72,17 +72,10 @@ case " $CLIENTS_LANGUAGES " in *" java "*)
 	export CLIENTS_JAVA="$java"
 esac
 
-export CLIENTS=required CLIENTS_DIR="$dir" CLIENTS_NODE="$dir/node/node_modules/node/bin/node" NODE_PATH="$dir/node/node_modules"
+export CLIENTS_DIR="$dir" CLIENTS_NODE="$dir/node/node_modules/node/bin/node" NODE_PATH="$dir/node/node_modules"
 export CLIENTS_PYTHON="$dir/venv-main/bin/python" CLIENTS_CRYPTOFEED="$dir/venv-cryptofeed/bin/python" CLIENTS_OLD="$dir/venv-websockets14/bin/python"
 if [ -z "$names" ]; then
-	if command -v cargo >/dev/null; then # for env --for rust
-		[ -e "$dir/rust/Cargo.toml" ] || cargo init --quiet --vcs none --name snippet "$dir/rust"
-		fetch rust cargo add --quiet --manifest-path "$dir/rust/Cargo.toml" reqwest@0.13 --no-default-features --features blocking
-		fetch rust-build cargo build --quiet --manifest-path "$dir/rust/Cargo.toml" --target-dir "$dir/rust/target"
-		export CLIENTS_RUST="$dir/rust" CARGO_TARGET_DIR="$dir/rust/target"
-	fi
-	"${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients)' -v ./cmd/proxyd
-	unset CARGO_TARGET_DIR
+	"${GO:-go}" test -count=1 -timeout 10m -run '^Test(Snippets|Clients|NodeShim)' -v ./cmd/proxyd ./internal/child
 fi
 
 # The programs run in networks of their own, where a leak detector stands behind every name.

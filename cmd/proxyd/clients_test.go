@@ -114,7 +114,7 @@ func shim(t *testing.T) string {
 }
 
 // The shim does nothing to a Python without aiohttp.
-func TestShimWithoutAiohttp(t *testing.T) {
+func TestClientsShimWithoutAiohttp(t *testing.T) {
 	t.Parallel()
 	dir := shim(t)
 	if err := os.WriteFile(filepath.Join(dir, "aiohttp.py"), []byte("raise ImportError('none here')\n"), 0o600); err != nil {

@@ -79,7 +79,7 @@ func (d *demoProcess) line1(t *testing.T, what string, wanted func(line string) 
 // The lines that the demo prints do what it says.
 func TestDemoLinesShowFailoverLossAndSilence(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl")
+		testkit.Lacks(t, "curl")
 	}
 	t.Parallel()
 	temp := t.TempDir()

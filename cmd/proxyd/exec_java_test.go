@@ -13,14 +13,14 @@ import (
 // What real JVMs make of the options: which proxy their clients take for an address.
 func TestClientsJVMUnderExec(t *testing.T) {
 	t.Parallel()
-	dir, java := t.TempDir(), tool(t, "java")
+	dir, java := t.TempDir(), tool(t, "java", "java")
 	const program = `class P { public static void main(String[] a) {
   for (String u : a) System.out.println(java.net.ProxySelector.getDefault().select(java.net.URI.create(u)).get(0).type());
 } }`
 	if err := os.WriteFile(filepath.Join(dir, "P.java"), []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	compile := exec.Command(tool(t, "javac"), "-d", dir, filepath.Join(dir, "P.java")) //nolint:gosec // what is under test
+	compile := exec.Command(tool(t, "java", "javac"), "-d", dir, filepath.Join(dir, "P.java")) //nolint:gosec // what is under test
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -22,7 +22,7 @@ func onTerminal(t *testing.T, name string, args ...string) (keys func(string), s
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
-		t.Skip("no terminal can be had: ", err)
+		testkit.Lacks(t, "a terminal: "+err.Error())
 	}
 	_ = terminal.Close()
 	stuck := time.AfterFunc(testkit.Patience, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
@@ -53,7 +53,7 @@ func TestExecOnTerminalHasJobControl(t *testing.T) {
 	t.Parallel()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, "bash")
 	}
 	keys, shown, cmd := onTerminal(t, bash, "-c", `set -m; "$@"; echo stopped-$?; fg >/dev/null; echo ended-$?`, "bash",
 		os.Args[0], "exec", "-c", file(t, "default: direct\n"), "--quiet", "--", "sh", "-c", `echo up; read word; echo got-$word; exit 6`)
@@ -79,7 +79,7 @@ func TestExecAsFirstProcessReaps(t *testing.T) {
 	}
 	out, _ := cmd.CombinedOutput()
 	if cmd.Process == nil {
-		t.Skip("no PID namespace can be made here")
+		testkit.Lacks(t, "a PID namespace of its own")
 	}
 	if code := cmd.ProcessState.ExitCode(); code != 8 || !strings.Contains(string(out), "nothing came") {
 		t.Errorf("exit code %d: %s", code, out)

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"proxyd/internal/testkit"
 )
 
 // importing runs proxyd import with a text as its standard input.
@@ -71,7 +73,7 @@ func TestEnvFileIsTheSameForShellAndSystemd(t *testing.T) {
 	}
 	const generator = "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator" // it has systemd's own reader
 	if _, err := os.Stat(generator); err != nil {
-		t.Skip("no systemd on this machine")
+		testkit.Lacks(t, "systemd")
 	}
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "environment.d"), 0o700); err != nil {
@@ -192,7 +194,7 @@ func TestImportReadsProvidersInItsFolder(t *testing.T) {
 		}
 	}
 	if err := os.Symlink("../above.yaml", filepath.Join(dir, "in/linked.yaml")); err != nil {
-		t.Skip(err)
+		testkit.Lacks(t, "a link: "+err.Error())
 	}
 	out, errOut, code := call("import", filepath.Join(dir, "in/clash.yaml"))
 	if code != 1 || !strings.Contains(out, "socks5://below.example:1080") || strings.Contains(out, "above.example") {

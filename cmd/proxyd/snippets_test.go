@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,21 +18,19 @@ import (
 )
 
 // Where TestSnippets finds the packages that clients come in. interop/clients.sh
-// installs them and sets CLIENTS=required, so that none is left out; without it
-// the tests run what this machine has, and skip the others by name.
+// installs them and sets CLIENTS_LANGUAGES, so that none of these is left out; without
+// it the tests run what this machine has, and skip the others by name.
 var (
-	clientsRequired = os.Getenv("CLIENTS") == "required"
-	clientPython    = cmp.Or(os.Getenv("CLIENTS_PYTHON"), "python3")
-	clientFeed      = cmp.Or(os.Getenv("CLIENTS_CRYPTOFEED"), clientPython) // cryptofeed wants another aiohttp than ccxt
-	clientOld       = os.Getenv("CLIENTS_OLD")                              // with websockets before 15
-	clientNode      = cmp.Or(os.Getenv("CLIENTS_NODE"), "node")
-	clientRust      = os.Getenv("CLIENTS_RUST") // a project that depends on reqwest
+	clientPython = cmp.Or(os.Getenv("CLIENTS_PYTHON"), "python3")
+	clientFeed   = cmp.Or(os.Getenv("CLIENTS_CRYPTOFEED"), clientPython) // cryptofeed wants another aiohttp than ccxt
+	clientOld    = os.Getenv("CLIENTS_OLD")                              // with websockets before 15
+	clientNode   = cmp.Or(os.Getenv("CLIENTS_NODE"), "node")
 )
 
 // What the programs around the snippets ask for.
 const (
-	restHost, streamHost, plainHost = "api.binance.com", "stream.binance.com", "plain.example"
-	restURL, streamURL              = "https://" + restHost + "/", "wss://" + streamHost + "/ticker?n=1"
+	restHost, streamHost = "api.binance.com", "stream.binance.com"
+	restURL, streamURL   = "https://" + restHost + "/", "wss://" + streamHost + "/ticker?n=1"
 )
 
 // clientWorld is an exchange that every name leads to, through an upstream and
@@ -47,7 +46,7 @@ type clientWorld struct {
 func newClientWorld(t *testing.T, listener string) *clientWorld {
 	t.Helper()
 	x := testkit.NewExchange(t)
-	hosts := map[string]string{"*": x.TLS, plainHost: x.HTTP}
+	hosts := map[string]string{"*": x.TLS}
 	w := &clientWorld{exchange: x, upstream: testkit.NewProxy(t, testkit.ProxyOptions{Hosts: hosts}), websocket: testkit.NewProxy(t, testkit.ProxyOptions{Hosts: hosts})}
 	w.cert = x.CA.File
 	w.config = file(t, fmt.Sprintf("listen: {address: \"127.0.0.1:0\"%s}\nadmin: \"\"\ndefault: %s\nexchanges: {bitfinex: {http: %s, websocket: %s}}\n",
@@ -60,14 +59,14 @@ func newClientWorld(t *testing.T, listener string) *clientWorld {
 
 // snippetProgram is a program around a snippet.
 type snippetProgram struct {
-	language string // a key of runners
+	language string // its first word is one of CLIENTS_LANGUAGES
 	needs    string // the package, "" for none
 	text     string // SNIPPET stands for it
 	hosts    []string
 }
 
 var snippetPrograms = map[string]snippetProgram{
-	"curl":     {"sh", "", "SNIPPET", []string{"api.kraken.com"}},
+	"curl":     {"curl", "", "SNIPPET", []string{"api.kraken.com"}},
 	"requests": {"python", "requests", "import requests\nurl = URL\nSNIPPET.raise_for_status()", []string{restHost}},
 	"httpx":    {"python", "httpx", "import httpx\nclient = SNIPPET\nclient.get(URL).raise_for_status()", []string{restHost}},
 	"aiohttp": {"python", "aiohttp", "import aiohttp, asyncio\nasync def main():\n  url, wss_url = URL, STREAM\n  async with aiohttp.ClientSession() as session:\nINDENTED\nasyncio.run(main())",
@@ -86,7 +85,7 @@ var snippetPrograms = map[string]snippetProgram{
 	"ws":      {"node", "ws", "const WebSocket = require('ws'), wssUrl = STREAM;\n(async () => {\nconst {HttpsProxyAgent} = await import(require.resolve('https-proxy-agent'));\nconst w = SNIPPET\nw.on('message', () => process.exit(0));\nw.on('error', e => { console.error(e); process.exit(1) });\n})()", []string{streamHost}},
 	"axios":   {"node", "axios", "(async () => {\nconst {HttpsProxyAgent} = await import(require.resolve('https-proxy-agent'));\nconst axios = require('axios');\nconst client = SNIPPET\nawait client.get(URL);\n})().catch(e => { console.error(e); process.exit(1) })", []string{restHost}},
 	"go":      {"go", "", "package main\n\nimport (\n\t\"net/http\"\n\t\"net/url\"\n)\n\nfunc main() {\nSNIPPET\n\tif err != nil {\n\t\tpanic(err)\n\t}\n\tif _, err := client.Get(URL); err != nil {\n\t\tpanic(err)\n\t}\n}\n", []string{restHost}},
-	"rust":    {"rust", "", "fn main() -> Result<(), Box<dyn std::error::Error>> {\n    let client = BLOCKING;\n    client.get(\"http://" + plainHost + "/\").send()?.error_for_status()?;\n    Ok(())\n}\n", []string{plainHost}},
+	"rust":    {"rust", "", "#[tokio::main]\nasync fn main() -> Result<(), Box<dyn std::error::Error>> {\n    let client = SNIPPET;\n    client.get(URL).send().await?.error_for_status()?;\n    Ok(())\n}\n", []string{restHost}},
 	"java": {"java", "", `import java.net.URI; import java.net.http.*; import javax.net.ssl.*; import java.security.cert.X509Certificate; import java.net.Socket;
 class App {
 	public static void main(String[] a) throws Exception {
@@ -153,21 +152,28 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 	if strings.Contains(snippet, "\n") {
 		last = snippet
 	}
-	text := strings.NewReplacer("SNIPPET_PRO", strings.Replace(last, "ccxt.binance", "ccxt.pro.binance", 1), "SNIPPET", last, "BLOCKING", strings.Replace(last, "reqwest::Client", "reqwest::blocking::Client", 1),
+	text := strings.NewReplacer("SNIPPET_PRO", strings.Replace(last, "ccxt.binance", "ccxt.pro.binance", 1), "SNIPPET", last,
 		"INDENTED", "    "+strings.ReplaceAll(snippet, "\n", "\n    "), "STREAM", `"`+streamURL+`"`, "URL", `"`+restURL+`"`).Replace(p.text)
 	dir := t.TempDir()
 	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+	language, _, _ := strings.Cut(p.language, " ")
+	tool := func(name string) string { return tool(t, language, name) }
+	needs := func(what, program string, args ...string) {
+		if err := exec.Command(program, args...).Run(); err != nil { //nolint:gosec // of this file
+			testkit.LacksClient(t, language, what)
+		}
+	}
 	var cmd *exec.Cmd
 	switch p.language {
-	case "sh":
-		tool(t, "curl")
-		tool(t, "sh")
+	case "curl":
+		tool("curl")
+		tool("sh")
 		cmd = exec.Command("sh", "-c", text) //nolint:gosec // what is under test
 	case "python", "python exec", "python exec, old":
 		python := clientPython
@@ -177,34 +183,41 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 		case p.language == "python exec, old":
 			python = clientOld
 		}
-		needs(t, p.needs, tool(t, python), "-c", "import "+p.needs)
+		needs(p.needs, tool(python), "-c", "import "+p.needs)
 		cmd = exec.Command(python, write("app.py", text)) //nolint:gosec // what is under test
 		if p.language != "python" {
 			cmd = exec.Command(os.Args[0], "exec", "-c", w.config, "--", python, write("app.py", text)) //nolint:gosec // what is under test
 			environ = append(environ, asProxyd+"=1")
 		}
 	case "node":
-		needs(t, p.needs, tool(t, clientNode), "-e", fmt.Sprintf("require.resolve(%q)", p.needs))
+		needs(p.needs, tool(clientNode), "-e", fmt.Sprintf("require.resolve(%q)", p.needs))
 		cmd = exec.Command(clientNode, write("app.js", text)) //nolint:gosec // what is under test
 	case "node 22.21":
-		needs(t, "Node of 22.21 or later", tool(t, clientNode), "-e", "const [a, b] = process.versions.node.split('.').map(Number); if (a < 22 || (a == 22 && b < 21)) process.exit(1)")
+		needs("Node of 22.21 or later", tool(clientNode), "-e", "const [a, b] = process.versions.node.split('.').map(Number); if (a < 22 || (a == 22 && b < 21)) process.exit(1)")
 		write("app.js", text)
 		cmd = exec.Command("sh", "-c", strings.Replace(last, " node ", " "+clientNode+" ", 1)) //nolint:gosec // what is under test
 	case "go":
-		cmd = exec.Command(tool(t, "go"), "run", write("main.go", text)) //nolint:gosec // what is under test
+		cmd = exec.Command(tool("go"), "run", write("main.go", text)) //nolint:gosec // what is under test
 	case "java":
-		tool(t, "java")
+		tool("java")
 		write("App.java", text)
 		cmd = exec.Command("sh", "-c", last) //nolint:gosec // what is under test
 	case "rust":
-		cargo := tool(t, "cargo")
-		if clientRust == "" {
-			missing(t, "reqwest")
+		const crate = "../../interop/clients/rust/"
+		cargo, built := tool("cargo"), os.Getenv("CLIENTS_DIR")
+		if built == "" {
+			testkit.LacksClient(t, language, "CLIENTS_DIR, in which crates stay built")
 		}
-		if err := os.WriteFile(filepath.Join(clientRust, "src", "main.rs"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+		needs("the crates of interop/clients/rust", cargo, "fetch", "--offline", "--locked", "--manifest-path", crate+"Cargo.toml")
+		for _, name := range []string{"Cargo.toml", "Cargo.lock"} {
+			pins, err := os.ReadFile(crate + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(name, strings.ReplaceAll(string(pins), `name = "clients"`, `name = "snippet"`)) // the other one is built there too
 		}
-		cmd = exec.Command(cargo, "run", "--offline", "--quiet", "--manifest-path", filepath.Join(clientRust, "Cargo.toml")) //nolint:gosec // what is under test
+		write("src/main.rs", text)
+		cmd = exec.Command(cargo, "run", "--offline", "--quiet", "--target-dir", filepath.Join(built, "rust-matrix", "target")) //nolint:gosec // what is under test
 	}
 	cmd.Dir = dir
 	for _, v := range os.Environ() { // no proxy but the snippet's
@@ -219,30 +232,14 @@ func (w *clientWorld) run(t *testing.T, p snippetProgram, snippet string, enviro
 	}
 }
 
-// tool finds a program, or skips.
-func tool(t *testing.T, name string) string {
+// tool finds a program that clients in a language need.
+func tool(t *testing.T, language, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("no %s on this machine", name)
+		testkit.LacksClient(t, language, name)
 	}
 	return path
-}
-
-// needs skips when a package is not installed.
-func needs(t *testing.T, what, program string, args ...string) {
-	t.Helper()
-	if err := exec.Command(program, args...).Run(); err != nil { //nolint:gosec // of this file
-		missing(t, what)
-	}
-}
-
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if clientsRequired {
-		t.Fatalf("%s is not installed", what)
-	}
-	t.Skipf("%s is not installed: make clients runs this", what)
 }
 
 // The snippet for freqtrade is what its file takes.

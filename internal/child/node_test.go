@@ -1,6 +1,7 @@
 package child
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"os/exec"
@@ -24,9 +25,9 @@ var packages = map[string]string{
 // runNode runs a program, app.js or app.mjs, with the shim beside packages.
 func runNode(t *testing.T, name, program string, files map[string]string, environ ...string) string {
 	t.Helper()
-	node, err := exec.LookPath("node")
+	node, err := exec.LookPath(cmp.Or(os.Getenv("CLIENTS_NODE"), "node"))
 	if err != nil {
-		t.Skip("no Node on this machine")
+		testkit.LacksClient(t, "node", "Node")
 	}
 	base := filepath.Join(t.TempDir(), `it's "here" \ now`)
 	if err := os.MkdirAll(base, 0o700); err != nil {

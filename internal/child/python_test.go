@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"proxyd/internal/testkit"
 )
 
 // installed are the Pythons of this machine that the shim is for, by version.
@@ -28,7 +30,7 @@ func eachPython(t *testing.T, test func(t *testing.T, python string)) {
 	t.Helper()
 	t.Parallel()
 	if len(installed()) == 0 {
-		t.Skip("no Python from 3.8 to 3.14 on this machine")
+		testkit.Lacks(t, "a Python from 3.8 to 3.14")
 	}
 	for name, python := range installed() {
 		t.Run(name, func(t *testing.T) {

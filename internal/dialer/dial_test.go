@@ -31,7 +31,7 @@ func listenOn(t testing.TB, host string, port uint16) net.Listener {
 	t.Helper()
 	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(host), port)))
 	if err != nil {
-		t.Skipf("this system has no %s: %v", host, err)
+		testkit.Lacks(t, fmt.Sprintf("the address %s: %v", host, err))
 	}
 	t.Cleanup(func() { _ = ln.Close() })
 	return ln

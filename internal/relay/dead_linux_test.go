@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proxyd/internal/relay"
+	"proxyd/internal/testkit"
 )
 
 // deafen makes the kernel drop all that arrives for c, before anything is
@@ -21,7 +22,7 @@ func deafen(t *testing.T, c net.Conn) {
 	if err := control(t, c, func(fd int) error {
 		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop})
 	}); errors.Is(err, unix.EPERM) {
-		t.Skip("only root may set a socket filter here: run this test as root")
+		testkit.Lacks(t, "the right to set a socket filter, which root has")
 	} else if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +37,26 @@ func Eventually(t testing.TB, d time.Duration, what string, done func() bool) {
 			t.Fatalf("%s: not within %v", what, d)
 		}
 	}
+}
+
+// Lacks ends a test that needs what this machine does not have: it is skipped, or fails
+// where the environment has TESTS=required, as .ci/run sets it.
+func Lacks(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("TESTS") == "required" {
+		t.Fatalf("not on this machine, and TESTS=required: %s", what)
+	}
+	t.Skipf("not on this machine: %s", what)
+}
+
+// LacksClient is Lacks for what programs with a client library need. The test fails
+// where interop/clients.sh has installed those of the language.
+func LacksClient(t testing.TB, language, what string) {
+	t.Helper()
+	if slices.Contains(strings.Fields(os.Getenv("CLIENTS_LANGUAGES")), language) {
+		t.Fatalf("not installed, though CLIENTS_LANGUAGES has %s: %s", language, what)
+	}
+	t.Skipf("not on this machine: %s; make clients runs this, or make clients-all", what)
 }
 
 // Config returns the configuration that text, the content of a file, makes.

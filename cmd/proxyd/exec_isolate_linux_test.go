@@ -29,7 +29,7 @@ type isolatedWorld struct {
 func newIsolatedWorld(t *testing.T, yaml string) *isolatedWorld {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to be another user")
+		testkit.Lacks(t, "root, to be another user")
 	}
 	x := testkit.NewExchange(t)
 	hosts := map[string]string{"*": x.TLS, "api.binance.com:80": x.HTTP}
@@ -189,7 +189,7 @@ func listenBeyondLoopback(t *testing.T, greeting string) netip.AddrPort {
 		return err == nil && p.Addr().Is4() && !p.Addr().IsLoopback()
 	})
 	if i < 0 {
-		t.Skip("this machine has loopback alone")
+		testkit.Lacks(t, "an address beyond loopback")
 	}
 	l, err := net.Listen("tcp", netip.MustParsePrefix(addrs[i].String()).Addr().String()+":0")
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"proxyd/internal/testkit"
 )
 
 // nftWorld is a script for a network namespace whose addresses all lead to itself. It
@@ -50,11 +52,11 @@ subprocess.run("nft delete table inet proxyd".split(), check=True)
 func TestNftRulesRedirectTheService(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to be another user in a network namespace")
+		testkit.Lacks(t, "root, to be another user in a network namespace")
 	}
 	for _, name := range []string{"nft", "ip", "/usr/bin/python3"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(err)
+			testkit.Lacks(t, name)
 		}
 	}
 	const redirected = "proxyd proxyd local PermissionError PermissionError"

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"proxyd/internal/testkit"
 )
 
 // machine runs a script as root in a mount namespace of its own, with a copy of /etc, and
@@ -13,11 +15,11 @@ import (
 func machine(t *testing.T, u user, prepare, script string) outcome {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to change /etc in a namespace")
+		testkit.Lacks(t, "root, to change /etc in a namespace")
 	}
 	for _, tool := range []string{"unshare", "setpriv"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
+			testkit.Lacks(t, tool)
 		}
 	}
 	text, err := json.Marshal(run{Args: []string{"sh", "-c", script}})

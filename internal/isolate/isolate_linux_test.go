@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"proxyd/internal/testkit"
 )
 
 // each runs a test as root and as a user without rights.
@@ -27,7 +29,7 @@ func python(t *testing.T, u user, o Options, script string, prepare ...func(*exe
 	t.Helper()
 	const interpreter = "/usr/bin/python3"
 	if _, err := os.Stat(interpreter); err != nil {
-		t.Skip("no ", interpreter)
+		testkit.Lacks(t, interpreter)
 	}
 	return isolated(t, u, run{o, []string{interpreter, "-c", prelude + script}}, prepare...)
 }
@@ -167,7 +169,7 @@ func TestEscapesFail(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"nsenter", "unshare", "ip", "nft", "umount"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
+			testkit.Lacks(t, tool)
 		}
 	}
 	PATH := func(c *exec.Cmd) { c.Env = append(c.Env, "PATH=/usr/sbin:/usr/bin:/sbin:/bin") }

@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"proxyd/internal/testkit"
 )
 
 // TestMain makes this binary what Start executes again, and a program that runs a
@@ -136,7 +138,7 @@ type outcome struct {
 func isolated(t *testing.T, u user, r run, prepare ...func(*exec.Cmd)) outcome {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to be another user")
+		testkit.Lacks(t, "root, to be another user")
 	}
 	text, err := json.Marshal(r)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Written by `proxyd exec`, and removed with it; see docs/clients.md.
+// Written by `proxyd exec`, and kept for programs that outlive it; see SECURITY.md.
 //
 // Makes what ignores the proxy variables use them: ws, and undici's Agent, by which
 // ccxt asks REST. An agent or a connector that the program names itself stays.

@@ -1,4 +1,4 @@
-# Written by `proxyd exec`, and removed with it; see docs/clients.md.
+# Written by `proxyd exec`, and kept for programs that outlive it; see SECURITY.md.
 #
 # Makes what ignores the proxy variables use them: aiohttp, ccxt (synchronous)
 # and websockets before 15 and its legacy client. A proxy that the program names

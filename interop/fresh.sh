@@ -30,14 +30,14 @@ make_system make,git,ca-certificates,curl
 
 "${GO:-go}" vet -tags fresh ./e2e
 "${GO:-go}" list -deps -test ./... >/dev/null # what make test needs is then in the module cache
-"${root[@]}" mkdir "$dir/root"
-"${root[@]}" tar -C "$dir/root" -xzf "$system"
-"${root[@]}" chroot "$dir/root" sh -c 'grep -q ^user: /etc/passwd || useradd --create-home --shell /bin/sh user'
+"${root[@]}" mkdir "$dir/tree"
+"${root[@]}" tar -C "$dir/tree" -xzf "$system"
+"${root[@]}" chroot "$dir/tree" sh -c 'grep -q ^user: /etc/passwd || useradd --create-home --shell /bin/sh user'
 "${GO:-go}" test -c -tags fresh -o "$dir/fresh.test" ./e2e
-"${root[@]}" cp "$dir/fresh.test" "$dir/root/fresh.test"
+"${root[@]}" cp "$dir/fresh.test" "$dir/tree/fresh.test"
 git clone --quiet --depth 1 "file://$PWD" "$dir/proxyd"
-"${root[@]}" mv "$dir/proxyd" "$dir/root/home/user/proxyd"
-"${root[@]}" chroot "$dir/root" chown -R user:user /home/user
+"${root[@]}" mv "$dir/proxyd" "$dir/tree/home/user/proxyd"
+"${root[@]}" chroot "$dir/tree" chown -R user:user /home/user
 
 # The end of the first process in its PID namespace ends all others there.
 "${root[@]}" unshare --mount --net --pid --fork --kill-child sh -euc '
@@ -51,4 +51,4 @@ git clone --quiet --depth 1 "file://$PWD" "$dir/proxyd"
 	ip address add 192.31.196.1/32 dev lo # not a private address: proxyd goes direct to it
 	rc=0
 	env -i FRESH=1 HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . sh -c "cd /home/user/proxyd/e2e && exec /fresh.test -test.run ^TestFreshMachine$ -test.v -test.timeout 15m" || rc=$?
-	exit $rc' sh "$dir/root" "$("${GO:-go}" env GOROOT)" "$("${GO:-go}" env GOMODCACHE)" "$PWD/.ci/mounts"
+	exit $rc' sh "$dir/tree" "$("${GO:-go}" env GOROOT)" "$("${GO:-go}" env GOMODCACHE)" "$PWD/.ci/mounts"

@@ -29,12 +29,46 @@ func (g gost) yaml(root *yaml.Node) (chains []chain) {
 			order = append(order, n)
 		}
 	}
-	var service *bypass
+	service := g.yamlServices(root, func(chain string) { use(byName[chain]) })
+	served := len(order)
+	for _, n := range items(root, "chains") {
+		use(n)
+	}
+	with := 1 // chains with the bypass of the service: the first is the default
+	for i, n := range order {
+		c := chain{line: n.Line, name: text(n, "name")}
+		for _, h := range items(n, "hops") {
+			if named := hops[text(h, "name")]; named != nil && get(h, "nodes") == nil {
+				h = named
+			}
+			c.hops = append(c.hops, g.yamlHop(root, h))
+		}
+		if len(c.hops) > 0 {
+			chains = append(chains, c)
+		}
+		if i < served {
+			with = max(1, len(chains))
+		}
+	}
+	if len(order) == 0 { // hops alone
+		for _, n := range items(root, "hops") {
+			chains = append(chains, chain{n.Line, text(n, "name"), []hop{g.yamlHop(root, n)}, nil})
+		}
+	}
+	for i := range chains[:min(with, len(chains))] {
+		chains[i].bypass = service
+	}
+	return chains
+}
+
+// yamlServices calls use with the chains of the services, in order, and returns the
+// bypass of the service.
+func (g gost) yamlServices(root *yaml.Node, use func(chain string)) (service *bypass) {
 	for _, s := range items(root, "services") {
 		h := get(s, "handler")
-		use(byName[text(h, "chain")])
+		use(text(h, "chain"))
 		for _, name := range words(get(h, "chainGroup"), "chains") {
-			use(byName[name])
+			use(name)
 		}
 		for _, part := range []*yaml.Node{s, h} {
 			b, lost := g.yamlBypass(root, part)
@@ -45,27 +79,7 @@ func (g gost) yaml(root *yaml.Node) (chains []chain) {
 			}
 		}
 	}
-	for _, n := range items(root, "chains") {
-		use(n)
-	}
-	for _, n := range order {
-		c := chain{line: n.Line, name: text(n, "name"), bypass: service}
-		for _, h := range items(n, "hops") {
-			if named := hops[text(h, "name")]; named != nil && get(h, "nodes") == nil {
-				h = named
-			}
-			c.hops = append(c.hops, g.yamlHop(root, h))
-		}
-		if len(c.hops) > 0 {
-			chains = append(chains, c)
-		}
-	}
-	if len(order) == 0 { // hops alone
-		for _, n := range items(root, "hops") {
-			chains = append(chains, chain{n.Line, text(n, "name"), []hop{g.yamlHop(root, n)}, nil})
-		}
-	}
-	return chains
+	return service
 }
 
 func (g gost) yamlHop(root, n *yaml.Node) (h hop) {

@@ -51,6 +51,9 @@ func TestFeedThatDiesBehindItsHeartbeatsIsSilent(t *testing.T) {
 	if began := q.now.Add(-721 * time.Second); r.Exchanges[0].State != Silent || r.Exchanges[0].Since.Before(began.Add(-time.Minute)) || r.Exchanges[0].Since.After(began.Add(time.Minute)) {
 		t.Errorf("%s since %s, want about %s", r.Exchanges[0].State, r.Exchanges[0].Since, began)
 	}
+	if want := "proxyd close --exchange okx --upstream " + through + ": the clients reconnect"; r.Exchanges[0].Hint != want || found[0].Hint != want {
+		t.Errorf("hints %q and %q, want %q", r.Exchanges[0].Hint, found[0].Hint, want)
+	}
 	first.rate = steady(700)
 	q.pass(5)
 	if found := q.emitted(event.FeedBack); len(found) != 1 || found[0].Exchange != "okx" {

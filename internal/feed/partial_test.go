@@ -169,7 +169,13 @@ func TestLossThatClientsHaveGivenUp(t *testing.T) {
 		if row := r.row("okx", "http"); row.State.Bad() {
 			t.Errorf("one of two exits has room: %s: %s", row.State, row.Text)
 		}
-		end()
+		set.Upstream("tokyo-1").SetDrained("okx", true)
+		end() // of one that is drained, which no request reaches
+		time.Sleep(2 * time.Second)
+		if row := r.row("okx", "websocket"); row.State != feed.Lost {
+			t.Errorf("only a drained exit has room: %s: %s", row.State, row.Text)
+		}
+		set.Upstream("tokyo-1").SetDrained("okx", false)
 		time.Sleep(2 * time.Second)
 		if row := r.row("okx", "websocket"); row.State.Bad() {
 			t.Errorf("there is room again: %s: %s", row.State, row.Text)

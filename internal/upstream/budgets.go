@@ -192,13 +192,17 @@ func (p *Pool) BudgetRows(member string, t Target) []limit.Row {
 	return l.shared.limits.RowsOf(p.requirement(i, &l).budgets)
 }
 
-// HasRoom reports whether the limits on some member that is enabled have room for a
+// HasRoom reports whether the limits on some member that may be tried have room for a
 // connection now, for an exchange and a kind.
 func (p *Pool) HasRoom(exchange string, kind catalog.Kind) bool {
 	l := selection{shared: p.set.shared, target: &Target{Exchange: exchange, Kind: kind}}
 	full := func(r limit.Row) bool { return !r.Limits.Watch && r.Remaining == 0 }
 	for i := range p.members {
-		if p.members[i].Enabled && !slices.ContainsFunc(l.shared.limits.RowsOf(p.requirement(i, &l).budgets), full) {
+		m := &p.members[i]
+		if at, _ := l.at(m.state); !m.Enabled || at == never {
+			continue
+		}
+		if !slices.ContainsFunc(l.shared.limits.RowsOf(p.requirement(i, &l).budgets), full) {
 			return true
 		}
 	}

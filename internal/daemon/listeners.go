@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"proxyd/internal/admin"
 	"proxyd/internal/config"
+	"proxyd/internal/event"
 	"proxyd/internal/handover"
 )
 
@@ -286,6 +288,41 @@ func bind(address string, forAdmin bool) (net.Listener, error) {
 		return admin.Listen(address)
 	}
 	return listenConfig().Listen(context.Background(), "tcp", address) // it never waits
+}
+
+// serve accepts on listeners until they are closed.
+func (d *Daemon) serve(listeners []boundListener) {
+	for _, b := range listeners { // each ends without an error when its listener is closed
+		if b.admin {
+			d.servers.Go(func() { _ = d.admin.Serve(b.ln) })
+			continue
+		}
+		settings := d.settings(b.address)
+		d.servers.Go(func() {
+			if err := d.inbound.Serve(b.ln, settings); err != nil {
+				d.journal.Add(event.Event{
+					Severity: event.Error, Type: event.Listening, Text: "lost " + b.address + ": " + err.Error(), Hint: "start proxyd again",
+				})
+			}
+		})
+	}
+}
+
+// settings returns what the configuration in force says of a listener, the last
+// known when it no longer does.
+func (d *Daemon) settings(address string) func() config.Listener {
+	var last atomic.Pointer[config.Listener]
+	look := func() config.Listener {
+		listen := d.snapshot.Load().Config().Listen
+		for i := range listen {
+			if listen[i].Address == address {
+				last.Store(&listen[i])
+			}
+		}
+		return *last.Load()
+	}
+	look() // a connection may be the first when the address is gone already
+	return look
 }
 
 func closeAll(bound []boundListener) {

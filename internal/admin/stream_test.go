@@ -170,7 +170,8 @@ func TestFewConnectionsLeaveRoomBesideStreams(t *testing.T) {
 	t.Parallel()
 	o := wellOptions(t)
 	o.MaxConns = 8
-	at := serve(t, o, "")
+	s := New(o)
+	at := serveBy(t, s, "")
 	for range 4 {
 		view(t, at, "/api/v1/events")
 	}
@@ -178,6 +179,11 @@ func TestFewConnectionsLeaveRoomBesideStreams(t *testing.T) {
 		t.Fatal(r.status)
 	}
 	for range 20 {
+		testkit.Eventually(t, testkit.Patience, "the server has seen the end of the connection before", func() bool {
+			s.conns.mu.Lock()
+			defer s.conns.mu.Unlock()
+			return len(s.conns.open) == 4
+		})
 		if r := get(t, at, "/api/v1/status"); r.status != http.StatusOK {
 			t.Fatal(r.status)
 		}

@@ -58,6 +58,11 @@ func wellOptions(t *testing.T) Options {
 // serve starts a server, on 127.0.0.1:0 if address is "", and gives its address.
 func serve(t *testing.T, o Options, address string) string {
 	t.Helper()
+	return serveBy(t, New(o), address)
+}
+
+func serveBy(t *testing.T, s *Server, address string) string {
+	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
@@ -65,7 +70,7 @@ func serve(t *testing.T, o Options, address string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, done := New(o), make(chan error, 1)
+	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }() // ends with Close
 	t.Cleanup(func() {
 		_ = s.Close()

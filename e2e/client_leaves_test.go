@@ -67,7 +67,7 @@ func TestAClientThatLeavesATunnelEndsIt(t *testing.T) {
 				t.Fatal(reply)
 			}
 			leave(c)
-			testkit.Eventually(t, testkit.Patience, name+": the server sees the end", func() bool { return server.Open() == 0 })
+			testkit.Eventually(t, 2*soon, name+": the server sees the end", func() bool { return server.Open() == 0 })
 		}
 	}
 }

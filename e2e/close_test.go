@@ -55,7 +55,7 @@ func TestCloseOfQuietTunnelsSparesThoseThatCarryAgain(t *testing.T) {
 		})
 	}
 	for _, c := range []*testkit.Conn{conns[0], conns[3]} { // the last one's turn is after the others'
-		_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
 			t.Errorf("it goes on: %d bytes, %v", n, err)
 		}
@@ -106,7 +106,7 @@ func TestCloseEndsWhatMatches(t *testing.T) {
 	gone := func(conns []*testkit.Conn) {
 		t.Helper()
 		for _, c := range conns {
-			_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
 				t.Errorf("it goes on: %d bytes, %v", n, err)
 			}

@@ -116,7 +116,11 @@ func TestOtherProtocolsAreRefusedAtOnce(t *testing.T) {
 def udp(family, host, port):
     s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((host, port)); s.send(b"quic")
     return s.recv(9)
+def unconnected(family, host, port): # as quic-go and aioquic have it: what comes back later is not seen
+    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.sendto(b"quic", (host, port)); return s.recv(9)
 start = time.monotonic()
+print(tried(unconnected, socket.AF_INET, "203.0.113.7", 443))
+print(tried(unconnected, socket.AF_INET6, "2001:db8::7", 443))
 print(tried(udp, socket.AF_INET, "203.0.113.7", 443))
 print(tried(udp, socket.AF_INET6, "2001:db8::7", 443))
 print(tried(udp, socket.AF_INET, "stream.binance.com", 443))
@@ -131,7 +135,7 @@ assert time.monotonic() - start < 2, "it waited"
 			t.Fatalf("%+v", got)
 		}
 		for _, l := range lines {
-			if l != "ECONNREFUSED" && l != "EACCES" { // the second: this user may not send pings at all
+			if l != "EPERM" && l != "EACCES" { // the second: this user may not send pings at all
 				t.Errorf("%+v", got)
 			}
 		}

@@ -24,16 +24,17 @@ import (
 //	        meta l4proto tcp redirect to :TRANSPARENT
 //	    }
 //	    chain refuse {
-//	        type filter hook input priority filter
+//	        type filter hook output priority filter
 //	        ct state established,related accept
 //	        (the same addresses) accept
 //	        counter reject with icmpx port-unreachable
 //	    }
 //	}
 //
-// The rejection is at the input hook: all packets come there, by way of loopback, and
-// the sender sees "connection refused", as from a host without that port. At the
-// output hook it would see "operation not permitted".
+// The rejection is at the output hook, after the redirection: to send fails with
+// "operation not permitted". At the input hook the error would come back later, and a
+// socket of UDP that is not connected, as those of QUIC often are, would never see it.
+// To connect such a socket still succeeds: programs do that to learn their address.
 func setRules(transparent, resolver uint16, local []netip.AddrPort) error {
 	c, err := nftables.New()
 	if err != nil {
@@ -41,7 +42,7 @@ func setRules(transparent, resolver uint16, local []netip.AddrPort) error {
 	}
 	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "proxyd"})
 	redirect := c.AddChain(&nftables.Chain{Name: "redirect", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest})
-	refuse := c.AddChain(&nftables.Chain{Name: "refuse", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
+	refuse := c.AddChain(&nftables.Chain{Name: "refuse", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter})
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		var all []expr.Any
 		for _, p := range parts {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -88,10 +89,29 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 		for _, u := range n.Ports() {
 			say("--host-port %d: %s, %d refused", u.Port, printable.Count(u.Connections, "connection", "connections"), u.Refused)
 		}
+		if r, err := n.Refused(); err != nil {
+			say("how many packets were refused inside is not known: %v", err)
+		} else if r != (isolate.RefusedPackets{}) {
+			say("refused inside, as neither TCP nor name queries: %s", refusedPackets(r))
+		}
 		return stop()
 	}
 	say("a network of its own, whose exit is an instance of proxyd with %s; it shares no budgets and health checks with other proxyds", orBuiltIn(c.File))
 	return p, nil
+}
+
+// refusedPackets says how many packets of what were refused.
+func refusedPackets(r isolate.RefusedPackets) string {
+	var parts []string
+	for _, p := range []struct {
+		count    int
+		protocol string
+	}{{r.UDP, "UDP (QUIC and others)"}, {r.Other, "other protocols"}} {
+		if p.count > 0 {
+			parts = append(parts, fmt.Sprintf("%s of %s", printable.Count(p.count, "packet", "packets"), p.protocol))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // ownListener is what the instance of proxyd listens on for the command's variables:

@@ -176,6 +176,31 @@ print(s.makefile().readline().strip())`, at.Addr(), at.Port())}
 	}
 }
 
+// Packets that were refused are counted at the end, as root and as a user without
+// rights; nothing is said where there were none.
+func TestExecIsolatedCountsRefusedPackets(t *testing.T) {
+	t.Parallel()
+	w := newIsolatedWorld(t, "")
+	for _, uid := range []uint32{0, uidNobody} {
+		_, errOut, code := w.exec(t, uid, "--isolate", "--", "/usr/bin/python3", "-I", "-c", `
+import socket
+for family, host in (socket.AF_INET, "203.0.113.7"), (socket.AF_INET6, "2001:db8::7"), (socket.AF_INET, "stream.binance.com"):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.connect((host, 443))
+    try: s.send(b"quic"); print("sent")
+    except PermissionError: pass`)
+		if code != 0 || !strings.Contains(errOut, "\nproxyd: exec: refused inside, as neither TCP nor name queries: 3 packets of UDP (QUIC and others)\n") {
+			t.Errorf("%d: exit code %d: %s", uid, code, errOut)
+		}
+		_, errOut, code = w.exec(t, uid, "--isolate", "--", "/usr/bin/python3", "-I", "-c", `
+import socket
+print(socket.getaddrinfo("stream.binance.com", 443))
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b"own", ("127.0.0.1", 443))`)
+		if code != 0 || strings.Contains(errOut, "refused") || strings.Contains(errOut, "packets") {
+			t.Errorf("%d: exit code %d: %s", uid, code, errOut)
+		}
+	}
+}
+
 // listenBeyondLoopback returns an address of this machine, not of loopback, at which a
 // server greets first.
 func listenBeyondLoopback(t *testing.T, greeting string) netip.AddrPort {

@@ -14,6 +14,10 @@ type PortUse struct {
 	Refused     int // nothing listened there
 }
 
+// RefusedPackets are the packets that were refused because they are neither TCP nor
+// name queries.
+type RefusedPackets struct{ UDP, Other int }
+
 // CommandError is a command that could not be executed.
 type CommandError struct{ Err error }
 

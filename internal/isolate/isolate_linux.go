@@ -28,6 +28,7 @@ type Namespace struct {
 	ports       []portListener
 	udp         []net.PacketConn
 	tcp         []net.Listener
+	counters    *os.File
 	cmd         *exec.Cmd
 	pipe        pipe
 	forward     *forwarder
@@ -43,7 +44,7 @@ type portListener struct {
 // Start makes the namespaces and their listeners. names gives names their addresses.
 // The error is a *ForbiddenError where the system does not allow it.
 func Start(o Options, names *Names) (*Namespace, error) {
-	if 2*len(o.Ports)+len(o.Listen)+6 > maxSockets {
+	if 2*len(o.Ports)+len(o.Listen)+7 > maxSockets {
 		return nil, errors.New("there are too many listeners and ports")
 	}
 	for fd := range 3 {
@@ -130,7 +131,11 @@ func (n *Namespace) take(uses []socket, files []*os.File) error {
 		return fmt.Errorf("%d sockets came, not %d; raise the limit of open files", len(files), len(uses))
 	}
 	for i, u := range uses {
-		if u.Use == useUDP {
+		switch u.Use {
+		case useCounters:
+			n.counters, files[i] = files[i], nil
+			continue
+		case useUDP:
 			c, err := net.FilePacketConn(files[i])
 			if err != nil {
 				return err
@@ -203,6 +208,7 @@ func (n *Namespace) abandon() {
 	for _, c := range n.udp {
 		c.Close()
 	}
+	n.counters.Close()
 	if n.cmd != nil {
 		_ = n.cmd.Process.Kill()
 		_ = n.cmd.Wait()

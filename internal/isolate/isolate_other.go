@@ -40,3 +40,6 @@ func (*Namespace) Close() {}
 
 // Ports is not called.
 func (*Namespace) Ports() []PortUse { return nil }
+
+// Refused is not called.
+func (*Namespace) Refused() (RefusedPackets, error) { return RefusedPackets{}, nil }

@@ -79,6 +79,9 @@ func runProgram(text string) int {
 	for _, u := range n.Ports() {
 		fmt.Fprintf(os.Stderr, "port %d: %d connections, %d refused\n", u.Port, u.Connections, u.Refused)
 	}
+	if r, err := n.Refused(); err != nil || r != (RefusedPackets{}) {
+		fmt.Fprintf(os.Stderr, "refused: %+v, %v\n", r, err)
+	}
 	return n.Command().ProcessState.ExitCode()
 }
 

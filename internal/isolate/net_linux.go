@@ -95,8 +95,15 @@ func (s *sockets) open(r *request) error {
 	if s.dnsPort, err = s.both(socket{Use: useTCP}, 0, (*sockets).listen); err != nil {
 		return err
 	}
-	_, err = s.both(socket{Use: useUDP}, s.dnsPort, (*sockets).listenUDP)
-	return err
+	if _, err = s.both(socket{Use: useUDP}, s.dnsPort, (*sockets).listenUDP); err != nil {
+		return err
+	}
+	f, err := openCounters()
+	if err != nil {
+		return err
+	}
+	s.uses, s.files = append(s.uses, socket{Use: useCounters}), append(s.files, f)
+	return nil
 }
 
 // both opens a socket on 127.0.0.1 and on ::1, where there is IPv6, with one port.

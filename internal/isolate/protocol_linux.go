@@ -51,6 +51,7 @@ const (
 	useTransparent use = "transparent"
 	useUDP         use = "dns over udp"
 	useTCP         use = "dns over tcp"
+	useCounters    use = "counters"
 )
 
 // maxSockets is how many descriptors one message carries on Linux (SCM_MAX_FD).

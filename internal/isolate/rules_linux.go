@@ -9,11 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// tableName is the table of the rules.
+const tableName = "proxyd"
+
 // setRules has every TCP connection come to the transparent listener, every query
 // of port 53 to the resolver, and all else refused, except what stays on loopback
 // and what is for local, addresses that the configuration listens on.
 //
 //	table inet proxyd {
+//	    counter refused-udp {}
+//	    counter refused-other {}
 //	    chain redirect {
 //	        type nat hook output priority dstnat
 //	        udp dport 53 redirect to :DNS
@@ -27,7 +32,8 @@ import (
 //	        type filter hook output priority filter
 //	        ct state established,related accept
 //	        (the same addresses) accept
-//	        counter reject with icmpx port-unreachable
+//	        meta l4proto udp counter name refused-udp reject with icmpx port-unreachable
+//	        counter name refused-other reject with icmpx port-unreachable
 //	    }
 //	}
 //
@@ -40,7 +46,7 @@ func setRules(transparent, resolver uint16, local []netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "proxyd"})
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName})
 	redirect := c.AddChain(&nftables.Chain{Name: "redirect", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest})
 	refuse := c.AddChain(&nftables.Chain{Name: "refuse", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter})
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
@@ -63,7 +69,11 @@ func setRules(transparent, resolver uint16, local []netip.AddrPort) error {
 		add(refuse, toAddress(at), protocol(unix.IPPROTO_TCP), toPort(l.Port()), verdict(expr.VerdictAccept))
 	}
 	add(redirect, protocol(unix.IPPROTO_TCP), redirectTo(transparent))
-	add(refuse, []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})
+	for _, name := range []string{countUDP, countOther} {
+		c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+	}
+	add(refuse, protocol(unix.IPPROTO_UDP), counted(countUDP), reject())
+	add(refuse, counted(countOther), reject())
 	return c.Flush()
 }
 
@@ -109,6 +119,15 @@ func redirectTo(port uint16) []expr.Any {
 		&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
 		&expr.Redir{RegisterProtoMin: 1},
 	}
+}
+
+// counted adds a packet to a named counter.
+func counted(name string) []expr.Any {
+	return []expr.Any{&expr.Objref{Type: int(nftables.ObjTypeCounter), Name: name}}
+}
+
+func reject() []expr.Any {
+	return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}}
 }
 
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }

@@ -24,7 +24,7 @@ import (
 type cell struct {
 	Client string // its id
 	Kind   string // rest, websocket
-	Column string // environment, line, socks, exec; 502, 403, 504
+	Column string // environment, line, socks, exec, isolate; 502, 403, 504
 }
 
 func (c cell) String() string { return c.Client + ", " + c.Kind + ", " + c.Column }
@@ -84,8 +84,11 @@ func (w *network) attempt(t *testing.T, c cell) outcome {
 	if environ {
 		variables = append(variables, w.environ...)
 	}
-	if c.Column == "exec" {
+	switch c.Column {
+	case "exec":
 		argv = append([]string{os.Getenv("INTEROP_PROXYD"), "exec", "-c", w.config, "--"}, argv...)
+	case "isolate":
+		argv = append([]string{os.Getenv("INTEROP_PROXYD"), "exec", "-c", w.config, "--isolate", "--"}, argv...)
 	}
 	rest, stream := len(w.rest.Asked()), len(w.stream.Asked())
 	w.detector.taken(t)
@@ -112,17 +115,20 @@ func (w *network) attempt(t *testing.T, c cell) outcome {
 		out.Output += fmt.Sprintf("\n%v; through the upstream: %v; through the other one: %q; sent from ~/.netrc: %q\nproxyd: %s", p.err, through, astray, logins, lastLines(w.proxyd.out.String(), 4))
 	}
 	out.Late = errors.Is(p.err, errNotEnded) && slices.Contains([]string{fails, tries}, out.Outcome)
-	if c.Column == "exec" && out.Outcome == works && !strings.Contains(p.stderr.String(), "through "+w.upstream(c.Kind).Addr) {
+	if wrapped(c.Column) && out.Outcome == works && !strings.Contains(p.stderr.String(), "through "+w.upstream(c.Kind).Addr) {
 		out.Outcome = fails
 		out.Output += "\nproxyd exec does not name the upstream"
 	}
 	return out
 }
 
+// wrapped reports whether a column's programs are started by proxyd.
+func wrapped(column string) bool { return column == "exec" || column == "isolate" }
+
 // variables are the environment of every program, without a proxy.
 func (w *network) variables(column string) []string {
 	home := filepath.Join(dir, "home")
-	if column == "exec" {
+	if wrapped(column) {
 		home = filepath.Join(dir, "home-netrc") // where a default entry waits
 	}
 	ca := w.exchange.ca

@@ -124,7 +124,7 @@ func (c *client) program(kind, column string) (part string, environ bool) {
 		environ = true
 	case "socks":
 		part, environ = kind+" socks", c.environ
-	case "exec":
+	case "exec", "isolate":
 	case "outage":
 		part, environ = "feed", c.environ || c.parts[kind+" line"] == ""
 	default: // the documented form

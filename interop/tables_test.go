@@ -24,7 +24,7 @@ type table struct {
 
 var tables = []table{
 	{"lines", "| client | documented form | SOCKS |\n|---|---|---|\n", (*client).lineRows, false},
-	{"works", "| client | environment alone | documented form | SOCKS | `proxyd exec` |\n|---|---|---|---|---|\n", (*client).worksRows, true},
+	{"works", "| client | environment alone | documented form | SOCKS | `proxyd exec` | with `--isolate` |\n|---|---|---|---|---|---|\n", (*client).worksRows, true},
 	{"refusals", "| client | 502 | 403 | 504 |\n|---|---|---|---|\n", (*client).refusalRows, true},
 	{"outage", "| client | after an outage of 10 s |\n|---|---|\n", (*client).outageRows, true},
 }
@@ -91,7 +91,7 @@ func (c *client) lineRows(map[cell]outcome) []string {
 
 func (c *client) worksRows(outcomes map[cell]outcome) []string {
 	return c.rows(func(kind string) (cells []string) {
-		for _, column := range []string{"environment", "line", "socks", "exec"} {
+		for _, column := range []string{"environment", "line", "socks", "exec", "isolate"} {
 			o := outcomes[cell{c.id, kind, column}]
 			if part, _ := c.program(kind, column); column == "line" && part == kind {
 				o = outcomes[cell{c.id, kind, "environment"}]

@@ -35,6 +35,9 @@ func (o *execOptions) checkIsolate() error {
 		if p == 0 || p > 65535 {
 			return usageError{fmt.Errorf("--host-port %d is not a port: write 1 to 65535", p)}
 		}
+		if p == 53 {
+			return usageError{errors.New("--host-port 53: inside, this port is the name server's that --isolate has; leave it out")}
+		}
 	}
 	for _, a := range o.allow {
 		if _, err := config.DirectRoute(allowFlag, a); err != nil {

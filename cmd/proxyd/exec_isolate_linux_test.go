@@ -254,6 +254,7 @@ func TestExecIsolatedEndsAsItsCommand(t *testing.T) {
 		{[]string{"--daemon", "required", "--", "true"}, 2, "leave --daemon required out"},
 		{[]string{"--host-port", "8877", "--", "true"}, 1, "is the port of a listener"},
 		{[]string{"--host-port", "70000", "--", "true"}, 2, "is not a port"},
+		{[]string{"--host-port", "53", "--", "true"}, 2, "is the name server's"},
 		{[]string{"--allow", "*", "--", "true"}, 2, "would let everything out"},
 	} {
 		_, errOut, code := w.exec(t, uidNobody, append([]string{"--isolate"}, tt.args...)...)

@@ -62,6 +62,9 @@ func setUp(p pipe, r *request) *stageError {
 	if err := privateFiles(); err != nil {
 		return newStageError(stageMounts, err)
 	}
+	if err := s.add(useRoot, openRoot); err != nil {
+		return newStageError(stageMounts, err)
+	}
 	return newStageError(stageSockets, p.send(ready{Sockets: s.uses}, s.fds()...))
 }
 

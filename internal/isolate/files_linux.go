@@ -3,6 +3,7 @@ package isolate
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,8 +14,9 @@ import (
 
 // resolvConf is the resolv.conf of the namespace. Queries of any address go to the
 // resolver; what matters is what is not here: no search, whose names the resolver
-// would answer too, and no more than one dot to be a whole name.
-const resolvConf = "nameserver 127.0.0.1\noptions ndots:1\n"
+// would answer too, and no more than one dot to be a whole name. The domain has no
+// names: without one, resolvers take that of the host's name.
+const resolvConf = "nameserver 127.0.0.1\ndomain invalid\noptions ndots:1\n"
 
 // Directories whose sockets resolve names outside of the namespace.
 var (
@@ -68,6 +70,40 @@ func privateFiles() error {
 	}
 	return os.NewSyscallError("mount", unix.Mount("", work, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")) // the file system, and so what is bound
 }
+
+// openRoot returns the root directory of this mount namespace, by which a process
+// outside of it reads files as the command sees them.
+func openRoot() (*os.File, error) {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open", err)
+	}
+	return os.NewFile(uintptr(fd), "root"), nil
+}
+
+// visibleResolvConf returns the resolv.conf that the command sees, "" if there is none.
+// It is not ours where the host has none, or has replaced its own by another file: what
+// is mounted on a file goes with it.
+func visibleResolvConf(root *os.File) string {
+	const name, flags = "etc/resolv.conf", unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK
+	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_IN_ROOT})
+	if err != nil { // a kernel before 5.6, or there is none
+		fd, err = unix.Openat(int(root.Fd()), name, flags, 0)
+	}
+	if err != nil {
+		return ""
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxResolvConf))
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// maxResolvConf is how much of a resolv.conf is read.
+const maxResolvConf = 64 << 10
 
 // cover mounts an empty file system over the first directory that takes one.
 func cover() (string, error) {

@@ -31,7 +31,7 @@ func machine(t *testing.T, u user, prepare, script string) outcome {
 mount -t tmpfs tmpfs /mnt; cp -a /etc /mnt/etc; chmod 755 /mnt; mount --bind /mnt/etc /etc
 ` + prepare + `
 exec setpriv --reuid ` + id + ` --regid ` + id + ` --clear-groups ` + program(t)
-	cmd := exec.CommandContext(t.Context(), "unshare", "-m", "--propagation", "private", "sh", "-c", setup)
+	cmd := exec.CommandContext(t.Context(), "unshare", "-m", "-u", "--propagation", "private", "sh", "-c", setup)
 	cmd.Env = append(os.Environ(), "ISOLATE_TEST_RUN="+string(text))
 	cmd.Dir = "/"
 	var out, errs strings.Builder
@@ -45,13 +45,14 @@ func TestNamesOfAnyResolvConf(t *testing.T) {
 	t.Parallel()
 	const kubernetes = `printf 'search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n' > `
 	for name, prepare := range map[string]string{
-		"file of Kubernetes":    `rm -f /etc/resolv.conf; ` + kubernetes + `/etc/resolv.conf`,
-		"symlink":               `rm -f /etc/resolv.conf; ` + kubernetes + `/etc/real.conf; ln -s real.conf /etc/resolv.conf`,
-		"symlink to /run":       `mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/resolve; ` + kubernetes + `/run/systemd/resolve/stub-resolv.conf; rm -f /etc/resolv.conf; ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`,
-		"dangling symlink":      `rm -f /etc/resolv.conf; ln -s /run/nothing/resolv.conf /etc/resolv.conf`,
-		"none":                  `rm -f /etc/resolv.conf`,
-		"none, nor nsswitch":    `rm -f /etc/resolv.conf /etc/nsswitch.conf`,
-		"nsswitch with resolve": kubernetes + `/etc/resolv.conf; printf 'hosts: resolve [!UNAVAIL=return] mdns4_minimal [NOTFOUND=return] dns\n' > /etc/nsswitch.conf`,
+		"file of Kubernetes":      `rm -f /etc/resolv.conf; ` + kubernetes + `/etc/resolv.conf`,
+		"symlink":                 `rm -f /etc/resolv.conf; ` + kubernetes + `/etc/real.conf; ln -s real.conf /etc/resolv.conf`,
+		"symlink to /run":         `mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/resolve; ` + kubernetes + `/run/systemd/resolve/stub-resolv.conf; rm -f /etc/resolv.conf; ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`,
+		"dangling symlink":        `rm -f /etc/resolv.conf; ln -s /run/nothing/resolv.conf /etc/resolv.conf`,
+		"none":                    `rm -f /etc/resolv.conf`,
+		"none, nor nsswitch":      `rm -f /etc/resolv.conf /etc/nsswitch.conf`,
+		"host name with a domain": `hostname feed1.example.com; ` + kubernetes + `/etc/resolv.conf`,
+		"nsswitch with resolve":   kubernetes + `/etc/resolv.conf; printf 'hosts: resolve [!UNAVAIL=return] mdns4_minimal [NOTFOUND=return] dns\n' > /etc/nsswitch.conf`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,4 +106,45 @@ answer = udp(socket.AF_INET, "8.8.8.8", 28); print(answer[3] & 15, struct.unpack
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// A resolv.conf that the host puts in the stead of its own uncovers itself inside: a
+// renamed file takes the mount with it. Names are still those that were asked for.
+func TestNamesOfAReplacedResolvConf(t *testing.T) {
+	t.Parallel()
+	const kubernetes = `printf 'search data.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n' > `
+	for name, prepare := range map[string]string{
+		"file":    `cp -L --remove-destination /etc/resolv.conf /etc/other; mv /etc/other /etc/resolv.conf`,
+		"symlink": `rm -f /etc/resolv.conf; ln -s /etc/hostname /etc/resolv.conf`,
+		"none":    `rm -f /etc/resolv.conf`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, u user) {
+				got := machine(t, u, `mkdir -p /mnt/flags; chmod 777 /mnt/flags; `+prepare+`
+(while ! [ -e /mnt/flags/go ]; do sleep 0.02; done; `+kubernetes+`/etc/next; mv /etc/next /etc/resolv.conf; touch /mnt/flags/done) &`, `exec /usr/bin/python3 -c '`+prelude+`
+print(line("api.binance.com", 443))
+open("/mnt/flags/go", "w").close()
+while not os.path.exists("/mnt/flags/done"): time.sleep(0.02)
+import subprocess
+assert b"ndots:5" in subprocess.run(["cat", "/etc/resolv.conf"], capture_output=True).stdout # the host has done it
+print(line("stream.binance.com", 443))
+print(line("kafka.data.svc.cluster.local", 443))
+print(line("api.binance.com", 443))
+print(line("stream.binance.com", 443))
+try: print(line("redis", 443))
+except socket.gaierror: print("none")'`)
+				want := `to 198.18.1.0:443 api.binance.com
+to 198.18.1.1:443 stream.binance.com
+to 198.18.1.2:443 kafka.data.svc.cluster.local
+to 198.18.1.0:443 api.binance.com
+to 198.18.1.1:443 stream.binance.com
+none
+`
+				if got.out != want {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
 }

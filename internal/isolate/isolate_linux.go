@@ -29,6 +29,7 @@ type Namespace struct {
 	udp         []net.PacketConn
 	tcp         []net.Listener
 	counters    *os.File
+	root        *os.File
 	cmd         *exec.Cmd
 	pipe        pipe
 	forward     *forwarder
@@ -44,7 +45,7 @@ type portListener struct {
 // Start makes the namespaces and their listeners. names gives names their addresses.
 // The error is a *ForbiddenError where the system does not allow it.
 func Start(o Options, names *Names) (*Namespace, error) {
-	if 2*len(o.Ports)+len(o.Listen)+7 > maxSockets {
+	if 2*len(o.Ports)+len(o.Listen)+8 > maxSockets {
 		return nil, errors.New("there are too many listeners and ports")
 	}
 	for fd := range 3 {
@@ -135,6 +136,10 @@ func (n *Namespace) take(uses []socket, files []*os.File) error {
 		case useCounters:
 			n.counters, files[i] = files[i], nil
 			continue
+		case useRoot:
+			n.root, files[i] = files[i], nil
+			n.resolver.search = func() search { return parseSearch(visibleResolvConf(n.root)) }
+			continue
 		case useUDP:
 			c, err := net.FilePacketConn(files[i])
 			if err != nil {
@@ -209,6 +214,7 @@ func (n *Namespace) abandon() {
 		c.Close()
 	}
 	n.counters.Close()
+	n.root.Close()
 	if n.cmd != nil {
 		_ = n.cmd.Process.Kill()
 		_ = n.cmd.Wait()

@@ -67,3 +67,11 @@ func (n *Names) Name(a netip.Addr) (string, bool) {
 	}
 	return n.names[i], true
 }
+
+// has reports whether a name has an address.
+func (n *Names) has(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.byName[name]
+	return ok
+}

@@ -98,11 +98,16 @@ func (s *sockets) open(r *request) error {
 	if _, err = s.both(socket{Use: useUDP}, s.dnsPort, (*sockets).listenUDP); err != nil {
 		return err
 	}
-	f, err := openCounters()
+	return s.add(useCounters, openCounters)
+}
+
+// add opens a descriptor that is no socket to listen on.
+func (s *sockets) add(what use, open func() (*os.File, error)) error {
+	f, err := open()
 	if err != nil {
 		return err
 	}
-	s.uses, s.files = append(s.uses, socket{Use: useCounters}), append(s.files, f)
+	s.uses, s.files = append(s.uses, socket{Use: what}), append(s.files, f)
 	return nil
 }
 

@@ -34,7 +34,7 @@ type (
 	failed struct{ Error *stageError }
 )
 
-// socket is what one of the sent sockets is for.
+// socket is what one of the sent descriptors is for.
 type socket struct {
 	Use    use
 	Listen string `json:",omitempty"` // for useListen
@@ -52,6 +52,7 @@ const (
 	useUDP         use = "dns over udp"
 	useTCP         use = "dns over tcp"
 	useCounters    use = "counters"
+	useRoot        use = "root directory"
 )
 
 // maxSockets is how many descriptors one message carries on Linux (SCM_MAX_FD).

@@ -20,11 +20,12 @@ const (
 // Resolver answers the name queries of a namespace. It asks no other server: a name
 // gets an address of Names, and its connection is routed by the name.
 type Resolver struct {
-	names *Names
+	names  *Names
+	search func() search // of the command's resolv.conf; nil: there is none
 }
 
 // NewResolver returns a Resolver that takes its addresses from a table.
-func NewResolver(n *Names) *Resolver { return &Resolver{n} }
+func NewResolver(n *Names) *Resolver { return &Resolver{names: n} }
 
 // Serve answers on the sockets until ctx ends, and closes them.
 func (r *Resolver) Serve(ctx context.Context, udp []net.PacketConn, tcp []net.Listener) {
@@ -71,7 +72,7 @@ func (r *Resolver) answer(query *dns.Msg) *dns.Msg {
 	switch {
 	case name == "localhost" || strings.HasSuffix(name, ".localhost"): // RFC 6761
 		r.local(m, q)
-	case !resolvable(name):
+	case !resolvable(name) || r.appended(name):
 		m.Rcode = dns.RcodeNameError
 	case q.Qtype == dns.TypeA && q.Qclass == dns.ClassINET:
 		a, err := r.names.Addr(name)
@@ -103,9 +104,10 @@ func header(q dns.Question) dns.RR_Header {
 }
 
 // resolvable reports whether a name can be a target: of two labels at least, since a
-// single one is a search's or this machine's; and none of the tree of reverse names.
+// single one is a search's or this machine's; and none of the tree of reverse names, or
+// of the one that has no names (RFC 6761).
 func resolvable(name string) bool {
-	if !strings.Contains(name, ".") || strings.HasSuffix(name, ".arpa") {
+	if !strings.Contains(name, ".") || strings.HasSuffix(name, ".arpa") || strings.HasSuffix(name, ".invalid") {
 		return false
 	}
 	h, err := target.ParseHost(name)

@@ -63,6 +63,7 @@ func TestResolverAnswers(t *testing.T) {
 		{"kafka.", dns.TypeA, dns.RcodeNameError, ""},
 		{"kafka.", dns.TypeAAAA, dns.RcodeNameError, ""},
 		{".", dns.TypeNS, dns.RcodeNameError, ""},
+		{"kafka.invalid.", dns.TypeA, dns.RcodeNameError, ""}, // RFC 6761
 		{"1.2.3.4.", dns.TypeA, dns.RcodeNameError, ""},
 		{`a\032b.example.`, dns.TypeA, dns.RcodeNameError, ""},
 		{"localhost.", dns.TypeA, dns.RcodeSuccess, "127.0.0.1"},
@@ -87,6 +88,37 @@ func TestResolverAnswers(t *testing.T) {
 		}
 		if _, err := m.Pack(); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// A name to which a resolver has appended a domain of the host's resolv.conf is no name;
+// one that was asked for is, in that domain, too.
+func TestResolverRefusesAppendedDomains(t *testing.T) {
+	t.Parallel()
+	const kubernetes = "search old.example\n# search x\nsearch data.svc.cluster.local. SVC.cluster.local cluster.local .\noptions timeout:1 ndots:5 attempts:2\n"
+	for _, tt := range []struct{ file, asked, answered string }{
+		{kubernetes, "kafka stream.binance.com.data.svc.cluster.local stream.binance.com.svc.cluster.local stream.binance.com.cluster.local stream.binance.com", "stream.binance.com"},
+		{kubernetes, "stream.binance.com stream.binance.com.data.svc.cluster.local", "stream.binance.com"},
+		{kubernetes, "kafka.data.svc.cluster.local", ""}, // of kafka
+		{kubernetes, "db.svc.cluster.local.data.svc.cluster.local db.svc.cluster.local", "db.svc.cluster.local"},
+		{kubernetes, "a.example.com.data.svc.cluster.local.example", "a.example.com.data.svc.cluster.local.example"},
+		{"search example.com\n", "db.example.com a.b.example.com", "db.example.com a.b.example.com"},
+		{"domain example.com\noptions ndots:2\n", "db.example.com a.b.example.com a.b", "db.example.com a.b"},
+		{resolvConf, "db.svc.cluster.local", "db.svc.cluster.local"},
+		{"options ndots:x\nsearch\n", "a.b", "a.b"},
+		{"", "a.b", "a.b"},
+	} {
+		r := NewResolver(NewNames())
+		r.search = func() search { return parseSearch(tt.file) }
+		var answered []string
+		for asked := range strings.FieldsSeq(tt.asked) {
+			if m := r.answer(new(dns.Msg).SetQuestion(dns.Fqdn(asked), dns.TypeA)); m.Rcode == dns.RcodeSuccess {
+				answered = append(answered, asked)
+			}
+		}
+		if got := strings.Join(answered, " "); got != tt.answered {
+			t.Errorf("%q, asked for %s: %s, want %s", tt.file, tt.asked, got, tt.answered)
 		}
 	}
 }

@@ -33,13 +33,14 @@ func startDemo(t *testing.T, temp string) *demoProcess {
 	d.Env = d.environ
 	d.Stderr = os.Stderr
 	d.Stdout = &d.text
+	d.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an upgrade would start another process
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(2*time.Minute, func() { _ = d.Process.Kill() })
+	stuck := time.AfterFunc(2*time.Minute, func() { _ = syscall.Kill(-d.Process.Pid, syscall.SIGKILL) })
 	t.Cleanup(func() {
 		stuck.Stop()
-		_ = d.Process.Kill()
+		_ = syscall.Kill(-d.Process.Pid, syscall.SIGKILL)
 		_ = d.Wait()
 	})
 	return d
@@ -125,6 +126,25 @@ func TestDemoLinesShowFailoverLossAndSilence(t *testing.T) {
 		if !strings.Contains(d.text.String(), want) {
 			t.Errorf("the demo itself did not print %q:\n%s", want, d.text.String())
 		}
+	}
+	d.end(t, temp)
+}
+
+// The next process would be another demo, with addresses of its own.
+func TestDemoCannotBeUpgraded(t *testing.T) {
+	t.Parallel()
+	temp := t.TempDir()
+	d := startDemo(t, temp)
+	testkit.Eventually(t, patience, "the demo is ready", func() bool { return strings.Contains(d.text.String(), "  ok\n") })
+	address := regexp.MustCompile(`the page +http://([^/]+)/`).FindStringSubmatch(d.text.String())[1]
+	upgrade := exec.Command(os.Args[0], "upgrade", "--admin", address) //nolint:gosec // this test's own binary
+	upgrade.Env = d.environ
+	out, err := upgrade.CombinedOutput()
+	if upgrade.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "is part of proxyd demo") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out := d.try(t, " status "); !strings.HasPrefix(out, "ok\n") {
+		t.Errorf("after that: %s", out)
 	}
 	d.end(t, temp)
 }

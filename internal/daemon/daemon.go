@@ -41,6 +41,7 @@ type Options struct {
 	Stderr     io.Writer
 	Own        bool    // for one command: listen on one free loopback port, in place of what listen and admin say
 	Inside     *Inside // of a daemon for one command: open listeners in place of that port; nil for none
+	PartOf     string  // the command that has more in its process than this daemon, "" for none; it refuses upgrades
 	Terminal   bool    // Stderr is a terminal: the log's format "auto" is then console
 	Version    string
 	Revision   string // of the source, "" if not known

@@ -83,7 +83,7 @@ type progressMsg struct {
 // Upgrade starts the program that is now on disk, and lets it take over the
 // listeners and, with move, the tunnels that can move. This process then serves
 // what is left. The error says why nothing has happened: the new process could
-// not start, or another upgrade is running.
+// not start, another upgrade is running, or Options has PartOf.
 func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) error {
 	if !d.upgrade.running.TryLock() {
 		return handover.ErrRunning
@@ -91,6 +91,9 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 	defer d.upgrade.running.Unlock()
 	if d.upgrade.arriving.Load() {
 		return handover.ErrRunning
+	}
+	if d.options.PartOf != "" {
+		return fmt.Errorf("this daemon is part of %s, and the new process would not take the rest over; end that, and start it again", d.options.PartOf)
 	}
 	if err := d.canChange(); err != nil {
 		return err

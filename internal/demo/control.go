@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// controls returns the handler of the address that breaks and mends the fakes.
+// controls returns the handler of the address that breaks and repairs the fakes.
 func (d *demo) controls() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, d.guide()) })

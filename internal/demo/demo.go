@@ -135,7 +135,7 @@ func (d *demo) newDaemon() (err error) {
 		if err = os.WriteFile(d.path("proxyd.yaml"), []byte(d.configuration()), 0o600); err != nil {
 			return err
 		}
-		d.daemon, err = daemon.New(daemon.Options{ConfigPath: d.path("proxyd.yaml"), Stderr: d.log, Version: d.options.Version})
+		d.daemon, err = daemon.New(daemon.Options{ConfigPath: d.path("proxyd.yaml"), Stderr: d.log, PartOf: "proxyd demo", Version: d.options.Version})
 		if err == nil {
 			return nil
 		}

@@ -35,7 +35,7 @@ Try in a second terminal:
 	proxyd("where connections go, and why", "route", "-c", file, "ws.bitget.com", "www.bitstamp.net", "tracker.example")
 	line("a request of your own", d.options.Curl[0], "-x", "http://"+d.listen, "--cacert", d.path("ca.pem"), "https://www.bitstamp.net/api/v2/ticker/btcusd")
 	proxyd("what happens, until Ctrl-C", "events", "--admin", d.admin, "--follow")
-	b.WriteString("\nBreak it, and mend it. Line 1 of the status is printed below when it changes:\n\n")
+	b.WriteString("\nBreak it, and repair it. Line 1 of the status is printed below when it changes:\n\n")
 	post("an upstream dies: DEGRADED; its feeds connect again, through osaka-1", "/upstreams/tokyo-1/down")
 	post("the other one too: BAD, bitget and deribit are lost within 5 s", "/upstreams/osaka-1/down")
 	post("one works again: the feeds are back within 10 s", "/upstreams/osaka-1/up")

@@ -29,6 +29,12 @@ func twoWays(t *testing.T) (p *proxyd, a, b *testkit.Proxy) {
 // leads reports whether a new connection now leaves through u.
 func leads(t *testing.T, p *proxyd, u *testkit.Proxy) bool {
 	t.Helper()
+	return leadsTo(t, target, p, u)
+}
+
+// leadsTo is leads for another target than the usual one.
+func leadsTo(t *testing.T, target string, p *proxyd, u *testkit.Proxy) bool {
+	t.Helper()
 	before := len(u.Asked())
 	c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target})
 	defer c.Close()

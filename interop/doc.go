@@ -1,5 +1,6 @@
 // Package interop runs the built proxyd between real programs: curl as the
-// client; tinyproxy, squid, microsocks and dante as the upstreams. run.sh installs
+// client; tinyproxy, squid, microsocks and dante as the upstreams; and, under exec
+// --isolate, the resolvers of C libraries and languages. run.sh installs
 // them, makes a private network in which the names of exchanges mean this machine,
 // and starts the tests there.
 //

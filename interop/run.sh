@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# bin/proxyd between real programs: curl, tinyproxy, squid, microsocks, dante.
+# bin/proxyd between real programs: curl, tinyproxy, squid, microsocks, dante, and the
+# resolvers of glibc with nscd, musl, Go, Java and Python.
 # Linux, as root or with sudo; what is missing is installed from Debian's or
 # Ubuntu's packages. All runs in namespaces of its own: the machine's ports,
 # /etc/hosts and processes are not touched.
@@ -11,7 +12,7 @@ PURPOSE=interop
 . .ci/packages
 
 need_namespaces
-need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables
+need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables gcc=gcc musl-gcc=musl-tools nscd=nscd javac=default-jdk-headless
 
 dir=$(mktemp -d)
 trap '"${root[@]}" rm -rf "$dir"' EXIT

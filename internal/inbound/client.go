@@ -202,7 +202,7 @@ func (c *client) wait(d time.Duration) bool {
 	}
 	ctx, cancel := context.WithTimeout(c.s.ctx, d)
 	defer cancel()
-	w := startWatch(c.tcp, false, cancel)
+	w := startWatch(c.tcp, c.settings.Transparent, cancel)
 	<-ctx.Done()
 	w.stop()
 	return errors.Is(ctx.Err(), context.DeadlineExceeded)

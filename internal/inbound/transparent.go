@@ -3,6 +3,7 @@ package inbound
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/netip"
 	"time"
 
@@ -41,8 +42,10 @@ func (c *client) serveTransparent() {
 				return
 			}
 			looked = true
-			setName(r, first)
-			f = c.loop(to) // again: what has written first bytes is known by now
+			f = setName(r, first)
+		}
+		if f == nil {
+			f = c.loop(to, r.Host) // again: what has written first bytes is known by now
 		}
 	}
 	if f != nil {
@@ -54,7 +57,7 @@ func (c *client) serveTransparent() {
 		c.refuseTransparent(answer{Refusal: refusal}, 0, looked)
 		return
 	}
-	if f := c.loop(to); f != nil && !looked { // it may have been accepted before its own dial had returned
+	if f := c.loop(to, r.Host); f != nil && !looked { // it may have been accepted before its own dial had returned
 		c.refuseTransparent(answer{Refusal: t.Refuse(tunnel.Refusal{Class: f.class, Text: f.text, Hint: f.hint, ProxyError: f.proxy})}, 0, false)
 		return
 	}
@@ -80,12 +83,13 @@ func (c *client) destination(r *tunnel.Request) (netip.AddrPort, *refusal) {
 	case !c.allowed():
 		return to, c.notAllowed()
 	}
-	return to, c.loop(to)
+	return to, c.loop(to, r.Host)
 }
 
-// loop returns why the connection would go round, nil if it does not.
-func (c *client) loop(to netip.AddrPort) *refusal {
-	if why := c.s.handler.Loop(c.addr, to); why != "" {
+// loop returns why the connection would go round, nil if it does not. host is its
+// target's, as far as it is known.
+func (c *client) loop(to netip.AddrPort, host string) *refusal {
+	if why := c.s.handler.Loop(c.addr, to, host); why != "" {
 		return looped(why, "except proxyd and its upstreams from what is redirected (docs/any-program.md)")
 	}
 	return nil
@@ -104,7 +108,8 @@ func (c *client) nameOf(ip netip.Addr) (string, bool) {
 }
 
 // look reads first bytes until they say what they are for, within the handshake's
-// deadline. It takes none of them. left reports that the client has gone without any.
+// deadline. It takes none of them. left reports that the client has gone, by a reset or
+// without any.
 func (c *client) look() (first transparent.First, left bool) {
 	last := false
 	for {
@@ -116,7 +121,7 @@ func (c *client) look() (first transparent.First, left bool) {
 			return first, false
 		}
 		if err := c.in.fill(); err != nil {
-			if len(c.in.pending()) == 0 && !isTimeout(err) {
+			if !isTimeout(err) && (len(c.in.pending()) == 0 || !errors.Is(err, io.EOF)) {
 				return first, true
 			}
 			last = true
@@ -125,17 +130,21 @@ func (c *client) look() (first transparent.First, left bool) {
 }
 
 // setName makes the name in the first bytes the target, if they have one. An address
-// there is none, and the one that the client has connected to stands.
-func setName(r *tunnel.Request, first transparent.First) {
+// there is none, and the one that the client has connected to stands. What is no host is
+// refused; it may hold a password, so the target stays the address.
+func setName(r *tunnel.Request, first transparent.First) *refusal {
 	h, err := target.ParseHost(first.Host)
 	switch {
 	case first.Host == "":
 		r.Hint.Nameless = first.Why
 	case err == nil && h.IsIP():
 		r.Hint.Nameless = "its first bytes have an address in place of one"
-	default: // what is no host is refused as the router refuses it
+	case err != nil:
+		return bad(err.Error())
+	default:
 		r.Host = first.Host
 	}
+	return nil
 }
 
 // refuseTransparent ends a connection whose refusal has been recorded. looked is whether

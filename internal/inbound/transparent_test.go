@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 
 	"proxyd/internal/config"
 	"proxyd/internal/failure"
+	"proxyd/internal/testkit"
 	"proxyd/internal/transparent"
 	"proxyd/internal/tunnel"
 )
@@ -211,10 +213,25 @@ func TestRedirectedRefusals(t *testing.T) {
 	if !strings.Contains(body, "its request is one to a proxy") {
 		t.Errorf("got %q", body)
 	}
-	conn = f.dial()
+}
+
+// TestRedirectedNameThatIsNone holds that nothing is opened for it, and that a password in
+// it is in no answer and no record.
+func TestRedirectedNameThatIsNone(t *testing.T) {
+	t.Parallel()
+	f := startRedirected(t, "default: direct", "203.0.113.7:80")
+	conn := f.dial()
 	write(t, conn, helloTo(t, "a example"))
 	awaitReset(t, conn)
-	f.refused(failure.BadRequest)
+	if r := f.refused(failure.BadRequest); r.Host != "203.0.113.7" || r.Text != `host "a example" has a space in it` {
+		t.Errorf("recorded %+v", r)
+	}
+	resp, body := answerOf(t, f.say("GET / HTTP/1.1\r\nHost: user:secret@b.example\r\n\r\n"))
+	checkRefusal(t, resp, body, "bad_request")
+	r := f.await("user information", func(r tunnel.Record) bool { return strings.Contains(r.Text, "user") })
+	if all := fmt.Sprintf("%+v %+v %s", r, resp.Header, body); strings.Contains(all, "secret") || r.Class != failure.BadRequest {
+		t.Error(all)
+	}
 }
 
 // TestRedirectedAddressInTheFirstBytes holds that a client cannot have another address
@@ -255,6 +272,20 @@ func TestRedirectedLoops(t *testing.T) {
 		awaitRefusal(t, f)
 		loop(t, f, "its destination 203.0.113.7:3128 is the upstream ")
 	})
+	t.Run("to an upstream, by the name of its URL", func(t *testing.T) {
+		t.Parallel()
+		const text = "default: \"http://proxy.example:3128\""
+		f := startRedirected(t, text, "203.0.113.7:3128")
+		conn := f.dial()
+		write(t, conn, helloTo(t, "Proxy.Example."))
+		awaitReset(t, conn)
+		loop(t, f, "its destination proxy.example:3128 is the upstream ")
+		f = startRedirected(t, text, "198.18.1.0:3128", func(f *front) {
+			f.server.opts.NameOf = func(netip.Addr) (string, bool) { return "proxy.example", true }
+		})
+		awaitRefusal(t, f)
+		loop(t, f, "its destination proxy.example:3128 is the upstream ")
+	})
 	t.Run("not redirected", func(t *testing.T) {
 		t.Parallel()
 		f := startFront(t, withTransparent+"default: reject", func(l *config.Listener) { l.Transparent = true })
@@ -291,6 +322,52 @@ func TestRedirectedClientEndsItsSideEarly(t *testing.T) {
 	_ = conn.CloseWrite()
 	if got := readAll(t, conn); got != request {
 		t.Errorf("got %q, want %q", got, request)
+	}
+}
+
+// TestRedirectedClientEndsItsSideAndIsRefused holds that such a client gets its answer, or
+// its reset, also where an answer is slow.
+func TestRedirectedClientEndsItsSideAndIsRefused(t *testing.T) {
+	t.Parallel()
+	f := startRedirected(t, "default: reject", "203.0.113.7:80")
+	slow := false
+	for range 40 { // identical refusals are answered at once so many times in a second
+		before := time.Now()
+		conn := f.dial()
+		write(t, conn, "GET / HTTP/1.0\r\nHost: a.example\r\n\r\n")
+		_ = conn.CloseWrite()
+		resp, body := answerOf(t, readAll(t, conn))
+		checkRefusal(t, resp, body, "denied")
+		if slow = time.Since(before) > 200*time.Millisecond; slow {
+			break
+		}
+	}
+	if !slow {
+		t.Error("no answer was slow")
+	}
+}
+
+// TestRedirectedClientResets holds that nothing is opened for a client which has reset
+// its connection in the middle of its first bytes.
+func TestRedirectedClientResets(t *testing.T) {
+	t.Parallel()
+	var asked, accepted atomic.Int32
+	proxy := listen(t, func(net.Conn) { asked.Add(1) })
+	f := startRedirected(t, "default: \"http://"+proxy+"\"", "203.0.113.7:443", func(f *front) {
+		f.server.opts.Accepted = func(string) { accepted.Add(1) }
+	})
+	const clients = 20
+	hello := helloTo(t, "a.example")[:60]
+	for range clients {
+		conn := f.dial()
+		write(t, conn, hello)
+		time.Sleep(time.Millisecond) // of most, these bytes are read before the reset
+		_ = conn.SetLinger(0)
+		conn.Close()
+	}
+	testkit.Eventually(t, 5*time.Second, "the clients have left", func() bool { return accepted.Load() == clients && f.server.Idle() })
+	if n := asked.Load(); n > 0 {
+		t.Errorf("%d connections to the upstream", n)
 	}
 }
 

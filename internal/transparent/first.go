@@ -141,7 +141,7 @@ func hostField(b []byte) (host, why string) {
 // the client has connected to.
 func withoutPort(s string) string {
 	i := strings.LastIndexByte(s, ':')
-	if i < 0 || strings.IndexByte(s[i:], ']') >= 0 || s[0] != '[' && strings.IndexByte(s, ':') != i {
+	if i < 0 || strings.Trim(s[i+1:], "0123456789") != "" || s[0] != '[' && strings.IndexByte(s, ':') != i {
 		return s
 	}
 	return s[:i]

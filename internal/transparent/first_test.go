@@ -109,6 +109,8 @@ func openings(t testing.TB) []opening {
 		{"plain HTTP with a port, without CR", []byte("GET / HTTP/1.0\nhost:api.binance.com:8080 \n\n"), httpTo("api.binance.com")},
 		{"plain HTTP to an IPv6 address", []byte("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n"), httpTo("[2001:db8::1]")},
 		{"OPTIONS *", []byte("OPTIONS * HTTP/1.1\r\nHost: api.binance.com\r\n\r\n"), httpTo("api.binance.com")},
+		{"something that is no port", []byte("GET / HTTP/1.1\r\nHost: user:secret@a.example\r\n\r\n"), httpTo("user:secret@a.example")},
+		{"a port that is empty", []byte("GET / HTTP/1.1\r\nHost: a.example:\r\n\r\n"), httpTo("a.example")},
 		{"two hosts", []byte("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), no(HTTP, "its request has more than one Host")},
 		{"no host", []byte("GET / HTTP/1.0\r\nAccept: */*\r\n\r\n"), no(HTTP, "its request has no Host")},
 		{"a folded host", []byte("GET / HTTP/1.1\r\nHost:\r\n a.example\r\n\r\n"), no(HTTP, "its request has no Host")},

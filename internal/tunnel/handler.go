@@ -122,9 +122,11 @@ func (h *Handler) ListsAddress(ip netip.Addr, listener string) bool {
 	return h.snapshot().ListsAddress(ip, listener)
 }
 
-// Loop returns why a redirected connection between two addresses would go round, ""
-// if it does not.
-func (h *Handler) Loop(from, to netip.AddrPort) string { return h.snapshot().Set().Loop(from, to) }
+// Loop returns why a redirected connection between two addresses, whose target is host,
+// would go round, "" if it does not.
+func (h *Handler) Loop(from, to netip.AddrPort, host string) string {
+	return h.snapshot().Set().Loop(from, to, host)
+}
 
 // relieved reports whether a dial that has failed for want of a descriptor is
 // worth another try.

@@ -4,9 +4,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"proxyd/internal/config"
 	"proxyd/internal/dialer"
+	"proxyd/internal/target"
 )
 
 // A transparent listener gets what netfilter redirects, and a rule that forgets to
@@ -48,8 +50,9 @@ func (s *Set) track(c net.Conn) (release func()) {
 }
 
 // Loop returns why a redirected connection between two addresses would go round, ""
-// if it does not. It opens nothing and looks up no names.
-func (s *Set) Loop(from, to netip.AddrPort) string {
+// if it does not. host is what a client names, or the address again. It opens nothing
+// and looks up no names.
+func (s *Set) Loop(from, to netip.AddrPort, host string) string {
 	switch g := s.loops; {
 	case s.guard.IsOwn(to):
 		return "its destination " + to.String() + " is proxyd itself"
@@ -57,16 +60,28 @@ func (s *Set) Loop(from, to netip.AddrPort) string {
 		return ""
 	case g.outgoing.Has(from, to):
 		return "proxyd itself has opened it, to " + to.String()
-	default:
-		if name := g.leadsTo(s, to); name != "" {
-			return "its destination " + to.String() + " is the upstream " + name
-		}
-		return ""
 	}
+	if name := s.loops.at(s, to); name != "" {
+		return "its destination " + to.String() + " is the upstream " + name
+	}
+	if u := s.loops.called(host, to.Port()); u != nil {
+		return "its destination " + u.url.Host.Name + ":" + strconv.Itoa(int(to.Port())) + " is the upstream " + u.name
+	}
+	return ""
 }
 
-// leadsTo returns the name of the upstream at an address, "" if there is none.
-func (g *loopGuard) leadsTo(s *Set, to netip.AddrPort) string {
+// called returns the upstream whose URL has a host's name and a port, nil if there is none.
+func (g *loopGuard) called(host string, port uint16) *Upstream {
+	for _, u := range g.named[port] {
+		if h, err := target.ParseHost(host); err == nil && h.Name == u.url.Host.Name {
+			return u
+		}
+	}
+	return nil
+}
+
+// at returns the name of the upstream at an address, "" if there is none.
+func (g *loopGuard) at(s *Set, to netip.AddrPort) string {
 	if name := g.upstream[to]; name != "" {
 		return name
 	}

@@ -38,17 +38,25 @@ func TestLoop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := loopSet(t, transparentListener+"default: direct\npools: {asia: {proxies: [{name: tokyo-1, url: \"http://203.0.113.9:3128\"}, {name: local-1, url: \"socks5://localhost:"+port+"\"}]}}\n", "127.0.0.1:8877")
+	s := loopSet(t, transparentListener+"default: direct\npools: {asia: {proxies: [{name: tokyo-1, url: \"http://203.0.113.9:3128\"}, {name: local-1, url: \"socks5://localhost:"+port+"\"}, "+
+		"{name: six-1, url: \"http://[2001:db8::9]:3128\"}, {name: mapped-1, url: \"http://[::ffff:203.0.113.10]:3128\"}]}}\n", "127.0.0.1:8877")
 	client := netip.MustParseAddrPort("198.51.100.7:40000")
 	for to, want := range map[string]string{
-		"127.0.0.1:8877":    "is proxyd itself",
-		"203.0.113.9:3128":  "is the upstream tokyo-1",
-		"203.0.113.9:3129":  "",
-		"127.0.0.1:" + port: "", // its name has not been looked up yet
-		"198.51.100.9:443":  "",
+		"127.0.0.1:8877":     "is proxyd itself",
+		"203.0.113.9:3128":   "is the upstream tokyo-1",
+		"203.0.113.9:3129":   "",
+		"[2001:db8::9]:3128": "is the upstream six-1",
+		"203.0.113.10:3128":  "is the upstream mapped-1",
+		"127.0.0.1:" + port:  "", // its name has not been looked up yet
+		"198.51.100.9:443":   "",
 	} {
-		if got := s.Loop(client, netip.MustParseAddrPort(to)); !strings.Contains(got, want) || (got == "") != (want == "") {
+		if got := s.Loop(client, netip.MustParseAddrPort(to), ""); !strings.Contains(got, want) || (got == "") != (want == "") {
 			t.Errorf("to %s: %q, want %q", to, got, want)
+		}
+	}
+	for host, want := range map[string]string{"LocalHost.": "is the upstream local-1", "localhost.example": "", "203.0.113.9": "", "a b": ""} {
+		if got := s.Loop(client, netip.MustParseAddrPort("198.18.1.0:"+port), host); !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("to %s: %q, want %q", host, got, want)
 		}
 	}
 	l, err := s.Upstream("local-1").connectHop(t.Context(), s)
@@ -57,17 +65,17 @@ func TestLoop(t *testing.T) {
 	}
 	to := netip.MustParseAddrPort("127.0.0.1:" + port)
 	if l.conn.RemoteAddr().String() == to.String() {
-		if got := s.Loop(client, to); !strings.Contains(got, "is the upstream local-1") {
+		if got := s.Loop(client, to, ""); !strings.Contains(got, "is the upstream local-1") {
 			t.Errorf("to an upstream by name: %q", got)
 		}
 	}
 	mine := l.conn.LocalAddr().(*net.TCPAddr).AddrPort()
 	far := l.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	if got := s.Loop(mine, far); !strings.Contains(got, "proxyd itself has opened it") {
+	if got := s.Loop(mine, far, ""); !strings.Contains(got, "proxyd itself has opened it") {
 		t.Errorf("its own connection: %q", got)
 	}
 	l.close()
-	if got := s.Loop(mine, far); strings.Contains(got, "has opened it") {
+	if got := s.Loop(mine, far, ""); strings.Contains(got, "has opened it") {
 		t.Errorf("a closed connection: %q", got)
 	}
 }
@@ -84,7 +92,7 @@ func TestLoopCostsNothingWithoutListener(t *testing.T) {
 	}
 	defer l.close()
 	from, to := l.conn.LocalAddr().(*net.TCPAddr).AddrPort(), l.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	if s.loops != nil || s.shared.outgoing.Has(from, to) || s.Loop(from, to) != "" {
+	if s.loops != nil || s.shared.outgoing.Has(from, to) || s.Loop(from, to, "") != "" {
 		t.Error("its connections are kept")
 	}
 }

@@ -51,7 +51,7 @@ func (o *execOptions) checkIsolate() error {
 func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, say func(string, ...any)) (*execProxy, error) {
 	in := isolate.Options{Listen: []string{ownListener}}
 	for _, l := range c.Listen {
-		if !l.Transparent {
+		if !l.Transparent && l.Address != ownListener { // which serves as it
 			in.Listen = append(in.Listen, l.Address)
 		}
 	}

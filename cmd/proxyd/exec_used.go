@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -104,7 +105,7 @@ func writeUsed(say func(string, ...any), x admin.Exec, err error, p *execProxy) 
 	say("%s", strings.Join(parts, ", "))
 	for _, d := range x.Direct {
 		if strings.HasPrefix(d.Rule, allowFlag+" ") {
-			say("directly, by %s: %s to %s", d.Rule, printable.Count(d.Connections, "connection", "connections"), d.Target)
+			say("directly, by %s: %s to %s", d.Rule, printable.Count(d.Connections, "connection", "connections"), cmp.Or(d.Target, "other targets"))
 		}
 	}
 }

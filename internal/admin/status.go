@@ -60,13 +60,13 @@ type Exec struct {
 	Upstreams []ExecUpstream `json:"upstreams,omitempty"`
 	Refused   int            `json:"refused"`
 	Refusals  []ExecRefusal  `json:"refusals,omitempty"` // the first 8 that differ
-	Direct    []ExecDirect   `json:"-"`                  // the first 16 that differ, of an instance of its own
+	Direct    []ExecDirect   `json:"-"`                  // of an instance of its own: the first 16 that differ, then the others of each rule
 }
 
 // ExecDirect is a target that an Exec reached directly, the rule that said so, and how
 // often.
 type ExecDirect struct {
-	Target, Rule string
+	Target, Rule string // Target is "" for the others of a rule
 	Connections  int
 }
 

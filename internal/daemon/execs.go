@@ -71,14 +71,20 @@ func (e *execs) direct(x *admin.Exec, r *tunnel.Record) {
 	if !e.own || r.Upstream != "direct" {
 		return
 	}
-	at := admin.ExecDirect{Target: net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), Rule: r.Rule, Connections: 1}
-	i := slices.IndexFunc(x.Direct, func(d admin.ExecDirect) bool { return d.Target == at.Target && d.Rule == at.Rule })
-	switch {
-	case i >= 0:
-		x.Direct[i].Connections++
-	case len(x.Direct) < maxExecDirect:
-		x.Direct = append(x.Direct, at)
+	row := func(target string) int {
+		return slices.IndexFunc(x.Direct, func(d admin.ExecDirect) bool { return d.Target == target && d.Rule == r.Rule })
 	}
+	target := net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
+	i := row(target)
+	if i < 0 && len(x.Direct) >= maxExecDirect {
+		target = "" // the others of that rule
+		i = row(target)
+	}
+	if i < 0 {
+		i = len(x.Direct)
+		x.Direct = append(x.Direct, admin.ExecDirect{Target: target, Rule: r.Rule})
+	}
+	x.Direct[i].Connections++
 }
 
 // row returns the row of a label. The caller holds mu.

@@ -61,3 +61,24 @@ func TestExecsCountByLabel(t *testing.T) {
 		t.Errorf("an instance of its own: %+v", got)
 	}
 }
+
+// Each connection that an instance of its own made directly is counted by its rule, also
+// where there are more targets than are named.
+func TestExecsCountWhatWentDirectly(t *testing.T) {
+	t.Parallel()
+	e := newExecs(true)
+	for i := range uint16(3 * maxExecDirect) {
+		for _, rule := range []string{"--allow 10.0.0.0/8", "--allow db.example"} {
+			e.observe(&tunnel.Record{Event: tunnel.Opened, Opening: tunnel.Opening{Upstream: "direct", Host: "10.0.0.1", Port: i/2 + 1, Rule: rule}})
+		}
+	}
+	direct, named, counted := e.rows()[0].Direct, 0, map[string]int{}
+	for _, d := range direct {
+		if counted[d.Rule] += d.Connections; d.Target != "" {
+			named++
+		}
+	}
+	if named != maxExecDirect || len(direct) != maxExecDirect+2 || counted["--allow 10.0.0.0/8"] != 3*maxExecDirect || counted["--allow db.example"] != 3*maxExecDirect {
+		t.Errorf("%d named, counted %v: %+v", named, counted, direct)
+	}
+}

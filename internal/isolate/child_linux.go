@@ -101,10 +101,7 @@ func dropCapabilities() error {
 			return os.NewSyscallError("prctl(PR_CAPBSET_DROP)", err)
 		}
 	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return os.NewSyscallError("prctl(PR_CAP_AMBIENT)", err)
-	}
-	none := [2]unix.CapUserData{}
+	none := [2]unix.CapUserData{} // of the ambient set, too: it is a part of these
 	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 		return os.NewSyscallError("capset", err)
 	}

@@ -57,7 +57,7 @@ func TestNamesOfAnyResolvConf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, u user) {
-				got := machine(t, u, prepare, `getent ahostsv4 stream.binance.com | head -1; getent ahosts kafka || echo none; exec /usr/bin/python3 -c '`+prelude+`
+				got := machine(t, u, prepare, `getent ahostsv4 stream.binance.com | head -1; getent ahosts kafka || echo none; test -e /etc/resolv.conf && (echo >>/etc/resolv.conf) 2>/dev/null && echo written; exec /usr/bin/python3 -c '`+prelude+`
 print(line("api.binance.com", 443))'`)
 				want := "198.18.1.0      STREAM stream.binance.com\nnone\nto 198.18.1.1:443 api.binance.com\n"
 				if got.out != want {

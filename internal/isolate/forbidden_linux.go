@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -40,7 +41,7 @@ func explain(failed *stageError, root string) error {
 	}
 	denied := errors.Is(failed, fs.ErrPermission)
 	full := errors.Is(failed, syscall.ENOSPC) || errors.Is(failed, syscall.EUSERS)
-	inPod := read("proc/self/status")
+	status := read("proc/self/status")
 	switch {
 	case failed.Stage == stageCommand || failed.Stage == stageSockets:
 		return failed
@@ -53,7 +54,9 @@ func explain(failed *stageError, root string) error {
 	case denied && read("proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return refused("AppArmor, which lets unprivileged programs make user namespaces and gives them no rights in them",
 			"allow it for proxyd, by a profile /etc/apparmor.d/proxyd: abi <abi/4.0>, profile proxyd /usr/bin/proxyd flags=(unconfined) { userns, }; or for all: sysctl kernel.apparmor_restrict_unprivileged_userns=0; or run this command as root")
-	case denied && seccomp(inPod):
+	case failed.Stage == stageNamespaces && denied && powerless(status):
+		return refused("the kernel, since root is without CAP_SETUID, CAP_SETGID or CAP_SETFCAP here", "run this command as another user, or give root these capabilities")
+	case denied && seccomp(status):
 		return refused("a seccomp filter, as container engines set", "run the container with a profile that allows clone and unshare with namespaces and mount, for instance docker run --security-opt seccomp=unconfined")
 	case denied:
 		return refused("the system", "look at the rules of its security module (SELinux, AppArmor: dmesg, or ausearch -m avc), and that this is no chroot")
@@ -64,13 +67,22 @@ func explain(failed *stageError, root string) error {
 }
 
 // seccomp reports whether a process's status shows a filter of system calls.
-func seccomp(status string) bool {
+func seccomp(status string) bool { return field(status, "Seccomp") == "2" }
+
+// powerless reports whether a process's status shows root that may not map itself.
+func powerless(status string) bool {
+	have, err := strconv.ParseUint(field(status, "CapEff"), 16, 64)
+	return err == nil && strings.HasPrefix(field(status, "Uid"), "0\t") && have&toMapAll != toMapAll
+}
+
+// field returns the value of a line of a process's status, "" if there is none.
+func field(status, name string) string {
 	for line := range strings.Lines(status) {
-		if mode, ok := strings.CutPrefix(line, "Seccomp:"); ok {
-			return strings.TrimSpace(mode) == "2"
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
 		}
 	}
-	return false
+	return ""
 }
 
 func orNone(s string) string {

@@ -34,10 +34,8 @@ func mayMapAll() bool {
 	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &have[0]); err != nil {
 		return false
 	}
-	for _, c := range []uint{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP} {
-		if have[0].Effective&(1<<c) == 0 {
-			return false
-		}
-	}
-	return true
+	return have[0].Effective&toMapAll == toMapAll
 }
+
+// toMapAll are the capabilities that mapping all ids takes.
+const toMapAll = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETFCAP

@@ -121,7 +121,7 @@ func newNamespaces() *syscall.SysProcAttr {
 		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE},
 	}
 	a.UidMappings, a.GidMappings = identity("/proc/self/uid_map", os.Getuid()), identity("/proc/self/gid_map", os.Getgid())
-	a.GidMappingsEnableSetgroups = os.Geteuid() == 0
+	a.GidMappingsEnableSetgroups = mayMapAll() // the kernel wants it off for others
 	return a
 }
 

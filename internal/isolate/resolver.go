@@ -41,8 +41,11 @@ func (r *Resolver) Serve(ctx context.Context, udp []net.PacketConn, tcp []net.Li
 		s.Handler = r
 		// Started is called before the first query is read: only then can it be shut down.
 		started := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		done.Go(func() { _ = s.ActivateAndServe() }) // ends with Shutdown below
+		s.NotifyStartedFunc = sync.OnceFunc(func() { close(started) })
+		done.Go(func() { // ends with Shutdown below
+			_ = s.ActivateAndServe()
+			s.NotifyStartedFunc() // it may have failed at once
+		})
 		<-started
 	}
 	<-ctx.Done()

@@ -1,10 +1,13 @@
 package isolate
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -128,5 +131,24 @@ func TestHostsByDNS(t *testing.T) {
 	const text = "# hosts: x\npasswd: files systemd\nhosts:   files mymachines resolve [!UNAVAIL=return] dns myhostname\nnetworks: files\n"
 	if got := hostsByDNS(text); got != strings.Replace(text, "hosts:   files mymachines resolve [!UNAVAIL=return] dns myhostname", "hosts: files dns", 1) {
 		t.Error(got)
+	}
+}
+
+// A socket that cannot be served does not keep Serve from ending.
+func TestResolverEndsWithoutItsSocket(t *testing.T) {
+	t.Parallel()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ended := make(chan struct{})
+	go func() { defer close(ended); NewResolver(NewNames()).Serve(ctx, []net.PacketConn{c}, nil) }() // ends with ctx
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
 	}
 }

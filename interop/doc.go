@@ -1,6 +1,7 @@
 // Package interop runs the built proxyd between real programs: curl as the
 // client; tinyproxy, squid, microsocks and dante as the upstreams; and, under exec
-// --isolate, the resolvers of C libraries and languages. run.sh installs
+// --isolate, the resolvers of C libraries and languages, and the clients of PostgreSQL
+// and Redis. run.sh installs
 // them, makes a private network in which the names of exchanges mean this machine,
 // and starts the tests there.
 //

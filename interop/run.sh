@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bin/proxyd between real programs: curl, tinyproxy, squid, microsocks, dante, and the
-# resolvers of glibc with nscd, musl, Go, Java and Python.
+# resolvers of glibc with nscd, musl, Go, Java and Python, PostgreSQL and Redis.
 # Linux, as root or with sudo; what is missing is installed from Debian's or
 # Ubuntu's packages. All runs in namespaces of its own: the machine's ports,
 # /etc/hosts and processes are not touched.
@@ -12,7 +12,8 @@ PURPOSE=interop
 . .ci/packages
 
 need_namespaces
-need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables gcc=gcc musl-gcc=musl-tools nscd=nscd javac=default-jdk-headless
+need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables gcc=gcc musl-gcc=musl-tools nscd=nscd javac=default-jdk-headless redis-server=redis-server redis-cli=redis-tools
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || install_packages postgresql # not in PATH
 
 dir=$(mktemp -d)
 trap '"${root[@]}" rm -rf "$dir"' EXIT

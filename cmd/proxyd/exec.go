@@ -103,7 +103,8 @@ type execProxy struct {
 	run      func(args, environ []string) (int, error)
 	used     func() (admin.Exec, error) // what came from the command; waits until that is known
 	stop     func() error
-	isolated bool // the command has no other exit
+	isolated bool                                    // the command has no other exit
+	others   func() (lines []string, connected bool) // what did not come through proxyd, and whether there is such; nil where that is not known
 }
 
 // run runs the command.

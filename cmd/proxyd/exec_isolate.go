@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxyd/internal/admin"
 	"proxyd/internal/child"
 	"proxyd/internal/config"
 	"proxyd/internal/daemon"
@@ -83,24 +84,39 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 		begun = true
 		return child.Supervise(n.Command(), func() error { return started(args[0], n.Run(args, environ)) })
 	}
+	used := p.used
+	p.used = func() (admin.Exec, error) {
+		x, err := used()
+		cancel()
+		<-served // then the ports have counted all
+		return x, err
+	}
+	p.others = func() ([]string, bool) { return others(n) }
 	p.stop = func() error {
 		cancel()
 		<-served
 		if !begun {
 			n.Close()
 		}
-		for _, u := range n.Ports() {
-			say("--host-port %d: %s, %d refused", u.Port, printable.Count(u.Connections, "connection", "connections"), u.Refused)
-		}
-		if r, err := n.Refused(); err != nil {
-			say("how many packets were refused inside is not known: %v", err)
-		} else if r != (isolate.RefusedPackets{}) {
-			say("refused inside, as neither TCP nor name queries: %s", refusedPackets(r))
-		}
 		return stop()
 	}
 	say("a network of its own, whose exit is an instance of proxyd with %s; it shares no budgets and health checks with other proxyds", orBuiltIn(c.File))
 	return p, nil
+}
+
+// others says what did not come through the instance of proxyd, and reports whether
+// the command has connected to a port of this machine.
+func others(n *isolate.Namespace) (lines []string, connected bool) {
+	for _, u := range n.Ports() {
+		connected = connected || u.Connections+u.Refused > 0
+		lines = append(lines, fmt.Sprintf("--host-port %d: %s, %d refused", u.Port, printable.Count(u.Connections, "connection", "connections"), u.Refused))
+	}
+	if r, err := n.Refused(); err != nil {
+		lines = append(lines, fmt.Sprintf("how many packets were refused inside is not known: %v", err))
+	} else if r != (isolate.RefusedPackets{}) {
+		lines = append(lines, "refused inside, as neither TCP nor name queries: "+refusedPackets(r))
+	}
+	return lines, connected
 }
 
 // refusedPackets says how many packets of what were refused.

@@ -74,6 +74,23 @@ func writeUsed(say func(string, ...any), x admin.Exec, err error, p *execProxy) 
 		say("what came through proxyd is not known: %v", err)
 		return
 	}
+	var others []string
+	connected := false
+	if p.others != nil {
+		others, connected = p.others()
+	}
+	writeThrough(say, x, p, connected)
+	for _, line := range others {
+		say("%s", line)
+	}
+}
+
+// writeThrough writes what came through proxyd, and warns if nothing came; connected is
+// whether the command has connected elsewhere, as it is to.
+func writeThrough(say func(string, ...any), x admin.Exec, p *execProxy, connected bool) {
+	if len(x.Upstreams) == 0 && x.Refused == 0 && connected {
+		return
+	}
 	if len(x.Upstreams) == 0 && x.Refused == 0 {
 		hint := "the command opened no connection, or connects directly: see proxyd env --for, docs/clients.md"
 		switch {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The client libraries against proxyd and a fake exchange, without the network: the
 # snippets of `proxyd env --for`, and the programs of interop/clients, from which the
-# tables of docs/clients.md come. The packages come from the registries of Python,
+# tables of docs/clients.md come; some of them also as users that nothing but the
+# network tells of proxyd. The packages come from the registries of Python,
 # Node, Go, Rust and Java and are kept in a directory, by default below the user's
 # cache; what is there is not fetched again. Linux, as root.
 #
@@ -59,6 +60,9 @@ mkdir -p "$dir/node"
 cp interop/clients/package.json interop/clients/package-lock.json "$dir/node/"
 fetch node env "LIST=$(digest interop/clients/package*.json)" npm ci --prefix "$dir/node" --no-audit --no-fund --silent
 
+# A Node that knows of no proxies, for TestUnawarePrograms.
+[ -n "$names" ] || fetch node20 npm install --prefix "$dir/node20" --no-audit --no-fund --silent node@20.20.2
+
 # The compiled ones are built in the private network, of what is fetched here.
 "${GO:-go}" -C interop/clients/go mod download
 case " $CLIENTS_LANGUAGES " in *" rust "*)
@@ -80,15 +84,35 @@ fi
 
 # The programs run in networks of their own, where a leak detector stands behind every name.
 [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] || die "needs Linux and root, to make a private network"
-command -v ip >/dev/null || install_packages iproute2
+need ip=iproute2
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+chmod 755 "$tmp" # other users run programs there
 "${GO:-go}" build -o "$tmp/proxyd" ./cmd/proxyd
 "${GO:-go}" test -c -tags interop -o "$tmp/interop.test" ./interop
 touch "$tmp/hosts" "$tmp/resolv.conf" "$tmp/nsswitch.conf"
-INTEROP_DIR="$tmp" INTEROP_PROXYD="$tmp/proxyd" unshare --mount --net --pid --fork --mount-proc --kill-child sh -euc '
-	for f in hosts resolv.conf nsswitch.conf; do
-		[ ! -e /etc/$f ] || mount --bind "$INTEROP_DIR/$f" /etc/$f
-	done
-	ip link set lo up
-	exec "$INTEROP_DIR/interop.test" -test.run "$1" -test.timeout 20m' sh '^TestMatrix$'
+private() { # TEST COMMAND…: runs it in a network of its own, after a command
+	INTEROP_DIR="$tmp" INTEROP_PROXYD="$tmp/proxyd" unshare --mount --net --pid --fork --mount-proc --kill-child sh -euc '
+		for f in hosts resolv.conf nsswitch.conf; do
+			[ ! -e /etc/$f ] || mount --bind "$INTEROP_DIR/$f" /etc/$f
+		done
+		ip link set lo up
+		test=$1
+		shift
+		"$@"
+		exec "$INTEROP_DIR/interop.test" -test.run "$test" -test.timeout 20m' sh "$@"
+}
+private '^TestMatrix$' true
+if [ -z "$names" ]; then # its users may pass through the home, where the programs are, to what is theirs to read
+	need nft=nftables javac=default-jdk-headless
+	export CLIENTS_NODE20="$dir/node20/node_modules/node/bin/node"
+	private '^TestUnawarePrograms$' sh -euc '
+		mkdir "$1/home"
+		mount --bind "$2" "$1/home"
+		mount -t tmpfs -o mode=755 tmpfs "$2"
+		for d in "$1"/home/* "$1"/home/.[!.]*; do
+			[ -d "$d" ] || continue
+			mkdir "$2/${d##*/}"
+			mount --bind "$d" "$2/${d##*/}"
+		done' sh "$tmp" "${HOME:-/root}"
+fi

@@ -10,6 +10,9 @@
 // them in several networks at once and holds the tables of docs/clients.md to what
 // it sees.
 //
+// TestUnawarePrograms runs some of these programs under proxyd exec --isolate and behind the
+// rules of proxyd nft, as several users, and counts every packet that goes out.
+//
 // The tests have the build tag interop, so that `go test ./...` needs none of
 // these programs. They test no corner that a fake can show better: those are in
 // e2e and in the packages' own tests.

@@ -46,7 +46,7 @@ type portListener struct {
 // The error is a *ForbiddenError where the system does not allow it.
 func Start(o Options, names *Names) (*Namespace, error) {
 	if 2*len(o.Ports)+len(o.Listen)+8 > maxSockets {
-		return nil, errors.New("there are too many listeners and ports")
+		return nil, fmt.Errorf("%d listeners and %d ports are more than one message has room for; leave some out", len(o.Listen), len(o.Ports))
 	}
 	for fd := range 3 {
 		if err := madeOutside(fd); err != nil {
@@ -57,7 +57,10 @@ func Start(o Options, names *Names) (*Namespace, error) {
 	if err := n.start(o); err != nil {
 		n.abandon()
 		var failed *stageError
-		if errors.As(err, &failed) {
+		switch {
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			return nil, fmt.Errorf("%w; raise the limit of open files: ulimit -n 1024", err)
+		case errors.As(err, &failed):
 			return nil, explain(failed, "/")
 		}
 		return nil, err

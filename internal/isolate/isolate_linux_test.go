@@ -321,3 +321,17 @@ func TestRootWithoutCapabilityForGroups(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// Too few descriptors are named as what is missing, at whichever step.
+func TestTooFewDescriptors(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{12, 14, 16, 18, 20, 22, 24} {
+		got := shell(t, users[1], Options{}, `echo run`, func(c *exec.Cmd) {
+			c.Args = []string{"sh", "-c", fmt.Sprintf("ulimit -n %d; exec %s", limit, c.Path)}
+			c.Path = "/bin/sh"
+		})
+		if got.out != "run\n" && (got.code != 98 || !strings.Contains(got.err, "raise the limit of open files")) {
+			t.Errorf("%d: %+v", limit, got)
+		}
+	}
+}

@@ -7,6 +7,12 @@ COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /proxyd ./cmd/proxyd
 
+# docker build --target nft -t proxyd-nft . is the image of an init container that loads what `proxyd nft`
+# prints (deploy/kubernetes/overlays/redirect). Not part of the image of proxyd.
+FROM debian:trixie-slim AS nft
+RUN apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
+COPY --from=build /proxyd /usr/bin/proxyd
+
 # No shell, no libc: only the binary, and the roots that https upstreams are verified against.
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

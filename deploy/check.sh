@@ -12,7 +12,7 @@ PURPOSE=packages-check
 . .ci/packages
 
 need_namespaces
-need buildah=buildah podman=podman runc=runc prometheus=prometheus ip=iproute2
+need buildah=buildah podman=podman runc=runc prometheus=prometheus ip=iproute2 nft=nftables curl=curl setpriv=util-linux
 [ -x bin/proxyd ] || die "no bin/proxyd: make build"
 python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
 

@@ -99,7 +99,7 @@ func analyze(t *testing.T, args ...string) (string, error) {
 }
 
 // systemd finds nothing wrong with the units, nor with a feed's service that has
-// the drop-in.
+// the drop-ins.
 func TestUnitsVerify(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -118,6 +118,7 @@ func TestUnitsVerify(t *testing.T) {
 		args = append(args, write(name, text))
 	}
 	write("feed.service.d/proxyd.conf", read(t, "systemd/feed.conf"))
+	write("feed.service.d/redirect.conf", read(t, "systemd/redirect.conf"))
 	args = append(args, write("feed.service", "[Service]\nExecStart=/bin/sh\n"))
 	out, err := analyze(t, args...)
 	for line := range strings.Lines(out) {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxyd/internal/config"
+	"proxyd/internal/isolate"
 )
 
 // defaultTransparentPort is the port of the documents' transparent listener.
@@ -21,7 +22,7 @@ const defaultTransparentPort = 8879
 
 // nftOptions are the flags of nft.
 type nftOptions struct {
-	uid, cgroup             string
+	uids, cgroups           []string
 	pod                     bool
 	exceptUID, exceptCgroup string
 	except                  []string
@@ -29,45 +30,84 @@ type nftOptions struct {
 	dns                     string
 }
 
+// noRules is a text that nft refuses, so that "proxyd nft … | nft -f -" fails with
+// proxyd nft: without it nft would load nothing, and call that a success.
+const noRules = "proxyd nft has failed: there are no rules to load\n"
+
 func nftCommand() *cobra.Command {
 	var o nftOptions
 	cmd := &cobra.Command{
 		Use:   "nft (--uid NAME | --cgroup PATH | --pod --except-uid UID)",
 		Short: "Print nftables rules that redirect a service to the transparent listener",
-		Long: `Print nftables rules that redirect the TCP connections of a user, of a cgroup or of
-a pod to the transparent listener, over IPv4 and IPv6, and reject what is not
+		Long: `Print nftables rules that redirect the TCP connections of users, of cgroups or of a
+pod to the transparent listener, over IPv4 and IPv6, and reject what is not
 redirected: UDP, and connections from before. Loopback is left alone. The command
-changes nothing; to apply the rules, pipe them to nft. To apply them again replaces
-them, and this takes them back: nft delete table inet proxyd.
+changes nothing; to apply the rules, pipe them to nft. Rules that it made before are
+replaced, so name all users in one command. This takes them back, and ends what they
+have redirected: nft delete table inet proxyd. If nothing can be printed, the nft
+that reads the output fails too.
 
 The port is that of the configuration's transparent listener, else --port, else 8879.
 Queries to the name servers of this machine's resolv.conf stay open unless --dns
 reject. See docs/any-program.md.`,
 		Example: `  proxyd nft --uid feed | nft -f -
   proxyd nft --cgroup system.slice/feed.service --except 10.0.0.0/8
-  proxyd nft --pod --except-uid 65532`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.check(); err != nil {
-				return err
-			}
-			port, comments, err := o.listener(configPath(cmd))
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), o.script(port, comments, nameServers("/etc/resolv.conf")))
-			return err
-		},
+  proxyd nft --pod --except-uid 8877`,
+		Args: cobra.ArbitraryArgs,
 	}
-	cmd.Flags().StringVar(&o.uid, "uid", "", "redirect what processes of the user `NAME` open; a number, too")
-	cmd.Flags().StringVar(&o.cgroup, "cgroup", "", "redirect what processes of the cgroup `PATH` open, such as system.slice/feed.service")
-	cmd.Flags().BoolVar(&o.pod, "pod", false, "redirect all that this network namespace opens, with --except-uid")
-	cmd.Flags().StringVar(&o.exceptUID, "except-uid", "", "leave out what the user `UID` opens: the one that proxyd runs as")
-	cmd.Flags().StringVar(&o.exceptCgroup, "except-cgroup", "", "leave out the cgroup `PATH`: proxyd's own, where it runs as the same user")
-	cmd.Flags().StringSliceVar(&o.except, "except", nil, "a `CIDR` that is reached directly; may be repeated")
-	cmd.Flags().Uint16Var(&o.port, "port", 0, "the `PORT` of the transparent listener (default: that of the configuration, or 8879)")
-	cmd.Flags().StringVar(&o.dns, "dns", "open", "name queries: `open` to the machine's name servers, or reject")
+	failing := func(err error) error {
+		fmt.Fprint(cmd.OutOrStdout(), noRules)
+		return err
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(unknownFlag(cmd, err)) })
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := flagsGiven(cmd); err != nil {
+			return failing(err)
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := noArgs(cmd, args)
+		if err == nil {
+			err = o.print(cmd)
+		}
+		if err != nil {
+			return failing(err)
+		}
+		return nil
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&o.uids, "uid", nil, "redirect what processes of the user `NAME` open; a number, too; may be repeated")
+	flags.StringArrayVar(&o.cgroups, "cgroup", nil, "redirect what processes of the cgroup `PATH` open, such as system.slice/feed.service; may be repeated")
+	flags.BoolVar(&o.pod, "pod", false, "redirect all that this network namespace opens, with --except-uid")
+	flags.StringVar(&o.exceptUID, "except-uid", "", "leave out what the user `UID` opens: the one that proxyd runs as")
+	flags.StringVar(&o.exceptCgroup, "except-cgroup", "", "leave out the cgroup `PATH`: proxyd's own, where it runs as the same user")
+	flags.StringArrayVar(&o.except, "except", nil, "a `CIDR` that is reached directly; may be repeated")
+	flags.Uint16Var(&o.port, "port", 0, "the `PORT` of the transparent listener (default: that of the configuration, or 8879)")
+	flags.StringVar(&o.dns, "dns", "open", "name queries: `open` to the machine's name servers, or reject")
 	return cmd
+}
+
+// print writes the rules.
+func (o *nftOptions) print(cmd *cobra.Command) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	port, comments, err := o.listener(configPath(cmd))
+	if err != nil {
+		return err
+	}
+	s := isolate.Service{UIDs: o.uids, Cgroups: o.cgroups, ExceptUID: o.exceptUID, ExceptCgroup: o.exceptCgroup, Port: port, RejectDNS: o.dns == "reject"}
+	for _, e := range o.except {
+		if p, err := prefix(e); err == nil { // it was checked
+			s.Except = append(s.Except, p)
+		}
+	}
+	if !s.RejectDNS {
+		s.NameServers = nameServers("/etc/resolv.conf")
+	}
+	_, err = fmt.Fprint(cmd.OutOrStdout(), s.Rules(slices.Concat(comments, o.remarks(s.NameServers))))
+	return err
 }
 
 var (
@@ -78,9 +118,12 @@ var (
 // check returns a usage error for flags that do not go together, and for text that
 // rules cannot hold.
 func (o *nftOptions) check() error {
-	o.cgroup, o.exceptCgroup = strings.Trim(o.cgroup, "/"), strings.Trim(o.exceptCgroup, "/")
+	o.exceptCgroup = strings.Trim(o.exceptCgroup, "/")
+	for i := range o.cgroups {
+		o.cgroups[i] = strings.Trim(o.cgroups[i], "/")
+	}
 	given := 0
-	for _, set := range []bool{o.uid != "", o.cgroup != "", o.pod} {
+	for _, set := range []bool{len(o.uids) > 0, len(o.cgroups) > 0, o.pod} {
 		if set {
 			given++
 		}
@@ -90,25 +133,40 @@ func (o *nftOptions) check() error {
 		return usageError{errors.New("say whose connections to redirect: one of --uid NAME, --cgroup PATH, or --pod --except-uid UID")}
 	case o.pod && o.exceptUID == "" && o.exceptCgroup == "":
 		return usageError{errors.New("--pod redirects proxyd's own connections too; name the user that it runs as: --except-uid UID")}
-	case o.uid != "" && o.uid == o.exceptUID:
-		return usageError{fmt.Errorf("--except-uid %s leaves all of --uid out; run proxyd as another user, or name its cgroup: --except-cgroup", o.uid)}
+	case o.exceptUID != "" && slices.Contains(o.uids, o.exceptUID):
+		return usageError{fmt.Errorf("--except-uid %s leaves all of --uid out; run proxyd as another user, or name its cgroup: --except-cgroup", o.exceptUID)}
+	case o.exceptCgroup != "" && slices.Contains(o.cgroups, o.exceptCgroup):
+		return usageError{fmt.Errorf("--except-cgroup %s leaves all of --cgroup out; name a cgroup below it", o.exceptCgroup)}
 	}
-	for flag, user := range map[string]string{"--uid": o.uid, "--except-uid": o.exceptUID} {
-		if user != "" && !userWord.MatchString(user) {
-			return usageError{fmt.Errorf("%s %q is not the name of a user", flag, user)}
-		}
+	if err := words("uid", userWord, "is not the name of a user", o.uids, o.exceptUID); err != nil {
+		return err
 	}
-	for flag, path := range map[string]string{"--cgroup": o.cgroup, "--except-cgroup": o.exceptCgroup} {
-		if path != "" && !cgroupWord.MatchString(path) {
-			return usageError{fmt.Errorf("%s %q is not the path of a cgroup; write it as below /sys/fs/cgroup, such as system.slice/feed.service", flag, path)}
-		}
+	if err := words("cgroup", cgroupWord, "is not the path of a cgroup; write it as below /sys/fs/cgroup, such as system.slice/feed.service", o.cgroups, o.exceptCgroup); err != nil {
+		return err
 	}
 	for _, e := range o.except {
-		if _, err := prefix(e); err != nil {
+		switch p, err := prefix(e); {
+		case err != nil:
 			return usageError{fmt.Errorf("--except %q is not a CIDR; write 10.0.0.0/8", e)}
+		case p.Bits() == 0:
+			return usageError{fmt.Errorf("--except %s would let everything out", e)}
 		}
 	}
 	return oneOf("dns", o.dns, "open", "reject")
+}
+
+// words returns a usage error if a value of a flag, or that of its --except, does not
+// match.
+func words(flag string, word *regexp.Regexp, is string, list []string, except string) error {
+	if except != "" && !word.MatchString(except) {
+		return usageError{fmt.Errorf("--except-%s %q %s", flag, except, is)}
+	}
+	for _, v := range list {
+		if !word.MatchString(v) {
+			return usageError{fmt.Errorf("--%s %q %s", flag, v, is)}
+		}
+	}
+	return nil
 }
 
 // prefix parses a CIDR or an address.
@@ -124,26 +182,32 @@ func prefix(s string) (netip.Prefix, error) {
 func (o *nftOptions) listener(path string) (port uint16, comments []string, err error) {
 	const add = `listen: [{address: "127.0.0.1:%[1]d", transparent: true}, {address: "[::1]:%[1]d", transparent: true}]`
 	if o.port != 0 {
-		return o.port, nil, nil
+		return o.port, []string{"The configuration needs a transparent listener at this port, for each family:", fmt.Sprintf(add, o.port)}, nil
 	}
 	c, _, err := load(path, config.Options{NoSecrets: true})
 	if err != nil {
 		return 0, nil, err
 	}
-	families := map[bool]bool{}
+	families, elsewhere := map[bool]bool{}, ""
 	for _, l := range c.Listen {
 		host, text, err := net.SplitHostPort(l.Address)
 		n, bad := strconv.ParseUint(text, 10, 16)
 		if !l.Transparent || err != nil || bad != nil || n == 0 || port != 0 && port != uint16(n) {
 			continue
 		}
+		ip, err := netip.ParseAddr(host) // a redirect leads to 127.0.0.1 and ::1 alone
+		if err == nil && !ip.IsUnspecified() && ip != netip.AddrFrom4([4]byte{127, 0, 0, 1}) && ip != netip.IPv6Loopback() {
+			elsewhere = l.Address
+			continue
+		}
 		port = uint16(n)
-		ip, err := netip.ParseAddr(host)
 		for _, v6 := range []bool{false, true} {
 			families[v6] = families[v6] || err != nil || ip.Is6() == v6 || ip == netip.IPv6Unspecified()
 		}
 	}
 	switch {
+	case port == 0 && elsewhere != "":
+		return 0, nil, fmt.Errorf("what the rules redirect comes to loopback, and the transparent listener is at %s; give it 127.0.0.1 and [::1], or name another: --port", elsewhere)
 	case port == 0:
 		port = defaultTransparentPort
 		return port, []string{"The configuration has no transparent listener. Add one for each family:", fmt.Sprintf(add, port)}, nil
@@ -174,69 +238,6 @@ func nameServers(file string) (list []netip.Prefix) {
 	return list
 }
 
-// script returns the rules. Packets that belong to no socket (answers of the kernel)
-// match no user and no cgroup, and are let through.
-func (o *nftOptions) script(port uint16, comments []string, servers []netip.Prefix) string {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("#!/usr/sbin/nft -f")
-	line("# Made by proxyd nft. Apply: nft -f FILE; it replaces what it made before. Undo: nft delete table inet proxyd.")
-	for _, c := range slices.Concat(comments, o.remarks(servers)) {
-		line("# %s", c)
-	}
-	line("table inet proxyd\ndelete table inet proxyd\ntable inet proxyd {")
-	for _, c := range []struct{ base, hook, chain string }{
-		{"nat_output", "type nat hook output priority -100; policy accept;", "to_proxyd"},
-		{"filter_output", "type filter hook output priority 0; policy accept;", "not_redirected"},
-	} {
-		line("\tchain %s {\n\t\t%s", c.base, c.hook)
-		if o.exceptUID != "" {
-			line("\t\tmeta skuid %s accept", nftUser(o.exceptUID))
-		}
-		if o.exceptCgroup != "" {
-			line("\t\t%s accept", nftCgroup(o.exceptCgroup))
-		}
-		switch {
-		case o.uid != "":
-			line("\t\tmeta skuid %s jump %s", nftUser(o.uid), c.chain)
-		case o.cgroup != "":
-			line("\t\t%s jump %s", nftCgroup(o.cgroup), c.chain)
-		default:
-			line("\t\tjump %s", c.chain)
-		}
-		line("\t}")
-	}
-	line("\tchain to_proxyd {")
-	o.open(line, servers)
-	line("\t\tmeta l4proto tcp redirect to :%d\n\t}", port)
-	line("\tchain not_redirected {")
-	line("\t\tct direction reply accept") // what the service answers
-	line("\t\ticmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-report, mld2-listener-report } accept")
-	o.open(line, servers)
-	line("\t\tmeta l4proto tcp counter reject with tcp reset")
-	line("\t\tcounter reject with icmpx port-unreachable\n\t}\n}")
-	return b.String()
-}
-
-// open writes the rules for what is neither redirected nor rejected.
-func (o *nftOptions) open(line func(string, ...any), servers []netip.Prefix) {
-	if o.dns == "reject" {
-		line("\t\tudp dport 53 counter reject with icmpx port-unreachable")
-		line("\t\ttcp dport 53 counter reject with tcp reset")
-	}
-	line("\t\tfib daddr type local accept")
-	var except []netip.Prefix
-	for _, e := range o.except {
-		if p, err := prefix(e); err == nil { // it was checked
-			except = append(except, p)
-		}
-	}
-	nftAddresses(except, func(match string) { line("\t\t%s accept", match) })
-	if o.dns != "reject" {
-		nftAddresses(servers, func(match string) { line("\t\t%s meta l4proto { tcp, udp } th dport 53 accept", match) })
-	}
-}
-
 // remarks returns what whoever reads the rules should know.
 func (o *nftOptions) remarks(servers []netip.Prefix) (list []string) {
 	switch {
@@ -248,40 +249,13 @@ func (o *nftOptions) remarks(servers []netip.Prefix) (list []string) {
 		list = append(list, "Name queries to the name servers of this machine's /etc/resolv.conf stay open: names can leak. --dns reject refuses them.")
 	}
 	switch {
-	case o.uid != "" && o.exceptCgroup == "":
-		list = append(list, "proxyd must run as another user than "+o.uid+", or its own connections come back to it; else name its cgroup: --except-cgroup.")
-	case o.cgroup != "":
-		list = append(list, "nft looks the cgroup up when it loads this: "+o.cgroup+" must exist then, and rules are loaded again when it is made anew.")
 	case o.pod:
-		list = append(list, "Istio and Cilium redirect in a pod too; use one of them, or exclude the ports there.")
+		list = append(list, "For the network namespace of a pod: elsewhere this redirects every user of the machine.",
+			"Istio and Cilium redirect in a pod too: see docs/any-program.md.")
+	case len(o.cgroups) > 0:
+		list = append(list, "nft looks a cgroup up when it loads this: it must exist then, and rules are loaded again when it is made again.")
+	case o.exceptCgroup == "":
+		list = append(list, "proxyd must run as another user than "+strings.Join(o.uids, ", ")+", or its own connections come back to it; else name its cgroup: --except-cgroup.")
 	}
 	return list
-}
-
-// nftUser returns a user as nft reads it.
-func nftUser(s string) string {
-	if _, err := strconv.ParseUint(s, 10, 32); err == nil {
-		return s
-	}
-	return strconv.Quote(s)
-}
-
-// nftCgroup returns the match of a cgroup's processes, with those below it.
-func nftCgroup(path string) string {
-	return fmt.Sprintf(`socket cgroupv2 level %d "%s"`, strings.Count(path, "/")+1, path)
-}
-
-// nftAddresses calls f with the match of the addresses of each family.
-func nftAddresses(list []netip.Prefix, f func(match string)) {
-	for _, family := range []string{"ip", "ip6"} {
-		var texts []string
-		for _, p := range list {
-			if p.Addr().Is6() == (family == "ip6") {
-				texts = append(texts, p.String())
-			}
-		}
-		if len(texts) > 0 {
-			f(family + " daddr { " + strings.Join(texts, ", ") + " }")
-		}
-	}
 }

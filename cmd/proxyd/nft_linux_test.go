@@ -1,54 +1,29 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"proxyd/internal/testkit"
 )
 
-// nftWorld is a script for a network namespace whose addresses all lead to itself. It
-// applies the rules, twice, and connects as users. A listener on the redirect's port
-// says so; one at another address stands for the world.
-const nftWorld = `
-import os, socket, subprocess, sys, threading
-for line in ["ip link set lo up", "ip addr add 198.51.100.1/32 dev lo", "ip route add 203.0.113.0/24 dev lo src 198.51.100.1", "ip -6 addr add 2001:db8:1::1/128 dev lo nodad", "ip -6 route add 2001:db8:7::/48 dev lo"]:
-    subprocess.run(line.split(), check=True)
-rules = open(sys.argv[1]).read()
-for _ in range(2):
-    subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
-def serve(family, at, word):
-    l = socket.create_server(at, family=family)
-    def accept():
-        while True:
-            c, _ = l.accept(); c.sendall(word); c.close()
-    threading.Thread(target=accept, daemon=True).start()
-serve(socket.AF_INET, ("127.0.0.1", 8879), b"proxyd")
-serve(socket.AF_INET6, ("::1", 8879), b"proxyd")
-serve(socket.AF_INET, ("127.0.0.1", 80), b"local")
-def tcp(host):
-    s = socket.create_connection((host, 80), 5); s.settimeout(5); return s.recv(9).decode()
-def udp(host, port=443):
-    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.2); s.connect((host, port)); s.send(b"x")
-    return s.recv(9)
-def tried(what, *args):
-    try: return what(*args)
-    except TimeoutError: return "sent"
-    except OSError as e: return type(e).__name__
-for uid in 12345, 12346:
-    r, w = os.pipe()
-    if os.fork() == 0:
-        os.setuid(uid)
-        got = [tried(tcp, h) for h in ("203.0.113.7", "2001:db8:7::7", "127.0.0.1")] + [tried(udp, "203.0.113.7"), tried(udp, "203.0.113.53", 53)]
-        os.write(w, " ".join(got).encode()); os._exit(0)
-    os.close(w); print(uid, os.read(r, 999).decode()); os.wait()
-subprocess.run("nft delete table inet proxyd".split(), check=True)
-`
+// What testdata/nft_world.py prints of a program whose connections are redirected, and
+// of one whose connections are not.
+const (
+	nftRedirected = "before=reset before=reset tcp4=proxyd tcp6=proxyd local=local own=local except=world udp4=rejected udp6=rejected dns=world dnstcp=world otherdns=rejected"
+	nftDirect     = "before=world before=world tcp4=world tcp6=world local=local own=local except=world udp4=world udp6=world dns=world dnstcp=world otherdns=world"
+)
 
 // Promise (security): The rules of proxyd nft redirect all TCP of the service, over IPv4 and IPv6, reject the rest of it, and leave others and loopback alone.
+// Promise (data path): Rules of proxyd nft that are applied again leave the tunnels that they have redirected.
 func TestNftRulesRedirectTheService(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
@@ -59,38 +34,47 @@ func TestNftRulesRedirectTheService(t *testing.T) {
 			testkit.Lacks(t, name)
 		}
 	}
-	const redirected = "proxyd proxyd local PermissionError PermissionError"
+	cgroup := func(name string) string { return fmt.Sprintf("proxydtest%d%s.slice", os.Getpid(), name) }
+	withoutNames := strings.NewReplacer("dns=world", "dns=rejected", "dnstcp=world", "dnstcp=rejected").Replace(nftRedirected)
 	for name, tt := range map[string]struct {
 		args    []string
+		cgroup  string
 		service string
 	}{
-		"user":         {[]string{"--uid", "12345"}, "12345"},
-		"pod":          {[]string{"--pod", "--except-uid", "12346"}, "12345"},
-		"no name":      {[]string{"--uid", "12345", "--dns", "reject"}, "12345"},
-		"another port": {[]string{"--uid", "12345", "--port", "8879"}, "12345"},
+		"user":         {[]string{"--uid", "12345"}, "", nftRedirected},
+		"two users":    {[]string{"--uid", "1", "--uid", "12345"}, "", nftRedirected},
+		"pod":          {[]string{"--pod", "--except-uid", "12346"}, "", nftRedirected},
+		"cgroup":       {[]string{"--cgroup", cgroup("") + "/feed.service"}, cgroup("") + "/feed.service", nftRedirected},
+		"slice":        {[]string{"--cgroup", cgroup("slice")}, cgroup("slice") + `/feed@a\x2db.service`, nftRedirected},
+		"other cgroup": {[]string{"--uid", "12345", "--except-cgroup", cgroup("other") + "/other.service"}, cgroup("other") + "/other.service", nftDirect},
+		"no names":     {[]string{"--uid", "12345", "--dns", "reject"}, "", withoutNames},
+		"another port": {[]string{"--uid", "12345", "--port", "8879"}, "", nftRedirected},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, errOut, code := call(append([]string{"nft", "-c", file(t, "default: direct\n")}, tt.args...)...)
-			if code != 0 {
-				t.Fatal(errOut)
-			}
-			rules := t.TempDir() + "/rules"
-			if err := os.WriteFile(rules, []byte(out), 0o600); err != nil {
+			resolv := filepath.Join(t.TempDir(), "resolv.conf")
+			if err := os.WriteFile(resolv, []byte("search example\nnameserver 203.0.113.53\nnameserver 127.0.0.53\noptions ndots:5\n"), 0o644); err != nil { //nolint:gosec // for other users
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "-c", nftWorld, rules)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+			if tt.cgroup != "" {
+				tt.cgroup = "/sys/fs/cgroup/" + tt.cgroup
+			}
+			args := append([]string{"testdata/nft_world.py", os.Args[0], resolv, "12345", "12346", tt.cgroup}, tt.args...)
+			args = append(args, "-c", file(t, "default: direct\n"), "--except", "203.0.113.99", "--except", "203.0.113.96/28")
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "/usr/bin/python3", args...) //nolint:gosec // this test's own binary
+			cmd.Env = append(os.Environ(), asProxyd+"=1")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
 			got, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v: %s\n%s", err, got, out)
+			want := "12345 " + tt.service + "\n12346 " + nftDirect + "\n"
+			if tt.service == nftDirect {
+				want += "loaded again: world world world world\ntaken back: tcp4=world tcp4=world\n"
+			} else {
+				want += "loaded again: proxyd proxyd world world\ntaken back: tcp4=world tcp4=world\n"
 			}
-			service, other, _ := strings.Cut(strings.TrimSpace(string(got)), "\n")
-			if service != "12345 "+redirected {
-				t.Errorf("the service: %s\n%s", service, out)
-			}
-			if strings.Contains(other, "proxyd") || !strings.Contains(other, "local") || strings.Contains(other, "PermissionError") {
-				t.Errorf("the other user: %s\n%s", other, out)
+			if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
+				t.Errorf("%v (-want +got)\n%s", err, diff)
 			}
 		})
 	}
@@ -111,7 +95,12 @@ func TestNftUsageAndRemarks(t *testing.T) {
 		{[]string{"--uid", `x" accept`}, 2, "is not the name of a user"},
 		{[]string{"--cgroup", "a\nb"}, 2, "is not the path of a cgroup"},
 		{[]string{"--uid", "feed", "--except", "x"}, 2, "is not a CIDR"},
+		{[]string{"--uid", "feed", "--except", "0.0.0.0/0"}, 2, "would let everything out"},
+		{[]string{"--cgroup", "/a.slice/", "--except-cgroup", "a.slice"}, 2, "leaves all of --cgroup out"},
+		{[]string{"--uid", ""}, 2, "is not the name of a user"},
 		{[]string{"--uid", "feed", "--dns", "x"}, 2, "must be one of"},
+		{[]string{"--uid", "feed", "--dsn", "reject"}, 2, "unknown flag"},
+		{[]string{"feed"}, 2, "takes no argument"},
 		{[]string{"--uid", "feed"}, 0, "has no transparent listener"},
 		{[]string{"--uid", "feed"}, 0, `meta skuid "feed" jump to_proxyd`},
 		{[]string{"--uid", "feed"}, 0, "redirect to :8879"},
@@ -125,9 +114,41 @@ func TestNftUsageAndRemarks(t *testing.T) {
 		if code != tt.code || !strings.Contains(out+errOut, tt.says) {
 			t.Errorf("%v: exit code %d: no %q in\n%s%s", tt.args, code, tt.says, out, errOut)
 		}
+		if (out == noRules) != (code != 0) { // nft must not take it for rules
+			t.Errorf("%v: exit code %d: %s", tt.args, code, out)
+		}
 	}
-	with := file(t, "default: direct\nlisten: [127.0.0.1:8877, {address: \"127.0.0.1:9900\", transparent: true}]\n")
-	if out, errOut, code := call("nft", "-c", with, "--uid", "feed"); code != 0 || !strings.Contains(out, "redirect to :9900") || !strings.Contains(out, "add [::1]:9900") {
-		t.Errorf("the configuration's port: exit code %d\n%s%s", code, out, errOut)
+	for listen, says := range map[string]string{
+		`{address: "127.0.0.1:9900", transparent: true}`:                                                 "add [::1]:9900",
+		`{address: "[::1]:9900", transparent: true}`:                                                     "add 127.0.0.1:9900",
+		`{address: "[::]:9900", transparent: true, allow: [10.0.0.0/8]}`:                                 "redirect to :9900",
+		`{address: "127.0.0.2:99", transparent: true}, {address: "127.0.0.1:9900", transparent: true}`:   "redirect to :9900",
+		`{address: "127.0.0.1:9900", transparent: true}, {address: "127.0.0.1:9901", transparent: true}`: "redirect to :9900",
+	} {
+		with := file(t, "default: direct\nlisten: [127.0.0.1:8877, "+listen+"]\n")
+		if out, errOut, code := call("nft", "-c", with, "--uid", "feed"); code != 0 || !strings.Contains(out, "redirect to :9900") || !strings.Contains(out, says) {
+			t.Errorf("%s: exit code %d: no %q in\n%s%s", listen, code, says, out, errOut)
+		}
+	}
+	away := file(t, "default: direct\nlisten: [127.0.0.1:8877, {address: \"127.0.0.2:9900\", transparent: true}]\n")
+	if out, errOut, code := call("nft", "-c", away, "--uid", "feed"); code != 1 || out != noRules || !strings.Contains(errOut, "comes to loopback") {
+		t.Errorf("a listener that no redirect leads to: exit code %d\n%s%s", code, out, errOut)
+	}
+	if out, errOut, code := call("nft", "-c", file(t, "default: nowhere\n"), "--uid", "feed"); code != 1 || out != noRules {
+		t.Errorf("a file with errors: exit code %d\n%s%s", code, out, errOut)
+	}
+}
+
+// A failure does not end as rules that are empty: nft would load them without an error.
+func TestNftFailsWithProxydNft(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("nft"); err != nil || os.Getuid() != 0 {
+		testkit.Lacks(t, "nft, and root")
+	}
+	cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	cmd.Stdin = strings.NewReader(noRules)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "proxyd nft has failed") {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -19,7 +19,7 @@ const kustomize = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.2"
 // kubernetes is deploy/kubernetes, and kustomizations what it has below.
 const kubernetes = "../../deploy/kubernetes"
 
-var kustomizations = []string{"base", "overlays/locked", "overlays/gateway"}
+var kustomizations = []string{"base", "overlays/locked", "overlays/gateway", "overlays/redirect"}
 
 // An object is what the tests look at of a Kubernetes object.
 type object struct {
@@ -62,11 +62,25 @@ type podSpec struct {
 }
 
 type container struct {
-	Ports []struct {
+	Name     string
+	Image    string
+	Restart  string `yaml:"restartPolicy"`
+	Command  []string
+	Args     []string
+	Security security `yaml:"securityContext"`
+	Ports    []struct {
 		Name string
 		Port uint16 `yaml:"containerPort"`
 	}
 	Env []struct{ Name, Value string }
+}
+
+type security struct {
+	User         uint32 `yaml:"runAsUser"`
+	NonRoot      bool   `yaml:"runAsNonRoot"`
+	Escalation   *bool  `yaml:"allowPrivilegeEscalation"`
+	ReadOnly     bool   `yaml:"readOnlyRootFilesystem"`
+	Capabilities struct{ Add, Drop []string }
 }
 
 // build runs kustomize and returns its output, and the objects in it.

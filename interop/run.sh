@@ -12,7 +12,7 @@ PURPOSE=interop
 . .ci/packages
 
 need_namespaces
-need curl=curl tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables gcc=gcc musl-gcc=musl-tools nscd=nscd javac=default-jdk-headless redis-server=redis-server redis-cli=redis-tools
+need curl=curl /usr/bin/python3=python3 tinyproxy=tinyproxy squid=squid microsocks=microsocks danted=dante-server ip=iproute2 nft=nftables gcc=gcc musl-gcc=musl-tools nscd=nscd javac=default-jdk-headless redis-server=redis-server redis-cli=redis-tools
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || install_packages postgresql # not in PATH
 
 dir=$(mktemp -d)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -146,12 +147,18 @@ func bindDir(from, to string) error {
 }
 
 // hostsByDNS returns an nsswitch.conf in which names are looked up in the hosts file
-// and by queries, and by no other program of the machine.
+// and by queries, and by no other program of the machine. What answers for the host's
+// own name stays: it asks the kernel alone.
 func hostsByDNS(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {
-		if database, _, ok := strings.Cut(strings.TrimSpace(l), ":"); ok && strings.TrimSpace(database) == "hosts" {
-			lines[i] = "hosts: files dns"
+		database, services, ok := strings.Cut(strings.TrimSpace(l), ":")
+		if !ok || strings.TrimSpace(database) != "hosts" {
+			continue
+		}
+		lines[i] = "hosts: files dns"
+		if services, _, _ = strings.Cut(services, "#"); slices.Contains(strings.Fields(services), "myhostname") {
+			lines[i] = "hosts: files myhostname dns"
 		}
 	}
 	return strings.Join(lines, "\n")

@@ -94,15 +94,23 @@ func TestQueryToAnyServerIsAnswered(t *testing.T) {
 import struct
 def query(kind, name=b"\x06stream\x07binance\x03com\x00"):
     return b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + name + struct.pack(">HH", kind, 1)
-def udp(family, host, kind):
-    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((host, 53)); s.send(query(kind)); return s.recv(999)
+def udp(family, host, kind, *name):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((host, 53)); s.send(query(kind, *name)); return s.recv(999)
 def tcp(host, kind):
     s = socket.create_connection((host, 53), 5); q = query(kind); s.sendall(struct.pack(">H", len(q)) + q); f = s.makefile("rb"); return f.read(struct.unpack(">H", f.read(2))[0])
 for answer in udp(socket.AF_INET, "8.8.8.8", 1), udp(socket.AF_INET6, "2001:4860:4860::8888", 1), udp(socket.AF_INET, "127.0.0.53", 1), tcp("1.1.1.1", 1):
     print(answer[3] & 15, socket.inet_ntoa(answer[-4:]))
-answer = udp(socket.AF_INET, "8.8.8.8", 28); print(answer[3] & 15, struct.unpack(">H", answer[6:8])[0])
+for kind in 28, 64, 65, 16, 255: # AAAA, SVCB, HTTPS, TXT, ANY
+    for answer in udp(socket.AF_INET, "8.8.8.8", kind), tcp("2001:4860:4860::8888", kind):
+        print(kind, answer[3] & 15, struct.unpack(">H", answer[6:8])[0])
+print(udp(socket.AF_INET, "8.8.8.8", 1, b"\x05kafka\x00")[3] & 15)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.sendto(query(1), ("8.8.8.8", 53)); print(s.recvfrom(999)[1])
 `)
-		if want := strings.Repeat("0 198.18.1.0\n", 4) + "0 0\n"; got.out != want {
+		want := strings.Repeat("0 198.18.1.0\n", 4)
+		for _, kind := range []string{"28", "64", "65", "16", "255"} {
+			want += strings.Repeat(kind+" 0 0\n", 2)
+		}
+		if want += "3\n('8.8.8.8', 53)\n"; got.out != want {
 			t.Errorf("%+v", got)
 		}
 	})

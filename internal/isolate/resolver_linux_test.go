@@ -128,9 +128,15 @@ func TestResolverRefusesAppendedDomains(t *testing.T) {
 
 func TestHostsByDNS(t *testing.T) {
 	t.Parallel()
-	const text = "# hosts: x\npasswd: files systemd\nhosts:   files mymachines resolve [!UNAVAIL=return] dns myhostname\nnetworks: files\n"
-	if got := hostsByDNS(text); got != strings.Replace(text, "hosts:   files mymachines resolve [!UNAVAIL=return] dns myhostname", "hosts: files dns", 1) {
-		t.Error(got)
+	for services, want := range map[string]string{
+		"files mymachines resolve [!UNAVAIL=return] dns": "hosts: files dns",
+		"files mymachines myhostname resolve dns":        "hosts: files myhostname dns",
+		"files dns # myhostname":                         "hosts: files dns",
+	} {
+		const others = "# hosts: x\npasswd: files systemd\n%s\nnetworks: files\n"
+		if got := hostsByDNS(fmt.Sprintf(others, " hosts:   "+services)); got != fmt.Sprintf(others, want) {
+			t.Errorf("%s: %s", services, got)
+		}
 	}
 }
 

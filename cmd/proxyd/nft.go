@@ -47,7 +47,7 @@ replaced, so name all users in one command. This takes them back, and ends what 
 have redirected: nft delete table inet proxyd. If nothing can be printed, the nft
 that reads the output fails too.
 
-The port is that of the configuration's transparent listener, else --port, else 8879.
+The port is --port, else that of the configuration's transparent listener, else 8879.
 Queries to the name servers of this machine's resolv.conf stay open unless --dns
 reject. See docs/any-program.md.`,
 		Example: `  proxyd nft --uid feed | nft -f -

@@ -155,13 +155,6 @@ func (o *execOptions) run(cmd *cobra.Command, args []string) error {
 
 // proxy returns the running daemon or an instance of its own, and says which.
 func (o *execOptions) proxy(cmd *cobra.Command, c *config.Config, label string, say func(string, ...any)) (*execProxy, error) {
-	file := c.File
-	if file == "" {
-		file = "the built-in defaults"
-	}
-	if c.File == "" && c.Default == (config.Outbounds{}) {
-		file += ", by which everything goes direct"
-	}
 	why := "as asked"
 	if o.daemon != "own" {
 		p, unfit := runningDaemon(cmd, c, label, say)
@@ -177,7 +170,7 @@ func (o *execOptions) proxy(cmd *cobra.Command, c *config.Config, label string, 
 	if err != nil {
 		return nil, err
 	}
-	say("an instance of its own at %s with %s (%s); it shares no budgets and health checks with other proxyds", p.address, file, why)
+	say("an instance of its own at %s with %s (%s); it shares no budgets and health checks with other proxyds", p.address, fileOf(c), why)
 	return p, nil
 }
 

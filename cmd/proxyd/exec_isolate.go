@@ -58,7 +58,7 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 	}
 	for _, p := range o.hostPorts {
 		if slices.ContainsFunc(in.Listen, func(a string) bool { return portIs(a, p) }) {
-			return nil, fmt.Errorf("--host-port %d is the port of a listener of %s; inside it is that listener's", p, orBuiltIn(c.File))
+			return nil, fmt.Errorf("--host-port %d is the port of a listener of %s; inside it is that listener's", p, fileOf(c))
 		}
 		in.Ports = append(in.Ports, uint16(p)) //nolint:gosec // checked
 	}
@@ -100,7 +100,7 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 		}
 		return stop()
 	}
-	say("a network of its own, whose exit is an instance of proxyd with %s; it shares no budgets and health checks with other proxyds", orBuiltIn(c.File))
+	say("a network of its own, whose exit is an instance of proxyd with %s; it shares no budgets and health checks with other proxyds", fileOf(c))
 	return p, nil
 }
 
@@ -191,9 +191,13 @@ func portIs(address string, port uint) bool {
 	return err == nil && p == strconv.FormatUint(uint64(port), 10)
 }
 
-func orBuiltIn(file string) string {
-	if file == "" {
-		return "the built-in defaults"
+// fileOf names a configuration, and says what it means that there is no file.
+func fileOf(c *config.Config) string {
+	switch {
+	case c.File != "":
+		return c.File
+	case c.Default == (config.Outbounds{}):
+		return "the built-in defaults, by which everything goes direct"
 	}
-	return file
+	return "the built-in defaults"
 }

@@ -237,6 +237,19 @@ func listenBeyondLoopback(t *testing.T, greeting string) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
+// Where no configuration says otherwise, everything goes direct, and the first line says so.
+func TestExecIsolatedWithoutConfiguration(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "exec", "--isolate", "--no-shim", "--", "true")
+	cmd.Dir, cmd.Env = t.TempDir(), []string{asProxyd + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "with the built-in defaults, by which everything goes direct; ") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // Exit code, signals and errors are those of plain exec.
 func TestExecIsolatedEndsAsItsCommand(t *testing.T) {
 	t.Parallel()

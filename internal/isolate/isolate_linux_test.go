@@ -335,3 +335,28 @@ func TestTooFewDescriptors(t *testing.T) {
 		}
 	}
 }
+
+// Each of many connections at once has its own name, also those from one address and port.
+func TestManyConnectionsAtOnce(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, u user) {
+		got := python(t, u, Options{}, `
+def connect(name, port=0):
+    s = socket.socket(); s.settimeout(20)
+    if port:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("198.18.0.1", port))
+    s.connect((name, 443))
+    return s
+names = ["n%d.example.com" % i for i in range(500)]
+open_ = [(n, connect(n)) for n in names] + [(n, connect(n, 23456)) for n in names[:50]]
+print(len({socket.gethostbyname(n) for n in names}))
+for name, s in open_:
+    got = s.makefile().readline().strip()
+    if got != "to %s:443 %s" % (socket.gethostbyname(name), name):
+        print(name, got)
+`)
+		if got.out != "500\n" || got.code != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}

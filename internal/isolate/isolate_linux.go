@@ -55,7 +55,7 @@ func Start(o Options, names *Names) (*Namespace, error) {
 	}
 	n := &Namespace{Listeners: map[string]net.Listener{}, forward: newForwarder(), resolver: NewResolver(names)}
 	if err := n.start(o); err != nil {
-		n.abandon()
+		n.Close()
 		var failed *stageError
 		switch {
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
@@ -202,8 +202,8 @@ func (n *Namespace) Run(args, environ []string) error {
 	return explain(f.Error, "/")
 }
 
-// abandon ends what Start has begun, where there will be no command.
-func (n *Namespace) abandon() {
+// Close ends a Namespace in which no command is to run any more.
+func (n *Namespace) Close() {
 	if n.pipe.UnixConn != nil {
 		n.pipe.Close()
 	}
@@ -223,9 +223,6 @@ func (n *Namespace) abandon() {
 		_ = n.cmd.Wait()
 	}
 }
-
-// Close ends a Namespace in which no command is to run any more.
-func (n *Namespace) Close() { n.abandon() }
 
 // Ports returns what went to ports of the host's loopback.
 func (n *Namespace) Ports() []PortUse { return n.forward.used() }

@@ -10,9 +10,11 @@ import (
 )
 
 // listenConfig sets keepalive on the listening socket, from which Linux hands
-// it on to every accepted one: five system calls less for each connection.
+// it on to every accepted one: five system calls less for each connection. Clients of
+// multipath TCP fall back to plain TCP, since the kernel tells the destination from
+// before a redirection of no other connection.
 func listenConfig() *net.ListenConfig {
-	return &net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+	l := &net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) {
 			for _, o := range []struct{ level, name, value int }{
@@ -31,6 +33,8 @@ func listenConfig() *net.ListenConfig {
 		}
 		return failed
 	}}
+	l.SetMultipathTCP(false)
+	return l
 }
 
 // reloadingNow is what systemd's Type=notify-reload wants to hear (sd_notify(3)).

@@ -89,3 +89,29 @@ func TestOpenFilesAreCounted(t *testing.T) {
 		t.Errorf("%d are in use, and the system lists %d", n, list())
 	}
 }
+
+// A connection of multipath TCP falls back to plain TCP: the destination from before a
+// redirection is not to be had of another one.
+func TestListenersHaveNoMultipathConnections(t *testing.T) {
+	t.Parallel()
+	l, err := bind("127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d := net.Dialer{Timeout: 5 * time.Second}
+	d.SetMultipathTCP(true)
+	c, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if multipath, err := accepted.(*net.TCPConn).MultipathTCP(); multipath || err != nil {
+		t.Errorf("multipath: %v, %v", multipath, err)
+	}
+}

@@ -79,7 +79,8 @@ func (c *client) destination(r *tunnel.Request) (netip.AddrPort, *refusal) {
 		return to, looped("the connection was not redirected here, but made to the listener itself",
 			"this listener is for what netfilter redirects (docs/any-program.md); clients that know of a proxy need another one")
 	case err != nil:
-		return to, &refusal{class: failure.Local, text: cleanLine("the connection's destination is not known: %v", err)}
+		return to, &refusal{class: failure.Local, text: cleanLine("the connection's destination is not known: %v", err),
+			hint: "the listener must be a socket of plain TCP, on a kernel with connection tracking (nf_conntrack)"}
 	case !c.allowed():
 		return to, c.notAllowed()
 	}

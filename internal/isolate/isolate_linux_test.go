@@ -360,3 +360,20 @@ for name, s in open_:
 		}
 	})
 }
+
+// A client of multipath TCP comes to its name, too: its connection falls back to plain TCP.
+func TestMultipathConnection(t *testing.T) {
+	t.Parallel()
+	got := python(t, users[1], Options{Listen: []string{"127.0.0.1:8877"}}, `
+try:
+    multipath = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+except OSError:
+    multipath = socket.socket() # a kernel without it
+multipath.settimeout(20)
+multipath.connect(("stream.binance.com", 443))
+print(multipath.makefile().readline().strip())
+`)
+	if got.out != "to 198.18.1.0:443 stream.binance.com\n" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package isolate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -124,7 +125,9 @@ func (s *sockets) both(what socket, port uint16, open func(*sockets, socket, str
 }
 
 func (s *sockets) listen(what socket, address string) (uint16, error) {
-	l, err := net.Listen("tcp", address)
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)                                 // the kernel tells its original destination of no other connection
+	l, err := c.Listen(context.Background(), "tcp", address) // it never waits
 	if err != nil {
 		return 0, err
 	}

@@ -21,7 +21,7 @@ dir=$(mktemp -d)
 trap '"${root[@]}" rm -rf --one-file-system "$dir"' EXIT
 chmod 755 "$dir"
 
-make_system systemd,systemd-sysv,rpm,ca-certificates
+make_system systemd,systemd-sysv,rpm,ca-certificates,nftables
 
 for version in v0.9.1 v0.9.2; do
 	"${GO:-go}" -C tools run ./dist --out "$dir/$version" --version $version --targets "linux/$(dpkg --print-architecture)" --steps programs,texts,packages

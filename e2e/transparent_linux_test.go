@@ -40,3 +40,25 @@ func TestTransparentListenerByReload(t *testing.T) {
 	}
 	echoes(t, again, 1000)
 }
+
+// A transparent listener is handed over in an upgrade, and goes on as one.
+func TestTransparentListenerIsHandedOver(t *testing.T) {
+	t.Parallel()
+	s := startService(t, "listen: [{address: \"127.0.0.1:0\", transparent: true}]\n")
+	before, _ := s.command(t, "status")
+	s.upgrade(t, 0)
+	after, code := s.command(t, "status")
+	for _, status := range []string{before, after} {
+		if !strings.Contains(status, "for redirected connections") {
+			t.Errorf("exit code %d: %s", code, status)
+		}
+	}
+	refused, reply := testkit.Open(t, s.Addr, testkit.Ask{Protocol: testkit.CONNECT11, Target: "127.0.0.1:1"})
+	defer refused.Close()
+	if reply.OK || !strings.Contains(reply.String(), "403") {
+		t.Error(reply)
+	}
+	testkit.Eventually(t, testkit.Patience, "the refusal is in the log", func() bool {
+		return strings.Contains(s.Log.String(), "proxy_loop_detected: the connection was not redirected here")
+	})
+}

@@ -60,7 +60,7 @@ func (e *execs) observe(r *tunnel.Record) {
 		u.Connections, u.BytesUp, u.BytesDown = u.Connections+1, u.BytesUp+r.Up, u.BytesDown+r.Down
 		e.direct(x, r)
 	case tunnel.Refused:
-		refusalOf(x, r)
+		e.refusal(x, r)
 	case tunnel.Unlisted: // its tunnel counts
 	}
 }
@@ -113,15 +113,27 @@ func upstreamOf(x *admin.Exec, name string) *admin.ExecUpstream {
 	return &x.Upstreams[i]
 }
 
-// refusalOf counts a refusal.
-func refusalOf(x *admin.Exec, r *tunnel.Record) {
+// refusal counts a refusal. What an instance of its own says names the target, as long
+// as there are few.
+func (e *execs) refusal(x *admin.Exec, r *tunnel.Record) {
 	x.Refused++
-	i := slices.IndexFunc(x.Refusals, func(f admin.ExecRefusal) bool { return f.Text == r.Text })
+	row := func(text string) int {
+		return slices.IndexFunc(x.Refusals, func(f admin.ExecRefusal) bool { return f.Text == text })
+	}
+	text := r.Text
+	if e.own && r.Host != "" && !strings.Contains(text, r.Host) {
+		text = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))) + ": " + text
+	}
+	i := row(text)
+	if i < 0 && len(x.Refusals) >= maxExecRefusals/2 {
+		text = r.Text
+		i = row(text)
+	}
 	switch {
 	case i >= 0:
 		x.Refusals[i].Count++
 	case len(x.Refusals) < maxExecRefusals:
-		x.Refusals = append(x.Refusals, admin.ExecRefusal{Text: r.Text, Hint: r.Hint, Count: 1})
+		x.Refusals = append(x.Refusals, admin.ExecRefusal{Text: text, Hint: r.Hint, Count: 1})
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,5 +81,33 @@ func TestExecsCountWhatWentDirectly(t *testing.T) {
 	}
 	if named != maxExecDirect || len(direct) != maxExecDirect+2 || counted["--allow 10.0.0.0/8"] != 3*maxExecDirect || counted["--allow db.example"] != 3*maxExecDirect {
 		t.Errorf("%d named, counted %v: %+v", named, counted, direct)
+	}
+}
+
+// A refusal of an instance of its own names its target, while there are few of them;
+// that of a shared one does not.
+func TestExecsNameWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	refused := func(e *execs, port uint16, text string) {
+		e.observe(&tunnel.Record{Event: tunnel.Refused, Opening: tunnel.Opening{Label: "exec-7", Host: "db.example", Port: port}, Text: text})
+	}
+	own, shared := newExecs(true), newExecs(false)
+	for _, e := range []*execs{own, shared} {
+		refused(e, 1, "target db.example is rejected")
+		for port := range uint16(2 * maxExecRefusals) {
+			refused(e, port, "direct was refused")
+			refused(e, port, "direct was refused")
+		}
+	}
+	want := []admin.ExecRefusal{{Text: "target db.example is rejected", Count: 1}}
+	if got := shared.rows()[0].Refusals; !slices.Equal(got, append(want, admin.ExecRefusal{Text: "direct was refused", Count: 4 * maxExecRefusals})) {
+		t.Errorf("a shared one: %+v", got)
+	}
+	for port := range maxExecRefusals/2 - 1 {
+		want = append(want, admin.ExecRefusal{Text: fmt.Sprintf("db.example:%d: direct was refused", port), Count: 2})
+	}
+	want = append(want, admin.ExecRefusal{Text: "direct was refused", Count: 4*maxExecRefusals - 2*(maxExecRefusals/2-1)})
+	if got := own.rows()[0].Refusals; !slices.Equal(got, want) {
+		t.Errorf("one of its own: %+v, want %+v", got, want)
 	}
 }

@@ -112,6 +112,10 @@ func TestIsolatedHosts(t *testing.T) {
 			[]string{`1 connection through direct \(.*\)`, `directly, by --allow 10\.77\.0\.0/24: 1 connection to 10\.77\.0\.2:5432`}},
 		{"PostgreSQL, of no rule", none, nil, psql(databaseAddr) + psql(databaseName), "",
 			[]string{`refused, 1 time: .*10\.77\.0\.2.*`, `refused, 1 time: .*db\.internal\.example.*`, `2 refused`}},
+		{"PostgreSQL, --allow, a closed port", none, []string{"--allow", databaseNet}, strings.Replace(psql(databaseAddr), "-p "+databasePort, "-p 9", 1), "",
+			[]string{`refused, 1 time: 10\.77\.0\.2:9: direct was refused by the target`, `1 refused`}},
+		{"Redis, --host-port, a closed port", none, []string{"--host-port", "9"}, strings.Replace(ping, redisPort, "9", 1), "",
+			[]string{`--host-port 9: 0 connections, [12] refused`}}, // redis-cli may try again
 		{"Redis, --host-port", none, []string{"--host-port", redisPort}, ping + ping, "PONG\nPONG\n",
 			[]string{`--host-port 6379: 2 connections, 0 refused`}},
 		{"Redis, of no --host-port", none, nil, ping, "",

@@ -26,8 +26,8 @@ func TestDrainAndResume(t *testing.T) {
 		{[]string{"drain", "tokyo-1", "okx"}, 0, "tokyo-1 for okx: no new connections; tunnels stay\n"},
 		{[]string{"resume", "tokyo-1", "okx"}, 0, "tokyo-1 for okx: no longer drained\n"},
 		{[]string{"drain", "tokio-1"}, 1, "proxyd: there is no upstream tokio-1\n"},
-		{[]string{"drain"}, 2, "Run 'proxyd --help'"},
-		{[]string{"resume", "a", "b", "c"}, 2, "Run 'proxyd --help'"},
+		{[]string{"drain"}, 2, "Run 'proxyd"},
+		{[]string{"resume", "a", "b", "c"}, 2, "Run 'proxyd"},
 	} {
 		if out, errOut, code := call(append(c.args, "-c", path)...); code != c.code || !strings.Contains(out+errOut, c.says) {
 			t.Errorf("%v: exit code %d\n%s%s", c.args, code, out, errOut)

@@ -24,7 +24,8 @@ type execOptions struct {
 	daemon        string
 	quiet, noShim bool
 	isolate       bool
-	hostPorts     []uint
+	hostPorts     []string
+	ports         []uint16 // hostPorts, parsed
 	allow         []string
 }
 
@@ -84,7 +85,7 @@ without root where user namespaces are allowed. See docs/any-program.md.`,
 	cmd.Flags().StringVar(&o.daemon, "daemon", "auto", "`WHICH`: the running daemon if it fits, else an instance of its own (auto); required, or own")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
 	cmd.Flags().BoolVar(&o.isolate, "isolate", false, "give CMD a network in which proxyd is the only exit (Linux)")
-	cmd.Flags().UintSliceVar(&o.hostPorts, "host-port", nil, "with --isolate: a `PORT` of this machine's loopback that CMD may reach; may be repeated")
+	cmd.Flags().StringSliceVar(&o.hostPorts, "host-port", nil, "with --isolate: a `PORT` of this machine's loopback that CMD may reach; may be repeated")
 	cmd.Flags().StringSliceVar(&o.allow, "allow", nil, "with --isolate: a `CIDR`, an address or a name that CMD may reach directly; may be repeated")
 	cmd.Flags().BoolVar(&o.noShim, "no-shim", false, "leave PYTHONPATH, NODE_OPTIONS and the options of Java as they are")
 	return cmd

@@ -33,16 +33,24 @@ func (o *execOptions) checkIsolate() error {
 		return usageError{errors.New("--isolate has an instance of its own; leave --daemon required out")}
 	}
 	for _, p := range o.hostPorts {
-		if p == 0 || p > 65535 {
-			return usageError{fmt.Errorf("--host-port %d is not a port: write 1 to 65535", p)}
-		}
-		if p == 53 {
+		n, err := strconv.ParseUint(p, 10, 16)
+		switch {
+		case err != nil || n == 0:
+			return usageError{fmt.Errorf("--host-port %q is not a port: write the number alone, 1 to 65535; the port inside is the same", p)}
+		case n == 53:
 			return usageError{errors.New("--host-port 53: inside, this port is the name server's that --isolate has; leave it out")}
 		}
+		o.ports = append(o.ports, uint16(n))
 	}
+	slices.Sort(o.ports)
+	o.ports = slices.Compact(o.ports)
 	for _, a := range o.allow {
-		if _, err := config.DirectRoute(allowFlag, a); err != nil {
+		r, err := config.DirectRoute(allowFlag, a)
+		switch {
+		case err != nil:
 			return usageError{err}
+		case r.OfLoopback():
+			return usageError{fmt.Errorf("--allow %s: loopback inside is CMD's own; for a port of this machine's: --host-port PORT", a)}
 		}
 	}
 	return nil
@@ -50,20 +58,17 @@ func (o *execOptions) checkIsolate() error {
 
 // isolated makes a network of the command's own and starts an instance that serves it.
 func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, say func(string, ...any)) (*execProxy, error) {
-	in := isolate.Options{Listen: []string{ownListener}}
+	in := isolate.Options{Listen: []string{ownListener}, Ports: o.ports}
 	for _, l := range c.Listen {
 		if !l.Transparent && l.Address != ownListener { // which serves as it
 			in.Listen = append(in.Listen, l.Address)
 		}
 	}
-	for _, p := range o.hostPorts {
+	for _, p := range o.ports {
 		if slices.ContainsFunc(in.Listen, func(a string) bool { return portIs(a, p) }) {
 			return nil, fmt.Errorf("--host-port %d is the port of a listener of %s; inside it is that listener's", p, fileOf(c))
 		}
-		in.Ports = append(in.Ports, uint16(p)) //nolint:gosec // checked
 	}
-	slices.Sort(in.Ports)
-	in.Ports = slices.Compact(in.Ports)
 	names := isolate.NewNames()
 	n, err := isolate.Start(in, names)
 	if err != nil {
@@ -109,7 +114,11 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 func others(n *isolate.Namespace) (lines []string, connected bool) {
 	for _, u := range n.Ports() {
 		connected = connected || u.Connections+u.Refused > 0
-		lines = append(lines, fmt.Sprintf("--host-port %d: %s, %d refused", u.Port, printable.Count(u.Connections, "connection", "connections"), u.Refused))
+		line := fmt.Sprintf("--host-port %d: %s, %d refused", u.Port, printable.Count(u.Connections, "connection", "connections"), u.Refused)
+		if u.Refused > 0 {
+			line += ": nothing listened on that port of this machine's loopback"
+		}
+		lines = append(lines, line)
 	}
 	if r, err := n.Refused(); err != nil {
 		lines = append(lines, fmt.Sprintf("how many packets were refused inside is not known: %v", err))
@@ -186,7 +195,7 @@ func started(name string, err error) error {
 	return err
 }
 
-func portIs(address string, port uint) bool {
+func portIs(address string, port uint16) bool {
 	_, p, err := net.SplitHostPort(address)
 	return err == nil && p == strconv.FormatUint(uint64(port), 10)
 }

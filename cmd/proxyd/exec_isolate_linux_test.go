@@ -268,7 +268,15 @@ func TestExecIsolatedEndsAsItsCommand(t *testing.T) {
 		{[]string{"--host-port", "8877", "--", "true"}, 1, "is the port of a listener"},
 		{[]string{"--host-port", "70000", "--", "true"}, 2, "is not a port"},
 		{[]string{"--host-port", "53", "--", "true"}, 2, "is the name server's"},
+		{[]string{"--host-port", "127.0.0.1:6379", "--", "true"}, 2, `--host-port "127.0.0.1:6379" is not a port: write the number alone`},
+		{[]string{"--host-port", "", "--", "true"}, 2, "--host-port is empty"},
 		{[]string{"--allow", "*", "--", "true"}, 2, "would let everything out"},
+		{[]string{"--allow", "0.0.0.0/0", "--", "true"}, 2, "would let everything out"},
+		{[]string{"--allow", "", "--", "true"}, 2, "--allow is empty"},
+		{[]string{"--allow", "foo/8", "--", "true"}, 2, `--allow "foo/8" is not a CIDR such as`},
+		{[]string{"--allow", "10.0.0.1/8", "--", "true"}, 2, "write 10.0.0.0/8\nRun 'proxyd exec --help' for usage."},
+		{[]string{"--allow", "127.0.0.1", "--", "true"}, 2, "loopback inside is CMD's own"},
+		{[]string{"--allow", "localhost", "--", "true"}, 2, "loopback inside is CMD's own"},
 	} {
 		_, errOut, code := w.exec(t, uidNobody, append([]string{"--isolate"}, tt.args...)...)
 		if code != tt.code || !strings.Contains(errOut, tt.says) {

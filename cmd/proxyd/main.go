@@ -60,7 +60,7 @@ func executeRoot(root *cobra.Command, args []string, out, errOut io.Writer) int 
 	root.SetOut(out)
 	root.SetErr(errOut)
 	addCompletion(root) // after SetOut, which it reads
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
@@ -70,7 +70,7 @@ func executeRoot(root *cobra.Command, args []string, out, errOut io.Writer) int 
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(errOut, "proxyd: %v\nRun 'proxyd --help' for usage.\n", err)
+		fmt.Fprintf(errOut, "proxyd: %v\nRun '%s --help' for usage.\n", err, cmd.CommandPath())
 		return 2
 	}
 	if !errors.Is(err, errReported) {
@@ -119,8 +119,8 @@ Without a command it runs the daemon.`,
 // (-c "$CONFIG"): they would stand for another file, listener or daemon, or for no
 // configuration at all.
 func flagsGiven(cmd *cobra.Command) error {
-	for _, name := range []string{"config", "admin", "listener"} {
-		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+	for _, name := range []string{"config", "admin", "listener", "allow", "host-port"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && (f.Value.String() == "" || f.Value.String() == "[]") {
 			return usageError{fmt.Errorf("--%s is empty; give it a value, or leave it out", name)}
 		}
 	}

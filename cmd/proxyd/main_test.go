@@ -47,7 +47,7 @@ func TestExitCodes(t *testing.T) {
 		{"check without the secret", []string{"check", "-c", good}, 1, `"PW" is not set`},
 		{"check --no-secrets", []string{"check", "-c", good, "--no-secrets"}, 0, "ok"},
 		{"check --strict", []string{"check", "-c", warned, "--strict"}, 1, "socks4 has no names"},
-		{"check with an argument", []string{"check", "-c", good, "x"}, 2, "Run 'proxyd --help'"},
+		{"check with an argument", []string{"check", "-c", good, "x"}, 2, "Run 'proxyd"},
 		{"check in no format", []string{"check", "--format", "xml"}, 2, "text, json"},
 		{"route", []string{"route", "-c", good, "api.binance.com"}, 0, "pool      direct"},
 		{"route of a rejected host", []string{"route", "-c", good, "api.binance.com", "api.kraken.com"}, 1, "refused"},
@@ -59,8 +59,8 @@ func TestExitCodes(t *testing.T) {
 		{"run of a file that is missing", []string{"run", "-c", "/nonexistent/proxyd.yaml"}, 1, "/nonexistent/proxyd.yaml"},
 		{"run of an invalid file", []string{"run", "-c", invalid}, 1, ":1:13: exchanges.binence: "},
 		{"run of an empty file", []string{"run", "-c", empty}, 1, "empty"},
-		{"run with an argument", []string{"run", "x"}, 2, "Run 'proxyd --help'"},
-		{"an unknown command", []string{"rnu"}, 2, "Run 'proxyd --help'"},
+		{"run with an argument", []string{"run", "x"}, 2, "Run 'proxyd"},
+		{"an unknown command", []string{"rnu"}, 2, "Run 'proxyd"},
 		{"a command with a slip", []string{"statsu"}, 2, "did you mean status?"},
 		{"a file in place of a flag", []string{"check", "feeds.yaml"}, 2, "did you mean proxyd check -c feeds.yaml?"},
 		{"a file among exchanges", []string{"probe", "binance", "feeds.yml"}, 2, "did you mean proxyd probe -c feeds.yml?"},
@@ -167,11 +167,11 @@ func TestRouteOfWhatIsNoHost(t *testing.T) {
 func TestUsageErrorsOfEveryCommand(t *testing.T) {
 	for _, cmd := range rootCommand().Commands() {
 		name := cmd.Name()
-		if _, errOut, code := call(name, "--no-such-flag"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
+		if _, errOut, code := call(name, "--no-such-flag"); code != 2 || !strings.Contains(errOut, "Run 'proxyd") {
 			t.Errorf("%s --no-such-flag: exit code %d: %s", name, code, errOut)
 		}
 		if name != "route" && name != "drain" && name != "resume" && name != "exec" {
-			if _, errOut, code := call(name, "one", "two"); code != 2 || !strings.Contains(errOut, "Run 'proxyd --help'") {
+			if _, errOut, code := call(name, "one", "two"); code != 2 || !strings.Contains(errOut, "Run 'proxyd") {
 				t.Errorf("%s one two: exit code %d: %s", name, code, errOut)
 			}
 		}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -188,13 +187,24 @@ func (b *builder) routes(list []raw.Route) []Route {
 // directly: a name, *.name, an address or a CIDR. It goes before those of the file.
 func DirectRoute(flag, host string) (Route, error) {
 	p, err := target.ParsePattern(host)
-	if err == nil && p.Kind == target.Any {
-		err = errors.New("* would let everything out directly")
+	if err == nil && (p.Kind == target.Any || p.Kind == target.CIDR && p.Prefix.Bits() == 0) {
+		err = fmt.Errorf("%q would let everything out directly", host)
 	}
 	if err != nil {
-		return Route{}, fmt.Errorf("%s %q: %w; write a CIDR, an address, a name or *.name", flag, host, err)
+		what := strings.TrimPrefix(err.Error(), "host ")
+		if !strings.Contains(what, "write") {
+			what += "; write a CIDR, an address, a name or *.name"
+		}
+		return Route{}, fmt.Errorf("%s %s", flag, what)
 	}
 	flag += " " + host
 	return Route{Hosts: []target.Pattern{p}, Flag: flag,
 		Outbound: Outbound{Action: Direct, Timeout: time.Duration(defaultTimeout * float64(time.Second)), Source: flag}}, nil
+}
+
+// OfLoopback reports whether one of the hosts is loopback's.
+func (r *Route) OfLoopback() bool {
+	return slices.ContainsFunc(r.Hosts, func(p target.Pattern) bool {
+		return p.Kind == target.CIDR && p.Prefix.Addr().IsLoopback() || p.Name == "localhost" || strings.HasSuffix(p.Name, ".localhost")
+	})
 }

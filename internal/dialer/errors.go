@@ -105,7 +105,11 @@ func DNSError(err error, whose string, took time.Duration) *failure.Error {
 	if !ok {
 		return nil
 	}
-	return failure.New(failure.Local, "cannot resolve %s: %s within %s", whose, e.Error(), printable.Seconds(took)).With(err, "check the name servers of this machine (/etc/resolv.conf)")
+	within := ""
+	if IsTimeout(err) || took >= time.Second {
+		within = " within " + printable.Seconds(took)
+	}
+	return failure.New(failure.Local, "cannot resolve %s: %s%s", whose, e.Error(), within).With(err, "check the name servers of this machine (/etc/resolv.conf)")
 }
 
 // UpstreamError returns the *failure.Error of a TCP connection to an upstream that failed with

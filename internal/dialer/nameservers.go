@@ -47,7 +47,7 @@ func (e *NoDNSError) Error() string {
 		who += " (" + strings.Join(e.Servers, ", ") + ")"
 	}
 	if dns, ok := errors.AsType[*net.DNSError](e.Cause); ok && !dns.IsTimeout {
-		return who + " did not answer: " + dns.Err[strings.LastIndex(dns.Err, ": ")+1:]
+		return who + " did not answer: " + dns.Err[strings.LastIndex(": "+dns.Err, ": "):]
 	}
 	return who + " did not answer"
 }

@@ -222,7 +222,7 @@ func TestLookupWithoutAnswer(t *testing.T) {
 		words   string // of the *NoDNSError; "" for another error
 	}{
 		"all silent":        {[]*nameServer{newNameServer(t, saysNothing), newNameServer(t, saysNothing)}, "this machine's DNS (127.0.0.1:"},
-		"nothing is there":  {[]*nameServer{absent}, "connection refused"},
+		"nothing is there":  {[]*nameServer{absent}, "did not answer: connection refused"},
 		"there is no name":  {[]*nameServer{newNameServer(t, noName)}, ""},
 		"the server failed": {[]*nameServer{newNameServer(t, servFail)}, ""},
 	} {

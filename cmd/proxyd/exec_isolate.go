@@ -75,6 +75,13 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 		return nil, fmt.Errorf("--isolate: %w", err)
 	}
 	inside := o.inside(n, names)
+	refused := make(chan admin.ExecRefusal, 64)
+	inside.Refused = func(r admin.ExecRefusal) {
+		select {
+		case refused <- r:
+		default: // the last lines have it
+		}
+	}
 	p, err := ownDaemon(cmd, c.File, inside)
 	if err != nil {
 		n.Close()
@@ -87,6 +94,9 @@ func (o *execOptions) isolated(cmd *cobra.Command, c *config.Config, _ string, s
 	begun, stop := false, p.stop
 	p.run = func(args, environ []string) (int, error) {
 		begun = true
+		ended, silent := make(chan struct{}), make(chan struct{})
+		go func() { defer close(silent); sayRefusals(say, refused, ended) }() // ends with the command
+		defer func() { close(ended); <-silent }()
 		return child.Supervise(n.Command(), func() error { return started(args[0], n.Run(args, environ)) })
 	}
 	used := p.used

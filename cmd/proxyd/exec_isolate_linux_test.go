@@ -201,6 +201,35 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b"own", ("127.0.0
 	}
 }
 
+// A refusal is said while the command runs, with its remedies: its client has seen a
+// reset alone.
+func TestExecIsolatedSaysRefusalsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newIsolatedWorld(t, "")
+	said := filepath.Join(w.dir, "said")
+	if err := os.WriteFile(said, nil, 0o666); err != nil { //nolint:gosec // for the other user
+		t.Fatal(err)
+	}
+	if err := os.Chmod(said, 0o666); err != nil { //nolint:gosec // the same
+		t.Fatal(err)
+	}
+	const line = "^proxyd: exec: refused: target 203.0.113.7 is refused: .*; if it is one of your own network: --allow 203.0.113.7$"
+	program := `curl -sk https://203.0.113.7/; for i in $(seq 300); do grep -q "$0" "$1" && exit 0; sleep .1; done; exit 9`
+	cmd := exec.CommandContext(t.Context(), w.proxyd, "exec", "-c", filepath.Join(w.dir, "proxyd.yaml"), "--isolate", "--", "sh", "-c", program, line, said) //nolint:gosec // this test's own binary
+	cmd.Env = append(os.Environ(), asProxyd+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uidNobody, Gid: uidNobody}}
+	f, err := os.OpenFile(said, os.O_WRONLY|os.O_APPEND, 0) //nolint:gosec // this test's own file
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd.Stderr = f
+	if err := cmd.Run(); err != nil {
+		all, _ := os.ReadFile(said) //nolint:gosec // the same
+		t.Errorf("%v:\n%s", err, all)
+	}
+}
+
 // listenBeyondLoopback returns an address of this machine, not of loopback, at which a
 // server greets first.
 func listenBeyondLoopback(t *testing.T, greeting string) netip.AddrPort {

@@ -110,11 +110,7 @@ func writeThrough(say func(string, ...any), x admin.Exec, p *execProxy, connecte
 		parts = append(parts, fmt.Sprintf("%d still open", x.Open))
 	}
 	for _, r := range x.Refusals {
-		text := r.Text
-		if r.Hint != "" {
-			text += "; " + r.Hint
-		}
-		say("refused, %s: %s", printable.Count(r.Count, "time", "times"), text)
+		say("refused, %s: %s", printable.Count(r.Count, "time", "times"), refusalText(r, p.isolated))
 	}
 	if x.Refused > 0 {
 		parts = append(parts, fmt.Sprintf("%d refused", x.Refused))
@@ -123,6 +119,47 @@ func writeThrough(say func(string, ...any), x admin.Exec, p *execProxy, connecte
 	for _, d := range x.Direct {
 		if strings.HasPrefix(d.Rule, allowFlag+" ") {
 			say("directly, by %s: %s to %s", d.Rule, printable.Count(d.Connections, "connection", "connections"), cmp.Or(d.Target, "other targets"))
+		}
+	}
+}
+
+// refusalText returns a refusal with its remedy. A host that a rule refused may be the
+// command's own database.
+func refusalText(r admin.ExecRefusal, isolated bool) string {
+	text := r.Text
+	if r.Hint != "" {
+		text += "; " + r.Hint
+	}
+	if isolated && r.Host != "" {
+		text += "; if it is one of your own network: " + allowFlag + " " + r.Host
+	}
+	return text
+}
+
+const (
+	refusedAfter = time.Second      // until a refusal is said: the last lines say it if the command ends before
+	refusedAgain = 10 * time.Minute // until the same one is said again
+)
+
+// sayRefusals says what is refused while a command runs, until done is closed: a client
+// whose connection was redirected has seen a reset, and no reason.
+func sayRefusals(say func(string, ...any), refused <-chan admin.ExecRefusal, done <-chan struct{}) {
+	said := map[string]time.Time{} // by text, of which there are few
+	for {
+		select {
+		case <-done:
+			return
+		case r := <-refused:
+			if at, ok := said[r.Text]; ok && time.Since(at) < refusedAgain {
+				continue
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(refusedAfter):
+			}
+			said[r.Text] = time.Now()
+			say("refused: %s", refusalText(r, true))
 		}
 	}
 }

@@ -83,6 +83,7 @@ type ExecRefusal struct {
 	Text  string `json:"text"`
 	Hint  string `json:"hint,omitempty"`
 	Count int    `json:"count"`
+	Host  string `json:"-"` // of an instance of its own: the first one's target, if a rule refused it
 }
 
 // Listener is an address that clients come to.

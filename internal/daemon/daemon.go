@@ -59,6 +59,9 @@ type Inside struct {
 	Sockets   map[string]net.Listener // by config.Listener.Address; the first of Listen is what Own returns
 	// NameOf returns the name that an address of the namespace stands for.
 	NameOf func(netip.Addr) (name string, ok bool)
+	// Refused gets the refusals as they come, those that are told apart. It must not
+	// block.
+	Refused func(admin.ExecRefusal)
 }
 
 // Signals are what an operator asks of a running daemon. A nil channel never asks.
@@ -154,7 +157,7 @@ func New(o Options) (*Daemon, error) {
 	d.tunnels = &liveTunnels{handler: d.handler, feeds: d.feeds, snapshot: d.snapshot.Load, add: d.journal.Add}
 	var nameOf func(netip.Addr) (string, bool)
 	if o.Inside != nil {
-		nameOf = o.Inside.NameOf
+		nameOf, d.execs.refused = o.Inside.NameOf, o.Inside.Refused
 	}
 	d.inbound = inbound.New(inbound.Options{
 		NameOf:   nameOf,

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/failure"
 	"proxyd/internal/tunnel"
 )
 
@@ -24,7 +25,8 @@ var execLabel = regexp.MustCompile(`^exec-[0-9]{1,10}$`)
 
 // execs counts what came from each proxyd exec. It is safe for concurrent use.
 type execs struct {
-	own bool // all of it comes from one, whatever the label
+	own     bool                    // all of it comes from one, whatever the label
+	refused func(admin.ExecRefusal) // as Inside.Refused; nil for none
 
 	mu   sync.Mutex
 	list []*admin.Exec // the oldest first
@@ -133,7 +135,16 @@ func (e *execs) refusal(x *admin.Exec, r *tunnel.Record) {
 	case i >= 0:
 		x.Refusals[i].Count++
 	case len(x.Refusals) < maxExecRefusals:
+		i = len(x.Refusals)
 		x.Refusals = append(x.Refusals, admin.ExecRefusal{Text: text, Hint: r.Hint, Count: 1})
+		if e.own && r.Class == failure.Denied {
+			x.Refusals[i].Host = r.Host
+		}
+	default:
+		return
+	}
+	if e.refused != nil {
+		e.refused(x.Refusals[i])
 	}
 }
 

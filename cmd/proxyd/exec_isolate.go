@@ -130,6 +130,12 @@ func others(n *isolate.Namespace) (lines []string, connected bool) {
 		}
 		lines = append(lines, line)
 	}
+	if closed, err := n.Closed(); err != nil {
+		lines = append(lines, fmt.Sprintf("which ports of its loopback were closed is not known: %v", err))
+	} else if len(closed) > 0 {
+		list := strings.Trim(strings.ReplaceAll(fmt.Sprint(closed), " ", ","), "[]")
+		lines = append(lines, fmt.Sprintf("the command connected to its own loopback, where nothing listened on %s; if that is a server of this machine: --host-port %[1]s", list))
+	}
 	if r, err := n.Refused(); err != nil {
 		lines = append(lines, fmt.Sprintf("how many packets were refused inside is not known: %v", err))
 	} else if r != (isolate.RefusedPackets{}) {

@@ -289,6 +289,7 @@ func TestExecIsolatedEndsAsItsCommand(t *testing.T) {
 		says string
 	}{
 		{[]string{"--", "sh", "-c", "exit 7"}, 7, "the command opened no connection but to its own loopback"},
+		{[]string{"--", "curl", "-sS", "--noproxy", "*", "http://127.0.0.1:6379"}, 7, "where nothing listened on 6379; if that is a server of this machine: --host-port 6379"},
 		{[]string{"--", "sh", "-c", "kill -TERM $$"}, 128 + 15, ""},
 		{[]string{"--", "sh", "-c", "kill -TERM $PPID; sleep 20"}, 128 + 15, ""}, // passed on
 		{[]string{"--", "/no/such"}, 127, "no such command"},

@@ -277,8 +277,37 @@ print(repr(tried(line, "127.0.0.1", 1)))
 		if got.out != want || got.err != counted {
 			t.Errorf("got %+v", got)
 		}
-		if without := python(t, u, Options{}, fmt.Sprintf(`print(tried(line, "127.0.0.1", %d))`, port)); without.out != "ECONNREFUSED\n" {
+		if without := python(t, u, Options{}, fmt.Sprintf(`print(tried(line, "127.0.0.1", %d))`, port)); without.out != "ECONNREFUSED\n" || without.err != fmt.Sprintf("closed: [%d], <nil>\n", port) {
 			t.Errorf("without: %+v", without)
+		}
+	})
+}
+
+// The first ports of loopback that were closed are noted, each once; those of servers of
+// the command are not, whatever ends their connections.
+func TestClosedPortsOfLoopbackAreNoted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, u user) {
+		got := python(t, u, Options{}, `
+for port in 7, 6379, 7:
+    assert tried(line, "127.0.0.1", port) == "ECONNREFUSED"
+assert tried(line, "::1", 9) == "ECONNREFUSED"
+s = socket.create_server(("127.0.0.1", 8008))
+c = socket.create_connection(("127.0.0.1", 8008))
+a, _ = s.accept()
+import struct
+a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); a.close() # a reset
+try: c.recv(1); print("no reset")
+except ConnectionResetError: pass
+`)
+		if got.code != 0 || got.out != "" || got.err != "closed: [7 6379], <nil>\n" {
+			t.Errorf("got %+v", got)
+		}
+		got = python(t, u, Options{}, `
+for port in range(100, 300): assert tried(line, "127.0.0.1", port) == "ECONNREFUSED", port
+`)
+		if n := len(strings.Fields(got.err)); got.code != 0 || n != 32+2 {
+			t.Errorf("%d words: %+v", n, got)
 		}
 	})
 }

@@ -43,3 +43,6 @@ func (*Namespace) Ports() []PortUse { return nil }
 
 // Refused is not called.
 func (*Namespace) Refused() (RefusedPackets, error) { return RefusedPackets{}, nil }
+
+// Closed is not called.
+func (*Namespace) Closed() ([]uint16, error) { return nil, nil }

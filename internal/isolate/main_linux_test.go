@@ -82,6 +82,9 @@ func runProgram(text string) int {
 	if r, err := n.Refused(); err != nil || r != (RefusedPackets{}) {
 		fmt.Fprintf(os.Stderr, "refused: %+v, %v\n", r, err)
 	}
+	if ports, err := n.Closed(); err != nil || len(ports) > 0 {
+		fmt.Fprintf(os.Stderr, "closed: %v, %v\n", ports, err)
+	}
 	return n.Command().ProcessState.ExitCode()
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -17,6 +18,13 @@ const (
 	countOther = "refused-other"
 )
 
+// closedPorts is the set of the rules that has ports of loopback, of IPv4, that were
+// closed when the command connected to them; its size is maxClosed.
+const (
+	closedPorts = "closed"
+	maxClosed   = 32
+)
+
 // readTime is how long, in seconds, the kernel may take to answer with the counters.
 const readTime = 5
 
@@ -26,6 +34,15 @@ func (n *Namespace) Refused() (RefusedPackets, error) {
 		return RefusedPackets{}, errors.New("no socket to read the counters by")
 	}
 	return readCounters(int(n.counters.Fd()))
+}
+
+// Closed returns ports of loopback inside that were closed when the command connected to
+// them, in order: all of them, or the first 32. It is not safe for concurrent use.
+func (n *Namespace) Closed() ([]uint16, error) {
+	if n.counters == nil {
+		return nil, errors.New("no socket to read the set by")
+	}
+	return readClosed(int(n.counters.Fd()))
 }
 
 // openCounters returns a socket of this network namespace by which a process outside
@@ -41,34 +58,80 @@ func openCounters() (*os.File, error) {
 
 // readCounters asks for the counters of the table.
 func readCounters(fd int) (r RefusedPackets, err error) {
-	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETOBJ, unix.NLM_F_DUMP)
+	err = dump(fd, unix.NFT_MSG_GETOBJ, nl.NewRtAttr(unix.NFTA_OBJ_TABLE, nl.ZeroTerminated(tableName)), r.add)
+	return r, err
+}
+
+// readClosed asks for the elements of the set of closed ports.
+func readClosed(fd int) (ports []uint16, err error) {
+	set := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(closedPorts))
+	table := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(tableName))
+	err = dump(fd, unix.NFT_MSG_GETSETELEM, &both{table, set}, func(m []byte) error {
+		list, err := attributes(m)
+		if err != nil {
+			return err
+		}
+		elements, err := nl.ParseRouteAttr(list[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+		for _, e := range elements {
+			element, err := attributes(e.Value)
+			if err != nil {
+				return err
+			}
+			key, err := attributes(element[unix.NFTA_SET_ELEM_KEY])
+			if err != nil {
+				return err
+			}
+			if v := key[unix.NFTA_DATA_VALUE]; len(v) >= 2 {
+				ports = append(ports, binary.BigEndian.Uint16(v))
+			}
+		}
+		return err
+	})
+	slices.Sort(ports)
+	return ports, err
+}
+
+// both are two parts of a request.
+type both [2]nl.NetlinkRequestData
+
+// Len returns the length of both.
+func (b *both) Len() int { return b[0].Len() + b[1].Len() }
+
+// Serialize returns the one, then the other.
+func (b *both) Serialize() []byte { return append(b[0].Serialize(), b[1].Serialize()...) }
+
+// dump asks for objects of nftables, and calls each with the attributes of each answer.
+func dump(fd, message int, data nl.NetlinkRequestData, each func([]byte) error) error {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, unix.NLM_F_DUMP)
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
-	request.AddData(nl.NewRtAttr(unix.NFTA_OBJ_TABLE, nl.ZeroTerminated(tableName)))
+	request.AddData(data)
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: readTime}); err != nil {
-		return r, os.NewSyscallError("setsockopt", err)
+		return os.NewSyscallError("setsockopt", err)
 	}
 	if err := unix.Sendto(fd, request.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return r, os.NewSyscallError("sendto", err)
+		return os.NewSyscallError("sendto", err)
 	}
 	b := make([]byte, 64<<10)
 	for {
 		n, _, err := unix.Recvfrom(fd, b, 0)
 		if err != nil {
-			return r, os.NewSyscallError("recvfrom", err)
+			return os.NewSyscallError("recvfrom", err)
 		}
 		messages, err := syscall.ParseNetlinkMessage(b[:n])
 		if err != nil {
-			return r, err
+			return err
 		}
 		for _, m := range messages {
-			switch m.Header.Type {
-			case unix.NLMSG_DONE:
-				return r, nil
-			case unix.NLMSG_ERROR:
-				return r, os.NewSyscallError("netlink", syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data))))
+			switch {
+			case m.Header.Type == unix.NLMSG_DONE:
+				return nil
+			case m.Header.Type == unix.NLMSG_ERROR:
+				return os.NewSyscallError("netlink", syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data))))
+			case len(m.Data) < nl.SizeofNfgenmsg:
+				return errors.New("the message is too short")
 			}
-			if err := r.add(m.Data); err != nil {
-				return r, err
+			if err := each(m.Data[nl.SizeofNfgenmsg:]); err != nil {
+				return err
 			}
 		}
 	}
@@ -76,10 +139,7 @@ func readCounters(fd int) (r RefusedPackets, err error) {
 
 // add takes the counter of one message.
 func (r *RefusedPackets) add(message []byte) error {
-	if len(message) < nl.SizeofNfgenmsg {
-		return errors.New("the message is too short")
-	}
-	object, err := attributes(message[nl.SizeofNfgenmsg:])
+	object, err := attributes(message)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ const tableName = "proxyd"
 //	table inet proxyd {
 //	    counter refused-udp {}
 //	    counter refused-other {}
+//	    set closed { type inet_service; size 32; flags dynamic }
 //	    chain redirect {
 //	        type nat hook output priority dstnat
 //	        udp dport 53 redirect to :DNS
@@ -30,6 +31,7 @@ const tableName = "proxyd"
 //	    }
 //	    chain refuse {
 //	        type filter hook output priority filter
+//	        tcp flags == rst|ack tcp sequence 0 ip daddr 127.0.0.0/8 add @closed { tcp sport }
 //	        ct state established,related accept
 //	        (the same addresses) accept
 //	        meta l4proto udp counter name refused-udp reject with icmpx port-unreachable
@@ -58,6 +60,11 @@ func setRules(transparent, resolver uint16, local []netip.AddrPort) error {
 	}
 	add(redirect, protocol(unix.IPPROTO_UDP), toPort(53), redirectTo(resolver))
 	add(redirect, protocol(unix.IPPROTO_TCP), toPort(53), redirectTo(resolver))
+	closed := &nftables.Set{Table: table, Name: closedPorts, KeyType: nftables.TypeInetService, Dynamic: true, Size: maxClosed}
+	if err := c.AddSet(closed, nil); err != nil {
+		return err
+	}
+	add(refuse, answersSYN(), toAddress(netip.MustParsePrefix("127.0.0.0/8")), noted(closed))
 	add(refuse, established(), verdict(expr.VerdictAccept))
 	for _, p := range []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.PrefixFrom(own, 32)} {
 		add(redirect, toAddress(p), verdict(expr.VerdictReturn))
@@ -86,6 +93,23 @@ func toPort(port uint16) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
+	}
+}
+
+// answersSYN matches the reset by which a closed port answers: its sequence number is 0.
+func answersSYN() []expr.Any {
+	return append(protocol(unix.IPPROTO_TCP),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0x14}}, // RST and ACK
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 4, Len: 4},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)})
+}
+
+// noted adds the source's port to a set; one that is full stays as it is.
+func noted(set *nftables.Set) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Dynset{SrcRegKey: 1, SetName: set.Name, SetID: set.ID, Operation: uint32(unix.NFT_DYNSET_OP_ADD)},
 	}
 }
 

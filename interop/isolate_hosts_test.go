@@ -115,7 +115,7 @@ func TestIsolatedHosts(t *testing.T) {
 		{"PostgreSQL, --allow, a closed port", none, []string{"--allow", databaseNet}, strings.Replace(psql(databaseAddr), "-p "+databasePort, "-p 9", 1), "",
 			[]string{`refused, 1 time: 10\.77\.0\.2:9: direct was refused by the target`, `1 refused`}},
 		{"Redis, --host-port, a closed port", none, []string{"--host-port", "9"}, strings.Replace(ping, redisPort, "9", 1), "",
-			[]string{`--host-port 9: 0 connections, [12] refused`}}, // redis-cli may try again
+			[]string{`--host-port 9: 0 connections, [12] refused: nothing listened on that port of this machine's loopback`}}, // redis-cli may try again
 		{"Redis, --host-port", none, []string{"--host-port", redisPort}, ping + ping, "PONG\nPONG\n",
 			[]string{`--host-port 6379: 2 connections, 0 refused`}},
 		{"Redis, of no --host-port", none, nil, ping, "",

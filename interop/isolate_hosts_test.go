@@ -119,7 +119,7 @@ func TestIsolatedHosts(t *testing.T) {
 		{"Redis, --host-port", none, []string{"--host-port", redisPort}, ping + ping, "PONG\nPONG\n",
 			[]string{`--host-port 6379: 2 connections, 0 refused`}},
 		{"Redis, of no --host-port", none, nil, ping, "",
-			[]string{`warning: nothing came through proxyd: the command opened no connection but to its own loopback`}},
+			[]string{`warning: nothing came through proxyd: the command opened no connection but to its own loopback`, `the command connected to its own loopback, where nothing listened on 6379; if that is a server of this machine: --host-port 6379`}},
 		{"PostgreSQL and Redis", routed, []string{"--host-port", redisPort, "--allow", databaseName}, psql(databaseAddr) + psql(databaseName) + ping, "42\n42\nPONG\n",
 			[]string{`1 connection through gateway-1 \(.*\), 1 connection through direct \(.*\)`, `directly, by --allow db\.internal\.example: 1 connection to db\.internal\.example:5432`, `--host-port 6379: 1 connection, 0 refused`}},
 	} {

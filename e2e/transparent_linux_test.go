@@ -34,6 +34,9 @@ func TestTransparentListenerByReload(t *testing.T) {
 		}
 	}
 	p.apply(t, loopback+"listen: [\"127.0.0.1:0\"]\n")
+	if want := []string{`"level":"warn"`, `"type":"listener"`, "no transparent listener has port", "nft delete table inet proxyd"}; p.waitLine(want...) == "" {
+		t.Errorf("not in the log: %v\n%s", want, p.Log)
+	}
 	again, reply := testkit.Open(t, p.Addr, ask)
 	if !reply.OK {
 		t.Fatal(reply)

@@ -305,12 +305,12 @@ func (v *statusView) process(s admin.Status) {
 		line("older", "generation %d, pid %d, still serves %s, %s after its hand-over", p.Generation, p.PID, printable.Count(p.Tunnels, "tunnel", "tunnels"), printable.Span(v.now.Sub(p.Since)))
 	}
 	for _, l := range s.Listeners {
-		line("listen", "%s", listenerWords(l))
+		line("listen", "%s", listenerWords(l, v.now))
 	}
 	line("tunnels", "%d", s.Active)
 }
 
-func listenerWords(l admin.Listener) string {
+func listenerWords(l admin.Listener, now time.Time) string {
 	words := []string{cmp.Or(l.Bound, l.Address)}
 	if l.Reach != "" {
 		words = append(words, l.Reach)
@@ -320,6 +320,12 @@ func listenerWords(l admin.Listener) string {
 	}
 	if l.Kind != "" {
 		words = append(words, "kind "+l.Kind)
+	}
+	switch {
+	case l.LastConnection != nil:
+		words = append(words, "the last "+printable.Span(now.Sub(*l.LastConnection))+" ago")
+	case l.Transparent:
+		words = append(words, "none has come yet")
 	}
 	return strings.Join(words, ", ")
 }

@@ -93,6 +93,9 @@ type Listener struct {
 	Use     string `json:"use,omitempty"`   // the outbound of all of its clients
 	Kind    string `json:"kind,omitempty"`
 	Reach   string `json:"reach,omitempty"` // for whom: "this machine only", "10.0.0.0/8", "users"
+
+	Transparent    bool       `json:"transparent,omitempty"`
+	LastConnection *time.Time `json:"last_connection,omitempty"` // to any transparent listener of this process; nil if none has come
 }
 
 // Count is a feed in short: the live tunnels of one exchange through one upstream.

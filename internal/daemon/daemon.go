@@ -90,6 +90,7 @@ type Daemon struct {
 	journal     *event.Journal
 	sources     *sources
 	execs       *execs
+	redirected  atomic.Int64 // when the last one came to a transparent listener, in Unix nanoseconds; 0 for none
 	feeds       *feed.Table
 	watcher     *watch.Watcher
 	removed     *removedTunnels
@@ -165,7 +166,7 @@ func New(o Options) (*Daemon, error) {
 		HopToken: d.snapshot.Load().Set().HopToken(),
 		Debug:    func(msg string) { d.log().Debug(msg) },
 		Panicked: d.panicked,
-		Accepted: func(protocol string) { d.metrics.Connection(protocol) },
+		Accepted: d.accepted,
 		AcceptFailed: func(err error) {
 			d.log().Error("accept", zap.Error(err), zap.Uint64("open_files_limit", d.descriptors.limit))
 		},
@@ -186,6 +187,14 @@ func (d *Daemon) observe(r *tunnel.Record) {
 		d.full.add(time.Now())
 	}
 	d.sources.record(r)
+}
+
+// accepted counts a connection by what it speaks.
+func (d *Daemon) accepted(protocol string) {
+	if protocol == tunnel.Transparent {
+		d.redirected.Store(time.Now().UnixNano())
+	}
+	d.metrics.Connection(protocol)
 }
 
 func (d *Daemon) panicked(v any, stack []byte) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/limit"
 )
@@ -108,6 +110,23 @@ func listenerEvents(change *listenerChange, before string) (list []event.Event) 
 	}
 	if why := change.noAdmin; why != "" && before != why {
 		list = append(list, noAdminEvent(why))
+	}
+	return list
+}
+
+// noLongerTransparent warns of ports to which rules may still redirect: proxyd sees
+// nothing of the clients that are refused there.
+func noLongerTransparent(before, now []config.Listener) (list []event.Event) {
+	for _, l := range before {
+		port := portOf(l.Address)
+		if !l.Transparent || slices.ContainsFunc(now, func(n config.Listener) bool { return n.Transparent && portOf(n.Address) == port }) {
+			continue
+		}
+		list = append(list, event.Event{
+			Severity: event.Warn, Type: event.Listening,
+			Text: "no transparent listener has port " + port + " any longer: what rules redirect there is refused",
+			Hint: "write " + l.Address + " under listen again, as transparent, or take the rules back: nft delete table inet proxyd",
+		})
 	}
 	return list
 }

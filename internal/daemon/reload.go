@@ -226,6 +226,9 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 	}
 	d.snapshot.Store(next)
 	d.commit(change)
+	for _, e := range noLongerTransparent(prev.Config().Listen, c.Listen) {
+		d.journal.Add(e)
+	}
 	next.Set().Activate()
 	d.level.SetLevel(logLevel(c.Log.Level))
 	if c.Log.Format != prev.Config().Log.Format {

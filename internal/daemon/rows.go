@@ -15,8 +15,14 @@ import (
 	"proxyd/internal/upstream"
 )
 
-func listenerRow(l config.Listener, b boundListener) admin.Listener {
-	row := admin.Listener{Address: l.Address, Reach: audience(l, b.ln.Addr())}
+// listenerRow returns the row of a listener. redirected is when the last connection came
+// to a transparent one, in Unix nanoseconds; 0 if none has.
+func listenerRow(l config.Listener, b boundListener, redirected int64) admin.Listener {
+	row := admin.Listener{Address: l.Address, Reach: audience(l, b.ln.Addr()), Transparent: l.Transparent}
+	if l.Transparent && redirected != 0 {
+		last := time.Unix(0, redirected)
+		row.LastConnection = &last
+	}
 	if bound := b.ln.Addr().String(); bound != l.Address {
 		row.Bound = bound
 	}

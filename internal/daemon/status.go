@@ -43,7 +43,7 @@ func (d *Daemon) status() admin.Status {
 	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
 	for _, l := range snap.Config().Listen {
 		if b := d.listening.Load().at(l.Address); b != nil {
-			s.Listeners = append(s.Listeners, listenerRow(l, *b))
+			s.Listeners = append(s.Listeners, listenerRow(l, *b, d.redirected.Load()))
 		}
 	}
 	return s

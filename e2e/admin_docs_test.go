@@ -47,6 +47,7 @@ func newScene(t *testing.T) *scene {
 listen:
   - 127.0.0.1:0
   - {address: "127.0.0.2:0", use: asia, kind: http, auth: {users: [{name: bot-1, password: secret}]}}
+  - {address: "127.0.0.3:0", transparent: true}
 exchanges:
   binance: {websocket: asia}
   okx: {websocket: {pool: asia, limits: {connects: 300/5m}, silence: {window_seconds: 5, bytes: 1000}}}
@@ -93,6 +94,7 @@ func (s *scene) play(t *testing.T) {
 	}
 	works(ask(s.Addr, "ws.okx.com:8443", ""))
 	works(ask(s.Addrs[1], "api.binance.com:443", "bot-1"))
+	ask(s.Addrs[2], "stream.binance.com:9443", "") // refused: it was not redirected
 	for range 4 {
 		ask(s.Addr, "ws.kraken.com:443", "")
 	}

@@ -41,12 +41,17 @@ func explain(failed *stageError, root string) error {
 	}
 	denied := errors.Is(failed, fs.ErrPermission)
 	full := errors.Is(failed, syscall.ENOSPC) || errors.Is(failed, syscall.EUSERS)
-	status := read("proc/self/status")
+	status, limit := read("proc/self/status"), ""
+	for _, kind := range []string{"mnt", "net", "user"} {
+		if read("proc/sys/user/max_"+kind+"_namespaces") == "0" {
+			limit = "user.max_" + kind + "_namespaces"
+		}
+	}
 	switch {
 	case failed.Stage == stageCommand || failed.Stage == stageSockets:
 		return failed
-	case failed.Stage == stageNamespaces && (full || read("proc/sys/user/max_user_namespaces") == "0"):
-		return refused("the limit of user namespaces, "+orNone(read("proc/sys/user/max_user_namespaces")), "raise it: sysctl user.max_user_namespaces=16384")
+	case failed.Stage == stageNamespaces && (full || limit != ""):
+		return refused(limitOrUsedUp(limit))
 	case failed.Stage == stageNamespaces && errors.Is(failed, syscall.EINVAL):
 		return refused("the kernel, which has no user namespaces", "use a kernel with CONFIG_USER_NS")
 	case failed.Stage == stageNamespaces && denied && read("proc/sys/kernel/unprivileged_userns_clone") == "0":
@@ -85,9 +90,11 @@ func field(status, name string) string {
 	return ""
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "which is 0"
+// limitOrUsedUp returns what a limit of 0 forbids, or what one that is used up does, and
+// what to allow.
+func limitOrUsedUp(limit string) (by, allow string) {
+	if limit == "" {
+		return "a limit of namespaces that is used up, here or outside of this container", "end programs that have namespaces, or raise user.max_user_namespaces, user.max_net_namespaces and user.max_mnt_namespaces"
 	}
-	return "user.max_user_namespaces = " + s
+	return "the limit " + limit + " = 0", "raise it: sysctl " + limit + "=16384"
 }

@@ -26,6 +26,8 @@ func TestForbiddenErrorSaysWhatToAllow(t *testing.T) {
 		"root without one of them":                    {stageNamespaces, syscall.EPERM, map[string]string{"proc/self/status": "Uid:\t0\t0\t0\t0\nCapEff:\t00000000000000c0\n"}, []string{"CAP_SETFCAP"}},
 		"root with them":                              {stageNamespaces, syscall.EPERM, map[string]string{"proc/self/status": "Uid:\t0\t0\t0\t0\nCapEff:\t00000000800000c0\nSeccomp:\t2\n"}, []string{"seccomp"}},
 		"limit of 0":                                  {stageNamespaces, syscall.ENOSPC, map[string]string{"proc/sys/user/max_user_namespaces": "0\n"}, []string{"user.max_user_namespaces = 0", "sysctl user.max_user_namespaces"}},
+		"limit of 0, of networks":                     {stageNamespaces, syscall.ENOSPC, map[string]string{"proc/sys/user/max_user_namespaces": "9999\n", "proc/sys/user/max_net_namespaces": "0\n"}, []string{"user.max_net_namespaces = 0", "sysctl user.max_net_namespaces=16384"}},
+		"limit used up":                               {stageNamespaces, syscall.ENOSPC, map[string]string{"proc/sys/user/max_user_namespaces": "9999\n"}, []string{"used up", "user.max_net_namespaces"}},
 		"Debian's switch":                             {stageNamespaces, syscall.EPERM, map[string]string{"proc/sys/kernel/unprivileged_userns_clone": "0\n"}, []string{"kernel.unprivileged_userns_clone=1"}},
 		"no user namespaces":                          {stageNamespaces, syscall.EINVAL, nil, []string{"CONFIG_USER_NS"}},
 		"another rule":                                {stageMounts, syscall.EACCES, nil, []string{"SELinux", "chroot"}},

@@ -10,6 +10,7 @@ import (
 	"proxyd/internal/event"
 	"proxyd/internal/failure"
 	"proxyd/internal/printable"
+	"proxyd/internal/relay"
 	"proxyd/internal/tunnel"
 )
 
@@ -34,7 +35,11 @@ func (s *sources) record(r *tunnel.Record) {
 		if r.ClosedBy == tunnel.ByProxyd || r.ClosedBy == tunnel.ByClient && (r.Kind != catalog.KindWebsocket || r.Reason == tunnel.ReasonAbandoned) {
 			return
 		}
-		s.bursts.Note(event.End{Exchange: r.Exchange, Kind: r.Kind.String(), Upstream: r.Upstream, By: r.ClosedBy, Reason: string(r.Reason)}, now)
+		reason := string(r.Reason)
+		if r.Protocol == tunnel.Transparent && r.ClosedBy == tunnel.ByClient && r.Reason == relay.ReasonReset {
+			reason = resetRedirected
+		}
+		s.bursts.Note(event.End{Exchange: r.Exchange, Kind: r.Kind.String(), Upstream: r.Upstream, By: r.ClosedBy, Reason: reason}, now)
 	case tunnel.Unlisted:
 		s.groups.Note(event.Event{
 			Severity: event.Info, Type: event.UnlistedHost, Exchange: r.Exchange, Kind: r.Kind.String(),
@@ -145,6 +150,10 @@ func (s *sources) finish() {
 	s.groups.Flush(now)
 }
 
+// resetRedirected is the reason of an end by the client, or by its kernel: that resets
+// redirected connections when their rules are gone.
+const resetRedirected = "reset, redirected"
+
 func (s *sources) ended(b event.Burst, now time.Time) {
 	e := event.Event{Severity: event.Warn, Type: event.TunnelsEnded, Exchange: b.Exchange, Kind: b.Kind, Upstream: b.Upstream, Count: b.Count}
 	if len(b.Upstreams) > 1 {
@@ -160,6 +169,9 @@ func (s *sources) ended(b event.Burst, now time.Time) {
 	}
 	if !slices.ContainsFunc(b.How, func(h event.How) bool { return h.By != tunnel.ByClient }) {
 		e.Severity = event.Info
+	}
+	if slices.ContainsFunc(b.How, func(h event.How) bool { return h.Reason == resetRedirected }) {
+		e.Hint = "if the client still runs, see that its rules are loaded, or it goes direct: nft list table inet proxyd"
 	}
 	of := ""
 	if b.Exchange != "" {

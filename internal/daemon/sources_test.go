@@ -143,6 +143,22 @@ info tunnels_ended [bybit websocket direct] 6: 6 tunnels of bybit websocket thro
 	}
 }
 
+// Without their rules, redirected connections are reset, and new ones go direct.
+func TestResetOfRedirectedTunnelsNamesTheRules(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	for range 9 {
+		r := ended("okx", "paris-1", tunnel.ByClient)
+		r.Protocol = tunnel.Transparent
+		s.record(r)
+	}
+	s.look(time.Now().Add(2 * time.Second))
+	want := "info tunnels_ended [okx websocket paris-1] 9: 9 tunnels of okx websocket through paris-1 ended within 1 s: closed by the client (reset, redirected)"
+	if got := summary(*events); got != want || !strings.Contains((*events)[0].Hint, "nft list table inet proxyd") {
+		t.Errorf("%s\nwant\n%s\n%+v", got, want, *events)
+	}
+}
+
 // The end of an upstream's tunnels is a warning of its own, though clients have just
 // closed others through it.
 func TestEndsByTheUpstreamAreNotGroupedWithThoseByClients(t *testing.T) {

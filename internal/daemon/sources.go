@@ -70,6 +70,10 @@ func (s *sources) refused(r *tunnel.Record, now time.Time) {
 		e.Upstream, e.Upstreams = "", names
 	}
 	what := string(r.Class)
+	if r.Protocol == tunnel.Transparent && strings.HasPrefix(r.Text, loopText) { // which names an address
+		what, e.Hint = loopText, loopHint
+	}
+	key := what
 	if len(names) > 0 {
 		what += " by " + listed(names, 3)
 	}
@@ -77,12 +81,20 @@ func (s *sources) refused(r *tunnel.Record, now time.Time) {
 	case failure.Budget:
 		e.Type, what = event.BudgetExhausted, "a budget is used up"
 	case failure.BadRequest, failure.Denied, failure.Draining:
-		e.Severity = event.Info
+		if what != loopText {
+			e.Severity = event.Info
+		}
 	}
-	s.groups.Note(e, string(r.Class), now, func(n int, span time.Duration) string {
+	s.groups.Note(e, key, now, func(n int, span time.Duration) string {
 		return amount(n, span, "request refused", "requests refused") + ": " + what
 	})
 }
+
+// What is said of connections that were redirected and would go round.
+const (
+	loopText = "proxy_loop_detected"
+	loopHint = "proxyd's own connections are redirected to it, or a program connects to an upstream itself, or uses the transparent port as a proxy: the \"refused\" lines of the log say which; in the first case run proxyd as another user, or except it from the rules"
+)
 
 // amount returns "12 more hosts in 10 s", or "1 host" for the first.
 func amount(n int, span time.Duration, one, many string) string {

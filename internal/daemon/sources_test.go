@@ -159,6 +159,22 @@ func TestResetOfRedirectedTunnelsNamesTheRules(t *testing.T) {
 	}
 }
 
+// A connection that would go round is a warning of its own, with what to do.
+func TestRefusedLoopOfRedirectedConnections(t *testing.T) {
+	t.Parallel()
+	s, events := collected()
+	s.record(refusal(failure.Denied, ""))
+	r := refusal(failure.Denied, "")
+	r.Protocol, r.Text = tunnel.Transparent, "proxy_loop_detected: proxyd itself has opened it, to 192.0.2.1:3128"
+	s.record(r)
+	s.finish()
+	want := `info refused [ websocket ] 1: 1 request refused: denied
+warn refused [ websocket ] 1: 1 request refused: proxy_loop_detected`
+	if got := summary(*events); got != want || !strings.Contains((*events)[1].Hint, "run proxyd as another user") {
+		t.Errorf("%s\nwant\n%s\n%+v", got, want, *events)
+	}
+}
+
 // The end of an upstream's tunnels is a warning of its own, though clients have just
 // closed others through it.
 func TestEndsByTheUpstreamAreNotGroupedWithThoseByClients(t *testing.T) {

@@ -196,6 +196,8 @@ func TestBudgetsThroughAReload(t *testing.T) {
 	p.apply(t, venueWith("{connects: 3/1h}", 5, "", members...))
 	through("a", "c")
 	full("budget venue via tokyo: 0 of 3 per 1 h (websocket); budget venue via c: 0 of 3 per 1 h (websocket)")
+	p.apply(t, venueWith("{connects: 31/1h, share: 1/10}", 5, "", members...)) // the same part of more
+	full("budget venue via tokyo: 0 of 3 per 1 h, this host's part of 31 (websocket); budget venue via c: 0 of 3 per 1 h, this host's part of 31 (websocket)")
 	if n := exchange.Accepted(); n != 6 {
 		t.Errorf("%d connections came", n)
 	}

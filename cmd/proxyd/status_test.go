@@ -100,7 +100,7 @@ func illStatus(now time.Time) admin.Status {
 		{Exchange: long, Kind: "websocket", Upstream: strings.Repeat("an-upstream-", 9), Tunnels: 12_345, Down: feed.Rate{Second: 123_456_789}, LastByte: now.Add(-26 * time.Hour), Failed: 99_999},
 	}
 	s.Upstreams[0].Name, s.Upstreams[0].URL = strings.Repeat("an-upstream-", 9), "socks5://"+strings.Repeat("host.", 30)+"example:1080"
-	s.Budgets = []admin.Budget{{Exit: strings.Repeat("exit", 20), Exchange: long, Kind: "websocket", Limit: "300/5m, 20 open", Watched: true, Remaining: 7}}
+	s.Budgets = []admin.Budget{{Exit: strings.Repeat("exit", 20), Exchange: long, Kind: "websocket", Limit: "300/5m, 20 open", Watched: true, Remaining: 7}, {Exit: strings.Repeat("exit", 20), Exchange: long, Kind: "websocket", Limit: "10/5m, 16 open", Whole: "300/5m, 500 open"}}
 	return s
 }
 
@@ -121,7 +121,7 @@ func TestStatusFits80Columns(t *testing.T) {
 	for _, want := range []string{
 		"BAD: binance_futures websocket: 0 tunnels", "\nLOST binance_futures websocket since ", "  what to do: tokyo-1, tokyo-2 refuse this exchange",
 		"STATE EXCHANGE", "\nlost  binance_futures    websocket -", "\nok    very_long_excha... websocket an-upstream...   12345 123 MB  1d2h  99999\n",
-		"\nidle  okx", "\nrefused only: hosts of no exchange http (8 in 1 h, denied); proxyd's log names\n", "no traffic yet: kraken\n", "UPSTREAM", "\nproxyd    1.2.3",
+		"\nidle  okx", "\nrefused only: hosts of no exchange http (8 in 1 h, denied); proxyd's log names\n", "no traffic yet: kraken\n", "UPSTREAM", " 10/5m, 16 open ", "of 300/5m, 500 open", "\nproxyd    1.2.3",
 	} {
 		i := strings.Index(text[at:], want)
 		if i < 0 {

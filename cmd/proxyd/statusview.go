@@ -262,6 +262,9 @@ func (v *statusView) budgets(list []admin.Budget) {
 			}
 		}
 		g.add("", cutName(b.Exit, upstreamWidth), cutName(orDash(b.Exchange), exchangeWidth), orDash(b.Kind), limit, fmt.Sprint(b.Remaining))
+		if b.Whole != "" {
+			g.add("", "", "", "", "of "+b.Whole, "")
+		}
 	}
 	if len(g.rows) > 0 {
 		v.line("")

@@ -25,7 +25,7 @@ func troubledStatus() Status {
 	}
 	s.Tunnels = []Count{{Exchange: "binance", Kind: "websocket", Upstream: "good-1", Tunnels: 3}, {Kind: "http", Upstream: "direct", Tunnels: 1}}
 	s.Listeners = []Listener{{Address: "127.0.0.1:8877", Reach: "this machine only"}}
-	s.Budgets = []Budget{{Exchange: "okx", Exit: "tokyo", Limit: "300/5m", Remaining: 7}}
+	s.Budgets = []Budget{{Exchange: "okx", Exit: "tokyo", Limit: "10/5m", Whole: "300/5m", Remaining: 7}}
 	s.Older = []Process{{Generation: 1, PID: 41, Tunnels: 9, Since: time.Now()}}
 	s.Active = 4
 	return s
@@ -38,7 +38,7 @@ func TestPageShowsProblemsFirstAndNoSecret(t *testing.T) {
 	page := get(t, serve(t, o, ""), "/")
 	order := []string{
 		"FILE NOT IN FORCE: proxyd.yaml:41:5: &lt;b&gt;routs&lt;/b&gt;", "okx", "0 tunnels (40 until 10:17:56)", "&lt;i&gt;drain", "binance", "3 (5)", "123 kB/s",
-		"bad-1", "ejected (for 3 s, at least 12 s left)", "okx http: geoblocked", "good-1", "Tunnels: 4", "300/5m", "still serves 9 tunnels", "127.0.0.1:8877",
+		"bad-1", "ejected (for 3 s, at least 12 s left)", "okx http: geoblocked", "good-1", "Tunnels: 4", "10/5m (of 300/5m)", "still serves 9 tunnels", "127.0.0.1:8877",
 	}
 	at := 0
 	for _, want := range order {

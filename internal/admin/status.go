@@ -173,6 +173,7 @@ type Budget struct {
 	Kind      string `json:"kind,omitempty"`
 	Exit      string `json:"exit"`
 	Limit     string `json:"limit"`             // as the configuration writes it: "300/5m"
+	Whole     string `json:"whole,omitempty"`   // the limit of all hosts, of which Limit is this host's part
 	Watched   bool   `json:"watched,omitempty"` // the exchange publishes it; nothing is held back
 	Remaining int    `json:"remaining"`
 	Open      int    `json:"open"`

@@ -14,6 +14,7 @@ import (
 const (
 	maxConnects = 1_000_000
 	maxPeriod   = 24 * time.Hour
+	maxHosts    = 1_000_000 // bounds both numbers of a share
 )
 
 // limits returns the budgets that a mapping sets.
@@ -31,6 +32,9 @@ func (rep *report) limits(key string, r *raw.Limits) Limits {
 			rep.errorf(key+".connects", "", "%s is out of range: must be at most %d in at most 24 h", quoted(*r.Connects), maxConnects)
 		}
 		l.Connects, l.Per = n, per
+	}
+	if r.Share != nil {
+		l.Share = rep.share(key, *r.Share, l)
 	}
 	if r.Connects == nil && r.MaxConnections == nil {
 		rep.missingf(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
@@ -155,6 +159,82 @@ func parseRate(s string) (n int, per time.Duration, err error) {
 		err = fmt.Errorf("no time")
 	}
 	return n, per, err
+}
+
+// Share is a host's part of what several hosts may do together: Part of Of. The zero
+// value is all of it.
+type Share struct{ Part, Of int }
+
+// String returns the share as it is written: "1/30"; "" for all.
+func (s Share) String() string {
+	if s.Of == 0 {
+		return ""
+	}
+	return strconv.Itoa(s.Part) + "/" + strconv.Itoa(s.Of)
+}
+
+// Take returns this host's part of a limit, rounded down. It is 1 where rounding would
+// leave none and the share is more than 1/(limit+1), and 0 where it is not.
+//
+// Shares that add up to at most 1 give at most limit together: a host that gets n
+// has a share of more than n/(limit+1), also where n is 1 by that exception; so the sum of
+// all n is less than limit+1.
+func (s Share) Take(limit int) int {
+	if s.Of == 0 {
+		return limit
+	}
+	part, all, whole := int64(s.Part), int64(s.Of), int64(limit)
+	n := whole * part / all
+	if n == 0 && (whole+1)*part > all {
+		n = 1
+	}
+	return int(n)
+}
+
+// Here returns the limits of this host: its part of both.
+func (l Limits) Here() Limits {
+	l.Connects, l.MaxConnections = l.Share.Take(l.Connects), l.Share.Take(l.MaxConnections)
+	return l
+}
+
+// share returns the share that is written beside the limits l, and refuses one that
+// leaves this host none of a limit.
+func (rep *report) share(key, text string, l Limits) Share {
+	s, ok := parseShare(text)
+	switch {
+	case !ok:
+		rep.errorf(key+".share", "write it as 1/30: this host's part, a slash, and the sum of all hosts' parts", "%s is not a share", quoted(text))
+		return Share{}
+	case s.Part < 1 || s.Part > s.Of || s.Of > maxHosts:
+		rep.errorf(key+".share", "", "%s is out of range: must be more than 0 and at most 1, of at most %d parts", quoted(text), maxHosts)
+		return Share{}
+	}
+	for _, limit := range []struct {
+		key string
+		n   int
+	}{{"connects", l.Connects}, {"max_connections", l.MaxConnections}} {
+		if limit.n > 0 && s.Take(limit.n) == 0 {
+			rep.errorf(key+".share", "give this host a larger part, and let fewer hosts use it", "this host's part of %s %d is 0: one connection for each such host would exceed it",
+				limit.key, limit.n)
+		}
+	}
+	return s
+}
+
+// parseShare parses a share such as 1/30.
+func parseShare(text string) (s Share, ok bool) {
+	part, all, _ := strings.Cut(text, "/")
+	for _, n := range []struct {
+		text string
+		to   *int
+	}{{part, &s.Part}, {all, &s.Of}} {
+		u, err := strconv.ParseUint(n.text, 10, 31)
+		if err != nil {
+			return Share{}, false
+		}
+		*n.to = int(u)
+	}
+	return s, true
 }
 
 // probe returns the URLs that checks of an exchange request.

@@ -174,11 +174,12 @@ type TLS struct {
 	Insecure                              bool
 }
 
-// Limits are budgets of new and of open connections. Zero means none.
+// Limits are budgets of new and of open connections, as written. Zero means none.
 type Limits struct {
 	Connects       int
 	Per            time.Duration
 	MaxConnections int
+	Share          Share // this host's part of Connects and MaxConnections
 	Queue          time.Duration
 	Published      bool // the limits are the catalogue's; none if it has none
 }

@@ -303,6 +303,9 @@ func (l Limits) String() string {
 	if l.MaxConnections > 0 {
 		list = append(list, "max_connections "+strconv.Itoa(l.MaxConnections))
 	}
+	if l.Share != (Share{}) {
+		list = append(list, "share "+l.Share.String())
+	}
 	if l.Queue > 0 {
 		list = append(list, "queue_seconds "+plain(l.Queue.Seconds()))
 	}

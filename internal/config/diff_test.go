@@ -76,6 +76,7 @@ func TestDiff(t *testing.T) {
 		"and without a default":        {[]string{"default: asia\n", "", "  okx: asia\n", ""}, nil, []string{"~ default: asia → not set", "~ exchange okx: asia → direct (no default)"}},
 		"a host":                       {[]string{"[a.venue.example]", "{http: [a.venue.example], websocket: [\"*.venue.example\"]}"}, nil, []string{"+ host a.venue.example (exchange venue, http)", "+ host *.venue.example (exchange venue, websocket)", "- host a.venue.example (exchange venue, both)"}},
 		"a budget of a kind":           {[]string{"websocket: corp}", "websocket: {pool: corp, limits: {max_connections: 3}}}"}, nil, []string{"~ exchanges.kraken.websocket.limits: not set → max_connections 3"}},
+		"a share of a budget":          {[]string{"websocket: corp}", "websocket: corp, limits: {max_connections: 30, share: 1/3}}"}, nil, []string{"~ exchanges.kraken.limits: not set → max_connections 30, share 1/3"}},
 		"a budget of both":             {[]string{"websocket: corp}", "websocket: corp, limits: {max_connections: 3}}"}, nil, []string{"~ exchanges.kraken.limits: not set → max_connections 3"}},
 		"a probe":                      {[]string{"websocket: corp}", "websocket: corp, probe: {http: \"https://k.example/\"}}"}, nil, []string{"~ exchanges.kraken.probe.http: not set → https://k.example/"}},
 		"a route":                      {[]string{"  - {hosts: [b", "  - {hosts: [c.example, \"*\"], use: corp}\n  - {hosts: [b"}, nil, []string{"+ routes[1] (c.example, *): corp"}},

@@ -49,7 +49,7 @@ var company = map[reflect.Type]map[string]any{
 	reflect.TypeFor[raw.Route]():     {"hosts": []any{"h.example"}, "use": "direct"},
 	reflect.TypeFor[raw.Listener]():  {"address": "127.0.0.1:0"},
 	reflect.TypeFor[raw.User]():      {"name": "n", "password": "p"},
-	reflect.TypeFor[raw.Limits]():    {"connects": "1/s"},
+	reflect.TypeFor[raw.Limits]():    {"connects": "1/s", "share": "1/1"},
 }
 
 // spot is a place in the file, as a function from a value to a document.

@@ -162,6 +162,9 @@ func putLimits(o *object, l Limits) {
 		if l.MaxConnections > 0 {
 			x.put("max_connections", l.MaxConnections)
 		}
+		if l.Share != (Share{}) {
+			x.put("share", l.Share.String())
+		}
 		o.put("limits", x.put("queue_seconds", secs(l.Queue)))
 	}
 }

@@ -265,5 +265,9 @@ func budgetWords(r limit.Row) string {
 	if !strings.HasPrefix(r.Budget.Exit, "pool ") {
 		where = "at exit " + r.Budget.Exit
 	}
-	return strings.TrimSpace(fmt.Sprintf("%s %s budget %s %s", r.Budget.Exchange, r.Budget.Kind, limitWords(r.Limits), where))
+	limits := limitWords(r.Limits)
+	if whole := wholeWords(r.Limits); whole != "" {
+		limits += " (of " + whole + ")"
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s budget %s %s", r.Budget.Exchange, r.Budget.Kind, limits, where))
 }

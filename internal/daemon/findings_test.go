@@ -141,7 +141,7 @@ func TestReasonsNameUsedUpBudgets(t *testing.T) {
 	snap, err := Snapshot(testkit.Config(t, `
 default: direct
 pools: {asia: {proxies: [{name: a, exit: tokyo, url: "`+proxy.URL()+`"}]}}
-exchanges: {okx: {websocket: {pool: asia, limits: {connects: 2/5m}}}}
+exchanges: {okx: {websocket: {pool: asia, limits: {connects: 5/5m, share: 1/2}}}}
 `), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ exchanges: {okx: {websocket: {pool: asia, limits: {connects: 2/5m}}}}
 		}
 	}
 	wantTexts(t, budgetFindings(snap, time.Now()),
-		`okx websocket budget 2/5m at exit tokyo is used up until [-0-9: ]+ \| spread over more exits, or open fewer connections`)
+		`okx websocket budget 2/5m \(of 5/5m\) at exit tokyo is used up until [-0-9: ]+ \| spread over more exits, or open fewer connections`)
 }
 
 // A watched limit of a second that clients use up as they reconnect together is no news;

@@ -138,7 +138,7 @@ func audience(l config.Listener, at net.Addr) string {
 func budgetRows(snap *router.Router) (rows []admin.Budget) {
 	for _, r := range snap.Set().Budgets().Rows() {
 		rows = append(rows, admin.Budget{
-			Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Limit: limitWords(r.Limits), Watched: r.Limits.Watch,
+			Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Limit: limitWords(r.Limits), Whole: wholeWords(r.Limits), Watched: r.Limits.Watch,
 			Remaining: r.Remaining, Open: r.Open, Queued: r.Queued, Refused: r.Refused,
 		})
 	}
@@ -161,6 +161,12 @@ func limitWords(l limit.Limits) string {
 		words = append(words, fmt.Sprintf("%d open", l.MaxConnections))
 	}
 	return strings.Join(words, ", ")
+}
+
+// wholeWords returns the limits of all hosts together, "" where this host's are not a part
+// of them.
+func wholeWords(l limit.Limits) string {
+	return limitWords(limit.Limits{Connects: l.Whole.Connects, Per: l.Per, MaxConnections: l.Whole.MaxConnections})
 }
 
 // outlook returns why a member is not, or not first, chosen for a target, "" if

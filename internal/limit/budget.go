@@ -12,8 +12,13 @@ type Limits struct {
 	MaxConnections int           // at most so many open at once
 	Queue          time.Duration // how long a connection waits for room
 	Jitter         time.Duration // one that has waited goes up to so much later than it might, so that not all go together
+	Whole          Whole         // what several hosts may do together, of which Connects and MaxConnections are this host's part
 	Watch          bool          // nothing is held back; the table's warning is called once when 80 % are used
 }
+
+// Whole is what all hosts may do together that share a budget. Zero means that it is this
+// host's alone.
+type Whole struct{ Connects, MaxConnections int }
 
 // IsSet reports whether there is anything to count.
 func (l *Limits) IsSet() bool { return l.Connects > 0 || l.MaxConnections > 0 }

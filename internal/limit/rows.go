@@ -26,6 +26,11 @@ func (f *Full) Error() string {
 	if f.Max {
 		text = fmt.Sprintf("budget %s: %d of %d connections are open", f.Budget, f.Open, f.Limits.MaxConnections)
 	}
+	if whole := f.Limits.Whole; f.Max {
+		text += partOf(whole.MaxConnections)
+	} else {
+		text += partOf(whole.Connects)
+	}
 	if f.Budget.Kind != "" {
 		text += " (" + f.Budget.Kind + ")"
 	}
@@ -33,6 +38,15 @@ func (f *Full) Error() string {
 		text = fmt.Sprintf("queued %.1f s; %s", f.Queued.Seconds(), text)
 	}
 	return text
+}
+
+// partOf returns that a limit is this host's part of what all hosts may do together, ""
+// if it is all of it.
+func partOf(whole int) string {
+	if whole == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", this host's part of %d", whole)
 }
 
 // period returns a window as people say it: "5 m".
@@ -141,10 +155,10 @@ func (t *Table) RowsOf(budgets []*Budget) (rows []Row) {
 func (r Row) String() string {
 	var parts []string
 	if l := r.Limits; l.Connects > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d per %s left", r.Left, l.Connects, period(l.Per)))
+		parts = append(parts, fmt.Sprintf("%d of %d per %s left", r.Left, l.Connects, period(l.Per))+partOf(l.Whole.Connects))
 	}
 	if most := r.Limits.MaxConnections; most > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d connections open", r.Open, most))
+		parts = append(parts, fmt.Sprintf("%d of %d connections open", r.Open, most)+partOf(r.Limits.Whole.MaxConnections))
 	}
 	if r.Queued > 0 {
 		parts = append(parts, fmt.Sprintf("%d wait", r.Queued))

@@ -45,7 +45,7 @@ var families = []family{
 	{"listener_certificate_expiry_timestamp_seconds", gauge, "When the certificate of the TLS listener expires, in Unix time.", []string{"listener"}},
 	{"dial_duration_seconds", histogram, "How long it took to open a connection through the upstream; failed attempts and queues are not in it.", []string{"upstream"}},
 	{"dial_errors_total", counter, "Failed attempts to open a connection through the upstream.", []string{"upstream", "class"}},
-	{"budget_limit", gauge, "Connections that the budget admits in its window or, where that is less, open at the same time.", []string{"exchange", "kind", "exit"}},
+	{"budget_limit", gauge, "Connections that the budget admits in its window or, where that is less, open at the same time; with share, this host's part.", []string{"exchange", "kind", "exit"}},
 	{"budget_remaining", gauge, "Connections that the budget would admit now.", []string{"exchange", "kind", "exit"}},
 	{"budget_refused_total", counter, "Connections that the budget did not admit in time.", []string{"exchange", "kind", "exit"}},
 

@@ -273,7 +273,15 @@ func newLimitSet(c *config.Config) *limitSet {
 
 // limitsOf returns the limits that are written as l.
 func limitsOf(l config.Limits) limit.Limits {
-	return withJitter(limit.Limits{Connects: l.Connects, Per: l.Per, MaxConnections: l.MaxConnections, Queue: l.Queue})
+	here := l.Here()
+	f := limit.Limits{Connects: here.Connects, Per: l.Per, MaxConnections: here.MaxConnections, Queue: l.Queue}
+	if here.Connects != l.Connects {
+		f.Whole.Connects = l.Connects
+	}
+	if here.MaxConnections != l.MaxConnections {
+		f.Whole.MaxConnections = l.MaxConnections
+	}
+	return withJitter(f)
 }
 
 // withJitter sets the jitter, which is for windows: they give room to many at the
@@ -293,10 +301,10 @@ func smaller(a, b limit.Limits) limit.Limits {
 	}
 	l := a
 	if b.Connects > 0 && (a.Connects == 0 || float64(b.Connects)*a.Per.Seconds() < float64(a.Connects)*b.Per.Seconds()) {
-		l.Connects, l.Per = b.Connects, b.Per
+		l.Connects, l.Per, l.Whole.Connects = b.Connects, b.Per, b.Whole.Connects
 	}
 	if b.MaxConnections > 0 && (a.MaxConnections == 0 || b.MaxConnections < a.MaxConnections) {
-		l.MaxConnections = b.MaxConnections
+		l.MaxConnections, l.Whole.MaxConnections = b.MaxConnections, b.Whole.MaxConnections
 	}
 	l.Queue = min(a.Queue, b.Queue)
 	return withJitter(l)

@@ -240,14 +240,15 @@ func TestPickSkipsFullBudgets(t *testing.T) {
 // If several members write limits for one exit, the smaller of each holds;
 // and one that has waited for a window is late by a tenth of its time at most.
 func TestLimitsOfSharedExit(t *testing.T) {
-	s := load(t, poolOf(proxies(t, 4), "failover",
+	s := load(t, poolOf(proxies(t, 5), "failover",
 		"exit: x, limits: {connects: 10/1m, max_connections: 4, queue_seconds: 2}",
 		"exit: x, limits: {connects: 3/10s, max_connections: 5, queue_seconds: 5}",
 		"exit: x, limits: {connects: 11/1m, max_connections: 3, queue_seconds: 9}",
-		"exit: y, limits: {max_connections: 3, queue_seconds: 9}"), nil)
+		"exit: y, limits: {connects: 100/1m, max_connections: 100, share: 1/30, queue_seconds: 0}",
+		"exit: y, limits: {max_connections: 2}"), nil)
 	want := map[string]limit.Limits{
 		"x": {Connects: 10, Per: time.Minute, MaxConnections: 3, Queue: 2 * time.Second, Jitter: 200 * time.Millisecond},
-		"y": {MaxConnections: 3, Queue: 9 * time.Second},
+		"y": {Connects: 3, Per: time.Minute, MaxConnections: 2, Whole: limit.Whole{Connects: 100}},
 	}
 	if d := cmp.Diff(want, s.limits.exits); d != "" {
 		t.Errorf("want (-), got (+):\n%s", d)

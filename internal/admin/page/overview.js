@@ -148,7 +148,7 @@ export function budgetTable(list) {
     { name: 'Exit' }, { name: 'Exchange' }, { name: 'Limit' }, { name: 'Left', number: true }, { name: 'Open', number: true }, { name: 'Waiting', number: true }, { name: 'Refused', number: true },
   ], list.map((b) => ({
     key: `${b.exit}/${b.exchange || ''}/${b.kind || ''}/${b.limit}`, bad: b.remaining === 0 && !b.watched,
-    cells: [b.exit, b.exchange ? [exchangeLink(b.exchange), ' ', h('span', { class: 'dim' }, b.kind)] : 'all', b.limit + (b.watched ? ' (watched only)' : ''),
+    cells: [b.exit, b.exchange ? [exchangeLink(b.exchange), ' ', h('span', { class: 'dim' }, b.kind)] : 'all', b.limit + (b.whole ? ` (of ${b.whole})` : '') + (b.watched ? ' (watched only)' : ''),
       String(b.remaining), String(b.open), String(b.queued), String(b.refused)],
   })));
 }

@@ -237,6 +237,8 @@ type Limits struct {
 	Connects *string `mapstructure:"connects"`
 	// The most open connections.
 	MaxConnections *int `mapstructure:"max_connections" range:"1,10000000"`
+	// This host's part of both where several hosts have the same exits, such as `1/30`: rounded down. Default: all.
+	Share *string `mapstructure:"share"`
 	// How long a connection may wait for the budget, within its `timeout_seconds`. Default: 0.
 	QueueSeconds *float64 `mapstructure:"queue_seconds" range:"0,300"`
 }

@@ -24,7 +24,7 @@ import (
 //
 // admin, metrics, feed, health, watch and handover hang off daemon. feed watches what
 // tunnel records and emits events; admin and metrics show its rows and the journal of
-// event. Otherwise those below daemon do not know each other. proxylist, limit, relay,
+// event. fleet is what limit asks on shared budgets, and hangs off daemon, too. Otherwise those below daemon do not know each other. proxylist, limit, relay,
 // failure and printable are leaves for whoever needs them.
 //
 // A new arrow is a change to this table, reviewed as one.
@@ -35,7 +35,7 @@ var arrows = map[string]struct {
 	"cmd/proxyd":           {may: "printable child isolate daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
 	"internal/demo":        {may: "daemon admin config"},                                                                                 // fakes of its own: testkit is for tests
 	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router catalog"},
-	"internal/daemon":      {may: "failure printable admin metrics health event feed watch handover inbound tunnel relay router upstream limit config catalog"},
+	"internal/daemon":      {may: "failure printable admin metrics health event feed fleet watch handover inbound tunnel relay router upstream limit config catalog"},
 	"internal/child":       {},
 	"internal/isolate":     {may: "target"},                                                                                  // for what a name is
 	"internal/admin":       {may: "printable event feed router upstream config catalog target", tests: "testkit/routertest"}, // it writes the rows of event and feed as they are
@@ -52,6 +52,7 @@ var arrows = map[string]struct {
 	"internal/upstream":    {may: "proxyclient dialer failure printable limit config catalog target"},
 	"internal/proxyclient": {may: "dialer failure printable config target"},
 	"internal/dialer":      {may: "failure printable target"},
+	"internal/fleet":       {may: "limit"},
 	"internal/limit":       {},
 	"internal/transparent": {},
 	"internal/config":      {may: "catalog proxylist target config/internal/raw", tests: "config/internal/schema"},
@@ -95,6 +96,7 @@ var modules = map[string]struct {
 	"github.com/vishvananda/netlink":      {by: "isolate"},
 	"github.com/google/nftables":          {by: "isolate"},
 	"github.com/miekg/dns":                {by: "isolate"},
+	"github.com/redis/go-redis/v9":        {by: "fleet"},
 	"golang.org/x/net/idna":               {by: "target"},
 	"golang.org/x/net/publicsuffix":       {tests: true},      // catalog: what a registrable domain is; 300 KB that the binary need not have
 	"golang.org/x/net/dns/dnsmessage":     {by: "dialer e2e"}, // the name servers of its tests

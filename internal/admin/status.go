@@ -36,6 +36,7 @@ type Status struct {
 	Upstreams  []Upstream      `json:"upstreams"` // by name
 	Budgets    []Budget        `json:"budgets,omitempty"`
 	Execs      []Exec          `json:"execs,omitempty"` // the latest 32
+	Fleet      *Fleet          `json:"fleet,omitempty"` // nil: this host is alone
 	Older      []Process       `json:"older,omitempty"` // earlier generations that still serve their tunnels
 }
 
@@ -179,6 +180,15 @@ type Budget struct {
 	Open      int    `json:"open"`
 	Queued    int    `json:"queued"`
 	Refused   uint64 `json:"refused"`
+	Shared    string `json:"shared,omitempty"` // between how many hosts, or why this host uses its share by itself
+}
+
+// Fleet is this process' part in a fleet.
+type Fleet struct {
+	Used  bool      `json:"redis_used"` // else shared budgets are down to this host's share
+	Since time.Time `json:"since"`
+	Hosts int       `json:"hosts"` // processes that were last seen; 0: none yet
+	Why   string    `json:"why,omitempty"`
 }
 
 // Process is another generation of the daemon.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -36,8 +37,23 @@ func (rep *report) limits(key string, r *raw.Limits) Limits {
 	if r.Share != nil {
 		l.Share = rep.share(key, *r.Share, l)
 	}
+	l.Shared = orDefault(r.Shared, false)
+	if l.Shared && r.Share != nil {
+		rep.errorf(key+".shared", "keep one of the two: with shared the hosts count together", "stands beside share")
+		l.Shared = false
+	}
 	if r.Connects == nil && r.MaxConnections == nil {
 		rep.missingf(key, "add connects: 300/5m or max_connections: 100", "sets no budget")
+	}
+	return l
+}
+
+// poolLimits returns the budgets of a pool, which is no exit that hosts could share.
+func (rep *report) poolLimits(key string, r *raw.Limits) Limits {
+	l := rep.exitLimits(key, r)
+	if l.Shared {
+		rep.errorf(key+".shared", "put shared budgets on the proxies, which have an exit, or on an exchange", "is not for a pool: a pool is no exit")
+		l.Shared = false
 	}
 	return l
 }
@@ -267,4 +283,139 @@ func (rep *report) probeURL(key, text, secure, plain string) ProbeURL {
 		return ProbeURL(u.String())
 	}
 	return ""
+}
+
+// fleet returns the hosts that share budgets.
+func (b *builder) fleet(r *raw.Fleet) (f Fleet) {
+	if r == nil {
+		return f
+	}
+	f = Fleet{Name: strings.ToLower(orDefault(r.Name, "proxyd")), Hosts: b.whole("fleet.hosts", r.Hosts, 0, 1, 100_000)}
+	if !validName(f.Name) {
+		b.errorf("fleet.name", "use letters, digits, and single . _ - between them", "%s is not a name", quoted(f.Name))
+	}
+	if r.Redis == nil {
+		b.missingf("fleet", "add redis: redis://HOST:6379", "names no Redis")
+		return f
+	}
+	f.Redis, f.Address = b.redisURL("fleet.redis", *r.Redis)
+	return f
+}
+
+// redisURL returns the URL of a Redis, and the same with what may be secret masked. No
+// error repeats a part of it.
+func (b *builder) redisURL(key, text string) (address Secret, shown string) {
+	before := len(b.errs)
+	parts := b.pieces(key, text)
+	if len(b.errs) > before {
+		return Secret{}, ""
+	}
+	var whole strings.Builder
+	for _, p := range parts {
+		switch {
+		case !p.secret, len(parts) == 1:
+			whole.WriteString(p.text)
+		default:
+			whole.WriteString(strings.ReplaceAll(url.QueryEscape(p.text), "+", "%20"))
+		}
+	}
+	s := strings.TrimSpace(whole.String())
+	if b.missingOK && len(parts) == 1 && parts[0].secret {
+		s = "redis://secret.invalid"
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || hasControl(s):
+		b.errorf(key, "write it as redis://:${REDIS_PASSWORD}@HOST:6379", "is not the URL of a Redis")
+		return Secret{}, ""
+	case u.Scheme != "redis" && u.Scheme != "rediss":
+		b.errorf(key, "use redis://, or rediss:// with TLS; see docs/fleet.md for Sentinel and Cluster", "must begin with redis:// or rediss://")
+		return Secret{}, ""
+	case u.Fragment != "":
+		b.errorf(key, "write # as %23 in a password", "has a # in it")
+		return Secret{}, ""
+	}
+	if password, ok := u.User.Password(); ok && password != "" && len(parts) == 1 && !parts[0].secret {
+		b.noteLiteral(key)
+	}
+	return NewSecret(s), maskedRedis(u)
+}
+
+// maskedRedis returns a URL without its credentials.
+func maskedRedis(u *url.URL) string {
+	shown := u.Scheme + "://"
+	if u.User != nil {
+		shown += "***@"
+	}
+	shown += u.Host + u.EscapedPath()
+	for i, part := range strings.Split(u.RawQuery, "&") {
+		name, value, _ := strings.Cut(part, "=")
+		if name == "" {
+			continue
+		}
+		if name != "master_name" && name != "addr" && name != "skip_verify" && name != "db" && value != "" {
+			part = name + "=***"
+		}
+		shown += map[bool]string{true: "?", false: "&"}[i == 0] + part
+	}
+	return shown
+}
+
+// checkShared refuses shared budgets without what they need: a fleet, and exits that
+// mean the same on each host.
+func (b *builder) checkShared(c *Config) {
+	const needFleet = "needs a fleet, which is not set"
+	pools := PoolsByName(c)
+	for _, p := range c.Pools {
+		for i := range p.Proxies {
+			switch m := &p.Proxies[i]; {
+			case !m.Limits.Shared:
+			case c.Fleet == (Fleet{}):
+				b.errorf(b.memberKey(p, i)+".limits.shared", "add fleet: {redis: redis://HOST:6379}, or remove it", needFleet)
+			case !m.ExitSet:
+				b.errorf(b.memberKey(p, i)+".limits.shared", "add exit: NAME, the same on each host whose connections leave by that address", "needs an exit that is written out")
+			}
+		}
+	}
+	for i := range c.Exchanges {
+		e := &c.Exchanges[i]
+		for _, k := range catalog.Kinds {
+			if !e.Limits.Of(k).Shared {
+				continue
+			}
+			key := b.sharedKey(b.exchangeKey(e.ID), k)
+			if c.Fleet == (Fleet{}) {
+				b.errorf(key, "add fleet: {redis: redis://HOST:6379}, or remove it", needFleet)
+			} else if w := cmp.Or(e.Outbounds.Of(k), c.Default.Of(k)); w != nil {
+				b.needExits(key, w, pools)
+			}
+		}
+	}
+}
+
+// sharedKey returns where an exchange's budgets of a kind are said to be shared.
+func (b *builder) sharedKey(exchange string, k catalog.Kind) string {
+	for _, name := range []string{exchange + "." + k.String(), exchange} {
+		if _, ok := b.at[name+".limits.shared"]; ok {
+			return name + ".limits.shared"
+		}
+	}
+	return exchange + ".limits"
+}
+
+// needExits refuses a shared budget of an exchange where a member that it may use has
+// no exit that is written out.
+func (b *builder) needExits(key string, w *Outbound, pools map[string]*Pool) {
+	const hint = "add exit: NAME to it, the same on each host whose connections leave by that address"
+	switch p := pools[w.Pool]; {
+	case w.Action == Direct:
+		b.errorf(key, "write the outbound as {pool: {proxies: [{url: direct, exit: NAME}]}}", "needs an exit that is written out, and direct has none")
+	case w.Action == Use && p != nil:
+		for _, m := range p.Proxies {
+			if m.Enabled && !m.ExitSet {
+				b.errorf(key, hint, "needs an exit that is written out, and %s has none", m.Name)
+				return
+			}
+		}
+	}
 }

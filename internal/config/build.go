@@ -84,6 +84,7 @@ func (b *builder) config(f *raw.File) *Config {
 	}
 	c.CatalogFile, c.Catalog = b.catalog(f.Catalog)
 	c.UserAgent = b.userAgent(f.Probe)
+	c.Fleet = b.fleet(f.Fleet)
 	c.AllowPrivate = b.prefixes("allow_private", f.AllowPrivate)
 	b.namedPools(f.Pools)
 	c.Default = b.outbounds("default", f.Default)
@@ -98,6 +99,7 @@ func (b *builder) config(f *raw.File) *Config {
 	dropDirectHops(c.Pools)
 	b.namePools(c.Pools, b.memberKey)
 	b.mergeDuplicates(c)
+	b.checkShared(c)
 	b.refuseViaCycles(c.Pools, b.poolKey)
 	b.refuseOwnAddresses(c)
 	b.adminAmongListeners(adminKey(f.Admin), c)

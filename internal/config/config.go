@@ -46,6 +46,7 @@ type Config struct {
 	CatalogFile       string   // the user's rows, laid over the embedded catalogue; "" for none
 	Catalog           *catalog.Catalog
 	UserAgent         string // what checks of exchanges send
+	Fleet             Fleet  // the zero Fleet: this host is alone
 	Warnings          Errors // what an operator should know, though it is valid
 }
 
@@ -139,6 +140,7 @@ type Proxy struct {
 	Tier    int       // 1 is used first
 	Enabled bool
 	Exit    string // members with the same exit share budgets; Name unless set, for direct its source address or "direct"
+	ExitSet bool   // Exit is written in the file
 	Limits  Limits
 }
 
@@ -182,6 +184,15 @@ type Limits struct {
 	Share          Share // this host's part of Connects and MaxConnections
 	Queue          time.Duration
 	Published      bool // the limits are the catalogue's; none if it has none
+	Shared         bool // with the other hosts of the fleet, where the exit is written in the file
+}
+
+// Fleet is the hosts that share budgets.
+type Fleet struct {
+	Redis   Secret // the URL, as the client library takes it
+	Address string // the same, masked
+	Name    string
+	Hosts   int // 0: not set
 }
 
 // Health is a pool's active check. Method "" means none.

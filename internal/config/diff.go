@@ -166,6 +166,12 @@ func (d *differ) scalars(a, b *Config) {
 	if a.CatalogFile == b.CatalogFile && !a.Known().Equal(b.Known()) {
 		d.add("~ catalog: the rows of %s changed", b.CatalogFile)
 	}
+	d.change("fleet.redis", a.Fleet.Address, b.Fleet.Address)
+	if a.Fleet.Address == b.Fleet.Address {
+		d.secret("fleet.redis credentials", a.Fleet.Redis, b.Fleet.Redis)
+	}
+	d.change("fleet.name", a.Fleet.Name, b.Fleet.Name)
+	d.change("fleet.hosts", countText(a.Fleet.Hosts), countText(b.Fleet.Hosts))
 	d.change("probe.user_agent", a.UserAgent, b.UserAgent)
 	d.change("attempt_seconds", a.Attempt, b.Attempt)
 	d.change("retry_target_errors", a.RetryTargetErrors, b.RetryTargetErrors)

@@ -287,6 +287,9 @@ func (d *differ) member(place string, a, b Proxy) {
 	if a.Exit != defaultExit(a) || b.Exit != defaultExit(b) {
 		d.changeIn(place, key+" exit", a.Exit, b.Exit)
 	}
+	if a.Exit == b.Exit {
+		d.changeIn(place, key+" exit written", a.ExitSet, b.ExitSet)
+	}
 	d.changeIn(place, key+" limits", a.Limits, b.Limits)
 }
 
@@ -308,6 +311,9 @@ func (l Limits) String() string {
 	}
 	if l.Queue > 0 {
 		list = append(list, "queue_seconds "+plain(l.Queue.Seconds()))
+	}
+	if l.Shared {
+		list = append(list, "shared")
 	}
 	return strings.Join(list, ", ")
 }

@@ -211,7 +211,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 		Eject: b.eject(key+".eject", r.Eject), Health: b.health(key+".health_check", r.HealthCheck),
 	}
 	if r.Limits != nil {
-		p.Limits = b.exitLimits(key+".limits", r.Limits)
+		p.Limits = b.poolLimits(key+".limits", r.Limits)
 	}
 	if len(r.Proxies) == 0 && r.List == nil {
 		b.missingf(key, "add proxies: [socks5://host:1080], or list: FILE; fallback to direct is written as the member direct", "has no proxies")
@@ -260,6 +260,7 @@ func (b *builder) proxy(key string, r raw.Proxy) (Proxy, bool) {
 		b.errorf(key+".exit", "name it like a proxy, or host:port", "%s is not a name", quoted(p.Exit))
 		p.Exit = ""
 	}
+	p.ExitSet = p.Exit != ""
 	if text == "" {
 		b.missingf(key, "add url: socks5://host:1080", "has no URL")
 		return Proxy{}, false

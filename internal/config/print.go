@@ -70,6 +70,13 @@ func (p printer) config(c *Config) *object {
 	if c.UserAgent != "" && c.UserAgent != DefaultUserAgent {
 		o.put("probe", newObject().put("user_agent", c.UserAgent))
 	}
+	if f := c.Fleet; f != (Fleet{}) {
+		x := newObject().put("redis", f.Address).put("name", f.Name)
+		if f.Hosts > 0 {
+			x.put("hosts", f.Hosts)
+		}
+		o.put("fleet", x)
+	}
 	o.put("enabled", c.Enabled)
 	if c.Default != (Outbounds{}) {
 		o.put("default", p.outbounds(newObject(), c.Default))
@@ -165,7 +172,11 @@ func putLimits(o *object, l Limits) {
 		if l.Share != (Share{}) {
 			x.put("share", l.Share.String())
 		}
-		o.put("limits", x.put("queue_seconds", secs(l.Queue)))
+		x.put("queue_seconds", secs(l.Queue))
+		if l.Shared {
+			x.put("shared", true)
+		}
+		o.put("limits", x)
 	}
 }
 
@@ -334,7 +345,7 @@ func (p printer) proxy(o *object, m Proxy) *object {
 		o.put("name", m.Name)
 	}
 	o.put("url", m.URL.String())
-	if m.Exit != defaultExit(m) {
+	if m.ExitSet {
 		o.put("exit", m.Exit)
 	}
 	if m.TLS != (TLS{}) {

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -22,6 +23,7 @@ import (
 	"proxyd/internal/event"
 	"proxyd/internal/failure"
 	"proxyd/internal/feed"
+	"proxyd/internal/fleet"
 	"proxyd/internal/handover"
 	"proxyd/internal/health"
 	"proxyd/internal/inbound"
@@ -99,6 +101,7 @@ type Daemon struct {
 	servers     sync.WaitGroup
 	reloading   sync.Mutex // one reload at a time
 	upgrade     upgrade
+	fleet       fleetPart
 
 	// These are swapped as a whole.
 	snapshot  atomic.Pointer[router.Router]
@@ -111,6 +114,11 @@ type Daemon struct {
 // Snapshot builds the configuration c as one immutable whole. own reports
 // whether proxyd itself listens on an address; it may be nil.
 func Snapshot(c *config.Config, prev *upstream.Set, own func(netip.AddrPort) bool) (*router.Router, error) {
+	if c.Fleet != (config.Fleet{}) {
+		if err := fleet.CheckURL(c.Fleet.Redis.Reveal()); err != nil {
+			return nil, fmt.Errorf("fleet.redis: %w", err)
+		}
+	}
 	set, err := upstream.NewSet(c, prev, own)
 	if err != nil {
 		return nil, err
@@ -223,7 +231,9 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.tunnels.closing = partsCtx
 	d.admin = d.newAdmin(ctx)
 	d.snapshot.Load().Set().OnBudgetNearlyUsed(func(r limit.Row) { d.journal.Add(lowEvent(r)) })
-	var parts sync.WaitGroup // each ends with partsCtx
+	d.fleet.running = partsCtx
+	d.setFleet(d.snapshot.Load().Config().Fleet) // before the first connection
+	var parts sync.WaitGroup                     // each ends with partsCtx
 	parts.Go(func() { _ = d.relay.Run(partsCtx) })
 	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
 	parts.Go(func() { d.removed.run(partsCtx) })
@@ -255,6 +265,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.reloading.Unlock()
 	d.servers.Wait()
 	stopParts()
+	d.endFleet()
 	d.tunnels.working.Wait()
 	parts.Wait()
 	return nil

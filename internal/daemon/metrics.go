@@ -50,7 +50,13 @@ func newMetrics(d *Daemon) *metrics.Metrics {
 			}
 			return rows
 		},
-		Budgets:    func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
+		Budgets: func() []metrics.Budget { return budgetMetrics(d.snapshot.Load()) },
+		FleetUsed: func() []bool {
+			if f := d.fleet.current.Load(); f != nil {
+				return []bool{f.State().Used}
+			}
+			return nil
+		},
 		Short:      func() []metrics.Short { return shortRows(d.snapshot.Load()) },
 		LogDropped: d.lines.Dropped,
 		LogErrors:  d.lines.Errors,

@@ -229,6 +229,7 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 	for _, e := range noLongerTransparent(prev.Config().Listen, c.Listen) {
 		d.journal.Add(e)
 	}
+	d.setFleet(c.Fleet)
 	next.Set().Activate()
 	d.level.SetLevel(logLevel(c.Log.Level))
 	if c.Log.Format != prev.Config().Log.Format {

@@ -137,7 +137,12 @@ func audience(l config.Listener, at net.Addr) string {
 
 func budgetRows(snap *router.Router) (rows []admin.Budget) {
 	for _, r := range snap.Set().Budgets().Rows() {
+		shared := ""
+		if r.Share != nil {
+			shared = r.Share.String()
+		}
 		rows = append(rows, admin.Budget{
+			Shared:   shared,
 			Exchange: r.Budget.Exchange, Kind: r.Budget.Kind, Exit: r.Budget.Exit, Limit: limitWords(r.Limits), Whole: wholeWords(r.Limits), Watched: r.Limits.Watch,
 			Remaining: r.Remaining, Open: r.Open, Queued: r.Queued, Refused: r.Refused,
 		})

@@ -40,6 +40,7 @@ func (d *Daemon) status() admin.Status {
 	s := d.briefWith(feeds.Exchanges)
 	s.Active, s.Tunnels, s.Older = d.handler.Active(), tunnelCounts(feeds), d.upgrade.others.processes()
 	s.Execs = d.execs.rows()
+	s.Fleet = d.fleetRow()
 	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
 	for _, l := range snap.Config().Listen {
 		if b := d.listening.Load().at(l.Address); b != nil {
@@ -98,6 +99,7 @@ func (d *Daemon) reasons(snap *router.Router) []string {
 	found := slices.Concat(
 		poolFindings(snap), d.descriptors.tunnelFindings(snap, d.handler.Occupied(), &d.full, now), d.lines.findings(now), upstreamFindings(snap, now), verdictFindings(snap, now),
 		dialFindings(d.handler.DialQueues()), budgetFindings(snap, now), certificateFindings(snap, d.inbound.Certificates(), now),
+		d.fleetFindings(now),
 	)
 	return d.alarms.update(now, found)
 }

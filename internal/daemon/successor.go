@@ -53,6 +53,7 @@ func (d *Daemon) awaitTakeover() {
 	set.Import(s.Upstreams)
 	set.Budgets().Import(s.Budgets)
 	d.feeds.Import(s.Feeds)
+	d.fleet.inherit = s.Fleet
 	d.upgrade.others.setOpen(s.Open, d.budgets())
 	d.upgrade.arriving.Store(true)
 }

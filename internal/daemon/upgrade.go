@@ -17,6 +17,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/feed"
+	"proxyd/internal/fleet"
 	"proxyd/internal/handover"
 	"proxyd/internal/limit"
 	"proxyd/internal/printable"
@@ -40,6 +41,7 @@ type handoverState struct {
 	Journal    []byte // event.Journal.HandOver
 	Alarms     []alarmMemory
 	Feeds      []feed.Memory
+	Fleet      []fleet.Slots
 }
 
 // upgrade is what a change of processes needs.
@@ -161,10 +163,11 @@ func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ..
 	defer func() {
 		if !taken {
 			d.budgets().Resume()
+			d.fleet.resume()
 			d.journal.Resume()
 		}
 	}()
-	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export(), d.feeds.Export()})
+	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export(), d.feeds.Export(), d.fleet.retire()})
 	if err != nil {
 		child.Kill()
 		return err

@@ -14,6 +14,7 @@ type Limits struct {
 	Jitter         time.Duration // one that has waited goes up to so much later than it might, so that not all go together
 	Whole          Whole         // what several hosts may do together, of which Connects and MaxConnections are this host's part
 	Watch          bool          // nothing is held back; the table's warning is called once when 80 % are used
+	Shared         bool          // with the other processes of a fleet, where the table has a Remote
 }
 
 // Whole is what all hosts may do together that share a budget. Zero means that it is this
@@ -55,6 +56,7 @@ type Budget struct {
 	refusedAt int64 // the last time
 
 	warned bool
+	shared *shared // nil: it is this process' alone
 }
 
 // Key returns the budget's name.
@@ -68,6 +70,9 @@ func (b *Budget) roomAt(now int64) int64 {
 	if !b.enforced() {
 		return now
 	}
+	if b.shared != nil {
+		return b.shared.roomAt(b, now)
+	}
 	if b.limits.MaxConnections > 0 && b.open+b.remote >= b.limits.MaxConnections {
 		return noDeadline
 	}
@@ -76,11 +81,22 @@ func (b *Budget) roomAt(now int64) int64 {
 
 // windowAt returns when the window has room, whatever MaxConnections says.
 func (b *Budget) windowAt(now int64) int64 {
-	used := b.used(now)
-	if b.limits.Connects == 0 || used < b.limits.Connects {
+	if b.shared != nil {
+		return b.shared.windowAt(b, now)
+	}
+	if b.limits.Connects == 0 {
 		return now
 	}
-	if over := used - b.limits.Connects; over < b.grants.live() {
+	return b.windowOf(b.limits.Connects, now)
+}
+
+// windowOf is windowAt for a window of so many, at least one.
+func (b *Budget) windowOf(most int, now int64) int64 {
+	used := b.used(now)
+	if used < most {
+		return now
+	}
+	if over := used - most; over < b.grants.live() {
 		return b.grants.time(b.grants.old+over) + int64(b.limits.Per) + 1
 	}
 	return noDeadline
@@ -153,6 +169,9 @@ func (b *Budget) warns(now int64) bool {
 
 // left returns how many connections would be admitted now.
 func (b *Budget) left(now int64) int {
+	if b.shared != nil {
+		return b.shared.left(b, now)
+	}
 	n := math.MaxInt
 	if b.limits.Connects > 0 {
 		n = b.limits.Connects - b.used(now)

@@ -17,12 +17,13 @@ type Full struct {
 	Max        bool          // it is MaxConnections that is used up
 	Queued     time.Duration // how long the connection waited
 	RetryAfter time.Duration // when a window may have room again; 0 when that is not known
+	Why        string        // of a shared budget that this process uses by itself: why, and what it may use
 }
 
 // Error returns a sentence: "queued 4.2 s; budget binance via tokyo-1: 0 of 300
 // per 5 m".
 func (f *Full) Error() string {
-	text := fmt.Sprintf("budget %s: %d of %d per %s", f.Budget, f.Left, f.Limits.Connects, period(f.Limits.Per))
+	text := fmt.Sprintf("budget %s: %d of %d per %s", f.Budget, f.Left, f.Limits.Connects, Period(f.Limits.Per))
 	if f.Max {
 		text = fmt.Sprintf("budget %s: %d of %d connections are open", f.Budget, f.Open, f.Limits.MaxConnections)
 	}
@@ -33,6 +34,9 @@ func (f *Full) Error() string {
 	}
 	if f.Budget.Kind != "" {
 		text += " (" + f.Budget.Kind + ")"
+	}
+	if f.Why != "" {
+		text += "; " + f.Why
 	}
 	if f.Queued > 0 {
 		text = fmt.Sprintf("queued %.1f s; %s", f.Queued.Seconds(), text)
@@ -49,8 +53,8 @@ func partOf(whole int) string {
 	return fmt.Sprintf(", this host's part of %d", whole)
 }
 
-// period returns a window as people say it: "5 m".
-func period(d time.Duration) string {
+// Period returns a window as people say it: "5 m".
+func Period(d time.Duration) string {
 	switch {
 	case d >= time.Hour && d%time.Hour == 0:
 		return fmt.Sprintf("%d h", d/time.Hour)
@@ -65,6 +69,11 @@ func period(d time.Duration) string {
 // has no room. The table is locked, and unlocked when it returns.
 func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 	defer t.mu.Unlock()
+	return t.full(budgets, start, now)
+}
+
+// full is refuse, and leaves the table locked.
+func (t *Table) full(budgets []*Budget, start, now int64) *Full {
 	f := &Full{Queued: time.Duration(now - start)}
 	for _, b := range budgets {
 		if b.roomAt(now) == now {
@@ -75,6 +84,7 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 			f.Budget, f.Limits, f.Open = b.key, b.limits, b.open+b.remote
 			f.Max = b.windowAt(now) == now // the window has room, so it is the other limit
 			f.Left = max(0, b.limits.Connects-b.used(now))
+			b.shared.describe(b, f)
 		}
 		f.RetryAfter = max(f.RetryAfter, b.retryAfter(now))
 	}
@@ -84,8 +94,14 @@ func (t *Table) refuse(budgets []*Budget, start, now int64) *Full {
 // retryAfter returns when the window has room. Where all depends on dials that
 // are pending it is the longest that it can be if they end now.
 func (b *Budget) retryAfter(now int64) time.Duration {
+	if b.shared.together() {
+		return b.shared.last.RetryAfter
+	}
 	if at := b.windowAt(now); at != noDeadline {
 		return time.Duration(at - now)
+	}
+	if s := b.shared; s != nil && s.Window == 0 {
+		return 0 // no clock brings room
 	}
 	return b.limits.Per
 }
@@ -102,6 +118,8 @@ type Row struct {
 	Refusing  bool   // the last of them within 5 s
 
 	RetryAfter time.Duration // until its window has room again; 0: it has
+
+	Share *Share // of a budget that a fleet shares; else nil
 }
 
 // refusingFor is how long a budget counts as refusing after the last time.
@@ -155,7 +173,7 @@ func (t *Table) RowsOf(budgets []*Budget) (rows []Row) {
 func (r Row) String() string {
 	var parts []string
 	if l := r.Limits; l.Connects > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d per %s left", r.Left, l.Connects, period(l.Per))+partOf(l.Whole.Connects))
+		parts = append(parts, fmt.Sprintf("%d of %d per %s left", r.Left, l.Connects, Period(l.Per))+partOf(l.Whole.Connects))
 	}
 	if most := r.Limits.MaxConnections; most > 0 {
 		parts = append(parts, fmt.Sprintf("%d of %d connections open", r.Open, most)+partOf(r.Limits.Whole.MaxConnections))
@@ -165,6 +183,9 @@ func (r Row) String() string {
 	}
 	if r.Limits.Watch {
 		parts = append(parts, "only watched")
+	}
+	if r.Share != nil {
+		parts = append(parts, r.Share.String())
 	}
 	kind := ""
 	if r.Budget.Kind != "" {
@@ -181,6 +202,7 @@ func (b *Budget) row(now int64) Row {
 	if b.windowAt(now) != now {
 		r.RetryAfter = b.retryAfter(now)
 	}
+	b.shared.fill(b, &r, now)
 	return r
 }
 

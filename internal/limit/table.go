@@ -23,6 +23,10 @@ type Table struct {
 
 	suspended bool
 	stop      chan struct{} // closed by Suspend; Resume makes another
+
+	remote Remote          // nil: no budget is shared
+	asking map[string]bool // by exit: the answer of remote is awaited
+	lastID uint32          // of a slot in shared budgets
 }
 
 // ErrSuspended is the error of Acquire while the table grants nothing.
@@ -75,6 +79,7 @@ func (t *Table) budget(k Key) *Budget {
 		b = &Budget{key: k}
 		if l := t.limits(k); l.IsSet() {
 			b.configure(l, t.now())
+			t.share(b)
 		}
 		t.budgets[k] = b
 	}
@@ -94,9 +99,11 @@ func (t *Table) Configure(limits func(Key) Limits) {
 	for k, b := range t.budgets {
 		if l := limits(k); l.IsSet() {
 			b.configure(l, now)
+			t.share(b)
 			continue
 		}
 		b.on = false
+		t.share(b)
 		if b.used(now) == 0 && b.open+b.remote+b.queued == 0 {
 			delete(t.budgets, k)
 		}
@@ -128,6 +135,7 @@ type Grant struct {
 	table   *Table
 	budgets []*Budget
 	state   uint8
+	id      uint32 // of its slots in shared budgets; 0 for none
 }
 
 const (
@@ -157,12 +165,12 @@ func (t *Table) Acquire(ctx context.Context, most time.Duration, budgets []*Budg
 		t.mu.Unlock()
 		return Grant{}, ErrSuspended
 	}
-	if roomAt(budgets, now) > now {
+	if roomAt(budgets, now) > now || t.remote != nil && together(budgets) {
 		return t.queue(ctx, most, budgets, now) // unlocks
 	}
-	take(budgets)
+	id := t.take(dialTime(ctx), budgets)
 	t.unlockAndWarn(budgets, now)
-	return Grant{t, budgets, granted}, nil
+	return Grant{t, budgets, granted, id}, nil
 }
 
 // Adopt takes slots for a connection that is open already: it came from another
@@ -174,8 +182,12 @@ func (t *Table) Adopt(budgets []*Budget) Grant {
 	for _, b := range budgets {
 		b.open++
 		b.remote = max(0, b.remote-1)
+		if b.shared != nil {
+			b.shared.Share.Connections++
+		}
 	}
-	return Grant{t, budgets, settled}
+	t.tell(Adopted, 0, budgets)
+	return Grant{t, budgets, settled, 0}
 }
 
 // Exhausted reports whether one of the budgets has no room and no queue.
@@ -201,14 +213,15 @@ func (g *Grant) Settle() {
 	t := g.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.settle(g.budgets)
+	t.settle(g.budgets, g.id)
 }
 
-func (t *Table) settle(budgets []*Budget) {
+func (t *Table) settle(budgets []*Budget, id uint32) {
 	now := t.now()
 	for _, b := range budgets {
 		b.settle(now)
 	}
+	t.tell(Settled, id, budgets)
 	if len(t.waiting) > 0 { // what was never is a time now
 		t.serve(now)
 	}
@@ -225,8 +238,9 @@ func (g *Grant) Release() {
 	for _, b := range g.budgets {
 		b.open--
 	}
+	t.tell(Released, g.id, g.budgets)
 	if g.state == granted {
-		t.settle(g.budgets)
+		t.settle(g.budgets, g.id)
 	} else if len(t.waiting) > 0 {
 		t.serve(t.now())
 	}
@@ -242,24 +256,46 @@ func (g *Grant) Unused() {
 	t := g.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.unused(g.budgets)
+	t.unused(g.budgets, g.id)
 	*g = Grant{}
 }
 
-func (t *Table) unused(budgets []*Budget) {
+func (t *Table) unused(budgets []*Budget, id uint32) {
+	untake(budgets)
 	for _, b := range budgets {
-		b.pending--
-		b.open--
+		if b.shared != nil {
+			b.shared.news--
+		}
 	}
+	t.tell(Unused, id, budgets)
 	if len(t.waiting) > 0 {
 		t.serve(t.now())
 	}
 }
 
-func take(budgets []*Budget) {
+func untake(budgets []*Budget) {
+	for _, b := range budgets {
+		b.pending--
+		b.open--
+	}
+}
+
+// take takes a slot in each, and returns its id where some are shared: then what this
+// process may use of them by itself has room.
+func (t *Table) take(dial time.Duration, budgets []*Budget) (id uint32) {
 	for _, b := range budgets {
 		b.take()
 	}
+	if t.remote != nil && anyShared(budgets) {
+		id = t.nextID()
+		for _, b := range budgets {
+			if b.shared != nil {
+				b.shared.news++
+			}
+		}
+		t.remote.Tell(Note{What: Granted, ID: id, Keys: sharedKeys(budgets), Dial: dial})
+	}
+	return id
 }
 
 // roomAt returns when all have room, as far as can be known now.

@@ -163,6 +163,7 @@ func TestEveryDeclaredMetricIsShown(t *testing.T) {
 	t.Parallel()
 	m := New(full())
 	m.Reloaded("applied", true, time.Now())
+	m.FleetCall(true, time.Millisecond)
 	o := opening("a", "binance", catalog.KindHTTP, "tokyo-1")
 	o.Attempts = []failure.Attempt{{Upstream: "direct", Class: failure.Local}}
 	m.Observe(&tunnel.Record{Event: tunnel.Opened, Opening: o})

@@ -49,6 +49,10 @@ var families = []family{
 	{"budget_remaining", gauge, "Connections that the budget would admit now.", []string{"exchange", "kind", "exit"}},
 	{"budget_refused_total", counter, "Connections that the budget did not admit in time.", []string{"exchange", "kind", "exit"}},
 
+	{"fleet_redis_used", gauge, "1 if Redis decides on the shared budgets, 0 if they are down to the host's share. Missing without a fleet.", nil},
+	{"fleet_calls_total", counter, "Calls of Redis, by result.", []string{"result"}},
+	{"fleet_call_seconds", histogram, "How long calls of Redis took, failed ones included.", nil},
+
 	{"config_last_reload_successful", gauge, "1 if the configuration last read is in force, 0 if it was rejected.", nil},
 	{"config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last applied, in Unix time.", nil},
 	{"config_reloads_total", counter, "Reloads of the configuration, by what came of them.", []string{"result"}},
@@ -78,7 +82,7 @@ var labels = []label{
 	{"type", "what happened; see [Events](#events)"},
 	{"verdict", "an upstream's health for one exchange and kind: `ok`, `geoblocked`, `rate_limited`, `blocked`, or the [class](operations.md#answers-and-what-to-do) of what fails, such as `upstream_auth`"},
 	{"exit", "the address, or the name for it, that the budget is counted for"},
-	{"result", "`start`, `applied`, `refused`"},
+	{"result", "of a reload `start`, `applied`, `refused`; of a call of Redis `ok`, `failed`"},
 	{"generation", "1 for the first process, and one more after each upgrade"},
 	{"version", "of the build"},
 	{"revision", "the commit that was built"},

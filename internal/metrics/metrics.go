@@ -22,6 +22,8 @@ type Metrics struct {
 	reloads     *prometheus.CounterVec
 	reloadOK    prometheus.Gauge
 	reloadAt    prometheus.Gauge
+	fleetCalls  *prometheus.CounterVec
+	fleetTimes  *prometheus.HistogramVec
 
 	// These make series, and are not registered: their own Collect holds a lock that
 	// a record would wait for. seriesCollector shows what they have made.
@@ -66,6 +68,8 @@ func New(o Options) *Metrics {
 		reloads:    counterVec("config_reloads_total"),
 		reloadOK:   singleGauge("config_last_reload_successful"),
 		reloadAt:   singleGauge("config_last_reload_success_timestamp_seconds"),
+		fleetCalls: counterVec("fleet_calls_total"),
+		fleetTimes: histogramVec("fleet_call_seconds", callSteps),
 		requests:   counterVec("requests_total"),
 		active:     gaugeVec("tunnels_active"),
 		bytes:      counterVec("tunnel_bytes_total"),
@@ -84,7 +88,7 @@ func New(o Options) *Metrics {
 			m.events[eventKey{severity, t}] = events.WithLabelValues(string(severity), string(t))
 		}
 	}
-	m.reg.MustRegister(connections, events, m.reloads, m.reloadOK, m.reloadAt, newSeriesCollector(m))
+	m.reg.MustRegister(connections, events, m.reloads, m.reloadOK, m.reloadAt, m.fleetCalls, m.fleetTimes, newSeriesCollector(m))
 	m.registerSources()
 	return m
 }
@@ -116,6 +120,19 @@ func (m *Metrics) Event(severity event.Severity, t event.Type) {
 	if c := m.events[eventKey{severity, t}]; c != nil {
 		c.Inc()
 	}
+}
+
+// callSteps are around 20 and 50 ms, where a fleet stops using Redis.
+var callSteps = []float64{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1}
+
+// FleetCall counts a call of the fleet's Redis.
+func (m *Metrics) FleetCall(ok bool, took time.Duration) {
+	result := "ok"
+	if !ok {
+		result = "failed"
+	}
+	m.fleetCalls.WithLabelValues(result).Inc()
+	m.fleetTimes.WithLabelValues().Observe(took.Seconds())
 }
 
 // Reloaded counts a reload, and the first load too. result is one of a few words

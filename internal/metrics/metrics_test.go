@@ -48,6 +48,7 @@ func full() Options {
 		Budgets: func() []Budget {
 			return []Budget{{"binance", "websocket", "tokyo-ip", 300, 12, 3}, {"", "", "tokyo-1", 600, 500, 0}}
 		},
+		FleetUsed:  func() []bool { return []bool{true} },
 		Short:      func() []Short { return []Short{{"binance", "websocket", "tokyo-1", 4}} },
 		LogDropped: func() uint64 { return 9 },
 		LogErrors:  func() uint64 { return 3 },

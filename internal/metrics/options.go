@@ -30,6 +30,7 @@ type Options struct {
 	Certificates func() []Certificate // of upstreams
 	Listeners    func() []Certificate // of listeners
 	Budgets      func() []Budget
+	FleetUsed    func() []bool // whether Redis is used; empty without a fleet
 	Short        func() []Short
 	LogDropped   func() uint64 // lines that were lost
 	LogErrors    func() uint64 // failed writes of the log

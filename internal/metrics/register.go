@@ -23,6 +23,7 @@ func (m *Metrics) registerSources() {
 			return nil
 		}, func(int) []string { return nil }, column[int]{"max_tunnels", func(n int) float64 { return float64(n) }})
 	}
+	addRows(m, o.FleetUsed, func(bool) []string { return nil }, column[bool]{"fleet_redis_used", oneIf})
 	m.registerUpstreams()
 	m.registerBudgets()
 }

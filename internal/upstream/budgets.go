@@ -242,12 +242,13 @@ const jitterPart = 10
 type limitSet struct {
 	exchanges map[pairKey]limit.Limits // those in the file
 	exits     map[string]limit.Limits  // with those of pools, by poolExit and the name
+	named     map[string]bool          // exits that the file names: only these can be shared
 	queues    bool                     // some exit's or pool's lets a connection wait
 }
 
 // newLimitSet returns the limits of c.
 func newLimitSet(c *config.Config) *limitSet {
-	f := &limitSet{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}}
+	f := &limitSet{exchanges: map[pairKey]limit.Limits{}, exits: map[string]limit.Limits{}, named: map[string]bool{}}
 	for _, e := range c.Exchanges {
 		for _, k := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
 			if l := e.Limits.Of(k); l != (config.Limits{}) {
@@ -260,6 +261,9 @@ func newLimitSet(c *config.Config) *limitSet {
 			f.exits[poolExit+p.Name] = limitsOf(p.Limits)
 		}
 		for _, m := range p.Proxies {
+			if m.ExitSet {
+				f.named[m.Exit] = true
+			}
 			if m.Enabled && m.Limits != (config.Limits{}) {
 				f.exits[m.Exit] = smaller(f.exits[m.Exit], limitsOf(m.Limits))
 			}
@@ -274,7 +278,7 @@ func newLimitSet(c *config.Config) *limitSet {
 // limitsOf returns the limits that are written as l.
 func limitsOf(l config.Limits) limit.Limits {
 	here := l.Here()
-	f := limit.Limits{Connects: here.Connects, Per: l.Per, MaxConnections: here.MaxConnections, Queue: l.Queue}
+	f := limit.Limits{Connects: here.Connects, Per: l.Per, MaxConnections: here.MaxConnections, Queue: l.Queue, Shared: l.Shared}
 	if here.Connects != l.Connects {
 		f.Whole.Connects = l.Connects
 	}
@@ -307,6 +311,7 @@ func smaller(a, b limit.Limits) limit.Limits {
 		l.MaxConnections, l.Whole.MaxConnections = b.MaxConnections, b.Whole.MaxConnections
 	}
 	l.Queue = min(a.Queue, b.Queue)
+	l.Shared = a.Shared || b.Shared
 	return withJitter(l)
 }
 
@@ -328,7 +333,9 @@ func (f *limitSet) of(k limit.Key) limit.Limits {
 	}
 	for _, kind := range []catalog.Kind{catalog.KindHTTP, catalog.KindWebsocket} {
 		if kind.String() == k.Kind {
-			return f.exchange(pairKey{k.Exchange, kind})
+			l := f.exchange(pairKey{k.Exchange, kind})
+			l.Shared = l.Shared && f.named[k.Exit]
+			return l
 		}
 	}
 	return limit.Limits{}

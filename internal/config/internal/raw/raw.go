@@ -33,6 +33,8 @@ type File struct {
 	Exchanges map[string]Exchange `mapstructure:"exchanges"`
 	// A file with additional rows for the catalogue of exchanges. It is watched and reloaded like this file. A relative path begins at the folder of this file. Default: none.
 	Catalog *string `mapstructure:"catalog" names:"file"`
+	// The hosts that share budgets, by a Redis. Default: none.
+	Fleet *Fleet `mapstructure:"fleet"`
 	// What probes send.
 	Probe *Asking `mapstructure:"probe"`
 	// Rules that come before the exchanges. The first that matches applies. Default: none.
@@ -241,6 +243,18 @@ type Limits struct {
 	Share *string `mapstructure:"share"`
 	// How long a connection may wait for the budget, within its `timeout_seconds`. Default: 0.
 	QueueSeconds *float64 `mapstructure:"queue_seconds" range:"0,300"`
+	// `true`: all hosts of the `fleet` share the budget. It needs an `exit` that is written out, and is an error on a pool. Default: false.
+	Shared *bool `mapstructure:"shared"`
+}
+
+// Fleet is the other hosts whose traffic leaves by the same exits.
+type Fleet struct {
+	// The Redis that the hosts share, such as `rediss://:${REDIS_PASSWORD}@redis.example:6379`. For Sentinel and Cluster see [fleet.md](fleet.md). Required.
+	Redis *string `mapstructure:"redis"`
+	// The name of the fleet. Hosts with the same name at the same Redis share budgets. Default: proxyd.
+	Name *string `mapstructure:"name"`
+	// The most hosts that there are, for a host that has not reached Redis since its start. Without it such a host gets no share. Default: none.
+	Hosts *int `mapstructure:"hosts" range:"1,100000"`
 }
 
 // Silence is when a feed counts as silent: auto (learned from each tunnel and feed), off, or this mapping.

@@ -110,8 +110,14 @@ Without a command it runs the daemon.`,
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default: $PROXYD_CONFIG, ./proxyd.yaml, /etc/proxyd/proxyd.yaml, built-in defaults)")
 	root.AddCommand(run, checkCommand(), routeCommand(), exchangesCommand(), envCommand(), execCommand(), nftCommand(), schemaCommand(), versionCommand(), demoCommand())
 	root.AddCommand(probeCommand(), statusCommand(), healthCommand(), reloadCommand(), upgradeCommand(), drainCommand(), resumeCommand(), eventsCommand(), tunnelsCommand(), closeCommand(), importCommand())
-	root.Version = version
-	root.SetVersionTemplate(versionText())
+	showVersion := root.Flags().BoolP("version", "v", false, "version for proxyd") // cobra's own would link its templates
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *showVersion {
+			_, err := io.WriteString(cmd.OutOrStdout(), versionText())
+			return err
+		}
+		return run.RunE(cmd, args)
+	}
 	return root
 }
 

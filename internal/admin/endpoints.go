@@ -216,19 +216,10 @@ func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
 // page serves the status to a browser: problems first.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	st := s.o.Status()
-	data := struct {
-		Status
-		News    []string
-		Refresh int
-	}{st, st.Problems(), refreshSeconds}
-	data.Time = cmp.Or(data.Time, time.Now())
-	data.Upstreams = slices.Clone(st.Upstreams)
-	slices.SortStableFunc(data.Upstreams, func(a, b Upstream) int { return rank(b) - rank(a) })
-	var page strings.Builder
-	if err := pageTemplate.Execute(&page, data); err != nil {
-		panic(err) // an error in the template
-	}
+	st.Time = cmp.Or(st.Time, time.Now())
+	st.Upstreams = slices.Clone(st.Upstreams)
+	slices.SortStableFunc(st.Upstreams, func(a, b Upstream) int { return rank(b) - rank(a) })
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", pagePolicy)
-	_, _ = w.Write([]byte(page.String()))
+	_, _ = w.Write([]byte(writePage(&st)))
 }

@@ -3,16 +3,10 @@ package admin
 import (
 	"embed"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"mime"
 	"net/http"
 	"path"
-	"strings"
-	"time"
-
-	"proxyd/internal/feed"
-	"proxyd/internal/printable"
 )
 
 // The page: page.html is the state when it was asked for, as plain tables; the
@@ -42,13 +36,14 @@ var pageFiles = func() map[string][]byte {
 	return files
 }()
 
-var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"tunnels": func(n int) string { return printable.Count(n, "tunnel", "tunnels") },
-	"ago":     func(t time.Time) string { return printable.Span(time.Since(t)) },
-	"bytes":   byteWords,
-	"words":   func(s feed.State) string { return strings.ReplaceAll(string(s), "_", " ") },
-	"join":    func(list []string) string { return strings.Join(list, ", ") },
-}).ParseFS(pageFS, "page/page.html"))
+// pageText is the page, with {{names}} where writePage puts what it shows.
+var pageText = func() string {
+	text, err := pageFS.ReadFile("page/page.html")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return string(text)
+}()
 
 // pagePolicy lets the page use its own style, scripts and icon, and ask this server;
 // nothing else, and nothing inline; and no text becomes an element.

@@ -22,7 +22,7 @@ import (
 //	             └→ relay          ├→ limit
 //	                               └→ proxyclient → dialer → failure
 //
-// admin, metrics, feed, health, watch and handover hang off daemon. feed watches what
+// admin, metrics, feed, health, source, watch and handover hang off daemon. feed watches what
 // tunnel records and emits events; admin and metrics show its rows and the journal of
 // event. fleet is what limit asks on shared budgets, and hangs off daemon, too. Otherwise those below daemon do not know each other. proxylist, limit, relay,
 // failure and printable are leaves for whoever needs them.
@@ -32,10 +32,10 @@ var arrows = map[string]struct {
 	may   string // packages of the project, without internal/
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
-	"cmd/proxyd":           {may: "printable child isolate daemon demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
+	"cmd/proxyd":           {may: "printable child isolate daemon source demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
 	"internal/demo":        {may: "daemon admin config"},                                                                                 // fakes of its own: testkit is for tests
 	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router catalog"},
-	"internal/daemon":      {may: "failure printable admin metrics health event feed fleet watch handover inbound tunnel relay router upstream limit config catalog"},
+	"internal/daemon":      {may: "failure printable admin metrics health event feed fleet watch handover inbound tunnel relay router upstream limit source config catalog"},
 	"internal/child":       {},
 	"internal/isolate":     {may: "target"},                                                                                  // for what a name is
 	"internal/admin":       {may: "printable event feed router upstream config catalog target", tests: "testkit/routertest"}, // it writes the rows of event and feed as they are
@@ -49,6 +49,7 @@ var arrows = map[string]struct {
 	"internal/tunnel":      {may: "failure printable dialer relay router upstream config catalog", tests: "testkit/routertest"},
 	"internal/relay":       {},
 	"internal/router":      {may: "upstream config catalog target", tests: "testkit/routertest"},
+	"internal/source":      {may: "failure upstream config target", tests: "testkit/routertest"},
 	"internal/upstream":    {may: "proxyclient dialer failure printable limit config catalog target"},
 	"internal/proxyclient": {may: "dialer failure printable config target"},
 	"internal/dialer":      {may: "failure printable target"},

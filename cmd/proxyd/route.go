@@ -14,6 +14,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/daemon"
 	"proxyd/internal/router"
+	"proxyd/internal/source"
 )
 
 func routeCommand() *cobra.Command {
@@ -100,8 +101,15 @@ func queryRoute(cmd *cobra.Command, hosts []string, kind, listener string) ([]ad
 }
 
 // load returns a configuration and the snapshot built from it. Building finds
-// errors that reading cannot, such as in a certificate file.
+// errors that reading cannot, such as in a certificate file. Lists from URLs are those
+// that are kept on disk, unless o says otherwise.
 func load(path string, o config.Options) (*config.Config, *router.Router, error) {
+	if o.Lists == nil {
+		o.Lists = func(s *config.ListSource) []byte {
+			text, _ := source.OnDisk(s)
+			return text
+		}
+	}
 	c, err := config.LoadWith(path, os.Environ(), o)
 	if err != nil {
 		return nil, nil, err

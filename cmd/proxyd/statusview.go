@@ -30,6 +30,7 @@ func (v *statusView) status(s admin.Status) {
 	v.feeds(s)
 	v.upstreams(s.Upstreams)
 	v.budgets(s.Budgets)
+	v.lists(s.Lists)
 	v.line("")
 	v.process(s)
 }
@@ -274,6 +275,29 @@ func (v *statusView) budgets(list []admin.Budget) {
 		v.line("")
 		v.wrapped("", fmt.Sprintf("limits that exchanges publish, watched only: %d, more than half of each is left", rest))
 	}
+}
+
+// lists writes the lists from URLs.
+func (v *statusView) lists(list []admin.List) {
+	if len(list) == 0 {
+		return
+	}
+	g := grid{head: []string{"LIST", "MEMBERS", "NEWEST", "FROM"}, right: -1}
+	for _, l := range list {
+		colour, members := "", fmt.Sprint(l.Members)
+		if l.Problem != "" {
+			colour = red
+		}
+		if !l.Known {
+			members = "not known"
+		}
+		g.add(colour, cutName(l.Name, upstreamWidth), members, v.since(l.Success), l.From)
+		if l.Problem != "" {
+			g.note(l.Problem)
+		}
+	}
+	v.line("")
+	v.grid(g)
 }
 
 // nearlyUsed reports whether half of a budget is used, or its use is not known.

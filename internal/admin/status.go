@@ -35,6 +35,7 @@ type Status struct {
 	Tunnels    []Count         `json:"tunnels"`   // the same, split up; and what has failed
 	Upstreams  []Upstream      `json:"upstreams"` // by name
 	Budgets    []Budget        `json:"budgets,omitempty"`
+	Lists      []List          `json:"lists,omitempty"`
 	Execs      []Exec          `json:"execs,omitempty"` // the latest 32
 	Fleet      *Fleet          `json:"fleet,omitempty"` // nil: this host is alone
 	Older      []Process       `json:"older,omitempty"` // earlier generations that still serve their tunnels
@@ -189,6 +190,19 @@ type Fleet struct {
 	Since time.Time `json:"since"`
 	Hosts int       `json:"hosts"` // processes that were last seen; 0: none yet
 	Why   string    `json:"why,omitempty"`
+}
+
+// List is a list of members that comes from a URL.
+type List struct {
+	Name    string    `json:"name"`             // the pool's
+	From    string    `json:"from"`             // the scheme and the host of the URL
+	Known   bool      `json:"known"`            // there is a list; else the pool has no member from it
+	Members int       `json:"members"`          // of the list in force
+	Fetched time.Time `json:"fetched,omitzero"` // when the list in force came
+	Success time.Time `json:"success,omitzero"` // when it was last known to be the newest
+	Problem string    `json:"problem,omitempty"`
+	Since   time.Time `json:"since,omitzero"` // of Problem
+	Next    time.Time `json:"next,omitzero"`  // when it is fetched again
 }
 
 // Process is another generation of the daemon.

@@ -43,6 +43,9 @@ type builder struct {
 	duplicates     []duplicate
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 	system         string   // where it is to run, as GOOS has it
+	stateDir       string
+	listText       func(*ListSource) []byte // Options.Lists
+	sources        map[*ListSource]string   // by source: the key of the list
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
@@ -50,7 +53,7 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 	refs.folder = folderOf(path)
 	return &builder{
 		references: refs, root: root, system: cmp.Or(o.System, runtime.GOOS), sum: s.sum, known: catalog.Embedded(),
-		byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
+		listText: o.Lists, sources: map[*ListSource]string{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
 	}
 }
 
@@ -86,6 +89,8 @@ func (b *builder) config(f *raw.File) *Config {
 	c.UserAgent = b.userAgent(f.Probe)
 	c.Fleet = b.fleet(f.Fleet)
 	c.AllowPrivate = b.prefixes("allow_private", f.AllowPrivate)
+	b.stateDir = b.stateDirectory(f.StateDir)
+	c.StateDir = b.stateDir
 	b.namedPools(f.Pools)
 	c.Default = b.outbounds("default", f.Default)
 	c.Silence = b.silence("silence", f.Silence)
@@ -96,6 +101,7 @@ func (b *builder) config(f *raw.File) *Config {
 	c.Listen = b.listeners(f.Listen)
 	c.Admin = b.admin(f.Admin)
 	c.Pools = append(b.pools, b.inline...)
+	b.routeFetches(c)
 	dropDirectHops(c.Pools)
 	b.namePools(c.Pools, b.memberKey)
 	b.mergeDuplicates(c)
@@ -238,7 +244,7 @@ func (b *builder) catalog(file *string) (string, *catalog.Catalog) {
 	if file == nil || *file == "" {
 		return "", b.known
 	}
-	text, err := readAtMost(*file, maxCatalogSize)
+	text, err := b.inputs.read(*file, maxCatalogSize)
 	if err != nil {
 		b.unreadable("catalog", *file, err)
 		return *file, b.known

@@ -47,7 +47,12 @@ type Config struct {
 	Catalog           *catalog.Catalog
 	UserAgent         string // what checks of exchanges send
 	Fleet             Fleet  // the zero Fleet: this host is alone
+	StateDir          string // where lists from URLs are kept; "" for nowhere
 	Warnings          Errors // what an operator should know, though it is valid
+
+	// again builds the configuration once more from the same texts, with other texts of
+	// its lists from URLs. It is nil without such a list.
+	again func(func(*ListSource) []byte) (*Config, error)
 }
 
 // Known returns the catalogue of exchanges in force.
@@ -104,13 +109,28 @@ type Pool struct {
 	Name     string // a named pool's name; an inline pool's key path
 	Inline   bool
 	Strategy Strategy
-	HashOver string  // "host" or "exchange", for the hash strategy
-	Proxies  []Proxy // those of List last
-	List     string  // the file with more members; "" for none
-	Scheme   Scheme  // of lines of List without one; "" without a list
+	HashOver string      // "host" or "exchange", for the hash strategy
+	Proxies  []Proxy     // those of List last
+	List     string      // the file with more members, or the host of the URL; "" for none
+	Source   *ListSource // of a list from a URL; nil for others
+	NoList   bool        // the text of Source is not known: no member comes from it
+	Scheme   Scheme      // of lines of List without one; "" without a list
 	Limits   Limits
 	Health   Health
 	Eject    Eject
+}
+
+// ListSource is a list of members that comes from a URL. Pools that are copies of one
+// another share it.
+type ListSource struct {
+	Name    string // the pool's, for metrics and events
+	URL     Secret // all of it
+	Shown   string // its scheme and host
+	Via     *Outbound
+	Refresh time.Duration
+	Max     int    // proxies
+	Scheme  Scheme // of lines without one
+	Dir     string // Config.StateDir
 }
 
 // Strategy is how a pool chooses its first member.

@@ -173,6 +173,7 @@ func (d *differ) scalars(a, b *Config) {
 	d.change("fleet.name", a.Fleet.Name, b.Fleet.Name)
 	d.change("fleet.hosts", countText(a.Fleet.Hosts), countText(b.Fleet.Hosts))
 	d.change("probe.user_agent", a.UserAgent, b.UserAgent)
+	d.change("state_dir", a.StateDir, b.StateDir)
 	d.change("attempt_seconds", a.Attempt, b.Attempt)
 	d.change("retry_target_errors", a.RetryTargetErrors, b.RetryTargetErrors)
 	d.change("max_tunnels", countText(a.MaxTunnels), countText(b.MaxTunnels))

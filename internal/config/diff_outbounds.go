@@ -201,6 +201,7 @@ func (d *differ) pool(key, place string, a, b Pool) {
 	if a.List != "" && b.List != "" {
 		d.change(key+".scheme", a.Scheme, b.Scheme)
 	}
+	d.source(key+".list", a, b)
 	d.listed(place, a, b)
 	place = " (" + place + ")"
 	ordered := diffNamed(written(a), written(b), func(m Proxy) string { return m.Name },
@@ -209,6 +210,37 @@ func (d *differ) pool(key, place string, a, b Pool) {
 	if !ordered {
 		d.add("~ %s.proxies: order changed", key)
 	}
+}
+
+// source compares how the lists of two pools are fetched.
+func (d *differ) source(key string, a, b Pool) {
+	if a.Source == nil || b.Source == nil {
+		d.change(key+".from", sourceText(a.Source), sourceText(b.Source))
+		return
+	}
+	if a.List == b.List && a.Source.URL != b.Source.URL {
+		d.add("~ %s.from changed", key) // in what is masked
+	}
+	d.outbound(key+".via", a.Source.Via, b.Source.Via)
+	d.change(key+".refresh_seconds", a.Source.Refresh, b.Source.Refresh)
+	d.change(key+".max", a.Source.Max, b.Source.Max)
+	if a.NoList != b.NoList {
+		d.change(key, listState(a), listState(b))
+	}
+}
+
+func sourceText(s *ListSource) string {
+	if s == nil {
+		return ""
+	}
+	return s.Shown
+}
+
+func listState(p Pool) string {
+	if p.NoList {
+		return "not known yet"
+	}
+	return "known"
 }
 
 // written returns the members of a pool that do not come from its list.

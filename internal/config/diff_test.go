@@ -155,6 +155,7 @@ pools:
       - {name: t1, url: "https://u:${file:SECRET}@t1.example:1", tls: {ca_file: SECRET.crt, cert_file: SECRET.crt, key_file: SECRET.key, server_name: s}, exit: e, limits: {connects: 1/s}, via: "http://hop.example:1"}
       - "direct://203.0.113.1?interface=eth0"
       - "direct://203.0.113.2"
+  far: {list: {from: "https://p.example/a?key=k", via: asia, refresh_seconds: 60, max: 9}}
 exchanges:
   okx: {http: asia, websocket: {pool: {proxies: ["http://a.example:1", "http://b.example:1"]}, limits: published}, limits: {max_connections: 1}, probe: {http: "https://o.example", websocket: "wss://o.example"}}
   venue: {hosts: {http: [a.venue.example], websocket: ["*.venue.example"]}, url: "socks5://v.example:1", via: asia}
@@ -184,7 +185,7 @@ func (m *mutation) take(at string) bool {
 func noEffect(owner reflect.Value, field string) bool {
 	switch o := owner.Interface().(type) {
 	case config.Config:
-		return field == "File" || field == "Sum" || field == "Warnings" || field == "Catalog" // its rows: TestCatalogFile
+		return field == "File" || field == "Sum" || field == "Warnings" || field == "Catalog" || field == "again" // its rows: TestCatalogFile
 	case config.Route:
 		return field == "Flag" // a command line's
 	case config.Exchange:
@@ -192,7 +193,9 @@ func noEffect(owner reflect.Value, field string) bool {
 	case config.Proxy:
 		return field == "Hop" || field == "Apart" || field == "Listed" // Via, Password and the pool's List say so
 	case config.Pool:
-		return field == "Scheme" && o.List == ""
+		return field == "Scheme" && o.List == "" || field == "NoList" && o.Source == nil
+	case config.ListSource:
+		return field == "Name" || field == "Shown" || field == "Scheme" || field == "Dir" // the pool's name, List and Scheme say so, and Config.StateDir
 	case config.Outbound:
 		return field == "Source" || field == "Pool" && o.Action != config.Use
 	case config.URL:

@@ -99,12 +99,12 @@ func (r *references) certificate(key, certFile, keyFile string) {
 	if r.missingOK {
 		return
 	}
-	cert, err := readAtMost(certFile, maxPEMSize)
+	cert, err := r.inputs.read(certFile, maxPEMSize)
 	if err != nil {
 		r.unreadable(key+".cert_file", certFile, err)
 		return
 	}
-	private, err := readAtMost(keyFile, maxPEMSize)
+	private, err := r.inputs.read(keyFile, maxPEMSize)
 	if err != nil {
 		r.unreadable(key+".key_file", keyFile, err)
 		return
@@ -119,7 +119,7 @@ func (r *references) authorities(key, file string) {
 	if r.missingOK {
 		return
 	}
-	pem, err := readAtMost(file, maxPEMSize)
+	pem, err := r.inputs.read(file, maxPEMSize)
 	if err != nil {
 		r.unreadable(key, file, err)
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {

@@ -26,6 +26,10 @@ type Options struct {
 	NoSecrets   bool   // treat missing secrets as given (for checks in CI)
 	SkipUnknown bool   // leave out keys that this version does not know
 	System      string // where it is to run, as GOOS has it; "" is here
+
+	// Lists returns the text of a list from a URL, nil if it is not known: the pool then
+	// has no members from it. It may be nil.
+	Lists func(*ListSource) []byte
 }
 
 // Load reads the file at path ("" for the built-in defaults) and lays environ
@@ -37,7 +41,20 @@ func Load(path string, environ []string) (*Config, error) {
 
 // LoadWith is Load with options.
 func LoadWith(path string, environ []string, o Options) (*Config, error) {
-	root, s, errs := readTree(path, environ, "")
+	return loadFrom(path, environ, o, &inputs{})
+}
+
+// WithLists returns the configuration that is made of the same texts of files and
+// variables as c, and of other texts of its lists from URLs (see Options.Lists).
+func (c *Config) WithLists(lists func(*ListSource) []byte) (*Config, error) {
+	if c.again == nil {
+		return c, nil
+	}
+	return c.again(lists)
+}
+
+func loadFrom(path string, environ []string, o Options, in *inputs) (*Config, error) {
+	root, s, errs := readTree(path, environ, "", in)
 	if root == nil {
 		return nil, errs
 	}
@@ -57,6 +74,7 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 		return nil, sorted(errs)
 	}
 	b := newBuilder(path, environ, o, s, root)
+	b.inputs = in
 	b.resolveKeys(reflect.ValueOf(file))
 	c := b.config(file)
 	errs = append(errs, b.errs...)
@@ -64,6 +82,12 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 		return nil, sorted(errs)
 	}
 	c.Warnings = sorted(slices.Concat(s.warnings, c.Warnings, b.warnings))
+	if len(c.Sources()) > 0 {
+		c.again = func(lists func(*ListSource) []byte) (*Config, error) {
+			o.Lists = lists
+			return loadFrom(path, environ, o, in)
+		}
+	}
 	return c, nil
 }
 
@@ -129,12 +153,12 @@ func isUnknown(e Error) bool { return e.Message == unknownKey }
 // readTree reads the file and lays the environment over it. The tree is nil
 // when it cannot be used. If only is not "", that one key is read even from a
 // file that is not valid YAML.
-func readTree(path string, environ []string, only string) (*node, *shaper, Errors) {
+func readTree(path string, environ []string, only string, in *inputs) (*node, *shaper, Errors) {
 	s := &shaper{at: map[string]position{}}
 	root := &node{kind: mapping}
 	var errs Errors
 	if path != "" {
-		text, bad := readFile(path)
+		text, bad := in.readFile(path)
 		if bad != nil {
 			return nil, nil, Errors{*bad}
 		}

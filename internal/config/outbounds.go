@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"proxyd/internal/config/internal/raw"
-	"proxyd/internal/proxylist"
 	"proxyd/internal/target"
 )
 
@@ -223,8 +222,7 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 		}
 	}
 	if r.List != nil {
-		p.List, p.Scheme = *r.List, Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
-		p.Proxies = append(p.Proxies, b.listed(key, r, p.Proxies)...)
+		b.list(key, r, &p)
 	} else if r.Scheme != nil {
 		b.errorf(key+".scheme", "remove it, or add list: FILE", "has no effect without a list")
 	}

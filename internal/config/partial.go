@@ -15,7 +15,7 @@ import (
 // below admin are ignored, even a token that cannot be read, since none is
 // needed on this machine.
 func AdminOf(path string, environ []string) (Admin, error) {
-	root, s, errs := readTree(path, environ, "admin")
+	root, s, errs := readTree(path, environ, "admin", &inputs{})
 	if root == nil {
 		return Admin{}, errs
 	}
@@ -57,7 +57,7 @@ type ClientListener struct {
 // The error concerns addresses; other errors below listen are ignored, since a running
 // daemon keeps its last valid configuration.
 func ClientListeners(path string, environ []string) ([]ClientListener, error) {
-	root, s, errs := readTree(path, environ, "listen")
+	root, s, errs := readTree(path, environ, "listen", &inputs{})
 	if root == nil {
 		return nil, errs
 	}

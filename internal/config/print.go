@@ -67,6 +67,9 @@ func (p printer) config(c *Config) *object {
 	if c.CatalogFile != "" {
 		o.put("catalog", c.CatalogFile)
 	}
+	if c.StateDir != "" {
+		o.put("state_dir", c.StateDir)
+	}
 	if c.UserAgent != "" && c.UserAgent != DefaultUserAgent {
 		o.put("probe", newObject().put("user_agent", c.UserAgent))
 	}
@@ -325,8 +328,7 @@ func (p printer) pool(q *Pool) *object {
 		o.put("proxies", members)
 	}
 	if q.List != "" {
-		o.put("list", q.List).put("scheme", string(q.Scheme))
-		o.n.Content[len(o.n.Content)-3].LineComment = listText(listed) // behind the path
+		p.list(o, q, listed)
 	}
 	putLimits(o, q.Limits)
 	if h := q.Health; h.Method != "" {
@@ -337,6 +339,25 @@ func (p printer) pool(q *Pool) *object {
 		o.put("eject", newObject().put("after", e.After).put("base_seconds", secs(e.Base)).put("max_seconds", secs(e.Max)).put("max_percent", e.MaxPercent))
 	}
 	return o
+}
+
+// list puts a pool's list, and how many members it has given.
+func (p printer) list(o *object, q *Pool, listed int) {
+	s := q.Source
+	if s == nil {
+		o.put("list", q.List).put("scheme", string(q.Scheme))
+		o.n.Content[len(o.n.Content)-3].LineComment = listText(listed) // behind the path
+		return
+	}
+	x := newObject().put("from", s.Shown)
+	x.n.Content[1].LineComment = listText(listed)
+	if q.NoList {
+		x.n.Content[1].LineComment = "not known yet"
+	}
+	if s.Via != nil {
+		x.put("via", p.outbound(s.Via))
+	}
+	o.put("list", x.put("scheme", string(s.Scheme)).put("refresh_seconds", secs(s.Refresh)).put("max", s.Max))
 }
 
 // proxy puts what identifies an upstream and how it is reached.

@@ -108,19 +108,28 @@ func readList(file string, text []byte, scheme Scheme) (l proxyLines) {
 	return l
 }
 
-// listed returns the members that a pool's list has beside its own.
-func (b *builder) listed(key string, r raw.Pool, own []Proxy) []Proxy {
-	at, path := key+".list", *r.List
-	scheme := Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
+// list adds the members that a pool's list has beside its own.
+func (b *builder) list(key string, r raw.Pool, p *Pool) {
+	p.Scheme = Scheme(orDefault(r.Scheme, proxylist.DefaultScheme))
+	if r.List.Text == nil {
+		b.listFromURL(key, r, p)
+		return
+	}
+	p.List = *r.List.Text
+	p.Proxies = append(p.Proxies, b.listed(key+".list", p.List, p.Scheme, p.Proxies)...)
+}
+
+// listed returns the members that a file has beside those of the pool's own.
+func (b *builder) listed(at, path string, scheme Scheme, own []Proxy) []Proxy {
 	switch {
 	case path == "":
 		b.errorf(at, "name a file, or remove it", "is empty")
 		return nil
 	case strings.Contains(path, "://"):
-		b.errorf(at, "write it below proxies; the list of a provider is downloaded into a file", "is a URL, not a file")
+		b.errorf(at, "write the URL of a list as list: {from: URL}, and that of a proxy below proxies", "is a URL, not a file")
 		return nil
 	}
-	text, err := readAtMost(path, maxListSize)
+	text, err := b.inputs.read(path, maxListSize)
 	if err != nil {
 		if b.missingOK {
 			text = []byte("http://list.invalid:1")
@@ -140,16 +149,25 @@ func (b *builder) listed(key string, r raw.Pool, own []Proxy) []Proxy {
 		b.errorf(at, "write proxies into it, one a line", "%s has no proxy", b.shown(path))
 		return nil
 	}
-	b.warnOfList(at, path, l)
+	b.warnOfList(at, l)
+	if l.literal {
+		b.checkListMode(at, path)
+	}
+	return beside(own, l.proxies)
+}
+
+// beside returns the proxies of a list that a pool does not have by itself: what is
+// written out counts.
+func beside(own, listed []Proxy) []Proxy {
 	written := map[Identity]bool{}
 	for _, p := range own {
 		written[IdentityOf(p)] = true
 	}
-	return slices.DeleteFunc(l.proxies, func(p Proxy) bool { return written[IdentityOf(p)] }) // what is written out counts
+	return slices.DeleteFunc(listed, func(p Proxy) bool { return written[IdentityOf(p)] })
 }
 
-// warnOfList warns of the lines that are skipped, and of a file that others may read.
-func (b *builder) warnOfList(key, path string, l proxyLines) {
+// warnOfList warns of the lines that are skipped.
+func (b *builder) warnOfList(key string, l proxyLines) {
 	for i, e := range l.errs {
 		if i == maxSkipped {
 			b.warnf(key, "correct or remove them", "%d more lines are skipped", len(l.errs)-i)
@@ -160,9 +178,6 @@ func (b *builder) warnOfList(key, path string, l proxyLines) {
 	}
 	if l.resolved {
 		b.warnf(key, "use socks4a:// if the proxies can", "socks4 has no names: proxyd resolves the exchange's name on this machine")
-	}
-	if l.literal {
-		b.checkListMode(key, path)
 	}
 }
 
@@ -181,10 +196,18 @@ func ShrunkLists(prev, next *Config) (lines []string) {
 			if p.Inline {
 				key = p.Name
 			}
-			lines = append(lines, fmt.Sprintf("%s.list: %s has shrunk from %s to %d: correct it", key, filepath.Base(p.List), listText(was), n))
+			lines = append(lines, fmt.Sprintf("%s.list: %s has shrunk from %s to %d: correct it", key, listWords(p), listText(was), n))
 		}
 	}
 	return lines
+}
+
+// listWords returns what a message calls the list of a pool.
+func listWords(p Pool) string {
+	if p.Source != nil {
+		return "the list from " + p.Source.Shown
+	}
+	return filepath.Base(p.List)
 }
 
 // listText returns what the difference and the printed configuration say of a list.

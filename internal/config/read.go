@@ -59,9 +59,31 @@ func readAtMost(path string, limit int) ([]byte, error) {
 	return raw, err
 }
 
+// inputs are the files that a configuration was read from, as they were then. The zero
+// value is none. They are not safe for concurrent use.
+type inputs struct{ files map[string]input }
+
+type input struct {
+	text []byte
+	err  error
+}
+
+// read is readAtMost for a file that has not been read yet.
+func (in *inputs) read(path string, limit int) ([]byte, error) {
+	if f, known := in.files[path]; known {
+		return f.text, f.err
+	}
+	text, err := readAtMost(path, limit)
+	if in.files == nil {
+		in.files = map[string]input{}
+	}
+	in.files[path] = input{text, err}
+	return text, err
+}
+
 // readFile reads the configuration file.
-func readFile(path string) ([]byte, *Error) {
-	raw, err := readAtMost(path, maxFileSize)
+func (in *inputs) readFile(path string) ([]byte, *Error) {
+	raw, err := in.read(path, maxFileSize)
 	f := &Error{File: path}
 	switch {
 	case err == nil:

@@ -19,11 +19,12 @@ type references struct {
 	files     map[string]bool   // that ${file:...} named
 	folder    string            // at which relative paths begin, "" for the working directory
 	relative  map[string]string // by the path that they lead to: relative paths as they are written
-	literal   []string          // keys of passwords that are written out in the file
+	inputs    *inputs
+	literal   []string // keys of passwords that are written out in the file
 }
 
 func newReferences(r *report, environ []string, missingOK bool) *references {
-	refs := &references{report: r, env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}, relative: map[string]string{}}
+	refs := &references{report: r, env: map[string]string{}, missingOK: missingOK, files: map[string]bool{}, inputs: &inputs{}, relative: map[string]string{}}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok {
 			refs.env[name] = value
@@ -74,7 +75,7 @@ func (r *references) secret(key, name string) string {
 	if path, ok := strings.CutPrefix(name, "file:"); ok {
 		path = r.resolve(path)
 		r.files[path] = true
-		raw, err := readAtMost(path, maxSecretSize)
+		raw, err := r.inputs.read(path, maxSecretSize)
 		if err != nil && !r.missingOK {
 			r.unreadable(key, path, err)
 		}
@@ -219,7 +220,7 @@ const maxPath = 8 << 10
 var catalogName = regexp.MustCompile(`^catalog:[ \t]+["']?([^"'\s#]+)`)
 
 // listName matches the list of a pool, valid or not.
-var listName = regexp.MustCompile(`\blist"?:[ \t]+["']?([^"'\s,}#]+)`)
+var listName = regexp.MustCompile(`\blist"?:[ \t]+["']?([^"'\s,{}#]+)`)
 
 // Secret is text that must not be shown. It masks itself wherever it is
 // printed, marshalled or logged; only Reveal returns it.

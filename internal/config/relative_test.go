@@ -173,7 +173,7 @@ func TestEveryKeyThatNamesAFileIsMarked(t *testing.T) {
 	}
 	visit(reflect.TypeFor[raw.File]())
 	slices.Sort(marked)
-	want := []string{"File.catalog", "Pool.list", "ServerTLS.cert_file", "ServerTLS.key_file", "TLS.ca_file", "TLS.cert_file", "TLS.key_file"}
+	want := []string{"File.catalog", "File.state_dir", "List.=", "ServerTLS.cert_file", "ServerTLS.key_file", "TLS.ca_file", "TLS.cert_file", "TLS.key_file"}
 	if diff := cmp.Diff(want, marked); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -31,7 +31,7 @@ func TestShareTakesItsPart(t *testing.T) {
 	}
 }
 
-// Promise (routing): Hosts whose shares add up to at most 1 never have more of a limit together than the limit, however the shares are cut.
+// Promise (routing): hosts whose shares add up to at most 1 never have more of a limit together than the limit, however the shares are cut.
 func TestSharesOfAllHostsStayWithinTheLimit(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))

@@ -31,6 +31,7 @@ import (
 	"proxyd/internal/metrics"
 	"proxyd/internal/relay"
 	"proxyd/internal/router"
+	"proxyd/internal/source"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 	"proxyd/internal/watch"
@@ -96,6 +97,9 @@ type Daemon struct {
 	feeds       *feed.Table
 	watcher     *watch.Watcher
 	removed     *removedTunnels
+	lists       *source.Lists
+	fetching    context.Context // ends when lists are no longer fetched; set by Run
+	startLists  func()          // starts the fetching of lists; set by Run
 	recorder    *recorder
 	tunnels     *liveTunnels
 	servers     sync.WaitGroup
@@ -138,6 +142,7 @@ func New(o Options) (*Daemon, error) {
 	d.upgrade.program, _ = handover.Program() // without one an upgrade fails, and says so
 	d.setState(admin.StateStarting)
 	d.listening.Store(&listenerSet{})
+	d.lists = d.newLists()
 	if err := d.inherit(); err != nil {
 		return nil, err
 	}
@@ -239,6 +244,10 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	parts.Go(func() { d.removed.run(partsCtx) })
 	known := newStandings(d.snapshot.Load().Set().Upstreams(), d.journal.Add)
 	parts.Go(func() { d.everySecond(partsCtx, known) })
+	watchCtx, stopWatching := context.WithCancel(ctx)
+	d.fetching, d.startLists = watchCtx, sync.OnceFunc(func() { parts.Go(func() { d.lists.Run(watchCtx) }) })
+	d.listsChanged()
+	d.firstLists()
 	d.serve(d.listening.Load().bound)
 	d.announce()
 	if d.upgrade.parent != nil {
@@ -248,7 +257,6 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 		}
 	}
 	d.setState(admin.StateReady)
-	watchCtx, stopWatching := context.WithCancel(ctx)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	parts.Go(func() {
 		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: health.Pair.Known, Observe: d.observeProbe})

@@ -57,6 +57,12 @@ func newMetrics(d *Daemon) *metrics.Metrics {
 			}
 			return nil
 		},
+		Lists: func() (rows []metrics.List) {
+			for _, r := range d.lists.Rows() {
+				rows = append(rows, metrics.List{Name: r.Source.Name, Success: r.Success})
+			}
+			return rows
+		},
 		Short:      func() []metrics.Short { return shortRows(d.snapshot.Load()) },
 		LogDropped: d.lines.Dropped,
 		LogErrors:  d.lines.Errors,

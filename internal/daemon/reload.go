@@ -16,6 +16,7 @@ import (
 	"proxyd/internal/config"
 	"proxyd/internal/handover"
 	"proxyd/internal/router"
+	"proxyd/internal/source"
 	"proxyd/internal/upstream"
 	"proxyd/internal/watch"
 )
@@ -96,15 +97,25 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	}
 	prev := d.snapshot.Load()
 	next, newlyDirect, err := d.candidate(prev, config.Options{})
+	var fresh source.Fresh
+	var notFetched []string
+	if err == nil {
+		if fresh, notFetched = d.fetchFor(next, by, dryRun); len(fresh) > 0 {
+			next, newlyDirect, err = d.candidate(prev, config.Options{Lists: d.lists.With(fresh)})
+		}
+	}
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {
-		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(newlyDirect, router.Loosened(prev, next), d.warnings(next))
+		report.Changes, report.Warnings = config.Diff(prev.Config(), next.Config()), slices.Concat(newlyDirect, router.Loosened(prev, next), notFetched, d.warnings(next))
 		if by == ByWatch {
 			err = holdBack(slices.Concat(newlyDirect, config.ShrunkLists(prev.Config(), next.Config())))
 		}
 	}
 	if err == nil && !dryRun {
-		err = d.descriptors.retry(func() error { return d.apply(prev, next) })
+		if err = d.descriptors.retry(func() error { return d.apply(prev, next) }); err == nil {
+			d.lists.Commit(fresh)
+			defer d.lists.Keep(fresh)
+		}
 	}
 	if err != nil {
 		report = admin.Report{File: report.File, Faults: errorLines(err)}
@@ -112,16 +123,22 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	if !dryRun {
 		report.Applied = err == nil
 		_, held := errors.AsType[heldBack](err)
-		var left []leftTunnels
-		if report.Applied && len(report.Changes) > 0 {
-			left = leftBy(prev, next, d.handler.Each)
-		}
-		for _, l := range left[:min(len(left), maxLines)] {
-			report.Warnings = append(report.Warnings, l.String()+"; "+l.hint())
-		}
+		left := d.leftAfter(prev, next, &report)
 		d.reloaded(by, start, report, held, left)
 	}
 	return report
+}
+
+// leftAfter returns the tunnels that an applied reload leaves on a route of before, and
+// adds them to the warnings of its report.
+func (d *Daemon) leftAfter(prev, next *router.Router, report *admin.Report) (left []leftTunnels) {
+	if report.Applied && len(report.Changes) > 0 {
+		left = leftBy(prev, next, d.handler.Each)
+	}
+	for _, l := range left[:min(len(left), maxLines)] {
+		report.Warnings = append(report.Warnings, l.String()+"; "+l.hint())
+	}
+	return left
 }
 
 // candidate builds what is on disk now. newlyDirect is what it would send out
@@ -201,10 +218,18 @@ func (d *Daemon) load() error {
 // build makes a snapshot of the configuration as it is now; prev is the set in
 // force, nil at start.
 func (d *Daemon) build(prev *upstream.Set, o config.Options) (*router.Router, error) {
+	if o.Lists == nil {
+		o.Lists = d.lists.Text
+	}
 	c, err := config.LoadWith(d.options.ConfigPath, d.options.Environ, o)
 	if err != nil {
 		return nil, err
 	}
+	return d.snapshotOf(c, prev)
+}
+
+// snapshotOf makes a snapshot of a configuration as it was read.
+func (d *Daemon) snapshotOf(c *config.Config, prev *upstream.Set) (*router.Router, error) {
 	if in := d.options.Inside; in != nil {
 		in.Configure(c)
 		c.Admin = config.Admin{}
@@ -236,6 +261,7 @@ func (d *Daemon) apply(prev, next *router.Router) error {
 		d.setLogger(c)
 	}
 	d.removed.wake()
+	d.listsChanged()
 	return nil
 }
 

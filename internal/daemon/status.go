@@ -41,7 +41,7 @@ func (d *Daemon) status() admin.Status {
 	s.Active, s.Tunnels, s.Older = d.handler.Active(), tunnelCounts(feeds), d.upgrade.others.processes()
 	s.Execs = d.execs.rows()
 	s.Fleet = d.fleetRow()
-	s.Upstreams, s.Budgets = upstreamRows(snap), budgetRows(snap)
+	s.Upstreams, s.Budgets, s.Lists = upstreamRows(snap), budgetRows(snap), listRows(d.lists.Rows())
 	for _, l := range snap.Config().Listen {
 		if b := d.listening.Load().at(l.Address); b != nil {
 			s.Listeners = append(s.Listeners, listenerRow(l, *b, d.redirected.Load()))
@@ -98,7 +98,7 @@ func (d *Daemon) reasons(snap *router.Router) []string {
 	now := time.Now()
 	found := slices.Concat(
 		poolFindings(snap), d.descriptors.tunnelFindings(snap, d.handler.Occupied(), &d.full, now), d.lines.findings(now), upstreamFindings(snap, now), verdictFindings(snap, now),
-		dialFindings(d.handler.DialQueues()), budgetFindings(snap, now), certificateFindings(snap, d.inbound.Certificates(), now),
+		dialFindings(d.handler.DialQueues()), budgetFindings(snap, now), listFindings(d.lists.Rows(), now), certificateFindings(snap, d.inbound.Certificates(), now),
 		d.fleetFindings(now),
 	)
 	return d.alarms.update(now, found)

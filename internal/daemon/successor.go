@@ -49,6 +49,7 @@ func (d *Daemon) awaitTakeover() {
 		d.log().Warn("upgrade", zap.NamedError("state", err))
 	}
 	d.alarms.restore(s.Alarms, time.Now())
+	d.takeLists(s.Lists)
 	set := d.snapshot.Load().Set()
 	set.Import(s.Upstreams)
 	set.Budgets().Import(s.Budgets)

@@ -21,6 +21,7 @@ import (
 	"proxyd/internal/handover"
 	"proxyd/internal/limit"
 	"proxyd/internal/printable"
+	"proxyd/internal/source"
 	"proxyd/internal/tunnel"
 	"proxyd/internal/upstream"
 )
@@ -42,6 +43,7 @@ type handoverState struct {
 	Alarms     []alarmMemory
 	Feeds      []feed.Memory
 	Fleet      []fleet.Slots
+	Lists      []source.Kept `json:",omitempty"`
 }
 
 // upgrade is what a change of processes needs.
@@ -167,7 +169,7 @@ func (d *Daemon) handOver(ctx context.Context, move bool, report func(string, ..
 			d.journal.Resume()
 		}
 	}()
-	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export(), d.feeds.Export(), d.fleet.retire()})
+	state, err := json.Marshal(handoverState{d.generation + 1, set.Export(), set.Budgets().Export(), d.openCounts(), journal, d.alarms.export(), d.feeds.Export(), d.fleet.retire(), d.lists.Export()})
 	if err != nil {
 		child.Kill()
 		return err

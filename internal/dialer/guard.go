@@ -245,6 +245,17 @@ func toAllow(addrs ...netip.Addr) string {
 	return "to allow it, " + line
 }
 
+// CheckLinkLocal returns an error for an address that only this machine's own links
+// reach, in whatever form; nil for others.
+func CheckLinkLocal(ip netip.Addr) *failure.Error {
+	for _, real := range []netip.Addr{ip.Unmap(), embedded(ip)} {
+		if real.IsLinkLocalUnicast() || real.IsLinkLocalMulticast() {
+			return failure.New(failure.Denied, "%s is a link-local address", ip.Unmap()).With(nil, "name an address that is reached through a router")
+		}
+	}
+	return nil
+}
+
 // CheckUpstream returns an error if the upstream at one of addrs is proxyd itself,
 // else nil.
 func (g *Guard) CheckUpstream(addrs []netip.Addr, port uint16) error {

@@ -47,6 +47,7 @@ const (
 	LogLost         Type = "log_lost"         // lines of the log were lost
 	Certificate     Type = "certificate"      // a certificate expires soon, or has
 	Fleet           Type = "fleet"            // Redis is not used, or is again; hosts have different limits for a budget
+	ListStale       Type = "list"             // a list from a URL cannot be updated, or is again
 	UnlistedHost    Type = "unlisted_host"    // only its domain says whose a host is: a list lacks it
 	Started         Type = "start"            // the daemon started
 	Stopping        Type = "stop"             // the daemon stops
@@ -58,7 +59,7 @@ var (
 	Types      = [...]Type{
 		ExchangeLost, ExchangeBack, FeedSilent, FeedBack, TunnelSilent, TunnelBack, ClientStalled, TunnelsEnded, TunnelsClosed, Refused,
 		UpstreamEjected, UpstreamBack, UpstreamVerdict, BudgetExhausted, BudgetLow, Reloaded, ReloadRefused, Upgraded, Drained, Listening,
-		Descriptors, TunnelLimit, LogLost, Certificate, Fleet, UnlistedHost, Started, Stopping,
+		Descriptors, TunnelLimit, LogLost, Certificate, Fleet, ListStale, UnlistedHost, Started, Stopping,
 	}
 )
 

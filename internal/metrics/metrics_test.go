@@ -49,6 +49,7 @@ func full() Options {
 			return []Budget{{"binance", "websocket", "tokyo-ip", 300, 12, 3}, {"", "", "tokyo-1", 600, 500, 0}}
 		},
 		FleetUsed:  func() []bool { return []bool{true} },
+		Lists:      func() []List { return []List{{"asia", time.Unix(1700000000, 0)}, {"eu", time.Time{}}} },
 		Short:      func() []Short { return []Short{{"binance", "websocket", "tokyo-1", 4}} },
 		LogDropped: func() uint64 { return 9 },
 		LogErrors:  func() uint64 { return 3 },
@@ -189,7 +190,7 @@ func TestMetricNamesAreAsDocumented(t *testing.T) {
 		"budget_limit{exchange=\"all\",exit=\"tokyo-1\",kind=\"all\"} 600\n",
 		"budget_remaining{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 12\n", "budget_remaining{exchange=\"all\",exit=\"tokyo-1\",kind=\"all\"} 500\n",
 		"budget_refused_total{exchange=\"binance\",exit=\"tokyo-ip\",kind=\"websocket\"} 3\n",
-		"tunnels_short_total{exchange=\"binance\",kind=\"websocket\",upstream=\"tokyo-1\"} 4\n", "log_dropped_total 9\n", "log_write_errors_total 3\n",
+		"tunnels_short_total{exchange=\"binance\",kind=\"websocket\",upstream=\"tokyo-1\"} 4\n", "list_last_success_timestamp_seconds{list=\"asia\"} 1.7e+09\n", "list_last_success_timestamp_seconds{list=\"eu\"} 0\n", "log_dropped_total 9\n", "log_write_errors_total 3\n",
 		"exchange_lost{exchange=\"binance\",kind=\"websocket\"} 1\n", "exchange_lost{exchange=\"okx\",kind=\"websocket\"} 1\n",
 		"exchange_lost{exchange=\"kraken\",kind=\"http\"} 0\n", "exchange_lost{exchange=\"none\",kind=\"http\"} 0\n",
 		"feed_silent{exchange=\"okx\",kind=\"websocket\",upstream=\"tokyo-1\"} 1\n", "feed_silent{exchange=\"none\",kind=\"http\",upstream=\"direct\"} 0\n",

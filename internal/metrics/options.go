@@ -31,6 +31,7 @@ type Options struct {
 	Listeners    func() []Certificate // of listeners
 	Budgets      func() []Budget
 	FleetUsed    func() []bool // whether Redis is used; empty without a fleet
+	Lists        func() []List // from URLs
 	Short        func() []Short
 	LogDropped   func() uint64 // lines that were lost
 	LogErrors    func() uint64 // failed writes of the log
@@ -60,6 +61,12 @@ type Budget struct {
 	Exchange, Kind, Exit string
 	Limit, Remaining     int
 	Refused              uint64 // so far
+}
+
+// List is a list from a URL.
+type List struct {
+	Name    string    // the pool's
+	Success time.Time // when it was last known to be the newest; zero: never
 }
 
 // Short counts the tunnels of one exchange and kind through one upstream that

@@ -52,6 +52,14 @@ func (m *Metrics) registerUpstreams() {
 	end := func(c Certificate) float64 { return unix(c.NotAfter) }
 	addRows(m, o.Certificates, name, column[Certificate]{"upstream_certificate_expiry_timestamp_seconds", end})
 	addRows(m, o.Listeners, name, column[Certificate]{"listener_certificate_expiry_timestamp_seconds", end})
+	addRows(m, o.Lists, func(r List) []string { return []string{r.Name} }, column[List]{
+		"list_last_success_timestamp_seconds", func(r List) float64 {
+			if r.Success.IsZero() {
+				return 0
+			}
+			return unix(r.Success)
+		},
+	})
 	addRows(m, o.Short, func(r Short) []string {
 		return []string{exchangeLabel(r.Exchange), kindLabel(r.Kind), r.Upstream}
 	}, column[Short]{"tunnels_short_total", func(r Short) float64 { return float64(r.Count) }})

@@ -243,7 +243,11 @@ func (u *Upstream) openDirect(ctx context.Context, s *Set, t Target) (net.Conn, 
 	var allowed []netip.Addr
 	var denied *failure.Error
 	for _, a := range addrs {
-		if e := s.guard.CheckDirect(netip.AddrPortFrom(a, t.Port), t.Trusted); e != nil {
+		e := s.guard.CheckDirect(netip.AddrPortFrom(a, t.Port), t.Trusted)
+		if e == nil && t.NoLink {
+			e = dialer.CheckLinkLocal(a)
+		}
+		if e != nil {
 			denied = e
 			continue
 		}
@@ -292,6 +296,7 @@ type Target struct {
 	Kind     catalog.Kind
 	Trusted  bool           // a route names this host and says direct: private addresses are allowed
 	Named    bool           // a route names this host and does not refuse it: a proxy on this machine may be asked for any such host
+	NoLink   bool           // no address of this machine's own links may be reached, trusted or not
 	Hop      bool           // it is an upstream, reached through the hop before
 	Hops     string         // the hop markers in the request (see Hops); they are passed on to an upstream on this machine
 	Client   netip.AddrPort // of a plain request: idle connections are kept only for it

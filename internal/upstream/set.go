@@ -205,6 +205,11 @@ func (s *Set) refuses(t *Target) *failure.Error {
 	if t.Hop {
 		return nil
 	}
+	if t.NoLink && t.IP.IsValid() {
+		if e := dialer.CheckLinkLocal(t.IP); e != nil {
+			return e
+		}
+	}
 	return s.guard.CheckTarget(t.host(), t.Port)
 }
 

@@ -37,6 +37,8 @@ type File struct {
 	Fleet *Fleet `mapstructure:"fleet"`
 	// What probes send.
 	Probe *Asking `mapstructure:"probe"`
+	// The directory in which the last good list from each URL is kept, for a start without a network: an absolute path, or one that begins with `./` at the folder of this file. Default: `$STATE_DIRECTORY`, which systemd sets; else none.
+	StateDir *string `mapstructure:"state_dir" names:"file"`
 	// Rules that come before the exchanges. The first that matches applies. Default: none.
 	Routes []Route `mapstructure:"routes"`
 	// How long a stop waits for tunnels to end. Default: 10.
@@ -181,8 +183,8 @@ type Pool struct {
 	HashOver *string `mapstructure:"hash_over" enum:"host,exchange"`
 	// The members: URLs, `direct`, or mappings. Required without `list`.
 	Proxies []Proxy `mapstructure:"proxies"`
-	// A file with more members, one a line. A relative path begins at the folder of this file. Default: none.
-	List *string `mapstructure:"list" names:"file"`
+	// A file with more members, one a line; or a mapping, for a list from a URL. A relative path begins at the folder of this file. Default: none.
+	List *List `mapstructure:"list"`
 	// The scheme of lines of `list` that have none. Default: http.
 	Scheme *string `mapstructure:"scheme" enum:"http,https,socks4,socks4a,socks5,socks5h"`
 	// The hop before each member that has none of its own.
@@ -193,6 +195,21 @@ type Pool struct {
 	HealthCheck *Health `mapstructure:"health_check"`
 	// When a failing member is ejected, and for how long.
 	Eject *Eject `mapstructure:"eject"`
+}
+
+// List is more members of a pool: a file, or this mapping, which names a URL.
+type List struct {
+	Text *string `mapstructure:"=" names:"file"`
+	// The `https://` or `http://` address of the list. What is secret in it is written as `${NAME}` or `${file:/path}`; only its host is ever shown. Required.
+	From *string `mapstructure:"from"`
+	// The outbound through which the list is fetched, and nothing else. Default: direct, if `default` is direct; else required.
+	Via *Outbound `mapstructure:"via"`
+	// The scheme of lines that have none. Default: that of the pool.
+	Scheme *string `mapstructure:"scheme" enum:"http,https,socks4,socks4a,socks5,socks5h"`
+	// The time between two fetches, less a random part of up to a fifth. Default: 300.
+	RefreshSeconds *float64 `mapstructure:"refresh_seconds" range:"10,604800"`
+	// A list with more proxies is not applied. Default: 10000.
+	Max *int `mapstructure:"max" range:"1,10000"`
 }
 
 // Proxy is a member of a pool: a URL, direct, or this mapping.

@@ -1,0 +1,330 @@
+package source
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"proxyd/internal/config"
+	"proxyd/internal/upstream"
+)
+
+// Options say how lists are fetched and what becomes of them. All functions are required.
+type Options struct {
+	Fetch   func(context.Context, *upstream.Set, *config.ListSource, Answer) (Answer, error)
+	Set     func() *upstream.Set            // the upstreams in force
+	Sources func() []*config.ListSource     // the lists in force
+	Apply   func(Fresh) error               // puts what Run has fetched in force, or says why not; it calls Commit and Keep
+	Unkept  func(*config.ListSource, error) // is called once while a list cannot be kept; a nil error: no directory is named
+	Trouble func(Row)                       // is called when Problem begins, is another, or has ended; Since is when it began
+}
+
+// Lists knows the last good text of each list, and fetches them while Run runs. It is safe
+// for concurrent use.
+type Lists struct {
+	o    Options
+	wake chan struct{} // the lists in force may be others
+
+	mu       sync.Mutex
+	entries  map[key]*entry
+	unkept   bool // it was said that lists are not kept
+	inherits []Kept
+}
+
+// key is what a list is known by.
+type key struct {
+	name string
+	url  config.Secret
+}
+
+func keyOf(s *config.ListSource) key { return key{s.Name, s.URL} }
+
+// entry is what is known of one list.
+type entry struct {
+	good     Answer    // in force; no Text: there is none
+	count    int       // its proxies
+	fetched  time.Time // when it came
+	success  time.Time // when it was last known to be the newest
+	problem  string    // why there is no newer one; "" for none
+	since    time.Time // of problem
+	failures int       // in a row
+	due      time.Time // of the next fetch; zero: not planned yet
+}
+
+// New returns what knows no list yet. It starts nothing.
+func New(o Options) *Lists {
+	return &Lists{o: o, wake: make(chan struct{}, 1), entries: map[key]*entry{}}
+}
+
+// entry returns the entry of a list, which begins with the text that was handed over or
+// is kept on disk. l.mu is held.
+func (l *Lists) entry(s *config.ListSource) *entry {
+	e := l.entries[keyOf(s)]
+	if e != nil {
+		return e
+	}
+	e = &entry{}
+	l.entries[keyOf(s)] = e
+	var k *Kept
+	if i := slices.IndexFunc(l.inherits, func(k Kept) bool { return k.Of(s) }); i >= 0 {
+		k = &l.inherits[i]
+	} else {
+		k = load(s)
+	}
+	if k != nil && s.Judge(k.Text) == nil {
+		e.good = Answer{Text: k.Text, ETag: k.ETag, LastModified: k.LastModified}
+		e.count, e.fetched, e.success = s.Count(k.Text), k.Fetched, k.Fetched
+	}
+	return e
+}
+
+// Text returns the last good text of a list, nil if there is none.
+func (l *Lists) Text(s *config.ListSource) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entry(s).good.Text
+}
+
+// Untried reports whether a list has no text, and was never asked for.
+func (l *Lists) Untried(s *config.ListSource) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entry(s)
+	return e.good.Text == nil && e.problem == ""
+}
+
+// Fresh are texts that were fetched and are not in force yet.
+type Fresh map[key]fetched
+
+type fetched struct {
+	Answer
+	source *config.ListSource
+	at     time.Time
+}
+
+// String returns the names of the lists.
+func (f Fresh) String() string {
+	var names []string
+	for k := range f {
+		names = append(names, k.name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// With returns what Text does, with fresh texts in place of the older ones.
+func (l *Lists) With(fresh Fresh) func(*config.ListSource) []byte {
+	return func(s *config.ListSource) []byte {
+		if f, ok := fresh[keyOf(s)]; ok {
+			return f.Text
+		}
+		return l.Text(s)
+	}
+}
+
+// Problem is why a list was not fetched.
+type Problem struct {
+	Source *config.ListSource
+	Err    error
+}
+
+// Refresh fetches some lists through the upstreams of set, all at the same time, and
+// returns what is new. With quiet nothing of it is remembered.
+func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*config.ListSource, quiet bool) (fresh Fresh, problems []Problem) {
+	fresh = Fresh{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, s := range sources {
+		all.Go(func() { // ends within fetchTimeout
+			a, isNew, err := l.fetch(ctx, set, s, quiet)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				problems = append(problems, Problem{s, err})
+			case isNew:
+				fresh[keyOf(s)] = fetched{a, s, time.Now()}
+			}
+		})
+	}
+	all.Wait()
+	slices.SortFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Source.Name, b.Source.Name) })
+	return fresh, problems
+}
+
+// fetch fetches one list and judges the text. isNew reports whether it differs from the
+// last good one.
+func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSource, quiet bool) (a Answer, isNew bool, err error) {
+	l.mu.Lock()
+	known := l.entry(s).good
+	l.mu.Unlock()
+	if known.Text != nil && s.Judge(known.Text) != nil { // scheme or max have changed
+		known = Answer{}
+	}
+	a, err = l.o.Fetch(ctx, set, s, known)
+	if err == nil && !a.Same {
+		err = s.Judge(a.Text)
+	}
+	isNew = err == nil && !a.Same && (known.Text == nil || !bytes.Equal(a.Text, known.Text))
+	switch {
+	case quiet || ctx.Err() != nil:
+	case err != nil:
+		l.Failed(s, err)
+	case !isNew:
+		l.succeeded(s, a)
+	}
+	return a, isNew, err
+}
+
+// Failed notes why the newest list of s is not in force.
+func (l *Lists) Failed(s *config.ListSource, err error) {
+	l.mu.Lock()
+	e, now := l.entry(s), time.Now()
+	if e.problem == "" {
+		e.since = now
+	}
+	changed := e.problem != err.Error()
+	e.problem, e.failures = err.Error(), e.failures+1
+	e.due = now.Add(pauseAfter(s.Refresh, e.failures))
+	row := e.row(s)
+	l.mu.Unlock()
+	if changed {
+		l.o.Trouble(row)
+	}
+}
+
+// succeeded notes that the last good text is still the newest.
+func (l *Lists) succeeded(s *config.ListSource, a Answer) {
+	l.mu.Lock()
+	e := l.entry(s)
+	if !a.Same {
+		e.good.ETag, e.good.LastModified = a.ETag, a.LastModified
+	}
+	l.end(s, e, time.Now())
+}
+
+// end notes that a list is up to date. l.mu is held, and is not when it returns.
+func (l *Lists) end(s *config.ListSource, e *entry, at time.Time) {
+	troubled := e.problem != ""
+	e.success, e.problem, e.failures = at, "", 0
+	e.due = at.Add(pauseAfter(s.Refresh, 0))
+	row := e.row(s)
+	e.since = time.Time{}
+	l.mu.Unlock()
+	if troubled {
+		l.o.Trouble(row)
+	}
+}
+
+// Commit remembers texts that are in force now.
+func (l *Lists) Commit(fresh Fresh) {
+	for _, f := range fresh {
+		l.mu.Lock()
+		e := l.entry(f.source)
+		e.good, e.count, e.fetched = f.Answer, f.source.Count(f.Text), f.at
+		l.end(f.source, e, f.at)
+	}
+}
+
+// Keep writes texts that are in force to disk, for the next start.
+func (l *Lists) Keep(fresh Fresh) {
+	for _, f := range fresh {
+		l.keep(f.source, Kept{
+			List: f.source.Name, From: f.source.Shown, URL: newFingerprint(f.source), Fetched: f.at, ETag: f.ETag, LastModified: f.LastModified, Text: f.Text,
+		})
+	}
+}
+
+// keep writes a list for the next start, and says once when it cannot.
+func (l *Lists) keep(s *config.ListSource, k Kept) {
+	var err error
+	if s.Dir != "" {
+		if err = save(s, k); err == nil {
+			return
+		}
+	}
+	l.mu.Lock()
+	said := l.unkept
+	l.unkept = true
+	l.mu.Unlock()
+	if !said {
+		l.o.Unkept(s, err)
+	}
+}
+
+// Changed is to be called when the lists in force may be others.
+func (l *Lists) Changed() {
+	inForce := map[key]bool{}
+	for _, s := range l.o.Sources() {
+		inForce[keyOf(s)] = true
+	}
+	l.mu.Lock()
+	l.inherits = nil
+	for k := range l.entries {
+		if !inForce[k] {
+			delete(l.entries, k)
+		}
+	}
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Row is a list as status and metrics show it.
+type Row struct {
+	Source  *config.ListSource
+	Known   bool
+	Members int
+	Fetched time.Time // when the text in force came
+	Success time.Time // when it was last known to be the newest
+	Problem string    // why there is no newer one; "" for none
+	Since   time.Time // of Problem
+	Next    time.Time // of the next fetch
+}
+
+func (e *entry) row(s *config.ListSource) Row {
+	return Row{s, e.good.Text != nil, e.count, e.fetched, e.success, e.problem, e.since, e.due}
+}
+
+// Rows returns the lists in force.
+func (l *Lists) Rows() (rows []Row) {
+	for _, s := range l.o.Sources() {
+		l.mu.Lock()
+		e := l.entry(s)
+		rows = append(rows, e.row(s))
+		l.mu.Unlock()
+	}
+	return rows
+}
+
+// maxHanded bounds what is handed to the next process.
+const maxHanded = 24 << 20
+
+// Export returns the good texts, for the next process.
+func (l *Lists) Export() (list []Kept) {
+	total := 0
+	for _, s := range l.o.Sources() {
+		l.mu.Lock()
+		e := *l.entry(s)
+		l.mu.Unlock()
+		if total += len(e.good.Text); e.good.Text != nil && total < maxHanded {
+			list = append(list, Kept{s.Name, s.Shown, newFingerprint(s), e.success, e.good.ETag, e.good.LastModified, e.good.Text})
+		}
+	}
+	return list
+}
+
+// Import takes over what another process has exported: it comes before what is kept on
+// disk. The caller then builds the configuration anew.
+func (l *Lists) Import(list []Kept) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inherits = list
+	clear(l.entries)
+}

@@ -53,7 +53,7 @@ var arrows = map[string]struct {
 	"internal/upstream":    {may: "proxyclient dialer failure printable limit config catalog target"},
 	"internal/proxyclient": {may: "dialer failure printable config target"},
 	"internal/dialer":      {may: "failure printable target"},
-	"internal/fleet":       {may: "limit"},
+	"internal/fleet":       {may: "limit printable"},
 	"internal/limit":       {},
 	"internal/transparent": {},
 	"internal/config":      {may: "catalog proxylist target config/internal/raw", tests: "config/internal/schema"},

@@ -157,6 +157,7 @@ type Verdict struct {
 	Verdict  string     `json:"verdict"`
 	Since    time.Time  `json:"since"`
 	Until    *time.Time `json:"until,omitempty"`
+	From     string     `json:"from,omitempty"` // the host of the fleet that found it; "": this one
 }
 
 // Words returns the verdict, how long it has held and, where it ends by
@@ -165,6 +166,9 @@ func (v Verdict) Words(now time.Time) string {
 	text := v.Verdict + " (for " + printable.Span(now.Sub(v.Since))
 	if v.Until != nil {
 		text += ", " + printable.Span(v.Until.Sub(now)) + " left"
+	}
+	if v.From != "" {
+		text += "; found by host " + v.From
 	}
 	return text + ")"
 }

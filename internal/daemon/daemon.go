@@ -139,6 +139,7 @@ func New(o Options) (*Daemon, error) {
 	d.environ = sync.OnceValue(func() string { return config.EnvironmentFingerprint(o.Environ) })
 	d.descriptors = descriptors{limit: raiseFileLimit(), free: d.freeDescriptor}
 	d.upgrade.replaced = make(chan struct{})
+	d.fleet.probe = make(chan []string, 16)
 	d.upgrade.program, _ = handover.Program() // without one an upgrade fails, and says so
 	d.setState(admin.StateStarting)
 	d.listening.Store(&listenerSet{})
@@ -236,6 +237,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.tunnels.closing = partsCtx
 	d.admin = d.newAdmin(ctx)
 	d.snapshot.Load().Set().OnBudgetNearlyUsed(func(r limit.Row) { d.journal.Add(lowEvent(r)) })
+	d.snapshot.Load().Set().OnTurnedAway(d.foundVerdict)
 	d.fleet.running = partsCtx
 	d.setFleet(d.snapshot.Load().Config().Fleet) // before the first connection
 	var parts sync.WaitGroup                     // each ends with partsCtx
@@ -243,6 +245,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	parts.Go(func() { _ = d.feeds.Run(partsCtx) })
 	parts.Go(func() { d.removed.run(partsCtx) })
 	known := newStandings(d.snapshot.Load().Set().Upstreams(), d.journal.Add)
+	known.out = d.ejectedUpstream
 	parts.Go(func() { d.everySecond(partsCtx, known) })
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	d.fetching, d.startLists = watchCtx, sync.OnceFunc(func() { parts.Go(func() { d.lists.Run(watchCtx) }) })
@@ -259,7 +262,7 @@ func (d *Daemon) Run(ctx context.Context, s Signals) error {
 	d.setState(admin.StateReady)
 	parts.Go(func() { _ = d.watcher.Run(watchCtx) })
 	parts.Go(func() {
-		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: health.Pair.Known, Observe: d.observeProbe})
+		_ = health.Run(watchCtx, health.Options{Router: d.snapshot.Load, Known: health.Pair.Known, Observe: d.observeProbe, Soon: d.fleet.probe})
 	})
 	d.handleSignals(ctx, s)
 	stopWatching() // what is stopping needs no other configuration, and no probes

@@ -168,6 +168,7 @@ func lowEvent(r limit.Row) event.Event {
 // choosing has nothing to write. They are for one goroutine.
 type standings struct {
 	add      func(event.Event)
+	out      func(u *upstream.Upstream, cause string) // an upstream is ejected; may be nil
 	ejected  map[string]bool
 	verdicts map[pairName]upstream.Word // that speak against an upstream
 }
@@ -236,6 +237,9 @@ func (s *standings) ejection(u *upstream.Upstream, ejected bool) {
 		return
 	}
 	s.ejected[u.Name()] = true
+	if s.out != nil {
+		s.out(u, string(e.Cause))
+	}
 	s.add(event.Event{
 		Severity: event.Warn, Type: event.UpstreamEjected, Upstream: u.Name(), Hint: classHints[e.Cause],
 		Text: fmt.Sprintf("%s is ejected for at least %s: %s", u.Name(), printable.Span(e.Until.Sub(e.Since).Round(time.Second)), e.Cause),
@@ -256,6 +260,9 @@ func (s *standings) verdict(p pairName, v upstream.Verdict) {
 	}
 	if v.Text != "" && v.Word != upstream.Word(failure.UpstreamDenied) { // whose text may name the client's host
 		e.Text += "; " + v.Text
+	}
+	if v.From != "" {
+		e.Text += "; found by host " + v.From
 	}
 	s.add(e)
 }

@@ -4,21 +4,29 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"proxyd/internal/admin"
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/event"
 	"proxyd/internal/fleet"
 	"proxyd/internal/printable"
+	"proxyd/internal/router"
+	"proxyd/internal/upstream"
 )
 
 // fleetPart is this process' part in the fleet; none without one in the configuration.
 type fleetPart struct {
 	current atomic.Pointer[fleet.Fleet] // nil: this host is alone
 	running context.Context             //nolint:containedctx // the life of the daemon's parts; set by Run
+	exits   atomic.Pointer[exitTable]   // of the snapshot that it was made of
+	probe   chan []string               // members to be probed soon
 
 	mu      sync.Mutex // guards the rest
 	config  config.Fleet
@@ -76,6 +84,7 @@ func (d *Daemon) fleetOptions(c config.Fleet) fleet.Options {
 	}
 	return fleet.Options{
 		URL: c.Redis.Reveal(), Name: c.Name, Hosts: c.Hosts, Host: name, Table: d.budgets(), Called: d.metrics.FleetCall,
+		Board: fleet.Board{Own: d.ownVerdicts, Others: d.takeVerdicts, Hint: d.takeHint},
 		Row: func() fleet.Host {
 			return fleet.Host{PID: os.Getpid(), Version: d.options.Version, Config: d.file.Load().hash()}
 		},
@@ -140,4 +149,127 @@ func (d *Daemon) fleetRow() *admin.Fleet {
 	}
 	s := f.State()
 	return &admin.Fleet{Used: s.Used, Since: s.Since, Hosts: s.Hosts, Why: s.Why}
+}
+
+// exitTable is which upstreams leave by which exits, of those that the file names: only
+// these mean the same address on each host.
+type exitTable struct {
+	snap      *router.Router
+	upstreams map[string][]*upstream.Upstream // by exit
+	exits     map[string][]string             // by upstream
+}
+
+func (d *Daemon) exitTable() *exitTable {
+	snap := d.snapshot.Load()
+	if t := d.fleet.exits.Load(); t != nil && t.snap == snap {
+		return t
+	}
+	t := &exitTable{snap, map[string][]*upstream.Upstream{}, map[string][]string{}}
+	for _, p := range snap.Config().Pools {
+		for _, m := range p.Proxies {
+			if !m.Enabled || !m.ExitSet || slices.Contains(t.exits[m.Name], m.Exit) {
+				continue
+			}
+			if u := snap.Set().Upstream(m.Name); u != nil {
+				t.upstreams[m.Exit] = append(t.upstreams[m.Exit], u)
+				t.exits[m.Name] = append(t.exits[m.Name], m.Exit)
+			}
+		}
+	}
+	d.fleet.exits.Store(t)
+	return t
+}
+
+// foundVerdict tells the other hosts what this process has found of u.
+func (d *Daemon) foundVerdict(u *upstream.Upstream, v upstream.PairVerdict) {
+	f := d.fleet.current.Load()
+	if f == nil || v.Exchange == "" || d.upgrade.isReplaced() {
+		return
+	}
+	for _, exit := range d.exitTable().exits[u.Name()] {
+		f.Found(fleetVerdict(exit, v))
+	}
+}
+
+func fleetVerdict(exit string, v upstream.PairVerdict) fleet.Verdict {
+	return fleet.Verdict{Exit: exit, Exchange: v.Exchange, Kind: v.Kind.String(), Word: string(v.Verdict.Word), Until: v.Verdict.Until, Text: v.Verdict.Text}
+}
+
+// ownVerdicts returns what this process has found of exits, and still holds.
+func (d *Daemon) ownVerdicts() (list []fleet.Verdict) {
+	if d.upgrade.isReplaced() {
+		return nil
+	}
+	for exit, upstreams := range d.exitTable().upstreams {
+		for _, u := range upstreams {
+			for _, v := range u.BadVerdicts() {
+				if v.Verdict.From == "" && v.Verdict.Word.ByExchange() && v.Exchange != "" {
+					list = append(list, fleetVerdict(exit, v))
+				}
+			}
+		}
+	}
+	return list
+}
+
+// takeVerdicts makes what other hosts have found hold here: of list, and nothing else.
+// Exits and exchanges that this process does not know are left out.
+func (d *Daemon) takeVerdicts(list []fleet.Verdict) {
+	type pair struct {
+		upstream, exchange string
+		kind               catalog.Kind
+	}
+	t := d.exitTable()
+	known := t.snap.Config().Known()
+	held := map[pair]bool{}
+	for _, v := range list {
+		kind, err := catalog.ParseKind(v.Kind)
+		x, ok := known.Get(v.Exchange)
+		if err != nil || !ok || x.ID != v.Exchange {
+			continue
+		}
+		for _, u := range t.upstreams[v.Exit] {
+			held[pair{u.Name(), v.Exchange, kind}] = true
+			u.OfferVerdict(v.Exchange, kind, upstream.Verdict{Word: upstream.Word(v.Word), Until: v.Until, Text: v.Text, From: v.Host})
+		}
+	}
+	for _, upstreams := range t.upstreams {
+		for _, u := range upstreams {
+			for _, v := range u.BadVerdicts() {
+				if v.Verdict.From != "" && !held[pair{u.Name(), v.Exchange, v.Kind}] {
+					u.WithdrawVerdict(v.Exchange, v.Kind)
+				}
+			}
+		}
+	}
+}
+
+// hintTime is how long other hosts remember that an exit was ejected somewhere.
+const hintTime = 30 * time.Second
+
+// ejectedUpstream tells the other hosts that u is ejected here: it may be the network.
+func (d *Daemon) ejectedUpstream(u *upstream.Upstream, cause string) {
+	if f := d.fleet.current.Load(); f != nil {
+		for _, exit := range d.exitTable().exits[u.Name()] {
+			f.Found(fleet.Verdict{Exit: exit, Word: fleet.Ejected, Until: time.Now().Add(hintTime), Text: cause})
+		}
+	}
+}
+
+// takeHint brings forward the probes of an exit that another host has ejected.
+func (d *Daemon) takeHint(v fleet.Verdict) {
+	var names []string
+	for _, u := range d.exitTable().upstreams[v.Exit] {
+		if _, _, ejected := u.Ejected(); !ejected {
+			names = append(names, u.Name())
+		}
+	}
+	if len(names) == 0 || d.upgrade.isReplaced() {
+		return
+	}
+	select {
+	case d.fleet.probe <- names:
+		d.log().Info("probes are brought forward", zap.Strings("upstreams", names), zap.String("why", "host "+v.Host+" has ejected the exit: "+v.Text))
+	default: // many are on their way
+	}
 }

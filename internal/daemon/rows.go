@@ -92,7 +92,7 @@ func upstreamRow(s upstream.Status, pools []string) admin.Upstream {
 		if p.Verdict == nil || !p.Holds {
 			continue
 		}
-		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.Since}
+		v := admin.Verdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: string(p.Verdict.Word), Since: p.Verdict.Since, From: p.Verdict.From}
 		if !p.Verdict.Until.IsZero() {
 			v.Until = &p.Verdict.Until
 		}

@@ -15,6 +15,7 @@ import (
 	"proxyd/internal/feed"
 	"proxyd/internal/health"
 	"proxyd/internal/router"
+	"proxyd/internal/upstream"
 
 	"go.uber.org/zap"
 )
@@ -127,7 +128,11 @@ func (d *Daemon) everySecond(ctx context.Context, known *standings) {
 
 // observeProbe keeps what a probe has found. What is new in it becomes an event.
 func (d *Daemon) observeProbe(p health.Pair, found health.Result) {
-	if r, _, _ := p.Apply(found); r.Verdict == health.Unknown {
+	r, _, _ := p.Apply(found)
+	switch {
+	case r.Verdict == health.OK && r.Method == health.Exchange && p.Exchange != "":
+		d.foundVerdict(p.Member, upstream.PairVerdict{Exchange: p.Exchange, Kind: p.Kind, Verdict: upstream.Verdict{Word: upstream.WordOK}})
+	case r.Verdict == health.Unknown:
 		d.log().Debug("probe", zap.String("upstream", p.Member.Name()), zap.String("exchange", p.Exchange), zap.String("text", r.Text))
 	}
 }

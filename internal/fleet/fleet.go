@@ -24,7 +24,7 @@ const (
 	feedTime    = 7 * time.Second         // so long another Redis is fed: awayTime, the probes, and a margin
 	connectTime = time.Second
 	joinTime    = 500 * time.Millisecond
-	connections = 2
+	connections = 3
 	freshTime   = 2 * time.Second // what was heard longer ago says nothing of what is left
 	restTime    = time.Minute     // an exit that is not used is left out after so long
 )
@@ -37,6 +37,7 @@ type Options struct {
 	Host  string // this machine's name
 	Table *limit.Table
 	Row   func() Host // for the registry, once a second; may be nil
+	Board Board       // for verdicts, which are not shared if Others is nil
 
 	Called func(ok bool, took time.Duration) // after each call; it must not block
 }
@@ -58,6 +59,7 @@ type Fleet struct {
 	id      string // what the ids of its slots begin with
 	client  *client
 	kick    chan struct{}
+	board   *board
 
 	mu       sync.Mutex
 	state    State
@@ -126,7 +128,7 @@ func New(o Options) (*Fleet, error) {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	f := &Fleet{
-		o: o, client: c, kick: make(chan struct{}, 1), id: hex.EncodeToString(b[:]),
+		o: o, client: c, board: newBoard(), kick: make(chan struct{}, 1), id: hex.EncodeToString(b[:]),
 		exits: map[string]*exit{}, entries: map[limit.Key]*entry{}, imported: map[limit.Key]map[string]time.Time{},
 		state: State{Since: time.Now(), Why: "Redis has not answered yet"},
 	}
@@ -148,6 +150,11 @@ func (f *Fleet) Join(ctx context.Context) {
 // Run keeps the process one of the fleet until ctx ends.
 func (f *Fleet) Run(ctx context.Context) {
 	defer func() { _ = f.client.close() }() // nothing is left to lose
+	if f.o.Board.Others != nil {
+		var sharing sync.WaitGroup
+		defer sharing.Wait()
+		sharing.Go(func() { f.share(ctx) }) // ends with ctx
+	}
 	for ctx.Err() == nil {
 		if f.State().Used {
 			f.together(ctx)

@@ -29,6 +29,7 @@ type Options struct {
 	Router   func() *router.Router // the snapshot in force
 	Known    func(Pair) Known
 	Observe  func(Pair, Result) // takes what was found, of a member that comes back without an exchange; called by Run's goroutine alone
+	Soon     <-chan []string    // members that are to be probed soon, where they are probed at all; may be nil
 	Parallel int                // probes at once; 0: 8
 	Roots    *x509.CertPool     // nil: the system's
 
@@ -73,6 +74,8 @@ func Run(ctx context.Context, o Options) error {
 			return nil
 		case got := <-l.done:
 			l.take(got, time.Now())
+		case names := <-l.Soon:
+			l.hurry(names, time.Now())
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -88,6 +91,7 @@ type job struct {
 	next    time.Time
 	until   time.Time // not to be asked before
 	running bool
+	asked   bool      // it is wanted, whatever traffic has shown
 	good    time.Time // when it last succeeded
 	turn    int       // of the exchanges through which a member may come back
 	back    time.Time // when the member's ejection ends, as known last
@@ -149,7 +153,7 @@ func (l *loop) due(now time.Time) []*job {
 	slices.SortFunc(list, func(a, b *job) int { return a.next.Compare(b.next) })
 	list = list[:min(len(list), l.Parallel-l.running)]
 	for _, j := range list {
-		j.running = true
+		j.running, j.asked = true, false
 	}
 	l.running += len(list)
 	return list
@@ -182,12 +186,22 @@ func (l *loop) postpone(j *job, now time.Time) bool {
 	case j.pair.Kind == catalog.KindWebsocket:
 		at = k.Carried
 	}
-	if at.IsZero() || now.Sub(at) >= j.every {
+	if j.asked || at.IsZero() || now.Sub(at) >= j.every {
 		return false
 	}
 	j.good = at
 	j.next = at.Add(j.every)
 	return true
+}
+
+// hurry brings the probes of members forward, not all to the same moment: other hosts do
+// the same.
+func (l *loop) hurry(names []string, now time.Time) {
+	for _, j := range l.jobs {
+		if j.every > 0 && slices.Contains(names, j.pair.Member.Name()) {
+			j.asked, j.next = true, later(earlier(j.next, now.Add(l.jitter(tryReturn))), j.until)
+		}
+	}
 }
 
 // nextLook returns when to look again at all that is postponed, together.

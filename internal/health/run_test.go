@@ -24,6 +24,7 @@ type bench struct {
 	find     func(Pair, Method) Result
 	takes    time.Duration
 	lasts    func(Pair) time.Duration   // instead of takes
+	soon     time.Duration              // when a is to be probed soon; 0: never
 	started  map[string][]time.Duration // since the start, by what was asked
 	observed map[string][]Result
 	now, max int // probes at the same time
@@ -43,7 +44,12 @@ func (b *bench) run(t *testing.T, text string, d time.Duration) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()
+		soon := make(chan []string, 1)
+		if b.soon > 0 {
+			time.AfterFunc(b.soon, func() { soon <- []string{"a"} })
+		}
 		err := Run(ctx, Options{
+			Soon: soon,
 			Router: func() *router.Router {
 				b.mu.Lock()
 				defer b.mu.Unlock()
@@ -215,6 +221,27 @@ func TestTrafficReplacesProbes(t *testing.T) {
 		}
 		if delete(b.started, "b binance http exchange"); (len(b.started) > 0) != c.asked {
 			t.Errorf("%s: asked %v", c.name, b.started)
+		}
+	}
+}
+
+// TestProbesAreBroughtForward: what is asked for soon is asked within seconds, once, though
+// traffic shows that the member works; but not what asked to be left alone.
+func TestProbesAreBroughtForward(t *testing.T) {
+	b := &bench{soon: 2 * time.Minute}
+	b.known = func(p Pair) Known {
+		if p.Exchange == "kraken" {
+			return Known{Until: time.Now().Add(time.Hour)}
+		}
+		return Known{Opened: time.Now(), Carried: time.Now()}
+	}
+	b.run(t, fmt.Sprintf(asia, "connect"), 5*time.Minute)
+	if len(b.started) != 2 {
+		t.Errorf("asked: %v", b.started)
+	}
+	for _, pair := range []string{"a binance http connect", "a binance websocket connect"} {
+		if at := b.started[pair]; len(at) != 1 || at[0] < b.soon || at[0] > b.soon+2*time.Second {
+			t.Errorf("%s: asked at %v", pair, at)
 		}
 	}
 }

@@ -181,6 +181,11 @@ func (s *Set) Budgets() *limit.Table { return s.shared.limits }
 // must not block.
 func (s *Set) OnBudgetNearlyUsed(do func(limit.Row)) { s.shared.nearlyUsed.Store(&do) }
 
+// OnTurnedAway sets the function that is called for what an exchange says against an
+// exit, each time that this process finds it; for all sets built from one another. It
+// must not block.
+func (s *Set) OnTurnedAway(do func(*Upstream, PairVerdict)) { s.shared.found.Store(&do) }
+
 // BudgetRows returns what is left for a connection to t through a member: the rows
 // of the exchange, the exit and the pool that have budgets.
 func (p *Pool) BudgetRows(member string, t Target) []limit.Row {

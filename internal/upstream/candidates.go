@@ -69,7 +69,7 @@ func (l *selection) at(st *state) (s availability, until time.Time) {
 	if pr.drained.Load() {
 		return never, time.Time{}
 	}
-	if v := pr.verdict.Load(); v.bad(l.time()) && !pr.contradicted(l.target.Kind) {
+	if v := pr.verdict.Load(); v.bad(l.time()) && !pr.contradicts(v, l.target.Kind) {
 		if v.Word == WordRateLimited && !v.Until.IsZero() {
 			return never, v.Until
 		}

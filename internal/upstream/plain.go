@@ -76,6 +76,9 @@ func (p *Pool) RoundTrip(req *http.Request, t Target, budget time.Duration) (*ht
 		return nil, nil, err
 	}
 	trip.Member.recordAnswer(&t)
+	if resp.StatusCode == http.StatusUnavailableForLegalReasons {
+		trip.Member.turnedAway(&t)
+	}
 	trip.Tried, trip.Via = w.tried, conn.via
 	trip.Head, trip.Tail = conn.link.answer()
 	return resp, trip, nil

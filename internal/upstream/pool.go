@@ -209,14 +209,17 @@ func (p *Pool) Unavailable(exchange string, kind catalog.Kind) (list []Unavailab
 func (m *Member) unavailable(l *selection) Unavailable {
 	u := Unavailable{Upstream: m.name, Why: "disabled"}
 	pr := m.state.pairAt(l.number())
+	var v *storedVerdict
+	if pr != nil {
+		v = pr.verdict.Load()
+	}
 	switch marks := m.state.marks.Load(); {
 	case !m.Enabled:
 	case marks&markDrained != 0:
 		u.Why, u.Drained = "drained", m.name
 	case pr != nil && pr.drained.Load():
 		u.Why, u.Drained = "drained for "+l.target.Exchange, m.name+" "+l.target.Exchange
-	case pr != nil && pr.verdict.Load().bad(l.time()) && !pr.contradicted(l.target.Kind):
-		v := pr.verdict.Load()
+	case v.bad(l.time()) && !pr.contradicts(v, l.target.Kind):
 		u.Why, u.Soon = string(v.Word), v.Word == Word(failure.UpstreamDenied) && !v.Until.IsZero()
 	case marks&markEjected != 0:
 		m.state.mu.Lock()

@@ -36,6 +36,7 @@ type shared struct {
 	limits   *limit.Table
 	// called for a budget that is only watched, and nearly used up
 	nearlyUsed atomic.Pointer[func(limit.Row)]
+	found      atomic.Pointer[func(*Upstream, PairVerdict)] // called for what an exchange says against an exit
 }
 
 func newShared() *shared {

@@ -29,6 +29,7 @@ type Verdict struct {
 	At    time.Time `json:"at"`
 	Since time.Time `json:"since,omitzero"` // when it was first found; At is when it was last confirmed
 	Text  string    `json:"text,omitempty"` // in words, free of credentials
+	From  string    `json:"from,omitempty"` // the host of the fleet that found it; "": this process
 }
 
 // PairVerdict is a verdict with its exchange and kind. One that is over, or that a
@@ -58,18 +59,67 @@ func (pr *exchangeState) contradicted(kind catalog.Kind) bool {
 	return kind == catalog.KindWebsocket && pr.live.Load() > 0
 }
 
-// SetVerdict replaces the verdict for an exchange and a kind. At is now unless set.
+// contradicts reports whether the pair's tunnels show that v is wrong. What another
+// host has found is newer than they are, unless it may be about that host's probe alone.
+func (pr *exchangeState) contradicts(v *storedVerdict, kind catalog.Kind) bool {
+	return (v.From == "" || v.Word == WordBlocked) && pr.contradicted(kind)
+}
+
+// ByExchange reports whether w is what an exchange says against an exit.
+func (w Word) ByExchange() bool {
+	return w == WordGeoblocked || w == WordRateLimited || w == WordBlocked
+}
+
+// SetVerdict replaces the verdict for an exchange and a kind by what this process has
+// found. At is now unless set.
 func (u *Upstream) SetVerdict(exchange string, kind catalog.Kind, v Verdict) {
 	if v.At.IsZero() {
 		v.At = u.shared.now()
 	}
 	u.storeVerdict(u.exchange(exchange, kind), &storedVerdict{Verdict: v})
+	if found := u.shared.found.Load(); found != nil && v.Word.ByExchange() {
+		(*found)(u, PairVerdict{exchange, kind, v, true})
+	}
+}
+
+// OfferVerdict takes over what another host, v.From, has found, unless what this
+// process has found speaks against the pair too. At is now unless set.
+func (u *Upstream) OfferVerdict(exchange string, kind catalog.Kind, v Verdict) {
+	if v.At.IsZero() {
+		v.At = u.shared.now()
+	}
+	pr := u.exchange(exchange, kind)
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	old := pr.verdict.Load()
+	if old.bad(u.shared.now()) && (old.From == "" || old.Word == v.Word && old.From == v.From && old.Text == v.Text && old.Until.Equal(v.Until)) {
+		return
+	}
+	u.replaceVerdict(pr, &storedVerdict{Verdict: v})
+}
+
+// WithdrawVerdict ends a verdict that another host has found.
+func (u *Upstream) WithdrawVerdict(exchange string, kind catalog.Kind) {
+	pr := u.known(exchange, kind)
+	if pr == nil {
+		return
+	}
+	u.state.mu.Lock()
+	defer u.state.mu.Unlock()
+	if v := pr.verdict.Load(); v != nil && v.From != "" {
+		u.replaceVerdict(pr, nil)
+	}
 }
 
 // storeVerdict replaces the verdict of a pair; nil removes it.
 func (u *Upstream) storeVerdict(pr *exchangeState, v *storedVerdict) {
 	u.state.mu.Lock()
 	defer u.state.mu.Unlock()
+	u.replaceVerdict(pr, v)
+}
+
+// replaceVerdict is storeVerdict. u.state.mu is held.
+func (u *Upstream) replaceVerdict(pr *exchangeState, v *storedVerdict) {
 	if v != nil {
 		v.Since = v.At
 		if old := pr.verdict.Load(); old != nil && old.Word == v.Word && u.continues(old, v.At) {
@@ -127,9 +177,7 @@ func (u *Upstream) Turned(exchange string, kind catalog.Kind) Word {
 	if pr == nil {
 		return ""
 	}
-	switch v := pr.verdict.Load(); {
-	case !v.bad(u.shared.now()):
-	case v.Word == WordGeoblocked, v.Word == WordBlocked, v.Word == WordRateLimited:
+	if v := pr.verdict.Load(); v.bad(u.shared.now()) && v.Word.ByExchange() {
 		return v.Word
 	}
 	return ""
@@ -137,7 +185,7 @@ func (u *Upstream) Turned(exchange string, kind catalog.Kind) Word {
 
 // holds reports whether a verdict counts now.
 func (u *Upstream) holds(kind catalog.Kind, pr *exchangeState, v *storedVerdict) bool {
-	return v.Word == WordOK || v.bad(u.shared.now()) && !pr.contradicted(kind)
+	return v.Word == WordOK || v.bad(u.shared.now()) && !pr.contradicts(v, kind)
 }
 
 // Verdicts returns the verdicts of all pairs.
@@ -184,4 +232,21 @@ func (u *Upstream) allowed(t *Target) {
 	if v := pr.verdict.Load(); v != nil && v.Word == Word(failure.UpstreamDenied) {
 		u.storeVerdict(pr, nil)
 	}
+}
+
+// turnedAwayTime is how long it holds that an exchange has answered a plain request with
+// 451, if no check says otherwise.
+const turnedAwayTime = 5 * time.Minute
+
+// turnedAway records that the exchange has answered a plain request with 451: no other
+// status is about the exit alone.
+func (u *Upstream) turnedAway(t *Target) {
+	if t.Exchange == "" { // what one host answers says nothing about others
+		return
+	}
+	now, pr := u.shared.now(), u.exchange(t.Exchange, t.Kind)
+	if v := pr.verdict.Load(); v.bad(now) && v.From == "" && (v.Word == WordRateLimited || v.Word.ByExchange() && v.Until.Sub(now) > turnedAwayTime-10*time.Second) {
+		return // it says more, or was found a moment ago
+	}
+	u.SetVerdict(t.Exchange, t.Kind, Verdict{Word: WordGeoblocked, Until: now.Add(turnedAwayTime), Text: "HTTP 451 to a plain request"})
 }

@@ -242,3 +242,74 @@ func TestDrain(t *testing.T) {
 	}
 	conn.Release()
 }
+
+// What another host has found counts like an own verdict, beside open feeds too: they
+// are older. It gives way to what this process finds, and never replaces that.
+func TestVerdictOfAnotherHost(t *testing.T) {
+	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
+	c, p := stopped(s), only(t, s)
+	a := p.members[0].Upstream
+	to := on("binance", feedKind)
+	minute := func() time.Time { return c.at.Add(time.Minute) }
+	var found []string
+	s.OnTurnedAway(func(u *Upstream, v PairVerdict) { found = append(found, u.Name()+" "+string(v.Verdict.Word)) })
+	wants := func(want, why string) {
+		t.Helper()
+		if got := firsts(p, to, 1); got != want {
+			t.Errorf("%s: it goes to %s, want %s", why, got, want)
+		}
+	}
+	release := a.adopt("binance", feedKind)
+	a.OfferVerdict("binance", feedKind, Verdict{Word: WordBlocked, Until: minute(), From: "h"})
+	wants("a", "blocked, which an open feed contradicts")
+	a.OfferVerdict("binance", feedKind, Verdict{Word: WordGeoblocked, Until: minute(), From: "h"})
+	wants("b", "geoblocked")
+	a.WithdrawVerdict("binance", feedKind)
+	wants("a", "withdrawn")
+	release()
+	a.OfferVerdict("binance", feedKind, Verdict{Word: WordBlocked, Until: minute(), From: "h"})
+	a.SetVerdict("binance", feedKind, Verdict{Word: WordOK})
+	wants("a", "an own good probe")
+	a.SetVerdict("binance", feedKind, Verdict{Word: WordGeoblocked, Until: minute()})
+	a.OfferVerdict("binance", feedKind, Verdict{Word: WordBlocked, Until: minute(), From: "h"})
+	a.WithdrawVerdict("binance", feedKind)
+	if v, _ := a.Verdict("binance", feedKind); v.Word != WordGeoblocked || v.From != "" {
+		t.Errorf("the own verdict became %+v", v)
+	}
+	c.pass(time.Minute)
+	wants("a", "over")
+	a.OfferVerdict("binance", feedKind, Verdict{Word: WordRateLimited, Until: minute(), From: "h"})
+	wants("b", "rate limited")
+	c.pass(time.Minute)
+	wants("a", "its time is over")
+	if len(found) != 1 || found[0] != "a geoblocked" {
+		t.Errorf("it is said that this process found %v", found)
+	}
+}
+
+// An exchange's 451 to a plain request is a verdict for a while.
+func TestPlainRequestThatIsTurnedAway(t *testing.T) {
+	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
+	c, p := stopped(s), only(t, s)
+	a, to := p.members[0].Upstream, on("binance", kindHTTP)
+	said := 0
+	s.OnTurnedAway(func(*Upstream, PairVerdict) { said++ })
+	for range 3 {
+		a.turnedAway(&to)
+	}
+	if got := firsts(p, to, 1) + firsts(p, on("binance", feedKind), 1); got != "ba" || said != 1 {
+		t.Errorf("it goes to %s, and was said %d times", got, said)
+	}
+	c.pass(turnedAwayTime)
+	if got := firsts(p, to, 1); got != "a" {
+		t.Errorf("after its time it goes to %s", got)
+	}
+	a.SetVerdict("binance", kindHTTP, Verdict{Word: WordRateLimited, Until: c.at.Add(time.Minute)})
+	if a.turnedAway(&to); a.Turned("binance", kindHTTP) != WordRateLimited {
+		t.Error("it replaced a rate limit")
+	}
+	a.turnedAway(&venue) // no exchange's
+	if _, ok := a.Verdict("", venue.Kind); ok {
+		t.Error("a verdict of no exchange")
+	}
+}

@@ -1,0 +1,95 @@
+package testkit
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Redis is a real redis-server of a test's own.
+type Redis struct {
+	Addr string
+	t    testing.TB
+	args []string
+	cmd  *exec.Cmd
+}
+
+// StartRedis starts a redis-server on a free port of loopback, without files. It ends
+// with the test. args are further ones of its command line.
+func StartRedis(t testing.TB, args ...string) *Redis {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		Lacks(t, "redis-server")
+	}
+	r := &Redis{Addr: FreeAddr(t), t: t, args: args}
+	r.Start()
+	t.Cleanup(r.Kill)
+	return r
+}
+
+// FreeAddr returns an address of loopback that nothing listens on.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
+}
+
+// Start starts it again after Kill, without its data.
+func (r *Redis) Start() {
+	r.t.Helper()
+	dir := r.t.TempDir()
+	_, port, _ := net.SplitHostPort(r.Addr)
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, "--logfile", filepath.Join(dir, "log")}, r.args...)
+	r.cmd = exec.Command("redis-server", args...)
+	if err := r.cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	Eventually(r.t, Patience, "redis-server answers", func() bool { return strings.HasPrefix(r.Do("PING"), "+PONG") })
+}
+
+// Do sends one command of plain words, and returns what comes at once of the answer, as
+// it is on the wire.
+func (r *Redis) Do(words ...string) string {
+	c, err := net.DialTimeout("tcp", r.Addr, time.Second)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_, _ = fmt.Fprintf(c, "%s\r\nQUIT\r\n", strings.Join(words, " "))
+	text, _ := io.ReadAll(c) // until it closes
+	return strings.TrimSuffix(string(text), "+OK\r\n")
+}
+
+// Settle makes an empty Redis one that a fleet knows already: it need not be fed at
+// first.
+func (r *Redis) Settle(fleet string) {
+	r.t.Helper()
+	_, run, _ := strings.Cut(r.Do("INFO", "server"), "run_id:")
+	run, _, _ = strings.Cut(run, "\r")
+	if answer := r.Do("HSET", "proxyd:"+fleet+":{fleet}:fleet", "run", run, "feed", "0"); answer != ":2\r\n" {
+		r.t.Fatal(answer)
+	}
+}
+
+// Signal sends it a signal.
+func (r *Redis) Signal(sig os.Signal) { _ = r.cmd.Process.Signal(sig) } // fails only when it has ended
+
+// Kill ends it.
+func (r *Redis) Kill() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
+
+// URL returns how fleet.redis names it.
+func (r *Redis) URL() string { return "redis://" + r.Addr }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -21,6 +22,10 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
+// silence is for all clients, and before the first one: the library reads the variable
+// without a lock.
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
 // CheckURL returns what is wrong with the URL of a Redis. The error repeats no part of
 // it.
 func CheckURL(text string) error {
@@ -34,7 +39,7 @@ func CheckURL(text string) error {
 // open returns a client for a URL. It connects when it is first used, never through a
 // proxy.
 func open(text string) (*client, error) {
-	redis.SetLogger(silent{})
+	silence()
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, errors.New("it is not a URL")

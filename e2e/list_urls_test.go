@@ -243,3 +243,92 @@ func TestListFromURLPutsNothingElseInForce(t *testing.T) {
 		t.Errorf("the new list is not in force:\n%s", p.Log)
 	}
 }
+
+// Promise (data path): of a list of 5,000 members of which 10 change, all others keep
+// their tunnels, and those that are gone close theirs only with on_removed: drain.
+func TestFewOfManyMembersChange(t *testing.T) {
+	t.Parallel()
+	const members, change = 5000, 10
+	ups, lines := socksProxies(t, 3)
+	var others []string
+	for i := range members - len(ups) {
+		others = append(others, fmt.Sprintf("host-%d.provider.example:1080:user-%d:geheim-7\n", i, i))
+	}
+	s := newListServer(t, lines(0, 3)+strings.Join(others, ""))
+	p := start(t, strings.Replace(s.yaml("on_removed: drain\ndrain_after_seconds: 0\nexchanges: {okx: {http: second}}\n"), "pools: {", "pools: {second: {proxies: [{url: \"socks5://bob:geheim-7@"+ups[2].Addr+"\", name: third}]}, ", 1))
+	var conns []*testkit.Conn
+	for range 20 {
+		c, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target})
+		if !reply.OK {
+			t.Fatalf("%v\n%s", reply, p.Log)
+		}
+		conns = append(conns, c)
+	}
+	ups[0].SetFault(testkit.On(testkit.AtAccept, testkit.Close))
+	gone, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target}) // through the second
+	if !reply.OK {
+		t.Fatalf("%v\n%s", reply, p.Log)
+	}
+	for i := range change - 1 {
+		others[100*i] = fmt.Sprintf("new-%d.provider.example:1080:user-%d:geheim-7\n", i, i)
+	}
+	s.set(http.StatusOK, lines(0, 1)+"new.provider.example:1080:bob:geheim-7\n"+lines(2, 3)+strings.Join(others, ""))
+	p.reload <- struct{}{}
+	line := p.waitLine(`"type":"reload"`, "(SIGHUP)", "~ pool asia: 10 members added, 10 gone")
+	if line == "" {
+		t.Fatal(p.Log)
+	}
+	took, err := strconv.Atoi(regexp.MustCompile(`in (\d+) ms`).FindStringSubmatch(line)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conns {
+		works(c)
+	}
+	gone.ExpectEOF()
+	for _, c := range conns {
+		works(c)
+	}
+	others[4000] = "newer.provider.example:1080:user:geheim-7\n"
+	s.set(http.StatusOK, lines(0, 1)+"new.provider.example:1080:bob:geheim-7\n"+lines(2, 3)+strings.Join(others, ""))
+	line = p.waitLine(`"type":"reload"`, "(list asia)", "~ pool asia: 1 member added, 1 gone") // without a fetch in it
+	if line == "" {
+		t.Fatal(p.Log)
+	}
+	again, err := strconv.Atoi(regexp.MustCompile(`in (\d+) ms`).FindStringSubmatch(line)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d members changed in %d ms with the fetch; 1 in %d ms without it", change, members, took, again)
+	if again > 2000 { // a busy machine
+		t.Errorf("a reload took %d ms", again)
+	}
+	for _, c := range conns {
+		works(c)
+	}
+}
+
+// A file that is saved with a list from a URL is applied with the list: there is no time
+// in which the pool has no members.
+func TestSavedFileWithANewListFromURL(t *testing.T) {
+	t.Parallel()
+	ups, lines := socksProxies(t, 2)
+	s := newListServer(t, lines(0, 1))
+	p := start(t, loopback+"watch: true\npools: {asia: {proxies: [\"socks5://bob:geheim-7@"+ups[1].Addr+"\"]}}\ndefault: asia\n")
+	kept, reply := testkit.Open(t, p.Addr, testkit.Ask{Protocol: testkit.SOCKS5, Target: target})
+	if !reply.OK {
+		t.Fatal(reply)
+	}
+	saving(withListen("watch: true\n"+s.yaml("")))(t, p.File)
+	if p.waitLine(`"type":"reload"`, "(file changed)", "~ pool asia: 1 member added") == "" || !leads(t, p, ups[0]) {
+		t.Errorf("the list is not in force with the file:\n%s", p.Log)
+	}
+	works(kept)
+	if asked, _ := s.counts(); asked != 1 {
+		t.Errorf("the list was fetched %d times", asked)
+	}
+	saving(withListen("watch: true\n"+s.yaml("drain_seconds: 11\n")))(t, p.File)
+	if p.waitLine("~ drain_seconds: 10 → 11") == "" {
+		t.Errorf("the file is not in force:\n%s", p.Log)
+	}
+}

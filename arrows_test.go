@@ -33,7 +33,7 @@ var arrows = map[string]struct {
 	tests string // what only tests may import beside those; all tests may import testkit
 }{
 	"cmd/proxyd":           {may: "printable child isolate daemon source demo admin event feed health convert router config catalog proxylist"}, // beside daemon for check, route, exchanges, status, probe, import
-	"internal/demo":        {may: "daemon admin config"},                                                                                 // fakes of its own: testkit is for tests
+	"internal/demo":        {may: "daemon admin config"},                                                                                        // fakes of its own: testkit is for tests
 	"internal/convert":     {may: "config proxylist target", tests: "testkit/routertest router catalog"},
 	"internal/daemon":      {may: "failure printable admin metrics health event feed fleet watch handover inbound tunnel relay router upstream limit source config catalog"},
 	"internal/child":       {},

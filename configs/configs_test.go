@@ -17,7 +17,7 @@ import (
 // secrets are the variables that the examples name.
 var secrets = []string{
 	"ASIA_PASSWORD=a", "BOT_PASSWORD=b", "TOKYO_PW=c", "PROXY_PASSWORD=d", "TOKYO_PASSWORD=e", "CORPORATE_PASSWORD=f",
-	"BOT_1_PASSWORD=g", "BOT_2_PASSWORD=h", "BOT_3_PASSWORD=i",
+	"BOT_1_PASSWORD=g", "BOT_2_PASSWORD=h", "BOT_3_PASSWORD=i", "LIST_KEY=j",
 }
 
 // schemaLine makes an editor check the file.
@@ -33,7 +33,7 @@ func TestExamplesAreOneAUseWithoutWarnings(t *testing.T) {
 	}
 	listed := read(t, "../docs/configuration.md")
 	for _, use := range []string{
-		"proxyd.minimal", "proxyd.full", "many-exits", "exit-per-bot", "source-addresses", "corporate-chain", "kill-switch", "shared-exits", "cryptofeed", "ccxt",
+		"proxyd.minimal", "proxyd.full", "many-exits", "exit-per-bot", "source-addresses", "corporate-chain", "kill-switch", "shared-exits", "many-hosts", "cryptofeed", "ccxt",
 	} {
 		file := use + ".yaml"
 		if !slices.Contains(files, file) {

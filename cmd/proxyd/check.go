@@ -135,14 +135,19 @@ func (r *checkResult) addLists(c *config.Config, fetch bool, f fetchedLists) {
 		text, at := source.OnDisk(s)
 		switch {
 		case fetch && !f.failed(s):
-			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, fetched from %s", s.Name, printable.Count(s.Count(f.text(s)), "proxy", "proxies"), s.Shown))
+			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, fetched from %s", s.Name, proxiesOf(s, f.text(s)), s.Shown))
 		case fetch:
 		case text != nil:
-			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, kept of %s; check --fetch fetches the newest from %s", s.Name, printable.Count(s.Count(text), "proxy", "proxies"), at.Format(time.DateTime), s.Shown))
+			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, kept of %s; check --fetch fetches the newest from %s", s.Name, proxiesOf(s, text), at.Format(time.DateTime), s.Shown))
 		default:
 			r.Notes = append(r.Notes, fmt.Sprintf("list %s: not known here, and so no member that comes from it; check --fetch fetches it from %s", s.Name, s.Shown))
 		}
 	}
+}
+
+func proxiesOf(s *config.ListSource, text []byte) string {
+	n, _ := s.Judge(text) // a text that is not used has a warning of its own
+	return printable.Count(n, "proxy", "proxies")
 }
 
 func (f fetchedLists) failed(s *config.ListSource) bool {

@@ -25,26 +25,29 @@ func (c *Config) Sources() (list []*ListSource) {
 	return list
 }
 
-// Judge returns why a text is not to be applied as the list of s, nil if it may be. The
-// error repeats no text that may be secret.
-func (s *ListSource) Judge(text []byte) error {
-	if isMarkup(text) {
-		return errors.New("the answer is a page of HTML or XML, not a list")
-	}
-	l := readList(s.Shown, text, s.Scheme)
-	switch n := len(l.proxies); {
-	case len(l.errs) > 0 && len(l.errs) > n:
-		return fmt.Errorf("more lines of the list are wrong than right (%d to %d): %s", len(l.errs), n, l.errs[0])
-	case n == 0:
-		return errors.New("the list is empty")
-	case n > s.Max:
-		return fmt.Errorf("the list has more than %d proxies (max)", s.Max)
-	}
-	return nil
+// Judge returns how many proxies a text has as the list of s, and why it is not to be
+// applied, nil if it may be. The error repeats no text that may be secret.
+func (s *ListSource) Judge(text []byte) (proxies int, err error) {
+	l, err := s.read(text)
+	return len(l.proxies), err
 }
 
-// Count returns how many proxies a text has as the list of s.
-func (s *ListSource) Count(text []byte) int { return len(readList(s.Shown, text, s.Scheme).proxies) }
+// read returns the proxies of a text, and Judge's error.
+func (s *ListSource) read(text []byte) (l proxyLines, err error) {
+	if isMarkup(text) {
+		return l, errors.New("the answer is a page of HTML or XML, not a list")
+	}
+	l = readList(s.Shown, text, s.Scheme)
+	switch n := len(l.proxies); {
+	case len(l.errs) > 0 && len(l.errs) > n:
+		err = fmt.Errorf("more lines of the list are wrong than right (%d to %d): %s", len(l.errs), n, l.errs[0])
+	case n == 0:
+		err = errors.New("the list is empty")
+	case n > s.Max:
+		err = fmt.Errorf("the list has more than %d proxies (max)", s.Max)
+	}
+	return l, err
+}
 
 // isMarkup reports whether a text begins as a page does.
 func isMarkup(text []byte) bool {
@@ -80,11 +83,11 @@ func (b *builder) listFromURL(key string, r raw.Pool, p *Pool) {
 	if text == nil {
 		return
 	}
-	if err := s.Judge(text); err != nil { // of a list that was fetched for another scheme or max, or that is kept
+	l, err := s.read(text)
+	if err != nil { // of a list that was fetched for another scheme or max, or that is kept
 		b.warnf(at, "it is fetched again", "the list that is known from %s is not used: %s", s.Shown, err)
 		return
 	}
-	l := readList(s.Shown, text, s.Scheme)
 	b.warnOfList(at, l)
 	p.NoList, p.Proxies = false, append(p.Proxies, beside(p.Proxies, l.proxies)...)
 }

@@ -32,7 +32,8 @@ type builder struct {
 	routes  routeIndex
 	unset   map[unsetKey]*decision
 	domains map[string]*domain
-	err     error // the first error
+	mixed   map[string]bool // by pool: whether some member is direct
+	err     error           // the first error
 }
 
 // unsetKey identifies the decision for hosts whose exchange has no outbound for
@@ -47,7 +48,7 @@ func build(c *config.Config, direct *upstream.Pool, pool func(string) *upstream.
 		config: c, direct: direct, pool: pool,
 		entries: make(map[string]*config.Exchange, len(c.Exchanges)),
 		unset:   map[unsetKey]*decision{},
-		domains: map[string]*domain{},
+		domains: map[string]*domain{}, mixed: map[string]bool{},
 	}
 	for i := range c.Exchanges {
 		b.entries[c.Exchanges[i].ID] = &c.Exchanges[i]

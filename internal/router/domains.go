@@ -199,8 +199,13 @@ func (b *builder) directness(w *config.Outbound) directness {
 	case !b.config.Enabled:
 		return wholly
 	}
-	i := slices.IndexFunc(b.config.Pools, func(p config.Pool) bool { return p.Name == w.Pool })
-	if i >= 0 && slices.ContainsFunc(b.config.Pools[i].Proxies, func(p config.Proxy) bool { return p.URL.Scheme == config.SchemeDirect }) {
+	mixed, known := b.mixed[w.Pool]
+	if !known { // once for each pool: a list has thousands of members
+		i := slices.IndexFunc(b.config.Pools, func(p config.Pool) bool { return p.Name == w.Pool })
+		mixed = i >= 0 && slices.ContainsFunc(b.config.Pools[i].Proxies, func(p config.Proxy) bool { return p.URL.Scheme == config.SchemeDirect })
+		b.mixed[w.Pool] = mixed
+	}
+	if mixed {
 		return partly
 	}
 	return proxied

@@ -45,8 +45,10 @@ func keyOf(s *config.ListSource) key { return key{s.Name, s.URL} }
 
 // entry is what is known of one list.
 type entry struct {
-	good     Answer    // in force; no Text: there is none
-	count    int       // its proxies
+	good     Answer // in force; no Text: there is none
+	count    int    // its proxies
+	scheme   config.Scheme
+	max      int       // with which it was judged
 	fetched  time.Time // when it came
 	success  time.Time // when it was last known to be the newest
 	problem  string    // why there is no newer one; "" for none
@@ -75,9 +77,13 @@ func (l *Lists) entry(s *config.ListSource) *entry {
 	} else {
 		k = load(s)
 	}
-	if k != nil && s.Judge(k.Text) == nil {
+	if k == nil {
+		return e
+	}
+	if n, err := s.Judge(k.Text); err == nil {
 		e.good = Answer{Text: k.Text, ETag: k.ETag, LastModified: k.LastModified}
-		e.count, e.fetched, e.success = s.Count(k.Text), k.Fetched, k.Fetched
+		e.count, e.fetched, e.success = n, k.Fetched, k.Fetched
+		e.scheme, e.max = s.Scheme, s.Max
 	}
 	return e
 }
@@ -103,6 +109,7 @@ type Fresh map[key]fetched
 type fetched struct {
 	Answer
 	source *config.ListSource
+	count  int
 	at     time.Time
 }
 
@@ -140,14 +147,14 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 	var all sync.WaitGroup
 	for _, s := range sources {
 		all.Go(func() { // ends within fetchTimeout
-			a, isNew, err := l.fetch(ctx, set, s, quiet)
+			a, n, isNew, err := l.fetch(ctx, set, s, quiet)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err != nil:
 				problems = append(problems, Problem{s, err})
 			case isNew:
-				fresh[keyOf(s)] = fetched{a, s, time.Now()}
+				fresh[keyOf(s)] = fetched{a, s, n, time.Now()}
 			}
 		})
 	}
@@ -156,18 +163,19 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 	return fresh, problems
 }
 
-// fetch fetches one list and judges the text. isNew reports whether it differs from the
+// fetch fetches one list and judges the text, which has count proxies. isNew reports whether it differs from the
 // last good one.
-func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSource, quiet bool) (a Answer, isNew bool, err error) {
+func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSource, quiet bool) (a Answer, count int, isNew bool, err error) {
 	l.mu.Lock()
-	known := l.entry(s).good
-	l.mu.Unlock()
-	if known.Text != nil && s.Judge(known.Text) != nil { // scheme or max have changed
-		known = Answer{}
+	e := l.entry(s)
+	known := e.good
+	if e.scheme != s.Scheme || e.max != s.Max { // the text would be judged anew
+		known.ETag, known.LastModified = "", ""
 	}
+	l.mu.Unlock()
 	a, err = l.o.Fetch(ctx, set, s, known)
 	if err == nil && !a.Same {
-		err = s.Judge(a.Text)
+		count, err = s.Judge(a.Text)
 	}
 	isNew = err == nil && !a.Same && (known.Text == nil || !bytes.Equal(a.Text, known.Text))
 	switch {
@@ -177,7 +185,7 @@ func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSour
 	case !isNew:
 		l.succeeded(s, a)
 	}
-	return a, isNew, err
+	return a, count, isNew, err
 }
 
 // Failed notes why the newest list of s is not in force.
@@ -201,7 +209,7 @@ func (l *Lists) Failed(s *config.ListSource, err error) {
 func (l *Lists) succeeded(s *config.ListSource, a Answer) {
 	l.mu.Lock()
 	e := l.entry(s)
-	if !a.Same {
+	if e.scheme, e.max = s.Scheme, s.Max; !a.Same {
 		e.good.ETag, e.good.LastModified = a.ETag, a.LastModified
 	}
 	l.end(s, e, time.Now())
@@ -225,7 +233,8 @@ func (l *Lists) Commit(fresh Fresh) {
 	for _, f := range fresh {
 		l.mu.Lock()
 		e := l.entry(f.source)
-		e.good, e.count, e.fetched = f.Answer, f.source.Count(f.Text), f.at
+		e.good, e.count, e.fetched = f.Answer, f.count, f.at
+		e.scheme, e.max = f.source.Scheme, f.source.Max
 		l.end(f.source, e, f.at)
 	}
 }

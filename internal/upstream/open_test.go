@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -296,5 +297,19 @@ func TestUpstreamIsNotBlamedForDNS(t *testing.T) {
 	}
 	if _, _, ejected := s.Upstreams()[0].Ejected(); ejected {
 		t.Error("the upstream is ejected")
+	}
+}
+
+// What is asked for without link-local addresses reaches none, whatever name leads there.
+func TestNoLinkLocalAddressByName(t *testing.T) {
+	s := load(t, "pools: {p: {proxies: [direct]}}\n", nil)
+	for _, addr := range []string{"169.254.7.7", "fe80::1", "::ffff:169.254.7.7", "64:ff9b::a9fe:707"} {
+		s.shared.resolver = dialer.NewResolver(func(context.Context, string, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(addr)}, nil
+		})
+		_, err := s.Pool("p").Dial(t.Context(), Target{Host: "lists.example", Port: 80, Trusted: true, NoLink: true})
+		if e, ok := errors.AsType[*failure.Error](err); !ok || e.Class != failure.Denied || !strings.Contains(e.Text, "link-local") {
+			t.Errorf("%s: %v", addr, err)
+		}
 	}
 }

@@ -331,4 +331,12 @@ func TestSavedFileWithANewListFromURL(t *testing.T) {
 	if p.waitLine("~ drain_seconds: 10 → 11") == "" {
 		t.Errorf("the file is not in force:\n%s", p.Log)
 	}
+	saving(withListen("watch: true\n"+newListServer(t, "").yaml("")))(t, p.File) // another URL, whose list is empty
+	if p.waitLine(`"type":"reload_refused"`, "(file changed)", "list asia cannot be fetched from http://", "the list is empty") == "" {
+		t.Errorf("a file that leaves the pool empty is not refused:\n%s", p.Log)
+	}
+	p.reload <- struct{}{}
+	if p.waitLine(`"type":"reload_refused"`, "(SIGHUP)", "list asia cannot be fetched from http://") == "" || !leads(t, p, ups[0]) {
+		t.Errorf("a reload leaves the pool empty:\n%s", p.Log)
+	}
 }

@@ -56,8 +56,8 @@ const firstWait = 3 * time.Second
 // firstLists fetches, before this process serves, the lists of which nothing is known, so
 // that their pools do not begin without members.
 func (d *Daemon) firstLists() {
-	due := slices.DeleteFunc(d.snapshot.Load().Config().Sources(), func(s *config.ListSource) bool { return !d.lists.Untried(s) })
-	if len(due) == 0 || d.upgrade.parent != nil {
+	due := slices.DeleteFunc(d.snapshot.Load().Config().Sources(), func(s *config.ListSource) bool { return d.lists.Text(s) != nil })
+	if len(due) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(d.fetching, firstWait)
@@ -72,21 +72,41 @@ func (d *Daemon) firstLists() {
 }
 
 // fetchFor fetches what a reload needs: all lists if an operator asks for it, and after a
-// change of the file those that are new. problems say which could not be fetched; the
-// last good list counts then.
-func (d *Daemon) fetchFor(next *router.Router, by string, dryRun bool) (fresh source.Fresh, problems []string) {
+// change of the file those that are new.
+func (d *Daemon) fetchFor(next *router.Router, by string, dryRun bool) (source.Fresh, []source.Problem) {
 	due := next.Config().Sources()
 	if by == ByWatch {
-		due = slices.DeleteFunc(due, func(s *config.ListSource) bool { return !d.lists.Untried(s) })
+		due = slices.DeleteFunc(due, func(s *config.ListSource) bool { return d.lists.Text(s) != nil || d.lists.InForce(s) })
 	}
 	if len(due) == 0 {
 		return nil, nil
 	}
-	fresh, failed := d.lists.Refresh(d.fetching, next.Set(), due, dryRun)
-	for _, p := range failed {
-		problems = append(problems, fmt.Sprintf("list %s could not be fetched from %s, and stays as it is: %s", p.Source.Name, p.Source.Shown, p.Err))
+	return d.lists.Refresh(d.fetching, next.Set(), due, dryRun)
+}
+
+// withoutLists returns why a reload is refused that would leave a pool without the members
+// of its list, as a file that is missing would; else what is to be said of lists that could
+// not be fetched: the last good ones count.
+func withoutLists(prev, next *config.Config, problems []source.Problem) (warnings []string, err error) {
+	before := config.PoolsByName(prev)
+	var refused []error
+	for _, p := range next.Pools {
+		old := before[p.Name]
+		if !p.NoList || old != nil && old.NoList && old.Source.URL == p.Source.URL || len(p.Proxies) > 0 && (old == nil || old.List == "" || old.NoList) {
+			continue
+		}
+		why := "it is not known"
+		for _, failed := range problems {
+			if failed.Source.Name == p.Source.Name && failed.Source.URL == p.Source.URL {
+				why = failed.Err.Error()
+			}
+		}
+		refused = append(refused, fmt.Errorf("list %s cannot be fetched from %s: %s; correct it, or try again later", p.Source.Name, p.Source.Shown, why))
 	}
-	return fresh, problems
+	for _, p := range problems {
+		warnings = append(warnings, fmt.Sprintf("list %s could not be fetched from %s, and stays as it is: %s", p.Source.Name, p.Source.Shown, p.Err))
+	}
+	return warnings, errors.Join(refused...)
 }
 
 // applyList puts the configuration in force with lists that have been fetched, the rest of

@@ -98,11 +98,15 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 	prev := d.snapshot.Load()
 	next, newlyDirect, err := d.candidate(prev, config.Options{})
 	var fresh source.Fresh
-	var notFetched []string
+	var problems []source.Problem
 	if err == nil {
-		if fresh, notFetched = d.fetchFor(next, by, dryRun); len(fresh) > 0 {
+		if fresh, problems = d.fetchFor(next, by, dryRun); len(fresh) > 0 {
 			next, newlyDirect, err = d.candidate(prev, config.Options{Lists: d.lists.With(fresh)})
 		}
+	}
+	var notFetched []string
+	if err == nil {
+		notFetched, err = withoutLists(prev.Config(), next.Config(), problems)
 	}
 	report := admin.Report{File: d.options.ConfigPath}
 	if err == nil {

@@ -95,12 +95,9 @@ func (l *Lists) Text(s *config.ListSource) []byte {
 	return l.entry(s).good.Text
 }
 
-// Untried reports whether a list has no text, and was never asked for.
-func (l *Lists) Untried(s *config.ListSource) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.entry(s)
-	return e.good.Text == nil && e.problem == ""
+// InForce reports whether a list is one of those that Run fetches.
+func (l *Lists) InForce(s *config.ListSource) bool {
+	return slices.ContainsFunc(l.o.Sources(), func(have *config.ListSource) bool { return keyOf(have) == keyOf(s) })
 }
 
 // Fresh are texts that were fetched and are not in force yet.
@@ -140,7 +137,8 @@ type Problem struct {
 }
 
 // Refresh fetches some lists through the upstreams of set, all at the same time, and
-// returns what is new. With quiet nothing of it is remembered.
+// returns what is new. With quiet nothing of it is remembered, nor of lists that are not in
+// force.
 func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*config.ListSource, quiet bool) (fresh Fresh, problems []Problem) {
 	fresh = Fresh{}
 	var mu sync.Mutex
@@ -163,8 +161,8 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 	return fresh, problems
 }
 
-// fetch fetches one list and judges the text, which has count proxies. isNew reports whether it differs from the
-// last good one.
+// fetch fetches one list and judges the text, which has count proxies. isNew reports
+// whether it differs from the last good one.
 func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSource, quiet bool) (a Answer, count int, isNew bool, err error) {
 	l.mu.Lock()
 	e := l.entry(s)
@@ -179,7 +177,7 @@ func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSour
 	}
 	isNew = err == nil && !a.Same && (known.Text == nil || !bytes.Equal(a.Text, known.Text))
 	switch {
-	case quiet || ctx.Err() != nil:
+	case quiet || ctx.Err() != nil || !l.InForce(s):
 	case err != nil:
 		l.Failed(s, err)
 	case !isNew:

@@ -97,40 +97,50 @@ func (f *Fleet) called(ok bool, took time.Duration) {
 	}
 }
 
-// comeBack begins to use Redis: first it is to know what this process holds.
+// comeBack begins to use Redis. It is to know what this process holds before it grants
+// anything: what is asked for meanwhile waits for the last call here.
 func (f *Fleet) comeBack(ctx context.Context) error {
+	if err := f.exchange(ctx, nil, nil, time.Now().Add(callTime), true); err != nil {
+		return err
+	}
 	f.mu.Lock()
+	f.joining = true
 	for _, x := range f.exits {
 		x.fed = false
 	}
 	f.mu.Unlock()
-	if err := f.feed(ctx); err != nil {
-		return err
-	}
-	until := time.Now().Add(callTime)
-	if err := f.exchange(ctx, nil, nil, until, true); err != nil {
-		return err
-	}
+	err := f.feed(ctx)
 	f.mu.Lock()
+	f.joining = false
+	before := f.state
+	if err == nil {
+		f.state = State{Used: true, Since: time.Now()}
+	}
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f.o.Table.Reconsider()
 	var calls []*call
-	until = time.Now().Add(callTime)
+	f.mu.Lock()
+	until := time.Now().Add(callTime)
 	for _, x := range f.exits {
 		if !x.idle(time.Now()) {
 			calls = append(calls, f.newCall(x, nil, until))
 		}
 	}
 	f.mu.Unlock()
-	if err := f.exchange(ctx, calls, nil, until, false); err != nil {
-		return err
+	if err = f.exchange(ctx, calls, nil, until, false); err == nil {
+		err = f.feed(ctx)
 	}
-	if err := f.feed(ctx); err != nil {
-		return err
+	if err != nil {
+		f.mu.Lock()
+		f.state = before
+		f.mu.Unlock()
+		f.o.Table.Reconsider()
+		f.giveUp(nil)
 	}
-	f.mu.Lock()
-	f.state = State{Used: true, Since: time.Now()}
-	f.mu.Unlock()
-	f.o.Table.Reconsider()
-	return nil
+	return err
 }
 
 // mostFed is how many slots one call passes on.

@@ -124,7 +124,7 @@ type reply struct {
 	late    bool
 	now     int64
 	run     string
-	feeding bool
+	feeding time.Duration // for so long it is fed; 0: it is not
 	rows    []row
 	answers []limit.Answer
 }
@@ -154,7 +154,7 @@ func (c *call) parse(v any) (r reply, err error) {
 	}
 	r.run, _ = list[2].(string)
 	left, _ := list[3].(int64)
-	r.feeding = left > 0
+	r.feeding = time.Duration(left) * time.Microsecond
 	rows, _ := list[4].([]any)
 	answers, _ := list[5].([]any)
 	if len(rows) != len(c.entries) || len(answers) != len(c.asks) {

@@ -7,7 +7,7 @@
 -- ARGV  process, deadline, lease, in-step time, hosts, settled time of
 --       feeding, run known for the exit, run of the registry, 1 if it is retired, prefix of
 --       the keys, budgets, for each: name, connects, per, max, open; operations, for each:
---       budget, s or u, id; asks, for each: id, dial time, budgets, and these
+--       budget, s, u or g and the dial time, id; asks, for each: id, dial time, budgets, and these
 -- All times in µs.
 local a, i = ARGV, 0
 local function take() i = i + 1 return a[i] end
@@ -26,7 +26,10 @@ for b = 1, num() do
 end
 for _ = 1, num() do -- late or not: they say what was
   local b, what, id = budgets[num()], take(), take()
-  if what == 'u' then
+  local dial = string.match(what, '^g(%d+)$') -- taken from a share
+  if dial then
+    redis.call('ZADD', b.slots, now + dial, id)
+  elseif what == 'u' then
     redis.call('ZREM', b.slots, id)
   else
     local at = redis.call('ZSCORE', b.slots, id)

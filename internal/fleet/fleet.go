@@ -65,6 +65,7 @@ type Fleet struct {
 	state    State
 	seen     bool // Redis has been used
 	retired  bool // the next process of this host grants
+	joining  bool // Redis is about to be used: what is taken from now on is not in what it was fed
 	hosts    int  // processes that grant, as last seen; 0: never
 	run      string
 	feeding  time.Time // the registry is fed until then
@@ -78,10 +79,11 @@ type Fleet struct {
 // exit is what belongs to one exit.
 type exit struct {
 	name    string
-	entries []*entry // in the order of their keys
-	run     string   // the Redis that has counted so far, "" before the first answer
-	feeding bool     // Redis is fed, and grants nothing
-	fed     bool     // what this process holds has been passed on to it
+	entries []*entry  // in the order of their keys
+	run     string    // the Redis that has counted so far, "" before the first answer
+	feeding bool      // Redis is fed, and grants nothing
+	fedAt   time.Time // until then
+	fed     bool      // what this process holds has been passed on to it
 	used    time.Time
 	dirty   bool // something is to be said before the next beat
 }
@@ -108,7 +110,7 @@ type entry struct {
 
 // op is what has become of a slot.
 type op struct {
-	what string // "s" settled, "u" unused
+	what string // "s" settled, "u" unused, "g" and the dial time: taken from this process' share
 	id   string
 }
 

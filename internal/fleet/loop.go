@@ -24,10 +24,12 @@ func (f *Fleet) together(ctx context.Context) {
 	defer beat.Stop()
 	for {
 		due := false
+		fed := f.fedTimer()
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.kick:
+		case <-fed:
 		case <-beat.C:
 			due = true
 		}
@@ -50,6 +52,23 @@ func (f *Fleet) together(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// fedTimer returns a channel that fires when the first of the exits that are fed may be
+// used, nil if none is.
+func (f *Fleet) fedTimer() <-chan time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var first time.Time
+	for _, x := range f.exits {
+		if x.feeding && (first.IsZero() || x.fedAt.Before(first)) {
+			first = x.fedAt
+		}
+	}
+	if first.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(first) + time.Millisecond)
 }
 
 // cause returns an error in words.
@@ -82,7 +101,7 @@ func (f *Fleet) collect(due bool) (calls []*call, questions []question, until ti
 		number[x] = append(number[x], i)
 	}
 	for _, x := range f.exits {
-		if of[x] == nil && !x.dirty && (!due || x.idle(now)) {
+		if of[x] == nil && !x.dirty && !(x.feeding && now.After(x.fedAt)) && (!due || x.idle(now)) {
 			continue
 		}
 		c := f.newCall(x, of[x], until)
@@ -219,17 +238,16 @@ func (f *Fleet) again(a limit.Answer) time.Duration {
 // otherwise than before.
 func (f *Fleet) heard(c *call, r reply, now time.Time) (changed bool) {
 	x := c.exit
-	changed = x.feeding != r.feeding
-	x.feeding = r.feeding
-	if other := x.run != r.run; other || x.feeding && changed {
-		x.run = r.run
-		if r.feeding {
-			x.fed = false
-		}
+	feeding := r.feeding > 0
+	changed = x.feeding != feeding
+	x.fedAt = now.Add(r.feeding + time.Millisecond)
+	if feeding && (changed || x.run != r.run) {
+		x.fed = false
 	}
+	x.feeding, x.run = feeding, r.run
 	for i, e := range c.entries {
 		w := r.rows[i]
-		if !r.feeding { // else not all is known there
+		if !feeding { // else not all is known there
 			e.heard, e.used, e.total = now, w.used, w.open
 		}
 		force := limit.Limits{Connects: w.connects, Per: w.per, MaxConnections: w.max}

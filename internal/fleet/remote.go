@@ -30,11 +30,14 @@ func (f *Fleet) Tell(n limit.Note) {
 		}
 		e.exit.used = now
 		e.tell(n, f.slotID(n.ID), now)
+		if n.What == limit.Granted && (f.state.Used || f.joining) {
+			e.say("g"+strconv.FormatInt(n.Dial.Microseconds(), 10), f.slotID(n.ID))
+		}
 	}
 	if n.What == limit.Held {
 		f.hold(n, now)
 	}
-	if f.state.Used && (n.What == limit.Settled || n.What == limit.Released || n.What == limit.Unused) {
+	if f.state.Used {
 		f.wake()
 	}
 }

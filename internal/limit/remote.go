@@ -302,6 +302,15 @@ func (t *Table) held(b *Budget) Note {
 	return n
 }
 
+// refresh takes over what is known of a budget that all decide on.
+func (t *Table) refresh(b *Budget) {
+	if b.shared.together() {
+		if s := t.remote.Share(b.key, b.limits); !s.Alone {
+			b.shared.Share = s
+		}
+	}
+}
+
 // tell passes on what has become of a slot.
 func (t *Table) tell(what int, id uint32, budgets []*Budget) {
 	if t.remote != nil && anyShared(budgets) {

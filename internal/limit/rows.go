@@ -132,6 +132,7 @@ func (t *Table) Rows() []Row {
 	rows := make([]Row, 0, len(t.budgets))
 	for _, b := range t.budgets {
 		if b.on {
+			t.refresh(b)
 			rows = append(rows, b.row(now))
 		}
 	}
@@ -162,6 +163,7 @@ func (t *Table) RowsOf(budgets []*Budget) (rows []Row) {
 	now := t.now()
 	for _, b := range budgets {
 		if b.on {
+			t.refresh(b)
 			rows = append(rows, b.row(now))
 		}
 	}

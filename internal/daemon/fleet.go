@@ -117,8 +117,8 @@ func (d *Daemon) fleetFindings(now time.Time) (list []finding) {
 	}
 	if s := f.State(); !s.Used {
 		hosts := "as long as the number of hosts is not known, this host admits nothing"
-		if s.Hosts > 0 {
-			hosts = fmt.Sprintf("shared budgets are down to this host's share between %d", s.Hosts)
+		if s.Between > 0 {
+			hosts = fmt.Sprintf("shared budgets are down to this host's share between %d", s.Between)
 		}
 		found := finding{
 			key: "fleet", typ: event.Fleet, severity: event.Warn, since: s.Since, dated: true, over: "fleet: Redis is used again",

@@ -90,7 +90,10 @@ func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
 	if f.retired {
 		retired = "1"
 	}
-	c.add(f.process, f.clock.at(until), leaseTime.Microseconds(), inStepTime.Microseconds(), max(1, f.shareHosts()), feedTime.Microseconds(), x.run, registry, retired, prefix, len(c.entries))
+	if x.step = inStepTime; time.Since(x.used) < activeTime {
+		x.step = activeStep
+	}
+	c.add(f.process, f.clock.at(until), leaseTime.Microseconds(), x.step.Microseconds(), max(1, f.shareHosts()), feedTime.Microseconds(), x.run, registry, retired, prefix, len(c.entries))
 	var ops []any
 	for i, e := range c.entries {
 		c.add(e.name(), e.limits.Connects, e.limits.Per.Microseconds(), e.limits.MaxConnections, c.open[i])

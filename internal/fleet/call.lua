@@ -67,7 +67,7 @@ for _, q in ipairs(ended) do
     local n = redis.call('HGET', open, q)
     if n then
       redis.call('HDEL', open, q, '!' .. q)
-      redis.call('HINCRBY', open, '=', -n)
+      redis.call('HINCRBY', open, '=', string.format('%d', 0 - tonumber(n)))
     end
   end
 end
@@ -117,7 +117,7 @@ for _, b in ipairs(budgets) do
   local before = tonumber(redis.call('HGET', b.open, p) or '0')
   if before ~= b.mine then
     redis.call('HSET', b.open, p, b.mine)
-    b.total = redis.call('HINCRBY', b.open, '=', b.mine - before)
+    b.total = redis.call('HINCRBY', b.open, '=', string.format('%d', b.mine - before))
   end
   b.used = redis.call('ZCOUNT', b.slots, now - b.per, '+inf')
   redis.call('SADD', prefix .. 'budgets', b.name)

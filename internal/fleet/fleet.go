@@ -17,10 +17,13 @@ const (
 	quickTime   = 20 * time.Millisecond // Redis is used again after quickCalls calls in a row of less
 	quickCalls  = 10
 	probeEvery  = 250 * time.Millisecond
-	awayTime    = 5 * time.Second // at least so long without Redis after a loss
-	beatEvery   = time.Second
-	leaseTime   = 5 * time.Second         // a process that has not called for so long has ended
-	inStepTime  = 2500 * time.Millisecond // one that has not called for so long may be using its own share
+	awayTime    = 5 * time.Second        // at least so long without Redis after a loss
+	beatEvery   = 250 * time.Millisecond // of exits that are in use; every beatAll-th for all, and of the process
+	beatAll     = 4
+	activeTime  = 2 * time.Second // an exit is in use for so long after each connection
+	activeStep  = 3 * beatEvery
+	leaseTime   = 7 * time.Second         // a process that has not called for so long has ended
+	inStepTime  = 1500 * time.Millisecond // one that has not called for so long may be using its own share
 	feedTime    = 7 * time.Second         // so long another Redis is fed: awayTime, the probes, and a margin
 	connectTime = time.Second
 	joinTime    = 500 * time.Millisecond
@@ -44,11 +47,12 @@ type Options struct {
 
 // State is whether Redis is used.
 type State struct {
-	Used  bool
-	Since time.Time
-	Hosts int    // that were last seen; 0: none was
-	Why   string // it is not used
-	Far   bool   // it answers, only not quickly enough
+	Used    bool
+	Since   time.Time
+	Hosts   int    // that were last seen; 0: none was
+	Between int    // hosts that a budget is divided between without Redis; 0: not known
+	Why     string // it is not used
+	Far     bool   // it answers, only not quickly enough
 }
 
 // Fleet is this process' part in a fleet. It is safe for concurrent use. New starts
@@ -85,7 +89,8 @@ type exit struct {
 	fedAt   time.Time // until then
 	fed     bool      // what this process holds has been passed on to it
 	used    time.Time
-	dirty   bool // something is to be said before the next beat
+	step    time.Duration // as last said: so long after a call Redis takes this process for one in step
+	dirty   bool          // something is to be said before the next beat
 }
 
 // entry is a shared budget that is in use here.
@@ -175,7 +180,7 @@ func (f *Fleet) State() State {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.state
-	s.Hosts = f.hosts
+	s.Hosts, s.Between = f.hosts, f.shareHosts()
 	return s
 }
 

@@ -247,7 +247,7 @@ func TestWithoutRedisTheShareHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(beatEvery + 200*time.Millisecond) // all hear of it
+	time.Sleep(1200 * time.Millisecond) // all hear of it
 	r.Kill()
 	for _, m := range members {
 		testkit.Eventually(t, 5*time.Second, "it is alone", func() bool { return m.share().Alone })
@@ -384,7 +384,7 @@ func TestAnUpgradeHandsSlotsOver(t *testing.T) {
 	before.stop()
 	r.Kill() // nothing is left of it: the next Redis has all from the process that is left
 	r.Start()
-	time.Sleep(beatEvery)
+	time.Sleep(time.Second)
 	after.awaitShared(t)
 	testkit.Eventually(t, 2*time.Second, "all three are known again", func() bool { return after.share().Used == 3 })
 	if _, err := after.take(t); err == nil {

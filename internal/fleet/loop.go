@@ -22,8 +22,8 @@ var errLate = errors.New("it ran a call later than 50 ms")
 func (f *Fleet) together(ctx context.Context) {
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
-	for {
-		due := false
+	for beats := 0; ; {
+		due, active := false, false
 		fed := f.fedTimer()
 		select {
 		case <-ctx.Done():
@@ -31,9 +31,10 @@ func (f *Fleet) together(ctx context.Context) {
 		case <-f.kick:
 		case <-fed:
 		case <-beat.C:
-			due = true
+			beats++
+			due, active = beats%beatAll == 0, true
 		}
-		calls, questions, until := f.collect(due)
+		calls, questions, until := f.collect(due, active)
 		if len(calls) == 0 && !due {
 			continue
 		}
@@ -82,8 +83,9 @@ func cause(err error) string {
 }
 
 // collect takes what waits: calls for the exits that have something to say or to ask;
-// with due for all that are in use. until is when the answers must be here.
-func (f *Fleet) collect(due bool) (calls []*call, questions []question, until time.Time) {
+// with active for those that are in use, and with due for all that count anything. until
+// is when the answers must be here.
+func (f *Fleet) collect(due, active bool) (calls []*call, questions []question, until time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -101,7 +103,8 @@ func (f *Fleet) collect(due bool) (calls []*call, questions []question, until ti
 		number[x] = append(number[x], i)
 	}
 	for _, x := range f.exits {
-		if of[x] == nil && !x.dirty && !(x.feeding && now.After(x.fedAt)) && (!due || x.idle(now)) {
+		beat := due && !x.idle(now) || active && now.Sub(x.used) < activeTime || x.feeding && now.After(x.fedAt)
+		if of[x] == nil && !x.dirty && !beat {
 			continue
 		}
 		c := f.newCall(x, of[x], until)

@@ -154,7 +154,7 @@ func (f *Fleet) decides(x *exit) bool { return f.state.Used && !x.feeding && !f.
 func (f *Fleet) setAlone(e *entry) {
 	l := e.inForce()
 	hosts := f.shareHosts()
-	s := limit.Share{Alone: true, Hosts: hosts}
+	s := limit.Share{Alone: true, Hosts: hosts, Hold: callTime + e.exit.step}
 	if hosts > 0 {
 		s.Window, s.First = l.Connects/hosts, l.Connects/hosts
 		s.Connections = max(e.open, l.MaxConnections/hosts)
@@ -208,7 +208,7 @@ func (f *Fleet) why(e *entry, l limit.Limits, s *limit.Share) string {
 	}
 	text := fmt.Sprintf("fleet: %s; this host's share of %s between %d hosts is %d", cause, what, s.Hosts, share)
 	if s.First < s.Window {
-		text += fmt.Sprintf(", and %d in the first %s", s.First, limit.Period(l.Per))
+		text += fmt.Sprintf(", in the first %s what it had and %d", limit.Period(l.Per), s.First)
 	}
 	return text
 }

@@ -349,6 +349,7 @@ func TestScriptKeepsFreeTheShareOfAProcessOutOfStep(t *testing.T) {
 	l := limit.Limits{Connects: 8, Per: time.Minute, MaxConnections: 100}
 	lost.Share(key, l)
 	here.Share(key, l)
+	lost.exitOf(key.Exit).used = time.Time{}
 	lost.call(soon(), ask(1, 0, key))
 	time.Sleep(inStepTime + 100*time.Millisecond)
 	// Of four hosts: 2 are its share, of which it has one.

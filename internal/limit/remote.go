@@ -65,10 +65,11 @@ type Share struct {
 	Alone bool // this process uses its own share; else each slot is asked for
 
 	// Of one that is alone.
-	Window      int    // so many in any window
-	First       int    // so many at most from now on until one window has passed
-	Connections int    // so many open here
-	Why         string // for the text of a refusal: "fleet: Redis is unreachable; this host's share of 300 per 5 m between 8 hosts is 37"
+	Window      int           // so many in any window
+	First       int           // until one window has passed: so many more than are in the window when it begins
+	Hold        time.Duration // at first, what leaves the window makes no room: others may still be given it
+	Connections int           // so many open here
+	Why         string        // for the text of a refusal: "fleet: Redis is unreachable; this host's share of 300 per 5 m between 8 hosts is 37"
 
 	// As all processes see it, when that was last heard.
 	Known          bool
@@ -91,13 +92,32 @@ func (s *Share) String() string {
 type shared struct {
 	Share
 	since int64 // when Alone began
+	base  int   // slots of the window that this process had then
 	news  int   // slots taken since
+	asked int   // slots that are taken here, and that the Remote has not granted yet
 	until int64 // full until then, as far as the Remote knows
 	last  Answer
 }
 
 // together reports whether the Remote must be asked.
 func (s *shared) together() bool { return s != nil && !s.Alone }
+
+// count counts slots that this process takes by itself.
+func count(budgets []*Budget, n int) {
+	for _, b := range budgets {
+		if b.shared != nil {
+			b.shared.news += n
+		}
+	}
+}
+
+// ask counts slots that are asked for. A budget may have become a shared one, or this
+// process' alone, since.
+func (s *shared) ask(n int) {
+	if s != nil {
+		s.asked = max(0, s.asked+n)
+	}
+}
 
 // roomAt returns when there may be room.
 func (s *shared) roomAt(b *Budget, now int64) int64 {
@@ -117,11 +137,28 @@ func (s *shared) windowAt(b *Budget, now int64) int64 {
 	case s.Window == 0:
 		return noDeadline
 	}
-	at := b.windowOf(s.Window, now)
-	if first := s.since + int64(b.limits.Per) + 1; first > now && s.news >= s.First {
-		at = max(at, first)
+	first, held := s.since+int64(b.limits.Per)+1, s.since+int64(s.Hold)
+	if now < held && s.news >= s.First {
+		return held
 	}
-	return at
+	if most := s.most(b, now); most == 0 {
+		return first // what there is from then on
+	} else if at := b.windowOf(most, now); at > now && most < s.Window {
+		return min(at, first)
+	} else {
+		return at
+	}
+}
+
+// most returns how many slots of a window this process may take by itself: of each
+// process together, no more than the limit. In the first window all have what they had,
+// and a part of what was left; but not more than their share, so that in the window that
+// follows none has.
+func (s *shared) most(b *Budget, now int64) int {
+	if s.since+int64(b.limits.Per)+1 > now {
+		return min(s.Window, s.base+s.First)
+	}
+	return s.Window
 }
 
 // left returns how many connections would be admitted now.
@@ -150,8 +187,8 @@ func (s *shared) connectsLeft(b *Budget, now int64) int {
 	case !s.Alone:
 		return max(0, l.Connects-b.used(now))
 	}
-	n := s.Window - b.used(now)
-	if s.since+int64(l.Per)+1 > now {
+	n := s.most(b, now) - b.used(now)
+	if now < s.since+int64(s.Hold) {
 		n = min(n, s.First-s.news)
 	}
 	return max(0, n)
@@ -195,8 +232,11 @@ func (s *shared) fill(b *Budget, r *Row, now int64) {
 
 // jitter returns how much later one may go that has waited.
 func (b *Budget) jitter() time.Duration {
-	if b.shared.together() { // asking has spread them already; and what waits here, others cannot use
+	switch s := b.shared; {
+	case s.together(): // asking has spread them already; and what waits here, others cannot use
 		return 0
+	case s != nil:
+		return min(b.limits.Jitter, b.limits.Per/100)
 	}
 	return b.limits.Jitter
 }
@@ -270,7 +310,7 @@ func (t *Table) Reconsider() {
 func (t *Table) reconsider(b *Budget, now int64) {
 	s, next := b.shared, t.remote.Share(b.key, b.limits)
 	if next.Alone != s.Alone {
-		s.since, s.news, s.until = now, 0, 0
+		s.since, s.base, s.until, s.news = now, b.used(now)-s.asked, 0, 0
 	}
 	s.Share = next
 }
@@ -343,6 +383,7 @@ func (a *asks) add(t *Table, w *waiter) {
 	}
 	for _, b := range w.budgets {
 		b.take()
+		b.shared.ask(1)
 	}
 	w.id, w.asking = t.nextID(), true
 	(*a)[exit] = append((*a)[exit], w)
@@ -393,6 +434,9 @@ func (t *Table) answered(from Remote, exit string, waiters []*waiter, answers []
 	for i, w := range waiters {
 		a := answers[i]
 		w.asking = false
+		for _, b := range w.budgets {
+			b.shared.ask(-1)
+		}
 		switch {
 		case a.Granted && w.gone:
 			untake(w.budgets)

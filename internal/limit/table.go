@@ -262,11 +262,7 @@ func (g *Grant) Unused() {
 
 func (t *Table) unused(budgets []*Budget, id uint32) {
 	untake(budgets)
-	for _, b := range budgets {
-		if b.shared != nil {
-			b.shared.news--
-		}
-	}
+	count(budgets, -1)
 	t.tell(Unused, id, budgets)
 	if len(t.waiting) > 0 {
 		t.serve(t.now())
@@ -288,11 +284,7 @@ func (t *Table) take(dial time.Duration, budgets []*Budget) (id uint32) {
 	}
 	if t.remote != nil && anyShared(budgets) {
 		id = t.nextID()
-		for _, b := range budgets {
-			if b.shared != nil {
-				b.shared.news++
-			}
-		}
+		count(budgets, 1)
 		t.remote.Tell(Note{What: Granted, ID: id, Keys: sharedKeys(budgets), Dial: dial})
 	}
 	return id

@@ -73,7 +73,7 @@ func (a *arrivals) between(from, to time.Time) (n int) {
 	return n
 }
 
-// Promise (budgets): eight hosts with 200 clients each use a shared budget to 97 % at least, and the exchange never sees more than the limit in any window, also when processes are killed and when Redis stands still.
+// Promise (data path): eight hosts with 200 clients each use a shared budget to 97 % at least, and the exchange never sees more than the limit in any window, also when processes are killed and when Redis stands still.
 //
 // Not parallel: it works hard.
 func TestEightProcessesShareABudget(t *testing.T) {

@@ -170,7 +170,7 @@ func (m *member) slowest(t *testing.T) (stop func() time.Duration) {
 	return func() time.Duration { close(end); return <-done }
 }
 
-// Promise (budgets): hosts that share a budget use all of it and never more, also while Redis stands still; no connection then waits for it for more than 50 ms.
+// Promise (data path): hosts that share a budget use all of it and never more, also while Redis stands still; no connection then waits for it for more than 50 ms.
 func TestAFrozenRedisDelaysNobody(t *testing.T) {
 	t.Parallel()
 	r := testkit.StartRedis(t)

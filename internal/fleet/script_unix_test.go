@@ -84,7 +84,7 @@ func (m *model) full(now int64) bool {
 	return m.limits.Connects > 0 && used >= m.limits.Connects || m.limits.MaxConnections > 0 && total >= m.limits.MaxConnections
 }
 
-// Promise (budgets): hosts that share budgets are granted, in any window and at any time, what the limits say, whatever the order of their calls.
+// Promise (data path): hosts that share budgets are granted, in any window and at any time, what the limits say, whatever the order of their calls.
 func TestScriptGrantsWhatAModelGrants(t *testing.T) {
 	t.Parallel()
 	r := testkit.StartRedis(t)

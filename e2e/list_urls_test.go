@@ -203,8 +203,9 @@ func TestStartWithoutTheProviderOfAList(t *testing.T) {
 
 	none := start(t, s.yaml("admin: 127.0.0.1:0\n"))
 	for _, protocol := range []testkit.Protocol{testkit.CONNECT11, testkit.SOCKS5} {
-		if _, reply := testkit.Open(t, none.Addr, testkit.Ask{Protocol: protocol, Target: target}); reply.OK {
-			t.Errorf("%v: a pool without members does not refuse", protocol)
+		_, reply := testkit.Open(t, none.Addr, testkit.Ask{Protocol: protocol, Target: target})
+		if reply.OK || protocol == testkit.CONNECT11 && (reply.Status != 503 || !strings.Contains(reply.Header.Get("X-Proxyd-Error"), "class=no_upstream") || !strings.Contains(reply.Body, "pool asia has no member yet: its list was not fetched so far")) {
+			t.Errorf("%v: a pool without members does not refuse: %v", protocol, reply)
 		}
 	}
 	if none.waitLine(`"type":"list"`, `"level":"error"`, "no list is known, and the pool has no member from it") == "" {

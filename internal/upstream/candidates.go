@@ -135,6 +135,10 @@ func (p *Pool) noMemberError(l *selection) *failure.Error {
 			why = append(why, fmt.Sprintf("%s is rate limited by %s for %s", name, cmp.Or(l.target.Exchange, "the target"), printable.Seconds(left)))
 		}
 	}
+	if len(p.members) == 0 {
+		e.Text, e.Hint = "pool "+p.name+" has no member yet: its list was not fetched so far", "proxyd status says why, and proxyd reload fetches it at once"
+		return e
+	}
 	if len(why) == 0 {
 		e.Text, e.Hint = "pool "+p.name+" has no member that is enabled", "enable one in the configuration"
 		return e

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -226,6 +227,32 @@ func TestAnEmptyRedisIsFed(t *testing.T) {
 	time.Sleep(time.Second)
 	for _, m := range members {
 		m.awaitShared(t)
+	}
+	time.Sleep(window.Per)
+	stop()
+	most := seen.most(window.Per)
+	t.Logf("at most %d in %s", most, window.Per)
+	if bound := window.Connects + window.Connects/5; most > bound { // docs/fleet.md: what is granted in one second
+		t.Errorf("%d in %s, and the bound is %d", most, window.Per, bound)
+	}
+}
+
+// After a failover the new master has not all that was granted: it is fed, too.
+func TestAFailoverWithSentinel(t *testing.T) {
+	t.Parallel()
+	master := testkit.StartRedis(t)
+	master.Settle("test")
+	_, port, _ := net.SplitHostPort(master.Addr)
+	replica := testkit.StartRedis(t, "--replicaof", "127.0.0.1", port)
+	testkit.Eventually(t, testkit.Patience, "the replica follows", func() bool { return strings.Contains(replica.Do("INFO", "replication"), "master_link_status:up") })
+	sentinel := testkit.StartSentinel(t, master, "main")
+	members := newMembers(t, 4, "redis://"+sentinel+"?master_name=main", window)
+	seen, stop := crowd(t, members, 50)
+	time.Sleep(window.Per + 2*time.Second)
+	master.Kill()
+	testkit.Eventually(t, 10*time.Second, "the replica is master", func() bool { return strings.Contains(replica.Do("INFO", "replication"), "role:master") })
+	for _, m := range members {
+		testkit.Eventually(t, 20*time.Second, "the new master is used", func() bool { return m.fleet.State().Used && !m.share().Alone })
 	}
 	time.Sleep(window.Per)
 	stop()

@@ -93,3 +93,24 @@ func (r *Redis) Kill() {
 
 // URL returns how fleet.redis names it.
 func (r *Redis) URL() string { return "redis://" + r.Addr }
+
+// StartSentinel starts a sentinel that watches r under a name, and returns its address.
+// It declares r down after a second.
+func StartSentinel(t testing.TB, r *Redis, name string) (addr string) {
+	t.Helper()
+	addr = FreeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	host, master, _ := net.SplitHostPort(r.Addr)
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("port %s\nbind 127.0.0.1\nsentinel monitor %s %s %s 1\nsentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n", port, name, host, master, name, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &Redis{Addr: addr, t: t, cmd: exec.Command("redis-server", file, "--sentinel")}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	Eventually(t, Patience, "the sentinel knows the replica", func() bool { return strings.Contains(s.Do("INFO", "sentinel"), "slaves=1") })
+	return addr
+}

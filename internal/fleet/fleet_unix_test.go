@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -313,6 +314,48 @@ func TestAProcessThatNeverSawRedis(t *testing.T) {
 	zero := newMember(t, url, window, func(o *Options) { o.Hosts = 400 })
 	if _, err := zero.take(t); err == nil || !strings.Contains(err.Error(), "this host's share of 300 per 5 s between 400 hosts is 0") {
 		t.Errorf("a share of 0: %v", err)
+	}
+}
+
+// far passes on to a Redis, each answer after a while.
+func far(t *testing.T, r *testkit.Redis, late time.Duration) (url string) {
+	return "redis://" + testkit.NewTCP(t, func(c net.Conn) {
+		to, err := net.Dial("tcp", r.Addr)
+		if err != nil {
+			return
+		}
+		defer to.Close()
+		go func() { _, _ = io.Copy(to, c); _ = to.Close() }() // ends with c, and ends the loop
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := to.Read(buf)
+			if err != nil {
+				return
+			}
+			time.Sleep(late)
+			if _, err = c.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}).Addr
+}
+
+func TestARedisThatIsFarAwayIsNotUsed(t *testing.T) {
+	t.Parallel()
+	r := testkit.StartRedis(t)
+	r.Settle("test")
+	m := newMember(t, far(t, r, 25*time.Millisecond), window, func(o *Options) { o.Hosts = 100 })
+	if s := m.fleet.State(); s.Used || !s.Far || !strings.Contains(s.Why, "farther away than 20 ms") {
+		t.Errorf("at the start: %+v", s)
+	}
+	for i := range 4 {
+		if _, err := m.take(t); (err == nil) != (i < 3) {
+			t.Errorf("grant %d of a share of 3: %v", i+1, err)
+		}
+	}
+	time.Sleep(awayTime + time.Second)
+	if s := m.fleet.State(); s.Used || !s.Far {
+		t.Errorf("later: %+v", s)
 	}
 }
 

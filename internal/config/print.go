@@ -67,7 +67,7 @@ func (p printer) config(c *Config) *object {
 	if c.CatalogFile != "" {
 		o.put("catalog", c.CatalogFile)
 	}
-	if c.StateDir != "" {
+	if c.StateDir != "" && len(c.Sources()) > 0 { // systemd sets it for all
 		o.put("state_dir", c.StateDir)
 	}
 	if c.UserAgent != "" && c.UserAgent != DefaultUserAgent {

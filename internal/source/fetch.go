@@ -53,7 +53,7 @@ func (f *Fetcher) Fetch(ctx context.Context, set *upstream.Set, s *config.ListSo
 	}
 	transport := &http.Transport{
 		DialContext:     func(ctx context.Context, _, at string) (net.Conn, error) { return dial(ctx, set, s, at) },
-		TLSClientConfig: &tls.Config{RootCAs: f.Roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, DisableCompression: true,
+		TLSClientConfig: &tls.Config{RootCAs: f.Roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHead,
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, before []*http.Request) error {
 		return checkRedirect(next.URL, before)

@@ -253,38 +253,6 @@ func parseShare(text string) (s Share, ok bool) {
 	return s, true
 }
 
-// probe returns the URLs that checks of an exchange request.
-func (rep *report) probe(key string, r *raw.Probe) (p Probe) {
-	if r == nil {
-		return p
-	}
-	if r.HTTP != nil {
-		p.HTTP = rep.probeURL(key+".http", *r.HTTP, "https", "http")
-	}
-	if r.Websocket != nil {
-		p.Websocket = rep.probeURL(key+".websocket", *r.Websocket, "wss", "ws")
-	}
-	return p
-}
-
-func (rep *report) probeURL(key, text, secure, plain string) ProbeURL {
-	hint := "write it as " + secure + "://api.venue.example/time, public and without a key"
-	u, err := url.Parse(strings.TrimSpace(text))
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "" || strings.Contains(text, "${"):
-		rep.errorf(key, hint, "is not an address to ask")
-	case u.Scheme != secure && u.Scheme != plain:
-		rep.errorf(key, hint, "must begin with %s:// or %s://", secure, plain)
-	case u.User != nil:
-		rep.errorf(key, hint, "has a user: it is shown in logs and asked without one")
-	case u.Fragment != "":
-		rep.errorf(key, hint, "has a # in it, which is never sent")
-	default:
-		return ProbeURL(u.String())
-	}
-	return ""
-}
-
 // fleet returns the hosts that share budgets.
 func (b *builder) fleet(r *raw.Fleet) (f Fleet) {
 	if r == nil {

@@ -181,3 +181,22 @@ func (b *builder) stateDirectory(path *string) string {
 	}
 	return *path
 }
+
+// list puts a pool's list, and how many members it has given.
+func (p printer) list(o *object, q *Pool, listed int) {
+	s := q.Source
+	if s == nil {
+		o.put("list", q.List).put("scheme", string(q.Scheme))
+		o.n.Content[len(o.n.Content)-3].LineComment = listText(listed) // behind the path
+		return
+	}
+	x := newObject().put("from", s.Shown)
+	x.n.Content[1].LineComment = listText(listed)
+	if q.NoList {
+		x.n.Content[1].LineComment = "not known yet"
+	}
+	if s.Via != nil {
+		x.put("via", p.outbound(s.Via))
+	}
+	o.put("list", x.put("scheme", string(s.Scheme)).put("refresh_seconds", secs(s.Refresh)).put("max", s.Max))
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"proxyd/internal/catalog"
 	"proxyd/internal/config"
 	"proxyd/internal/event"
 )
@@ -258,4 +261,51 @@ func ProxyVariable(environ []string, c *config.Config, listeners ...config.Liste
 		}
 	}
 	return ""
+}
+
+// announce writes the first lines: which configuration is in force, where
+// proxyd listens and for whom, what goes direct, and what to do next.
+func (d *Daemon) announce() {
+	snap := d.snapshot.Load()
+	c := snap.Config()
+	d.log().Info("proxyd", zap.String("version", d.options.Version), zap.String("go", runtime.Version()),
+		zap.String("catalogue", catalog.Date()), zap.String("config", d.fileName()), zap.Int("generation", d.generation))
+	d.journal.Add(startEvent(d.options.Version, d.generation, d.fileName(), d.upgrade.parent != nil))
+	if why := d.listening.Load().noAdmin; why != "" {
+		d.journal.Add(noAdminEvent(why))
+	}
+	for _, l := range c.Listen {
+		b := d.listening.Load().at(l.Address)
+		if b == nil {
+			d.log().Info("not listening", zap.String("address", l.Address), zap.String("why", "this machine has no IPv6 loopback"))
+			continue
+		}
+		d.log().Info("listening", zap.String("address", b.ln.Addr().String()), zap.String("for", audience(l, b.ln.Addr())))
+	}
+	d.logAdmin()
+	d.log().Info("limits", zap.Uint64("open_files", d.descriptors.limit), zap.Int("max_tunnels", d.descriptors.tunnelLimit(snap)))
+	d.warn(d.warnings(snap))
+	if name := unusedProxy(d.options, c); name != "" {
+		d.log().Warn(name+" is set, and is not used: proxyd has no configuration, and what it dials goes direct", zap.String("next", "to make one of it: env | proxyd import --from env - > proxyd.yaml"))
+	}
+	d.log().Info("ready", zap.String("next", d.next(c)))
+}
+
+// next returns the line to paste into the shell of a client.
+func (d *Daemon) next(c *config.Config) string {
+	if d.options.Next == nil {
+		return `eval "$(proxyd env)"`
+	}
+	chosen := ""
+	first := c.Listen[0].Address
+	if i := slices.IndexFunc(c.Listen, func(l config.Listener) bool { return !l.Transparent }); i > 0 {
+		first = c.Listen[i].Address
+	}
+	if host, port, err := net.SplitHostPort(first); err == nil && port == "0" {
+		if b := d.listening.Load().at(first); b != nil {
+			_, port, _ = net.SplitHostPort(b.ln.Addr().String())
+			chosen = net.JoinHostPort(host, port)
+		}
+	}
+	return d.options.Next(chosen)
 }

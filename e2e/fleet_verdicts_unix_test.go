@@ -116,7 +116,20 @@ func TestPlainAnswerOfOneHostHoldsForAll(t *testing.T) {
 	if m := b.admin(t, b.socket, "/metrics"); !strings.Contains(m, `proxyd_upstream_verdict{exchange="binance",kind="http",upstream="first",verdict="geoblocked"} 1`) {
 		t.Error("it is not in the metrics")
 	}
-	if strings.Contains(a.Log.String(), "found by host") {
+	board := "proxyd:proxyd:{fleet}:verdicts"
+	now := time.Now()
+	for _, pair := range []string{"tokyo-ip|nowhere|http", "moon-ip|kraken|http", "tokyo-ip|BINANCE|websocket", "tokyo-ip|kraken|http"} {
+		redis.Do("ZADD", board+":end", fmt.Sprint(now.Add(time.Minute).UnixMicro()), "'"+pair+"'")
+		redis.Do("HSET", board, "'"+pair+"'", `'ff blocked {"host":"forger","text":"x"}'`)
+		redis.Do("ZADD", board+":changed", fmt.Sprint(now.UnixMicro()), "'"+pair+"'")
+	}
+	testkit.Eventually(t, testkit.Patience, "a verdict that somebody else has written", func() bool {
+		return strings.Contains(b.admin(t, b.socket, "/metrics"), `exchange="kraken",kind="http",upstream="first",verdict="blocked"`)
+	})
+	if m := b.admin(t, b.socket, "/metrics"); strings.Count(m, "proxyd_upstream_verdict{") != 2 || strings.Contains(m, "nowhere") || strings.Contains(m, "forger") {
+		t.Error("names that the configuration does not know are in the metrics")
+	}
+	if strings.Contains(a.Log.String(), "through first: geoblocked, before: ok; HTTP 451 to a plain request; found by") {
 		t.Errorf("it came back to its own host:\n%s", a.Log)
 	}
 }

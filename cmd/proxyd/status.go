@@ -14,13 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxyd/internal/admin"
+	"proxyd/internal/printable"
 )
 
 // watchInterval is the interval of --watch.
 const watchInterval = 2 * time.Second
 
 func statusCommand() *cobra.Command {
-	var watch bool
+	var watch, fleet bool
 	var format string
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -33,9 +34,13 @@ DOWN/S is what the exchange sent in the last second, QUIET the time since its la
 byte, FAIL/H the requests that failed in the last hour. An upstream's budget is LEFT
 as connections that it would admit now; "watched": proxyd does not enforce it.
 
+With --fleet it shows the whole fleet instead, as this host sees it: every process,
+those to look at first, the shared budgets, and what exchanges have answered.
+
 Exit code 0, or 1 if the daemon cannot be reached.`,
 		Example: `  proxyd status
   proxyd status --watch
+  proxyd status --fleet
   proxyd status --format json | jq .upstreams
   proxyd status --admin unix:/run/proxyd/admin.sock`,
 		Args: noArgs,
@@ -47,6 +52,9 @@ Exit code 0, or 1 if the daemon cannot be reached.`,
 			if err != nil {
 				return err
 			}
+			if fleet {
+				return showFleet(cmd, client, format)
+			}
 			if watch {
 				ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 				defer stop()
@@ -57,6 +65,8 @@ Exit code 0, or 1 if the daemon cannot be reached.`,
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every 2 seconds, in place, until interrupted")
+	cmd.Flags().BoolVar(&fleet, "fleet", false, "show all hosts of the fleet")
+	cmd.MarkFlagsMutuallyExclusive("fleet", "watch")
 	cmd.Flags().StringVar(&format, "format", "text", "`FORMAT`: text or json (with --watch: an object a line)")
 	addAdminFlag(cmd)
 	return cmd
@@ -134,19 +144,101 @@ func showStatus(cmd *cobra.Command, client *admin.Client, format string, again b
 		}
 		return printJSON(out, s)
 	}
-	v := statusView{layout: layout{width: defaultWidth}, now: time.Now()}
-	if file, ok := out.(*os.File); ok && terminal(file) {
-		v.colour = os.Getenv("NO_COLOR") == ""
-		if width, _ := terminalSize(file); width > 0 {
-			v.width = width
-		}
-	}
+	v := newStatusView(out)
 	v.status(s)
 	if again {
 		v.line("")
 	}
 	_, err = io.WriteString(out, v.String())
 	return err
+}
+
+func newStatusView(out io.Writer) *statusView {
+	v := &statusView{layout: layout{width: defaultWidth}, now: time.Now()}
+	if file, ok := out.(*os.File); ok && terminal(file) {
+		v.colour = os.Getenv("NO_COLOR") == ""
+		if width, _ := terminalSize(file); width > 0 {
+			v.width = width
+		}
+	}
+	return v
+}
+
+// showFleet prints the whole fleet.
+func showFleet(cmd *cobra.Command, client *admin.Client, format string) error {
+	ctx, cancel := withTimeout(cmd, requestTimeout)
+	defer cancel()
+	r, err := client.Fleet(ctx)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if format == "json" {
+		return printJSON(out, r)
+	}
+	v := newStatusView(out)
+	v.fleet(r)
+	_, err = io.WriteString(out, v.String())
+	return err
+}
+
+// fleet writes the whole fleet. The columns are as wide as the names: they are to be
+// searched.
+func (v *statusView) fleet(r admin.FleetReport) {
+	v.now = r.Time
+	v.line(r.Summary())
+	g := grid{head: []string{"HOST", "STATE", "SEEN", "VERSION", "CONFIG", "PID"}, right: -1}
+	for _, p := range r.WorstFirst() {
+		colour, config := "", orDash(admin.ShortHash(p.Config))
+		switch {
+		case p.Gone, len(p.Lost) > 0:
+			colour = red
+		case p.Alone, p.ConfigDiffers:
+			colour = yellow
+		}
+		if p.ConfigDiffers {
+			config += " differs"
+		}
+		host := p.Host
+		if p.Here {
+			host += " (here)"
+		}
+		g.add(colour, host, p.State(), v.since(p.LastSeen), p.Version, config, fmt.Sprint(p.PID))
+		if len(p.Lost) > 0 {
+			g.note("lost: " + strings.Join(p.Lost, ", "))
+		}
+	}
+	v.line("")
+	v.grid(g)
+	v.fleetBudgets(r)
+}
+
+// fleetBudgets writes what all hosts share: budgets and verdicts.
+func (v *statusView) fleetBudgets(r admin.FleetReport) {
+	if len(r.Budgets) > 0 {
+		g := grid{head: []string{"EXIT", "EXCHANGE", "KIND", "LIMIT", "USED", "OPEN"}, right: 4}
+		for _, b := range r.Budgets {
+			g.add("", cutName(b.Exit, exchangeWidth), cutName(orDash(b.Exchange), exchangeWidth), orDash(b.Kind), b.Limit, fmt.Sprint(b.Used), fmt.Sprint(b.Open))
+			switch old := v.now.Sub(b.Heard); {
+			case b.Heard.IsZero():
+				g.note("Redis has not said yet what of it is used")
+			case old > 10*time.Second:
+				g.note("as Redis said " + printable.Span(old) + " ago")
+			case b.Differs:
+				g.note("hosts have different limits: the smallest holds")
+			}
+		}
+		v.line("")
+		v.grid(g)
+	}
+	if len(r.Verdicts) > 0 {
+		g := grid{head: []string{"EXIT", "EXCHANGE", "KIND", "VERDICT", "LEFT", "FROM"}, right: -1}
+		for _, x := range r.Verdicts {
+			g.add("", cutName(x.Exit, exchangeWidth), cutName(x.Exchange, exchangeWidth), x.Kind, x.Verdict, shortTime(x.Until.Sub(v.now)), x.From)
+		}
+		v.line("")
+		v.grid(g)
+	}
 }
 
 // What is shown without a terminal, and the least that a terminal is taken to have.

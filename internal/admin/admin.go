@@ -30,7 +30,8 @@ type Options struct {
 	Feeds    func() feed.Report // for /api/v1/feeds
 	Journal  *event.Journal     // for /api/v1/events; nil: an empty one
 
-	Config func() ConfigReport // for /api/v1/config
+	Config func() ConfigReport                // for /api/v1/config
+	Fleet  func(context.Context) *FleetReport // for /api/v1/fleet; nil, or returns nil: this host is alone
 
 	// Close ends the tunnels that match, spread evenly over a time, and returns how
 	// many they are; with dryRun it only counts. It does not wait for over. nil: not

@@ -37,6 +37,7 @@ func (s *Server) table() map[string]endpoint {
 		"/api/v1/events":  {method: http.MethodGet, serve: s.events},
 		"/api/v1/route":   {method: http.MethodGet, serve: s.route},
 		"/api/v1/config":  {method: http.MethodGet, serve: s.config},
+		"/api/v1/fleet":   {method: http.MethodGet, serve: s.fleet},
 		"/-/reload":       {method: http.MethodPost, serve: s.reload, takes: []string{"dry_run"}},
 		"/-/upgrade":      {method: http.MethodPost, serve: s.upgrade, takes: []string{"move"}},
 		"/-/drain":        {method: http.MethodPost, serve: s.drain, takes: []string{"upstream", "exchange"}},
@@ -214,12 +215,12 @@ func (s *Server) streamStatus(w http.ResponseWriter, r *http.Request) {
 }
 
 // page serves the status to a browser: problems first.
-func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	st := s.o.Status()
 	st.Time = cmp.Or(st.Time, time.Now())
 	st.Upstreams = slices.Clone(st.Upstreams)
 	slices.SortStableFunc(st.Upstreams, func(a, b Upstream) int { return rank(b) - rank(a) })
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", pagePolicy)
-	_, _ = w.Write([]byte(writePage(&st)))
+	_, _ = w.Write([]byte(writePage(&st, s.fleetReport(r.Context()))))
 }

@@ -32,7 +32,7 @@ func (m *markup) add(format string, args ...any) {
 }
 
 // writePage returns page.html with what it shows.
-func writePage(st *Status) string {
+func writePage(st *Status, fleet *FleetReport) string {
 	now := st.Time
 	title, news := "proxyd: ok", st.Problems()
 	if len(news) > 0 {
@@ -43,6 +43,7 @@ func writePage(st *Status) string {
 	sections.upstreams(st)
 	sections.tunnels(st)
 	sections.budgets(st)
+	sections.fleet(fleet)
 	sections.process(st)
 	return strings.NewReplacer(
 		"{{version}}", html.EscapeString(st.Version), "{{now}}", now.Format("2006-01-02T15:04:05.000Z07:00"), "{{second}}", now.Format(time.RFC3339), "{{clock}}", now.Format(time.TimeOnly),

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -86,7 +87,13 @@ func (d *Daemon) fleetOptions(c config.Fleet) fleet.Options {
 		URL: c.Redis.Reveal(), Name: c.Name, Hosts: c.Hosts, Host: name, Table: d.budgets(), Called: d.metrics.FleetCall,
 		Board: fleet.Board{Own: d.ownVerdicts, Others: d.takeVerdicts, Hint: d.takeHint},
 		Row: func() fleet.Host {
-			return fleet.Host{PID: os.Getpid(), Version: d.options.Version, Config: d.file.Load().hash()}
+			row := fleet.Host{PID: os.Getpid(), Version: d.options.Version, Config: d.file.Load().hash()}
+			for _, e := range withOlder(d.feeds.Exchanges(), d.upgrade.others.processes()) {
+				if e.State.Bad() {
+					row.Lost = append(row.Lost, cmp.Or(e.Exchange, "other hosts")+" "+e.Kind)
+				}
+			}
+			return row
 		},
 	}
 }
@@ -149,6 +156,34 @@ func (d *Daemon) fleetRow() *admin.Fleet {
 	}
 	s := f.State()
 	return &admin.Fleet{Used: s.Used, Since: s.Since, Hosts: s.Hosts, Why: s.Why}
+}
+
+// fleetReport returns the whole fleet, nil without one.
+func (d *Daemon) fleetReport(ctx context.Context) *admin.FleetReport {
+	f := d.fleet.current.Load()
+	if f == nil {
+		return nil
+	}
+	s := f.State()
+	r := &admin.FleetReport{Name: d.snapshot.Load().Config().Fleet.Name, Used: s.Used, Since: s.Since, Why: s.Why}
+	hosts, err := f.Hosts(ctx)
+	if r.Time = time.Now(); err != nil {
+		r.Problem = "Redis does not answer"
+	}
+	for _, h := range hosts {
+		r.Processes = append(r.Processes, admin.FleetProcess{
+			Host: h.Host, PID: h.PID, Version: h.Version, Config: h.Config, Lost: h.Lost, LastSeen: h.LastSeen, Gone: h.Gone, Retired: h.Retired, Alone: h.Alone, Here: h.Here,
+		})
+	}
+	for _, t := range f.Totals() {
+		r.Budgets = append(r.Budgets, admin.FleetBudget{
+			Exit: t.Budget.Exit, Exchange: t.Budget.Exchange, Kind: t.Budget.Kind, Limit: limitWords(t.Limits), Used: t.Used, Open: t.Open, Heard: t.Heard, Differs: t.Differs,
+		})
+	}
+	for _, v := range f.Verdicts() {
+		r.Verdicts = append(r.Verdicts, admin.FleetVerdict{Exit: v.Exit, Exchange: v.Exchange, Kind: v.Kind, Verdict: v.Word, Until: v.Until, Text: v.Text, From: v.Host})
+	}
+	return r
 }
 
 // exitTable is which upstreams leave by which exits, of those that the file names: only

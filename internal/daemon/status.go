@@ -155,6 +155,7 @@ func (d *Daemon) newAdmin(ctx context.Context) *admin.Server {
 		Feeds:    d.feedReport,
 		Journal:  d.journal,
 		Config:   d.configReport,
+		Fleet:    d.fleetReport,
 		Reload:   func(_ context.Context, dryRun bool) admin.Report { return d.Reload(ByAdmin, dryRun) },
 		Upgrade: func(_ context.Context, move bool, progress func(string)) error {
 			return d.Upgrade(ctx, move || d.snapshot.Load().Config().Upgrade.Tunnels == "move", progress)

@@ -1,7 +1,7 @@
 -- A process' sign of life for the whole fleet.
--- KEYS  1 the registry's hash, 2 processes by the end of their lease, 3 process -> its row,
---       4 those that are retired, by the end of their lease
--- ARGV  process, lease, settled time of feeding, 1 if it is retired, its row, 1 if it ends
+-- KEYS  1 the registry's hash, 2 processes by the end of their lease, 3 those that are
+--       retired, by the end of their lease
+-- ARGV  process, lease, settled time of feeding, 1 if it is retired, 1 if it ends
 -- All times in µs.
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -15,22 +15,18 @@ if known[1] ~= run then
 end
 local last = tonumber(known[3] or now)
 redis.call('HSET', KEYS[1], 'last', now)
-for _, key in ipairs({KEYS[2], KEYS[4]}) do
+for _, key in ipairs({KEYS[2], KEYS[3]}) do
   for _, q in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now)) do
     if now - last > 3000000 and tonumber(redis.call('ZSCORE', key, q)) > last then
       redis.call('ZADD', key, now + lease, q) -- nobody could call
     else
       redis.call('ZREM', key, q)
-      redis.call('HDEL', KEYS[3], q)
     end
   end
 end
 redis.call('ZREM', KEYS[2], p)
-redis.call('ZREM', KEYS[4], p)
-if ARGV[6] == '1' then
-  redis.call('HDEL', KEYS[3], p)
-else
-  redis.call('ZADD', ARGV[4] == '1' and KEYS[4] or KEYS[2], now + lease, p)
-  redis.call('HSET', KEYS[3], p, ARGV[5])
+redis.call('ZREM', KEYS[3], p)
+if ARGV[5] ~= '1' then
+  redis.call('ZADD', ARGV[4] == '1' and KEYS[3] or KEYS[2], now + lease, p)
 end
 return {now, run, math.max(0, feeding - now), redis.call('ZCARD', KEYS[2])}

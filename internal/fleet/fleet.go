@@ -40,7 +40,7 @@ type Options struct {
 	Host  string // this machine's name
 	Table *limit.Table
 	Row   func() Host // for the registry, once a second; may be nil
-	Board Board       // for verdicts, which are not shared if Others is nil
+	Board Board       // for verdicts; those of nil are not called
 
 	Called func(ok bool, took time.Duration) // after each call; it must not block
 }
@@ -64,6 +64,7 @@ type Fleet struct {
 	client  *client
 	kick    chan struct{}
 	board   *board
+	rows    rows
 
 	mu       sync.Mutex
 	state    State
@@ -157,11 +158,9 @@ func (f *Fleet) Join(ctx context.Context) {
 // Run keeps the process one of the fleet until ctx ends.
 func (f *Fleet) Run(ctx context.Context) {
 	defer func() { _ = f.client.close() }() // nothing is left to lose
-	if f.o.Board.Others != nil {
-		var sharing sync.WaitGroup
-		defer sharing.Wait()
-		sharing.Go(func() { f.share(ctx) }) // ends with ctx
-	}
+	var sharing sync.WaitGroup
+	defer sharing.Wait()
+	sharing.Go(func() { f.share(ctx) }) // ends with ctx
 	for ctx.Err() == nil {
 		if f.State().Used {
 			f.together(ctx)

@@ -149,15 +149,17 @@ func slack(word string) time.Duration {
 func (f *Fleet) share(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	offered := time.Time{}
+	defer f.hideRow(ctx)
+	last := time.Time{}
 	for {
-		changed, err := f.look(ctx)
+		due := time.Since(last) >= time.Second
+		changed, err := f.look(ctx, due)
 		if ctx.Err() != nil {
 			return
 		}
-		if now := time.Now(); changed || err == nil && now.Sub(offered) >= time.Second {
+		if now := time.Now(); changed || due {
 			f.offer(now)
-			offered = now
+			last = now
 		}
 		if err != nil {
 			select {
@@ -173,6 +175,13 @@ func (f *Fleet) share(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// hideRow removes this process' row, if Redis answers at once.
+func (f *Fleet) hideRow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTime) // ctx has ended
+	defer cancel()
+	_ = f.pipe(ctx, func(eval evaluate) []*redis.Cmd { return []*redis.Cmd{f.showRow(eval, true)} }) // else it is shown for a while
 }
 
 // offer passes on what others have found.
@@ -194,11 +203,14 @@ func (f *Fleet) offer(now time.Time) {
 		}
 	}
 	b.mu.Unlock()
-	f.o.Board.Others(list)
+	if f.o.Board.Others != nil && !b.seen.IsZero() {
+		f.o.Board.Others(list)
+	}
 }
 
-// look says what waits, and hears what is new. changed: what others have found has.
-func (f *Fleet) look(ctx context.Context) (changed bool, err error) {
+// look says what waits and, with row, that this process lives, and hears what is new.
+// changed: what others have found has.
+func (f *Fleet) look(ctx context.Context, row bool) (changed bool, err error) {
 	b := f.board
 	b.mu.Lock()
 	posts := b.posts
@@ -211,7 +223,7 @@ func (f *Fleet) look(ctx context.Context) (changed bool, err error) {
 	b.mu.Unlock()
 	heard := map[pair]bool{}
 	for first := true; ; first = false {
-		rows, id, err := f.lookOnce(ctx, version, posts)
+		rows, id, err := f.lookOnce(ctx, version, posts, row && first)
 		if err != nil {
 			b.mu.Lock()
 			for p, x := range posts { // again, unless there is something newer
@@ -255,6 +267,9 @@ func (f *Fleet) look(ctx context.Context) (changed bool, err error) {
 
 // sayAll says all that this process has found and still holds.
 func (f *Fleet) sayAll() {
+	if f.o.Board.Own == nil {
+		return
+	}
 	for _, v := range f.o.Board.Own() {
 		f.board.mu.Lock()
 		delete(f.board.known, pair{v.Exit, v.Exchange, v.Kind})
@@ -286,14 +301,14 @@ func (f *Fleet) hear(r boardRow) (changed bool) {
 	b.known[r.pair] = r.posted
 	hint := r.Word == Ejected && !own && (!known || old.version != r.version)
 	b.mu.Unlock()
-	if hint {
+	if hint && f.o.Board.Hint != nil {
 		f.o.Board.Hint(r.Verdict)
 	}
 	return !own || known && old.process != f.id
 }
 
 // lookOnce makes one call.
-func (f *Fleet) lookOnce(ctx context.Context, version string, posts map[pair]post) (rows []boardRow, id string, err error) {
+func (f *Fleet) lookOnce(ctx context.Context, version string, posts map[pair]post, row bool) (rows []boardRow, id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	prefix := "proxyd:" + f.o.Name + ":{fleet}:verdicts"
@@ -316,6 +331,9 @@ func (f *Fleet) lookOnce(ctx context.Context, version string, posts map[pair]pos
 	start := time.Now()
 	err = f.pipe(ctx, func(eval evaluate) []*redis.Cmd {
 		cmd = eval(verdictsScript, keys, args)
+		if row {
+			return []*redis.Cmd{f.showRow(eval, false), cmd}
+		}
 		return []*redis.Cmd{cmd}
 	})
 	if err != nil {

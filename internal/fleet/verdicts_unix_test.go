@@ -105,14 +105,20 @@ func TestVerdictHoldsForAllHosts(t *testing.T) {
 	late.eventually(t, 2*time.Second, strings.Replace(heardOfA, "geoblocked", "rate_limited", 1))
 }
 
-func TestVerdictOutlivesRedisAndEndsAtItsTime(t *testing.T) {
-	t.Parallel()
-	t.Cleanup(func() { // the library goes on to dial for a second
+// awaitLibrary waits at the end of a test for the library, which goes on to dial for a
+// second.
+func awaitLibrary(t *testing.T) {
+	t.Cleanup(func() {
 		testkit.Eventually(t, testkit.Patience, "the library has ended", func() bool {
 			stacks := make([]byte, 1<<20)
 			return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "tryDial")
 		})
 	})
+}
+
+func TestVerdictOutlivesRedisAndEndsAtItsTime(t *testing.T) {
+	t.Parallel()
+	awaitLibrary(t)
 	r := testkit.StartRedis(t)
 	a, b := newHostBoard(t, r.URL(), "a"), newHostBoard(t, r.URL(), "b")
 	v := geoblocked(3 * time.Second)

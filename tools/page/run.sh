@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 PURPOSE=page
 . .ci/packages
-need chromium=chromium
+need chromium=chromium redis-server=redis-server
 
 cd tools
 "${GO:-go}" vet ./...

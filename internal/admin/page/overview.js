@@ -28,6 +28,7 @@ export function overview(s) {
       : folded(s, 'upstream', byUse(upstreams), (u) => u.bad || u.state || (u.verdicts || []).some((v) => v.verdict !== 'ok'), 'fine', (list) => upstreamTable(list, st))),
     notable.length > 0 && section('latest', 'Latest warnings', h('a', { href: '#/events' }, 'all events'), eventTable(notable, st)),
     (st.budgets || []).length > 0 && section('budgets', 'Budgets', '', folded(s, 'budget', st.budgets, (b) => !b.watched || b.remaining === 0 || b.refused > 0, 'published by the exchange, watched only', budgetTable, 0)),
+    s.fleet && section('fleet', 'Fleet', fleetNote(s.fleet), fleetParts(s)),
     section('process', 'This process', '', processFacts(st)),
   ];
 }
@@ -140,7 +141,7 @@ function upstreamTable(list, st) {
 // verdictWords writes a verdict with how long it has held, and what is left of it.
 export function verdictWords(v, now) {
   const left = isTime(v.until) ? `, ${span((Date.parse(v.until) - now) / 1000)} left` : '';
-  return `${v.verdict} (for ${age(v.since, now)}${left})`;
+  return `${v.verdict} (for ${age(v.since, now)}${left}${v.from ? `; found by host ${v.from}` : ''})`;
 }
 
 export function budgetTable(list) {
@@ -150,6 +151,49 @@ export function budgetTable(list) {
     key: `${b.exit}/${b.exchange || ''}/${b.kind || ''}/${b.limit}`, bad: b.remaining === 0 && !b.watched,
     cells: [b.exit, b.exchange ? [exchangeLink(b.exchange), ' ', h('span', { class: 'dim' }, b.kind)] : 'all', b.limit + (b.whole ? ` (of ${b.whole})` : '') + (b.watched ? ' (watched only)' : ''),
       String(b.remaining), String(b.open), String(b.queued), String(b.refused)],
+  })));
+}
+
+const ofNote = (p) => Boolean(p.gone || p.alone || p.config_differs || (p.lost || []).length > 0);
+
+// fleetNote says how many processes there are, and of how many there is something to say.
+function fleetNote(f) {
+  const some = (of, words) => { const n = f.processes.filter(of).length; return n > 0 && `${n} ${words}`; };
+  return [f.name, count(f.processes.filter((p) => !p.gone).length, 'process', 'processes'), some((p) => p.gone, 'gone'), some((p) => p.config_differs, 'with another configuration'),
+    some((p) => (p.lost || []).length > 0, 'with lost exchanges')].filter(Boolean).join(' · ');
+}
+
+// fleetParts shows all hosts. Their names and texts are their own: they are text, and
+// lead nowhere.
+function fleetParts(s) {
+  const f = s.fleet;
+  const words = (p) => [p.host, p.version, p.config, ...(p.lost || [])].join(' ').toLowerCase();
+  const list = f.processes.filter((p) => words(p).includes(s.filter.toLowerCase()));
+  return [
+    f.problem && h('p', { class: 'warn' }, `As they were last read: ${f.problem}.`),
+    !f.redis_used && h('p', { class: 'warn' }, `Redis is not used here: ${f.why}.`),
+    folded(s, 'process', list.toSorted((a, b) => Number(ofNote(b)) - Number(ofNote(a))), ofNote, 'fine', (some) => fleetTable(some, f)),
+    f.budgets.length > 0 && table('Shared budgets', [
+      { name: 'Exit' }, { name: 'Exchange' }, { name: 'Limit' }, { name: 'Used by all', number: true }, { name: 'Open at all', number: true },
+    ], f.budgets.map((b) => ({
+      key: `${b.exit}/${b.exchange || ''}/${b.kind || ''}`,
+      cells: [b.exit, b.exchange ? [exchangeLink(b.exchange), ' ', h('span', { class: 'dim' }, b.kind)] : 'all', b.limit + (b.differs ? ' (hosts differ)' : ''), String(b.used), String(b.open)],
+    }))),
+    f.verdicts.length > 0 && table('Verdicts of all hosts', [{ name: 'Exit' }, { name: 'Exchange' }, { name: 'Verdict' }, { name: 'Found by' }, { name: 'Left', number: true }], f.verdicts.map((v) => ({
+      key: `${v.exit}/${v.exchange}/${v.kind}`,
+      cells: [v.exit, [v.exchange, ' ', h('span', { class: 'dim' }, v.kind)], [v.verdict, v.text && h('div', { class: 'dim' }, v.text)], v.from, span((Date.parse(v.until) - Date.parse(f.time)) / 1000)],
+    }))),
+  ];
+}
+
+function fleetTable(list, f) {
+  const state = (p) => (p.gone ? ['gone', 'bad'] : p.retired ? ['retired', 'dim'] : p.alone ? ['own share', 'warn'] : ['ok', 'ok']);
+  return table('Processes of the fleet', [
+    { name: 'Host' }, { name: 'State' }, { name: 'Lost' }, { name: 'Version' }, { name: 'Configuration' }, { name: 'Last seen', number: true },
+  ], list.map((p) => ({
+    key: `${p.host}/${p.pid}/${p.config}`, bad: p.gone || (p.lost || []).length > 0,
+    cells: [[p.host, ' ', h('span', { class: 'dim' }, `pid ${p.pid}${p.here ? ', this one' : ''}`)], h('span', { class: `state ${state(p)[1]}` }, state(p)[0]),
+      (p.lost || []).length > 0 && h('span', { class: 'bad' }, p.lost.join(', ')), p.version, [h('code', null, p.config.slice(0, 8)), p.config_differs && h('span', { class: 'warn' }, ' differs')], ago(p.last_seen, Date.parse(f.time))],
   })));
 }
 

@@ -8,6 +8,7 @@ import { configView, exchangeView, upstreamView } from './details.js';
 
 const staleAfter = 5000; // ms without a status; one comes each second
 const askEvery = 2000; // ms, where there is no stream
+const askFleet = 3000; // ms
 const askHidden = 10000; // ms, while nobody looks; a browser may make a minute of it
 const staleHidden = 90000; // ms
 const keepEvents = 2000;
@@ -17,7 +18,7 @@ const at = (id) => document.getElementById(id);
 const version = document.documentElement.dataset.version;
 
 const s = {
-  status: null, feeds: [], events: [], eventsNote: '', config: null, configNote: '', tunnels: { list: [], note: '' },
+  status: null, feeds: [], events: [], eventsNote: '', config: null, configNote: '', tunnels: { list: [], note: '' }, fleet: null,
   filter: '', eventFilter: { severity: 'info', text: '' },
   setFilter(text) { s.filter = text; draw(); },
   setEventFilter(f) { s.eventFilter = f; draw(); },
@@ -27,6 +28,7 @@ let received = performance.now(); // when the last status came; at first, when t
 let lost = null; // since when there is no connection, and why
 let announced = '';
 let configKey = '';
+let fleetAsked = -Infinity; // when the fleet was last asked for
 
 // The connection. A browser opens at most six to one address, for all its tabs, and
 // a stream keeps one: a tab that nobody looks at has none, or the seventh would never
@@ -183,6 +185,16 @@ async function loadFeeds() {
   }
 }
 
+async function loadFleet() {
+  fleetAsked = performance.now();
+  try {
+    s.fleet = await get('/api/v1/fleet');
+    draw();
+  } catch {
+    s.fleet = null; // it may have left the configuration; the status says when the connection is lost
+  }
+}
+
 // follow asks again for what a view shows beside the status, where that has changed.
 function follow() {
   const [view] = route();
@@ -193,6 +205,8 @@ function follow() {
     loadConfig();
   }
   if ((view === 'exchange' || view === 'upstream')) loadFeeds();
+  if (!s.status.fleet) s.fleet = null;
+  else if (view === '' && !document.hidden && performance.now() - fleetAsked > askFleet) loadFleet();
 }
 
 // The views.

@@ -21,6 +21,9 @@
 // loss, which this process had not heard of; and what a process that alone is cut off
 // uses of its share before the others keep it free, and after its lease has ended.
 //
-// The registry (registry.go) is one row for each process. It is where what concerns the
-// whole fleet and no budget belongs.
+// # Verdicts, and the list of hosts
+//
+// What an exchange answers to one process about an exit is said to all (verdicts.go),
+// and so is who there is (registry.go). This goes on beside the budgets, with a Redis
+// too that is too slow for these. What other processes have written is not trusted.
 package fleet

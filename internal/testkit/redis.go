@@ -54,7 +54,9 @@ func (r *Redis) Start() {
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	Eventually(r.t, Patience, "redis-server answers", func() bool { return strings.HasPrefix(r.Do("PING"), "+PONG") || strings.HasPrefix(r.Do("PING"), "-NOAUTH") })
+	Eventually(r.t, Patience, "redis-server answers", func() bool {
+		return strings.HasPrefix(r.Do("PING"), "+PONG") || strings.HasPrefix(r.Do("PING"), "-NOAUTH")
+	})
 }
 
 // Do sends one command of plain words, and returns what comes at once of the answer, as

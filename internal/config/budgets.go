@@ -270,65 +270,6 @@ func (b *builder) fleet(r *raw.Fleet) (f Fleet) {
 	return f
 }
 
-// redisURL returns the URL of a Redis, and the same with what may be secret masked. No
-// error repeats a part of it.
-func (b *builder) redisURL(key, text string) (address Secret, shown string) {
-	before := len(b.errs)
-	parts := b.pieces(key, text)
-	if len(b.errs) > before {
-		return Secret{}, ""
-	}
-	var whole strings.Builder
-	for _, p := range parts {
-		switch {
-		case !p.secret, len(parts) == 1:
-			whole.WriteString(p.text)
-		default:
-			whole.WriteString(strings.ReplaceAll(url.QueryEscape(p.text), "+", "%20"))
-		}
-	}
-	s := strings.TrimSpace(whole.String())
-	if b.missingOK && len(parts) == 1 && parts[0].secret {
-		s = "redis://secret.invalid"
-	}
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Hostname() == "" || hasControl(s):
-		b.errorf(key, "write it as redis://:${REDIS_PASSWORD}@HOST:6379", "is not the URL of a Redis")
-		return Secret{}, ""
-	case u.Scheme != "redis" && u.Scheme != "rediss":
-		b.errorf(key, "use redis://, or rediss:// with TLS; see docs/fleet.md for Sentinel and Cluster", "must begin with redis:// or rediss://")
-		return Secret{}, ""
-	case u.Fragment != "":
-		b.errorf(key, "write # as %23 in a password", "has a # in it")
-		return Secret{}, ""
-	}
-	if password, ok := u.User.Password(); ok && password != "" && len(parts) == 1 && !parts[0].secret {
-		b.noteLiteral(key)
-	}
-	return NewSecret(s), maskedRedis(u)
-}
-
-// maskedRedis returns a URL without its credentials.
-func maskedRedis(u *url.URL) string {
-	shown := u.Scheme + "://"
-	if u.User != nil {
-		shown += "***@"
-	}
-	shown += u.Host + u.EscapedPath()
-	for i, part := range strings.Split(u.RawQuery, "&") {
-		name, value, _ := strings.Cut(part, "=")
-		if name == "" {
-			continue
-		}
-		if name != "master_name" && name != "addr" && name != "skip_verify" && name != "db" && value != "" {
-			part = name + "=***"
-		}
-		shown += map[bool]string{true: "?", false: "&"}[i == 0] + part
-	}
-	return shown
-}
-
 // checkShared refuses shared budgets without what they need: a fleet, and exits that
 // mean the same on each host.
 func (b *builder) checkShared(c *Config) {

@@ -63,14 +63,7 @@ func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
 	prefix := f.prefix(x.name)
 	index := map[limit.Key]int{}
 	c.keys = []string{prefix + "exit", prefix + "step", prefix + "lease", prefix + "hosts"}
-	asked := map[limit.Key]bool{}
-	for _, q := range questions {
-		for _, a := range q.asks {
-			for _, k := range a.Keys {
-				asked[k] = true
-			}
-		}
-	}
+	asked := keysOf(questions)
 	for _, e := range x.entries {
 		if !e.limits.IsSet() && e.open == 0 && !asked[e.key] {
 			continue // no longer shared
@@ -118,6 +111,19 @@ func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
 	c.args[at] = len(c.asks)
 	x.dirty = false
 	return c
+}
+
+// keysOf returns the budgets that questions are about.
+func keysOf(questions []question) map[limit.Key]bool {
+	asked := map[limit.Key]bool{}
+	for _, q := range questions {
+		for _, a := range q.asks {
+			for _, k := range a.Keys {
+				asked[k] = true
+			}
+		}
+	}
+	return asked
 }
 
 func (c *call) add(args ...any) { c.args = append(c.args, args...) }

@@ -65,7 +65,7 @@ func TestTLS(t *testing.T) {
 	url := "rediss://:geheim@127.0.0.1:" + port
 	m := newMember(t, url, window, func(o *Options) { o.Hosts = 1 })
 	if s := m.fleet.State(); s.Used || !strings.Contains(s.Why, "certificate") {
-		t.Errorf("a certificate of nobody's: %+v", s)
+		t.Errorf("a certificate that is not trusted: %+v", s)
 	}
 	m = newMember(t, url+"?skip_verify=true", window, func(o *Options) { o.Hosts = 1 })
 	testkit.Eventually(t, testkit.Patience, "it is used", func() bool { return m.fleet.State().Used })

@@ -302,7 +302,7 @@ func TestScriptGivesBackWhatADeadProcessHeld(t *testing.T) {
 	}
 }
 
-// While nobody can call, nobody's lease ends.
+// A lease does not end while no process can call.
 func TestScriptEndsNoLeaseAfterAStandstill(t *testing.T) {
 	t.Parallel()
 	r := testkit.StartRedis(t)

@@ -41,7 +41,7 @@ func (f *Fleet) report(why string, far bool) {
 
 // away looks for Redis until it can be used again, or ctx ends.
 func (f *Fleet) away(ctx context.Context) {
-	start, quick := time.Now(), 0
+	start, quick, probes := time.Now(), 0, 0
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
@@ -54,6 +54,9 @@ func (f *Fleet) away(ctx context.Context) {
 		case <-ticker.C:
 		}
 		took, err := f.probe(ctx)
+		if probes++; err == nil && probes%beatAll == 1 {
+			f.hold(ctx)
+		}
 		switch {
 		case err != nil || took >= quickTime:
 			f.mu.Lock()
@@ -95,6 +98,30 @@ func (f *Fleet) called(ok bool, took time.Duration) {
 	if f.o.Called != nil {
 		f.o.Called(ok, took)
 	}
+}
+
+// hold has the others keep this process' share free, as far as Redis can be reached.
+func (f *Fleet) hold(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	f.mu.Lock()
+	hosts := max(1, f.shareHosts())
+	var prefixes []string
+	for _, x := range f.exits {
+		if !f.retired && !x.idle(time.Now()) {
+			prefixes = append(prefixes, f.prefix(x.name))
+		}
+	}
+	f.mu.Unlock()
+	if len(prefixes) == 0 {
+		return
+	}
+	_ = f.pipe(ctx, func(eval evaluate) (list []*redis.Cmd) { // else they keep it free until the lease ends
+		for _, p := range prefixes {
+			list = append(list, eval(holdScript, []string{p + "step", p + "lease", p + "hosts"}, []any{f.process, leaseTime.Microseconds(), hosts}))
+		}
+		return list
+	})
 }
 
 // comeBack begins to use Redis. It is to know what this process holds before it grants
@@ -202,7 +229,7 @@ func (f *Fleet) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTime) // ctx has ended
 	defer cancel()
 	f.mu.Lock()
-	f.retired = true
+	f.retired, f.left = true, true
 	var calls []*call
 	for _, x := range f.exits {
 		calls = append(calls, f.newCall(x, nil, time.Now().Add(callTime)))

@@ -18,6 +18,9 @@ var callText string
 //go:embed feed.lua
 var feedText string
 
+//go:embed hold.lua
+var holdText string
+
 //go:embed beat.lua
 var beatText string
 
@@ -26,6 +29,7 @@ var (
 	callScript = newScript(callText)
 	feedScript = newScript(feedText)
 	beatScript = newScript(beatText)
+	holdScript = newScript(holdText)
 )
 
 type script struct{ text, sha string }
@@ -86,7 +90,11 @@ func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
 	if x.step = inStepTime; time.Since(x.used) < activeTime {
 		x.step = activeStep
 	}
-	c.add(f.process, f.clock.at(until), leaseTime.Microseconds(), x.step.Microseconds(), max(1, f.shareHosts()), feedTime.Microseconds(), x.run, registry, retired, prefix, len(c.entries))
+	lease := leaseTime
+	if f.left {
+		lease = time.Millisecond
+	}
+	c.add(f.process, f.clock.at(until), lease.Microseconds(), x.step.Microseconds(), max(1, f.shareHosts()), feedTime.Microseconds(), x.run, registry, retired, prefix, len(c.entries))
 	var ops []any
 	for i, e := range c.entries {
 		c.add(e.name(), e.limits.Connects, e.limits.Per.Microseconds(), e.limits.MaxConnections, c.open[i])

@@ -51,13 +51,10 @@ local last = tonumber(known[3] or now)
 redis.call('HSET', KEYS[1], 'last', now)
 
 -- Leases. After a time in which nobody could call, nobody has failed to.
-local ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)
-if #ended > 0 and now - last > GAP then
-  for _, q in ipairs(ended) do
-    if tonumber(redis.call('ZSCORE', KEYS[3], q)) > last then redis.call('ZADD', KEYS[3], now + lease, q) end
-  end
-  ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)
+if now - last > GAP then
+  for _, q in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], last, '+inf')) do redis.call('ZADD', KEYS[3], now + lease, q) end
 end
+local ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)
 for _, q in ipairs(ended) do
   redis.call('ZREM', KEYS[3], q)
   redis.call('ZREM', KEYS[2], q)

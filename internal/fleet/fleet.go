@@ -70,6 +70,7 @@ type Fleet struct {
 	state    State
 	seen     bool // Redis has been used
 	retired  bool // the next process of this host grants
+	left     bool // this process is about to end, or no longer one of the fleet
 	joining  bool // Redis is about to be used: what is taken from now on is not in what it was fed
 	hosts    int  // processes that grant, as last seen; 0: never
 	run      string

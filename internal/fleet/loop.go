@@ -277,12 +277,28 @@ func (f *Fleet) take(c *call, r reply, now time.Time) {
 	}
 }
 
+// disown has Redis forget, when it is heard again, what it may have granted unheard.
+func (f *Fleet) disown(questions []question) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, q := range questions {
+		for _, a := range q.asks {
+			for _, k := range a.Keys {
+				if e := f.entries[k]; e != nil {
+					e.say("u", f.slotID(a.ID))
+				}
+			}
+		}
+	}
+}
+
 // giveUp answers questions: Redis cannot.
 func (f *Fleet) giveUp(questions []question) {
 	f.mu.Lock()
 	questions = append(questions, f.waiting...)
 	f.waiting = nil
 	f.mu.Unlock()
+	f.disown(questions)
 	for _, q := range questions {
 		answers := make([]limit.Answer, len(q.asks))
 		for i := range answers {

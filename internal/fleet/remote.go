@@ -35,7 +35,7 @@ func (f *Fleet) Tell(n limit.Note) {
 		}
 	}
 	if n.What == limit.Held {
-		f.hold(n, now)
+		f.takeOver(n, now)
 	}
 	if f.state.Used {
 		f.wake()
@@ -44,8 +44,8 @@ func (f *Fleet) Tell(n limit.Note) {
 
 func (f *Fleet) slotID(n uint32) string { return f.id + ":" + strconv.FormatUint(uint64(n), 16) }
 
-// hold takes over what a budget holds that is shared from now on.
-func (f *Fleet) hold(n limit.Note, now time.Time) {
+// takeOver takes over what a budget holds that is shared from now on.
+func (f *Fleet) takeOver(n limit.Note, now time.Time) {
 	e := f.entryOf(n.Keys[0], now)
 	e.open = n.Open
 	if known := f.imported[e.key]; known != nil { // with their ids, from the process before

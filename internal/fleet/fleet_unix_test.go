@@ -187,7 +187,7 @@ func TestAFrozenRedisDelaysNobody(t *testing.T) {
 	if used < 0.97 {
 		t.Errorf("%.1f %% used", 100*used)
 	}
-	slowest := members[3].slowest(t)
+	slowest, losses := members[3].slowest(t), watchLosses(t, members)
 	r.Signal(syscall.SIGSTOP)
 	time.Sleep(3 * time.Second)
 	for i, m := range members {
@@ -204,12 +204,40 @@ func TestAFrozenRedisDelaysNobody(t *testing.T) {
 	stop()
 	most := seen.most(window.Per)
 	t.Logf("at most %d in %s, the longest wait was %v", most, window.Per, longest)
-	if most > window.Connects {
-		t.Errorf("%d in %s", most, window.Per)
+	// One that alone loses Redis, as on a machine that is short of CPU, may use its part
+	// of what was left (docs/fleet.md).
+	more := (losses() - len(members)) * window.Connects / len(members)
+	if bound := window.Connects + max(0, more); most > bound {
+		t.Errorf("%d in %s, and the bound is %d", most, window.Per, bound)
 	}
 	if longest > 50*time.Millisecond+scheduling {
 		t.Errorf("one waited for %v", longest)
 	}
+}
+
+// watchLosses counts how often members lose Redis, until it is called.
+func watchLosses(t *testing.T, members []*member) (losses func() int) {
+	end, done := make(chan struct{}), make(chan int)
+	go func() { // ends with losses
+		used, n := make([]bool, len(members)), 0
+		for {
+			for i, m := range members {
+				now := m.fleet.State().Used
+				if used[i] && !now {
+					n++
+					t.Logf("process %d has lost Redis: %s", i, m.fleet.State().Why)
+				}
+				used[i] = now
+			}
+			select {
+			case <-end:
+				done <- n
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return func() int { close(end); return <-done }
 }
 
 // scheduling is what a loaded machine adds to a wait.

@@ -117,8 +117,14 @@ func TestEightProcessesShareABudget(t *testing.T) {
 	stopCalm()
 	t.Logf("used: %.1f %% before, %.1f %% with two killed, %.1f %% after Redis stood still for 3 s, %.1f %% later; at most %d in %s; the longest of the others took %v",
 		before, killed, frozen, after, exchange.most(per), per, <-calm)
-	if most := exchange.most(per); most > limit {
-		t.Errorf("%d arrived in %s", most, per)
+	losses := -8 // each of those that are left loses Redis once
+	for _, p := range hosts {
+		losses += strings.Count(p.Log.String(), "Redis is not used")
+	}
+	// One that alone loses Redis, on a machine that is short of CPU, may use its part of what was left.
+	bound := limit + max(0, losses)*limit/8
+	if most := exchange.most(per); most > bound {
+		t.Errorf("%d arrived in %s, and the bound is %d", most, per, bound)
 	}
 	if before < 97 || after < 97 {
 		t.Errorf("%.1f %% and %.1f %% of the budget were used", before, after)

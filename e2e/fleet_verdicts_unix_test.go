@@ -7,7 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,6 +132,16 @@ func TestPlainAnswerOfOneHostHoldsForAll(t *testing.T) {
 	if m := b.admin(t, b.socket, "/metrics"); strings.Count(m, "proxyd_upstream_verdict{") != 2 || strings.Contains(m, "nowhere") || strings.Contains(m, "forger") {
 		t.Error("names that the configuration does not know are in the metrics")
 	}
+	text, err := os.ReadFile(b.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saving(regexp.MustCompile("(?m)^fleet: .*$").ReplaceAllString(string(text), ""))(t, b.File)
+	b.signal(t, syscall.SIGHUP, reloaded)
+	testkit.Eventually(t, testkit.Patience, "without a fleet nothing of others holds", func() bool {
+		return !strings.Contains(b.admin(t, b.socket, "/metrics"), "proxyd_upstream_verdict{")
+	})
+	b.leaves(t, "api.binance.com", "first")
 	if strings.Contains(a.Log.String(), "through first: geoblocked, before: ok; HTTP 451 to a plain request; found by") {
 		t.Errorf("it came back to its own host:\n%s", a.Log)
 	}

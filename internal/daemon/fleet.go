@@ -66,6 +66,9 @@ func (d *Daemon) setFleet(c config.Fleet) {
 	if stop != nil { // after the next one has joined: what is shared stays so
 		stop()
 	}
+	if c == (config.Fleet{}) {
+		d.takeVerdicts(nil) // of others there are none any more
+	}
 }
 
 // endFleet takes this process out of the fleet.
@@ -268,12 +271,10 @@ func (d *Daemon) takeVerdicts(list []fleet.Verdict) {
 			u.OfferVerdict(v.Exchange, kind, upstream.Verdict{Word: upstream.Word(v.Word), Until: v.Until, Text: v.Text, From: v.Host})
 		}
 	}
-	for _, upstreams := range t.upstreams {
-		for _, u := range upstreams {
-			for _, v := range u.BadVerdicts() {
-				if v.Verdict.From != "" && !held[pair{u.Name(), v.Exchange, v.Kind}] {
-					u.WithdrawVerdict(v.Exchange, v.Kind)
-				}
+	for _, u := range t.snap.Set().Upstreams() {
+		for _, v := range u.BadVerdicts() {
+			if v.Verdict.From != "" && !held[pair{u.Name(), v.Exchange, v.Kind}] {
+				u.WithdrawVerdict(v.Exchange, v.Kind)
 			}
 		}
 	}

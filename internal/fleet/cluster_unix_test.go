@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"proxyd/internal/limit"
 	"proxyd/internal/testkit"
@@ -31,6 +32,9 @@ func TestACluster(t *testing.T) {
 	url := nodes[0].URL() + "?addr=" + nodes[1].Addr
 	m := newMember(t, url, limit.Limits{Connects: 2, Per: window.Per, MaxConnections: 10}, func(o *Options) { o.Hosts = 1 })
 	testkit.Eventually(t, testkit.Patience, "it is used", func() bool { return m.fleet.State().Used })
+	a, b := newHostBoard(t, url, "a"), newHostBoard(t, url, "b")
+	a.Found(geoblocked(time.Minute))
+	b.eventually(t, testkit.Patience, heardOfA)
 	for i := range 6 { // exits on both nodes
 		k := limit.Key{Exit: fmt.Sprint("exit-", i)}
 		budgets := []*limit.Budget{m.table.Budget(k)}

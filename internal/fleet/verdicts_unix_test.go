@@ -134,6 +134,21 @@ func TestVerdictOutlivesRedisAndEndsAtItsTime(t *testing.T) {
 	}
 }
 
+func TestVerdictsAreSharedByAFarRedis(t *testing.T) {
+	t.Parallel()
+	r := testkit.StartRedis(t)
+	a, b := newHostBoard(t, far(t, r, 25*time.Millisecond), "a"), newHostBoard(t, far(t, r, 25*time.Millisecond), "b")
+	a.Found(geoblocked(time.Minute))
+	b.eventually(t, time.Second, heardOfA)
+	if s := b.State(); s.Used {
+		t.Errorf("its budgets are shared by a Redis that is far: %+v", s)
+	}
+	testkit.Eventually(t, testkit.Patience, "both hosts are in the list", func() bool {
+		hosts, err := b.Hosts(t.Context())
+		return err == nil && len(hosts) == 2 && hosts[0].Alone
+	})
+}
+
 func TestRedisThatHasLostVerdictsHearsThemAgain(t *testing.T) {
 	t.Parallel()
 	r := testkit.StartRedis(t)

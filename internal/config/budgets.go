@@ -280,7 +280,7 @@ func (b *builder) checkShared(c *Config) {
 			case !m.Limits.Shared:
 			case c.Fleet == (Fleet{}):
 				b.errorf(b.memberKey(p, i)+".limits.shared", "add fleet: {redis: redis://HOST:6379}, or remove it", needFleet)
-			case !m.ExitSet:
+			case !m.ExitStable:
 				b.errorf(b.memberKey(p, i)+".limits.shared", "add exit: NAME, the same on each host whose connections leave by that address", "needs an exit that is written out")
 			}
 		}
@@ -312,7 +312,7 @@ func (b *builder) sharedKey(exchange string, k catalog.Kind) string {
 }
 
 // needExits refuses a shared budget of an exchange where a member that it may use has
-// no exit that is written out.
+// no exit that is the same on each host.
 func (b *builder) needExits(key string, w *Outbound, pools map[string]*Pool) {
 	const hint = "add exit: NAME to it, the same on each host whose connections leave by that address"
 	switch p := pools[w.Pool]; {
@@ -320,7 +320,11 @@ func (b *builder) needExits(key string, w *Outbound, pools map[string]*Pool) {
 		b.errorf(key, "write the outbound as {pool: {proxies: [{url: direct, exit: NAME}]}}", "needs an exit that is written out, and direct has none")
 	case w.Action == Use && p != nil:
 		for _, m := range p.Proxies {
-			if m.Enabled && !m.ExitSet {
+			if m.Enabled && !m.ExitStable && m.Listed {
+				b.errorf(key, "write these proxies below proxies, each with an exit, the same on each host", "needs an exit that is the same on each host: %s is one of several sessions at one address", m.Name)
+				return
+			}
+			if m.Enabled && !m.ExitStable {
 				b.errorf(key, hint, "needs an exit that is written out, and %s has none", m.Name)
 				return
 			}

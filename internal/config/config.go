@@ -149,19 +149,20 @@ const (
 // Proxy is a pool's member. Identity, and so health and counters, belongs to
 // Name; Weight, Tier, Enabled and Limits belong to this membership.
 type Proxy struct {
-	Name    string // unique for an identity; "host:port" unless set
-	URL     URL
-	TLS     TLS
-	Via     *Outbound // the hop before; nil when dialled from this machine
-	Hop     string    // identifies Via, whatever its pool is called
-	Listed  bool      // it comes from the pool's list
-	Apart   bool      // others differ from it in their password alone: its name is part of its identity
-	Weight  float64   // 0.1 to 100
-	Tier    int       // 1 is used first
-	Enabled bool
-	Exit    string // members with the same exit share budgets; Name unless set, for direct its source address or "direct"
-	ExitSet bool   // Exit is written in the file
-	Limits  Limits
+	Name       string // unique for an identity; "host:port" unless set
+	URL        URL
+	TLS        TLS
+	Via        *Outbound // the hop before; nil when dialled from this machine
+	Hop        string    // identifies Via, whatever its pool is called
+	Listed     bool      // it comes from the pool's list
+	Apart      bool      // others differ from it in their password alone: its name is part of its identity
+	Weight     float64   // 0.1 to 100
+	Tier       int       // 1 is used first
+	Enabled    bool
+	Exit       string // members with the same exit share budgets; Name unless set, for direct its source address or "direct"
+	ExitSet    bool   // Exit is written in the file
+	ExitStable bool   // Exit is the same on each host with this file: it is written in it, or that of the only session of a list at its address
+	Limits     Limits
 }
 
 // Scheme is the protocol of an upstream.

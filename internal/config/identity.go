@@ -211,6 +211,17 @@ func (rep *report) namePools(pools []Pool, memberKey func(p Pool, i int) string)
 			p.Exit = defaultExit(*p)
 		}
 	})
+	sessions := map[string]map[Identity]bool{} // by host:port
+	each(func(_ string, p *Proxy, id Identity) {
+		at := p.URL.Authority()
+		if sessions[at] == nil {
+			sessions[at] = map[Identity]bool{}
+		}
+		sessions[at][id] = true
+	})
+	each(func(_ string, p *Proxy, _ Identity) { // the order of a list, which numbers others, may differ between hosts
+		p.ExitStable = p.ExitSet || p.Listed && len(sessions[p.URL.Authority()]) == 1
+	})
 }
 
 // freeName returns base, or base#2 and so on where base is taken. last has the

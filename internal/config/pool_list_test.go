@@ -210,3 +210,32 @@ func TestPoolListIdentityOfSessions(t *testing.T) {
 		t.Errorf("%v, %v", before, after)
 	}
 }
+
+// The exit of a proxy that stands alone at its address is the same on each host that
+// reads the list. Sessions are numbered by its order, which may differ.
+func TestSharedBudgetsOfAPoolList(t *testing.T) {
+	t.Parallel()
+	const file = `
+fleet: {redis: "redis://redis.example:6379"}
+pools: {asia: {list: asia.txt}}
+exchanges: {binance: {pool: asia, limits: {connects: 300/5m, shared: true}}}
+default: reject
+`
+	for name, c := range map[string]struct{ list, want string }{
+		"one session at each address":     {"192.0.2.1:1080\n192.0.2.2:1080\n192.0.2.2:1081\n", ""},
+		"sessions by user":                {"192.0.2.1:1080\ngate.example:7000:bob-1:x\ngate.example:7000:bob-2:x\n", "gate.example:7000 is one of several sessions at one address; write these proxies below proxies"},
+		"sessions by password":            {"gate.example:7000:bob:x_1\ngate.example:7000:bob:x_2\n", "gate.example:7000 is one of several sessions"},
+		"the same session more than once": {"192.0.2.1:1080\n192.0.2.1:1080\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := config.Load(listed(t, file, c.list), nil)
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}

@@ -205,7 +205,7 @@ func (d *Daemon) exitTable() *exitTable {
 	t := &exitTable{snap, map[string][]*upstream.Upstream{}, map[string][]string{}}
 	for _, p := range snap.Config().Pools {
 		for _, m := range p.Proxies {
-			if !m.Enabled || !m.ExitSet || slices.Contains(t.exits[m.Name], m.Exit) {
+			if !m.Enabled || !m.ExitStable || slices.Contains(t.exits[m.Name], m.Exit) {
 				continue
 			}
 			if u := snap.Set().Upstream(m.Name); u != nil {

@@ -266,7 +266,7 @@ func newLimitSet(c *config.Config) *limitSet {
 			f.exits[poolExit+p.Name] = limitsOf(p.Limits)
 		}
 		for _, m := range p.Proxies {
-			if m.ExitSet {
+			if m.ExitStable {
 				f.named[m.Exit] = true
 			}
 			if m.Enabled && m.Limits != (config.Limits{}) {

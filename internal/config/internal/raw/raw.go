@@ -260,7 +260,7 @@ type Limits struct {
 	Share *string `mapstructure:"share"`
 	// How long a connection may wait for the budget, within its `timeout_seconds`. Default: 0.
 	QueueSeconds *float64 `mapstructure:"queue_seconds" range:"0,300"`
-	// `true`: all hosts of the `fleet` share the budget. It needs an `exit` that is written out, and is an error on a pool. Default: false.
+	// `true`: all hosts of the `fleet` share the budget. It needs an `exit` that is the same on each host ([fleet.md](fleet.md)), and is an error on a pool. Default: false.
 	Shared *bool `mapstructure:"shared"`
 }
 

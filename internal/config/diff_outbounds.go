@@ -322,6 +322,9 @@ func (d *differ) member(place string, a, b Proxy) {
 	if a.Exit == b.Exit {
 		d.changeIn(place, key+" exit written", a.ExitSet, b.ExitSet)
 	}
+	if a.ExitSet == b.ExitSet {
+		d.changeIn(place, key+" exit the same on each host", a.ExitStable, b.ExitStable)
+	}
 	d.changeIn(place, key+" limits", a.Limits, b.Limits)
 }
 

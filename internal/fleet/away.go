@@ -42,6 +42,9 @@ func (f *Fleet) report(why string, far bool) {
 // away looks for Redis until it can be used again, or ctx ends.
 func (f *Fleet) away(ctx context.Context) {
 	start, quick, probes := time.Now(), 0, 0
+	f.mu.Lock()
+	least := awayTime + f.spread() // all that have lost it come back, not all at once
+	f.mu.Unlock()
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
@@ -66,7 +69,7 @@ func (f *Fleet) away(ctx context.Context) {
 		default:
 			quick++
 		}
-		if quick >= quickCalls && time.Since(start) >= awayTime {
+		if quick >= quickCalls && time.Since(start) >= least {
 			if f.comeBack(ctx) == nil {
 				return
 			}

@@ -39,6 +39,8 @@ func newScript(text string) script { return script{text, redis.NewScript(text).H
 // call is one call for one exit: what is said, and what is asked.
 type call struct {
 	exit    *exit
+	script  script
+	hosts   int // as said
 	entries []*entry
 	open    []int // as said
 	asks    []limit.Ask
@@ -63,7 +65,7 @@ func (e *entry) name() string {
 // newCall returns a call for an exit, with what is to be said of it. until is the time
 // after which it grants nothing.
 func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
-	c := &call{exit: x}
+	c := &call{exit: x, script: callScript, hosts: f.shareHosts()}
 	prefix := f.prefix(x.name)
 	index := map[limit.Key]int{}
 	c.keys = []string{prefix + "exit", prefix + "step", prefix + "lease", prefix + "hosts"}
@@ -87,14 +89,11 @@ func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
 	if f.retired {
 		retired = "1"
 	}
-	if x.step = inStepTime; time.Since(x.used) < activeTime {
-		x.step = activeStep
-	}
 	lease := leaseTime
 	if f.left {
 		lease = time.Millisecond
 	}
-	c.add(f.process, f.clock.at(until), lease.Microseconds(), x.step.Microseconds(), max(1, f.shareHosts()), feedTime.Microseconds(), x.run, registry, retired, prefix, len(c.entries))
+	c.add(f.process, f.clock.at(until), lease.Microseconds(), f.inStep(x).Microseconds(), max(1, c.hosts), feedTime.Microseconds(), x.run, registry, retired, prefix, len(c.entries))
 	var ops []any
 	for i, e := range c.entries {
 		c.add(e.name(), e.limits.Connects, e.limits.Per.Microseconds(), e.limits.MaxConnections, c.open[i])
@@ -139,6 +138,7 @@ func (c *call) add(args ...any) { c.args = append(c.args, args...) }
 // reply is what Redis answers to a call.
 type reply struct {
 	late    bool
+	full    bool // a call with all that there is to say is needed
 	now     int64
 	run     string
 	feeding time.Duration // for so long it is fed; 0: it is not
@@ -165,6 +165,9 @@ func (c *call) parse(v any) (r reply, err error) {
 	if list[0] == "late" {
 		r.late = true
 		return r, nil
+	}
+	if c.script == restScript {
+		return c.parseRest(r, list)
 	}
 	if len(list) != 6 {
 		return r, errReply

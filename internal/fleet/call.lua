@@ -16,7 +16,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local p, deadline, lease, step, hosts, feed = take(), num(), num(), num(), num(), num()
 local knownRun, registryRun, retired, prefix = take(), take(), take() == '1', take()
-local GAP = 3000000
+local GAP, SUM = 3000000, 2000000
 
 local budgets = {}
 for b = 1, num() do
@@ -70,11 +70,17 @@ for _, q in ipairs(ended) do
 end
 
 -- The figures that hold, and those that are out of step: these may use their share.
-local lost = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
+local lost = {}
+for _, q in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
+  if q ~= p then
+    lost[#lost + 1] = {process = q, id = string.match(q, '(%x+)$'), hosts = tonumber(redis.call('HGET', KEYS[4], q) or '1')}
+  end
+end
 for _, b in ipairs(budgets) do
   local figure = b.connects .. '/' .. b.per .. '/' .. b.max
+  b.figure = figure
   redis.call('HSET', b.figures, figure, now + lease)
-  b.ownConnects, b.differ, b.longest = b.connects, 0, b.per
+  b.differ, b.longest = 0, b.per
   local all = redis.call('HGETALL', b.figures)
   for f = 1, #all, 2 do
     if tonumber(all[f + 1]) < now then
@@ -92,21 +98,22 @@ for _, b in ipairs(budgets) do
   redis.call('ZREMRANGEBYSCORE', b.slots, '-inf', string.format('(%.0f', now - keep))
   b.total = tonumber(redis.call('HGET', b.open, '=') or '0')
   b.reserved, b.openReserved = 0, 0
+  local own = {} -- of those that are out of step, by the id of the process
+  if lost[1] and b.connects > 0 then
+    for _, m in ipairs(redis.call('ZRANGEBYSCORE', b.slots, now - b.per, '+inf')) do
+      local id = string.match(m, '^%x+')
+      if id then own[id] = (own[id] or 0) + 1 end
+    end
+  end
   for _, q in ipairs(lost) do
-    if q ~= p then
-      local id, n = string.match(q, '(%x+)$'), tonumber(redis.call('HGET', KEYS[4], q) or '1')
-      local share = math.floor(b.connects / n)
-      if share > 0 then
-        local own = 0
-        for _, m in ipairs(redis.call('ZRANGEBYSCORE', b.slots, now - b.per, '+inf')) do
-          if string.sub(m, 1, #id) == id then own = own + 1 end
-        end
-        b.reserved = b.reserved + math.max(0, share - own)
+    b.reserved = b.reserved + math.max(0, math.floor(b.connects / q.hosts) - (own[q.id] or 0))
+    if b.max > 0 then
+      local kept = redis.call('HGET', b.open, '!' .. q.process)
+      if not kept then
+        kept = math.max(0, math.floor((b.max - b.total) / q.hosts))
+        redis.call('HSET', b.open, '!' .. q.process, kept)
       end
-      if b.max > 0 then
-        redis.call('HSETNX', b.open, '!' .. q, math.max(0, math.floor((b.max - b.total) / n)))
-        b.openReserved = b.openReserved + tonumber(redis.call('HGET', b.open, '!' .. q))
-      end
+      b.openReserved = b.openReserved + tonumber(kept)
     end
   end
   -- This process is in step again, and says what it has open.
@@ -167,8 +174,11 @@ for n = 1, num() do
     end
   end
 end
-local rows = {}
+local rows, sums = {}, {} -- for beats of others, see rest.lua
 for n, b in ipairs(budgets) do
   rows[n] = {b.used + b.reserved, b.total + b.openReserved, b.connects, b.per, b.max, b.differ}
+  sums[#sums + 1] = 'sum:' .. b.name
+  sums[#sums + 1] = string.format('%.0f %s %.0f %.0f %.0f %.0f %.0f %.0f', now + SUM, b.figure, unpack(rows[n]))
 end
+if sums[1] then redis.call('HSET', KEYS[1], unpack(sums)) end
 return {'ok', now, run, math.max(0, feeding - now), rows, answers}

@@ -93,6 +93,8 @@ type exit struct {
 	used    time.Time
 	step    time.Duration // as last said: so long after a call Redis takes this process for one in step
 	dirty   bool          // something is to be said before the next beat
+	full    time.Time     // when Redis last heard all that there was to say
+	hosts   int           // as said then
 }
 
 // entry is a shared budget that is in use here.

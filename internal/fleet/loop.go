@@ -93,6 +93,7 @@ func (f *Fleet) collect(due, active bool) (calls []*call, questions []question, 
 	questions, f.waiting = f.waiting, nil
 	of := map[*exit][]question{}
 	number := map[*exit][]int{}
+	crowd := f.crowd(now)
 	for i, q := range questions {
 		if end := q.at.Add(callTime); end.Before(until) {
 			until = end
@@ -103,8 +104,12 @@ func (f *Fleet) collect(due, active bool) (calls []*call, questions []question, 
 		number[x] = append(number[x], i)
 	}
 	for _, x := range f.exits {
-		beat := due && !x.idle(now) || active && now.Sub(x.used) < activeTime || x.feeding && now.After(x.fedAt)
+		beat := due && !x.idle(now) || active && crowd <= smallCrowd && now.Sub(x.used) < activeTime || x.feeding && now.After(x.fedAt)
 		if of[x] == nil && !x.dirty && !beat {
+			continue
+		}
+		if of[x] == nil && f.atRest(x, now) {
+			calls = append(calls, f.restCall(x, until))
 			continue
 		}
 		c := f.newCall(x, of[x], until)
@@ -140,7 +145,7 @@ func (f *Fleet) exchange(ctx context.Context, calls []*call, questions []questio
 			list = append(list, life)
 		}
 		for _, c := range calls {
-			c.cmd = eval(callScript, c.keys, c.args)
+			c.cmd = eval(c.script, c.keys, c.args)
 			list = append(list, c.cmd)
 		}
 		return list
@@ -189,6 +194,7 @@ func (f *Fleet) apply(calls []*call, questions []question, life *redis.Cmd, took
 	if life != nil {
 		err = f.lived(life.Val(), now)
 	}
+	crowd := f.crowd(now)
 	for _, c := range calls {
 		r, parsed := c.parse(c.cmd.Val())
 		if parsed != nil || r.late {
@@ -199,10 +205,15 @@ func (f *Fleet) apply(calls []*call, questions []question, life *redis.Cmd, took
 			continue
 		}
 		f.clock.heard(r.now, now)
-		changed = f.heard(c, r, now) || changed
+		if r.full {
+			c.exit.dirty = true
+			f.wake()
+		} else {
+			changed = f.heard(c, r, now) || changed
+		}
 		replies = append(replies, r)
 		for i, a := range r.answers {
-			a.Again = f.again(a)
+			a.Again = f.again(a, crowd)
 			answers[c.from[i]] = append(answers[c.from[i]], a)
 		}
 	}
@@ -226,15 +237,16 @@ func (f *Fleet) apply(calls []*call, questions []question, life *redis.Cmd, took
 }
 
 // again returns when to ask again that found no room: when a window has some, or in a
-// while; not all at the same moment.
-func (f *Fleet) again(a limit.Answer) time.Duration {
-	const soon, late = 100 * time.Millisecond, time.Second
+// while; not all at the same moment. A large crowd asks less often, as each call takes
+// Redis about 0.1 ms.
+func (f *Fleet) again(a limit.Answer, crowd int) time.Duration {
+	const each, soon, late, most = 200 * time.Microsecond, 100 * time.Millisecond, time.Second, 5 * time.Second
+	spread := min(time.Duration(crowd)*each, most)
 	wait := a.RetryAfter
 	if wait <= 0 {
-		wait = soon
+		wait = max(soon, spread)
 	}
-	spread := min(5*time.Millisecond+time.Duration(f.hosts)*100*time.Microsecond, 100*time.Millisecond)
-	return max(time.Millisecond, min(wait, late)) + rand.N(spread) //nolint:gosec // spreads load, guards nothing
+	return max(time.Millisecond, min(wait, late+spread)) + rand.N(5*time.Millisecond+spread) //nolint:gosec // spreads load, guards nothing
 }
 
 // heard takes over what Redis says of an exit. changed: its budgets are shared
@@ -243,7 +255,10 @@ func (f *Fleet) heard(c *call, r reply, now time.Time) (changed bool) {
 	x := c.exit
 	feeding := r.feeding > 0
 	changed = x.feeding != feeding
-	x.fedAt = now.Add(r.feeding + time.Millisecond)
+	x.fedAt = now.Add(r.feeding + time.Millisecond + f.spread())
+	if c.script != restScript {
+		x.full, x.hosts = now, c.hosts
+	}
 	if feeding && (changed || x.run != r.run) {
 		x.fed = false
 	}

@@ -101,6 +101,7 @@ func (e *entry) tell(n limit.Note, id string, now time.Time) {
 		e.exit.dirty = true
 	case limit.Left:
 		e.limits = limit.Limits{}
+		e.exit.full = time.Time{}
 	}
 	e.clean(now)
 }
@@ -135,6 +136,9 @@ func (f *Fleet) Share(k limit.Key, l limit.Limits) limit.Share {
 	defer f.mu.Unlock()
 	e := f.entryOf(k, time.Now())
 	changed := e.limits != l
+	if changed {
+		e.exit.full = time.Time{} // at the next beat all is said
+	}
 	e.limits = l
 	if f.decides(e.exit) {
 		s := limit.Share{Known: !e.heard.IsZero(), Used: e.used, Open: e.total, Hosts: f.hosts, Connects: e.force.Connects, Per: e.force.Per, MaxConnections: e.force.MaxConnections}

@@ -44,8 +44,9 @@ type builder struct {
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 	system         string   // where it is to run, as GOOS has it
 	stateDir       string
-	listText       func(*ListSource) []byte // Options.Lists
-	sources        map[*ListSource]string   // by source: the key of the list
+	listText       func(*ListSource) []byte  // Options.Lists
+	sources        map[*ListSource]string    // by source: the key of the list
+	listHops       map[*ListSource]*Outbound // by source: the hop before its members
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {
@@ -53,7 +54,7 @@ func newBuilder(path string, environ []string, o Options, s *shaper, root *node)
 	refs.folder = folderOf(path)
 	return &builder{
 		references: refs, root: root, system: cmp.Or(o.System, runtime.GOOS), sum: s.sum, known: catalog.Embedded(),
-		listText: o.Lists, sources: map[*ListSource]string{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
+		listText: o.Lists, sources: map[*ListSource]string{}, listHops: map[*ListSource]*Outbound{}, byName: map[string]int{}, members: map[string]string{}, numbers: map[string][]int{}, lists: map[string][sha256.Size]byte{},
 	}
 }
 
@@ -107,6 +108,7 @@ func (b *builder) config(f *raw.File) *Config {
 	b.mergeDuplicates(c)
 	b.checkShared(c)
 	b.refuseViaCycles(c.Pools, b.poolKey)
+	b.refuseListCycles(c)
 	b.refuseOwnAddresses(c)
 	b.adminAmongListeners(adminKey(f.Admin), c)
 	b.adminBehindListeners(c)

@@ -239,22 +239,36 @@ func freeName(base string, taken map[string]Identity, last map[string]int) strin
 	}
 }
 
+// hops returns the pools that members of p have as their hop, those of a list that is not
+// known yet included.
+func (b *builder) hops(p *Pool) (names []string) {
+	if via := b.listHops[p.Source]; via != nil {
+		names = append(names, via.Pool)
+	}
+	for _, m := range p.Proxies {
+		if m.Via != nil && (len(names) == 0 || names[len(names)-1] != m.Via.Pool) {
+			names = append(names, m.Via.Pool)
+		}
+	}
+	return names
+}
+
 // refuseViaCycles refuses a chain of hops that leads back to itself. poolKey returns the key
 // of a pool.
-func (rep *report) refuseViaCycles(pools []Pool, poolKey func(Pool) string) {
+func (b *builder) refuseViaCycles(pools []Pool, poolKey func(Pool) string) {
 	table := poolsByName(pools)
 	state := map[string]int{} // 1: being walked, 2: done
 	var walk func(p *Pool, path string)
 	walk = func(p *Pool, path string) {
 		state[p.Name] = 1
-		for _, m := range p.Proxies {
-			if m.Via == nil || table[m.Via.Pool] == nil {
+		for _, name := range b.hops(p) {
+			hop := table[name]
+			if hop == nil {
 				continue
 			}
-			hop := table[m.Via.Pool]
 			switch state[hop.Name] {
 			case 1:
-				rep.errorf(poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
+				b.errorf(poolKey(*p), "break the circle", "via leads in a circle: %s → %s", path, hop.Name)
 			case 0:
 				walk(hop, path+" → "+hop.Name)
 			}

@@ -61,6 +61,9 @@ func (b *builder) listFromURL(key string, r raw.Pool, p *Pool) {
 		Name: strings.TrimSuffix(strings.TrimPrefix(key, "pools."), ".pool"), Dir: b.stateDir, Scheme: p.Scheme, Via: b.via(at+".via", r.List.Via),
 		Refresh: b.seconds(at+".refresh_seconds", r.List.RefreshSeconds, defaultRefresh, 10, 7*86400), Max: b.whole(at+".max", r.List.Max, maxListed, 1, maxListed),
 	}
+	if r.List.Via != nil && s.Via == nil { // an error
+		return
+	}
 	if r.List.Scheme != nil {
 		if s.Scheme = Scheme(*r.List.Scheme); r.Scheme != nil {
 			b.errorf(at+".scheme", "keep one of the two", "is set for the pool too")
@@ -163,8 +166,33 @@ func (b *builder) routeFetches(c *Config) {
 			s.Via = &Outbound{Action: Direct, Timeout: toDuration(defaultTimeout), Source: key + ".via"}
 		case s.Via == nil:
 			b.missingf(key, "write via: direct if the list may be fetched from this machine, or name a pool", "says not how the list is fetched, and default is not direct")
-		case s.Via.Action == Use && "pools."+s.Via.Pool+".list" == key:
-			b.errorf(key+".via", "name another pool, or write via: direct", "the list of a pool cannot be fetched through that pool")
+		}
+	}
+}
+
+// refuseListCycles refuses a list that is fetched through a pool which needs that list.
+func (b *builder) refuseListCycles(c *Config) {
+	table := poolsByName(c.Pools)
+	for i := range c.Pools {
+		of := &c.Pools[i]
+		if of.Source == nil || of.Source.Via == nil || table[of.Source.Via.Pool] == nil {
+			continue
+		}
+		seen := map[*Pool]bool{}
+		var needs func(p *Pool) bool // reports whether p needs the list
+		needs = func(p *Pool) bool {
+			if p == nil || seen[p] {
+				return false
+			}
+			seen[p] = true
+			names := b.hops(p)
+			if p.Source != nil && p.Source.Via != nil {
+				names = append(names, p.Source.Via.Pool)
+			}
+			return p == of || slices.ContainsFunc(names, func(name string) bool { return needs(table[name]) })
+		}
+		if via := of.Source.Via.Pool; needs(table[via]) {
+			b.errorf(b.sources[of.Source]+".via", "name another pool, or write via: direct", "the list cannot be fetched through %s, which needs it", via)
 		}
 	}
 }

@@ -226,7 +226,11 @@ func (b *builder) pool(key string, r raw.Pool) Pool {
 	} else if r.Scheme != nil {
 		b.errorf(key+".scheme", "remove it, or add list: FILE", "has no effect without a list")
 	}
-	b.pushVia(&p, b.via(key+".via", r.Via))
+	via := b.via(key+".via", r.Via)
+	b.pushVia(&p, via)
+	if p.Source != nil {
+		b.listHops[p.Source] = via
+	}
 	if len(p.Proxies) > 0 && !slices.ContainsFunc(p.Proxies, func(m Proxy) bool { return m.Enabled }) {
 		b.warnf(key, "enable one, or write reject where the pool is used", "no member is enabled: what leads here is refused (503)")
 	}

@@ -36,6 +36,15 @@ type Answer struct {
 	LastModified string
 }
 
+// conditional reports whether only a text that differs is asked for.
+func (a Answer) conditional() bool { return a.Text != nil && a.ETag+a.LastModified != "" }
+
+// reason is an error of this package's own, which repeats nothing of an answer.
+type reason string
+
+// Error returns the text.
+func (r reason) Error() string { return string(r) }
+
 // Fetcher fetches lists. The zero value is ready for use.
 type Fetcher struct {
 	Roots   *x509.CertPool // that vouch for the servers of https URLs; nil for the system's
@@ -52,10 +61,12 @@ func (f *Fetcher) Fetch(ctx context.Context, set *upstream.Set, s *config.ListSo
 		return Answer{}, err
 	}
 	transport := &http.Transport{
-		DialContext:     func(ctx context.Context, _, at string) (net.Conn, error) { return dial(ctx, set, s, at) },
+		// The context is the fetch's: net/http goes on with a handshake whose request has ended.
+		DialContext:     func(_ context.Context, _, at string) (net.Conn, error) { return dial(ctx, set, s, at) },
 		TLSClientConfig: &tls.Config{RootCAs: f.Roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHead,
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, before []*http.Request) error {
+		next.Header.Del("Referer") // it may be a secret, and logs have it
 		return checkRedirect(next.URL, before)
 	}}
 	resp, err := client.Do(req)
@@ -63,7 +74,7 @@ func (f *Fetcher) Fetch(ctx context.Context, set *upstream.Set, s *config.ListSo
 		return Answer{}, readable(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // it has been read, or is not wanted
-	if resp.StatusCode == http.StatusNotModified && known.Text != nil {
+	if resp.StatusCode == http.StatusNotModified && known.conditional() {
 		return Answer{Same: true}, nil
 	}
 	if err := checkHead(resp); err != nil {
@@ -98,13 +109,17 @@ func request(ctx context.Context, s *config.ListSource, known Answer) (*http.Req
 	req.Header.Set("User-Agent", "proxyd")
 	req.Header.Set("Accept", "text/plain, text/csv, */*;q=0.1")
 	req.Header.Set("Accept-Encoding", "identity")
-	if known.Text != nil && known.ETag != "" {
-		req.Header.Set("If-None-Match", known.ETag)
-	}
-	if known.Text != nil && known.LastModified != "" {
-		req.Header.Set("If-Modified-Since", known.LastModified)
+	if known.conditional() {
+		set(req.Header, "If-None-Match", known.ETag)
+		set(req.Header, "If-Modified-Since", known.LastModified)
 	}
 	return req, nil
+}
+
+func set(h http.Header, name, value string) {
+	if value != "" {
+		h.Set(name, value)
+	}
 }
 
 // checkRedirect refuses to follow an answer to another scheme or host.
@@ -112,11 +127,11 @@ func checkRedirect(next *url.URL, before []*http.Request) error {
 	first := before[0].URL
 	switch {
 	case len(before) > maxRedirects:
-		return fmt.Errorf("more than %d redirects", maxRedirects)
+		return reason(fmt.Sprintf("more than %d redirects", maxRedirects))
 	case next.Scheme != first.Scheme:
-		return fmt.Errorf("a redirect from %s to %s is not followed", first.Scheme, schemeWord(next.Scheme))
+		return reason("a redirect from " + first.Scheme + " to " + schemeWord(next.Scheme) + " is not followed")
 	case !strings.EqualFold(hostPort(next), hostPort(first)):
-		return errors.New("a redirect to another host is not followed")
+		return reason("a redirect to another host is not followed")
 	}
 	return nil
 }
@@ -157,28 +172,30 @@ func checkHead(resp *http.Response) error {
 
 func tooLarge() error { return fmt.Errorf("the answer is larger than %d MiB", maxAnswer>>20) }
 
-// dial opens a connection to a host and a port through the outbound of s.
+// dial opens a connection to a host and a port through the outbound of s. It is closed when
+// ctx ends.
 func dial(ctx context.Context, set *upstream.Set, s *config.ListSource, at string) (net.Conn, error) {
 	host, port, err := target.ParseHostPort(at)
 	if err != nil {
-		return nil, errors.New("the URL has no valid host")
+		return nil, reason("the URL has no valid host")
 	}
 	pool := set.Direct()
 	if s.Via.Action == config.Use {
 		if pool = set.Pool(s.Via.Pool); pool == nil {
-			return nil, errors.New("there is no such outbound") // it is in the same configuration
+			return nil, reason("there is no such outbound") // it is in the same configuration
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.Via.Timeout)
+	dialing, cancel := context.WithTimeout(ctx, s.Via.Timeout)
 	defer cancel()
-	opened, err := pool.Dial(ctx, upstream.Target{Host: host.Name, IP: host.IP, Port: port, Trusted: true, NoLink: true})
+	opened, err := pool.Dial(dialing, upstream.Target{Host: host.Name, IP: host.IP, Port: port, Trusted: true, NoLink: true})
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{Conn: opened.Conn, release: sync.OnceFunc(opened.Release)}
+	context.AfterFunc(ctx, func() { _ = c.Close() })
 	if len(opened.Early) > 0 {
 		_ = c.Close()
-		return nil, errors.New("the upstream sent bytes before the server was asked")
+		return nil, reason("the upstream sent bytes before the server was asked")
 	}
 	return c, nil
 }
@@ -195,11 +212,9 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// readable returns an error without a URL, and in an operator's words.
+// readable returns an error in an operator's words, with nothing of the URL or of the
+// answer, which net/http quotes.
 func readable(ctx context.Context, err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
 	if e, ok := errors.AsType[*failure.Error](err); ok {
 		text := e.Error()
 		if e.Hint != "" {
@@ -207,17 +222,36 @@ func readable(ctx context.Context, err error) error {
 		}
 		return fmt.Errorf("%s: %s", e.Class, text)
 	}
+	if own, ok := errors.AsType[reason](err); ok {
+		return own
+	}
 	timeout, isNet := errors.AsType[net.Error](err)
 	switch {
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isNet && timeout.Timeout():
 		return fmt.Errorf("no whole answer within %d s", fetchTimeout/time.Second)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("the answer is incomplete: the connection ended before its end")
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return errors.New("the server speaks no TLS")
 	}
+	return fromServer(err)
+}
+
+// fromServer returns what is wrong with what a server has sent.
+func fromServer(err error) error {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fmt.Errorf("the certificate is not trusted: %w", e.Err)
 	}
-	return errors.New(strings.TrimPrefix(err.Error(), "net/http: "))
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return errors.New("the server speaks no TLS")
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok { // of the connection, or an alert of TLS
+		return fmt.Errorf("the connection ended: %w", e.Err)
+	}
+	if e := errors.Unwrap(err); e != nil && strings.HasPrefix(e.Error(), "tls: ") {
+		return e
+	}
+	return errors.New("the answer is not valid HTTP")
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -47,6 +49,7 @@ func plainList(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w
 func TestFetchRefusesWhatIsNotTheWholeList(t *testing.T) {
 	t.Parallel()
 	elsewhere := provider(t, plainList)
+	const invalid = "the answer is not valid HTTP"
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
 		want   string
@@ -76,7 +79,14 @@ func TestFetchRefusesWhatIsNotTheWholeList(t *testing.T) {
 		"https":              {func(w http.ResponseWriter, r *http.Request) { redirect("https://"+r.Host+"/"+token)(w, r) }, "a redirect from http to https is not followed"},
 		"a file":             {redirect("file:///etc/passwd"), "a redirect from http to another scheme is not followed"},
 		"round and round":    {redirect("/again"), "more than 5 redirects"},
-		"no HTTP":            {raw("SSH-2.0-OpenSSH\r\n"), "malformed HTTP"},
+		"no HTTP":            {raw("192.0.2.1:1080:bob:" + token + "\r\n"), invalid},
+		"a faulty status":    {raw("HTTP/1.1 " + token + "\r\n\r\n"), invalid},
+		"a faulty field":     {raw("HTTP/1.1 200 OK\r\n" + token + "\r\n\r\n"), invalid},
+		"a faulty length":    {raw("HTTP/1.1 200 OK\r\nContent-Length: " + token + "\r\n\r\n"), invalid},
+		"a faulty coding":    {raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: " + token + "\r\n\r\n"), invalid},
+		"faulty chunks":      {raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + token + "\r\n"), invalid},
+		"a field of 1 MiB":   {raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"), invalid},
+		"a faulty redirect":  {redirect("http://bob:" + token + "@[::1/" + token), invalid},
 		"a slow answer": {func(w http.ResponseWriter, r *http.Request) {
 			plainList(w, r)
 			_ = http.NewResponseController(w).Flush()
@@ -138,6 +148,8 @@ func TestFetchAsksOnlyForWhatHasChanged(t *testing.T) {
 		switch {
 		case user != "bob" || password != token || r.URL.Query().Get("key") != "a b/c":
 			w.WriteHeader(http.StatusForbidden)
+		case r.Header.Get("Referer") != "": // the URL before, which is a secret
+			w.WriteHeader(http.StatusBadRequest)
 		case r.URL.Path == "/first":
 			http.Redirect(w, r, "/list?key=a+b%2Fc", http.StatusMovedPermanently)
 		case r.Header.Get("If-None-Match") == `"1"` && r.Header.Get("If-Modified-Since") == "Mon, 30 Nov 2026 00:00:00 GMT":
@@ -244,6 +256,45 @@ func TestFetchOfAServerThatIsDown(t *testing.T) {
 	}
 }
 
+// A fetch that has ended leaves no connection, also not one whose handshake has not.
+func TestFetchLeavesNoConnection(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{})
+	server := testkit.NewTCP(t, func(c net.Conn) {
+		defer close(closed)
+		_, _ = io.Copy(io.Discard, c) // and says nothing
+	})
+	s, set := sourceOf(t, `from: "https://`+server.Addr+`/x"`)
+	_, err := (&Fetcher{timeout: 200 * time.Millisecond}).Fetch(t.Context(), set, s, Answer{})
+	if err == nil || err.Error() != "no whole answer within 10 s" {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection is still open")
+	}
+}
+
+// A server that answers 304 to a request without a condition has said nothing of the list.
+func TestFetchBelievesOnlyA304ThatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	server := provider(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
+	s, set := sourceOf(t, `from: "`+server.URL+`"`)
+	if got, err := (&Fetcher{}).Fetch(t.Context(), set, s, Answer{Text: []byte(twoProxies)}); err == nil || err.Error() != "the answer is HTTP 304" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// The error of a server without TLS says so.
+func TestFetchFromAServerWithoutTLS(t *testing.T) {
+	t.Parallel()
+	s, set := sourceOf(t, `from: "https://`+provider(t, plainList).Listener.Addr().String()+`/x"`)
+	if _, err := (&Fetcher{}).Fetch(t.Context(), set, s, Answer{}); err == nil || err.Error() != "the server speaks no TLS" {
+		t.Errorf("got %v", err)
+	}
+}
+
 // at returns s at another URL, unchecked.
 func at(s *config.ListSource, url string) *config.ListSource {
 	other := *s
@@ -289,7 +340,28 @@ func TestKeptListIsOfOneURLAndNobodyElse(t *testing.T) {
 	if err := os.Chmod(files[0], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, cut := range []int{0, 10, len(text) - len(twoProxies) - 1} {
+	if os.Geteuid() == 0 { // another may not chown
+		if err := os.Chown(files[0], 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if load(s) != nil {
+			t.Error("a list of another user is used")
+		}
+		if err := os.Chown(files[0], 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := files[0] + ".txt"
+	if err := errors.Join(os.Rename(files[0], link), os.Symlink(link, files[0])); err != nil {
+		t.Fatal(err)
+	}
+	if load(s) != nil {
+		t.Error("a symbolic link is followed")
+	}
+	if err := os.Rename(link, files[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []int{0, 10, len(text) - len(twoProxies) - 1, len(text) - 2} {
 		if err := os.WriteFile(files[0], text[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}

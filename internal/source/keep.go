@@ -9,9 +9,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -25,9 +25,11 @@ type Kept struct {
 	From         string    `json:"from"` // what is shown of the URL
 	URL          string    `json:"url"`  // a salted hash of all of it
 	Fetched      time.Time `json:"fetched"`
+	Success      time.Time `json:"success,omitzero"` // when it was last known to be the newest, if later
 	ETag         string    `json:"etag,omitempty"`
 	LastModified string    `json:"last_modified,omitempty"`
 	Text         []byte    `json:"text,omitempty"` // on disk, what follows the first line
+	Sum          []byte    `json:"sum,omitempty"`  // SHA-256 of Text, on disk alone
 }
 
 const saltSize = 16
@@ -79,22 +81,42 @@ func load(s *config.ListSource) *Kept {
 	if s.Dir == "" {
 		return nil
 	}
-	path := keptPath(s)
-	st, err := os.Lstat(path)
-	if err != nil || !st.Mode().IsRegular() || st.Size() > maxAnswer+maxHead || runtime.GOOS != "windows" && st.Mode().Perm()&0o022 != 0 {
-		return nil // others could have written it
-	}
-	all, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
+	all, err := readOwn(keptPath(s))
 	if err != nil {
 		return nil
 	}
 	head, text, ok := bytes.Cut(all, []byte("\n"))
 	k := &Kept{}
-	if !ok || json.Unmarshal(head, k) != nil || !k.Of(s) {
+	if sum := sha256.Sum256(text); !ok || json.Unmarshal(head, k) != nil || !bytes.Equal(k.Sum, sum[:]) || !k.Of(s) {
 		return nil
 	}
 	k.Text = text
 	return k
+}
+
+// readOwn reads a file that only this user, the owner of its directory or root can have
+// written.
+func readOwn(path string) ([]byte, error) {
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	named, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !named.Mode().IsRegular() || named.Size() > maxAnswer+maxHead || !trusted(named, dir) {
+		return nil, errors.New("is not a file of this user's")
+	}
+	f, err := os.Open(path) //nolint:gosec // the operator names the directory
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	if opened, err := f.Stat(); err != nil || !os.SameFile(named, opened) {
+		return nil, errors.New("is another file by now")
+	}
+	return io.ReadAll(io.LimitReader(f, maxAnswer+maxHead))
 }
 
 // OnDisk returns the text that is kept of a list, and when it came; nil if there is none.
@@ -108,7 +130,8 @@ func OnDisk(s *config.ListSource) (text []byte, fetched time.Time) {
 // save keeps a text for the next start. A file is replaced as a whole.
 func save(s *config.ListSource, k Kept) error {
 	text := k.Text
-	k.Text = nil
+	sum := sha256.Sum256(text)
+	k.Text, k.Sum = nil, sum[:]
 	head, err := json.Marshal(k)
 	if err != nil {
 		return err

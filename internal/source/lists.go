@@ -83,6 +83,9 @@ func (l *Lists) entry(s *config.ListSource) *entry {
 	if n, err := s.Judge(k.Text); err == nil {
 		e.good = Answer{Text: k.Text, ETag: k.ETag, LastModified: k.LastModified}
 		e.count, e.fetched, e.success = n, k.Fetched, k.Fetched
+		if k.Success.After(k.Fetched) {
+			e.success = k.Success
+		}
 		e.scheme, e.max = s.Scheme, s.Max
 	}
 	return e
@@ -181,7 +184,7 @@ func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSour
 	case err != nil:
 		l.Failed(s, err)
 	case !isNew:
-		l.succeeded(s, a)
+		l.succeeded(s, known, a)
 	}
 	return a, count, isNew, err
 }
@@ -203,10 +206,14 @@ func (l *Lists) Failed(s *config.ListSource, err error) {
 	}
 }
 
-// succeeded notes that the last good text is still the newest.
-func (l *Lists) succeeded(s *config.ListSource, a Answer) {
+// succeeded notes that known is still the newest text, unless another has come meanwhile.
+func (l *Lists) succeeded(s *config.ListSource, known, a Answer) {
 	l.mu.Lock()
 	e := l.entry(s)
+	if !bytes.Equal(e.good.Text, known.Text) {
+		l.mu.Unlock()
+		return
+	}
 	if e.scheme, e.max = s.Scheme, s.Max; !a.Same {
 		e.good.ETag, e.good.LastModified = a.ETag, a.LastModified
 	}
@@ -250,15 +257,14 @@ func (l *Lists) Keep(fresh Fresh) {
 func (l *Lists) keep(s *config.ListSource, k Kept) {
 	var err error
 	if s.Dir != "" {
-		if err = save(s, k); err == nil {
-			return
-		}
+		err = save(s, k)
 	}
+	failed := s.Dir == "" || err != nil
 	l.mu.Lock()
 	said := l.unkept
-	l.unkept = true
+	l.unkept = failed
 	l.mu.Unlock()
-	if !said {
+	if failed && !said {
 		l.o.Unkept(s, err)
 	}
 }
@@ -320,8 +326,11 @@ func (l *Lists) Export() (list []Kept) {
 		l.mu.Lock()
 		e := *l.entry(s)
 		l.mu.Unlock()
-		if total += len(e.good.Text); e.good.Text != nil && total < maxHanded {
-			list = append(list, Kept{s.Name, s.Shown, newFingerprint(s), e.success, e.good.ETag, e.good.LastModified, e.good.Text})
+		if e.good.Text != nil && total+len(e.good.Text) <= maxHanded {
+			total += len(e.good.Text)
+			list = append(list, Kept{
+				List: s.Name, From: s.Shown, URL: newFingerprint(s), Fetched: e.fetched, Success: e.success, ETag: e.good.ETag, LastModified: e.good.LastModified, Text: e.good.Text,
+			})
 		}
 	}
 	return list

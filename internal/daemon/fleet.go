@@ -132,10 +132,7 @@ func (d *Daemon) fleetFindings(now time.Time) (list []finding) {
 		}
 		found := finding{
 			key: "fleet", typ: event.Fleet, severity: event.Warn, since: s.Since, dated: true, over: "fleet: Redis is used again",
-			text: fmt.Sprintf("fleet: Redis is not used since %s (%s): %s", printable.Clock(s.Since, now), s.Why, hosts), hint: "see that Redis runs and can be reached from here: fleet.redis",
-		}
-		if s.Far {
-			found.hint = "use a Redis that answers within 20 ms"
+			text: fmt.Sprintf("fleet: Redis is not used since %s (%s): %s", printable.Clock(s.Since, now), s.Why, hosts), hint: s.Advice,
 		}
 		list = append(list, found)
 	}
@@ -145,10 +142,17 @@ func (d *Daemon) fleetFindings(now time.Time) (list []finding) {
 		}
 		list = append(list, finding{
 			key: "fleet " + x.Budget.String() + x.Budget.Kind, typ: event.Fleet, severity: event.Warn, linger: limitLinger, over: "fleet: all hosts have the same limits for " + x.Budget.String(),
-			text: fmt.Sprintf("fleet: hosts have different limits for %s: %s here, and %s holds", x.Budget, limitWords(x.Here), limitWords(x.Force)), hint: "give all hosts the same configuration",
+			text: fmt.Sprintf("fleet: hosts have different limits for %s: %s", x.Budget, differenceWords(x)), hint: "give all hosts the same configuration; proxyd status --fleet shows which have another one",
 		})
 	}
 	return list
+}
+
+func differenceWords(x fleet.Difference) string {
+	if limitWords(x.Here) == limitWords(x.Force) {
+		return limitWords(x.Here) + " here, which holds for all, and another host has more"
+	}
+	return fmt.Sprintf("%s here, and %s of another host holds for all", limitWords(x.Here), limitWords(x.Force))
 }
 
 // fleetRow returns this process' part in the fleet, nil if it has none.

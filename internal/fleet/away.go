@@ -15,28 +15,39 @@ func (f *Fleet) first(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			f.report(cause(err), false)
+			f.report(err)
 			return
 		}
 		if took < quickTime {
 			continue
 		}
 		if took, err = f.probe(ctx); err == nil && took >= quickTime {
-			f.report("it is farther away than 20 ms", true)
+			f.far("it is farther away than 20 ms")
 			return
 		}
 	}
 	if err := f.comeBack(ctx); err != nil && ctx.Err() == nil {
-		f.report(cause(err), false)
+		f.report(err)
 	}
 }
 
-// report says why Redis is not used.
-func (f *Fleet) report(why string, far bool) {
+// report says why Redis is not used: what went wrong last.
+func (f *Fleet) report(err error) {
+	why, advice := cause(err)
+	f.say(why, advice, false)
+}
+
+// far says that Redis is not used because it is too slow.
+func (f *Fleet) far(why string) { f.say(why, adviceNear, true) }
+
+func (f *Fleet) say(why, advice string, far bool) {
 	f.mu.Lock()
-	f.state.Why, f.state.Far = why, far
+	changed := f.state.Why != why || f.state.Far != far
+	f.state.Why, f.state.Advice, f.state.Far = why, advice, far
 	f.mu.Unlock()
-	f.o.Table.Reconsider()
+	if changed {
+		f.o.Table.Reconsider()
+	}
 }
 
 // away looks for Redis until it can be used again, or ctx ends.
@@ -61,18 +72,23 @@ func (f *Fleet) away(ctx context.Context) {
 			f.hold(ctx)
 		}
 		switch {
-		case err != nil || took >= quickTime:
-			f.mu.Lock()
-			f.state.Far = err == nil
-			f.mu.Unlock()
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			f.report(err)
+			quick = 0
+		case took >= quickTime:
+			f.far(tooSlow)
 			quick = 0
 		default:
 			quick++
 		}
 		if quick >= quickCalls && time.Since(start) >= least {
-			if f.comeBack(ctx) == nil {
+			err = f.comeBack(ctx)
+			if err == nil || ctx.Err() != nil {
 				return
 			}
+			f.report(err)
 			quick = 0
 		}
 	}

@@ -3,7 +3,6 @@ package fleet
 import (
 	_ "embed"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -231,14 +230,4 @@ func numbers(x any, count int) ([]int64, bool) {
 		out[i] = n
 	}
 	return out, true
-}
-
-// clear makes an error short, and sure to hold no credentials: those of the library
-// name addresses and commands only.
-func clear(err error) string {
-	text := err.Error()
-	if len(text) > 200 {
-		text = text[:200]
-	}
-	return fmt.Sprint(text)
 }

@@ -51,7 +51,8 @@ type State struct {
 	Since   time.Time
 	Hosts   int    // that were last seen; 0: none was
 	Between int    // hosts that a budget is divided between without Redis; 0: not known
-	Why     string // it is not used
+	Why     string // it is not used: what went wrong last
+	Advice  string // what to do about it
 	Far     bool   // it answers, only not quickly enough
 }
 
@@ -141,7 +142,7 @@ func New(o Options) (*Fleet, error) {
 	f := &Fleet{
 		o: o, client: c, board: newBoard(), kick: make(chan struct{}, 1), id: hex.EncodeToString(b[:]),
 		exits: map[string]*exit{}, entries: map[limit.Key]*entry{}, imported: map[limit.Key]map[string]time.Time{},
-		state: State{Since: time.Now(), Why: "Redis has not answered yet"},
+		state: State{Since: time.Now(), Why: "Redis has not answered yet", Advice: adviceUp},
 	}
 	f.process = o.Host + "-" + f.id
 	f.clock.start = time.Now()
@@ -171,7 +172,7 @@ func (f *Fleet) Run(ctx context.Context) {
 			f.away(ctx)
 		}
 	}
-	f.lose("this process leaves the fleet")
+	f.lose(errLeft)
 	f.o.Table.DropRemote(f)
 	f.giveUp(nil)
 	f.leave(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"time"
 
@@ -15,6 +14,9 @@ import (
 
 // errLate is the error of a call that Redis has run too late.
 var errLate = errors.New("it ran a call later than 50 ms")
+
+// errLeft is why a process that ends does not use Redis.
+var errLeft = errors.New("this process leaves the fleet")
 
 // together asks Redis until a call fails, or ctx ends. One call is under way at a
 // time, for all exits: what is said is heard in its order, and what waits meanwhile
@@ -48,7 +50,7 @@ func (f *Fleet) together(ctx context.Context) {
 			questions = nil // answered
 		}
 		if err != nil {
-			f.lose(cause(err))
+			f.lose(err)
 			f.giveUp(questions)
 			return
 		}
@@ -70,16 +72,6 @@ func (f *Fleet) fedTimer() <-chan time.Time {
 		return nil
 	}
 	return time.After(time.Until(first) + time.Millisecond)
-}
-
-// cause returns an error in words.
-func cause(err error) string {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), strings.Contains(err.Error(), "i/o timeout"):
-		return "it has not answered within 50 ms"
-	default:
-		return clear(err)
-	}
 }
 
 // collect takes what waits: calls for the exits that have something to say or to ask;
@@ -324,9 +316,10 @@ func (f *Fleet) giveUp(questions []question) {
 }
 
 // lose makes this process use its own share, from now on.
-func (f *Fleet) lose(why string) {
+func (f *Fleet) lose(err error) {
 	f.mu.Lock()
-	f.state.Used, f.state.Since, f.state.Why = false, time.Now(), why
+	f.state.Used, f.state.Since, f.state.Far = false, time.Now(), false
+	f.state.Why, f.state.Advice = cause(err)
 	for _, e := range f.entries {
 		e.alone = limit.Share{}
 	}

@@ -55,8 +55,15 @@ func (r *Redis) Start() {
 		r.t.Fatal(err)
 	}
 	Eventually(r.t, Patience, "redis-server answers", func() bool {
-		return strings.HasPrefix(r.Do("PING"), "+PONG") || strings.HasPrefix(r.Do("PING"), "-NOAUTH")
+		return strings.HasPrefix(r.Do("PING"), "+PONG") || strings.HasPrefix(r.Do("PING"), "-NOAUTH") || strings.HasPrefix(r.Do("PING"), "-MASTERDOWN")
 	})
+}
+
+// StartWith starts it again with these further arguments alone.
+func (r *Redis) StartWith(args ...string) {
+	r.t.Helper()
+	r.args = args
+	r.Start()
 }
 
 // Do sends one command of plain words, and returns what comes at once of the answer, as

@@ -134,7 +134,7 @@ func TestStatusSaysThatRedisIsAway(t *testing.T) {
 			refusedAfter++
 		} else {
 			_ = c.Close()
-			if !strings.Contains(reply.Body, "fleet: Redis is unreachable; this host's share of 5 per 1 h between 2 hosts is 2") {
+			if !strings.Contains(reply.Body, "fleet: Redis is not used; this host's share of 5 per 1 h between 2 hosts is 2") {
 				t.Errorf("%v", reply)
 			}
 		}

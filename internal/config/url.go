@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"proxyd/internal/target"
@@ -275,10 +277,65 @@ func (b *builder) redisURL(key, text string) (address Secret, shown string) {
 		b.errorf(key, "write # as %23 in a password", "has a # in it")
 		return Secret{}, ""
 	}
+	if !b.redisParts(key, u) {
+		return Secret{}, ""
+	}
 	if password, ok := u.User.Password(); ok && password != "" && len(parts) == 1 && !parts[0].secret {
 		b.noteLiteral(key)
 	}
 	return NewSecret(s), maskedRedis(u)
+}
+
+// redisParts refuses the parts of the URL of a Redis that mean nothing there, and
+// reports whether there are none.
+func (b *builder) redisParts(key string, u *url.URL) bool {
+	query, err := url.ParseQuery(u.RawQuery)
+	sentinel, cluster := query.Has("master_name"), query.Has("addr") && !query.Has("master_name")
+	database := strings.TrimPrefix(u.Path, "/")
+	switch {
+	case err != nil:
+		b.errorf(key, "write & between the parameters, and % as %25 in a password", "has parameters that cannot be read")
+		return false
+	case !validPort(u.Host):
+		b.errorf(key, "use a port from 1 to 65535", "has a port that is none")
+		return false
+	case sentinel && query.Get("master_name") == "":
+		b.errorf(key, "give master_name the name that the sentinels watch it by", "names no master")
+		return false
+	case cluster && (database != "" || query.Has("db")):
+		b.errorf(key, "remove the database: a Cluster has one only", "names a database of a Cluster")
+		return false
+	case !digits(database) || !digits(query.Get("db")):
+		b.errorf(key, "write the number of the database as the path, such as /2, or no path", "has a path that is no number of a database")
+		return false
+	}
+	for name, values := range query {
+		switch known := name == "master_name" || name == "addr" || name == "db"; {
+		case name == "addr" && slices.ContainsFunc(values, func(v string) bool { return !validPort(v) || strings.HasPrefix(v, ":") }):
+			b.errorf(key, "write each as addr=HOST:PORT", "has an addr that is no host and port")
+			return false
+		case !known && (!sentinel || name != "username" && name != "password"):
+			b.errorf(key, "see docs/fleet.md for the forms of the URL", "has a parameter that this form of the URL does not have")
+			return false
+		}
+	}
+	return true
+}
+
+// validPort reports whether the port of an address, if it has one, is one.
+func validPort(address string) bool {
+	i := strings.LastIndexByte(address, ':')
+	if i < 0 || strings.HasSuffix(address, "]") {
+		return true
+	}
+	port, err := strconv.ParseUint(address[i+1:], 10, 16)
+	return err == nil && port > 0
+}
+
+// digits reports whether s is a small number, or empty.
+func digits(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil
 }
 
 // maskedRedis returns a URL without its credentials.
@@ -293,7 +350,7 @@ func maskedRedis(u *url.URL) string {
 		if name == "" {
 			continue
 		}
-		if name != "master_name" && name != "addr" && name != "skip_verify" && name != "db" && value != "" {
+		if name != "master_name" && name != "addr" && name != "db" && value != "" {
 			part = name + "=***"
 		}
 		shown += map[bool]string{true: "?", false: "&"}[i == 0] + part

@@ -126,13 +126,13 @@ func (d *Daemon) fleetFindings(now time.Time) (list []finding) {
 		return nil
 	}
 	if s := f.State(); !s.Used {
-		hosts := "as long as the number of hosts is not known, this host admits nothing"
+		hosts, advice := "shared budgets admit nothing here, as the number of hosts is not known", s.Advice+"; fleet.hosts gives this host a share"
 		if s.Between > 0 {
-			hosts = fmt.Sprintf("shared budgets are down to this host's share between %d", s.Between)
+			hosts, advice = fmt.Sprintf("shared budgets are down to this host's share between %d", s.Between), s.Advice
 		}
 		found := finding{
 			key: "fleet", typ: event.Fleet, severity: event.Warn, since: s.Since, dated: true, over: "fleet: Redis is used again",
-			text: fmt.Sprintf("fleet: Redis is not used since %s (%s): %s", printable.Clock(s.Since, now), s.Why, hosts), hint: s.Advice,
+			text: fmt.Sprintf("fleet: Redis is not used since %s (%s): %s", printable.Clock(s.Since, now), s.Why, hosts), hint: advice,
 		}
 		list = append(list, found)
 	}

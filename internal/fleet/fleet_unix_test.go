@@ -313,7 +313,7 @@ func TestWithoutRedisTheShareHolds(t *testing.T) {
 		got := 0
 		for {
 			if _, err := members[i].take(t); err != nil {
-				if text := err.Error(); !strings.Contains(text, "fleet: Redis is unreachable; this host's share of 40 per 2 s between 4 hosts is 10") {
+				if text := err.Error(); !strings.Contains(text, "fleet: Redis is not used; this host's share of 40 per 2 s between 4 hosts is 10") {
 					t.Errorf("refusal %q", text)
 				}
 				break

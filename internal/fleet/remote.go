@@ -196,7 +196,7 @@ func (f *Fleet) shareHosts() int {
 
 // why returns the text of a refusal.
 func (f *Fleet) why(e *entry, l limit.Limits, s *limit.Share) string {
-	cause := "Redis is unreachable"
+	cause := "Redis is not used"
 	switch {
 	case f.state.Used && e.exit.feeding:
 		cause = "Redis is new and learns what was granted"
@@ -204,7 +204,7 @@ func (f *Fleet) why(e *entry, l limit.Limits, s *limit.Share) string {
 		cause = "Redis answers too slowly"
 	}
 	if s.Hosts == 0 {
-		return "fleet: " + cause + ", and has not been reached since the start; fleet.hosts would give this host a share"
+		return "fleet: " + cause + ", and has not been since the start; fleet.hosts would give this host a share"
 	}
 	what, share := fmt.Sprintf("%d per %s", l.Connects, limit.Period(l.Per)), s.Window
 	if l.Connects == 0 {

@@ -2,11 +2,9 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -137,16 +135,11 @@ func TestListenersComeAndGoByReload(t *testing.T) {
 	works(tunnel)
 }
 
-// freePort is one below those that the system gives to outgoing connections.
+// freePort returns a port that nothing listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for {
-		port := strconv.Itoa(20000 + rand.IntN(10000))
-		if ln, err := net.Listen("tcp", "0.0.0.0:"+port); err == nil {
-			_ = ln.Close()
-			return port
-		}
-	}
+	_, port, _ := net.SplitHostPort(testkit.FreeAddr(t))
+	return port
 }
 
 // Only tunnels whose upstream is gone are closed, and only where that is written.

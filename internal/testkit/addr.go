@@ -1,7 +1,10 @@
 package testkit
 
 import (
+	"math/rand/v2"
 	"net"
+	"strconv"
+	"sync/atomic"
 	"testing"
 )
 
@@ -43,3 +46,25 @@ func split(addr string) (host, port string) {
 	}
 	return host, port
 }
+
+// FreeAddr returns an address of loopback that nothing listens on, each time another.
+// Its port is below those that the system gives to outgoing connections, and so is the
+// one 10000 above, which a Redis of a cluster takes too.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	const first, ports = 20000, 2700
+	for range ports {
+		port := strconv.Itoa(first + int((firstPort+portsGiven.Add(1))%ports))
+		if ln, err := net.Listen("tcp", "0.0.0.0:"+port); err == nil {
+			_ = ln.Close()
+			return "127.0.0.1:" + port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+var (
+	portsGiven atomic.Int64
+	firstPort  = rand.Int64N(1 << 20) //nolint:gosec // another one in each process, since several test at the same time
+)

@@ -33,17 +33,6 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 	return r
 }
 
-// FreeAddr returns an address of loopback that nothing listens on.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
-}
-
 // Start starts it again after Kill, without its data.
 func (r *Redis) Start() {
 	r.t.Helper()

@@ -34,7 +34,7 @@ func newWorld(t *testing.T, more string) *world {
 		"pools: {asia: {proxies: [{name: tokyo-1, url: \"" + w.tokyo.URL() + "\"}, {name: osaka-1, url: \"" + w.osaka.URL() + "\"}]}}\n" +
 		"exchanges:\n  binance_futures: {http: direct, websocket: asia}\n  okx: asia\n  kraken: asia\ndefault: reject\n" + more
 	w.yaml = strings.Replace(w.yaml, "health_check: {probe_seconds: 0}\n", "", 1)
-	w.daemon = launch(t, "admin: "+freePort(t)+"\n"+w.yaml)
+	w.daemon = launch(t, "admin: "+testkit.FreeAddr(t)+"\n"+w.yaml)
 	return w
 }
 

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // form is one spelling of a proxy.
@@ -81,8 +82,10 @@ func likeHost(s string) bool {
 
 var schemeText = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
+func hasScheme(s string) bool { return strings.Contains(s, "://") && schemeText.MatchString(s) }
+
 func splitURL(s string) (parts, bool) {
-	return parts{url: s}, schemeText.MatchString(s) || strings.EqualFold(s, "direct")
+	return parts{url: s}, hasScheme(s) || strings.EqualFold(s, "direct")
 }
 
 func splitHostPort(s string) (p parts, ok bool) {
@@ -109,7 +112,7 @@ func splitAt(s string) (p parts, ok bool) {
 	}
 	p.user, p.password, _ = strings.Cut(s[:i], ":")
 	p.auth = true
-	return p, p.user != "" && !schemeText.MatchString(s)
+	return p, p.user != "" && !hasScheme(s)
 }
 
 func splitHostLast(s string) (p parts, ok bool) {
@@ -129,7 +132,7 @@ func splitHostLast(s string) (p parts, ok bool) {
 	}
 	user, password, both := strings.Cut(s[:start], ":")
 	p.user, p.password, p.auth = user, password, true
-	return p, both && user != "" && !schemeText.MatchString(s)
+	return p, both && user != "" && !hasScheme(s)
 }
 
 // cutHost returns the host before the first colon, or in brackets, and what follows
@@ -142,11 +145,18 @@ func cutHost(s string) (host, rest string, ok bool) {
 		return host, rest, ok && err == nil
 	}
 	host, rest, ok = strings.Cut(s, ":")
-	return host, rest, ok && hostText.MatchString(host)
+	return host, rest, ok && hostText(host)
 }
 
-// hostText is what may be a host: package config parses it.
-var hostText = regexp.MustCompile(`^[\pL\pN_][\pL\pN._-]*$`)
+// hostText reports whether text may be a host: package config parses it.
+func hostText(s string) bool {
+	for i, r := range s {
+		if r != '_' && !unicode.IsLetter(r) && !unicode.IsNumber(r) && (i == 0 || r != '.' && r != '-') {
+			return false
+		}
+	}
+	return s != ""
+}
 
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)

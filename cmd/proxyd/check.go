@@ -52,7 +52,7 @@ a note says. With --fetch the lists are fetched, as the daemon would, and are no
 			var lists fetchedLists
 			if fetch && err == nil {
 				lists = fetchLists(cmd.Context(), c, snap)
-				c, snap, err = load(path, config.Options{NoSecrets: noSecrets, Lists: lists.text})
+				c, snap, err = load(path, config.Options{NoSecrets: noSecrets, Lists: lists.list})
 			}
 			result := newCheckResult(path, snap, err)
 			if err == nil {
@@ -116,7 +116,7 @@ type fetchedLists struct {
 	problems []source.Problem
 }
 
-func (f fetchedLists) text(s *config.ListSource) []byte { return f.lists.With(f.fresh)(s) }
+func (f fetchedLists) list(s *config.ListSource) *config.ListText { return f.lists.With(f.fresh)(s) }
 
 // fetchLists fetches the lists of a configuration, and keeps nothing.
 func fetchLists(ctx context.Context, c *config.Config, snap *router.Router) (f fetchedLists) {
@@ -132,23 +132,20 @@ func (r *checkResult) addLists(c *config.Config, fetch bool, f fetchedLists) {
 		r.Errors = append(r.Errors, config.Error{File: r.File, Message: fmt.Sprintf("list %s cannot be fetched from %s: %s", p.Source.Name, p.Source.Shown, p.Err)})
 	}
 	for _, s := range c.Sources() {
-		text, at := source.OnDisk(s)
+		kept, at := source.OnDisk(s)
 		switch {
 		case fetch && !f.failed(s):
-			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, fetched from %s", s.Name, proxiesOf(s, f.text(s)), s.Shown))
+			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, fetched from %s", s.Name, proxiesOf(f.list(s)), s.Shown))
 		case fetch:
-		case text != nil:
-			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, kept of %s; check --fetch fetches the newest from %s", s.Name, proxiesOf(s, text), at.Format(time.DateTime), s.Shown))
+		case kept != nil:
+			r.Notes = append(r.Notes, fmt.Sprintf("list %s: %s, kept of %s; check --fetch fetches the newest from %s", s.Name, proxiesOf(kept), at.Format(time.DateTime), s.Shown))
 		default:
 			r.Notes = append(r.Notes, fmt.Sprintf("list %s: not known here, and so no member that comes from it; check --fetch fetches it from %s", s.Name, s.Shown))
 		}
 	}
 }
 
-func proxiesOf(s *config.ListSource, text []byte) string {
-	n, _ := s.Judge(text) // a text that is not used has a warning of its own
-	return printable.Count(n, "proxy", "proxies")
-}
+func proxiesOf(l *config.ListText) string { return printable.Count(l.Proxies(), "proxy", "proxies") }
 
 func (f fetchedLists) failed(s *config.ListSource) bool {
 	return slices.ContainsFunc(f.problems, func(p source.Problem) bool { return p.Source.Name == s.Name })

@@ -105,9 +105,9 @@ func queryRoute(cmd *cobra.Command, hosts []string, kind, listener string) ([]ad
 // that are kept on disk, unless o says otherwise.
 func load(path string, o config.Options) (*config.Config, *router.Router, error) {
 	if o.Lists == nil {
-		o.Lists = func(s *config.ListSource) []byte {
-			text, _ := source.OnDisk(s)
-			return text
+		o.Lists = func(s *config.ListSource) *config.ListText {
+			list, _ := source.OnDisk(s)
+			return list
 		}
 	}
 	c, err := config.LoadWith(path, os.Environ(), o)

@@ -44,9 +44,9 @@ type builder struct {
 	withoutTimeout []string // keys of outbounds that have no timeout_seconds
 	system         string   // where it is to run, as GOOS has it
 	stateDir       string
-	listText       func(*ListSource) []byte  // Options.Lists
-	sources        map[*ListSource]string    // by source: the key of the list
-	listHops       map[*ListSource]*Outbound // by source: the hop before its members
+	listText       func(*ListSource) *ListText // Options.Lists
+	sources        map[*ListSource]string      // by source: the key of the list
+	listHops       map[*ListSource]*Outbound   // by source: the hop before its members
 }
 
 func newBuilder(path string, environ []string, o Options, s *shaper, root *node) *builder {

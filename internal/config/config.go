@@ -52,7 +52,7 @@ type Config struct {
 
 	// again builds the configuration once more from the same texts, with other texts of
 	// its lists from URLs. It is nil without such a list.
-	again func(func(*ListSource) []byte) (*Config, error)
+	again func(func(*ListSource) *ListText) (*Config, error)
 }
 
 // Known returns the catalogue of exchanges in force.

@@ -25,28 +25,38 @@ func (c *Config) Sources() (list []*ListSource) {
 	return list
 }
 
-// Judge returns how many proxies a text has as the list of s, and why it is not to be
-// applied, nil if it may be. The error repeats no text that may be secret.
-func (s *ListSource) Judge(text []byte) (proxies int, err error) {
-	l, err := s.read(text)
-	return len(l.proxies), err
+// ListText is the text of a list, and the proxies in it. It does not change.
+type ListText struct {
+	Text   []byte
+	scheme Scheme // with which it was read
+	lines  proxyLines
 }
 
-// read returns the proxies of a text, and Judge's error.
-func (s *ListSource) read(text []byte) (l proxyLines, err error) {
+// Proxies returns how many proxies the list has.
+func (t *ListText) Proxies() int { return len(t.lines.proxies) }
+
+// Read reads a text as the list of s. The error says why it is not to be applied, and
+// repeats no text that may be secret.
+func (s *ListSource) Read(text []byte) (*ListText, error) {
+	t := &ListText{Text: text, scheme: s.Scheme}
 	if isMarkup(text) {
-		return l, errors.New("the answer is a page of HTML or XML, not a list")
+		return t, errors.New("the answer is a page of HTML or XML, not a list")
 	}
-	l = readList(s.Shown, text, s.Scheme)
+	t.lines = readList(s.Shown, text, s.Scheme)
+	return t, s.judge(t.lines)
+}
+
+// judge returns why the lines of a list are not to be applied, nil if they may be.
+func (s *ListSource) judge(l proxyLines) error {
 	switch n := len(l.proxies); {
 	case len(l.errs) > 0 && len(l.errs) > n:
-		err = fmt.Errorf("more lines of the list are wrong than right (%d to %d): %s", len(l.errs), n, l.errs[0])
+		return fmt.Errorf("more lines of the list are wrong than right (%d to %d): %s", len(l.errs), n, l.errs[0])
 	case n == 0:
-		err = errors.New("the list is empty")
+		return errors.New("the list is empty")
 	case n > s.Max:
-		err = fmt.Errorf("the list has more than %d proxies (max)", s.Max)
+		return fmt.Errorf("the list has more than %d proxies (max)", s.Max)
 	}
-	return l, err
+	return nil
 }
 
 // isMarkup reports whether a text begins as a page does.
@@ -82,12 +92,15 @@ func (b *builder) listFromURL(key string, r raw.Pool, p *Pool) {
 	if b.listText == nil {
 		return
 	}
-	text := b.listText(s)
-	if text == nil {
+	t := b.listText(s)
+	if t == nil {
 		return
 	}
-	l, err := s.read(text)
-	if err != nil { // of a list that was fetched for another scheme or max, or that is kept
+	if t.scheme != s.Scheme {
+		t, _ = s.Read(t.Text)
+	}
+	l := t.lines
+	if err := s.judge(l); err != nil { // of a list that was fetched for another scheme or max, or that is kept
 		b.warnf(at, "it is fetched again", "the list that is known from %s is not used: %s", s.Shown, err)
 		return
 	}

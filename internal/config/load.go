@@ -27,9 +27,9 @@ type Options struct {
 	SkipUnknown bool   // leave out keys that this version does not know
 	System      string // where it is to run, as GOOS has it; "" is here
 
-	// Lists returns the text of a list from a URL, nil if it is not known: the pool then
-	// has no members from it. It may be nil.
-	Lists func(*ListSource) []byte
+	// Lists returns a list from a URL, nil if it is not known: the pool then has no
+	// members from it. It may be nil.
+	Lists func(*ListSource) *ListText
 }
 
 // Load reads the file at path ("" for the built-in defaults) and lays environ
@@ -46,7 +46,7 @@ func LoadWith(path string, environ []string, o Options) (*Config, error) {
 
 // WithLists returns the configuration that is made of the same texts of files and
 // variables as c, and of other texts of its lists from URLs (see Options.Lists).
-func (c *Config) WithLists(lists func(*ListSource) []byte) (*Config, error) {
+func (c *Config) WithLists(lists func(*ListSource) *ListText) (*Config, error) {
 	if c.again == nil {
 		return c, nil
 	}
@@ -83,7 +83,7 @@ func loadFrom(path string, environ []string, o Options, in *inputs) (*Config, er
 	}
 	c.Warnings = sorted(slices.Concat(s.warnings, c.Warnings, b.warnings))
 	if len(c.Sources()) > 0 {
-		c.again = func(lists func(*ListSource) []byte) (*Config, error) {
+		c.again = func(lists func(*ListSource) *ListText) (*Config, error) {
 			o.Lists = lists
 			return loadFrom(path, environ, o, in)
 		}

@@ -159,11 +159,14 @@ func (b *builder) listed(at, path string, scheme Scheme, own []Proxy) []Proxy {
 // beside returns the proxies of a list that a pool does not have by itself: what is
 // written out counts.
 func beside(own, listed []Proxy) []Proxy {
+	if len(own) == 0 {
+		return listed
+	}
 	written := map[Identity]bool{}
 	for _, p := range own {
 		written[IdentityOf(p)] = true
 	}
-	return slices.DeleteFunc(listed, func(p Proxy) bool { return written[IdentityOf(p)] })
+	return slices.DeleteFunc(slices.Clone(listed), func(p Proxy) bool { return written[IdentityOf(p)] })
 }
 
 // warnOfList warns of the lines that are skipped.

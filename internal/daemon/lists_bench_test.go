@@ -24,9 +24,15 @@ func BenchmarkListReload(b *testing.B) {
 		}
 		return []byte(list.String())
 	}
-	lists := func(n int) func(*config.ListSource) []byte {
+	lists := func(n int) func(*config.ListSource) *config.ListText {
 		one := text(n)
-		return func(*config.ListSource) []byte { return one }
+		return func(s *config.ListSource) *config.ListText {
+			list, err := s.Read(one)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return list
+		}
 	}
 	file := filepath.Join(b.TempDir(), "proxyd.yaml")
 	if err := os.WriteFile(file, []byte("pools: {asia: {list: {from: \"https://lists.example/x\", via: direct}}}\ndefault: asia\n"), 0o600); err != nil {
@@ -40,7 +46,7 @@ func BenchmarkListReload(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sets := []func(*config.ListSource) []byte{lists(0), lists(1)}
+	sets := []func(*config.ListSource) *config.ListText{lists(0), lists(1)}
 	for i := 0; b.Loop(); i++ {
 		c, err := prev.Config().WithLists(sets[(i+1)%2])
 		if err != nil {

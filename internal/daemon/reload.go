@@ -96,12 +96,12 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		defer d.watcher.Refresh(start)
 	}
 	prev := d.snapshot.Load()
-	next, newlyDirect, err := d.candidate(prev, config.Options{})
+	next, newlyDirect, err := d.candidate(prev, func() (*config.Config, error) { return d.read(config.Options{}) })
 	var fresh source.Fresh
 	var problems []source.Problem
 	if err == nil {
 		if fresh, problems = d.fetchFor(next, by, dryRun); len(fresh) > 0 {
-			next, newlyDirect, err = d.candidate(prev, config.Options{Lists: d.lists.With(fresh)})
+			next, newlyDirect, err = d.candidate(prev, func() (*config.Config, error) { return next.Config().WithLists(d.lists.With(fresh)) })
 		}
 	}
 	var notFetched []string
@@ -145,11 +145,14 @@ func (d *Daemon) leftAfter(prev, next *router.Router, report *admin.Report) (lef
 	return left
 }
 
-// candidate builds what is on disk now. newlyDirect is what it would send out
-// directly although it does not say so (router.NewlyDirect).
-func (d *Daemon) candidate(prev *router.Router, o config.Options) (next *router.Router, newlyDirect []string, err error) {
+// candidate builds what read returns. newlyDirect is what it would send out directly
+// although it does not say so (router.NewlyDirect).
+func (d *Daemon) candidate(prev *router.Router, read func() (*config.Config, error)) (next *router.Router, newlyDirect []string, err error) {
 	err = d.descriptors.retry(func() (err error) {
-		next, err = d.build(prev.Set(), o)
+		c, err := read()
+		if err == nil {
+			next, err = d.snapshotOf(c, prev.Set())
+		}
 		return err
 	})
 	if err != nil {
@@ -190,11 +193,14 @@ func (d *Daemon) canChange() error {
 // load reads the configuration at start and binds what it says, all of it or nothing.
 func (d *Daemon) load() error {
 	d.watcher = watch.New(d.watching()) // before the file is read, so that no change is missed
-	snap, err := d.build(nil, config.Options{})
+	c, err := d.read(config.Options{})
 	if err != nil {
 		return err
 	}
-	c := snap.Config()
+	snap, err := d.snapshotOf(c, nil)
+	if err != nil {
+		return err
+	}
 	have := inheritedListeners(c, d.upgrade.inherited)
 	if in := d.options.Inside; in != nil {
 		have = in.listeners(c)
@@ -219,17 +225,10 @@ func (d *Daemon) load() error {
 	return nil
 }
 
-// build makes a snapshot of the configuration as it is now; prev is the set in
-// force, nil at start.
-func (d *Daemon) build(prev *upstream.Set, o config.Options) (*router.Router, error) {
-	if o.Lists == nil {
-		o.Lists = d.lists.Text
-	}
-	c, err := config.LoadWith(d.options.ConfigPath, d.options.Environ, o)
-	if err != nil {
-		return nil, err
-	}
-	return d.snapshotOf(c, prev)
+// read reads the configuration as it is now, with the lists that are known.
+func (d *Daemon) read(o config.Options) (*config.Config, error) {
+	o.Lists = d.lists.Text
+	return config.LoadWith(d.options.ConfigPath, d.options.Environ, o)
 }
 
 // snapshotOf makes a snapshot of a configuration as it was read.

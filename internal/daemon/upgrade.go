@@ -130,7 +130,7 @@ func (d *Daemon) Upgrade(ctx context.Context, move bool, progress func(string)) 
 // that no reload has found yet.
 func (d *Daemon) refuseFile() error {
 	prev := d.snapshot.Load()
-	next, newlyDirect, err := d.candidate(prev, config.Options{SkipUnknown: true})
+	next, newlyDirect, err := d.candidate(prev, func() (*config.Config, error) { return d.read(config.Options{SkipUnknown: true}) })
 	switch {
 	case err == nil:
 		err = holdBack(slices.Concat(newlyDirect, config.ShrunkLists(prev.Config(), next.Config())))

@@ -119,10 +119,11 @@ func readOwn(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxAnswer+maxHead))
 }
 
-// OnDisk returns the text that is kept of a list, and when it came; nil if there is none.
-func OnDisk(s *config.ListSource) (text []byte, fetched time.Time) {
+// OnDisk returns what is kept of a list, and when it came; nil if there is none.
+func OnDisk(s *config.ListSource) (list *config.ListText, fetched time.Time) {
 	if k := load(s); k != nil {
-		return k.Text, k.Fetched
+		list, _ = s.Read(k.Text) // config judges it
+		return list, k.Fetched
 	}
 	return nil, time.Time{}
 }

@@ -45,8 +45,8 @@ func keyOf(s *config.ListSource) key { return key{s.Name, s.URL} }
 
 // entry is what is known of one list.
 type entry struct {
-	good     Answer // in force; no Text: there is none
-	count    int    // its proxies
+	good     Answer           // in force; no Text: there is none
+	list     *config.ListText // its text as it was read
 	scheme   config.Scheme
 	max      int       // with which it was judged
 	fetched  time.Time // when it came
@@ -80,9 +80,9 @@ func (l *Lists) entry(s *config.ListSource) *entry {
 	if k == nil {
 		return e
 	}
-	if n, err := s.Judge(k.Text); err == nil {
+	if list, err := s.Read(k.Text); err == nil {
 		e.good = Answer{Text: k.Text, ETag: k.ETag, LastModified: k.LastModified}
-		e.count, e.fetched, e.success = n, k.Fetched, k.Fetched
+		e.list, e.fetched, e.success = list, k.Fetched, k.Fetched
 		if k.Success.After(k.Fetched) {
 			e.success = k.Success
 		}
@@ -92,10 +92,10 @@ func (l *Lists) entry(s *config.ListSource) *entry {
 }
 
 // Text returns the last good text of a list, nil if there is none.
-func (l *Lists) Text(s *config.ListSource) []byte {
+func (l *Lists) Text(s *config.ListSource) *config.ListText {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.entry(s).good.Text
+	return l.entry(s).list
 }
 
 // InForce reports whether a list is one of those that Run fetches.
@@ -109,7 +109,7 @@ type Fresh map[key]fetched
 type fetched struct {
 	Answer
 	source *config.ListSource
-	count  int
+	list   *config.ListText
 	at     time.Time
 }
 
@@ -124,10 +124,10 @@ func (f Fresh) String() string {
 }
 
 // With returns what Text does, with fresh texts in place of the older ones.
-func (l *Lists) With(fresh Fresh) func(*config.ListSource) []byte {
-	return func(s *config.ListSource) []byte {
+func (l *Lists) With(fresh Fresh) func(*config.ListSource) *config.ListText {
+	return func(s *config.ListSource) *config.ListText {
 		if f, ok := fresh[keyOf(s)]; ok {
-			return f.Text
+			return f.list
 		}
 		return l.Text(s)
 	}
@@ -148,14 +148,14 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 	var all sync.WaitGroup
 	for _, s := range sources {
 		all.Go(func() { // ends within fetchTimeout
-			a, n, isNew, err := l.fetch(ctx, set, s, quiet)
+			a, list, isNew, err := l.fetch(ctx, set, s, quiet)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err != nil:
 				problems = append(problems, Problem{s, err})
 			case isNew:
-				fresh[keyOf(s)] = fetched{a, s, n, time.Now()}
+				fresh[keyOf(s)] = fetched{a, s, list, time.Now()}
 			}
 		})
 	}
@@ -164,9 +164,9 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 	return fresh, problems
 }
 
-// fetch fetches one list and judges the text, which has count proxies. isNew reports
+// fetch fetches one list and reads it. isNew reports
 // whether it differs from the last good one.
-func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSource, quiet bool) (a Answer, count int, isNew bool, err error) {
+func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSource, quiet bool) (a Answer, list *config.ListText, isNew bool, err error) {
 	l.mu.Lock()
 	e := l.entry(s)
 	known := e.good
@@ -176,7 +176,7 @@ func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSour
 	l.mu.Unlock()
 	a, err = l.o.Fetch(ctx, set, s, known)
 	if err == nil && !a.Same {
-		count, err = s.Judge(a.Text)
+		list, err = s.Read(a.Text)
 	}
 	isNew = err == nil && !a.Same && (known.Text == nil || !bytes.Equal(a.Text, known.Text))
 	switch {
@@ -186,7 +186,7 @@ func (l *Lists) fetch(ctx context.Context, set *upstream.Set, s *config.ListSour
 	case !isNew:
 		l.succeeded(s, known, a)
 	}
-	return a, count, isNew, err
+	return a, list, isNew, err
 }
 
 // Failed notes why the newest list of s is not in force.
@@ -238,7 +238,7 @@ func (l *Lists) Commit(fresh Fresh) {
 	for _, f := range fresh {
 		l.mu.Lock()
 		e := l.entry(f.source)
-		e.good, e.count, e.fetched = f.Answer, f.count, f.at
+		e.good, e.list, e.fetched = f.Answer, f.list, f.at
 		e.scheme, e.max = f.source.Scheme, f.source.Max
 		l.end(f.source, e, f.at)
 	}
@@ -302,7 +302,11 @@ type Row struct {
 }
 
 func (e *entry) row(s *config.ListSource) Row {
-	return Row{s, e.good.Text != nil, e.count, e.fetched, e.success, e.problem, e.since, e.due}
+	members := 0
+	if e.list != nil {
+		members = e.list.Proxies()
+	}
+	return Row{s, e.list != nil, members, e.fetched, e.success, e.problem, e.since, e.due}
 }
 
 // Rows returns the lists in force.

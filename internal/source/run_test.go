@@ -42,7 +42,7 @@ func (w *world) lists(s *config.ListSource) *Lists {
 			w.mu.Lock()
 			err := w.refused
 			if err == nil {
-				w.applied = append(w.applied, string(l.With(f)(s)))
+				w.applied = append(w.applied, string(l.With(f)(s).Text))
 			}
 			w.mu.Unlock()
 			if err == nil {
@@ -114,7 +114,7 @@ func TestListsAreFetchedWhenTheyAreDue(t *testing.T) {
 		w.set(Answer{Text: []byte("192.0.2.2:1\n"), ETag: "2"}, nil, errors.New("it has shrunk"))
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if string(l.Text(&plainSource)) != "192.0.2.1:1\n" {
+		if string(l.Text(&plainSource).Text) != "192.0.2.1:1\n" {
 			t.Error("a list that was not applied is known as good")
 		}
 		w.set(Answer{Text: []byte("192.0.2.2:1\n"), ETag: "2"}, nil, nil)
@@ -123,8 +123,8 @@ func TestListsAreFetchedWhenTheyAreDue(t *testing.T) {
 		cancel()
 		<-done
 		_, _, troubles = w.seen()
-		if string(l.Text(&plainSource)) != "192.0.2.2:1\n" || len(troubles) != 3 || troubles[2] != "" || w.unkept != 1 {
-			t.Errorf("in force %q, troubles %q, unkept %d times", l.Text(&plainSource), troubles, w.unkept)
+		if string(l.Text(&plainSource).Text) != "192.0.2.2:1\n" || len(troubles) != 3 || troubles[2] != "" || w.unkept != 1 {
+			t.Errorf("in force %q, troubles %q, unkept %d times", l.Text(&plainSource).Text, troubles, w.unkept)
 		}
 	})
 }

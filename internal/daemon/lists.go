@@ -71,17 +71,31 @@ func (d *Daemon) firstLists() {
 	}
 }
 
-// fetchFor fetches what a reload needs: all lists if an operator asks for it, and after a
-// change of the file those that are new.
-func (d *Daemon) fetchFor(next *router.Router, by string, dryRun bool) (source.Fresh, []source.Problem) {
-	due := next.Config().Sources()
+// withFresh fetches what a reload needs: all lists if an operator asks for it, and after a
+// change of the file those that are new. It returns the configuration with them.
+func (d *Daemon) withFresh(c *config.Config, prev *router.Router, by string, dryRun bool) (*config.Config, source.Fresh, []source.Problem, error) {
+	due := c.Sources()
 	if by == ByWatch {
 		due = slices.DeleteFunc(due, func(s *config.ListSource) bool { return d.lists.Text(s) != nil || d.lists.InForce(s) })
 	}
 	if len(due) == 0 {
-		return nil, nil
+		return c, nil, nil, nil
 	}
-	return d.lists.Refresh(d.fetching, next.Set(), due, dryRun)
+	set := prev.Set()
+	if len(config.Diff(prev.Config(), c)) > 0 { // via may lead elsewhere
+		other := *c // it is made the command's own there
+		next, err := d.snapshotOf(&other, set)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		set = next.Set()
+	}
+	fresh, problems := d.lists.Refresh(d.fetching, set, due, dryRun)
+	if len(fresh) == 0 {
+		return c, nil, problems, nil
+	}
+	c, err := c.WithLists(d.lists.With(fresh))
+	return c, fresh, problems, err
 }
 
 // withoutLists returns why a reload is refused that would leave a pool without the members

@@ -96,14 +96,14 @@ func (d *Daemon) Reload(by string, dryRun bool) admin.Report {
 		defer d.watcher.Refresh(start)
 	}
 	prev := d.snapshot.Load()
-	next, newlyDirect, err := d.candidate(prev, func() (*config.Config, error) { return d.read(config.Options{}) })
 	var fresh source.Fresh
 	var problems []source.Problem
-	if err == nil {
-		if fresh, problems = d.fetchFor(next, by, dryRun); len(fresh) > 0 {
-			next, newlyDirect, err = d.candidate(prev, func() (*config.Config, error) { return next.Config().WithLists(d.lists.With(fresh)) })
+	next, newlyDirect, err := d.candidate(prev, func() (c *config.Config, err error) {
+		if c, err = d.read(config.Options{}); err == nil {
+			c, fresh, problems, err = d.withFresh(c, prev, by, dryRun)
 		}
-	}
+		return c, err
+	})
 	var notFetched []string
 	if err == nil {
 		notFetched, err = withoutLists(prev.Config(), next.Config(), problems)

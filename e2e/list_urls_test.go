@@ -127,7 +127,7 @@ func TestListFromURLIsFetchedAgain(t *testing.T) {
 			if after, _ := s.counts(); after == before {
 				t.Error("a reload fetches nothing")
 			}
-		} else if p.waitLine(`"type":"list"`, c.want) == "" { // fetched without a reload
+		} else if p.waitLine(`"type":"list"`, c.want, `"hint":"see what the provider serves before you do"`) == "" { // fetched without a reload
 			t.Errorf("no event:\n%s", p.Log)
 		}
 		if !leads(t, p, ups[1]) {

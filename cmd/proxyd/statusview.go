@@ -205,9 +205,6 @@ func (v *statusView) since(t time.Time) string {
 
 // upstreams writes the upstreams, those that are not used first.
 func (v *statusView) upstreams(list []admin.Upstream) {
-	if len(list) == 0 {
-		return
-	}
 	g := grid{head: []string{"UPSTREAM", "TUNNELS", "POOLS", "URL"}, right: -1}
 	list = slices.DeleteFunc(slices.Clone(list), func(u admin.Upstream) bool {
 		return u.Name == "direct" && u.Tunnels == 0 && u.State == "" && len(u.Verdicts) == 0 // not in use
@@ -222,6 +219,9 @@ func (v *statusView) upstreams(list []admin.Upstream) {
 		if state := upstreamState(u, v.now); state != "ok" {
 			g.note(state)
 		}
+	}
+	if len(g.rows) == 0 {
+		return
 	}
 	v.line("")
 	v.grid(g)

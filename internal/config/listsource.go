@@ -50,7 +50,7 @@ func (s *ListSource) Read(text []byte) (*ListText, error) {
 func (s *ListSource) judge(l proxyLines) error {
 	switch n := len(l.proxies); {
 	case len(l.errs) > 0 && len(l.errs) > n:
-		return fmt.Errorf("more lines of the list are wrong than right (%d to %d): %s", len(l.errs), n, l.errs[0])
+		return fmt.Errorf("more lines of the list are wrong than right (%d to %d): line %d %s", len(l.errs), n, l.errs[0].Line, l.errs[0].Message)
 	case n == 0:
 		return errors.New("the list is empty")
 	case n > s.Max:

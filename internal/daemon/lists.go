@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -216,8 +217,12 @@ func listEvent(r source.Row, now time.Time) event.Event {
 			Text: fmt.Sprintf("%s cannot be fetched from %s: %s; no list is known, and the pool has no member from it", name, r.Source.Shown, r.Problem),
 		}
 	}
+	hint := "to fetch it at once: proxyd reload"
+	if strings.Contains(r.Problem, ifMeant) { // a reload applies what is held back: never by a hint alone
+		hint = "see what the provider serves before you do"
+	}
 	return event.Event{
-		Severity: event.Warn, Type: event.ListStale, Hint: "to fetch it at once: proxyd reload",
+		Severity: event.Warn, Type: event.ListStale, Hint: hint,
 		Text: fmt.Sprintf("%s is not updated from %s: %s; that of %s with %s stays in force", name, r.Source.Shown, r.Problem,
 			printable.Clock(r.Fetched, now), printable.Count(r.Members, "member", "members")),
 	}

@@ -4,6 +4,7 @@
 GO       ?= go
 FUZZTIME ?= 20s
 BENCH    ?= .
+HOSTS    ?= 10,30,100
 RACE     ?= -race
 # For all targets, so that build and test share what they have compiled.
 export GOFLAGS ?= -trimpath
@@ -74,7 +75,7 @@ interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/
 	GO='$(GO)' interop/run.sh
 
 fleet-model: ## what a fleet costs its Redis, by a model with the real budgets and a real redis-server (HOSTS=10,30,100; about 10 minutes)
-	$(GO) test ./internal/fleet -run 'Model' -v -count 1 -timeout 1h -model $(or $(HOSTS),10,30,100)
+	$(GO) test ./internal/fleet -run '^TestModel' -v -count 1 -timeout 1h -model $(HOSTS)
 
 alerts: build ## the rules, and a real Prometheus and Alertmanager beside bin/proxyd (Debian's packages)
 	GO='$(GO)' deploy/prometheus/check.sh

@@ -70,12 +70,20 @@ for _, q in ipairs(ended) do
 end
 
 -- The figures that hold, and those that are out of step: these may use their share.
+local function values(key, before, names) -- of a hash; some thousands are too many for one call
+  local list = {}
+  for from = 1, #names, 1000 do
+    local fields = {}
+    for n = from, math.min(from + 999, #names) do fields[#fields + 1] = before .. names[n] end
+    for _, v in ipairs(redis.call('HMGET', key, unpack(fields))) do list[#list + 1] = v end
+  end
+  return list
+end
 local lost = {}
 for _, q in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
-  if q ~= p then
-    lost[#lost + 1] = {process = q, id = string.match(q, '(%x+)$'), hosts = tonumber(redis.call('HGET', KEYS[4], q) or '1')}
-  end
+  if q ~= p then lost[#lost + 1] = q end
 end
+local counted = values(KEYS[4], '', lost)
 for _, b in ipairs(budgets) do
   local figure = b.connects .. '/' .. b.per .. '/' .. b.max
   b.figure = figure
@@ -105,16 +113,15 @@ for _, b in ipairs(budgets) do
       if id then own[id] = (own[id] or 0) + 1 end
     end
   end
-  for _, q in ipairs(lost) do
-    b.reserved = b.reserved + math.max(0, math.floor(b.connects / q.hosts) - (own[q.id] or 0))
-    if b.max > 0 then
-      local kept = redis.call('HGET', b.open, '!' .. q.process)
-      if not kept then
-        kept = math.max(0, math.floor((b.max - b.total) / q.hosts))
-        redis.call('HSET', b.open, '!' .. q.process, kept)
-      end
-      b.openReserved = b.openReserved + tonumber(kept)
+  local kept = b.max > 0 and values(b.open, '!', lost)
+  for k, q in ipairs(lost) do
+    local n = tonumber(counted[k] or '1')
+    b.reserved = b.reserved + math.max(0, math.floor(b.connects / n) - (own[string.match(q, '%x+$')] or 0))
+    if kept and not kept[k] then
+      kept[k] = math.max(0, math.floor((b.max - b.total) / n))
+      redis.call('HSET', b.open, '!' .. q, kept[k])
     end
+    b.openReserved = b.openReserved + (kept and tonumber(kept[k]) or 0)
   end
   -- This process is in step again, and says what it has open.
   redis.call('HDEL', b.open, '!' .. p)

@@ -28,7 +28,8 @@ import (
 var (
 	modelHosts  = flag.String("model", "", "measure fleets of so many hosts, such as 10,30,100")
 	modelRounds = flag.Int("rounds", 3, "of the model; the medians count")
-	modelTime   = flag.Duration("measure", 15*time.Second, "so long each fleet of the model")
+	modelWindow = flag.Duration("window", 20*time.Second, "of 300 connections, in the model of a restart")
+	modelTime   = flag.Duration("measure", 10*time.Second, "so long each fleet of the model")
 )
 
 // What each host of the model has.
@@ -37,7 +38,7 @@ const (
 	modelExchanges = 5
 	modelReconnect = time.Hour // one feed for each exit and exchange, connected again so often
 	modelDial      = 50 * time.Millisecond
-	modelStart     = 15 * time.Second // in which all feeds connect at first
+	modelStart     = 10 * time.Second // in which all feeds connect at first
 	modelTo        = 1000             // hosts that the fit goes to
 )
 
@@ -152,18 +153,18 @@ func (a *tally) granted(took time.Duration, err error) {
 	a.grants = append(a.grants, took)
 }
 
-// newModelHost starts host i of n.
-func newModelHost(t *testing.T, url string, i, n int, seen *tally) *modelHost {
+// newModelHost starts host i of n, with a budget of each exchange at each exit.
+func newModelHost(t *testing.T, url string, i, n, exits, exchanges int, per time.Duration, seen *tally) *modelHost {
 	h := &modelHost{member: &member{table: limit.NewTable(nil)}}
 	h.table.Configure(func(k limit.Key) limit.Limits {
 		if k.Exchange == "" {
 			return limit.Limits{MaxConnections: 10_000, Shared: true}
 		}
-		return limit.Limits{Connects: 300, Per: 5 * time.Minute, Queue: 2 * time.Second, Shared: true}
+		return limit.Limits{Connects: 300, Per: per, Queue: 2 * time.Second, Shared: true}
 	})
-	for x := range modelExits {
+	for x := range exits {
 		exit := fmt.Sprintf("tokyo-%d", x)
-		for e := range modelExchanges {
+		for e := range exchanges {
 			h.feeds = append(h.feeds, []*limit.Budget{
 				h.table.Budget(limit.Key{Exchange: fmt.Sprintf("exchange-%d", e), Kind: "websocket", Exit: exit}),
 				h.table.Budget(limit.Key{Exit: exit}),
@@ -225,7 +226,7 @@ func measure(t *testing.T, n int) measures {
 	r.Settle("model")
 	var hosts []*modelHost
 	for i := range n {
-		hosts = append(hosts, newModelHost(t, r.URL(), i, n, seen))
+		hosts = append(hosts, newModelHost(t, r.URL(), i, n, modelExits, modelExchanges, 5*time.Minute, seen))
 	}
 	for _, h := range hosts {
 		h.awaitShared(t)
@@ -266,6 +267,73 @@ func measure(t *testing.T, n int) measures {
 	m["a grant, median, ms"], m["a grant, p99, ms"] = quantile(grants, 0.5), quantile(grants, 0.99)
 	t.Logf("load %s: %.0f calls a second, %.1f %% CPU, %.1f µs a call, round trip %.2f and %.2f ms", load(), scripts, 100*cpu, 1e6*cpu/scripts, m["round trip, median, ms"], m["round trip, p99, ms"])
 	return m
+}
+
+// All clients of an exchange at one exit connect again at once. They wait, and try
+// again as clients do.
+func TestModelOfARestart(t *testing.T) {
+	if *modelHosts == "" {
+		t.Skip("it is measured with -model")
+	}
+	for _, c := range []struct {
+		hosts, clients, rounds int
+		per                    time.Duration
+	}{
+		{100, 10, *modelRounds, *modelWindow},
+		{modelTo, 1, 1, 3 * *modelWindow}, // more than two cores can run without delay
+	} {
+		for round := range c.rounds {
+			t.Run(fmt.Sprintf("%d hosts with %d clients, round %d", c.hosts, c.clients, round+1), func(t *testing.T) { restart(t, c.hosts, c.clients, c.per) })
+		}
+	}
+}
+
+func restart(t *testing.T, n, each int, per time.Duration) {
+	r, seen, arrived := testkit.StartRedis(t), &tally{}, &arrivals{}
+	r.Settle("model")
+	var hosts []*modelHost
+	for i := range n {
+		hosts = append(hosts, newModelHost(t, r.URL(), i, n, 1, 1, per, seen))
+	}
+	for _, h := range hosts {
+		h.awaitShared(t)
+	}
+	wait(t.Context(), 2*time.Second)
+	seen.reset()
+	losses, before, start := seen.losses.Load(), info(r), time.Now()
+	var clients sync.WaitGroup
+	for i := range n * each {
+		h := hosts[i%n]
+		clients.Go(func() {
+			for {
+				dial, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				asked := time.Now()
+				g, err := h.table.Acquire(dial, 10*time.Second, h.budgets)
+				cancel()
+				seen.granted(time.Since(asked), err)
+				if err == nil {
+					arrived.add()
+					wait(t.Context(), modelDial)
+					g.Settle()
+					return
+				}
+				wait(t.Context(), time.Second+rand.N(4*time.Second)) //nolint:gosec // spreads load
+			}
+		})
+	}
+	clients.Wait()
+	took, after := time.Since(start), info(r)
+	calls, _, refused := seen.reset()
+	least := time.Duration((n*each-1)/300) * per
+	cpu := after["used_cpu_user"] + after["used_cpu_sys"] - before["used_cpu_user"] - before["used_cpu_sys"]
+	t.Logf("load %s: %d clients of %d hosts are back after %.1f s, the least for 300 per %v is %v: %.3f of it; at most %d in a window, refused %d times, %d losses of Redis, its CPU %.1f %% of a core, %.0f script calls a second, round trip %.2f and %.2f ms",
+		load(), n*each, n, took.Seconds(), per, least, took.Seconds()/least.Seconds(), arrived.most(per), refused, seen.losses.Load()-losses,
+		100*cpu/took.Seconds(), (after["evalsha calls"]-before["evalsha calls"])/took.Seconds(), quantile(calls, 0.5), quantile(calls, 0.99))
+	var leaving sync.WaitGroup
+	for _, h := range hosts {
+		leaving.Go(h.stop)
+	}
+	leaving.Wait()
 }
 
 // ownCPU returns the CPU time of this process: all hosts of the model.

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,5 +102,32 @@ func TestRestThatRunsLateSaysNothing(t *testing.T) {
 	}
 	if after := r.Do("ZSCORE", p.prefix(key.Exit)+"step", p.process); after != before {
 		t.Errorf("in step until %s, and then %s", before, after)
+	}
+}
+
+// What thousands of hosts may use by themselves is kept free, at a cost that Redis can bear.
+func TestScriptKeepsFreeWhatThousandsMayUse(t *testing.T) {
+	t.Parallel()
+	const lost = 2500
+	r := testkit.StartRedis(t)
+	p := newProcess(t, r.URL())
+	p.Share(key, limit.Limits{Connects: 4 * lost, Per: time.Minute, MaxConnections: 2 * lost})
+	p.all()
+	ctx, prefix, end := t.Context(), p.prefix(key.Exit), float64(time.Now().Add(time.Minute).UnixMicro())
+	pipe := p.client.pipeline()
+	for i := range lost {
+		name := fmt.Sprintf("host-%016x", i)
+		pipe.ZAdd(ctx, prefix+"step", redis.Z{Score: 1, Member: name})
+		pipe.ZAdd(ctx, prefix+"lease", redis.Z{Score: end, Member: name})
+		pipe.HSet(ctx, prefix+"hosts", name, lost)
+		pipe.ZAdd(ctx, prefix+"slots:binance/websocket", redis.Z{Score: float64(time.Now().UnixMicro()), Member: fmt.Sprintf("%016x:1", i)})
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what is kept free of connections stays so
+		if _, got := p.call(soon()); got.rows[0].used != 4*lost || got.rows[0].open != 2*lost {
+			t.Errorf("%+v", got.rows[0])
+		}
 	}
 }

@@ -74,7 +74,7 @@ profile: ## where set-up and messages spend their time and memory
 interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd (Linux, root)
 	GO='$(GO)' interop/run.sh
 
-fleet-model: ## what a fleet costs its Redis, by a model with the real budgets and a real redis-server (HOSTS=10,30,100; about 10 minutes)
+fleet-model: ## what a fleet costs its Redis, by a model with the real budgets and a real redis-server (HOSTS=10,30,100; about 8 minutes)
 	$(GO) test ./internal/fleet -run '^TestModel' -v -count 1 -timeout 1h -model $(HOSTS)
 
 alerts: build ## the rules, and a real Prometheus and Alertmanager beside bin/proxyd (Debian's packages)

@@ -87,7 +87,7 @@ local counted = values(KEYS[4], '', lost)
 for _, b in ipairs(budgets) do
   local figure = b.connects .. '/' .. b.per .. '/' .. b.max
   b.figure = figure
-  redis.call('HSET', b.figures, figure, now + lease)
+  redis.call('HSET', b.figures, figure, now + 3 * lease) -- see fullEvery
   b.differ, b.longest = 0, b.per
   local all = redis.call('HGETALL', b.figures)
   for f = 1, #all, 2 do

@@ -28,7 +28,7 @@ import (
 var (
 	modelHosts  = flag.String("model", "", "measure fleets of so many hosts, such as 10,30,100")
 	modelRounds = flag.Int("rounds", 3, "of the model; the medians count")
-	modelWindow = flag.Duration("window", 20*time.Second, "of 300 connections, in the model of a restart")
+	modelWindow = flag.Duration("window", 10*time.Second, "of 300 connections, in the model of a restart")
 	modelTime   = flag.Duration("measure", 10*time.Second, "so long each fleet of the model")
 )
 

@@ -13,9 +13,9 @@ var restText string
 var restScript = newScript(restText)
 
 // fullEvery is how often a call says all that there is to say of an exit; those between
-// only say that this process lives. It is below leaseTime, after which Redis
+// only say that this process lives. It is well below three times leaseTime, after which Redis
 // forgets the limits that a process has said.
-const fullEvery = 5 * time.Second
+const fullEvery = 2 * leaseTime
 
 // atRest reports whether Redis knows all that this process has to say of x.
 func (f *Fleet) atRest(x *exit, now time.Time) bool {

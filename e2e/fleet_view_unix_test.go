@@ -67,6 +67,10 @@ func TestFleetIsSeenFromEveryHost(t *testing.T) {
 		t.Errorf("%+v", x)
 	}
 	a.says(t, "fleet trading: 3 processes, 1 with another configuration", "status", "--fleet", "--admin", at)
+	testkit.Eventually(t, testkit.Patience, "status shows the part in the fleet", func() bool {
+		out, _ := a.command(t, "status", "--admin", at)
+		return strings.Contains(inOneLine(out), "fleet 3 processes, Redis is used; proxyd status --fleet shows them")
+	})
 	a.says(t, "tokyo-ip binance http 300/5m", "status", "--fleet", "--admin", at)
 	a.says(t, "tokyo-ip binance http geoblocked 4m", "status", "--fleet", "--admin", at)
 	if out, code := a.command(t, "status", "--fleet", "--admin", at, "--format", "json"); code != 0 || !strings.Contains(out, `"verdict": "geoblocked"`) {

@@ -335,6 +335,11 @@ func (v *statusView) process(s admin.Status) {
 		line("listen", "%s", listenerWords(l, v.now))
 	}
 	line("tunnels", "%d", s.Active)
+	if f := s.Fleet; f != nil && f.Used {
+		line("fleet", "%s, Redis is used; proxyd status --fleet shows them", printable.Count(f.Hosts, "process", "processes"))
+	} else if f != nil {
+		line("fleet", "Redis is not used for %s", printable.Span(v.now.Sub(f.Since)))
+	}
 }
 
 func listenerWords(l admin.Listener, now time.Time) string {

@@ -42,7 +42,7 @@ func (s *ListSource) Read(text []byte) (*ListText, error) {
 	if isMarkup(text) {
 		return t, errors.New("the answer is a page of HTML or XML, not a list")
 	}
-	t.lines = readList(s.Shown, text, s.Scheme)
+	t.lines = readList(s.Shown, text, s.Scheme, true)
 	return t, s.judge(t.lines)
 }
 

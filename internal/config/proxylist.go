@@ -24,7 +24,7 @@ const (
 // included. errs name file and line of the others and repeat no text that may be
 // secret.
 func ParseList(file string, text []byte, scheme Scheme) (proxies []Proxy, urls []string, errs Errors) {
-	l := readList(file, text, scheme)
+	l := readList(file, text, scheme, false)
 	names, times := map[string]int{}, map[Identity]int{}
 	for _, p := range l.proxies {
 		times[IdentityOf(p)]++
@@ -61,7 +61,8 @@ type proxyLines struct {
 	resolved bool   // a line is socks4
 }
 
-func readList(file string, text []byte, scheme Scheme) (l proxyLines) {
+// readList reads a list; remote reports whether others than the operator write it.
+func readList(file string, text []byte, scheme Scheme, remote bool) (l proxyLines) {
 	b := newReferences(&report{path: file, at: map[string]position{}}, nil, false)
 	parsed := proxylist.Parse(text, string(scheme))
 	at := func(line int) string {
@@ -89,6 +90,9 @@ func readList(file string, text []byte, scheme Scheme) (l proxyLines) {
 			continue
 		case u.Scheme == SchemeDirect:
 			b.errorf(key, "remove it", "is no proxy")
+			continue
+		case remote && u.Host.IsIP() && u.Host.IP.Unmap().IsLinkLocalUnicast(): // a metadata service, as likely as not
+			b.errorf(key, "remove it", "is a link-local address, which a list from a URL may not name")
 			continue
 		}
 		p := Proxy{URL: u, Weight: 1, Tier: 1, Enabled: true, Listed: true}
@@ -140,7 +144,7 @@ func (b *builder) listed(at, path string, scheme Scheme, own []Proxy) []Proxy {
 		}
 	}
 	b.lists[path] = sha256.Sum256(text)
-	l := readList(path, text, scheme)
+	l := readList(path, text, scheme, false)
 	switch n := len(l.errs); {
 	case n > 0 && n > len(l.proxies):
 		b.errorf(at, "correct it, or name another file", "more lines of the list are wrong than right (%d to %d): %s", n, len(l.proxies), l.errs[0])

@@ -132,6 +132,9 @@ func (d *Daemon) applyList(fresh source.Fresh) error {
 	if err := d.canChange(); err != nil {
 		return err
 	}
+	if fresh = d.lists.Newer(fresh); len(fresh) == 0 { // a reload has fetched it meanwhile
+		return nil
+	}
 	start, prev := time.Now(), d.snapshot.Load()
 	c, err := prev.Config().WithLists(d.lists.With(fresh))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ type entry struct {
 	scheme   config.Scheme
 	max      int       // with which it was judged
 	fetched  time.Time // when it came
+	entered  time.Time // when this process put it in force; zero: another has
 	success  time.Time // when it was last known to be the newest
 	problem  string    // why there is no newer one; "" for none
 	since    time.Time // of problem
@@ -110,6 +112,7 @@ type fetched struct {
 	Answer
 	source *config.ListSource
 	list   *config.ListText
+	begun  time.Time // when it was asked for
 	at     time.Time
 }
 
@@ -148,6 +151,7 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 	var all sync.WaitGroup
 	for _, s := range sources {
 		all.Go(func() { // ends within fetchTimeout
+			begun := time.Now()
 			a, list, isNew, err := l.fetch(ctx, set, s, quiet)
 			mu.Lock()
 			defer mu.Unlock()
@@ -155,7 +159,7 @@ func (l *Lists) Refresh(ctx context.Context, set *upstream.Set, sources []*confi
 			case err != nil:
 				problems = append(problems, Problem{s, err})
 			case isNew:
-				fresh[keyOf(s)] = fetched{a, s, list, time.Now()}
+				fresh[keyOf(s)] = fetched{a, s, list, begun, time.Now()}
 			}
 		})
 	}
@@ -233,13 +237,22 @@ func (l *Lists) end(s *config.ListSource, e *entry, at time.Time) {
 	}
 }
 
+// Newer returns the texts but for those that were asked for before the one in force came.
+func (l *Lists) Newer(fresh Fresh) Fresh {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh = maps.Clone(fresh)
+	maps.DeleteFunc(fresh, func(_ key, f fetched) bool { return f.begun.Before(l.entry(f.source).entered) })
+	return fresh
+}
+
 // Commit remembers texts that are in force now.
 func (l *Lists) Commit(fresh Fresh) {
 	for _, f := range fresh {
 		l.mu.Lock()
 		e := l.entry(f.source)
 		e.good, e.list, e.fetched = f.Answer, f.list, f.at
-		e.scheme, e.max = f.source.Scheme, f.source.Max
+		e.scheme, e.max, e.entered = f.source.Scheme, f.source.Max, time.Now()
 		l.end(f.source, e, f.at)
 	}
 }

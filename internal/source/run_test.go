@@ -129,6 +129,28 @@ func TestListsAreFetchedWhenTheyAreDue(t *testing.T) {
 	})
 }
 
+// A text that was asked for before a reload put another in force does not replace it.
+func TestOlderTextDoesNotReplaceANewer(t *testing.T) {
+	t.Parallel()
+	w := &world{answer: Answer{Text: []byte("192.0.2.1:1\n")}}
+	l := w.lists(&plainSource)
+	all := []*config.ListSource{&plainSource}
+	older, _ := l.Refresh(t.Context(), nil, all, false)
+	w.set(Answer{Text: []byte("192.0.2.2:1\n")}, nil, nil)
+	newer, _ := l.Refresh(t.Context(), nil, all, false)
+	if len(l.Newer(older)) != 1 || len(l.Newer(newer)) != 1 {
+		t.Error("a text is dropped although none is in force")
+	}
+	l.Commit(newer)
+	if len(l.Newer(older)) != 0 {
+		t.Error("the older text would replace the newer")
+	}
+	w.set(Answer{Text: []byte("192.0.2.3:1\n"), ETag: "3"}, nil, nil)
+	if next, _ := l.Refresh(t.Context(), nil, all, false); len(l.Newer(next)) != 1 {
+		t.Error("the next text is dropped")
+	}
+}
+
 // Hosts that start together with a kept list ask at different times.
 func TestHostsDoNotAskAtTheSameTime(t *testing.T) {
 	t.Parallel()

@@ -112,7 +112,7 @@ func readOwn(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close() // it was only read
 	if opened, err := f.Stat(); err != nil || !os.SameFile(named, opened) {
 		return nil, errors.New("is another file by now")
 	}

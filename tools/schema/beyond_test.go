@@ -6,7 +6,8 @@ var beyond = map[string][]string{
 	"the grammar of a text: URLs, addresses, hosts, names, budgets": {
 		"admin-bad", "admin-port", "admin-socket-bad", "admin-socket-long", "admin-socket-relative",
 		"admin-token-empty", "admin-token-with-a-line-end", "admin-token-with-a-space", "allow-private-bad",
-		"buffer-too-small", "exchange-hosts-bad", "exchange-hosts-bad-by-kind", "exchange-name-bad",
+		"buffer-too-small", "fleet-url-addr", "fleet-url-bad", "fleet-url-cluster-database", "fleet-url-database",
+		"fleet-url-master", "fleet-url-parameter", "fleet-url-port", "exchange-hosts-bad", "exchange-hosts-bad-by-kind", "exchange-name-bad",
 		"limits-out-of-range", "listen-allow", "listen-no-client", "listen-users", "member-is-reject",
 		"member-name-bad", "pool-name-bad", "route-hosts-bad", "secret-empty-name", "secret-not-closed",
 		"several-at-once", "url-control-character", "url-control-characters", "url-direct", "url-host",
@@ -16,7 +17,8 @@ var beyond = map[string][]string{
 	"what other keys say: names, duplicates, which keys fit together": {
 		"admin-among-listeners", "admin-among-listeners-of-any-address", "admin-local-token-without-one",
 		"exchange-host-twice", "exchange-twice", "exchange-unknown", "limits-on-an-outbound-of-no-exchange",
-		"limits-published-of-a-pool", "limits-without-an-outbound", "listen-open", "listen-twice", "member-is-a-pool",
+		"limits-published-of-a-pool", "limits-shared-of-a-pool", "limits-shared-without-a-fleet",
+		"limits-shared-without-an-exit", "limits-without-an-outbound", "listen-open", "listen-twice", "member-is-a-pool",
 		"member-is-proxyd-itself", "member-is-the-admin-server", "member-one-name-two-upstreams",
 		"member-other-password", "member-two-names-one-upstream", "outbound-inline-pool-empty", "outbound-names-none",
 		"outbound-pool-under-url", "outbound-unknown-pool", "outbound-url-under-pool", "outbound-word-under-pool", "pool-name-taken",

@@ -201,7 +201,7 @@ type Pool struct {
 type List struct {
 	Text *string `mapstructure:"=" names:"file"`
 	// The `https://` or `http://` address of the list. What is secret in it is written as `${NAME}` or `${file:/path}`; only its host is ever shown. Required.
-	From *string `mapstructure:"from"`
+	From *string `mapstructure:"from" jsonschema:"required"`
 	// The outbound through which the list is fetched, and nothing else. Default: direct, if `default` is direct; else required.
 	Via *Outbound `mapstructure:"via"`
 	// The scheme of lines that have none. Default: that of the pool.
@@ -267,7 +267,7 @@ type Limits struct {
 // Fleet is the other hosts whose traffic leaves by the same exits.
 type Fleet struct {
 	// The Redis that the hosts share, such as `rediss://:${REDIS_PASSWORD}@redis.example:6379`. For Sentinel and Cluster see [fleet.md](fleet.md). Required.
-	Redis *string `mapstructure:"redis"`
+	Redis *string `mapstructure:"redis" jsonschema:"required"`
 	// The name of the fleet. Hosts with the same name at the same Redis share budgets. Default: proxyd.
 	Name *string `mapstructure:"name"`
 	// The most hosts that there are, for a host that has not reached Redis since its start. Without it such a host gets no share. Default: none.

@@ -91,7 +91,7 @@ func TestFleetIsSeenFromEveryHost(t *testing.T) {
 	redis.Kill()
 	testkit.Eventually(t, testkit.Patience, "that Redis is gone is said", func() bool {
 		out, _ := a.command(t, "status", "--fleet", "--admin", at)
-		return strings.Contains(out, "Redis is not used here") && strings.Contains(out, "as they were last read")
+		return strings.Contains(out, "Redis is not used here") && strings.Contains(out, "the other processes are as they were last read") && strings.Contains(inOneLine(out), "(here) own share")
 	})
 	_, last := a.fleet(t)
 	sec := sectionOf(t, adminSections(t), "/api/v1/fleet")

@@ -17,12 +17,13 @@ type FleetReport struct {
 	Name      string         `json:"name"`
 	Time      time.Time      `json:"time"` // when all of this held
 	Used      bool           `json:"redis_used"`
-	Since     time.Time      `json:"since"`             // of redis_used
-	Why       string         `json:"why,omitempty"`     // Redis is not used
-	Problem   string         `json:"problem,omitempty"` // why Processes is not as of Time
-	Processes []FleetProcess `json:"processes"`         // by host; those that were heard in the last hour
-	Budgets   []FleetBudget  `json:"budgets"`           // the shared ones in use here, as all hosts see them
-	Verdicts  []FleetVerdict `json:"verdicts"`          // that hold, of all hosts
+	Since     time.Time      `json:"since"`                   // of redis_used
+	Why       string         `json:"why,omitempty"`           // Redis is not used
+	Problem   string         `json:"problem,omitempty"`       // why Processes, but for this one, is not as of Time
+	Read      time.Time      `json:"processes_read,omitzero"` // when the others were; zero: never
+	Processes []FleetProcess `json:"processes"`               // by host; those that were heard in the last hour
+	Budgets   []FleetBudget  `json:"budgets"`                 // the shared ones in use here, as all hosts see them
+	Verdicts  []FleetVerdict `json:"verdicts"`                // that hold, of all hosts
 }
 
 // FleetProcess is a process of the fleet.
@@ -125,10 +126,21 @@ func (r *FleetReport) Summary() string {
 	if !r.Used {
 		text += "; Redis is not used here (" + r.Why + ")"
 	}
-	if r.Problem != "" {
-		text += "; the processes are as they were last read: " + r.Problem
+	if age := r.Age(); age != "" {
+		text += "; " + age
 	}
 	return text
+}
+
+// Age returns how old what is said of the other processes is, and why; "" if it is not.
+func (r *FleetReport) Age() string {
+	switch {
+	case r.Problem == "":
+		return ""
+	case r.Read.IsZero():
+		return "the other processes have not been read yet: " + r.Problem
+	}
+	return fmt.Sprintf("the other processes are as they were last read, %s ago: %s", printable.Span(r.Time.Sub(r.Read)), r.Problem)
 }
 
 // Fleet asks for the whole fleet. A daemon without one answers with a *RefusedError.

@@ -173,9 +173,9 @@ func (d *Daemon) fleetReport(ctx context.Context) *admin.FleetReport {
 	}
 	s := f.State()
 	r := &admin.FleetReport{Name: d.snapshot.Load().Config().Fleet.Name, Used: s.Used, Since: s.Since, Why: s.Why}
-	hosts, err := f.Hosts(ctx)
-	if r.Time = time.Now(); err != nil {
-		r.Problem = "Redis does not answer"
+	hosts, read, err := f.Hosts(ctx)
+	if r.Time, r.Read = time.Now(), read; err != nil {
+		r.Problem = err.Error()
 	}
 	for _, h := range hosts {
 		r.Processes = append(r.Processes, admin.FleetProcess{

@@ -38,7 +38,7 @@ func TestDocumentedUserOfRedisIsEnough(t *testing.T) {
 	a.Found(geoblocked(time.Minute))
 	b.eventually(t, testkit.Patience, heardOfA)
 	testkit.Eventually(t, testkit.Patience, "the hosts", func() bool {
-		hosts, err := a.Hosts(t.Context())
+		hosts, _, err := a.Hosts(t.Context())
 		return err == nil && len(hosts) == 4
 	})
 	g.Release()

@@ -45,7 +45,7 @@ var scriptPart = regexp.MustCompile(`\.?,? ?script: [0-9a-f]+, on @user_script.*
 // name addresses and commands, never credentials.
 func cause(err error) (why, advice string) {
 	text := err.Error()
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || strings.Contains(text, "i/o timeout") {
+	if timedOut(err) {
 		return "it has not answered within 50 ms", adviceUp
 	}
 	var op *net.OpError
@@ -60,4 +60,9 @@ func cause(err error) (why, advice string) {
 		}
 	}
 	return why, adviceUp
+}
+
+// timedOut reports whether no answer came in time.
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || strings.Contains(err.Error(), "i/o timeout")
 }

@@ -164,7 +164,8 @@ func (f *Fleet) Run(ctx context.Context) {
 	defer func() { _ = f.client.close() }() // nothing is left to lose
 	var sharing sync.WaitGroup
 	defer sharing.Wait()
-	sharing.Go(func() { f.share(ctx) }) // ends with ctx
+	sharing.Go(func() { f.share(ctx) })    // ends with ctx
+	sharing.Go(func() { f.keepRows(ctx) }) // ends with ctx
 	for ctx.Err() == nil {
 		if f.State().Used {
 			f.together(ctx)

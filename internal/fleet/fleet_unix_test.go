@@ -502,7 +502,7 @@ func TestTheRegistryShowsProcesses(t *testing.T) {
 	m := newMember(t, r.URL(), window, func(o *Options) { o.Host = "host2" })
 	var hosts []Host
 	testkit.Eventually(t, 5*time.Second, "three rows", func() bool {
-		hosts, _ = m.fleet.Hosts(t.Context())
+		hosts, _, _ = m.fleet.Hosts(t.Context())
 		return len(hosts) == 3
 	})
 	if h := hosts[1]; h.Host != "host1" || h.Version != "v1" || h.Config != "abc" || len(h.Lost) != 1 || time.Since(h.LastSeen) > 3*time.Second {

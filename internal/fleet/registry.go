@@ -5,6 +5,8 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -42,16 +44,20 @@ const (
 	rowTime   = time.Hour // so long a row stays
 	rowBytes  = 4096
 	rowsFresh = time.Second
+	firstRead = 5 * time.Second // the rows are read without a question so long after the start, at most
+	nextRead  = 10 * time.Second
+	readEach  = 200 * time.Millisecond // at least so long, times the hosts, between two such readings
 	mostRows  = 5000
 	mostLost  = 20
 )
 
 // rows are the rows of all, as they were read last.
 type rows struct {
-	mu   sync.Mutex
-	list []Host
-	at   time.Time
-	err  error
+	mu    sync.Mutex
+	list  []Host
+	read  time.Time // zero: never
+	tried time.Time
+	err   error
 }
 
 // registryKeys are the keys of the registry: a hash, processes by lease, and those that
@@ -96,42 +102,106 @@ func (f *Fleet) lived(v any, now time.Time) error {
 	return nil
 }
 
+// own returns this process' row as it is now.
+func (f *Fleet) own() (h Host) {
+	if f.o.Row != nil {
+		h = f.o.Row()
+	}
+	h.Lost = h.Lost[:min(len(h.Lost), mostLost)]
+	h.LastSeen, h.Gone, h.Here = time.Now(), false, true
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h.Process, h.Host, h.Retired, h.Alone = f.process, f.o.Host, f.retired, !f.state.Used
+	return h
+}
+
 // showRow adds this process' row to a pipeline; with end it is removed.
 func (f *Fleet) showRow(eval evaluate, end bool) *redis.Cmd {
 	text := []byte{}
 	if !end {
-		row := Host{}
-		if f.o.Row != nil {
-			row = f.o.Row()
-		}
-		row.Lost = row.Lost[:min(len(row.Lost), mostLost)]
-		f.mu.Lock()
-		row.Process, row.Host, row.Retired, row.Alone = f.process, f.o.Host, f.retired, !f.state.Used
-		f.mu.Unlock()
-		text, _ = json.Marshal(row) // plain fields cannot fail
+		text, _ = json.Marshal(f.own()) // plain fields cannot fail
 	}
 	return eval(rowScript, f.rowKeys(), []any{f.process, string(text), rowTime.Microseconds()})
 }
 
+// keepRows reads the rows of all now and then until ctx ends: they are to be there when
+// Redis is not.
+func (f *Fleet) keepRows(ctx context.Context) {
+	least := firstRead
+	for {
+		most := max(least, f.readTime())
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(most/2 + rand.N(most/2)): // not all hosts at once
+		}
+		if f.readTime() > most { // many have come meanwhile
+			continue
+		}
+		_, _, _ = f.Hosts(ctx) // the next one who asks hears of the error
+		least = nextRead
+	}
+}
+
+// readTime returns how long apart two readings are at least: each host reads as many rows
+// as there are hosts.
+func (f *Fleet) readTime() time.Duration {
+	f.rows.mu.Lock()
+	n := len(f.rows.list)
+	f.rows.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Duration(max(n, f.hosts, f.o.Hosts)) * readEach
+}
+
 // Hosts returns the rows of all processes that Redis has heard of in the last hour, by
-// host, as they were a second ago at most. With an error they are those that were read
-// last. Texts of other processes are made printable, and cut.
-func (f *Fleet) Hosts(ctx context.Context) ([]Host, error) {
+// host, and when they were read: a second ago at most. With an error those of the others
+// are as they were read last; the zero time: never. The row of this process is always as
+// it is now. The error says what to do about it. Texts of other processes are made
+// printable, and cut.
+func (f *Fleet) Hosts(ctx context.Context) (list []Host, read time.Time, err error) {
 	r := &f.rows
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if time.Since(r.at) < rowsFresh {
-		return slices.Clone(r.list), r.err
+	if time.Since(r.tried) >= rowsFresh {
+		list, err := f.readRows(ctx)
+		if ctx.Err() != nil { // the caller gave up
+			return f.withOwn(r.list), r.read, ctx.Err()
+		}
+		r.tried, r.err = time.Now(), rowsError(err)
+		if err == nil {
+			r.list, r.read = list, r.tried
+		}
 	}
-	list, err := f.readRows(ctx)
-	if ctx.Err() != nil { // the caller gave up
-		return slices.Clone(r.list), ctx.Err()
-	}
-	r.at, r.err = time.Now(), err
+	return f.withOwn(r.list), r.read, r.err
+}
+
+// rowsError returns why rows cannot be read, and what to do about it.
+func rowsError(err error) error {
 	if err == nil {
-		r.list = list
+		return nil
 	}
-	return slices.Clone(r.list), r.err
+	why, advice := cause(err)
+	if timedOut(err) {
+		why = "it has not answered within " + printable.Span(connectTime)
+	}
+	return fmt.Errorf("Redis: %s; %s", why, advice)
+}
+
+// withOwn returns rows with the one of this process, by host. Those that are gone are
+// left out where their host was started again.
+func (f *Fleet) withOwn(rows []Host) []Host {
+	list, alive := []Host{f.own()}, map[string]bool{hostName(f.o.Host): true}
+	for _, h := range rows {
+		if h.Process != f.process {
+			list = append(list, h)
+			alive[h.Host] = alive[h.Host] || !h.Gone
+		}
+	}
+	list[0].clean()
+	list = slices.DeleteFunc(list, func(h Host) bool { return h.Gone && alive[h.Host] })
+	slices.SortFunc(list, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Process, b.Process)) })
+	return list
 }
 
 func (f *Fleet) readRows(ctx context.Context) (list []Host, err error) {
@@ -145,17 +215,13 @@ func (f *Fleet) readRows(ctx context.Context) (list []Host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	now, alive := time.Now(), map[string]bool{}
+	now := time.Now()
 	rows, _ := cmd.Val().([]any)
 	for _, x := range rows[:min(len(rows), mostRows)] {
 		if h, ok := parseHost(x, now); ok {
-			h.Here = h.Process == f.process
-			alive[h.Host] = alive[h.Host] || !h.Gone
 			list = append(list, h)
 		}
 	}
-	list = slices.DeleteFunc(list, func(h Host) bool { return h.Gone && alive[h.Host] }) // it was started again
-	slices.SortFunc(list, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Process, b.Process)) })
 	return list, nil
 }
 
@@ -172,13 +238,18 @@ func parseHost(x any, now time.Time) (h Host, ok bool) {
 	}
 	seen := time.Duration(min(max(age, 0), rowTime.Microseconds())) * time.Microsecond
 	h.LastSeen, h.Gone = now.Add(-seen), seen > leaseTime
+	h.clean()
+	return h, true
+}
+
+// clean makes the texts of a row printable, and cuts them.
+func (h *Host) clean() {
 	h.Process, h.Host, h.Version, h.Config = printable.Clean(h.Process, 80), hostName(h.Host), printable.Clean(h.Version, 40), printable.Clean(h.Config, 80)
 	h.PID = max(0, h.PID)
 	h.Lost = h.Lost[:min(len(h.Lost), mostLost)]
 	for i := range h.Lost {
 		h.Lost[i] = printable.Clean(h.Lost[i], 80)
 	}
-	return h, true
 }
 
 // Total is a shared budget as all hosts see it.

@@ -36,7 +36,7 @@ func TestHostsThatAreGoneAreShown(t *testing.T) {
 	put("over", `{"process":"over","host":"e"}`, 2*rowTime)
 	var hosts []Host
 	testkit.Eventually(t, testkit.Patience, "three hosts", func() bool {
-		hosts, _ = a.fleet.Hosts(t.Context())
+		hosts, _, _ = a.fleet.Hosts(t.Context())
 		return len(hosts) == 3
 	})
 	if h := hosts[0]; h.Host != "a" || !h.Here || h.Gone || len(h.Lost) != mostLost || h.Version != "v1" {
@@ -50,7 +50,39 @@ func TestHostsThatAreGoneAreShown(t *testing.T) {
 	}
 	r.Kill()
 	testkit.Eventually(t, testkit.Patience, "an error, with what was read last", func() bool {
-		list, err := a.fleet.Hosts(t.Context())
-		return err != nil && len(list) == 3
+		list, _, err := a.fleet.Hosts(t.Context())
+		return err != nil && len(list) == 3 && list[0].Here && list[0].Alone && time.Since(list[0].LastSeen) < time.Second && !list[1].Alone
+	})
+}
+
+// A host that was not asked for the others before Redis is lost knows them. One that has
+// not reached Redis shows itself.
+func TestHostsAreKnownWithoutAQuestionBefore(t *testing.T) {
+	t.Parallel()
+	awaitLibrary(t)
+	r := testkit.StartRedis(t)
+	r.Settle("test")
+	members := newMembers(t, 2, r.URL(), window)
+	rows := &members[0].fleet.rows
+	testkit.Eventually(t, 2*firstRead, "the rows are read", func() bool {
+		rows.mu.Lock()
+		defer rows.mu.Unlock()
+		return len(rows.list) == 2
+	})
+	r.Kill()
+	testkit.Eventually(t, testkit.Patience, "both are shown, with the cause", func() bool {
+		list, read, err := members[0].fleet.Hosts(t.Context())
+		return err != nil && strings.Contains(err.Error(), "connection refused; see that Redis runs") && !read.IsZero() &&
+			len(list) == 2 && list[0].Here && list[0].Alone && !list[1].Alone
+	})
+	late := newMember(t, r.URL(), window, func(o *Options) { o.Host = "late" })
+	list, read, err := late.fleet.Hosts(t.Context())
+	if err == nil || !read.IsZero() || len(list) != 1 || list[0].Host != "late" || !list[0].Here || !list[0].Alone || list[0].Gone {
+		t.Errorf("%+v, read %v, %v", list, read, err)
+	}
+	r.StartWith("--requirepass", "secret")
+	testkit.Eventually(t, testkit.Patience, "what Redis answers is the cause", func() bool {
+		_, _, err := late.fleet.Hosts(t.Context())
+		return err != nil && strings.Contains(err.Error(), "Redis: NOAUTH") && strings.Contains(err.Error(), "password in fleet.redis")
 	})
 }

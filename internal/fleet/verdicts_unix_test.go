@@ -144,7 +144,7 @@ func TestVerdictsAreSharedByAFarRedis(t *testing.T) {
 		t.Errorf("its budgets are shared by a Redis that is far: %+v", s)
 	}
 	testkit.Eventually(t, testkit.Patience, "both hosts are in the list", func() bool {
-		hosts, err := b.Hosts(t.Context())
+		hosts, _, err := b.Hosts(t.Context())
 		return err == nil && len(hosts) == 2 && hosts[0].Alone
 	})
 }

@@ -68,7 +68,7 @@ type Share struct {
 	First       int           // until one window has passed: so many more than are in the window when it begins
 	Hold        time.Duration // at first, what leaves the window makes no room: others may still be given it
 	Connections int           // so many open here
-	Why         string        // for the text of a refusal: "fleet: Redis is unreachable; this host's share of 300 per 5 m between 8 hosts is 37"
+	Why         string        // for the text of a refusal: "fleet: Redis is not used; this host's share of 300 per 5 m between 8 hosts is 37"
 
 	// As all processes see it, when that was last heard.
 	Known          bool

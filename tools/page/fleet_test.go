@@ -35,7 +35,7 @@ func TestFleetIsOnThePage(t *testing.T) {
 	}
 	redis.Kill()
 	b.shows(10*time.Second, "main", "Redis is not used here")
-	b.shows(10*time.Second, "main", "As they were last read")
+	b.shows(10*time.Second, "main", "as they were last read")
 
 	plain := newTab(t, w.Page)
 	call(plain, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})

@@ -170,7 +170,7 @@ function fleetParts(s) {
   const words = (p) => [p.host, p.version, p.config, ...(p.lost || [])].join(' ').toLowerCase();
   const list = f.processes.filter((p) => words(p).includes(s.filter.toLowerCase()));
   return [
-    f.problem && h('p', { class: 'warn' }, `As they were last read: ${f.problem}.`),
+    f.problem && h('p', { class: 'warn' }, `The other processes ${f.processes_read ? `are as they were last read, ${ago(f.processes_read, Date.parse(f.time))}` : 'have not been read yet'}: ${f.problem}.`),
     !f.redis_used && h('p', { class: 'warn' }, `Redis is not used here: ${f.why}.`),
     folded(s, 'process', list.toSorted((a, b) => Number(ofNote(b)) - Number(ofNote(a))), ofNote, 'fine', (some) => fleetTable(some, f)),
     f.budgets.length > 0 && table('Shared budgets', [

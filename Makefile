@@ -14,7 +14,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop fleet-model clients clients-all alerts schema schema-check clean catalog compare profile page page-shots fresh packages packages-check image
+.PHONY: help run build test check fmt vet lint cross test-race fuzz bench interop fleet fleet-model clients clients-all alerts schema schema-check clean catalog compare profile page page-shots fresh packages packages-check image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,8 +74,11 @@ profile: ## where set-up and messages spend their time and memory
 interop: build ## real curl, tinyproxy, squid, microsocks and dante against bin/proxyd (Linux, root)
 	GO='$(GO)' interop/run.sh
 
+fleet: ## what a fleet shares by a real redis-server (Debian's package), on a machine that does nothing else
+	GO='$(GO)' interop/fleet.sh
+
 fleet-model: ## what a fleet costs its Redis, by a model with the real budgets and a real redis-server (HOSTS=10,30,100; about 8 minutes)
-	$(GO) test ./internal/fleet -run '^TestModel' -v -count 1 -timeout 1h -model $(HOSTS)
+	FLEET=1 $(GO) test ./internal/fleet -run '^TestModel' -v -count 1 -timeout 1h -model $(HOSTS)
 
 alerts: build ## the rules, and a real Prometheus and Alertmanager beside bin/proxyd (Debian's packages)
 	GO='$(GO)' deploy/prometheus/check.sh

@@ -9,4 +9,5 @@ need chromium=chromium redis-server=redis-server
 
 cd tools
 "${GO:-go}" vet ./...
+export FLEET=1 # the tests with a Redis run here
 exec "${GO:-go}" test -count 1 -timeout 5m ./page

@@ -73,31 +73,14 @@ WSS_PROXY have +websocket in their user name; --kind-label adds it always.`,
   eval "$(proxyd env --unset)"`,
 		Args: cobra.ArbitraryArgs,
 	}
-	failing := func(err error) error { // with docker or --for the output is not evaluated
+	printsScript(cmd, o.print, func() string { // with docker or --for the output is not evaluated
 		if shell, ok := shells[o.shellName()]; o.client == "" && ok {
-			fmt.Fprint(cmd.OutOrStdout(), shell.fail)
+			return shell.fail
 		} else if o.client == "" {
-			fmt.Fprint(cmd.OutOrStdout(), shells["sh"].fail)
+			return shells["sh"].fail
 		}
-		return err
-	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(unknownFlag(cmd, err)) })
-	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := flagsGiven(cmd); err != nil {
-			return failing(err)
-		}
-		return nil
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		err := noArgs(cmd, args)
-		if err == nil {
-			err = o.print(cmd)
-		}
-		if err != nil {
-			return failing(err)
-		}
-		return nil
-	}
+		return ""
+	})
 	flags := cmd.Flags()
 	flags.StringVar(&o.shell, "shell", "sh", "`SHELL`: sh (bash, zsh, ksh), fish, powershell, docker, or systemd for a drop-in of a unit")
 	flags.StringVar(&o.client, "for", "", "print the snippet for `CLIENT`: "+strings.Join(clientNames(), ", "))

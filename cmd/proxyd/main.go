@@ -275,3 +275,23 @@ func revision() string {
 	}
 	return ""
 }
+
+// printsScript makes cmd print what another program runs. Where cmd fails, for a wrong
+// flag too, it prints what failed returns, with which that program fails as well: it may
+// not see the exit code of cmd.
+func printsScript(cmd *cobra.Command, print func(*cobra.Command) error, failed func() string) {
+	failing := func(err error) error {
+		if err != nil {
+			fmt.Fprint(cmd.OutOrStdout(), failed())
+		}
+		return err
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(unknownFlag(cmd, err)) })
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return failing(flagsGiven(cmd)) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := noArgs(cmd, args); err != nil {
+			return failing(err)
+		}
+		return failing(print(cmd))
+	}
+}

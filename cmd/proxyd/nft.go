@@ -55,27 +55,7 @@ reject. See docs/any-program.md.`,
   proxyd nft --pod --except-uid 8877`,
 		Args: cobra.ArbitraryArgs,
 	}
-	failing := func(err error) error {
-		fmt.Fprint(cmd.OutOrStdout(), noRules)
-		return err
-	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failing(unknownFlag(cmd, err)) })
-	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := flagsGiven(cmd); err != nil {
-			return failing(err)
-		}
-		return nil
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		err := noArgs(cmd, args)
-		if err == nil {
-			err = o.print(cmd)
-		}
-		if err != nil {
-			return failing(err)
-		}
-		return nil
-	}
+	printsScript(cmd, o.print, func() string { return noRules })
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.uids, "uid", nil, "redirect what processes of the user `NAME` open; a number, too; may be repeated")
 	flags.StringArrayVar(&o.cgroups, "cgroup", nil, "redirect what processes of the cgroup `PATH` open, such as system.slice/feed.service; may be repeated")

@@ -270,7 +270,7 @@ func listenBeyondLoopback(t *testing.T, greeting string) netip.AddrPort {
 func TestExecIsolatedWithoutConfiguration(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("needs root")
+		testkit.Lacks(t, "root")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "exec", "--isolate", "--no-shim", "--", "true")
 	cmd.Dir, cmd.Env = t.TempDir(), []string{asProxyd + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}

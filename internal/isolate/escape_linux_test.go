@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"proxyd/internal/testkit"
 	"strings"
 	"testing"
 )
@@ -98,7 +99,7 @@ func TestAttemptsToEscapeFail(t *testing.T) {
 func TestAttemptsToEscapeSucceedWithoutIsolation(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("needs root")
+		testkit.Lacks(t, "root")
 	}
 	const networks = `exec </proc/self/ns/net; unshare -n /usr/bin/python3 -c "$ATTEMPTS"; :`
 	cmd := exec.CommandContext(t.Context(), "unshare", "-nm", "sh", "-c", networks)

@@ -132,6 +132,17 @@ func (m *member) connect(ctx context.Context, a *arrivals) {
 	}
 }
 
+// withinBound checks that no window had more than docs/fleet.md says of a Redis that was
+// lost: the limit, and what is granted in one second.
+func (a *arrivals) withinBound(t *testing.T) {
+	t.Helper()
+	most := a.most(window.Per)
+	t.Logf("at most %d in %s", most, window.Per)
+	if bound := window.Connects + window.Connects/5; most > bound {
+		t.Errorf("%d in %s, and the bound is %d", most, window.Per, bound)
+	}
+}
+
 // crowd lets so many clients of each member connect, until stop is called.
 func crowd(t *testing.T, members []*member, clients int) (seen *arrivals, stop func()) {
 	seen = &arrivals{}
@@ -259,11 +270,7 @@ func TestAnEmptyRedisIsFed(t *testing.T) {
 	}
 	time.Sleep(window.Per)
 	stop()
-	most := seen.most(window.Per)
-	t.Logf("at most %d in %s", most, window.Per)
-	if bound := window.Connects + window.Connects/5; most > bound { // docs/fleet.md: what is granted in one second
-		t.Errorf("%d in %s, and the bound is %d", most, window.Per, bound)
-	}
+	seen.withinBound(t)
 }
 
 // After a failover the new master has not all that was granted: it is fed, too.
@@ -285,11 +292,7 @@ func TestAFailoverWithSentinel(t *testing.T) {
 	}
 	time.Sleep(window.Per)
 	stop()
-	most := seen.most(window.Per)
-	t.Logf("at most %d in %s", most, window.Per)
-	if bound := window.Connects + window.Connects/5; most > bound { // docs/fleet.md: what is granted in one second
-		t.Errorf("%d in %s, and the bound is %d", most, window.Per, bound)
-	}
+	seen.withinBound(t)
 }
 
 func TestWithoutRedisTheShareHolds(t *testing.T) {

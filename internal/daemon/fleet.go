@@ -310,6 +310,6 @@ func (d *Daemon) takeHint(v fleet.Verdict) {
 	select {
 	case d.fleet.probe <- names:
 		d.log().Info("probes are brought forward", zap.Strings("upstreams", names), zap.String("why", "host "+v.Host+" has ejected the exit: "+v.Text))
-	default: // many are on their way
+	default: // enough probes are asked for already
 	}
 }

@@ -18,8 +18,8 @@ var errLate = errors.New("it ran a call later than 50 ms")
 // errLeft is why a process that ends does not use Redis.
 var errLeft = errors.New("this process leaves the fleet")
 
-// together asks Redis until a call fails, or ctx ends. One call is under way at a
-// time, for all exits: what is said is heard in its order, and what waits meanwhile
+// together asks Redis until a call fails, or ctx ends. One call at a time is
+// sent, for all exits: what is said is heard in its order, and what waits meanwhile
 // goes together.
 func (f *Fleet) together(ctx context.Context) {
 	beat := time.NewTicker(beatEvery)

@@ -10,7 +10,7 @@ import (
 )
 
 // identity returns a mapping in which every id is what it is outside. A process that
-// may not map them all maps its own: the others are shown as nobody's.
+// may not map them all maps its own: the others are shown as the kernel's overflow id.
 func identity(file string, id int) []syscall.SysProcIDMap {
 	one := []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
 	text, err := os.ReadFile(file)

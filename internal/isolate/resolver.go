@@ -14,7 +14,7 @@ import (
 
 const (
 	answerTTL = 1               // seconds: a client that keeps an answer asks again soon, and gets the same one
-	dnsTime   = 5 * time.Second // for one message over TCP, either way
+	dnsTime   = 5 * time.Second // for one message over TCP, a query or an answer
 )
 
 // Resolver answers the name queries of a namespace. It asks no other server: a name

@@ -244,7 +244,7 @@ func TestDrain(t *testing.T) {
 }
 
 // What another host has found counts like an own verdict, beside open feeds too: they
-// are older. It gives way to what this process finds, and never replaces that.
+// are older. What this process finds replaces it; it never replaces that.
 func TestVerdictOfAnotherHost(t *testing.T) {
 	s := load(t, poolOf(proxies(t, 2), "failover"), nil)
 	c, p := stopped(s), only(t, s)

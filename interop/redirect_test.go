@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -284,7 +283,7 @@ func TestRedirectSetUpCPU(t *testing.T) {
 	var took [2]time.Duration
 	for round := range rounds + 1 {
 		for i, open := range []func() net.Conn{connect, redirect} {
-			before := ran(t, x.proxyd.pid)
+			before := testkit.CPUTime(t, x.proxyd.pid)
 			for range each {
 				conn := open()
 				if _, err := conn.Write(hello); err != nil {
@@ -297,7 +296,7 @@ func TestRedirectSetUpCPU(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond) // the ends of tunnels, which cost the same in both
 			if round > 0 {
-				took[i] += ran(t, x.proxyd.pid) - before
+				took[i] += testkit.CPUTime(t, x.proxyd.pid) - before
 			}
 		}
 	}
@@ -320,26 +319,4 @@ func clientHello(t *testing.T, name string) []byte {
 		t.Fatal(err)
 	}
 	return b[:n]
-}
-
-// ran returns how long the threads of a process have run.
-func ran(t *testing.T, pid int) (all time.Duration) {
-	t.Helper()
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(tasks) == 0 {
-		t.Fatalf("no threads: %v", err)
-	}
-	for _, task := range tasks {
-		b, err := os.ReadFile(task)
-		if err != nil {
-			continue // it has ended
-		}
-		first, _, _ := strings.Cut(string(b), " ")
-		ns, err := strconv.ParseInt(first, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all += time.Duration(ns)
-	}
-	return all
 }

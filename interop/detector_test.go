@@ -118,27 +118,16 @@ func (d *detector) enough() bool {
 func newDetector(t *testing.T) *detector {
 	t.Helper()
 	d := &detector{}
-	dns, err := net.ListenPacket("udp", "127.0.0.1:53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ended sync.WaitGroup
-	t.Cleanup(func() { _ = dns.Close(); ended.Wait() })
-	ended.Go(func() { // ends when dns is closed
-		block := make([]byte, 4096)
-		for {
-			n, from, err := dns.ReadFrom(block)
-			if err != nil {
-				return
-			}
-			if d.settled(from) {
-				continue
-			}
-			name, answer := answerTo(block[:n])
-			d.leak(false, "looked up "+name)
-			_, _ = dns.WriteTo(answer, from)
+	answerQueries(t, "127.0.0.1:53", func(query []byte, from net.Addr) []byte {
+		if d.settled(from) {
+			return nil
 		}
+		name, answer := answerTo(query)
+		d.leak(false, "looked up "+name)
+		return answer
 	})
+	var ended sync.WaitGroup
+	t.Cleanup(ended.Wait) // the listeners are closed before
 	for _, port := range detectorPorts {
 		ln, err := net.Listen("tcp", detectorAddr+":"+port)
 		if err != nil {

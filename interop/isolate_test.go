@@ -100,36 +100,23 @@ func (l *nameLog) asked() []string {
 func serveDNS(t *testing.T, hosts map[string]string) *nameLog {
 	t.Helper()
 	l := new(nameLog)
-	conn, err := net.ListenPacket("udp", nameServer+":53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ended sync.WaitGroup
-	ended.Go(func() { // ends when conn is closed
-		block := make([]byte, 4096)
-		for {
-			n, from, err := conn.ReadFrom(block)
-			if err != nil {
-				return
+	answerQueries(t, nameServer+":53", func(query []byte, _ net.Addr) []byte {
+		name, answer := answerTo(query)
+		l.mu.Lock()
+		l.list = append(l.list, name)
+		l.mu.Unlock()
+		switch address, known := hosts[name]; {
+		case len(answer) < 28: // no question
+		case !known:
+			answer[3] |= 3 // NXDOMAIN
+			if answer[7] > 0 {
+				answer[7], answer = 0, answer[:len(answer)-16]
 			}
-			name, answer := answerTo(block[:n])
-			l.mu.Lock()
-			l.list = append(l.list, name)
-			l.mu.Unlock()
-			switch address, known := hosts[name]; {
-			case len(answer) < 28: // no question
-			case !known:
-				answer[3] |= 3 // NXDOMAIN
-				if answer[7] > 0 {
-					answer[7], answer = 0, answer[:len(answer)-16]
-				}
-			case answer[7] > 0:
-				copy(answer[len(answer)-4:], net.ParseIP(address).To4())
-			}
-			_, _ = conn.WriteTo(answer, from)
+		case answer[7] > 0:
+			copy(answer[len(answer)-4:], net.ParseIP(address).To4())
 		}
+		return answer
 	})
-	t.Cleanup(func() { _ = conn.Close(); ended.Wait() })
 	return l
 }
 

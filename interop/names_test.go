@@ -40,7 +40,20 @@ func serveNames(t *testing.T, list []*upstream) {
 	overlay(t, "resolv.conf", "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
 	overlay(t, "nsswitch.conf", "hosts: files dns\n")
 
-	dns, err := net.ListenPacket("udp", "127.0.0.1:53")
+	answerQueries(t, "127.0.0.1:53", func(query []byte, _ net.Addr) []byte {
+		if len(query) < 12 {
+			return nil
+		}
+		query[2], query[3] = query[2]|0x80, 0x83 // a response; recursion available, NXDOMAIN
+		return query
+	})
+}
+
+// answerQueries is a name server for UDP at addr: it sends what answer returns, unless
+// that is nil. query is valid until answer returns.
+func answerQueries(t *testing.T, addr string, answer func(query []byte, from net.Addr) []byte) {
+	t.Helper()
+	dns, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +65,8 @@ func serveNames(t *testing.T, list []*upstream) {
 			if err != nil {
 				return
 			}
-			if n >= 12 {
-				block[2], block[3] = block[2]|0x80, 0x83 // a response; recursion available, NXDOMAIN
-				_, _ = dns.WriteTo(block[:n], from)
+			if a := answer(block[:n], from); a != nil {
+				_, _ = dns.WriteTo(a, from)
 			}
 		}
 	})

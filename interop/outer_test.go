@@ -67,31 +67,18 @@ func newOuter(t *testing.T) *outer {
 		system(t, "", strings.Fields(line)...)
 	}
 	detectNames(t)
-	conn, err := net.ListenPacket("udp", "127.0.0.1:53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ended sync.WaitGroup
-	ended.Go(func() { // ends when conn is closed
-		block := make([]byte, 4096)
-		for {
-			n, from, err := conn.ReadFrom(block)
-			if err != nil {
-				return
-			}
-			_, answer := answerTo(block[:n])
-			switch size := len(answer); {
-			case size < 17: // no question
-			case answer[7] > 0:
-				copy(answer[size-4:], net.ParseIP(siteAddr).To4())
-			case answer[size-3] == 28: // AAAA
-				answer[7] = 1
-				answer = append(append(answer, 0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16), net.ParseIP(siteAddr6)...)
-			}
-			_, _ = conn.WriteTo(answer, from)
+	answerQueries(t, "127.0.0.1:53", func(query []byte, _ net.Addr) []byte {
+		_, answer := answerTo(query)
+		switch size := len(answer); {
+		case size < 17: // no question
+		case answer[7] > 0:
+			copy(answer[size-4:], net.ParseIP(siteAddr).To4())
+		case answer[size-3] == 28: // AAAA
+			answer[7] = 1
+			answer = append(append(answer, 0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16), net.ParseIP(siteAddr6)...)
 		}
+		return answer
 	})
-	t.Cleanup(func() { _ = conn.Close(); ended.Wait() })
 	return &outer{exchange: newBinance(t)}
 }
 

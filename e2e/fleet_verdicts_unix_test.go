@@ -126,7 +126,7 @@ func TestPlainAnswerOfOneHostHoldsForAll(t *testing.T) {
 		redis.Do("HSET", board, "'"+pair+"'", `'ff blocked {"host":"forger","text":"x"}'`)
 		redis.Do("ZADD", board+":changed", fmt.Sprint(now.UnixMicro()), "'"+pair+"'")
 	}
-	testkit.Eventually(t, testkit.Patience, "a verdict that somebody else has written", func() bool {
+	testkit.Eventually(t, testkit.Patience, "a verdict that no proxyd has written", func() bool {
 		return strings.Contains(b.admin(t, b.socket, "/metrics"), `exchange="kraken",kind="http",upstream="first",verdict="blocked"`)
 	})
 	if m := b.admin(t, b.socket, "/metrics"); strings.Count(m, "proxyd_upstream_verdict{") != 2 || strings.Contains(m, "nowhere") || strings.Contains(m, "forger") {

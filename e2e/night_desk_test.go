@@ -206,7 +206,7 @@ func firstWith(text string, words []string) string {
 	return line
 }
 
-// dated wants a time in a line that is that of the fault. A silence may have begun a few
+// dated wants a time in a line that is that of the error. A silence may have begun a few
 // seconds before it, where a busy machine had held up the messages already.
 func dated(t *testing.T, line string, since time.Time) {
 	t.Helper()

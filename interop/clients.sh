@@ -2,7 +2,7 @@
 # The client libraries against proxyd and a fake exchange, without the network: the
 # snippets of `proxyd env --for`, and the programs of interop/clients, from which the
 # tables of docs/clients.md come; some of them also as users that nothing but the
-# network tells of proxyd. The packages come from the registries of Python,
+# network brings to proxyd. The packages come from the registries of Python,
 # Node, Go, Rust and Java and are kept in a directory, by default below the user's
 # cache; what is there is not fetched again. Linux, as root.
 #

@@ -59,7 +59,7 @@ type Inside struct {
 	Sockets   map[string]net.Listener // by config.Listener.Address; the first of Listen is what Own returns
 	// NameOf returns the name that an address of the namespace stands for.
 	NameOf func(netip.Addr) (name string, ok bool)
-	// Refused gets the refusals as they come, those that are told apart. It must not
+	// Refused gets the refusals as they come, those that are counted apart. It must not
 	// block.
 	Refused func(admin.ExecRefusal)
 }

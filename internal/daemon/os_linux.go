@@ -11,7 +11,7 @@ import (
 
 // listenConfig sets keepalive on the listening socket, from which Linux hands
 // it on to every accepted one: five system calls less for each connection. Clients of
-// multipath TCP fall back to plain TCP, since the kernel tells the destination from
+// multipath TCP fall back to plain TCP, since the kernel knows the destination from
 // before a redirection of no other connection.
 func listenConfig() *net.ListenConfig {
 	l := &net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {

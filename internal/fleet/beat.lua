@@ -18,7 +18,7 @@ redis.call('HSET', KEYS[1], 'last', now)
 for _, key in ipairs({KEYS[2], KEYS[3]}) do
   for _, q in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now)) do
     if now - last > 3000000 and tonumber(redis.call('ZSCORE', key, q)) > last then
-      redis.call('ZADD', key, now + lease, q) -- nobody could call
+      redis.call('ZADD', key, now + lease, q) -- no process could call
     else
       redis.call('ZREM', key, q)
     end

@@ -50,7 +50,7 @@ end
 local last = tonumber(known[3] or now)
 redis.call('HSET', KEYS[1], 'last', now)
 
--- Leases. After a time in which nobody could call, nobody has failed to.
+-- Leases. A time in which no process could call ends none.
 if now - last > GAP then
   for _, q in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], last, '+inf')) do redis.call('ZADD', KEYS[3], now + lease, q) end
 end

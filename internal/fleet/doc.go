@@ -13,7 +13,7 @@
 //
 // When a call fails or takes too long, the process uses its own share: of what was left
 // when it last heard, its part, for one window, and then its part of the limit. It
-// returns after a while of quick answers, and first tells Redis what it has granted. A
+// returns after a while of quick answers, and first passes on to Redis what it has granted. A
 // Redis that does not know what was granted, because it is another one or has lost its
 // data, is fed by all of them before it grants anything.
 //

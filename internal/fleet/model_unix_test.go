@@ -371,7 +371,7 @@ func quantile(list []time.Duration, q float64) float64 {
 	return float64(list[int(q*float64(len(list)-1))].Microseconds()) / 1e3
 }
 
-// load returns the load of the machine in the last minute, where Linux tells it.
+// load returns the load of the machine in the last minute, where Linux has it.
 func load() string {
 	text, _ := os.ReadFile("/proc/loadavg")
 	first, _, _ := strings.Cut(string(text), " ")

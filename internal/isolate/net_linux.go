@@ -126,7 +126,7 @@ func (s *sockets) both(what socket, port uint16, open func(*sockets, socket, str
 
 func (s *sockets) listen(what socket, address string) (uint16, error) {
 	var c net.ListenConfig
-	c.SetMultipathTCP(false)                                 // the kernel tells its original destination of no other connection
+	c.SetMultipathTCP(false)                                 // the kernel has an original destination for no other connection
 	l, err := c.Listen(context.Background(), "tcp", address) // it never waits
 	if err != nil {
 		return 0, err

@@ -75,7 +75,7 @@ func (f *Fleet) newCall(x *exit, questions []question, until time.Time) *call {
 		}
 		c.entries, c.open = append(c.entries, e), append(c.open, e.open)
 		index[e.key] = len(c.entries)
-		c.keys = append(c.keys, prefix+"slots:"+e.name(), prefix+"open:"+e.name(), prefix+"figures:"+e.name())
+		c.keys = append(c.keys, prefix+"slots:"+e.name(), prefix+"open:"+e.name(), prefix+"limits:"+e.name())
 	}
 	registry := f.run
 	switch {

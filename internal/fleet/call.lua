@@ -3,7 +3,7 @@
 --
 -- KEYS  1 the exit's hash, 2 processes by the time until which they are in step, 3 processes
 --       by the end of their lease, 4 process -> how many hosts it has counted,
---       then for each budget: its slots by time, its open connections, its figures
+--       then for each budget: its slots by time, its open connections, its limits
 -- ARGV  process, deadline, lease, in-step time, hosts, settled time of
 --       feeding, run known for the exit, run of the registry, 1 if it is retired, prefix of
 --       the keys, budgets, for each: name, connects, per, max, open; operations, for each:
@@ -21,7 +21,7 @@ local GAP, SUM = 3000000, 2000000
 local budgets = {}
 for b = 1, num() do
   local k = 4 + 3 * (b - 1)
-  budgets[b] = {slots = KEYS[k + 1], open = KEYS[k + 2], figures = KEYS[k + 3],
+  budgets[b] = {slots = KEYS[k + 1], open = KEYS[k + 2], limits = KEYS[k + 3],
     name = take(), connects = num(), per = num(), max = num(), mine = num()}
 end
 for _ = 1, num() do -- late or not: they say what was
@@ -69,7 +69,7 @@ for _, q in ipairs(ended) do
   end
 end
 
--- The figures that hold, and those that are out of step: these may use their share.
+-- The limits that hold, and the processes that are out of step, which may use their share.
 local function values(key, before, names) -- of a hash; some thousands are too many for one call
   local list = {}
   for from = 1, #names, 1000 do
@@ -85,15 +85,15 @@ for _, q in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
 end
 local counted = values(KEYS[4], '', lost)
 for _, b in ipairs(budgets) do
-  local figure = b.connects .. '/' .. b.per .. '/' .. b.max
-  b.figure = figure
-  redis.call('HSET', b.figures, figure, now + 3 * lease) -- see fullEvery
+  local limit = b.connects .. '/' .. b.per .. '/' .. b.max
+  b.limit = limit
+  redis.call('HSET', b.limits, limit, now + 3 * lease) -- see fullEvery
   b.differ, b.longest = 0, b.per
-  local all = redis.call('HGETALL', b.figures)
+  local all = redis.call('HGETALL', b.limits)
   for f = 1, #all, 2 do
     if tonumber(all[f + 1]) < now then
-      redis.call('HDEL', b.figures, all[f])
-    elseif all[f] ~= figure then
+      redis.call('HDEL', b.limits, all[f])
+    elseif all[f] ~= limit then
       b.differ = b.differ + 1
       local c, per, max = string.match(all[f], '^(%d+)/(%d+)/(%d+)$')
       c, per, max = tonumber(c), tonumber(per), tonumber(max)
@@ -134,7 +134,7 @@ for _, b in ipairs(budgets) do
   redis.call('SADD', prefix .. 'budgets', b.name)
   local life = math.floor((keep + 600000000) / 1000)
   redis.call('PEXPIRE', b.slots, life)
-  redis.call('PEXPIRE', b.figures, life)
+  redis.call('PEXPIRE', b.limits, life)
 end
 redis.call('ZADD', KEYS[3], now + lease, p)
 if retired then
@@ -185,7 +185,7 @@ local rows, sums = {}, {} -- for beats of others, see rest.lua
 for n, b in ipairs(budgets) do
   rows[n] = {b.used + b.reserved, b.total + b.openReserved, b.connects, b.per, b.max, b.differ}
   sums[#sums + 1] = 'sum:' .. b.name
-  sums[#sums + 1] = string.format('%.0f %s %.0f %.0f %.0f %.0f %.0f %.0f', now + SUM, b.figure, unpack(rows[n]))
+  sums[#sums + 1] = string.format('%.0f %s %.0f %.0f %.0f %.0f %.0f %.0f', now + SUM, b.limit, unpack(rows[n]))
 end
 if sums[1] then redis.call('HSET', KEYS[1], unpack(sums)) end
 return {'ok', now, run, math.max(0, feeding - now), rows, answers}

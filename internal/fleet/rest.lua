@@ -3,7 +3,7 @@
 -- need not be known here, where nothing is granted.
 -- KEYS  1 the exit's hash, 2 processes by the time until which they are in step, 3 processes
 --       by the end of their lease
--- ARGV  process, deadline, lease, in-step time, run known for the exit, then for each budget: its name, its figures
+-- ARGV  process, deadline, lease, in-step time, run known for the exit, then for each budget: its name, its limits
 -- All times in µs.
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -17,8 +17,8 @@ local step = redis.call('ZSCORE', KEYS[2], p)
 if known[1] ~= ARGV[5] or tonumber(known[2] or '0') > now or not step or tonumber(step) <= now then return {'full', now} end
 local rows = {}
 for n = 4, #fields do
-  local till, figures, row = string.match(known[n] or '', '^(%d+) (%S+) (.*)$')
-  if figures ~= ARGV[2 * n - 1] or tonumber(till) < now then return {'full', now} end
+  local till, limits, row = string.match(known[n] or '', '^(%d+) (%S+) (.*)$')
+  if limits ~= ARGV[2 * n - 1] or tonumber(till) < now then return {'full', now} end
   rows[n - 3] = row
 end
 if now - tonumber(known[3] or '0') > 500000 then redis.call('HSET', KEYS[1], 'last', now) end

@@ -108,7 +108,14 @@ func TestEightProcessesShareABudget(t *testing.T) {
 	}
 	begin()
 	begin()
+	from := time.Now()
 	killed := used(3)
+	var seconds []int
+	for i := range 15 {
+		at := from.Add(time.Duration(i) * time.Second)
+		seconds = append(seconds, exchange.between(at, at.Add(time.Second)))
+	}
+	t.Logf("arrivals in each second after two were killed: %v", seconds)
 	redis.Signal(syscall.SIGSTOP)
 	time.Sleep(3 * time.Second)
 	redis.Signal(syscall.SIGCONT)
@@ -117,14 +124,13 @@ func TestEightProcessesShareABudget(t *testing.T) {
 	stopCalm()
 	t.Logf("used: %.1f %% before, %.1f %% with two killed, %.1f %% after Redis stood still for 3 s, %.1f %% later; at most %d in %s; the longest of the others took %v",
 		before, killed, frozen, after, exchange.most(per), per, <-calm)
-	losses := -8 // each of those that are left loses Redis once
+	losses := 0
 	for _, p := range hosts {
 		losses += strings.Count(p.Log.String(), "Redis is not used")
 	}
-	// One that alone loses Redis, on a machine that is short of CPU, may use its part of what was left.
-	bound := limit + max(0, losses)*limit/8
-	if most := exchange.most(per); most > bound {
-		t.Errorf("%d arrived in %s, and the bound is %d", most, per, bound)
+	t.Logf("%d times a process lost Redis", losses)
+	if most := exchange.most(per); most > limit {
+		t.Errorf("%d arrived in %s", most, per)
 	}
 	if before < 97 || after < 97 {
 		t.Errorf("%.1f %% and %.1f %% of the budget were used", before, after)

@@ -56,6 +56,7 @@ func (f *Fleet) away(ctx context.Context) {
 	f.mu.Lock()
 	least := awayTime + f.spread() // all that have lost it come back, not all at once
 	f.mu.Unlock()
+	f.sinceLoss(ctx)
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
 	for {
@@ -68,8 +69,8 @@ func (f *Fleet) away(ctx context.Context) {
 		case <-ticker.C:
 		}
 		took, err := f.probe(ctx)
-		if probes++; err == nil && probes%beatAll == 1 {
-			f.hold(ctx)
+		if probes++; err == nil && probes%2 == 1 {
+			f.holdAgain(ctx)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -119,30 +120,6 @@ func (f *Fleet) called(ok bool, took time.Duration) {
 	}
 }
 
-// hold has the others keep this process' share free, as far as Redis can be reached.
-func (f *Fleet) hold(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
-	defer cancel()
-	f.mu.Lock()
-	hosts := max(1, f.shareHosts())
-	var prefixes []string
-	for _, x := range f.exits {
-		if !f.retired && !x.idle(time.Now()) {
-			prefixes = append(prefixes, f.prefix(x.name))
-		}
-	}
-	f.mu.Unlock()
-	if len(prefixes) == 0 {
-		return
-	}
-	_ = f.pipe(ctx, func(eval evaluate) (list []*redis.Cmd) { // else they keep it free until the lease ends
-		for _, p := range prefixes {
-			list = append(list, eval(holdScript, []string{p + "step", p + "lease", p + "hosts"}, []any{f.process, leaseTime.Microseconds(), hosts}))
-		}
-		return list
-	})
-}
-
 // comeBack begins to use Redis. It is to know what this process holds before it grants
 // anything: what is asked for meanwhile waits for the last call here.
 func (f *Fleet) comeBack(ctx context.Context) error {
@@ -181,10 +158,11 @@ func (f *Fleet) comeBack(ctx context.Context) error {
 	}
 	if err != nil {
 		f.mu.Lock()
-		f.state = before
+		f.state, f.waits = before, true
 		f.mu.Unlock()
 		f.o.Table.Reconsider()
 		f.giveUp(nil)
+		f.sinceLoss(ctx)
 	}
 	return err
 }

@@ -11,6 +11,9 @@ import (
 	"proxyd/internal/limit"
 )
 
+//go:embed kept.lua
+var keptText string
+
 //go:embed call.lua
 var callText string
 
@@ -25,10 +28,10 @@ var beatText string
 
 // The scripts, with their SHA-1 by which Redis knows them.
 var (
-	callScript = newScript(callText)
+	callScript = newScript(keptText + callText)
 	feedScript = newScript(feedText)
 	beatScript = newScript(beatText)
-	holdScript = newScript(holdText)
+	holdScript = newScript(keptText + holdText)
 )
 
 type script struct{ text, sha string }

@@ -40,7 +40,7 @@ if now > deadline then return {'late', now} end
 
 -- Is it the Redis that the processes have counted in so far?
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
-local known = redis.call('HMGET', KEYS[1], 'run', 'feed', 'last')
+local known = redis.call('HMGET', KEYS[1], 'run', 'feed', 'last', 'gap')
 local feeding = tonumber(known[2] or '0')
 if not known[1] or known[1] ~= run then
   local other = known[1] or knownRun ~= '' or registryRun ~= '' and registryRun ~= run
@@ -48,7 +48,9 @@ if not known[1] or known[1] ~= run then
   redis.call('HSET', KEYS[1], 'run', run, 'feed', feeding)
 end
 local last = tonumber(known[3] or now)
-redis.call('HSET', KEYS[1], 'last', now)
+local gap = tonumber(known[4] or '0')
+if now - last > pause then gap = now end
+redis.call('HSET', KEYS[1], 'last', now, 'gap', gap)
 
 -- Leases. A time in which no process could call ends none.
 if now - last > GAP then
@@ -69,21 +71,8 @@ for _, q in ipairs(ended) do
   end
 end
 
--- The limits that hold, and the processes that are out of step, which may use their share.
-local function values(key, before, names) -- of a hash; some thousands are too many for one call
-  local list = {}
-  for from = 1, #names, 1000 do
-    local fields = {}
-    for n = from, math.min(from + 999, #names) do fields[#fields + 1] = before .. names[n] end
-    for _, v in ipairs(redis.call('HMGET', key, unpack(fields))) do list[#list + 1] = v end
-  end
-  return list
-end
-local lost = {}
-for _, q in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
-  if q ~= p then lost[#lost + 1] = q end
-end
-local counted = values(KEYS[4], '', lost)
+-- The limits that hold, and the processes that are out of step, which may be using their share.
+local lost = lostOf(KEYS[2], KEYS[3], lease, p, now, gap)
 for _, b in ipairs(budgets) do
   local limit = b.connects .. '/' .. b.per .. '/' .. b.max
   b.limit = limit
@@ -105,24 +94,7 @@ for _, b in ipairs(budgets) do
   local keep = math.max(b.longest, 1000000)
   redis.call('ZREMRANGEBYSCORE', b.slots, '-inf', string.format('(%.0f', now - keep))
   b.total = tonumber(redis.call('HGET', b.open, '=') or '0')
-  b.reserved, b.openReserved = 0, 0
-  local own = {} -- of those that are out of step, by the id of the process
-  if lost[1] and b.connects > 0 then
-    for _, m in ipairs(redis.call('ZRANGEBYSCORE', b.slots, now - b.per, '+inf')) do
-      local id = string.match(m, '^%x+')
-      if id then own[id] = (own[id] or 0) + 1 end
-    end
-  end
-  local kept = b.max > 0 and values(b.open, '!', lost)
-  for k, q in ipairs(lost) do
-    local n = tonumber(counted[k] or '1')
-    b.reserved = b.reserved + math.max(0, math.floor(b.connects / n) - (own[string.match(q, '%x+$')] or 0))
-    if kept and not kept[k] then
-      kept[k] = math.max(0, math.floor((b.max - b.total) / n))
-      redis.call('HSET', b.open, '!' .. q, kept[k])
-    end
-    b.openReserved = b.openReserved + (kept and tonumber(kept[k]) or 0)
-  end
+  b.reserved, b.openReserved = keptFree(lost, KEYS[4], b.slots, b.open, b.connects, b.per, b.max, b.total, now)
   -- This process is in step again, and says what it has open.
   redis.call('HDEL', b.open, '!' .. p)
   local before = tonumber(redis.call('HGET', b.open, p) or '0')

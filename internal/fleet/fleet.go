@@ -72,6 +72,8 @@ type Fleet struct {
 	seen     bool // Redis has been used
 	retired  bool // the next process of this host grants
 	left     bool // this process is about to end, or no longer one of the fleet
+	waits    bool // Redis was lost just now: whether the others still use it is not known yet
+	round    int  // counts what Redis has said that this process may use by itself
 	joining  bool // Redis is about to be used: what is taken from now on is not in what it was fed
 	hosts    int  // processes that grant, as last seen; 0: never
 	run      string
@@ -113,6 +115,8 @@ type entry struct {
 	total   int // connections open
 	force   limit.Limits
 	differs bool
+	fullAt  time.Time // it last had no room
+	pressed bool      // when Redis was lost, more waited than this process' part
 
 	// While this process is alone.
 	alone limit.Share
@@ -173,7 +177,7 @@ func (f *Fleet) Run(ctx context.Context) {
 			f.away(ctx)
 		}
 	}
-	f.lose(errLeft)
+	f.lose(errLeft, nil)
 	f.o.Table.DropRemote(f)
 	f.giveUp(nil)
 	f.leave(ctx)

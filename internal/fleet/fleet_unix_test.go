@@ -199,6 +199,7 @@ func TestAFrozenRedisDelaysNobody(t *testing.T) {
 		t.Errorf("%.1f %% used", 100*used)
 	}
 	slowest, losses := members[3].slowest(t), watchLosses(t, members)
+	defer losses()
 	r.Signal(syscall.SIGSTOP)
 	time.Sleep(3 * time.Second)
 	for i, m := range members {
@@ -215,11 +216,8 @@ func TestAFrozenRedisDelaysNobody(t *testing.T) {
 	stop()
 	most := seen.most(window.Per)
 	t.Logf("at most %d in %s, the longest wait was %v", most, window.Per, longest)
-	// One that alone loses Redis, as on a machine that is short of CPU, may use its part
-	// of what was left (docs/fleet.md).
-	more := (losses() - len(members)) * window.Connects / len(members)
-	if bound := window.Connects + max(0, more); most > bound {
-		t.Errorf("%d in %s, and the bound is %d", most, window.Per, bound)
+	if most > window.Connects {
+		t.Errorf("%d in %s", most, window.Per)
 	}
 	if longest > 50*time.Millisecond+scheduling {
 		t.Errorf("one waited for %v", longest)

@@ -50,7 +50,7 @@ func (f *Fleet) together(ctx context.Context) {
 			questions = nil // answered
 		}
 		if err != nil {
-			f.lose(err)
+			f.lose(err, questions)
 			f.giveUp(questions)
 			return
 		}
@@ -206,6 +206,9 @@ func (f *Fleet) apply(calls []*call, questions []question, life *redis.Cmd, took
 		replies = append(replies, r)
 		for i, a := range r.answers {
 			a.Again = f.again(a, crowd)
+			if e := f.entries[a.Full]; e != nil && !a.Granted && !a.Alone {
+				e.fullAt = now
+			}
 			answers[c.from[i]] = append(answers[c.from[i]], a)
 		}
 	}
@@ -313,16 +316,4 @@ func (f *Fleet) giveUp(questions []question) {
 		}
 		q.done(answers)
 	}
-}
-
-// lose makes this process use its own share, from now on.
-func (f *Fleet) lose(err error) {
-	f.mu.Lock()
-	f.state.Used, f.state.Since, f.state.Far = false, time.Now(), false
-	f.state.Why, f.state.Advice = cause(err)
-	for _, e := range f.entries {
-		e.alone = limit.Share{}
-	}
-	f.mu.Unlock()
-	f.o.Table.Reconsider()
 }

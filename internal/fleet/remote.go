@@ -170,7 +170,16 @@ func (f *Fleet) setAlone(e *entry) {
 	case f.seen:
 		s.First, s.Connections = 0, e.open
 	}
+	if e.alone.Alone {
+		s.Round = e.alone.Round
+	} else {
+		s.Round = f.round
+	}
 	s.Why = f.why(e, l, &s)
+	if f.waits && (e.pressed || time.Since(e.fullAt) < l.Per+freshTime) {
+		s.Wait, s.Connections = true, e.open
+		s.Why += "; how much of it others have not used is not known yet"
+	}
 	e.alone = s
 }
 

@@ -64,6 +64,8 @@ type Share struct {
 	Alone bool // this process uses its own share; else each slot is asked for
 
 	// Of one that is alone.
+	Wait        bool          // for a moment nothing: others may be given what is left
+	Round       int           // with another one what follows begins anew
 	Window      int           // so many in any window
 	First       int           // until one window has passed: so many more than are in the window when it begins
 	Hold        time.Duration // at first, what leaves the window makes no room: others may still be given it
@@ -138,7 +140,7 @@ func (t *Table) Reconsider() {
 
 func (t *Table) reconsider(b *Budget, now int64) {
 	s, next := b.shared, t.remote.Share(b.key, b.limits)
-	if next.Alone != s.Alone {
+	if next.Alone != s.Alone || next.Alone && next.Round != s.Round {
 		s.since, s.base, s.until, s.news = now, b.used(now)-s.asked, 0, 0
 	}
 	s.Share = next

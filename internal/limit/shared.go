@@ -51,7 +51,7 @@ func (s *shared) windowAt(b *Budget, now int64) int64 {
 		return max(now, s.until)
 	case b.limits.Connects == 0:
 		return now
-	case s.Window == 0:
+	case s.Wait, s.Window == 0:
 		return noDeadline
 	}
 	first, held := s.since+int64(b.limits.Per)+1, s.since+int64(s.Hold)
@@ -106,6 +106,8 @@ func (s *shared) connectsLeft(b *Budget, now int64) int {
 		return max(0, s.Connects-s.Used)
 	case !s.Alone:
 		return max(0, l.Connects-b.used(now))
+	case s.Wait:
+		return 0
 	}
 	n := s.most(b, now) - b.used(now)
 	if now < s.since+int64(s.Hold) {

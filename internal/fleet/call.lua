@@ -65,7 +65,7 @@ for _, q in ipairs(ended) do
     local open = prefix .. 'open:' .. name
     local n = redis.call('HGET', open, q)
     if n then
-      redis.call('HDEL', open, q, '!' .. q)
+      redis.call('HDEL', open, q, '!' .. q, '?' .. q)
       redis.call('HINCRBY', open, '=', string.format('%d', 0 - tonumber(n)))
     end
   end
@@ -96,7 +96,7 @@ for _, b in ipairs(budgets) do
   b.total = tonumber(redis.call('HGET', b.open, '=') or '0')
   b.reserved, b.openReserved = keptFree(lost, KEYS[4], b.slots, b.open, b.connects, b.per, b.max, b.total, now)
   -- This process is in step again, and says what it has open.
-  redis.call('HDEL', b.open, '!' .. p)
+  redis.call('HDEL', b.open, '!' .. p, '?' .. p)
   local before = tonumber(redis.call('HGET', b.open, p) or '0')
   if before ~= b.mine then
     redis.call('HSET', b.open, p, b.mine)

@@ -49,9 +49,13 @@ local function keptFree(lost, hosts, slots, open, connects, per, max, total, now
     end
   end
   local counted, kept = values(hosts, '', lost), max > 0 and values(open, '!', lost)
+  local mosts = connects > 0 and values(open, '?', lost) -- of those that have said that they use their share
   for k, l in ipairs(lost) do
     local q, n = l[1], tonumber(counted[k] or '1')
-    if l[2] then window = window + math.max(0, math.floor(connects / n) - (own[string.match(q, '%x+$')] or 0)) end
+    if mosts and l[2] then
+      local most = tonumber(mosts[k] or '') or math.floor(connects / n)
+      window = window + math.max(0, most - (own[string.match(q, '%x+$')] or 0))
+    end
     if kept and not kept[k] then
       kept[k] = math.max(0, math.floor((max - total) / n))
       redis.call('HSET', open, '!' .. q, kept[k])

@@ -149,7 +149,7 @@ func TestTheShareOfAProcessThatIsNotHeard(t *testing.T) {
 			time.Sleep(400 * time.Millisecond)
 			here.call(soon())
 			if holds {
-				if err := lost.hold(t.Context(), time.Second, false); err != nil {
+				if err := lost.hold(t.Context(), time.Second); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -53,7 +53,7 @@ func (f *Fleet) sinceLoss(ctx context.Context) {
 	waits := f.waits
 	f.mu.Unlock()
 	for i := 0; waits && i < askTimes; i++ {
-		err := f.hold(ctx, askTime, true)
+		err := f.hold(ctx, askTime)
 		if err == nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
@@ -69,16 +69,16 @@ func (f *Fleet) sinceLoss(ctx context.Context) {
 	f.o.Table.Reconsider()
 }
 
-// holdAgain keeps the share of this process free. It has not been if the process has
-// stood still meanwhile: then Redis says what is left.
+// holdAgain keeps free what this process may use, and more of its share where the others
+// have not had it.
 func (f *Fleet) holdAgain(ctx context.Context) {
-	_ = f.hold(ctx, connectTime, false) // else they keep it free for a while
+	_ = f.hold(ctx, connectTime) // else they keep it free for a while
 	f.o.Table.Reconsider()
 }
 
-// hold has the others keep this process' share free, and takes over what is left of it:
-// at first, and when it has not been kept free meanwhile.
-func (f *Fleet) hold(ctx context.Context, most time.Duration, first bool) error {
+// hold has the others keep free what of this process' share they have not had, and takes
+// over how much that is.
+func (f *Fleet) hold(ctx context.Context, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	f.mu.Lock()
@@ -124,7 +124,7 @@ func (f *Fleet) hold(ctx context.Context, most time.Duration, first bool) error 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range parts {
-		f.held(p.exit, p.entries, p.cmd.Val(), first)
+		f.held(p.exit, p.entries, p.cmd.Val(), now)
 	}
 	return nil
 }
@@ -140,14 +140,9 @@ func (e *entry) window(per time.Duration, now time.Time) (n int) {
 }
 
 // held takes over the answer to hold for one exit.
-func (f *Fleet) held(x *exit, entries []*entry, v any, first bool) {
-	list, _ := v.([]any)
-	if len(list) != 2 || x.feeding || f.state.Used {
-		return
-	}
-	kept, _ := list[0].(int64)
-	rows, _ := list[1].([]any)
-	if kept == 1 && !first || len(rows) != len(entries) {
+func (f *Fleet) held(x *exit, entries []*entry, v any, now time.Time) {
+	rows, _ := v.([]any)
+	if len(rows) != len(entries) || x.feeding || f.state.Used {
 		return
 	}
 	f.round++
@@ -158,7 +153,8 @@ func (f *Fleet) held(x *exit, entries []*entry, v any, first bool) {
 		}
 		l, s := e.inForce(), &e.alone
 		s.Wait, s.Round, s.Hold = false, f.round, 0
-		s.First, s.Connections = int(n[0]), e.open+int(n[1])
+		s.Kept, s.IsKept = int(n[0]), true
+		s.First, s.Connections = max(0, s.Kept-e.window(l.Per, now)), e.open+int(n[1])
 		s.Why = f.why(e, l, s)
 	}
 }

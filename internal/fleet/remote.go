@@ -176,7 +176,7 @@ func (f *Fleet) setAlone(e *entry) {
 		s.Round = f.round
 	}
 	s.Why = f.why(e, l, &s)
-	if f.waits && (e.pressed || time.Since(e.fullAt) < l.Per+freshTime) {
+	if f.waits && (e.pressed || time.Since(e.fullAt) < 2*l.Per+freshTime) {
 		s.Wait, s.Connections = true, e.open
 		s.Why += "; how much of it others have not used is not known yet"
 	}

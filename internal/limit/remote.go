@@ -68,6 +68,8 @@ type Share struct {
 	Round       int           // with another one what follows begins anew
 	Window      int           // so many in any window
 	First       int           // until one window has passed: so many more than are in the window when it begins
+	Kept        int           // if IsKept, in place of First: so many in any window
+	IsKept      bool          // the Remote keeps so many free for this process
 	Hold        time.Duration // at first, what leaves the window makes no room: others may still be given it
 	Connections int           // so many open here
 	Why         string        // for the text of a refusal: "fleet: Redis is not used; this host's share of 300 per 5 m between 8 hosts is 37"

@@ -74,10 +74,13 @@ func (s *shared) windowAt(b *Budget, now int64) int64 {
 // and a part of what was left; but not more than their share, so that in the window that
 // follows none has.
 func (s *shared) most(b *Budget, now int64) int {
-	if s.since+int64(b.limits.Per)+1 > now {
-		return min(s.Window, s.base+s.First)
+	switch {
+	case s.since+int64(b.limits.Per)+1 <= now:
+		return s.Window
+	case s.IsKept:
+		return min(s.Window, s.Kept)
 	}
-	return s.Window
+	return min(s.Window, s.base+s.First)
 }
 
 // left returns how many connections would be admitted now.

@@ -132,11 +132,8 @@ func TestEightProcessesShareABudget(t *testing.T) {
 	if most := exchange.most(per); most > limit {
 		t.Errorf("%d arrived in %s", most, per)
 	}
-	if before < 97 || after < 97 {
-		t.Errorf("%.1f %% and %.1f %% of the budget were used", before, after)
-	}
-	if killed < 85 || frozen < 85 { // what the killed may have is kept free until their leases end
-		t.Errorf("%.1f %% were used with two of eight killed, %.1f %% after Redis stood still", killed, frozen)
+	if min(before, killed, frozen, after) < 97 {
+		t.Error("less than 97 % of the budget were used")
 	}
 }
 
